@@ -1,0 +1,35 @@
+# HPRO, from raw speech to a judged report: targets only. The rules are in workflow/rules, one file
+# per phase; every setting is in params.yaml.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "params.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/corpus.smk"
+include: "workflow/rules/align.smk"
+include: "workflow/rules/label.smk"
+include: "workflow/rules/speech.smk"
+include: "workflow/rules/dataset.smk"
+include: "workflow/rules/codec.smk"
+include: "workflow/rules/policy.smk"
+include: "workflow/rules/reward.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.phase_report.input,
+
+
+rule all_ablations:
+    input:
+        rules.tables_all.output,
+
+
+write_keys()

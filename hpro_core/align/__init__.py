@@ -1,0 +1,1 @@
+"""Forced alignment: words to times, by pocketsphinx or by the Montreal Forced Aligner."""

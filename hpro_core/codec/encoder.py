@@ -1,0 +1,143 @@
+"""The encoder that every part of HD-Emo is built from: causal attention with relative positions.
+
+The Conformer encoder of CosyVoice without convolution and macaron (released configuration), after
+Transformer-XL's relative attention. Letters: B batch, T frame, D width, H head, K width of a head.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hpro_core.engine.batching import length_mask
+
+
+class RelativeAttention(nn.Module):
+    """Multi-head self-attention whose scores see content and distance (Transformer-XL, eq. 3.3)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.linear_q = nn.Linear(width, width)
+        self.linear_k = nn.Linear(width, width)
+        self.linear_v = nn.Linear(width, width)
+        self.linear_out = nn.Linear(width, width)
+        self.linear_pos = nn.Linear(width, width, bias=False)
+        self.pos_bias_u = nn.Parameter(torch.empty(heads, width // heads))
+        self.pos_bias_v = nn.Parameter(torch.empty(heads, width // heads))
+        nn.init.xavier_uniform_(self.pos_bias_u)
+        nn.init.xavier_uniform_(self.pos_bias_v)
+
+    def forward(self, x_BTD: Tensor, distance_PD: Tensor, allowed_BTT: Tensor) -> Tensor:
+        """Attend.
+
+        Args:
+            x_BTD: frames.
+            distance_PD: sinusoids of the distances T-1 .. -(T-1), P = 2T-1.
+            allowed_BTT: true where a frame (row) may see another (column).
+        """
+        q_BTHK = self._split(self.linear_q(x_BTD))
+        k_BHTK = self._split(self.linear_k(x_BTD)).transpose(1, 2)
+        v_BHTK = self._split(self.linear_v(x_BTD)).transpose(1, 2)
+        p_HPK = self._split(self.linear_pos(distance_PD)).transpose(0, 1)
+        content = (q_BTHK + self.pos_bias_u).transpose(1, 2) @ k_BHTK.transpose(-2, -1)
+        distance = _shift((q_BTHK + self.pos_bias_v).transpose(1, 2) @ p_HPK.transpose(-2, -1))
+        scores = (content + distance).float() / math.sqrt(k_BHTK.shape[-1])
+        forbidden = ~allowed_BTT[:, None]
+        weights = scores.masked_fill(forbidden, -torch.inf).softmax(-1).masked_fill(forbidden, 0.0)
+        mixed = (weights.to(v_BHTK.dtype) @ v_BHTK).transpose(1, 2).flatten(2)
+        return self.linear_out(mixed)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1))
+
+
+class Block(nn.Module):
+    """Pre-norm attention and feed-forward with residuals."""
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float, activation: str):
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width, eps=1e-12)
+        self.attention = RelativeAttention(width, heads)
+        self.norm_feed_forward = nn.LayerNorm(width, eps=1e-12)
+        self.w_1 = nn.Linear(width, hidden)
+        self.w_2 = nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(dropout)
+        self.activation = {"silu": functional.silu, "relu": functional.relu}[activation]
+
+    def forward(self, x_BTD: Tensor, distance_PD: Tensor, allowed_BTT: Tensor) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
+        attended = self.attention(self.norm_attention(x_BTD), distance_PD, allowed_BTT)
+        x_BTD = x_BTD + self.dropout(attended)
+        hidden = self.dropout(self.activation(self.w_1(self.norm_feed_forward(x_BTD))))
+        return x_BTD + self.dropout(self.w_2(hidden))
+
+
+class Encoder(nn.Module):
+    """A stack of blocks in which frame t sees frames up to t and no padding."""
+
+    def __init__(
+        self,
+        width: int,
+        blocks: int,
+        heads: int,
+        hidden: int,
+        dropout: float,
+        activation: str = "silu",
+        input_relu: bool = False,
+    ):
+        """
+        Args:
+            width: D of input and output.
+            blocks: how many blocks.
+            heads: attention heads.
+            hidden: width of the feed-forward layer.
+            dropout: after attention, feed-forward and the input layer; in training only.
+            activation: "silu" (extractors, adapters) or "relu" (combiner).
+            input_relu: a ReLU after the input layer (combiner).
+        """
+        super().__init__()
+        self.input = nn.Sequential(
+            nn.Linear(width, width),
+            nn.LayerNorm(width, eps=1e-5),
+            nn.Dropout(dropout),
+            nn.ReLU() if input_relu else nn.Identity(),
+        )
+        self.blocks = nn.ModuleList(
+            Block(width, heads, hidden, dropout, activation) for _ in range(blocks)
+        )
+        self.norm = nn.LayerNorm(width, eps=1e-5)
+
+    def forward(self, x_BTD: Tensor, lengths_B: Tensor) -> Tensor:
+        """Encode.
+
+        Args:
+            x_BTD: frames; padding may hold anything.
+            lengths_B: frames before the padding, at least one.
+
+        Returns:
+            (B, T, D); what stands in the padding has no meaning.
+        """
+        frames = x_BTD.shape[1]
+        x_BTD = self.input(x_BTD) * math.sqrt(x_BTD.shape[-1])
+        distance_PD = _distances(frames, x_BTD.shape[-1], x_BTD.device)
+        causal_TT = torch.ones(frames, frames, dtype=torch.bool, device=x_BTD.device).tril()
+        allowed_BTT = causal_TT & length_mask(lengths_B, frames)[:, None, :]
+        for block in self.blocks:
+            x_BTD = block(x_BTD, distance_PD, allowed_BTT)
+        return self.norm(x_BTD)
+
+
+def _distances(frames: int, width: int, device: torch.device) -> Tensor:
+    """Sinusoids of the distances frames-1 down to -(frames-1): sine even, cosine odd columns."""
+    distance = torch.arange(frames - 1, -frames, -1.0, device=device)[:, None]
+    rate = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10000.0) / width))
+    return torch.stack([torch.sin(distance * rate), torch.cos(distance * rate)], -1).flatten(1)
+
+
+def _shift(scores_BHTP: Tensor) -> Tensor:
+    """From scores by distance, (B, H, T, 2T-1), to scores by position, (B, H, T, T)."""
+    batch, heads, frames, distances = scores_BHTP.shape
+    padded = functional.pad(scores_BHTP, (1, 0)).view(batch, heads, distances + 1, frames)
+    return padded[:, :, 1:].reshape(batch, heads, frames, distances)[..., :frames]

@@ -1,0 +1,390 @@
+"""HD-Emo: speech tokens to content and style codes, to emotion, word affect and text, and back.
+
+Paper section II-A and figure 2, in the form of the released code where the two differ (see
+docs/method.md). Letters: B batch, L frame (25 Hz), H width, V speech token, W word, J text
+position, D code dimension.
+
+    tokens - embedding -+- content extractor -+- content adapter - text decoder    (L_ASR)
+                        |                     +- modulation adapter - FSQ = T_c -+
+                        |                                                        +- combiner (L_rec)
+                        +- style extractor ---+- FSQ = T_s ----------------------+
+                                              +- emotion adapter -+- emotion head      (L_SER)
+                                                                  +- word VAD head     (L_wVAD)
+"""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import WhisperConfig
+from transformers.models.whisper.modeling_whisper import WhisperDecoder, WhisperDecoderLayer
+
+from hpro_core.codec import fsq
+from hpro_core.codec.encoder import Encoder
+from hpro_core.codec.losses import pool_words
+from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, VAD
+from hpro_core.engine.batching import length_mask
+from hpro_core.engine.token_table import TokenTable
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """Sizes of the codec. `released` in the comments: the authors' published configuration."""
+
+    width: int = 512
+    extractor_blocks: int = 5
+    adapter_blocks: int = 3
+    heads: int = 8
+    hidden: int = 1024
+    combiner_blocks: int = 8
+    combiner_heads: int = 16
+    combiner_hidden: int = 2048
+    emotion_heads: int = 16
+    dropout: float = 0.1
+    content_dimensions: int = 4
+    content_levels: int = 6  # 6^4 = 1296 content tokens (paper and released)
+    style_dimensions: int = 3
+    style_levels: int = 5  # 5^3 = 125 style tokens (released); the paper says 64 = 4^3
+    text_vocabulary: int = 51865
+    text_width: int = 768  # Whisper small (released); the paper says medium
+    text_blocks: int = 12
+    text_heads: int = 12
+    text_hidden: int = 3072
+    text_positions: int = 448
+    factored_embedding: bool = False  # ours, for small corpora: see engine/token_table.py
+    memory_positions: bool = False  # ours: sinusoids on the content features that text attends to
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "released": {},
+    "paper": {
+        "style_levels": 4,
+        "text_width": 1024,
+        "text_blocks": 24,
+        "text_heads": 16,
+        "text_hidden": 4096,
+    },
+    # Ours: what two CPU cores train in minutes; the text decoder is Whisper's, small and from
+    # scratch, and reads the phone symbols of hpro_core.text.
+    "embedded": {
+        "width": 128,
+        "extractor_blocks": 2,
+        "adapter_blocks": 1,
+        "heads": 4,
+        "hidden": 256,
+        "combiner_blocks": 2,
+        "combiner_heads": 4,
+        "combiner_hidden": 256,
+        "emotion_heads": 4,
+        "text_width": 128,
+        "text_blocks": 2,
+        "text_heads": 4,
+        "text_hidden": 256,
+        "text_positions": 384,
+        "factored_embedding": True,
+        "memory_positions": True,
+    },
+}
+
+
+class EmotionHead(nn.Module):
+    """One learned query per class looks at the utterance; its logit is the mean of a small MLP."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(len(EMOTIONS), width))
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, width // 2),
+            nn.SiLU(),
+            nn.Linear(width // 2, width // 4),
+            nn.SiLU(),
+        )
+
+    def forward(self, features_BLH: Tensor, mask_BL: Tensor) -> Tensor:
+        """Logits, (B, 9), in the order of EMOTIONS."""
+        queries = self.queries.expand(len(features_BLH), -1, -1)
+        seen, _ = self.attention(
+            queries, features_BLH, features_BLH, key_padding_mask=~mask_BL, need_weights=False
+        )
+        return self.mlp(seen).mean(-1)
+
+
+class WordVadHead(nn.Module):
+    """Valence, arousal and dominance of each word from the frames that it covers."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.frame = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Dropout(0.1))
+        self.word = nn.Sequential(
+            nn.Linear(width, width // 2), nn.SiLU(), nn.Linear(width // 2, len(VAD)), nn.Sigmoid()
+        )
+
+    def forward(self, features_BLH: Tensor, spans_BW2: Tensor) -> Tensor:
+        """(B, W, 3) in [0, 1], order V, A, D; what stands at padding words has no meaning."""
+        return self.word(pool_words(self.frame(features_BLH), spans_BW2))
+
+
+class TextDecoder(nn.Module):
+    """Whisper's decoder with the content features as its memory."""
+
+    def __init__(self, config: CodecConfig):
+        super().__init__()
+        whisper = WhisperConfig(
+            vocab_size=config.text_vocabulary,
+            d_model=config.text_width,
+            decoder_layers=config.text_blocks,
+            decoder_attention_heads=config.text_heads,
+            decoder_ffn_dim=config.text_hidden,
+            max_target_positions=config.text_positions,
+            dropout=0.0,
+            pad_token_id=0,
+            bos_token_id=None,
+            eos_token_id=None,
+            decoder_start_token_id=None,
+        )
+        whisper._attn_implementation = "eager"  # the guided head's attention is read
+        self.affine = nn.Linear(config.width, config.text_width)
+        self.decoder = WhisperDecoder(whisper)
+        self.memory_positions = config.memory_positions
+
+    def forward(
+        self, features_BLH: Tensor, mask_BL: Tensor, text_BJ: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Predict the next text token at each position.
+
+        Args:
+            features_BLH: content features.
+            mask_BL: true at real frames; the others are not attended (the released code does).
+            text_BJ: text tokens, the begin symbol first.
+
+        Returns:
+            logits (B, J, vocabulary), and the attention of the first head of the last block to the
+            frames, (B, J, L).
+        """
+        memory = self.affine(features_BLH)
+        if self.memory_positions:
+            memory = memory + _sinusoids(memory.shape[1], memory.shape[2], memory.device)
+        positions = torch.arange(text_BJ.shape[1], device=text_BJ.device).expand_as(text_BJ)
+        hidden = self.decoder.embed_tokens(text_BJ) + self.decoder.embed_positions(
+            text_BJ, position_ids=positions
+        )
+        size = text_BJ.shape[1]
+        causal = torch.ones(size, size, dtype=torch.bool, device=text_BJ.device).tril()
+        causal_mask = _additive(causal[None, None], hidden.dtype)
+        memory_mask = _additive(mask_BL[:, None, None, :], hidden.dtype)
+        for block in self.decoder.layers:
+            hidden, attention_BHJL = _decode(
+                cast(WhisperDecoderLayer, block), hidden, causal_mask, memory, memory_mask
+            )
+        hidden = self.decoder.layer_norm(hidden)
+        logits = functional.linear(hidden, self.decoder.embed_tokens.weight)
+        return logits, attention_BHJL[:, 0]
+
+
+def _decode(
+    block: WhisperDecoderLayer,
+    hidden: Tensor,
+    causal_mask: Tensor,
+    memory: Tensor,
+    memory_mask: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """One Whisper decoder block, and what its cross-attention looked at, (B, heads, J, L).
+
+    transformers' own decoder passes no mask for the memory and returns no attention without
+    computing every layer's; the weights and the parts of the block are its own.
+    """
+    attended, _ = block.self_attn(
+        block.self_attn_layer_norm(hidden), attention_mask=causal_mask, past_key_values=None
+    )
+    hidden = hidden + attended
+    attended, attention = block.encoder_attn(
+        block.encoder_attn_layer_norm(hidden),
+        key_value_states=memory,
+        attention_mask=memory_mask,
+        past_key_values=None,
+    )
+    hidden = hidden + attended
+    inner = block.activation_fn(block.fc1(block.final_layer_norm(hidden)))
+    return hidden + block.fc2(inner), attention
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the codec hears in a sequence of speech tokens."""
+
+    content_BLD: Tensor  # codes in [0, 1] before rounding, D = 4
+    style_BLD: Tensor  # codes in [0, 1] before rounding, D = 3
+    emotion_B9: Tensor  # logits
+    vad_BW3: Tensor  # valence, arousal, dominance in [0, 1]
+    text_BJV: Tensor  # logits of the next text token
+    text_attention_BJL: Tensor
+
+
+class HdEmo(nn.Module):
+    """The codec."""
+
+    def __init__(self, config: CodecConfig):
+        super().__init__()
+        self.config = config
+        width = config.width
+
+        def encoder(blocks: int) -> Encoder:
+            return Encoder(width, blocks, config.heads, config.hidden, config.dropout)
+
+        self.embedding = TokenTable(width, factored=config.factored_embedding, std=1.0)
+        self.content_extractor = encoder(config.extractor_blocks)
+        self.content_adapter = encoder(config.adapter_blocks)
+        self.text_decoder = TextDecoder(config)
+        self.style_extractor = encoder(config.extractor_blocks)
+        self.emotion_adapter = encoder(config.adapter_blocks)
+        self.emotion_head = EmotionHead(width, config.emotion_heads)
+        self.word_vad_head = WordVadHead(width)
+        self.modulation_adapter = encoder(config.adapter_blocks)
+        self.to_content_code = nn.Linear(width, config.content_dimensions)
+        self.to_style_code = nn.Linear(width, config.style_dimensions)
+        self.from_content_code = nn.Linear(config.content_dimensions, width)
+        self.from_style_code = nn.Linear(config.style_dimensions, width)
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.combiner = Encoder(
+            width,
+            config.combiner_blocks,
+            config.combiner_heads,
+            config.combiner_hidden,
+            config.dropout,
+            activation="relu",
+            input_relu=True,
+        )
+        self.to_tokens = nn.Linear(width, N_SPEECH_TOKENS)
+        self._frozen: list[nn.Module] = []
+
+    def freeze(self, parts: list[nn.Module]) -> None:
+        """Train these parts no more; they stay in eval mode whatever `train` says."""
+        self._frozen = parts
+        for part in parts:
+            part.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "HdEmo":
+        """As usual, but dropout stays off in frozen parts (in the released code it comes back)."""
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
+
+    def content_parts(self) -> list[nn.Module]:
+        """What stage A trains and stage B leaves alone.
+
+        The embedding is among them: the released code goes on training it in stage B, under the
+        frozen content extractor, which then drifts.
+        """
+        return [self.embedding, self.content_extractor, self.content_adapter, self.text_decoder]
+
+    def content_features(self, tokens: Tensor, lengths_B: Tensor) -> Tensor:
+        """Output of the content extractor, (B, L, H); zero in the padding."""
+        return _zero_padding(self.content_extractor(self.embedding(tokens), lengths_B), lengths_B)
+
+    def read_text(
+        self, content_BLH: Tensor, lengths_B: Tensor, text_BJ: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of the next text token, (B, J, vocabulary), and attention to frames, (B, J, L)."""
+        adapted = self.content_adapter(content_BLH, lengths_B)
+        return self.text_decoder(adapted, length_mask(lengths_B, content_BLH.shape[1]), text_BJ)
+
+    def content_code(self, content_BLH: Tensor, lengths_B: Tensor) -> Tensor:
+        """Content code before rounding, float32 (B, L, 4) in [0, 1].
+
+        Codec training hands in detached features, so that reconstruction does not touch the content
+        extractor; as a reward they stay attached (the released reward detaches them, and its
+        content term then gives the policy no gradient).
+        """
+        return torch.sigmoid(
+            self.to_content_code(self.modulation_adapter(content_BLH, lengths_B)).float()
+        )
+
+    def style_features(self, tokens: Tensor, lengths_B: Tensor) -> Tensor:
+        """Output of the style extractor, (B, L, H); zero in the padding."""
+        return _zero_padding(self.style_extractor(self.embedding(tokens), lengths_B), lengths_B)
+
+    def style_code(self, style_BLH: Tensor) -> Tensor:
+        """Style code before rounding, float32 (B, L, 3) in [0, 1]."""
+        return torch.sigmoid(self.to_style_code(style_BLH).float())
+
+    def emotion_features(self, style_BLH: Tensor, lengths_B: Tensor, noise: float = 0.0) -> Tensor:
+        """What the emotion and word heads read: continuous features, not the rounded codes."""
+        features = self.emotion_adapter(style_BLH, lengths_B)
+        if noise:
+            features = features + noise * torch.randn_like(features)
+        return _zero_padding(features, lengths_B)
+
+    def rebuild(self, content_BLD: Tensor, style_BLD: Tensor, lengths_B: Tensor) -> Tensor:
+        """Speech-token logits, (B, L, V), from codes in [0, 1], which are rounded first.
+
+        Style modulates content frame by frame: X (1 + gamma) + beta (released; the paper writes
+        X gamma + beta, which starts from zero instead of from the content).
+        """
+        content = self.from_content_code(fsq.quantise(content_BLD, self.config.content_levels))
+        style = self.from_style_code(fsq.quantise(style_BLD, self.config.style_levels))
+        gamma, beta = self.modulation(style).chunk(2, dim=-1)
+        modulated = content * (1 + gamma) + beta
+        begin = torch.zeros_like(modulated[:, :1])  # the released code's empty speaker slot
+        combined = self.combiner(torch.cat([begin, modulated], dim=1), lengths_B + 1)
+        return self.to_tokens(combined[:, 1:])
+
+    def forward(
+        self, tokens: Tensor, lengths_B: Tensor, spans_BW2: Tensor, text_BJ: Tensor
+    ) -> Reading:
+        """Read speech tokens, everything attached: gradients reach a distribution over tokens.
+
+        Args:
+            tokens: token ids, int64 (B, L), or distributions, float (B, L, V).
+            lengths_B: frames before the padding.
+            spans_BW2: frames of each word, first and one past the last; padding is (0, 0).
+            text_BJ: text tokens, the begin symbol first.
+        """
+        content = self.content_features(tokens, lengths_B)
+        text, attention = self.read_text(content, lengths_B, text_BJ)
+        style = self.style_features(tokens, lengths_B)
+        emotion = self.emotion_features(style, lengths_B)
+        return Reading(
+            content_BLD=self.content_code(content, lengths_B),
+            style_BLD=self.style_code(style),
+            emotion_B9=self.emotion_head(emotion, length_mask(lengths_B, emotion.shape[1])),
+            vad_BW3=self.word_vad_head(emotion, spans_BW2),
+            text_BJV=text,
+            text_attention_BJL=attention,
+        )
+
+    @torch.no_grad()
+    def preference_codes(self, tokens_BL: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """The discrete content and style preference codes T_c and T_s of recorded speech.
+
+        Returns:
+            float32 (B, L, 4) and (B, L, 3), on the grid of the levels.
+        """
+        content = self.content_code(self.content_features(tokens_BL, lengths_B), lengths_B)
+        style = self.style_code(self.style_features(tokens_BL, lengths_B))
+        return (
+            fsq.quantise(content, self.config.content_levels),
+            fsq.quantise(style, self.config.style_levels),
+        )
+
+
+def _zero_padding(features_BLH: Tensor, lengths_B: Tensor) -> Tensor:
+    mask_BL = length_mask(lengths_B, features_BLH.shape[1])
+    return features_BLH.masked_fill(~mask_BL[..., None], 0.0)
+
+
+def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask that is added to scores: zero where attending is allowed, very low elsewhere."""
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(
+        ~allowed, torch.finfo(dtype).min
+    )
+
+
+def _sinusoids(frames: int, width: int, device: torch.device) -> Tensor:
+    """Positions of frames, float32 (frames, width)."""
+    position = torch.arange(frames, device=device, dtype=torch.float32)[:, None]
+    rate = torch.exp(torch.arange(0, width, 2, device=device) * (-9.21034 / width))
+    return torch.cat([torch.sin(position * rate), torch.cos(position * rate)], dim=1)

@@ -1,0 +1,1 @@
+"""Corpora in: readers, audio and text normalisation, the controlled corpus, splits."""

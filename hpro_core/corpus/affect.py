@@ -1,0 +1,135 @@
+"""Exact labels of the controlled corpus, and the sound that goes with them.
+
+Labels come first: style, strength and emphasis give each word a point in pleasure, arousal and
+dominance, and that point sets the word's pitch, level, tempo and timbre. So what the label says can
+be heard, word by word. Letters: W word, 3 = (valence, arousal, dominance) as signed values around 0.
+
+All numbers are ours unless a source is named.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpro_core.constants import EMOTIONS
+
+PAD = {
+    "neutral": (0.10, -0.20, 0.10),
+    "happy": (0.76, 0.48, 0.35),
+    "sad": (-0.63, -0.27, -0.33),
+    "angry": (-0.51, 0.59, 0.25),
+    "fearful": (-0.64, 0.60, -0.43),
+}
+"""Pleasure, arousal, dominance of a style at full strength, in [-1, 1], after the emotion terms of
+Russell and Mehrabian (1977). `neutral` is ours: slightly calm, so that its words differ too; tables
+disagree on the sign of arousal of sadness: here the quiet sadness."""
+
+SENTENCE_SHARE = 0.45
+"""Part of the feeling that all words of the sentence carry; the rest peaks at the feeling's word."""
+DECAY_PER_WORD = 0.6
+"""How much of the peak is left one word further away."""
+EMPHASIS_PAD = (0.0, 0.40, 0.20)
+"""What emphasis adds to a word; its neighbours get a third."""
+NEIGHBOUR_SHARE = 1 / 3
+
+EMPHASIS_STRETCH = 1.35
+"""An emphasised word lasts this much longer."""
+PITCH_ST = (1.0, 7.0, -1.5)
+"""Semitones per unit of valence, arousal, dominance; emphasis alone comes to +2.5 st."""
+LEVEL_DB = (0.0, 6.0, 3.0)
+"""Decibels per unit; emphasis alone comes to +3 dB."""
+TEMPO_LOG = 0.22
+"""Log of the speed-up per unit of arousal of the feeling (emphasis has its own stretch)."""
+RANGE_PER_AROUSAL = 0.5
+"""Widening of pitch movements per unit of arousal of the feeling."""
+FORMANT_PER_VALENCE = 0.06
+"""Shift of the spectral envelope per unit of valence: smiling shortens the vocal tract."""
+TILT_DB_PER_AROUSAL = 1.5
+"""Decibels per octave above 500 Hz per unit of arousal: loud voices are bright."""
+BREATH_DB_PER_DOMINANCE = -6.0
+"""Decibels of breath noise per unit of dominance: a weak voice is breathy."""
+TREMOR_ST_PER_SUBMISSION = 1.0
+"""Semitones of tremor per unit of dominance below zero."""
+
+
+@dataclass(frozen=True)
+class WordControls:
+    """What the voice does in each word, float arrays (W,).
+
+    Attributes:
+        stretch: factor on phone durations.
+        pitch_st: semitones added.
+        pitch_range: factor on pitch movements around the utterance's mean.
+        level_db: decibels added.
+        formant: factor on the frequencies of the spectral envelope.
+        tilt_db: decibels per octave above 500 Hz.
+        breath_db: decibels added to the noise.
+        tremor_st: depth of the tremor in semitones.
+    """
+
+    stretch: np.ndarray
+    pitch_st: np.ndarray
+    pitch_range: np.ndarray
+    level_db: np.ndarray
+    formant: np.ndarray
+    tilt_db: np.ndarray
+    breath_db: np.ndarray
+    tremor_st: np.ndarray
+
+
+def feeling_W3(style: str, strength: float, n_words: int, feeling: tuple[int, int]) -> np.ndarray:
+    """Signed valence, arousal, dominance of each word without emphasis, float (W, 3).
+
+    Args:
+        style: key of `PAD`.
+        strength: in [0, 1].
+        n_words: W.
+        feeling: indices [first, last + 1) of the words that carry the style.
+    """
+    index_W = np.arange(n_words)
+    distance_W = np.maximum(np.maximum(feeling[0] - index_W, index_W - feeling[1] + 1), 0)
+    share_W = SENTENCE_SHARE + (1 - SENTENCE_SHARE) * DECAY_PER_WORD**distance_W
+    return strength * share_W[:, None] * np.array(PAD[style])
+
+
+def emphasis_W(n_words: int, emphasised: int | None) -> np.ndarray:
+    """1 at the emphasised word, a third at its neighbours, else 0; float (W,)."""
+    weight_W = np.zeros(n_words)
+    if emphasised is not None:
+        weight_W[max(emphasised - 1, 0) : emphasised + 2] = NEIGHBOUR_SHARE
+        weight_W[emphasised] = 1.0
+    return weight_W
+
+
+def vad_W3(feeling_W3: np.ndarray, emphasis_W: np.ndarray) -> np.ndarray:
+    """The label: valence, arousal, dominance of each word in [0, 1], 0.5 is neutral; (W, 3)."""
+    signed_W3 = feeling_W3 + emphasis_W[:, None] * np.array(EMPHASIS_PAD)
+    return np.clip(0.5 + 0.5 * signed_W3, 0.0, 1.0)
+
+
+def posterior(style: str, strength: float) -> np.ndarray:
+    """Emotion posterior, float (9,) in the order of `EMOTIONS`.
+
+    The style has 0.5 + 0.5 * strength, neutral the rest; neutral speech is neutral.
+    """
+    share_9 = np.zeros(len(EMOTIONS))
+    share_9[EMOTIONS.index("neutral")] = 0.5 - 0.5 * strength
+    share_9[EMOTIONS.index(style)] += 0.5 + 0.5 * strength
+    return share_9
+
+
+def controls(feeling_W3: np.ndarray, emphasis_W: np.ndarray) -> WordControls:
+    """The sound of each word from the same values as its label."""
+    signed_W3 = feeling_W3 + emphasis_W[:, None] * np.array(EMPHASIS_PAD)
+    valence_W, arousal_W, dominance_W = signed_W3.T
+    stretch_W = np.where(emphasis_W == 1.0, EMPHASIS_STRETCH, 1.0)
+    return WordControls(
+        stretch=stretch_W * np.exp(-TEMPO_LOG * feeling_W3[:, 1]),
+        pitch_st=signed_W3 @ np.array(PITCH_ST),
+        pitch_range=1 + RANGE_PER_AROUSAL * feeling_W3[:, 1],
+        level_db=signed_W3 @ np.array(LEVEL_DB),
+        formant=1 + FORMANT_PER_VALENCE * valence_W,
+        tilt_db=TILT_DB_PER_AROUSAL * arousal_W,
+        breath_db=BREATH_DB_PER_DOMINANCE * dominance_W,
+        tremor_st=TREMOR_ST_PER_SUBMISSION * np.maximum(-dominance_W, 0),
+    )

@@ -1,0 +1,96 @@
+"""What every reader hands over: one `Recording` per row of a corpus's metadata file."""
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpro_core.errors import HproError
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One utterance of a corpus, as published.
+
+    Attributes:
+        utterance: id within the corpus.
+        audio: existing file.
+        group: what may not straddle splits (the scene); the utterance itself where none is known.
+        split: split that the corpus prescribes, or empty.
+        emotion: one of `EMOTIONS`, or None.
+    """
+
+    utterance: str
+    speaker: str
+    text: str
+    audio: Path
+    group: str
+    split: str = ""
+    emotion: str | None = None
+
+
+def metadata_rows(folder: Path, columns: tuple[str, ...]) -> list[tuple[str, dict[str, str]]]:
+    """Rows of `folder`/metadata.csv, each with the place to name in an error ("file, line 7").
+
+    Raises:
+        HproError: no such folder or file, not UTF-8, no rows, a column is missing, or a row has
+            fewer or more cells than the header.
+    """
+    path = folder / "metadata.csv"
+    if not path.is_file():
+        raise HproError(f"{path} does not exist: set the path of the corpus in params.yaml")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = [(f"{path}, line {reader.line_num}", row) for row in reader]
+    except UnicodeDecodeError as error:
+        raise HproError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+    for column in columns:
+        if column not in (reader.fieldnames or ()):
+            raise HproError(f"{path}: column {column!r} is missing; needed: {', '.join(columns)}")
+    if not rows:
+        raise HproError(f"{path} lists no utterance")
+    for where, row in rows:
+        if None in row or None in row.values():
+            raise HproError(f"{where}: the row does not have as many cells as the header")
+    return rows
+
+
+def checked_audio(folder: Path, name: str, where: str) -> Path:
+    """The audio file that a row names, inside the corpus folder.
+
+    Raises:
+        HproError: the path leaves the folder, or no such file.
+    """
+    path = folder / name
+    if not name or not path.resolve().is_relative_to(folder.resolve()):
+        raise HproError(f"{where}: audio {name!r} is not a path inside {folder}")
+    if not path.is_file():
+        raise HproError(f"{where}: audio file {path} does not exist")
+    return path
+
+
+def checked_id(name: str, seen: set[str], where: str) -> str:
+    """An utterance id that can name a file and was not seen before; it is added to `seen`.
+
+    Raises:
+        HproError: the id is a duplicate or holds other signs than letters, digits, `_`, `.`, `-`.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        raise HproError(f"{where}: utterance {name!r}: use letters, digits, '_', '.' and '-' only")
+    if name in seen:
+        raise HproError(f"{where}: utterance {name!r} is a duplicate: ids must be unique")
+    seen.add(name)
+    return name
+
+
+def checked_name(row: dict[str, str], column: str, where: str) -> str:
+    """A cell that may not be empty.
+
+    Raises:
+        HproError: it is.
+    """
+    value = row[column].strip()
+    if not value:
+        raise HproError(f"{where}: {column} is empty")
+    return value

@@ -1,0 +1,68 @@
+"""Transcripts as published -> words for alignment: lower case, [a-z'], single blanks."""
+
+import re
+import unicodedata
+
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen"
+).split()
+_TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety".split()
+_SYMBOLS = {"&": " and ", "%": " percent ", "+": " plus ", "@": " at "}
+
+
+def normalised_words(text: str) -> str:
+    """The words that are spoken, for alignment and for word error rates (ours).
+
+    Digits are spelled out (`spelled_number`), a point between digits is read "point", a comma
+    between digits is dropped, accents are stripped, `& % + @` are read out, every other sign
+    separates words; apostrophes stay inside words only ("don't", but "goin" for "goin'").
+
+    Returns:
+        Words of [a-z'] separated by one blank; empty if the transcript holds none.
+    """
+    plain = unicodedata.normalize("NFKD", text).replace("\u2019", "'").replace("\u2018", "'")
+    plain = "".join(ch for ch in plain if not unicodedata.combining(ch)).lower()
+    for symbol, reading in _SYMBOLS.items():
+        plain = plain.replace(symbol, reading)
+    plain = re.sub(r"(?<=\d),(?=\d)", "", plain)
+    plain = re.sub(r"(?<=\d)\.(?=\d)", " point ", plain)
+    plain = re.sub(r"\d+", lambda match: f" {spelled_number(match.group())} ", plain)
+    plain = re.sub(r" '(?=s\b)", "'", plain)  # 1940's -> "nineteen forty's"
+    words = (word.strip("'") for word in re.sub(r"[^a-z']+", " ", plain).split())
+    return " ".join(word for word in words if word)
+
+
+def spelled_number(digits: str) -> str:
+    """A whole number in words (ours).
+
+    0 to 999,999 as a number, except 1100 to 1999, read as a year ("nineteen forty-four" without
+    the hyphen); longer numbers and numbers with a leading zero digit by digit.
+    """
+    value = int(digits)
+    if value > 999_999 or (len(digits) > 1 and digits[0] == "0"):
+        return " ".join(_ONES[int(digit)] for digit in digits)
+    if 1100 <= value <= 1999:
+        return _year(value)
+    thousands, rest = divmod(value, 1000)
+    if not thousands:
+        return _below_thousand(rest)
+    return f"{_below_thousand(thousands)} thousand" + (f" {_below_thousand(rest)}" if rest else "")
+
+
+def _year(value: int) -> str:
+    century, rest = divmod(value, 100)
+    if not rest:
+        return f"{_below_thousand(century)} hundred"
+    return f"{_below_thousand(century)} {'oh ' if rest < 10 else ''}{_below_thousand(rest)}"
+
+
+def _below_thousand(value: int) -> str:
+    hundreds, rest = divmod(value, 100)
+    words = [_ONES[hundreds], "hundred"] if hundreds else []
+    if rest >= 20:
+        words.append(_TENS[rest // 10])
+        rest %= 10
+    if rest or not words:
+        words.append(_ONES[rest])
+    return " ".join(words)

@@ -1,0 +1,217 @@
+"""The dataset stage: one Parquet per split with all that training needs. No audio from here on."""
+
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+
+from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, SPLITS, TOKEN_RATE_HZ, VAD
+from hpro_core.errors import HproError
+from hpro_core.params import Dataset
+from hpro_core.tables import (
+    EMOTION_POSTERIORS,
+    REJECTED,
+    SPEECH_TOKENS,
+    UTTERANCES,
+    WORD_VAD,
+    WORDS,
+    read_table,
+    rejected,
+    write_table,
+)
+from hpro_core.text import encode
+
+if TYPE_CHECKING:  # batching imports torch, which building the tables does not need
+    from hpro_core.engine.batching import Example
+
+TRAINING_SPLITS = tuple(split for split in SPLITS if split != "judge")
+"""Splits with a table; `judge` is for the judges alone."""
+
+_DURATION_TOLERANCE_S = 0.25  # ours: tokenizers pad or cut an utterance by a few frames
+
+_list = pa.Column(object)
+_text = pa.Column(str, pa.Check.str_length(min_value=1))
+DATASET = pa.DataFrameSchema(
+    {
+        "utt_id": _text,
+        "corpus": _text,
+        "speaker": _text,
+        "text": _text,  # as published
+        "words": _text,  # normalised, single blanks
+        "n_words": pa.Column(int, pa.Check.gt(0)),
+        "symbols": _list,  # int16, ids of hpro_core.text
+        "symbol_word": _list,  # int16, the word of each symbol
+        "tokens": _list,  # int16, 25 Hz
+        "speaker_embedding": _list,  # float32
+        "emotion": _list,  # float32, nine, sums to one
+        "word_start_s": _list,  # float64, one per word
+        "word_end_s": _list,
+        "word_vad": _list,  # float32, n_words * 3: valence, arousal, dominance word after word
+    },
+    unique=["utt_id"],
+    strict=True,
+    coerce=True,
+)
+
+
+class Unusable(Exception):
+    """Why one utterance cannot be in the dataset."""
+
+
+def build(root: Path, settings: Dataset) -> None:
+    """Join utterances, words, labels and tokens: dataset/{train,dev,test,rejected}.parquet.
+
+    Utterances of the split `judge`, and those without a split, are not part of the dataset and not
+    counted as rejected; every other one is in a split's table or in dataset/rejected.parquet.
+
+    Args:
+        root: results folder of the run.
+        settings: section `dataset`.
+
+    Raises:
+        HproError: a table is missing or invalid, a split is left without utterances, or more than
+            `max_rejected_share` of the utterances cannot be used.
+    """
+    utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
+    entering = utterances[utterances["split"].isin(TRAINING_SPLITS)]
+    parts = _parts(root)
+    rows: dict[str, list[dict]] = {split: [] for split in TRAINING_SPLITS}
+    lost: dict[str, str] = {}
+    for utterance in entering.to_dict("records"):
+        try:
+            rows[utterance["split"]].append(_row(utterance, parts))
+        except Unusable as reason:
+            lost[utterance["utt_id"]] = str(reason)
+    _check_lost(root, lost, len(entering), settings.max_rejected_share)
+    for split, kept in rows.items():
+        _check_split(root, split, kept)
+        write_table(pd.DataFrame(kept), root / "dataset" / f"{split}.parquet", DATASET)
+    write_table(rejected(lost.items(), "dataset"), root / "dataset" / "rejected.parquet", REJECTED)
+
+
+def load(path: Path) -> list["Example"]:
+    """Read one split of the dataset.
+
+    Args:
+        path: `dataset/<split>.parquet` of a run.
+
+    Raises:
+        HproError: the file is missing or breaks the schema.
+    """
+    return [_example(row) for row in read_table(path, DATASET).to_dict("records")]
+
+
+def _example(row: Mapping[Hashable, Any]) -> "Example":
+    from hpro_core.engine.batching import Example
+
+    return Example(
+        utt_id=row["utt_id"],
+        corpus=row["corpus"],
+        speaker=row["speaker"],
+        text=row["text"],
+        words=tuple(row["words"].split()),
+        symbols=np.asarray(row["symbols"], dtype=np.int64),
+        symbol_word=np.asarray(row["symbol_word"], dtype=np.int64),
+        tokens=np.asarray(row["tokens"], dtype=np.int64),
+        speaker_embedding=np.array(row["speaker_embedding"], dtype=np.float32),
+        emotion=np.array(row["emotion"], dtype=np.float32),
+        spans_s=np.stack([row["word_start_s"], row["word_end_s"]], axis=1).astype(np.float64),
+        vad=np.array(row["word_vad"], dtype=np.float32).reshape(-1, len(VAD)),
+    )
+
+
+def _parts(root: Path) -> dict[str, dict]:
+    """What other stages know of each utterance, by table and utt_id."""
+    words = read_table(root / "align" / "words.parquet", WORDS)
+    vad = read_table(root / "label" / "word_vad.parquet", WORD_VAD)
+    emotion = read_table(root / "label" / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
+    tokens = read_table(root / "speech" / "speech_tokens.parquet", SPEECH_TOKENS)
+    by_word = ["utt_id", "word_index"]
+    return {
+        "word times": dict(list(words.sort_values(by_word).groupby("utt_id"))),
+        "word labels": dict(list(vad.sort_values(by_word).groupby("utt_id"))),
+        "emotion label": dict(zip(emotion["utt_id"], emotion[list(EMOTIONS)].values, strict=True)),
+        "speech tokens": {row["utt_id"]: row for row in tokens.to_dict("records")},
+    }
+
+
+def _row(utterance: Mapping[Hashable, Any], parts: dict[str, dict]) -> dict:
+    for part, known in parts.items():
+        if utterance["utt_id"] not in known:
+            raise Unusable(f"no {part}")
+    mine = {part: known[utterance["utt_id"]] for part, known in parts.items()}
+    n_words = len(utterance["words"].split())
+    spans_s = _spans(mine["word times"], n_words, utterance["duration_s"])
+    if len(mine["word labels"]) != n_words:
+        raise Unusable(f"{len(mine['word labels'])} word labels for {n_words} words")
+    symbols, symbol_word = _symbols(utterance["text"], utterance["words"])
+    return {
+        **{name: utterance[name] for name in ("utt_id", "corpus", "speaker", "text", "words")},
+        "n_words": n_words,
+        "symbols": symbols,
+        "symbol_word": symbol_word,
+        "tokens": _tokens(mine["speech tokens"]["tokens"], utterance["duration_s"]),
+        "speaker_embedding": _embedding(mine["speech tokens"]["speaker_embedding"]),
+        "emotion": np.asarray(mine["emotion label"], dtype=np.float32),
+        "word_start_s": spans_s[:, 0],
+        "word_end_s": spans_s[:, 1],
+        "word_vad": mine["word labels"][list(VAD)].to_numpy(dtype=np.float32).ravel(),
+    }
+
+
+def _spans(words: pd.DataFrame, n_words: int, duration_s: float) -> np.ndarray:
+    """Start and end of each word, (n_words, 2), clipped to the utterance."""
+    if words["word_index"].tolist() != list(range(n_words)):
+        raise Unusable(f"{len(words)} word times for {n_words} words")
+    spans_s = np.clip(words[["start_s", "end_s"]].to_numpy(dtype=np.float64), 0.0, duration_s)
+    if (spans_s[:, 1] <= spans_s[:, 0]).any():
+        raise Unusable("a word lies beyond the end of the audio")
+    return spans_s
+
+
+def _symbols(text: str, words: str) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        symbols, symbol_word = encode(text, words)
+    except HproError as error:
+        raise Unusable(str(error)) from error
+    return np.asarray(symbols, dtype=np.int16), np.asarray(symbol_word, dtype=np.int16)
+
+
+def _tokens(tokens: np.ndarray, duration_s: float) -> np.ndarray:
+    """Speech tokens as int16, in range and as many as the duration asks for."""
+    tokens = np.asarray(tokens)
+    if not len(tokens) or tokens.min() < 0 or tokens.max() >= N_SPEECH_TOKENS:
+        raise Unusable(f"speech tokens are empty or outside 0..{N_SPEECH_TOKENS - 1}")
+    if abs(len(tokens) / TOKEN_RATE_HZ - duration_s) > _DURATION_TOLERANCE_S:
+        raise Unusable(f"{len(tokens)} speech tokens do not fit {duration_s:.2f} s of audio")
+    return tokens.astype(np.int16)
+
+
+def _embedding(embedding: np.ndarray) -> np.ndarray:
+    embedding = np.asarray(embedding, dtype=np.float32)
+    if not len(embedding) or not np.isfinite(embedding).all():
+        raise Unusable("the speaker embedding is empty or not finite")
+    return embedding
+
+
+def _check_lost(root: Path, lost: dict[str, str], n_entered: int, max_share: float) -> None:
+    reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(lost.values()).most_common(5))
+    print(f"dataset: {n_entered - len(lost)} of {n_entered} utterances; rejected: {reasons or 0}")
+    if len(lost) > max_share * n_entered:
+        raise HproError(
+            f"{root}/dataset: {len(lost)} of {n_entered} utterances rejected, more than "
+            f"dataset.max_rejected_share {max_share} ({reasons}; first: {next(iter(lost))}); mend "
+            "the stage that lost them or raise the share"
+        )
+
+
+def _check_split(root: Path, split: str, rows: list[dict]) -> None:
+    if not rows:
+        raise HproError(
+            f"{root}/dataset: split {split!r} has no utterance: give the corpus more data, "
+            "or raise corpus.dev_share and corpus.test_share"
+        )

@@ -1,0 +1,1 @@
+"""What every training has in common: batches, the loop, checkpoints, curves."""

@@ -1,0 +1,319 @@
+"""The training loop that tokenizer, codec, policy and reward stages share.
+
+A step depends on nothing but the weights, the optimiser's state and the step's number: the batch
+is a function of the step, and random numbers are seeded per step. So a run that was stopped and
+resumed equals one that was not, bit for bit on CPU.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from hpro_core.errors import HproError
+from hpro_core.progress import track
+
+BatchT = TypeVar("BatchT")
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How long and how a training runs."""
+
+    label: str
+    steps: int
+    seed: int
+    clip_norm: float = 5.0
+    warmup_steps: int = 0
+    decay_share: float = 0.0  # the last share of the steps in which the rate falls to zero
+    ema: float = 0.0  # decay of the averaged weights that are kept in the end; 0: the last weights
+    log_every: int = 20
+    dev_every: int = 200
+    checkpoint_every: int = 200
+    identity: str = ""  # of settings, code and inputs: a checkpoint of another run is not resumed
+
+    def __post_init__(self) -> None:
+        if self.checkpoint_every % self.log_every:
+            raise ValueError("checkpoints lie on logged steps: no mean is cut in two by a resume")
+
+
+def fit(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    loss_terms: Callable[[BatchT], Mapping[str, Tensor]],
+    batch_at: Callable[[int], BatchT],
+    dev_terms: Callable[[], Mapping[str, float]],
+    loop: Loop,
+    out: Path,
+    work: Path,
+    profile: bool = False,
+) -> None:
+    """Train a model; afterwards it holds the weights to keep.
+
+    Args:
+        model: what is trained; parameters without gradient stay as they are.
+        optimiser: over the trained parameters, at its full learning rate.
+        loss_terms: the terms of a batch by name; "loss" is what is minimised.
+        batch_at: the batch of a step, counted from 1.
+        dev_terms: mean terms on the dev split, called with the model in eval mode.
+        loop: length and kind of the run.
+        out: gets training.csv (step, split, term, value), tensorboard/ and, on request, profile/.
+        work: keeps the checkpoint from which a killed run goes on; emptied at the end.
+        profile: write a trace for torch-tb-profiler of a few steps.
+
+    Raises:
+        HproError: the loss is not finite; the weights of before that step stay in `work`.
+    """
+    curves = Curves(out)
+    average = Average(model, loop.ema)
+    full_rates = [group["lr"] for group in optimiser.param_groups]
+    done = _resume(work, loop, model, optimiser, average, curves)
+    if done == 0:
+        curves.dev(0, _evaluate(model, average, dev_terms))
+    with _profiler(out, profile) as profiler:
+        steps = range(done + 1, loop.steps + 1)
+        for step in track(steps, len(steps), loop.label):
+            torch.manual_seed(loop.seed * 1_000_003 + step)
+            for group, rate in zip(optimiser.param_groups, full_rates, strict=True):
+                group["lr"] = rate * _rate_share(step, loop)
+            model.train()
+            terms = loss_terms(batch_at(step))
+            _stop_if_not_finite(terms, step, loop.label)
+            optimiser.zero_grad(set_to_none=True)
+            terms["loss"].backward()
+            norm = nn.utils.clip_grad_norm_(_trained(optimiser), loop.clip_norm)
+            _stop_if_not_finite({"gradient norm": norm}, step, loop.label)
+            optimiser.step()
+            average.update(model)
+            curves.train(step, {**terms, "grad_norm": norm}, loop.log_every)
+            if step % loop.dev_every == 0 or step == loop.steps:
+                curves.dev(step, _evaluate(model, average, dev_terms))
+            if step % loop.checkpoint_every == 0:
+                _save(work, step, loop, model, optimiser, average, curves)
+            if profiler is not None:
+                profiler.step()
+    average.copy_to(model)
+    model.eval()
+    curves.write()
+    _checkpoint(work).unlink(missing_ok=True)
+
+
+def mean_terms(
+    loss_terms: Callable[[BatchT], Mapping[str, Tensor]], batches: Sequence[BatchT]
+) -> dict[str, float]:
+    """Mean of every term over batches, each batch counted once."""
+    sums: dict[str, float] = {}
+    for batch in batches:
+        for name, value in loss_terms(batch).items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+    return {name: value / len(batches) for name, value in sums.items()}
+
+
+def device_of(name: str) -> torch.device:
+    """The device that a setting names; "auto" is cuda where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
+    """Matrix products in bfloat16, or nothing."""
+    return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+
+
+def set_threads(threads: int) -> None:
+    """Use this many CPU threads, and treat denormal numbers as zero (they are slow)."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+
+
+class Curves:
+    """Terms over steps: training.csv in long form, and TensorBoard scalars."""
+
+    def __init__(self, out: Path):
+        """`out` is created; TensorBoard's files go to its folder tensorboard/."""
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        out.mkdir(parents=True, exist_ok=True)
+        self.path = out / "training.csv"
+        self.rows: list[tuple[int, str, str, float]] = []
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+        self._board = SummaryWriter(str(out / "tensorboard"))
+
+    def train(self, step: int, terms: Mapping[str, Tensor], every: int) -> None:
+        """Add a step's terms; every so often their means become a row each."""
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, torch.zeros(())) + value.detach().cpu().double()
+        self._count += 1
+        if step % every == 0:
+            self._add(step, "train", {k: float(v / self._count) for k, v in self._sums.items()})
+            self._sums, self._count = {}, 0
+
+    def dev(self, step: int, terms: Mapping[str, float]) -> None:
+        """Add the means on the dev split."""
+        self._add(step, "dev", terms)
+
+    def _add(self, step: int, split: str, terms: Mapping[str, float]) -> None:
+        for name, value in terms.items():
+            self.rows.append((step, split, name, value))
+            self._board.add_scalar(f"{split}/{name}", value, step)
+
+    def write(self) -> None:
+        """Write training.csv and close TensorBoard's file."""
+        table = pd.DataFrame(self.rows, columns=["step", "split", "term", "value"])
+        partial = self.path.with_suffix(".partial")
+        table.to_csv(partial, index=False)
+        os.replace(partial, self.path)
+        self._board.close()
+
+
+class Average:
+    """Exponential moving average of the trained weights (a stand-in for learning-rate decay)."""
+
+    def __init__(self, model: nn.Module, decay: float):
+        """`decay` 0 keeps no average."""
+        self.decay = decay
+        self.weights = (
+            {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+            if decay
+            else {}
+        )
+        self._updates = 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards the model; early on faster, so that it forgets the start."""
+        self._updates += 1
+        decay = min(self.decay, (1 + self._updates) / (10 + self._updates))
+        for name, parameter in model.named_parameters():
+            if name in self.weights:
+                self.weights[name].lerp_(parameter, 1 - decay)
+
+    @torch.no_grad()
+    def copy_to(self, model: nn.Module) -> None:
+        """Give the model the averaged weights."""
+        for name, parameter in model.named_parameters():
+            if name in self.weights:
+                parameter.copy_(self.weights[name])
+
+    @contextmanager
+    def applied(self, model: nn.Module) -> Iterator[None]:
+        """The model has the averaged weights inside, its own again outside."""
+        own = {n: p.detach().clone() for n, p in model.named_parameters() if n in self.weights}
+        self.copy_to(model)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, parameter in model.named_parameters():
+                    if name in own:
+                        parameter.copy_(own[name])
+
+    def state(self) -> dict[str, object]:
+        """For the checkpoint."""
+        return {"weights": self.weights, "updates": self._updates}
+
+    def load(self, state: dict) -> None:
+        """From the checkpoint."""
+        self.weights, self._updates = state["weights"], state["updates"]
+
+
+def _evaluate(
+    model: nn.Module, average: Average, dev_terms: Callable[[], Mapping[str, float]]
+) -> Mapping[str, float]:
+    model.eval()
+    with average.applied(model), torch.no_grad():
+        return dev_terms()
+
+
+def _rate_share(step: int, loop: Loop) -> float:
+    """Share of the full learning rate: linear warm-up, constant, linear decay."""
+    warm = min(1.0, step / loop.warmup_steps) if loop.warmup_steps else 1.0
+    decay_steps = loop.steps * loop.decay_share
+    cool = min(1.0, (loop.steps + 1 - step) / decay_steps) if decay_steps else 1.0
+    return warm * cool
+
+
+def _trained(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    return [p for group in optimiser.param_groups for p in group["params"]]
+
+
+def _stop_if_not_finite(terms: Mapping[str, Tensor], step: int, label: str) -> None:
+    bad = {n: float(v) for n, v in terms.items() if not torch.isfinite(v.detach()).all()}
+    if bad:
+        raise HproError(
+            f"{label}, step {step}: {bad} is not finite. Lower the learning rate of this stage in "
+            "params.yaml, or look at the utterances of that step's batch"
+        )
+
+
+def _checkpoint(work: Path) -> Path:
+    return work / "checkpoint.pt"
+
+
+def _save(
+    work: Path,
+    step: int,
+    loop: Loop,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: Average,
+    curves: Curves,
+) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    partial = work / "checkpoint.partial"
+    state = {
+        "step": step,
+        "identity": loop.identity,
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "average": average.state(),
+        "curves": curves.rows,
+    }
+    torch.save(state, partial)
+    os.replace(partial, _checkpoint(work))
+
+
+def _resume(
+    work: Path,
+    loop: Loop,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: Average,
+    curves: Curves,
+) -> int:
+    if not _checkpoint(work).is_file():
+        return 0
+    state = torch.load(_checkpoint(work), weights_only=True)
+    if state["identity"] != loop.identity:
+        print(
+            f"{_checkpoint(work)} is of other settings, code or inputs: starting anew", flush=True
+        )
+        return 0
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    average.load(state["average"])
+    curves.rows = [tuple(row) for row in state["curves"]]
+    print(f"going on from step {state['step']} ({_checkpoint(work)})", flush=True)
+    return int(state["step"])
+
+
+@contextmanager
+def _profiler(out: Path, wanted: bool) -> Iterator[torch.profiler.profile | None]:
+    if not wanted:
+        yield None
+        return
+    with torch.profiler.profile(
+        schedule=torch.profiler.schedule(wait=2, warmup=2, active=4, repeat=1),
+        on_trace_ready=torch.profiler.tensorboard_trace_handler(str(out / "profile")),
+        record_shapes=True,
+        profile_memory=True,
+    ) as profiler:
+        yield profiler

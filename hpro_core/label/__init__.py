@@ -1,0 +1,1 @@
+"""Emotion posteriors per utterance and valence, arousal, dominance per word (docs/labels.md)."""

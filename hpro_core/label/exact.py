@@ -1,0 +1,67 @@
+"""The teacher of a corpus whose labels are known exactly: it looks them up."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hpro_core.constants import EMOTIONS, VAD
+from hpro_core.errors import HproError
+from hpro_core.label.teachers import SpokenUtterance
+from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, read_table
+
+
+class ExactLabels:
+    """Both teachers at once, from the tables that the corpus came with."""
+
+    classes: tuple[str, ...] = EMOTIONS
+    dimensions: tuple[str, ...] = VAD
+
+    def __init__(self, folder: Path):
+        """
+        Args:
+            folder: the corpus, with truth_vad.parquet and truth_emotion.parquet.
+        """
+        self.folder = folder
+        vad = read_table(folder / "truth_vad.parquet", WORD_VAD)
+        emotion = read_table(folder / "truth_emotion.parquet", EMOTION_POSTERIORS)
+        self._vad = {utt_id: _by_index(rows) for utt_id, rows in vad.groupby("utt_id")}
+        self._emotion = emotion.set_index("utt_id")[list(EMOTIONS)]
+
+    @staticmethod
+    def known(folder: Path) -> bool:
+        """Whether a corpus came with exact labels."""
+        return (folder / "truth_vad.parquet").is_file()
+
+    def word_vad(self, utterances: Sequence[SpokenUtterance]) -> list[np.ndarray]:
+        """See `WordVadTeacher`; matched by the position of the word.
+
+        Raises:
+            HproError: an utterance has no truth, or truth for another number of words.
+        """
+        return [self._of(utterance) for utterance in utterances]
+
+    def posteriors(self, utterances: Sequence[SpokenUtterance]) -> np.ndarray:
+        """See `EmotionTeacher`.
+
+        Raises:
+            HproError: an utterance has no truth.
+        """
+        for utterance in utterances:
+            if utterance.utt_id not in self._emotion.index:
+                raise HproError(f"{self.folder}/truth_emotion.parquet lacks {utterance.utt_id}")
+        return self._emotion.loc[[u.utt_id for u in utterances]].to_numpy()
+
+    def _of(self, utterance: SpokenUtterance) -> np.ndarray:
+        known = self._vad.get(utterance.utt_id, np.empty((0, 3)))
+        if len(known) != len(utterance.words):
+            raise HproError(
+                f"{self.folder}/truth_vad.parquet has {len(known)} words for {utterance.utt_id}, "
+                f"which has {len(utterance.words)}: run `hpro corpus-read` and `hpro align` again"
+            )
+        return known
+
+
+def _by_index(rows: pd.DataFrame) -> np.ndarray:
+    return rows.sort_values("word_index")[list(VAD)].to_numpy()

@@ -1,0 +1,242 @@
+"""The typed sections of `params.yaml`: frozen, complete, and strict about unknown keys.
+
+A stage reads its own section from the whole `params.yaml` or from the small file that the Snakefile
+keeps for it (`results/<run>/params/<stage>.yaml`); both have the section under its name.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hpro_core.errors import HproError
+
+
+class Section(BaseModel):
+    """A part of `params.yaml`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Compute(Section):
+    threads: int = Field(ge=1)
+    device: str = "auto"
+    bf16: bool
+
+
+class CorpusSet(Section):
+    reader: str
+    path: str
+
+
+class Corpus(Section):
+    sets: dict[str, CorpusSet] = Field(min_length=1)
+    min_duration_s: float = Field(gt=0)
+    max_duration_s: float = Field(gt=0, le=30)
+    dev_share: float = Field(gt=0, lt=1)
+    test_share: float = Field(gt=0, lt=1)
+    judge_share: float = Field(gt=0, lt=1)
+    max_test_utterances: int = Field(ge=1)
+    max_rejected_share: float = Field(ge=0, le=1)
+    seed: int
+
+
+class Controlled(Section):
+    utterances: int = Field(ge=10)
+    seed: int
+
+
+class Align(Section):
+    backend: Literal["pocketsphinx", "mfa"]
+    mfa_acoustic_model: str
+    mfa_dictionary: str
+    mfa_command: str
+    max_rejected_share: float = Field(ge=0, le=1)
+
+
+class Label(Section):
+    window_words: int = Field(ge=0)
+    temperature: float = Field(gt=0)
+
+
+class Dataset(Section):
+    max_rejected_share: float = Field(ge=0, le=1)
+
+
+class Speech(Section):
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    segment_s: float = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    seed: int
+
+
+class Codec(Section):
+    preset: Literal["embedded", "released", "paper"]
+    content_steps: int = Field(ge=1)
+    style_steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    guide_weight: float = Field(ge=0)
+    ema: float = Field(ge=0, lt=1)
+    seed: int
+
+
+class Policy(Section):
+    preset: Literal["embedded", "miniature"]
+    dropout: float = Field(ge=0, lt=1)
+
+
+class Sft(Section):
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    guide_weight: float = Field(ge=0)
+    history_noise: float = Field(ge=0, lt=1)
+    clip_norm: float = Field(gt=0)
+    decay_share: float = Field(ge=0, le=1)
+    ema: float = Field(ge=0, lt=1)
+
+
+class Weights(Section):
+    """The lambdas of the reward objective (paper III-B); a term that a stage lacks is 0."""
+
+    kl: float = Field(ge=0)
+    sp: float = Field(ge=0)
+    cp: float = Field(ge=0)
+    asr: float = Field(ge=0)
+    wvad: float = Field(ge=0)
+    ser: float = Field(ge=0)
+
+
+class RewardStage(Section):
+    temperature: float = Field(gt=0)
+    weights: Weights
+
+
+class Reward(Section):
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    clip_norm: float = Field(gt=0)
+    frame_norm: Literal["l1", "mse"]
+    frame: RewardStage
+    word: RewardStage
+    sentence: RewardStage
+
+
+class Variant(Section):
+    """A policy trained by rewards: one stage, from another variant or from `sft`."""
+
+    start: str
+    stage: Literal["frame", "word", "sentence"]
+    drop: list[Literal["kl", "sp", "cp", "asr", "wvad", "ser"]] = []
+    temperature: float | None = Field(default=None, gt=0)
+
+
+class Synthesis(Section):
+    top_p: float = Field(gt=0, le=1)
+    top_k: int = Field(ge=1)
+    temperature: float = Field(gt=0)
+    min_ratio: float = Field(ge=0)
+    max_ratio: float = Field(gt=0)
+    batch_size: int = Field(ge=1)
+    seed: int
+
+
+class Tables(Section):
+    """Which systems are rows of which table; a run trains and judges all that are named."""
+
+    comparison: list[str]
+    progressive: list[str]
+    ablation: list[str]
+
+
+class Evaluate(Section):
+    bootstrap_samples: int = Field(ge=1)
+    seed: int
+
+
+class Report(Section):
+    samples: int = Field(ge=1)
+
+
+class Params(Section):
+    """The whole of `params.yaml`."""
+
+    run: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    seeds: list[int] = Field(min_length=1)
+    compute: Compute
+    corpus: Corpus
+    controlled: Controlled
+    align: Align
+    label: Label
+    speech: Speech
+    dataset: Dataset
+    codec: Codec
+    policy: Policy
+    sft: Sft
+    reward: Reward
+    variants: dict[str, Variant]
+    synthesis: Synthesis
+    tables: Tables
+    evaluate: Evaluate
+    report: Report
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def read_section(path: str | Path, name: str, kind: type[SectionT]) -> SectionT:
+    """Read one section of a settings file.
+
+    Args:
+        path: `params.yaml` or a stage's own extract of it.
+        name: key of the section.
+        kind: its type.
+
+    Raises:
+        HproError: the file is missing or not YAML, the section is absent, a key is unknown, or a
+            value has the wrong type; the message names the key.
+    """
+    settings = read_yaml(path)
+    if name not in settings:
+        raise HproError(f"{path}: section {name!r} is missing")
+    return validated(settings[name], kind, f"{path}: {name}")
+
+
+def read_variant(path: str | Path, name: str) -> Variant:
+    """Read one entry of the section `variants`.
+
+    Raises:
+        HproError: there is no such variant; the message lists those that there are.
+    """
+    variants = read_yaml(path).get("variants", {})
+    if name not in variants:
+        known = ", ".join(sorted(variants))
+        raise HproError(f"{path}: no variant {name!r} (known: {known}); add it under variants:")
+    return validated(variants[name], Variant, f"{path}: variants.{name}")
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping, or say what is wrong with it."""
+    try:
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise HproError(f"cannot read {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise HproError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise HproError(f"{path} holds no settings: a mapping of sections is expected")
+    return settings
+
+
+def validated(values: Any, kind: type[SectionT], where: str) -> SectionT:
+    """Check values against a section type; the error names the first key that is wrong."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise HproError(f"{where}.{key}: {first['msg']} (value: {first['input']!r})") from error

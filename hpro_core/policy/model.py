@@ -1,0 +1,203 @@
+"""The speech language model: text and a reference in, speech tokens out.
+
+The layout of CosyVoice2's unistream: [begin, (reference,) text, turn, speech]. The position that
+holds "turn" predicts the first speech token, and the last speech token predicts the end.
+Letters: B batch, S text symbol, L speech token, P position in the sequence, H width, V output
+class.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import DynamicCache, Qwen2Config, Qwen2Model
+
+from hpro_core.constants import N_SPEECH_TOKENS
+from hpro_core.engine.batching import Batch, length_mask
+from hpro_core.engine.token_table import TokenTable
+
+END_OF_SPEECH = N_SPEECH_TOKENS
+N_OUTPUTS = N_SPEECH_TOKENS + 3
+"""Output classes of CosyVoice2's head: the speech tokens, end of speech, and two more."""
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Sizes of the policy."""
+
+    width: int
+    blocks: int
+    heads: int
+    hidden: int
+    n_symbols: int
+    reference_width: int
+    dropout: float = 0.1
+    factored_tokens: bool = True  # ours: see engine/token_table.py
+    tokens_per_symbol: float = 0.0  # ours: > 0 aligns the positions of text and speech, see below
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Ours: what two CPU cores train in minutes (sizes of the spike).
+    "embedded": {"width": 256, "blocks": 5, "heads": 4, "hidden": 704},
+    "miniature": {"width": 32, "blocks": 2, "heads": 2, "hidden": 64},
+}
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the policy says about a batch, teacher-forced."""
+
+    logits_BLV: Tensor  # (B, L + 1, V): position t predicts token t, position length the end
+    text_attention_BLS: Tensor  # of the guided head, (B, L + 1, S)
+
+
+class SpeechLM(nn.Module):
+    """A small Qwen2 between a text table, a projection of the reference, and token tables."""
+
+    def __init__(self, config: PolicyConfig):
+        super().__init__()
+        self.config = config
+        qwen = Qwen2Config(
+            vocab_size=1,
+            hidden_size=config.width,
+            intermediate_size=config.hidden,
+            num_hidden_layers=config.blocks,
+            num_attention_heads=config.heads,
+            num_key_value_heads=config.heads,
+            max_position_embeddings=4096,
+            use_cache=False,
+            pad_token_id=None,
+        )
+        qwen._attn_implementation = "eager"  # the guided head's attention is read
+        self.text_embedding = nn.Embedding(config.n_symbols, config.width)
+        self.special_embedding = nn.Embedding(2, config.width)  # begin, turn
+        self.reference_projection = nn.Linear(config.reference_width, config.width)
+        self.speech_embedding = TokenTable(config.width, 3, config.factored_tokens, std=0.5)
+        self.qwen = Qwen2Model(qwen)
+        self.speech_head = TokenTable(config.width, 3, config.factored_tokens)
+        self.head_bias = nn.Parameter(torch.zeros(N_OUTPUTS))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, batch: Batch, history_BL: Tensor | None = None) -> Output:
+        """Predict every speech token of the batch from its true history.
+
+        Args:
+            batch: text, reference and the recording's speech tokens.
+            history_BL: speech tokens to read instead of the batch's own (noisy ones in training).
+        """
+        history_BL = batch.tokens_BL if history_BL is None else history_BL
+        prefix, positions, mask = self._prefix(batch)
+        speech = self.speech_embedding(history_BL)
+        length = speech.shape[1]
+        start = positions[:, -1:]  # the position of "turn"
+        steps = torch.arange(1, length + 1, device=start.device)
+        positions = torch.cat([positions, start + steps], dim=1)
+        mask = torch.cat([mask, batch.token_mask_BL], dim=1)
+        hidden = self.dropout(torch.cat([prefix, speech], dim=1))
+        hidden, attention = self._attend(hidden, positions, mask)
+        first = prefix.shape[1] - 1
+        symbols = batch.symbols_BS.shape[1]
+        return Output(
+            logits_BLV=self.logits(hidden[:, first:]),
+            text_attention_BLS=attention[:, first:, 2 : 2 + symbols],
+        )
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores of the output classes, (..., V)."""
+        return functional.linear(hidden, self.speech_head.rows().to(hidden.dtype), self.head_bias)
+
+    def _prefix(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Everything before the speech: vectors (B, P, H), positions (B, P), mask (B, P).
+
+        Text symbol j stands at `j * tokens_per_symbol`, about where it will be spoken, speech token
+        t at t + 1; the rotary distance between a token and its symbol is then always near zero.
+        """
+        ones = torch.ones_like(batch.symbols_BS[:, :1])
+        vectors = [
+            self.special_embedding(0 * ones),
+            self.reference_projection(batch.reference_BE)[:, None],
+            self.text_embedding(batch.symbols_BS),
+            self.special_embedding(ones),
+        ]
+        text = torch.arange(batch.symbols_BS.shape[1], device=ones.device)
+        rate = self.config.tokens_per_symbol
+        text = (text * rate).expand_as(batch.symbols_BS)
+        zero = torch.zeros_like(ones, dtype=text.dtype)
+        positions = torch.cat([zero - 2, zero - 1, text, zero], dim=1)
+        true = ones.bool()
+        mask = torch.cat([true, true, batch.symbol_mask_BS, true], dim=1)
+        return torch.cat(vectors, dim=1), positions, mask
+
+    def _attend(self, hidden_BPH: Tensor, positions_BP: Tensor, mask_BP: Tensor):
+        """Qwen2 over the whole sequence; also the attention of the guided head, (B, P, P)."""
+        size = hidden_BPH.shape[1]
+        causal = torch.ones(size, size, dtype=torch.bool, device=mask_BP.device).tril()
+        seen: dict[str, Tensor] = {}
+        guided = self.qwen.get_submodule("layers.1.self_attn")
+        handle = guided.register_forward_hook(
+            lambda module, inputs, output: seen.update(weights=output[1][:, 0])
+        )
+        try:
+            output = self.qwen(
+                inputs_embeds=hidden_BPH,
+                position_ids=positions_BP,
+                attention_mask={
+                    "full_attention": _additive(causal & mask_BP[:, None, :], hidden_BPH.dtype)
+                },
+            )
+        finally:
+            handle.remove()
+        return output.last_hidden_state, seen["weights"]
+
+    def begin(self, batch: Batch) -> tuple[Tensor, "Cache"]:
+        """Read everything before the speech; the hidden state that predicts the first token."""
+        prefix, positions, mask = self._prefix(batch)
+        size = prefix.shape[1]
+        causal = torch.ones(size, size, dtype=torch.bool, device=mask.device).tril()
+        cache = Cache(DynamicCache(config=self.qwen.config), mask, positions[:, -1])
+        output = self.qwen(
+            inputs_embeds=prefix,
+            position_ids=positions,
+            attention_mask={"full_attention": _additive(causal & mask[:, None, :], prefix.dtype)},
+            past_key_values=cache.keys_values,
+            use_cache=True,
+        )
+        return output.last_hidden_state[:, -1], cache
+
+    def advance(self, tokens_B: Tensor, cache: "Cache") -> Tensor:
+        """Read one more speech token per row; the hidden state that predicts the next, (B, H)."""
+        vectors = self.speech_embedding(tokens_B)[:, None]
+        cache.mask_BP = functional.pad(cache.mask_BP, (0, 1), value=True)
+        cache.position_B = cache.position_B + 1
+        output = self.qwen(
+            inputs_embeds=vectors,
+            position_ids=cache.position_B[:, None],
+            attention_mask={"full_attention": _additive(cache.mask_BP[:, None, :], vectors.dtype)},
+            past_key_values=cache.keys_values,
+            use_cache=True,
+        )
+        return output.last_hidden_state[:, -1]
+
+
+@dataclass
+class Cache:
+    """What generation remembers: keys and values, which of them are real, the last position."""
+
+    keys_values: DynamicCache
+    mask_BP: Tensor
+    position_B: Tensor
+
+
+def speech_targets(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Targets of `Output.logits_BLV`, (B, L + 1) with the end symbol, and their mask."""
+    targets = functional.pad(batch.tokens_BL, (0, 1))
+    targets = targets.scatter(1, batch.token_lengths_B[:, None], END_OF_SPEECH)
+    return targets, length_mask(batch.token_lengths_B + 1, targets.shape[1])
+
+
+def _additive(allowed_BQP: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask that is added to scores, (B, 1, Q, P): zero where attending is allowed."""
+    mask = torch.zeros(allowed_BQP.shape, dtype=dtype, device=allowed_BQP.device)
+    return mask.masked_fill(~allowed_BQP, torch.finfo(dtype).min)[:, None]

@@ -1,0 +1,25 @@
+"""Frame-level rewards: P_cp(T_C | S) and P_sp(T_S | S) (paper II-B, stage I).
+
+Letters: B batch, L frame, D code dimension.
+"""
+
+from torch import Tensor
+
+from hpro_core.codec.losses import masked_mean
+
+
+def code_loss(generated_BLD: Tensor, preference_BLD: Tensor, mask_BL: Tensor, norm: str) -> Tensor:
+    """L_cp or L_sp: distance of the generated code from the recording's preference token.
+
+    Args:
+        generated_BLD: code of the policy's sample before rounding, in [0, 1].
+        preference_BLD: discrete code of the recording, on the grid.
+        mask_BL: true at real frames.
+        norm: "l1" (paper) or "mse" (released code).
+
+    Returns:
+        Mean over real frames and dimensions.
+    """
+    difference = generated_BLD.float() - preference_BLD
+    distance = difference.abs() if norm == "l1" else difference.square()
+    return masked_mean(distance, mask_BL)

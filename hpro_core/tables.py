@@ -1,0 +1,176 @@
+"""The typed tables that stages hand to each other, checked on write and on read.
+
+Every table is a Parquet file. Times are seconds; audio is 16 kHz mono. An utterance that enters the
+workflow is either in the tables of a stage or in that stage's `rejected` table, never in neither.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+import pandera.pandas as pa
+
+from hpro_core.constants import EMOTIONS, SPLITS, VAD
+from hpro_core.errors import HproError
+
+
+def _schema(columns: dict, unique: list[str], checks: list[pa.Check] | None = None):
+    return pa.DataFrameSchema(columns, unique=unique, strict=True, coerce=True, checks=checks)
+
+
+_text = pa.Column(str, pa.Check.str_length(min_value=1))
+_utt_id = pa.Column(str, pa.Check.str_matches(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"))
+_probability = pa.Column(float, pa.Check.in_range(0.0, 1.0))
+_seconds = pa.Column(float, pa.Check.ge(0.0))
+
+UTTERANCES = _schema(
+    {
+        "utt_id": _utt_id,  # unique over all corpora of a run: the reader prefixes the corpus
+        "corpus": _text,  # the test set that the utterance belongs to: acted, controlled, ...
+        "speaker": _text,
+        "text": _text,  # as published
+        "words": _text,  # normalised for alignment: lower case, [a-z'] words, single blanks
+        "audio": _text,  # relative to the results folder of the run, 16 kHz mono WAV
+        "duration_s": pa.Column(float, pa.Check.gt(0.0)),
+        "split": pa.Column(str, pa.Check.isin(("", *SPLITS))),  # empty until `hpro corpus split`
+        "group": _text,  # what may not straddle splits: the scene, the sentence
+        "emotion": pa.Column(str, nullable=True),  # label of the corpus, one of EMOTIONS, or null
+    },
+    unique=["utt_id"],
+)
+
+WORDS = _schema(
+    {
+        "utt_id": _utt_id,
+        "word_index": pa.Column(int, pa.Check.ge(0)),  # position in `words` of the utterance
+        "word": _text,
+        "start_s": _seconds,
+        "end_s": _seconds,
+        "score": pa.Column(float, nullable=True),  # the aligner's own, higher is better
+    },
+    unique=["utt_id", "word_index"],
+    checks=[pa.Check(lambda df: df["end_s"] > df["start_s"], error="a word ends before it starts")],
+)
+
+EMOTION_POSTERIORS = _schema(
+    {"utt_id": _utt_id, **dict.fromkeys(EMOTIONS, _probability)},
+    unique=["utt_id"],
+    checks=[
+        pa.Check(
+            lambda df: (df[list(EMOTIONS)].sum(axis=1) - 1).abs() < 1e-4,
+            error="the nine probabilities do not sum to one",
+        )
+    ],
+)
+
+WORD_VAD = _schema(
+    {
+        "utt_id": _utt_id,
+        "word_index": pa.Column(int, pa.Check.ge(0)),
+        **dict.fromkeys(VAD, _probability),
+    },
+    unique=["utt_id", "word_index"],
+)
+
+SPEECH_TOKENS = _schema(
+    {
+        "utt_id": _utt_id,
+        "tokens": pa.Column(object),  # int16 array, 25 Hz, 0..6560
+        "speaker_embedding": pa.Column(object),  # float32 array
+    },
+    unique=["utt_id"],
+)
+
+REJECTED = _schema({"utt_id": _text, "stage": _text, "reason": _text}, unique=["utt_id", "stage"])
+
+SYNTHESIS = _schema(
+    {
+        "utt_id": _utt_id,
+        "corpus": _text,
+        "speaker": _text,
+        "text": _text,
+        "words": _text,
+        "audio": _text,  # relative to the results folder of the run
+        "duration_s": pa.Column(float, pa.Check.gt(0.0)),
+        "reference": pa.Column(str, nullable=True),  # utt_id of the zero-shot reference, or null
+        "n_tokens": pa.Column(int, pa.Check.ge(0)),
+        "stopped": pa.Column(bool),  # false: the length limit was reached without an end token
+    },
+    unique=["utt_id"],
+)
+
+SCORES = _schema(
+    {
+        "utt_id": _utt_id,
+        "corpus": _text,
+        "transcript": pa.Column(str),  # what the ASR judge heard, normalised; may be empty
+        "n_errors": pa.Column(int, pa.Check.ge(0)),  # word errors
+        "n_words": pa.Column(int, pa.Check.gt(0)),  # words of the reference, normalised
+        "wvad_ccc": pa.Column(float, pa.Check.in_range(-1.0, 1.0), nullable=True),
+        "emo_sim": pa.Column(float, pa.Check.in_range(-1.0, 1.0001)),
+        "dnsmos": pa.Column(float),
+        "speaker_sim": pa.Column(float, pa.Check.in_range(-1.0001, 1.0001)),
+    },
+    unique=["utt_id"],
+)
+
+
+def empty(schema: pa.DataFrameSchema) -> pd.DataFrame:
+    """A table of the schema without rows."""
+    return pd.DataFrame({name: pd.Series(dtype=object) for name in schema.columns})
+
+
+def rejected(rows: Iterable[tuple[str, str]], stage: str) -> pd.DataFrame:
+    """The `rejected` table of one stage from pairs of utterance and reason."""
+    return pd.DataFrame(
+        [(utt_id, stage, reason) for utt_id, reason in rows],
+        columns=["utt_id", "stage", "reason"],
+        dtype=object,
+    )
+
+
+def read_table(path: str | Path, schema: pa.DataFrameSchema) -> pd.DataFrame:
+    """Read a Parquet table and check it.
+
+    Raises:
+        HproError: the file is missing, is not Parquet, or a row breaks the schema.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise HproError(f"{path} does not exist: run the stage that makes it first")
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise HproError(f"{path} is not a readable Parquet table: {error}") from error
+    return _validated(table, schema, path)
+
+
+def write_table(table: pd.DataFrame, path: str | Path, schema: pa.DataFrameSchema) -> None:
+    """Check a table and write it as Parquet, all of it or nothing.
+
+    Raises:
+        HproError: a row breaks the schema.
+    """
+    path = Path(path)
+    checked = _validated(table, schema, path)[list(schema.columns)].reset_index(drop=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    checked.to_parquet(partial, index=False)
+    os.replace(partial, path)
+
+
+def _validated(table: pd.DataFrame, schema: pa.DataFrameSchema, path: Path) -> pd.DataFrame:
+    if table.empty:
+        missing = [name for name in schema.columns if name not in table.columns]
+        if missing:
+            raise HproError(f"{path}: column {missing[0]!r} is missing")
+        return table
+    try:
+        return schema.validate(table, lazy=False)
+    except pa.errors.SchemaError as error:
+        raise HproError(f"{path}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,44 @@
+"""What the tests share: small utterances with seeded contents."""
+
+import numpy as np
+import pytest
+import torch
+
+from hpro_core.engine.batching import Batch, Example, Sampler
+from hpro_core.text import encode
+
+torch.set_num_threads(1)
+
+
+def make_example(index: int, n_tokens: int, seed: int = 0, n_words: int = 5) -> Example:
+    """An utterance with random tokens and labels and evenly spread words."""
+    rng = np.random.default_rng([seed, index])
+    words = ("the", "happy", "dog", "ran", "home", "today")[:n_words]
+    symbols, symbol_word = encode(" ".join(words), " ".join(words))
+    edges = np.linspace(0.08, n_tokens / 25 - 0.08, n_words + 1)
+    return Example(
+        utt_id=f"made_{index}",
+        corpus="made",
+        speaker=f"speaker{index % 2}",
+        text=" ".join(words),
+        words=words,
+        symbols=np.array(symbols),
+        symbol_word=np.array(symbol_word),
+        tokens=rng.integers(0, 6561, n_tokens),
+        speaker_embedding=rng.normal(size=16).astype(np.float32),
+        emotion=rng.dirichlet(np.ones(9)).astype(np.float32),
+        spans_s=np.stack([edges[:-1], edges[1:]], axis=1),
+        vad=rng.random((n_words, 3)).astype(np.float32),
+    )
+
+
+@pytest.fixture(scope="session")
+def examples() -> list[Example]:
+    """Eight ragged utterances of two speakers."""
+    return [make_example(i, 24 + 5 * i, n_words=3 + i % 3) for i in range(8)]
+
+
+@pytest.fixture(scope="session")
+def batch(examples: list[Example]) -> Batch:
+    """All eight as one batch."""
+    return Sampler(examples, len(examples), seed=0).batch_at(1)

@@ -1,0 +1,65 @@
+# HD-Emo, the codec whose frozen heads are the rewards: stage A content, stage B style.
+
+
+rule codec_content:
+    input:
+        key=key("codec_content", "codec-content", "codec", "compute"),
+        train=rules.dataset.output.train,
+        dev=rules.dataset.output.dev,
+    output:
+        model="<root>/codec/content/model.safetensors",
+        config="<root>/codec/content/config.json",
+        curves="<root>/codec/content/training.csv",
+        board=directory("<root>/codec/content/tensorboard"),
+    log:
+        "<logs>/codec/content.log",
+    benchmark:
+        "<benchmarks>/codec/content.tsv"
+    conda:
+        "../envs/hpro.yaml"
+    threads: THREADS
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=lambda wildcards, attempt: 1440 * attempt,
+    message:
+        "codec, stage A: content tokens that spell the words"
+    shell:
+        "hpro codec-content --root {ROOT} --params {input.key}"
+        " --work {WORK}/codec_content 2>&1 | tee {log}"
+
+
+rule codec_style:
+    input:
+        key=key("codec_style", "codec-style", "codec", "compute"),
+        train=rules.dataset.output.train,
+        dev=rules.dataset.output.dev,
+        content=rules.codec_content.output.model,
+        content_config=rules.codec_content.output.config,
+    output:
+        model="<root>/codec/style/model.safetensors",
+        config="<root>/codec/style/config.json",
+        curves="<root>/codec/style/training.csv",
+        board=directory("<root>/codec/style/tensorboard"),
+    log:
+        "<logs>/codec/style.log",
+    benchmark:
+        "<benchmarks>/codec/style.tsv"
+    conda:
+        "../envs/hpro.yaml"
+    threads: THREADS
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=lambda wildcards, attempt: 1440 * attempt,
+    message:
+        "codec, stage B: style tokens, emotion and word-affect heads"
+    shell:
+        "hpro codec-style --root {ROOT} --params {input.key}"
+        " --work {WORK}/codec_style 2>&1 | tee {log}"
+
+
+rule phase_codec:
+    input:
+        rules.codec_content.output.curves,
+        rules.codec_style.output.curves,

@@ -1,0 +1,88 @@
+# Raw corpora -> audio at 16 kHz, one table of utterances, splits.
+
+
+rule corpus_read:
+    input:
+        key=key("corpus_read_{set}", "corpus-read", "corpus.sets.{set}", "controlled"),
+    output:
+        utterances="<root>/corpus/{set}/utterances.parquet",
+        rejected="<root>/corpus/{set}/rejected.parquet",
+        audio=directory("<root>/corpus/{set}/audio"),
+        sums="<root>/corpus/{set}/audio.sha256",
+    log:
+        "<logs>/corpus/read_{set}.log",
+    benchmark:
+        "<benchmarks>/corpus/read_{set}.tsv"
+    conda:
+        "../envs/hpro.yaml"
+    wildcard_constraints:
+        set="|".join(sorted(set(SETS) - set(CONTROLLED))) or NOTHING,
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    message:
+        "corpus {wildcards.set}: reading raw recordings"
+    shell:
+        "(hpro corpus-read {wildcards.set} --root {ROOT} --params {input.key}"
+        " && checksums {output.audio} > {output.sums}) 2>&1 | tee {log}"
+
+
+rule corpus_render:
+    input:
+        key=key("corpus_read_{set}", "corpus-read", "corpus.sets.{set}", "controlled"),
+    output:
+        utterances="<root>/corpus/{set}/utterances.parquet",
+        rejected="<root>/corpus/{set}/rejected.parquet",
+        words="<root>/corpus/{set}/truth_words.parquet",
+        vad="<root>/corpus/{set}/truth_vad.parquet",
+        emotion="<root>/corpus/{set}/truth_emotion.parquet",
+        audio=directory("<root>/corpus/{set}/audio"),
+        sums="<root>/corpus/{set}/audio.sha256",
+    log:
+        "<logs>/corpus/render_{set}.log",
+    benchmark:
+        "<benchmarks>/corpus/render_{set}.tsv"
+    conda:
+        "../envs/hpro.yaml"
+    wildcard_constraints:
+        set="|".join(CONTROLLED) or NOTHING,
+    threads: THREADS
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    message:
+        "corpus {wildcards.set}: rendering speech with exact labels"
+    shell:
+        "(hpro corpus-read {wildcards.set} --root {ROOT} --params {input.key}"
+        " && checksums {output.audio} > {output.sums}) 2>&1 | tee {log}"
+
+
+rule corpus_split:
+    input:
+        key=key("corpus_split", "corpus-split", "corpus"),
+        utterances=of_sets("utterances.parquet"),
+        rejected=of_sets("rejected.parquet"),
+    output:
+        utterances="<root>/corpus/utterances.parquet",
+        rejected="<root>/corpus/rejected.parquet",
+    log:
+        "<logs>/corpus/split.log",
+    benchmark:
+        "<benchmarks>/corpus/split.tsv"
+    conda:
+        "../envs/hpro.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 20 * attempt,
+    message:
+        "corpora: merging, and splitting by scene and sentence"
+    shell:
+        "hpro corpus-split --root {ROOT} --params {input.key} 2>&1 | tee {log}"
+
+
+rule phase_corpus:
+    input:
+        rules.corpus_split.output,
+        of_sets("audio.sha256"),

@@ -1,0 +1,113 @@
+# Synthesis of the test sentences, and judges that were no reward.
+
+
+def spoken_by(wildcards):
+    """What a system needs to speak: recordings nothing, their tokens the decoder, policies both."""
+    decoder = [rules.tokenizer.output.model, rules.tokenizer.output.config]
+    tokens = [rules.tokenize.output.tokens]
+    policy = f"{ROOT}/policy/{wildcards.system}/seed{wildcards.seed}"
+    if wildcards.system == "recordings":
+        return []
+    if wildcards.system == "tokenrecon":
+        return [*decoder, *tokens]
+    return [*decoder, *tokens, f"{policy}/model.safetensors", f"{policy}/config.json"]
+
+
+rule synthesise:
+    input:
+        key=key("synthesise", "synthesise", "synthesis", "compute"),
+        train=rules.dataset.output.train,
+        test=rules.dataset.output.test,
+        utterances=rules.corpus_split.output.utterances,
+        audio=of_sets("audio.sha256"),
+        models=spoken_by,
+    output:
+        table="<root>/eval/{system}/seed{seed}/synthesis.parquet",
+        audio=directory("<root>/eval/{system}/seed{seed}/audio"),
+        sums="<root>/eval/{system}/seed{seed}/audio.sha256",
+    log:
+        "<logs>/evaluate/synthesise_{system}_seed{seed}.log",
+    benchmark:
+        "<benchmarks>/evaluate/synthesise_{system}_seed{seed}.tsv"
+    conda:
+        "../envs/hpro.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    message:
+        "synthesise: test sentences by {wildcards.system}, seed {wildcards.seed}"
+    shell:
+        "(mkdir -p {output.audio}"
+        " && hpro synthesise {wildcards.system} --seed {wildcards.seed} --root {ROOT}"
+        " --params {input.key} --threads {threads}"
+        " && checksums {output.audio} > {output.sums}) 2>&1 | tee {log}"
+
+
+rule judge_train:
+    input:
+        key=key("judge_train", "judge-train", "evaluate"),
+        utterances=rules.corpus_split.output.utterances,
+        words=rules.align.output.words,
+        emotion=rules.label.output.emotion,
+        vad=rules.label.output.vad,
+        audio=of_sets("audio.sha256"),
+    output:
+        metrics="<root>/judge/metrics.json",
+    log:
+        "<logs>/evaluate/judge_train.log",
+    benchmark:
+        "<benchmarks>/evaluate/judge_train.tsv"
+    conda:
+        "../envs/hpro.yaml"
+    threads: THREADS
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    message:
+        "judges: training on utterances that nothing else sees"
+    shell:
+        "hpro judge-train --root {ROOT} --params {input.key} --threads {threads}"
+        " 2>&1 | tee {log}"
+
+
+rule judge:
+    input:
+        key=key("judge", "judge", "evaluate"),
+        judge=rules.judge_train.output.metrics,
+        utterances=rules.corpus_split.output.utterances,
+        words=rules.align.output.words,
+        recordings=of_sets("audio.sha256"),
+        table=rules.synthesise.output.table,
+        audio=rules.synthesise.output.sums,
+    output:
+        scores="<root>/eval/{system}/seed{seed}/scores.parquet",
+        metrics="<root>/eval/{system}/seed{seed}/metrics.json",
+    log:
+        "<logs>/evaluate/judge_{system}_seed{seed}.log",
+    benchmark:
+        "<benchmarks>/evaluate/judge_{system}_seed{seed}.tsv"
+    conda:
+        "../envs/hpro.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    message:
+        "judge: {wildcards.system}, seed {wildcards.seed}"
+    shell:
+        "hpro judge {wildcards.system} --seed {wildcards.seed} --root {ROOT}"
+        " --params {input.key} --threads {threads} 2>&1 | tee {log}"
+
+
+rule phase_evaluate:
+    input:
+        expand(
+            "<root>/eval/{run}/metrics.json",
+            run=dict.fromkeys(
+                [
+                    *runs(wanted_systems()),
+                    *existing_runs("eval/{system}/seed{seed}/synthesis.parquet"),
+                ]
+            ),
+        ),

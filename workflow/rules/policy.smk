@@ -1,0 +1,30 @@
+# The supervised policy: text and speaker -> speech tokens. Every reward training starts from it.
+
+
+rule sft:
+    input:
+        key=key("sft", "sft", "policy", "sft", "compute"),
+        train=rules.dataset.output.train,
+        dev=rules.dataset.output.dev,
+    output:
+        model="<root>/policy/sft/seed{seed}/model.safetensors",
+        config="<root>/policy/sft/seed{seed}/config.json",
+        curves="<root>/policy/sft/seed{seed}/training.csv",
+        metrics="<root>/policy/sft/seed{seed}/metrics.json",
+        board=directory("<root>/policy/sft/seed{seed}/tensorboard"),
+    log:
+        "<logs>/policy/sft_seed{seed}.log",
+    benchmark:
+        "<benchmarks>/policy/sft_seed{seed}.tsv"
+    conda:
+        "../envs/hpro.yaml"
+    threads: THREADS
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=lambda wildcards, attempt: 1440 * attempt,
+    message:
+        "policy: supervised fine-tuning, seed {wildcards.seed}"
+    shell:
+        "hpro sft --seed {wildcards.seed} --root {ROOT} --params {input.key}"
+        " --work {WORK}/sft/seed{wildcards.seed} 2>&1 | tee {log}"

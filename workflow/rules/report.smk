@@ -1,0 +1,114 @@
+# Tables beside the paper's figures, and one page that shows and plays everything.
+
+
+rule tables:
+    input:
+        key=key("tables", "tables", "tables", "seeds", "evaluate"),
+        metrics=metrics(wanted_systems()),
+        scores=[f"{ROOT}/eval/{run}/scores.parquet" for run in runs(wanted_systems())],
+    output:
+        report(
+            expand("<root>/tables/{table}.csv", table=TABLES),
+            caption="../report/tables.rst",
+            category="Tables",
+        ),
+        expand("<root>/tables/{table}.md", table=TABLES),
+    log:
+        "<logs>/report/tables.log",
+    benchmark:
+        "<benchmarks>/report/tables.tsv"
+    conda:
+        "../envs/hpro.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    message:
+        "tables: means over seeds with 95 % intervals"
+    shell:
+        "hpro tables --root {ROOT} --params {input.key} --out {ROOT}/tables 2>&1 | tee {log}"
+
+
+rule tables_all:
+    input:
+        key=key(
+            "tables_all",
+            "tables",
+            "tables",
+            "seeds",
+            "evaluate",
+            settings={**config, "tables": {**TABLES, "ablation": VARIANTS}},
+        ),
+        metrics=metrics([*wanted_systems(), *VARIANTS]),
+    output:
+        report(
+            expand("<root>/tables_all/{table}.csv", table=TABLES),
+            caption="../report/tables.rst",
+            category="Tables",
+        ),
+        expand("<root>/tables_all/{table}.md", table=TABLES),
+    log:
+        "<logs>/report/tables_all.log",
+    benchmark:
+        "<benchmarks>/report/tables_all.tsv"
+    conda:
+        "../envs/hpro.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    message:
+        "tables: all variants of params.yaml"
+    shell:
+        "hpro tables --root {ROOT} --params {input.key} --out {ROOT}/tables_all"
+        " 2>&1 | tee {log}"
+
+
+rule report:
+    input:
+        key=key("report", "report", *config),
+        tables=rules.tables.output,
+        curves=[
+            rules.tokenizer.output.curves,
+            rules.codec_content.output.curves,
+            rules.codec_style.output.curves,
+            *[
+                f"{ROOT}/policy/{run}/training.csv"
+                for run in runs(s for s in wanted_systems() if s in POLICIES)
+            ],
+        ],
+        scores=rules.tables.input.scores,
+        audio=[f"{ROOT}/eval/{run}/audio.sha256" for run in runs(wanted_systems())],
+        alignment=rules.align_check.output,
+        judge=rules.judge_train.output.metrics,
+        rejected=[
+            rules.corpus_split.output.rejected,
+            rules.align.output.rejected,
+            rules.dataset.output.rejected,
+        ],
+    output:
+        report(
+            "<root>/report/index.html",
+            caption="../report/index.rst",
+            category="Report",
+        ),
+    log:
+        "<logs>/report/report.log",
+    benchmark:
+        "<benchmarks>/report/report.tsv"
+    conda:
+        "../envs/hpro.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    message:
+        "report: {ROOT}/report/index.html"
+    shell:
+        "hpro report --root {ROOT} --params {input.key} 2>&1 | tee {log}"
+
+
+rule phase_report:
+    input:
+        rules.tables.output,
+        rules.report.output,

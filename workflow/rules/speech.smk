@@ -1,0 +1,61 @@
+# Speech tokens: a tokenizer with its way back to sound, and the tokens of every utterance.
+
+
+rule tokenizer:
+    input:
+        key=key("tokenizer", "tokenizer", "speech", "compute"),
+        utterances=rules.corpus_split.output.utterances,
+        audio=of_sets("audio.sha256"),
+    output:
+        model="<root>/speech/tokenizer/model.safetensors",
+        config="<root>/speech/tokenizer/config.json",
+        curves="<root>/speech/tokenizer/training.csv",
+        board=directory("<root>/speech/tokenizer/tensorboard"),
+    log:
+        "<logs>/speech/tokenizer.log",
+    benchmark:
+        "<benchmarks>/speech/tokenizer.tsv"
+    conda:
+        "../envs/hpro.yaml"
+    threads: THREADS
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=lambda wildcards, attempt: 480 * attempt,
+    message:
+        "tokenizer: training speech -> tokens -> speech"
+    shell:
+        "hpro tokenizer --root {ROOT} --params {input.key}"
+        " --work {WORK}/tokenizer 2>&1 | tee {log}"
+
+
+rule tokenize:
+    input:
+        key=key("tokenize", "tokenize", "speech", "compute"),
+        utterances=rules.corpus_split.output.utterances,
+        audio=of_sets("audio.sha256"),
+        model=rules.tokenizer.output.model,
+        config=rules.tokenizer.output.config,
+    output:
+        tokens="<root>/speech/speech_tokens.parquet",
+    log:
+        "<logs>/speech/tokenize.log",
+    benchmark:
+        "<benchmarks>/speech/tokenize.tsv"
+    conda:
+        "../envs/hpro.yaml"
+    threads: THREADS
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    message:
+        "tokenize: speech tokens and speaker embeddings of every utterance"
+    shell:
+        "hpro tokenize --root {ROOT} --params {input.key} 2>&1 | tee {log}"
+
+
+rule phase_speech:
+    input:
+        rules.tokenizer.output.curves,
+        rules.tokenize.output,

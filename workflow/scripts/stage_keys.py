@@ -1,0 +1,205 @@
+"""Key files: everything that the result of a command depends on besides its input tables.
+
+A key file holds the settings that the command reads, a hash of the code that it runs and the shell
+line that runs it. The Snakefile writes it anew only when that content changed and lists it as an
+input of the rule, so that an edit re-runs exactly what depends on it; unlike Snakemake's own
+`params:` and `code` records, which live in `.snakemake/`, this also works in a fresh clone.
+The key file is also the settings file that the command gets (`--params`): a command cannot read a
+setting that its rule does not declare.
+"""
+
+import ast
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PACKAGE = "hpro_core"
+NO_RESULT = {
+    "hpro_core/__init__.py",
+    "hpro_core/errors.py",
+    "hpro_core/params.py",
+    "hpro_core/progress.py",
+}
+"""Modules that every stage imports and that change no result: they hold the version, check settings
+(whose values are in the key), word errors and show progress. Without this exception every edit re-runs everything."""
+
+
+def key_content(
+    settings: Mapping[str, Any],
+    sections: Iterable[str],
+    code: str,
+    shell: Iterable[str],
+    files: str | None = None,
+) -> dict[str, Any]:
+    """What a key file holds.
+
+    Args:
+        settings: the whole of `params.yaml`.
+        sections: sections of the settings; "corpus.sets.acted" is the section corpus in which the
+            mapping `sets` holds nothing but `acted`.
+        code: hash of the code, from `code_hash`.
+        shell: the shell lines of the rules that run the command.
+        files: hash of the listing of a raw corpus, from `listing_hash`.
+    """
+    content: dict[str, Any] = {}
+    for section in sections:
+        name, *entry = section.split(".")
+        content[name] = _narrowed(settings[name], entry)
+    content["depends_on"] = {"code": code, "shell": list(shell)}
+    if files is not None:
+        content["depends_on"]["files"] = files
+    return content
+
+
+def write_if_changed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a YAML file unless it holds the same already; readers never see half of it."""
+    text = yaml.safe_dump(dict(content), sort_keys=True, allow_unicode=True)
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def listing_hash(path: Path) -> str:
+    """Hash of the names, sizes and times of the files at or below a path (not of their content)."""
+    found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    lines = [f"{p.relative_to(path)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in found]
+    return _sha256("\n".join(lines).encode())
+
+
+def code_hash(root: Path, command: str) -> str:
+    """Hash of the code that a command runs: its function in `cli.py` and all that this imports."""
+    text, _ = _command_source(root, command)
+    digest = hashlib.sha256(text.encode())
+    for name in code_files(root, command):
+        digest.update(f"{name} {_sha256((root / name).read_bytes())}\n".encode())
+    return digest.hexdigest()
+
+
+def code_files(root: Path, command: str) -> list[str]:
+    """Files of the package that a command imports, directly or not, relative to `root`.
+
+    Args:
+        root: folder that holds the package.
+        command: name of the command, such as "corpus-read".
+
+    Returns:
+        Sorted names of modules, and of the data files beside them that they name; `cli.py` and the
+        modules that change no result are left out.
+    """
+    _, found = _command_source(root, command)
+    waiting = set(found)
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        waiting |= _module_imports(root, name) - seen
+    modules = seen - NO_RESULT
+    return sorted(modules | {data for name in modules for data in _data_files(root, name)})
+
+
+def _command_source(root: Path, command: str) -> tuple[str, set[str]]:
+    """Source of a command's function with the helpers in `cli.py` that it names; its imports."""
+    text = (root / PACKAGE / "cli.py").read_text(encoding="utf-8")
+    named = _top_level(ast.parse(text))
+    function = command.replace("-", "_")
+    if function not in named:
+        raise ValueError(f"{PACKAGE}/cli.py has no function {function} for `hpro {command}`")
+    waiting, used = {function}, set[str]()
+    while waiting:
+        name = waiting.pop()
+        used.add(name)
+        body = named[name].body if isinstance(named[name], ast.FunctionDef) else [named[name]]
+        names = {n.id for part in body for n in ast.walk(part) if isinstance(n, ast.Name)}
+        waiting |= (names & named.keys()) - used
+    nodes = [named[name] for name in sorted(used)]
+    imports = {f for node in nodes for f in _imports(root, node, f"{PACKAGE}/cli.py")}
+    return "\n".join(ast.get_source_segment(text, node) or "" for node in nodes), imports
+
+
+def _top_level(tree: ast.Module) -> dict[str, ast.stmt]:
+    """What a module defines or imports at its top level, by name."""
+    named: dict[str, ast.stmt] = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            named[node.name] = node
+        elif isinstance(node, ast.Assign):
+            named |= {t.id: node for t in node.targets if isinstance(t, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            named[node.target.id] = node
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            named |= {(a.asname or a.name).split(".")[0]: node for a in node.names}
+    return named
+
+
+@cache
+def _module_imports(root: Path, name: str) -> set[str]:
+    tree = ast.parse((root / name).read_text(encoding="utf-8"))
+    return _imports(root, tree, name)
+
+
+def _imports(root: Path, tree: ast.AST, name: str) -> set[str]:
+    """Files of the package that a piece of code imports, at any depth of its functions."""
+    files: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                files |= _files_of(root, alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            module = _absolute(node, name)
+            for alias in node.names:
+                files |= _files_of(root, f"{module}.{alias.name}")
+    return files
+
+
+def _absolute(node: ast.ImportFrom, name: str) -> str:
+    """Full name of the module in a `from` import."""
+    if node.level == 0:
+        return node.module or ""
+    package = Path(name).parent.parts[: len(Path(name).parent.parts) - node.level + 1]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+def _files_of(root: Path, dotted: str) -> set[str]:
+    """The module that a dotted name stands for or is defined in, and the packages above it."""
+    if dotted.split(".")[0] != PACKAGE:
+        return set()
+    files: set[str] = set()
+    parts = dotted.split(".")
+    for length in range(1, len(parts) + 1):
+        path = Path(*parts[:length])
+        for candidate in (path / "__init__.py", path.with_suffix(".py")):
+            if (root / candidate).is_file():
+                files.add(candidate.as_posix())
+    return files
+
+
+@cache
+def _data_files(root: Path, module: str) -> set[str]:
+    """Files beside or below a module that are not Python and whose name stands in its source."""
+    folder = (root / module).parent
+    text = (root / module).read_text(encoding="utf-8")
+    return {
+        path.relative_to(root).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix not in {".py", ".pyc"} and path.name in text
+    }
+
+
+def _narrowed(section: Any, entry: list[str]) -> Any:
+    """A section in which the mapping that holds the dotted entry holds nothing else."""
+    if not entry:
+        return section
+    inner = _narrowed(section[entry[0]], entry[1:])
+    return {entry[0]: inner} if len(entry) == 1 else {**section, entry[0]: inner}
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
