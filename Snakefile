@@ -32,4 +32,4 @@ rule all_ablations:
         rules.tables_all.output,
 
 
-write_keys()
+KEYS.write(rule.shellcmd for rule in workflow.rules)

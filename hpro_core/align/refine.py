@@ -20,16 +20,16 @@ WINDOW_S = 0.020
 HOP_S = 0.005
 BELOW_PEAK_DB = 35.0
 """Sound is what is less than this below the loud frames (95th percentile) of the utterance."""
-ABOVE_FLOOR_DB = 3.0
+ABOVE_FLOOR_DB = 1.0
 """... and this much above its steady background noise, where that is louder."""
 DIGITAL_SILENCE_DB = -75.0
 """Frames below this are padding: they say nothing about the background noise."""
-PAUSE_BELOW_PEAK_DB = 18.0
+PAUSE_BELOW_PEAK_DB = 24.0
 """The quiet core of a pause is this far below the loud frames."""
+LEAST_CONTRAST_DB = 18.0
+"""Where the quietest frames are nearer to the loud ones, the background hides where sound ends."""
 EDGE_GAP_S = 0.10
 """Longest quiet stretch (a stop closure) inside the first or the last word."""
-ONSET_DELAY_S = 0.0
-"""Added to the rise of the level: the window sees a sound before it starts."""
 SHORTEST_PAUSE_S = 0.05
 """A shorter quiet core is a closure, not a pause."""
 SHORTEST_WORD_S = 0.03
@@ -66,19 +66,23 @@ def refine(words: list[RawWord], audio: np.ndarray) -> list[RawWord]:
         audio: float (T,), 16 kHz.
 
     Returns:
-        The same words with new times; phones stay as they were.
+        The same words with new times; phones stay as they were. Without contrast between sound and
+        background (about 15 dB) the words come back unchanged.
     """
     levels_db = frame_levels_db(audio)
     peak_db = float(np.percentile(levels_db, 95))
+    if peak_db - np.percentile(_alive(levels_db), 2) < LEAST_CONTRAST_DB:
+        return words
     words = _mend_pauses(words, levels_db > peak_db - PAUSE_BELOW_PEAK_DB)
     sound = np.flatnonzero(levels_db > _sound_threshold_db(levels_db, peak_db))
     duration_s = len(audio) / SAMPLE_RATE_HZ
-    first, last = words[0], words[-1]
-    start_s = _first_sound_s(sound, _middle_s(first.phones[0])) + ONSET_DELAY_S
-    words = [replace(first, start_s=max(0.0, min(start_s, first.end_s - SHORTEST_WORD_S)))] + words[1:]
+    first = words[0]
+    start_s = min(_first_sound_s(sound, _middle_s(first.phones[0])), first.end_s - SHORTEST_WORD_S)
+    words[0] = replace(first, start_s=max(start_s, 0.0))
     last = words[-1]
     end_s = min(_last_sound_s(sound, _middle_s(last.phones[-1])), duration_s)
-    return [*words[:-1], replace(last, end_s=max(end_s, last.start_s + SHORTEST_WORD_S))]
+    words[-1] = replace(last, end_s=max(end_s, last.start_s + SHORTEST_WORD_S))
+    return words
 
 
 def frame_levels_db(audio: np.ndarray) -> np.ndarray:
@@ -93,10 +97,15 @@ def frame_levels_db(audio: np.ndarray) -> np.ndarray:
 
 def _sound_threshold_db(levels_db: np.ndarray, peak_db: float) -> float:
     """What is louder is sound; never so high that a loud background leaves no word."""
-    alive = levels_db[levels_db > DIGITAL_SILENCE_DB]
-    floor_db = float(np.percentile(alive, 10)) if len(alive) else DIGITAL_SILENCE_DB
+    floor_db = float(np.percentile(_alive(levels_db), 10))
     threshold_db = max(peak_db - BELOW_PEAK_DB, floor_db + ABOVE_FLOOR_DB)
     return min(threshold_db, peak_db - PAUSE_BELOW_PEAK_DB)
+
+
+def _alive(levels_db: np.ndarray) -> np.ndarray:
+    """The frames that are not padding; all of them where the whole recording is that quiet."""
+    is_alive = levels_db > DIGITAL_SILENCE_DB
+    return levels_db[is_alive] if is_alive.any() else levels_db
 
 
 def _middle_s(phone: Phone) -> float:

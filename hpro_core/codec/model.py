@@ -141,9 +141,9 @@ class TextDecoder(nn.Module):
             max_target_positions=config.text_positions,
             dropout=0.0,
             pad_token_id=0,
-            bos_token_id=None,
-            eos_token_id=None,
-            decoder_start_token_id=None,
+            bos_token_id=0,
+            eos_token_id=0,
+            decoder_start_token_id=0,
         )
         whisper._attn_implementation = "eager"  # the guided head's attention is read
         self.affine = nn.Linear(config.width, config.text_width)

@@ -1,8 +1,8 @@
 """Exact labels of the controlled corpus, and the sound that goes with them.
 
 Labels come first: style, strength and emphasis give each word a point in pleasure, arousal and
-dominance, and that point sets the word's pitch, level, tempo and timbre. So what the label says can
-be heard, word by word. Letters: W word, 3 = (valence, arousal, dominance) as signed values around 0.
+dominance, and that point sets the word's pitch, level, tempo and timbre. So what the label says
+can be heard, word by word. Letters: W word, 3 = signed (valence, arousal, dominance), 0 is neutral.
 
 All numbers are ours unless a source is named.
 """
@@ -25,7 +25,7 @@ Russell and Mehrabian (1977). `neutral` is ours: slightly calm, so that its word
 disagree on the sign of arousal of sadness: here the quiet sadness."""
 
 SENTENCE_SHARE = 0.45
-"""Part of the feeling that all words of the sentence carry; the rest peaks at the feeling's word."""
+"""Part of the feeling that all words carry; the rest peaks at the word that names it."""
 DECAY_PER_WORD = 0.6
 """How much of the peak is left one word further away."""
 EMPHASIS_PAD = (0.0, 0.40, 0.20)

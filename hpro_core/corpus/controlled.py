@@ -1,4 +1,4 @@
-"""The controlled corpus: rendered speech whose words, times, emotion and V/A/D are known exactly."""
+"""The controlled corpus: rendered speech with exact words, times, emotion and V/A/D."""
 
 import multiprocessing
 import os

@@ -10,6 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+
+def _choices(listed: str) -> tuple[str, ...]:
+    return tuple(listed.split("|"))
+
+
 STYLES = ("neutral", "happy", "sad", "angry", "fearful")
 """Subset of `EMOTIONS`."""
 
@@ -33,55 +38,55 @@ TEMPLATES = (
 )
 
 FILLERS = {
-    "who": (
+    "who": _choices(
         "my mother|my father|my brother|my sister|my uncle|the teacher|the doctor|the captain|"
         "the driver|the farmer|the student|the manager|the soldier|the singer|the waiter|"
         "the president|the actor|the lawyer"
-    ).split("|"),
-    "thing": (
+    ),
+    "thing": _choices(
         "letter|camera|window|garden|story|picture|dinner|movie|music|table|present|package|"
         "house|bridge|telephone|magazine|machine|museum|village|computer|newspaper|festival"
-    ).split("|"),
-    "place": (
+    ),
+    "place": _choices(
         "in the kitchen|at the station|in the office|at school|at the party|in the forest|"
         "on the mountain|at the hotel|in the city|near the river|behind the church|on the island"
-    ).split("|"),
-    "time": "today|yesterday|this morning|last night|after dinner|on Monday|this afternoon".split(
-        "|"
+    ),
+    "time": _choices(
+        "today|yesterday|this morning|last night|after dinner|on Monday|this afternoon"
     ),
 }
 """What every style shares."""
 
 FEELING = {
     "neutral": {
-        "feel": "calm|ready|busy|quiet|patient|prepared".split("|"),
-        "quality": "ordinary|regular|normal|simple|usual|standard".split("|"),
-        "act": "described|opened|moved|counted|noticed|measured".split("|"),
-        "noun": "information|business|traffic|weather|practice".split("|"),
+        "feel": _choices("calm|ready|busy|quiet|patient|prepared"),
+        "quality": _choices("ordinary|regular|normal|simple|usual|standard"),
+        "act": _choices("described|opened|moved|counted|noticed|measured"),
+        "noun": _choices("information|business|traffic|weather|practice"),
     },
     "happy": {
-        "feel": "happy|delighted|cheerful|excited|proud|thankful".split("|"),
-        "quality": "wonderful|beautiful|lovely|amazing|fantastic|perfect".split("|"),
-        "act": "welcomed|enjoyed|celebrated|admired|adored".split("|"),
-        "noun": "happiness|laughter|pleasure|excitement|success".split("|"),
+        "feel": _choices("happy|delighted|cheerful|excited|proud|thankful"),
+        "quality": _choices("wonderful|beautiful|lovely|amazing|fantastic|perfect"),
+        "act": _choices("welcomed|enjoyed|celebrated|admired|adored"),
+        "noun": _choices("happiness|laughter|pleasure|excitement|success"),
     },
     "sad": {
-        "feel": "sad|lonely|miserable|heartbroken|hopeless|depressed".split("|"),
-        "quality": "broken|lost|forgotten|empty|abandoned|ruined".split("|"),
-        "act": "missed|cried about|regretted|said goodbye to|gave up".split("|"),
-        "noun": "sadness|sorrow|loneliness|suffering|disappointment".split("|"),
+        "feel": _choices("sad|lonely|miserable|heartbroken|hopeless|depressed"),
+        "quality": _choices("broken|lost|forgotten|empty|abandoned|ruined"),
+        "act": _choices("missed|cried about|regretted|said goodbye to|gave up"),
+        "noun": _choices("sadness|sorrow|loneliness|suffering|disappointment"),
     },
     "angry": {
-        "feel": "angry|furious|outraged|annoyed|bitter|offended".split("|"),
-        "quality": "stupid|rotten|disgusting|awful|ridiculous|horrible".split("|"),
-        "act": "hated|destroyed|attacked|shouted about|complained about".split("|"),
-        "noun": "anger|rage|hatred|violence|revenge".split("|"),
+        "feel": _choices("angry|furious|outraged|annoyed|bitter|offended"),
+        "quality": _choices("stupid|rotten|disgusting|awful|ridiculous|horrible"),
+        "act": _choices("hated|destroyed|attacked|shouted about|complained about"),
+        "noun": _choices("anger|rage|hatred|violence|revenge"),
     },
     "fearful": {
-        "feel": "afraid|scared|terrified|frightened|nervous|worried".split("|"),
-        "quality": "dangerous|deadly|haunted|creepy|scary|threatening".split("|"),
-        "act": "feared|ran away from|escaped from|was afraid of|worried about".split("|"),
-        "noun": "fear|terror|panic|danger|horror".split("|"),
+        "feel": _choices("afraid|scared|terrified|frightened|nervous|worried"),
+        "quality": _choices("dangerous|deadly|haunted|creepy|scary|threatening"),
+        "act": _choices("feared|ran away from|escaped from|was afraid of|worried about"),
+        "noun": _choices("fear|terror|panic|danger|horror"),
     },
 }
 """The words of each style; the slot names of `TEMPLATES`."""

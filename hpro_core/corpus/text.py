@@ -6,8 +6,8 @@ import unicodedata
 _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
     "sixteen seventeen eighteen nineteen"
-).split()
-_TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety".split()
+)
+_TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety"
 _SYMBOLS = {"&": " and ", "%": " percent ", "+": " plus ", "@": " at "}
 
 
@@ -41,7 +41,7 @@ def spelled_number(digits: str) -> str:
     """
     value = int(digits)
     if value > 999_999 or (len(digits) > 1 and digits[0] == "0"):
-        return " ".join(_ONES[int(digit)] for digit in digits)
+        return " ".join(_ONES.split()[int(digit)] for digit in digits)
     if 1100 <= value <= 1999:
         return _year(value)
     thousands, rest = divmod(value, 1000)
@@ -59,10 +59,10 @@ def _year(value: int) -> str:
 
 def _below_thousand(value: int) -> str:
     hundreds, rest = divmod(value, 100)
-    words = [_ONES[hundreds], "hundred"] if hundreds else []
+    words = [_ONES.split()[hundreds], "hundred"] if hundreds else []
     if rest >= 20:
-        words.append(_TENS[rest // 10])
+        words.append(_TENS.split()[rest // 10])
         rest %= 10
     if rest or not words:
-        words.append(_ONES[rest])
+        words.append(_ONES.split()[rest])
     return " ".join(words)

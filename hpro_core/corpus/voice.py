@@ -26,8 +26,8 @@ LEAD_UNITS = 3
 LAST_PHONE_UNITS = 3
 """hibari counts the silence after the sentence to its last phone; 75 ms leave its sound only."""
 AHEAD_FRAMES = 3
-"""hibari's sound comes 37.5 ms before its durations say: measured on 450 word boundaries against a
-forced aligner, median 40 ms before the blank's start, standard deviation 16 ms (docs/corpora.md)."""
+"""hibari's sound comes 37.5 ms before its durations say: against a forced aligner, 430 boundaries
+lie 40 ms before the blank's start (median; standard deviation 16 ms; docs/corpora.md)."""
 CORPUS_GAIN_DB = -8.0
 """Room for loud words: the same gain for all utterances, so that levels can be compared."""
 VOICED_HZ = 40.0

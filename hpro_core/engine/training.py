@@ -246,7 +246,7 @@ def _trained(optimiser: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def _stop_if_not_finite(terms: Mapping[str, Tensor], step: int, label: str) -> None:
-    bad = {n: float(v) for n, v in terms.items() if not torch.isfinite(v.detach()).all()}
+    bad = {n: float(v.detach()) for n, v in terms.items() if not torch.isfinite(v.detach()).all()}
     if bad:
         raise HproError(
             f"{label}, step {step}: {bad} is not finite. Lower the learning rate of this stage in "

@@ -15,15 +15,19 @@ rule align:
     benchmark:
         "<benchmarks>/align/align.tsv"
     conda:
-        "../envs/mfa.yaml" if config["align"]["backend"] == "mfa" else "../envs/hpro.yaml"
+        "../envs/mfa.yaml"
+        if config["align"]["backend"] == "mfa"
+        else "../envs/hpro.yaml"
     threads: THREADS
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        root=root_of,
     message:
         "align: word boundaries by {config[align][backend]}"
     shell:
-        "hpro align --root {ROOT} --params {input.key} --threads {threads} 2>&1 | tee {log}"
+        "hpro align --root {params.root} --params {input.key} --threads {threads} 2>&1 | tee {log}"
 
 
 rule align_check:
@@ -31,7 +35,7 @@ rule align_check:
         key=key("align_check", "align-check", "align", "corpus"),
         utterances=rules.corpus_split.output.utterances,
         words=rules.align.output.words,
-        truth=of_controlled_sets("truth_words.parquet"),
+        truth=of_sets("truth_words.parquet", CONTROLLED),
     output:
         accuracy="<root>/align/accuracy.json",
     log:
@@ -44,10 +48,12 @@ rule align_check:
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 20 * attempt,
+    params:
+        root=root_of,
     message:
         "align: comparing word boundaries with the references that exist"
     shell:
-        "hpro align-check --root {ROOT} --params {input.key} 2>&1 | tee {log}"
+        "hpro align-check --root {params.root} --params {input.key} 2>&1 | tee {log}"
 
 
 rule phase_align:

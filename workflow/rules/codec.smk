@@ -22,11 +22,14 @@ rule codec_content:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=lambda wildcards, attempt: 1440 * attempt,
+    params:
+        root=root_of,
+        work="<work>/codec_content",
     message:
         "codec, stage A: content tokens that spell the words"
     shell:
-        "hpro codec-content --root {ROOT} --params {input.key}"
-        " --work {WORK}/codec_content 2>&1 | tee {log}"
+        "hpro codec-content --root {params.root} --params {input.key}"
+        " --work {params.work} 2>&1 | tee {log}"
 
 
 rule codec_style:
@@ -52,11 +55,14 @@ rule codec_style:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=lambda wildcards, attempt: 1440 * attempt,
+    params:
+        root=root_of,
+        work="<work>/codec_style",
     message:
         "codec, stage B: style tokens, emotion and word-affect heads"
     shell:
-        "hpro codec-style --root {ROOT} --params {input.key}"
-        " --work {WORK}/codec_style 2>&1 | tee {log}"
+        "hpro codec-style --root {params.root} --params {input.key}"
+        " --work {params.work} 2>&1 | tee {log}"
 
 
 rule phase_codec:

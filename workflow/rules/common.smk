@@ -1,31 +1,31 @@
-# What every rule file uses: names, the key files, and which systems there are.
+# Shared by the rules: names, the settings of each command, and which systems there are.
 import os
-import re
 import sys
-from pathlib import Path
 
 from snakemake.utils import validate
 
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))
-from stage_keys import code_hash, key_content, listing_hash, write_if_changed
+from stage_keys import Keys, use_checkout
 
 validate(config, schema="../schemas/params.schema.json")
+use_checkout(workflow.basedir)
 
 ROOT = f"results/{config['run']}"
-WORK = f"work/{config['run']}"  # checkpoints of trainings that are under way
-SETS = sorted(config["corpus"]["sets"])
+SETS = list(config["corpus"]["sets"])
 CONTROLLED = [s for s in SETS if config["corpus"]["sets"][s]["reader"] == "controlled"]
 VARIANTS = list(config["variants"])
-TABLES = config["tables"]
 POLICIES = ["sft", *VARIANTS]
 SYSTEMS = ["recordings", "tokenrecon", *POLICIES]
+TABLES = config["tables"]
 SEEDS = config["seeds"]
 THREADS = config["compute"]["threads"]
 NOTHING = "(?!)"  # a wildcard that no name matches
+KEYS = Keys(workflow.basedir, f"{ROOT}/params", {"set": SETS, "variant": VARIANTS})
 
 
 pathvars:
     root=ROOT,
+    work=f"work/{config['run']}",
     logs=f"logs/{config['run']}",
     benchmarks=f"benchmarks/{config['run']}",
 
@@ -37,80 +37,44 @@ wildcard_constraints:
     system="|".join(SYSTEMS),
 
 
-# Rules say `hpro`: the one of this checkout, with this Python unless Snakemake activates another.
-os.environ["PATH"] = os.pathsep.join(
-    [
-        os.path.join(workflow.basedir, "workflow", "bin"),
-        os.path.dirname(sys.executable),
-        os.environ["PATH"],
-    ]
-)
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    p for p in (str(workflow.basedir), os.environ.get("PYTHONPATH")) if p
-)
-
-KEYS = {}
-
-
 def key(name, command, *sections, settings=config):
-    """The key file of a command: declares the keys of params.yaml that it reads.
+    """The key file of a command: declares the sections of params.yaml that it reads.
 
-    Names and keys may hold the wildcards {set} and {variant}: one key file for each. "corpus.sets.x"
-    is the section corpus with nothing but x in its mapping `sets`.
+    Name and sections may hold the wildcards {set} and {variant}: one key file for each.
+    "corpus.sets.x" is the section corpus with nothing but x in its mapping `sets`.
     """
-    KEYS[name] = (command, sections, settings)
-    return f"{ROOT}/params/{name}.yaml"
+    return KEYS.declare(name, command, sections, settings)
 
 
-def write_keys():
-    """Write every key file whose settings, code or shell line changed. Called after all rules."""
-    shells = {}
-    for rule in workflow.rules:
-        for command in re.findall(r"\bhpro ([a-z-]+)", rule.shellcmd or ""):
-            shells.setdefault(command, []).append(rule.shellcmd)
-    for name, (command, sections, settings) in KEYS.items():
-        code = code_hash(Path(workflow.basedir), command)
-        for wildcards in wildcards_of(name):
-            content = key_content(
-                settings,
-                [section.format(**wildcards) for section in sections],
-                code,
-                shells[command],
-                raw_files(command, wildcards),
-            )
-            path = Path(ROOT, "params", f"{name.format(**wildcards)}.yaml")
-            write_if_changed(path, content)
+def root_of(wildcards, input):
+    """The results folder of the run: key files lie in its params/."""
+    return os.path.dirname(os.path.dirname(input.key))
 
 
-def wildcards_of(name):
-    """All values of the wildcard in a name of a key file."""
-    for wildcard, values in {"set": SETS, "variant": VARIANTS}.items():
-        if f"{{{wildcard}}}" in name:
-            return [{wildcard: value} for value in values]
-    return [{}]
-
-
-def raw_files(command, wildcards):
-    """Hash of the listing of the raw corpus that a command reads; None if it reads none."""
-    if command != "corpus-read":
-        return None
-    path = Path(config["corpus"]["sets"][wildcards["set"]]["path"])
-    return listing_hash(path) if path.name and path.exists() else None
-
-
-def of_sets(name):
+def of_sets(name, sets=SETS):
     """A file of every corpus."""
-    return [f"{ROOT}/corpus/{set_name}/{name}" for set_name in SETS]
+    return [f"{ROOT}/corpus/{set_name}/{name}" for set_name in sets]
 
 
-def of_controlled_sets(name):
-    """A file of every corpus with exact labels."""
-    return [f"{ROOT}/corpus/{set_name}/{name}" for set_name in CONTROLLED]
+def policy_files(system, seed):
+    """The files of a trained policy that others load."""
+    folder = f"{ROOT}/policy/{system}/seed{seed}"
+    return [f"{folder}/model.safetensors", f"{folder}/config.json"]
 
 
-def parent(variant):
+def start_of(wildcards):
     """The policy that a variant starts from."""
-    return config["variants"][variant]["start"]
+    return policy_files(config["variants"][wildcards.variant]["start"], wildcards.seed)
+
+
+def spoken_by(wildcards):
+    """What a system needs to speak: recordings nothing, their tokens the decoder, policies both."""
+    if wildcards.system == "recordings":
+        return []
+    decoder = [*rules.tokenizer.output[:2]]
+    if wildcards.system == "tokenrecon":
+        return decoder
+    return [*decoder, *policy_files(wildcards.system, wildcards.seed)]
 
 
 def runs(systems):
@@ -122,20 +86,22 @@ def runs(systems):
     ]
 
 
-def metrics(systems):
-    """What the judges say of each system and seed."""
-    return [f"{ROOT}/eval/{run}/metrics.json" for run in runs(systems)]
+def of_runs(folder, systems, name):
+    """A file of every system and seed below policy/ or eval/."""
+    return [f"{ROOT}/{folder}/{run}/{name}" for run in runs(systems)]
 
 
-def wanted_systems():
+def wanted(among=SYSTEMS):
     """Every system that is a row of a table."""
-    return list(dict.fromkeys(s for rows in TABLES.values() for s in rows))
+    rows = [system for names in TABLES.values() for system in names]
+    return [system for system in dict.fromkeys(rows) if system in among]
 
 
-def existing_runs(pattern):
-    """<system>/seed<k> of the files that match a pattern of this run.
+def existing(folder, name):
+    """The same file of every system and seed that was made for an earlier request.
 
-    DVC tracks whole folders, so what lies there from earlier requests must be kept up to date too.
+    DVC tracks whole folders, so what lies there must be kept up to date too.
     """
-    found = glob_wildcards(f"{ROOT}/{pattern}")
-    return [f"{s}/seed{k}" for s, k in zip(found.system, found.seed) if s in SYSTEMS]
+    found = glob_wildcards(f"{ROOT}/{folder}/{{system}}/seed{{seed}}/{name}")
+    pairs = [pair for pair in zip(found.system, found.seed) if pair[0] in SYSTEMS]
+    return [f"{ROOT}/{folder}/{system}/seed{seed}/{name}" for system, seed in pairs]

@@ -13,18 +13,20 @@ rule corpus_read:
         "<logs>/corpus/read_{set}.log",
     benchmark:
         "<benchmarks>/corpus/read_{set}.tsv"
-    conda:
-        "../envs/hpro.yaml"
     wildcard_constraints:
         set="|".join(sorted(set(SETS) - set(CONTROLLED))) or NOTHING,
+    conda:
+        "../envs/hpro.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        root=root_of,
     message:
         "corpus {wildcards.set}: reading raw recordings"
     shell:
-        "(hpro corpus-read {wildcards.set} --root {ROOT} --params {input.key}"
+        "(hpro corpus-read {wildcards.set} --root {params.root} --params {input.key}"
         " && checksums {output.audio} > {output.sums}) 2>&1 | tee {log}"
 
 
@@ -43,18 +45,20 @@ rule corpus_render:
         "<logs>/corpus/render_{set}.log",
     benchmark:
         "<benchmarks>/corpus/render_{set}.tsv"
-    conda:
-        "../envs/hpro.yaml"
     wildcard_constraints:
         set="|".join(CONTROLLED) or NOTHING,
+    conda:
+        "../envs/hpro.yaml"
     threads: THREADS
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        root=root_of,
     message:
         "corpus {wildcards.set}: rendering speech with exact labels"
     shell:
-        "(hpro corpus-read {wildcards.set} --root {ROOT} --params {input.key}"
+        "(hpro corpus-read {wildcards.set} --root {params.root} --params {input.key}"
         " && checksums {output.audio} > {output.sums}) 2>&1 | tee {log}"
 
 
@@ -76,10 +80,12 @@ rule corpus_split:
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 20 * attempt,
+    params:
+        root=root_of,
     message:
         "corpora: merging, and splitting by scene and sentence"
     shell:
-        "hpro corpus-split --root {ROOT} --params {input.key} 2>&1 | tee {log}"
+        "hpro corpus-split --root {params.root} --params {input.key} 2>&1 | tee {log}"
 
 
 rule phase_corpus:

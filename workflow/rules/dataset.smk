@@ -24,10 +24,12 @@ rule dataset:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        root=root_of,
     message:
         "dataset: joining tables, one file per split"
     shell:
-        "hpro dataset --root {ROOT} --params {input.key} 2>&1 | tee {log}"
+        "hpro dataset --root {params.root} --params {input.key} 2>&1 | tee {log}"
 
 
 rule phase_dataset:

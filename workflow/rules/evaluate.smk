@@ -1,18 +1,6 @@
 # Synthesis of the test sentences, and judges that were no reward.
 
 
-def spoken_by(wildcards):
-    """What a system needs to speak: recordings nothing, their tokens the decoder, policies both."""
-    decoder = [rules.tokenizer.output.model, rules.tokenizer.output.config]
-    tokens = [rules.tokenize.output.tokens]
-    policy = f"{ROOT}/policy/{wildcards.system}/seed{wildcards.seed}"
-    if wildcards.system == "recordings":
-        return []
-    if wildcards.system == "tokenrecon":
-        return [*decoder, *tokens]
-    return [*decoder, *tokens, f"{policy}/model.safetensors", f"{policy}/config.json"]
-
-
 rule synthesise:
     input:
         key=key("synthesise", "synthesise", "synthesis", "compute"),
@@ -35,11 +23,13 @@ rule synthesise:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        root=root_of,
     message:
         "synthesise: test sentences by {wildcards.system}, seed {wildcards.seed}"
     shell:
         "(mkdir -p {output.audio}"
-        " && hpro synthesise {wildcards.system} --seed {wildcards.seed} --root {ROOT}"
+        " && hpro synthesise {wildcards.system} --seed {wildcards.seed} --root {params.root}"
         " --params {input.key} --threads {threads}"
         " && checksums {output.audio} > {output.sums}) 2>&1 | tee {log}"
 
@@ -64,10 +54,12 @@ rule judge_train:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        root=root_of,
     message:
         "judges: training on utterances that nothing else sees"
     shell:
-        "hpro judge-train --root {ROOT} --params {input.key} --threads {threads}"
+        "hpro judge-train --root {params.root} --params {input.key} --threads {threads}"
         " 2>&1 | tee {log}"
 
 
@@ -93,21 +85,17 @@ rule judge:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        root=root_of,
     message:
         "judge: {wildcards.system}, seed {wildcards.seed}"
     shell:
-        "hpro judge {wildcards.system} --seed {wildcards.seed} --root {ROOT}"
+        "hpro judge {wildcards.system} --seed {wildcards.seed} --root {params.root}"
         " --params {input.key} --threads {threads} 2>&1 | tee {log}"
 
 
 rule phase_evaluate:
     input:
-        expand(
-            "<root>/eval/{run}/metrics.json",
-            run=dict.fromkeys(
-                [
-                    *runs(wanted_systems()),
-                    *existing_runs("eval/{system}/seed{seed}/synthesis.parquet"),
-                ]
-            ),
-        ),
+        of_runs("eval", wanted(), "metrics.json"),
+        existing("eval", "metrics.json"),
+        existing("eval", "synthesis.parquet"),

@@ -8,7 +8,7 @@ rule label:
         words=rules.align.output.words,
         audio=of_sets("audio.sha256"),
         truth=[
-            of_controlled_sets(f"truth_{kind}.parquet")
+            of_sets(f"truth_{kind}.parquet", CONTROLLED)
             for kind in ("words", "vad", "emotion")
         ],
     output:
@@ -24,10 +24,12 @@ rule label:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        root=root_of,
     message:
         "label: emotion and word-level affect"
     shell:
-        "hpro label --root {ROOT} --params {input.key} 2>&1 | tee {log}"
+        "hpro label --root {params.root} --params {input.key} 2>&1 | tee {log}"
 
 
 rule phase_label:

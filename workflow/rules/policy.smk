@@ -23,8 +23,11 @@ rule sft:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=lambda wildcards, attempt: 1440 * attempt,
+    params:
+        root=root_of,
+        work="<work>/sft/seed{seed}",
     message:
         "policy: supervised fine-tuning, seed {wildcards.seed}"
     shell:
-        "hpro sft --seed {wildcards.seed} --root {ROOT} --params {input.key}"
-        " --work {WORK}/sft/seed{wildcards.seed} 2>&1 | tee {log}"
+        "hpro sft --seed {wildcards.seed} --root {params.root} --params {input.key}"
+        " --work {params.work} 2>&1 | tee {log}"

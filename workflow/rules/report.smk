@@ -4,8 +4,8 @@
 rule tables:
     input:
         key=key("tables", "tables", "tables", "seeds", "evaluate"),
-        metrics=metrics(wanted_systems()),
-        scores=[f"{ROOT}/eval/{run}/scores.parquet" for run in runs(wanted_systems())],
+        metrics=of_runs("eval", wanted(), "metrics.json"),
+        scores=of_runs("eval", wanted(), "scores.parquet"),
     output:
         report(
             expand("<root>/tables/{table}.csv", table=TABLES),
@@ -23,10 +23,13 @@ rule tables:
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        root=root_of,
+        out=lambda wildcards, output: os.path.dirname(output[0]),
     message:
         "tables: means over seeds with 95 % intervals"
     shell:
-        "hpro tables --root {ROOT} --params {input.key} --out {ROOT}/tables 2>&1 | tee {log}"
+        "hpro tables --root {params.root} --params {input.key} --out {params.out} 2>&1 | tee {log}"
 
 
 rule tables_all:
@@ -39,7 +42,7 @@ rule tables_all:
             "evaluate",
             settings={**config, "tables": {**TABLES, "ablation": VARIANTS}},
         ),
-        metrics=metrics([*wanted_systems(), *VARIANTS]),
+        metrics=of_runs("eval", [*wanted(), *VARIANTS], "metrics.json"),
     output:
         report(
             expand("<root>/tables_all/{table}.csv", table=TABLES),
@@ -57,10 +60,13 @@ rule tables_all:
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        root=root_of,
+        out=lambda wildcards, output: os.path.dirname(output[0]),
     message:
         "tables: all variants of params.yaml"
     shell:
-        "hpro tables --root {ROOT} --params {input.key} --out {ROOT}/tables_all"
+        "hpro tables --root {params.root} --params {input.key} --out {params.out}"
         " 2>&1 | tee {log}"
 
 
@@ -72,13 +78,10 @@ rule report:
             rules.tokenizer.output.curves,
             rules.codec_content.output.curves,
             rules.codec_style.output.curves,
-            *[
-                f"{ROOT}/policy/{run}/training.csv"
-                for run in runs(s for s in wanted_systems() if s in POLICIES)
-            ],
+            *of_runs("policy", wanted(POLICIES), "training.csv"),
         ],
         scores=rules.tables.input.scores,
-        audio=[f"{ROOT}/eval/{run}/audio.sha256" for run in runs(wanted_systems())],
+        audio=of_runs("eval", wanted(), "audio.sha256"),
         alignment=rules.align_check.output,
         judge=rules.judge_train.output.metrics,
         rejected=[
@@ -102,10 +105,12 @@ rule report:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        root=root_of,
     message:
-        "report: {ROOT}/report/index.html"
+        "report: {output}"
     shell:
-        "hpro report --root {ROOT} --params {input.key} 2>&1 | tee {log}"
+        "hpro report --root {params.root} --params {input.key} 2>&1 | tee {log}"
 
 
 rule phase_report:

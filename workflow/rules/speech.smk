@@ -22,11 +22,14 @@ rule tokenizer:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=lambda wildcards, attempt: 480 * attempt,
+    params:
+        root=root_of,
+        work="<work>/tokenizer",
     message:
         "tokenizer: training speech -> tokens -> speech"
     shell:
-        "hpro tokenizer --root {ROOT} --params {input.key}"
-        " --work {WORK}/tokenizer 2>&1 | tee {log}"
+        "hpro tokenizer --root {params.root} --params {input.key}"
+        " --work {params.work} 2>&1 | tee {log}"
 
 
 rule tokenize:
@@ -49,10 +52,12 @@ rule tokenize:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        root=root_of,
     message:
         "tokenize: speech tokens and speaker embeddings of every utterance"
     shell:
-        "hpro tokenize --root {ROOT} --params {input.key} 2>&1 | tee {log}"
+        "hpro tokenize --root {params.root} --params {input.key} 2>&1 | tee {log}"
 
 
 rule phase_speech:

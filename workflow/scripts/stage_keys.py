@@ -11,6 +11,8 @@ setting that its rule does not declare.
 import ast
 import hashlib
 import os
+import re
+import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -27,6 +29,66 @@ NO_RESULT = {
 }
 """Modules that every stage imports and that change no result: they hold the version, check settings
 (whose values are in the key), word errors and show progress. Without this exception every edit re-runs everything."""
+
+
+class Keys:
+    """The key files of a workflow: declared by its rules, written after all of them."""
+
+    def __init__(self, root: str | Path, folder: str, wildcards: Mapping[str, Iterable[str]]):
+        """`root` holds the package; `wildcards` has the values that names of key files may hold."""
+        self.root = Path(root)
+        self.folder = folder
+        self.wildcards = wildcards
+        self._declared: dict[str, tuple[str, Iterable[str], Mapping[str, Any]]] = {}
+
+    def declare(
+        self, name: str, command: str, sections: Iterable[str], settings: Mapping[str, Any]
+    ) -> str:
+        """Path of a key file, with its wildcard.
+
+        Args:
+            name: of the file, without suffix; may hold one wildcard.
+            command: the command whose code it covers.
+            sections: sections of the settings that the command reads.
+            settings: the whole of `params.yaml`.
+        """
+        self._declared[name] = (command, sections, settings)
+        return f"{self.folder}/{name}.yaml"
+
+    def write(self, shell_lines: Iterable[str | None]) -> None:
+        """Write each key file whose content changed.
+
+        Args:
+            shell_lines: of all rules; a command's key holds those that run it.
+        """
+        shells: dict[str, list[str]] = {}
+        for line in filter(None, shell_lines):
+            for command in re.findall(r"\bhpro ([a-z-]+)", line):
+                shells.setdefault(command, []).append(line)
+        for name, (command, sections, settings) in self._declared.items():
+            code = code_hash(self.root, command)
+            for values in self._values(name):
+                chosen = [section.format(**values) for section in sections]
+                files = _raw_files(settings, values)
+                content = key_content(settings, chosen, code, shells[command], files)
+                write_if_changed(Path(self.folder, f"{name.format(**values)}.yaml"), content)
+
+    def _values(self, name: str) -> list[dict[str, str]]:
+        for wildcard, values in self.wildcards.items():
+            if f"{{{wildcard}}}" in name:
+                return [{wildcard: value} for value in values]
+        return [{}]
+
+
+def use_checkout(root: str | Path) -> None:
+    """Make `hpro` in shell lines the one of this checkout.
+
+    Its Python is the one that runs this, unless Snakemake activates another environment.
+    """
+    path = [str(Path(root, "workflow", "bin")), str(Path(sys.executable).parent)]
+    os.environ["PATH"] = os.pathsep.join([*path, os.environ["PATH"]])
+    modules = [str(root), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, modules))
 
 
 def key_content(
@@ -65,6 +127,14 @@ def write_if_changed(path: Path, content: Mapping[str, Any]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
+
+
+def _raw_files(settings: Mapping[str, Any], values: Mapping[str, str]) -> str | None:
+    """Hash of the listing of the raw corpus that a key with the wildcard {set} is about."""
+    if "set" not in values:
+        return None
+    path = Path(settings["corpus"]["sets"][values["set"]]["path"])
+    return listing_hash(path) if path.name and path.exists() else None
 
 
 def listing_hash(path: Path) -> str:

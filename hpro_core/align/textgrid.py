@@ -1,0 +1,75 @@
+"""TextGrids: one per utterance out, and any that MFA writes in (praatio)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from praatio import textgrid as praatio_textgrid
+from praatio.utilities.errors import PraatioException
+
+from hpro_core.align.spans import WordSpan
+from hpro_core.errors import HproError
+
+SILENCES = frozenset(("", "<eps>", "sil", "sp"))
+"""Labels that are not words. MFA writes empty labels, `align_one` writes <eps> and sil."""
+SPOKEN_NOISE = "spn"
+"""MFA's phone for a word that its dictionary lacks."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A labelled stretch of a tier.
+
+    Attributes:
+        label: as written, stripped of blanks.
+        start_s, end_s: seconds.
+        is_spn: the word was aligned as "some speech" because its pronunciation is unknown.
+    """
+
+    label: str
+    start_s: float
+    end_s: float
+    is_spn: bool = False
+
+
+def write_words(path: Path, spans: list[WordSpan], duration_s: float) -> None:
+    """Write a long TextGrid with one tier `words`; silence has an empty label."""
+    end_s = max(duration_s, spans[-1].end_s)
+    grid = praatio_textgrid.Textgrid()
+    entries = [(span.start_s, span.end_s, span.word) for span in spans]
+    grid.addTier(praatio_textgrid.IntervalTier("words", entries, 0, end_s))
+    grid.save(str(path), format="long_textgrid", includeBlankSpaces=True)
+
+
+def read_words(path: Path) -> list[Interval]:
+    """Read the words of a TextGrid, without the silences.
+
+    Takes the tier `words` or the only one whose name ends in "- words" (MFA puts the speaker before
+    it when it does not know that there is only one).
+
+    Raises:
+        HproError: not a TextGrid, or no such tier, or several.
+    """
+    try:
+        grid = praatio_textgrid.openTextgrid(str(path), includeEmptyIntervals=False)
+    except (OSError, ValueError, IndexError, PraatioException) as error:
+        raise HproError(f"{path} is not a readable TextGrid: {error!r}") from error
+    spn = [entry for entry in _tier(grid, "phones", path) if entry.label == SPOKEN_NOISE]
+    return [
+        Interval(
+            entry.label.strip(),
+            entry.start,
+            entry.end,
+            any(phone.start < entry.end and entry.start < phone.end for phone in spn),
+        )
+        for entry in _tier(grid, "words", path, required=True)
+        if entry.label.strip() not in SILENCES
+    ]
+
+
+def _tier(grid, kind: str, path: Path, required: bool = False) -> tuple:
+    """The entries of the tier `kind` or "<speaker> - kind"; empty if it may be absent."""
+    names = [name for name in grid.tierNames if name == kind or name.endswith(f"- {kind}")]
+    if len(names) > 1 or (required and not names):
+        found = ", ".join(repr(name) for name in grid.tierNames)
+        raise HproError(f"{path}: one tier {kind!r} is expected; it has: {found}")
+    return grid.getTier(names[0]).entries if names else ()

@@ -1,0 +1,197 @@
+"""`hpro corpus-split`: all corpora of the run in one table, each utterance in one split.
+
+Letters: G group (scene or sentence), S speaker, E emotion label (no label is one of them).
+"""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hpro_core import tables
+from hpro_core.constants import SPLITS
+from hpro_core.corpus.stage import check_rejected_share
+from hpro_core.errors import HproError
+from hpro_core.params import Corpus
+
+STAGE = "corpus-split"
+TRIES = 2000
+"""Random orders of the groups that are tried for each split (ours)."""
+CLAIMS = ("test", "dev", "judge", "train")
+"""Who keeps a sentence that occurs in several splits: the first of these."""
+
+
+def split(root: Path, settings: Corpus) -> None:
+    """Merge all sets, assign splits, and write `root`/corpus/{utterances,rejected}.parquet.
+
+    No group and no normalised sentence is in two splits; a test set has at most
+    `max_test_utterances`, and every speaker in it has another utterance in test or train.
+
+    Raises:
+        HproError: a set was not read yet or has too few groups; a split that the corpus prescribes
+            cuts a group; a split is empty; more is rejected than `max_rejected_share`.
+    """
+    read = {name: _read(root, name) for name in settings.sets}
+    assigned = [
+        _assigned(table, name, settings, np.random.default_rng([settings.seed, index]))
+        for index, (name, table) in enumerate(read.items())
+    ]
+    entered = pd.concat(assigned, ignore_index=True)
+    lost = rejected(entered, settings)
+    kept = entered[~entered.utt_id.isin(lost)]
+    for name in settings.sets:
+        ids = entered.utt_id[entered.corpus == name]
+        lost_here = {utt_id: lost[utt_id] for utt_id in ids if utt_id in lost}
+        check_rejected_share(lost_here, len(ids), settings.max_rejected_share, name)
+    _check_splits(kept, settings)
+    earlier = [
+        tables.read_table(root / "corpus" / name / "rejected.parquet", tables.REJECTED)
+        for name in settings.sets
+    ]
+    all_lost = pd.concat([*earlier, tables.rejected(lost.items(), STAGE)], ignore_index=True)
+    tables.write_table(kept, root / "corpus" / "utterances.parquet", tables.UTTERANCES)
+    tables.write_table(all_lost, root / "corpus" / "rejected.parquet", tables.REJECTED)
+    print(summary(kept).to_string())
+
+
+def summary(utterances: pd.DataFrame) -> pd.DataFrame:
+    """Utterances, minutes, speakers and groups of each set and split."""
+    by_split = utterances.groupby(["corpus", "split"])
+    return pd.DataFrame(
+        {
+            "utterances": by_split.size(),
+            "minutes": (by_split.duration_s.sum() / 60).round(1),
+            "speakers": by_split.speaker.nunique(),
+            "groups": by_split.group.nunique(),
+        }
+    )
+
+
+def rejected(entered: pd.DataFrame, settings: Corpus) -> dict[str, str]:
+    """utt_id -> reason: the test set is full, a repeated sentence, no reference."""
+    lost: dict[str, str] = {}
+    for _, table in entered[entered.split == "test"].groupby("corpus"):
+        rng = np.random.default_rng([settings.seed, len(table)])
+        surplus = rng.permutation(table.utt_id.to_numpy())[settings.max_test_utterances :]
+        lost |= dict.fromkeys(sorted(surplus), "test set is full")
+    kept = entered[~entered.utt_id.isin(lost)]
+    lost |= _repeats(kept)
+    return lost | _without_reference(kept[~kept.utt_id.isin(lost)])
+
+
+def _repeats(kept: pd.DataFrame) -> dict[str, str]:
+    """Utterances whose sentence a split with an earlier claim holds."""
+    owner: dict[str, str] = {}
+    for claim in CLAIMS:
+        for words in kept.words[kept.split == claim]:
+            owner.setdefault(words, claim)
+    return {
+        utt_id: f"same sentence as in {owner[words]}"
+        for utt_id, words, label in zip(kept.utt_id, kept.words, kept.split, strict=True)
+        if owner[words] != label
+    }
+
+
+def _without_reference(kept: pd.DataFrame) -> dict[str, str]:
+    """Test utterances whose speaker says nothing else in test or train."""
+    heard = Counter(
+        (corpus, speaker)
+        for corpus, speaker, label in zip(kept.corpus, kept.speaker, kept.split, strict=True)
+        if label in ("test", "train")
+    )
+    test = kept[kept.split == "test"]
+    return {
+        utt_id: "no other utterance of the speaker in test or train"
+        for utt_id, corpus, speaker in zip(test.utt_id, test.corpus, test.speaker, strict=True)
+        if heard[corpus, speaker] == 1
+    }
+
+
+def _read(root: Path, name: str) -> pd.DataFrame:
+    return tables.read_table(root / "corpus" / name / "utterances.parquet", tables.UTTERANCES)
+
+
+def _assigned(
+    table: pd.DataFrame, name: str, settings: Corpus, rng: np.random.Generator
+) -> pd.DataFrame:
+    """The table of one set with its splits filled in."""
+    if (table.split != "").any():
+        straddling = table.groupby("group").split.nunique()
+        if (straddling > 1).any():
+            group = straddling.index[straddling > 1][0]
+            raise HproError(f"corpus {name!r}: group {group!r} is in several prescribed splits")
+        return table
+    counts_GS = pd.crosstab(table.group, table.speaker)
+    if len(counts_GS) < len(SPLITS):
+        raise HproError(
+            f"corpus {name!r} has {len(counts_GS)} groups: {len(SPLITS)} are needed, one per split"
+        )
+    counts_GE = pd.crosstab(table.group, table.emotion.fillna(""))
+    split_of = dict.fromkeys(counts_GS.index, "train")
+    n = len(table)
+    for label, wanted in (
+        ("test", min(settings.test_share * n, settings.max_test_utterances)),
+        ("dev", settings.dev_share * n),
+        ("judge", settings.judge_share * n),
+    ):
+        free = [group for group, used in split_of.items() if used == "train"]
+        free_GS, free_GE = counts_GS.loc[free].to_numpy(), counts_GE.loc[free].to_numpy()
+        chosen = chosen_groups(free_GS, free_GE, max(1, round(wanted)), rng)
+        split_of |= {free[index]: label for index in chosen}
+    return table.assign(split=table.group.map(split_of))
+
+
+def chosen_groups(
+    counts_GS: np.ndarray, counts_GE: np.ndarray, wanted: int, rng: np.random.Generator
+) -> list[int]:
+    """Pick groups for one split, the best of `TRIES` random ways to fill it.
+
+    Best is: the fewest speakers without any group left over, then at least 90 % full, then the most
+    speakers, then emotions in shares most like those of all groups, then the fullest.
+
+    Args:
+        counts_GS: utterances of each speaker in each group, int (G, S).
+        counts_GE: utterances of each emotion in each group, int (G, E).
+        wanted: utterances that the split may hold; it never gets more, unless even the smallest
+            group is too big.
+
+    Returns:
+        Row indices, at least one and never all.
+    """
+    tries = [_filled(counts_GS.sum(axis=1), wanted, rng) for _ in range(TRIES)]
+    return max(tries, key=lambda chosen: _merit(counts_GS, counts_GE, chosen, wanted))
+
+
+def _merit(
+    counts_GS: np.ndarray, counts_GE: np.ndarray, chosen: list[int], wanted: int
+) -> tuple[float, ...]:
+    taken_S, total_S = counts_GS[chosen].sum(axis=0), counts_GS.sum(axis=0)
+    taken_E, total_E = counts_GE[chosen].sum(axis=0), counts_GE.sum(axis=0)
+    n = int(taken_S.sum())
+    used_up = int(((taken_S == total_S) & (total_S > 0)).sum())
+    emotion_gap = float(np.abs(taken_E / n - total_E / total_E.sum()).max())
+    return -used_up, n >= 0.9 * wanted, int((taken_S > 0).sum()), -emotion_gap, n
+
+
+def _filled(size_G: np.ndarray, wanted: int, rng: np.random.Generator) -> list[int]:
+    chosen: list[int] = []
+    room = wanted
+    for group in rng.permutation(len(size_G)):
+        if size_G[group] <= room and len(chosen) < len(size_G) - 1:
+            chosen.append(int(group))
+            room -= size_G[group]
+        if not room:
+            break
+    return chosen or [int(size_G.argmin())]
+
+
+def _check_splits(kept: pd.DataFrame, settings: Corpus) -> None:
+    for label in SPLITS:
+        if not (kept.split == label).any():
+            raise HproError(
+                f"split {label!r} has no utterance: add data, or prescribe it in the column 'split'"
+            )
+    for name in settings.sets:
+        if not ((kept.split == "test") & (kept.corpus == name)).any():
+            raise HproError(f"corpus {name!r} has no test utterance: each set needs some")

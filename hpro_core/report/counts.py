@@ -1,0 +1,75 @@
+"""How many utterances entered each stage, how many it lost, and why."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from hpro_core.constants import SPLITS
+from hpro_core.dataset import DATASET, TRAINING_SPLITS
+from hpro_core.tables import REJECTED, UTTERANCES, WORDS, read_table
+
+
+class StageCount(NamedTuple):
+    """One stage's balance."""
+
+    stage: str
+    entered: int
+    kept: int
+    rejected: int
+    reasons: list[tuple[str, int]]  # most frequent first
+
+    @property
+    def adds_up(self) -> bool:
+        return self.entered == self.kept + self.rejected
+
+
+def stage_counts(root: Path) -> list[StageCount]:
+    """The balance of reading, alignment and dataset.
+
+    Raises:
+        HproError: a table of one of these stages is missing.
+    """
+    utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
+    counts = [_read_count(root, name) for name in dict.fromkeys(utterances["corpus"])]
+    words = read_table(root / "align" / "words.parquet", WORDS)
+    unaligned = read_table(root / "align" / "rejected.parquet", REJECTED)
+    counts.append(_count("align", len(utterances), words["utt_id"].nunique(), unaligned))
+    splits = [read_table(root / f"dataset/{split}.parquet", DATASET) for split in TRAINING_SPLITS]
+    unused = read_table(root / "dataset" / "rejected.parquet", REJECTED)
+    entered = int(utterances["split"].isin(TRAINING_SPLITS).sum())
+    counts.append(_count("dataset", entered, sum(map(len, splits)), unused))
+    return counts
+
+
+def split_counts(root: Path) -> pd.DataFrame:
+    """Utterances and minutes by corpus and split; the split of the unused is empty.
+
+    Returns:
+        Columns corpus, split, utterances, minutes, speakers.
+    """
+    utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
+    rows = []
+    for (corpus, split), part in utterances.groupby(["corpus", "split"], sort=False):
+        minutes = part["duration_s"].sum() / 60
+        rows.append((corpus, split, len(part), minutes, part["speaker"].nunique()))
+    table = pd.DataFrame(rows, columns=["corpus", "split", "utterances", "minutes", "speakers"])
+    order = {split: i for i, split in enumerate((*SPLITS, ""))}
+    return table.sort_values(["corpus", "split"], key=lambda c: c.map(order).fillna(0))
+
+
+def _read_count(root: Path, name: str) -> StageCount:
+    folder = root / "corpus" / name
+    kept = len(read_table(folder / "utterances.parquet", UTTERANCES))
+    lost = read_table(folder / "rejected.parquet", REJECTED)
+    return _count(f"read {name}", kept + len(lost), kept, lost)
+
+
+def _count(stage: str, entered: int, kept: int, lost: pd.DataFrame) -> StageCount:
+    return StageCount(stage, entered, kept, len(lost), _ranked(lost.get("reason", [])))
+
+
+def _ranked(reasons: Iterable[str]) -> list[tuple[str, int]]:
+    return Counter(reasons).most_common()

@@ -1,0 +1,191 @@
+"""Figures as inline SVG: results with intervals, training curves, affect over words."""
+
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from hpro_core.constants import VAD
+from hpro_core.errors import HproError
+
+METRIC_NAMES = {
+    "wer": "WER (%) ↓",
+    "wvad_ccc": "wVAD-CCC ↑",
+    "emo_sim": "EMO-SIM ↑",
+    "dnsmos": "DNSMOS ↑",
+    "speaker_sim": "speaker similarity ↑",
+}
+TERM_COLOURS = {"train": "#9aa5b1", "dev": "#c8442d"}
+SYSTEM_COLOURS = {
+    "truth": "#000000",
+    "recordings": "#444444",
+    "tokenrecon": "#9aa5b1",
+    "sft": "#2f6db5",
+    "frame": "#2a9d8f",
+    "word": "#e0a100",
+    "hpro": "#c8442d",
+}
+"""Systems of the paper's main rows; ablations share one colour."""
+
+OTHER_COLOUR = "#c9bfd6"
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "hpro",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+}
+
+
+def intervals(rows: pd.DataFrame) -> str:
+    """Every system's metrics as points with 95 % intervals.
+
+    Args:
+        rows: one row per system of one test set, with the columns of the result tables.
+
+    Returns:
+        One <svg> element.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(10, 0.9 + 0.26 * len(rows)), layout="constrained")
+        axes = figure.subplots(1, len(METRIC_NAMES), sharey=True)
+        for axis, (metric, name) in zip(axes, METRIC_NAMES.items(), strict=True):
+            scale = 100 if metric == "wer" else 1
+            for height, row in enumerate(rows.to_dict("records")):
+                value, low, high = (scale * row[metric + end] for end in ("", "_lo", "_hi"))
+                colour = SYSTEM_COLOURS.get(row["system"], OTHER_COLOUR)
+                axis.plot([low, high], [height, height], color=colour, linewidth=2)
+                axis.plot(value, height, "o", color=colour, markersize=4)
+            axis.set_title(name)
+            axis.grid(axis="x", color="#eeeeee")
+        axes[0].set_yticks(range(len(rows)), rows["system"].tolist())
+        axes[0].invert_yaxis()
+        return _svg(figure)
+
+
+def training_files(root: Path) -> dict[str, list[Path]]:
+    """Every training.csv of a run by what was trained; seeds of one variant together.
+
+    Raises:
+        HproError: tokenizer, codec or the SFT policy have none.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in sorted(root.glob("*/**/training.csv")):
+        name = re.sub(r"/seed\d+", "", path.parent.relative_to(root).as_posix())
+        found.setdefault(name, []).append(path)
+    needed = {
+        "speech/tokenizer": "hpro tokenizer",
+        "codec/content": "hpro codec-content",
+        "codec/style": "hpro codec-style",
+        "policy/sft": "hpro sft",
+    }
+    for name, command in needed.items():
+        if name not in found:
+            raise HproError(f"{root}/{name} has no training.csv: run `{command}` first")
+    return {name: found[name] for name in (*needed, *(n for n in found if n not in needed))}
+
+
+def training_curves(paths: Sequence[Path]) -> str:
+    """Every term of one training over its steps, train and dev, one small plot per term.
+
+    Args:
+        paths: training.csv of each seed, with columns step, split, term, value.
+
+    Returns:
+        One <svg> element.
+
+    Raises:
+        HproError: a file lacks a column or is empty.
+    """
+    curves = [_read_curves(path) for path in paths]
+    terms = list(dict.fromkeys(term for table in curves for term in table["term"]))
+    columns = min(5, len(terms))
+    lines = -(-len(terms) // columns)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(10, 1.7 * lines), layout="constrained")
+        axes = figure.subplots(lines, 5, squeeze=False).ravel()
+        for axis, term in zip(axes, terms, strict=False):
+            for table in curves:
+                _draw_term(axis, table[table["term"] == term])
+            axis.set_title(term)
+            axis.tick_params(labelsize=7)
+        for axis in axes[len(terms) :]:
+            axis.set_axis_off()
+        return _svg(figure)
+
+
+def word_traces(words: Sequence[str], traces: Mapping[str, pd.DataFrame]) -> str:
+    """Valence, arousal and dominance of each word, one line per system.
+
+    Args:
+        words: the words of the sentence.
+        traces: name to a table with word_index and the three dimensions.
+
+    Returns:
+        One <svg> element.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(10, 2.5), layout="constrained")
+        axes = figure.subplots(1, 3, sharey=True)
+        for axis, dimension in zip(axes, VAD, strict=True):
+            for name, table in traces.items():
+                rows = table.sort_values("word_index")
+                axis.plot(
+                    rows["word_index"].to_numpy(),
+                    rows[dimension].to_numpy(),
+                    label=name,
+                    **_line(name),
+                )
+            axis.set_title(dimension)
+            axis.set_ylim(0, 1)
+            axis.set_xticks(range(len(words)), words, rotation=50, ha="right", fontsize=7)
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside right center", fontsize=7, frameon=False)
+        return _svg(figure)
+
+
+def _line(name: str) -> dict:
+    if name == "truth":
+        return {"color": SYSTEM_COLOURS[name], "linewidth": 2.2, "linestyle": ":"}
+    width = 1.4 if name in SYSTEM_COLOURS else 0.7
+    return {"color": SYSTEM_COLOURS.get(name, OTHER_COLOUR), "linewidth": width}
+
+
+def _read_curves(path: Path) -> pd.DataFrame:
+    table = pd.read_csv(path)
+    if list(table.columns) != ["step", "split", "term", "value"] or table.empty:
+        raise HproError(f"{path} does not hold curves (step,split,term,value): train again")
+    return table
+
+
+def _draw_term(axis, rows: pd.DataFrame) -> None:
+    for split, colour in TERM_COLOURS.items():
+        part = rows[rows["split"] == split].sort_values("step")
+        marker = "." if split == "dev" else None
+        values = part["value"].to_numpy(dtype=np.float64)
+        axis.plot(part["step"].to_numpy(), values, color=colour, marker=marker, linewidth=1)
+
+
+def _svg(figure: Figure) -> str:
+    """The figure as an <svg> element that is the same for the same data."""
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    return text[text.index("<svg") :]
+
+
+def unique_ids(svgs: Iterable[str]) -> list[str]:
+    """Give the elements of several figures names of their own, so that one page can hold them."""
+    renamed = []
+    for number, svg in enumerate(svgs):
+        svg = re.sub(r'\bid="', f'id="f{number}-', svg)
+        svg = re.sub(r'(xlink:href|href)="#', rf'\1="#f{number}-', svg)
+        renamed.append(re.sub(r"url\(#", f"url(#f{number}-", svg))
+    return renamed

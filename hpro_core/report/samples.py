@@ -1,0 +1,218 @@
+"""The same test sentences by every system: sound, what the ASR judge heard, affect over words."""
+
+import base64
+import io
+import re
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+import soundfile
+
+from hpro_core.errors import HproError
+from hpro_core.report.figures import word_traces
+from hpro_core.tables import SCORES, SYNTHESIS, UTTERANCES, WORD_VAD, read_table
+
+Rows = dict[str, dict[Hashable, Any]]
+"""A table as rows by utt_id."""
+
+_MP3_COMPRESSION = 0.75  # ours: about 24 kbit/s of a 16 kHz voice; heard, not measured
+
+
+@dataclass(frozen=True)
+class System:
+    """What one system left for its first seed."""
+
+    name: str
+    seed: str
+    synthesis: Rows
+    scores: Rows
+    word_vad: pd.DataFrame | None  # rows of the affect judge, or nothing
+
+
+@dataclass(frozen=True)
+class Take:
+    """One sentence by one system."""
+
+    system: str
+    audio: str  # data URI
+    heard: list[tuple[str, str]]  # kind (equal, substitute, insert, delete) and words
+    n_errors: int
+    wvad_ccc: float
+    emo_sim: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sentence by all systems."""
+
+    utt_id: str
+    corpus: str
+    speaker: str
+    text: str
+    traces: str  # <svg>, or empty
+    takes: list[Take]
+
+
+def load_system(root: Path, name: str) -> System:
+    """Read a system's synthesis, scores and, where kept, the affect judge's words.
+
+    Raises:
+        HproError: the system was not synthesised or not judged.
+    """
+    folder = first_seed(root, name)
+    seed = folder.name.removeprefix("seed")
+    for file, command in (("synthesis", "synthesise"), ("scores", "judge")):
+        if not (folder / f"{file}.parquet").is_file():
+            run = f"`hpro {command} {name} --seed {seed}`"
+            raise HproError(f"{folder}/{file}.parquet does not exist: run {run} first")
+    vad_path = folder / "word_vad.parquet"
+    return System(
+        name=name,
+        seed=seed,
+        synthesis=_rows(folder / "synthesis.parquet", SYNTHESIS),
+        scores=_rows(folder / "scores.parquet", SCORES),
+        word_vad=read_table(vad_path, WORD_VAD) if vad_path.is_file() else None,
+    )
+
+
+def _rows(path: Path, schema: pa.DataFrameSchema) -> Rows:
+    return {row["utt_id"]: row for row in read_table(path, schema).to_dict("records")}
+
+
+def first_seed(root: Path, system: str) -> Path:
+    """The folder of a system's lowest seed."""
+    folders = (root / "eval" / system).glob("seed*")
+    seeds = sorted(int(path.name.removeprefix("seed")) for path in folders)
+    if not seeds:
+        raise HproError(f"{root}/eval/{system} holds no seed: run `hpro judge {system}` first")
+    return root / "eval" / system / f"seed{seeds[0]}"
+
+
+def chosen(systems: list[System], per_set: int) -> list[str]:
+    """Sentences that every system spoke, evenly spaced over each test set's sorted ids.
+
+    Raises:
+        HproError: the systems share no sentence.
+    """
+    shared = set.intersection(*(s.synthesis.keys() & s.scores.keys() for s in systems))
+    if not shared:
+        names = ", ".join(system.name for system in systems)
+        raise HproError(f"{names} share no test sentence: synthesise and judge them again")
+    corpora = {utt_id: row["corpus"] for utt_id, row in systems[0].synthesis.items()}
+    picked: list[str] = []
+    for corpus in dict.fromkeys(corpora.values()):
+        ids = sorted(utt_id for utt_id in shared if corpora[utt_id] == corpus)
+        places = np.linspace(0, len(ids) - 1, min(per_set, len(ids))).round().astype(int)
+        picked += [ids[place] for place in places]
+    return picked
+
+
+def samples(root: Path, systems: list[System], per_set: int) -> list[Sample]:
+    """The chosen sentences by all systems.
+
+    Args:
+        root: results folder of the run.
+        systems: in the order in which they are shown.
+        per_set: sentences of each test set.
+
+    Raises:
+        HproError: a table or an audio file is missing.
+    """
+    known = _rows(root / "corpus" / "utterances.parquet", UTTERANCES)
+    truth = read_table(root / "label" / "word_vad.parquet", WORD_VAD)
+    return [
+        _sample(root, utt_id, known[utt_id], truth, systems) for utt_id in chosen(systems, per_set)
+    ]
+
+
+def _sample(
+    root: Path,
+    utt_id: str,
+    utterance: Mapping[Hashable, Any],
+    truth: pd.DataFrame,
+    systems: list[System],
+) -> Sample:
+    words = utterance["words"].split()
+    kept = {"truth": truth} | {s.name: s.word_vad for s in systems if s.word_vad is not None}
+    traces = {name: table[table["utt_id"] == utt_id] for name, table in kept.items()}
+    present = {name: rows for name, rows in traces.items() if len(rows)}
+    return Sample(
+        utt_id=utt_id,
+        corpus=utterance["corpus"],
+        speaker=utterance["speaker"],
+        text=utterance["text"],
+        traces=word_traces(words, present) if present else "",
+        takes=[_take(root, system, utt_id, utterance["words"]) for system in systems],
+    )
+
+
+def _take(root: Path, system: System, utt_id: str, words: str) -> Take:
+    score = system.scores[utt_id]
+    return Take(
+        system=system.name,
+        audio=mp3_uri(root / system.synthesis[utt_id]["audio"]),
+        heard=marked(words, score["transcript"]),
+        n_errors=int(score["n_errors"]),
+        wvad_ccc=float(score["wvad_ccc"]),
+        emo_sim=float(score["emo_sim"]),
+    )
+
+
+def marked(reference: str, heard: str) -> list[tuple[str, str]]:
+    """What was heard, piece by piece, with how each piece differs from the reference.
+
+    Both sides are compared as plain lower-case words; the ASR judge's own normaliser may forgive
+    more (spellings, numbers), so that its error count can be lower than the marks.
+
+    Returns:
+        Pairs of kind and words: "equal", "substitute" and "insert" as heard, "delete" as written.
+    """
+    spoken = _plain(heard)
+    if not spoken:
+        return [("delete", reference)]
+    aligned = jiwer.process_words(reference, " ".join(spoken)).alignments[0]
+    written = reference.split()
+    return [
+        (
+            chunk.type,
+            " ".join(
+                written[chunk.ref_start_idx : chunk.ref_end_idx]
+                if chunk.type == "delete"
+                else spoken[chunk.hyp_start_idx : chunk.hyp_end_idx]
+            ),
+        )
+        for chunk in aligned
+    ]
+
+
+def mp3_uri(path: Path) -> str:
+    """A WAV file as an MP3 data URI that any browser plays.
+
+    Raises:
+        HproError: the file is missing or unreadable.
+    """
+    try:
+        audio, rate_hz = soundfile.read(path, dtype="float32")
+    except (OSError, soundfile.SoundFileError) as error:
+        raise HproError(f"cannot read {path}: {error}; synthesise it again") from error
+    stream = io.BytesIO()
+    soundfile.write(
+        stream,
+        audio,
+        rate_hz,
+        format="MP3",
+        subtype="MPEG_LAYER_III",
+        compression_level=_MP3_COMPRESSION,
+        bitrate_mode="CONSTANT",
+    )
+    return f"data:audio/mpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _plain(text: str) -> list[str]:
+    return re.sub(r"[^a-z0-9' ]", " ", text.lower()).split()

@@ -1,0 +1,218 @@
+"""The report stage: read everything that a run left, write report/index.html."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from hpro_core.errors import HproError
+from hpro_core.params import Report
+from hpro_core.report import counts, figures, paper, provenance, results
+from hpro_core.report.samples import Sample, System, load_system, samples
+
+FIRST_SYSTEMS = ("recordings", "tokenrecon")
+"""The ceilings stand above what they bound."""
+
+TITLES = {
+    "comparison": "Comparison (the paper's Table I)",
+    "progressive": "Stage after stage (the paper's Table II)",
+    "ablation": "One reward left out (the paper's Table III)",
+}
+
+
+def build(root: Path, settings: Report, params: Path) -> Path:
+    """Write the report of a run as one file that needs nothing else.
+
+    The same results at the same revision give the same bytes.
+
+    Args:
+        root: results folder of the run.
+        settings: section `report`.
+        params: the settings file that the run used, shown in full.
+
+    Returns:
+        The path of index.html.
+
+    Raises:
+        HproError: a result is missing; the message names the command that makes it.
+    """
+    tables = results.read_tables(root)
+    names = sorted(results.systems_of(tables), key=lambda name: name not in FIRST_SYSTEMS)
+    systems = [load_system(root, name) for name in names]
+    spoken = samples(root, systems, settings.samples)
+    context = {
+        **_header(root, params),
+        **_results(tables),
+        "judges": measurements(root / "judge" / "metrics.json", "hpro judge-train"),
+        "alignment": measurements(root / "align" / "accuracy.json", "hpro align-check"),
+        "counts": counts.stage_counts(root),
+        "splits": counts.split_counts(root).to_dict("records"),
+        "stopped": [_stopped(system) for system in systems],
+        "weak_points": weak_points(root, tables, systems),
+        "without_traces": [system.name for system in systems if system.word_vad is None],
+        **_figures(root, tables, spoken),
+    }
+    return _write(root / "report" / "index.html", context)
+
+
+def measurements(path: Path, command: str) -> list[tuple[str, str]]:
+    """A JSON file of figures as a flat list of names and values.
+
+    An object with the keys value, lo and hi becomes one figure with its interval.
+
+    Raises:
+        HproError: the file is missing or is not JSON.
+    """
+    if not path.is_file():
+        raise HproError(f"{path} does not exist: run `{command}` first")
+    try:
+        return list(_flat(json.loads(path.read_text(encoding="utf-8")), ""))
+    except json.JSONDecodeError as error:
+        raise HproError(f"{path} is not JSON ({error}): run `{command}` again") from error
+
+
+def weak_points(root: Path, tables: Mapping[str, pd.DataFrame], systems: list[System]) -> list[str]:
+    """What a reader must not conclude from this run, from its own figures."""
+    every = pd.concat(tables.values())
+    points = [
+        f"The smallest test set has {int(every['n'].min())} utterances. Intervals are over "
+        "utterances; they do not hold what another training seed would change.",
+        "Labels of real speech are weak (docs/labels.md): formulas over word norms, pitch, level "
+        "and rate. Emotional figures on real speech say how well a policy follows these formulas.",
+        "The judges are small models trained here, or shipped by packages; their own errors are "
+        "below. Nobody listened: there is no MOS in this report.",
+        "The policy, tokenizer and codec are a few million parameters, trained for minutes; "
+        "the paper's are hundreds of millions.",
+        "An ordering that does not hold here says little against the paper at this scale, and "
+        "one that holds says little for it.",
+    ]
+    if len(seeds := set(every["seeds"])) == 1 and next(iter(seeds)) in ("0", "1"):
+        points.insert(0, "One training seed only: no difference between systems is established.")
+    uneven = [c.stage for c in counts.stage_counts(root) if not c.adds_up]
+    if uneven:
+        points.insert(0, f"Utterances are unaccounted for in: {', '.join(uneven)}.")
+    return points
+
+
+def _header(root: Path, params: Path) -> dict[str, Any]:
+    files = [root / "tables" / f"{name}.csv" for name in results.TABLES]
+    return {
+        "run": root.name,
+        "date": provenance.date_of(files),
+        "revision": provenance.git_revision(),
+        "versions": provenance.versions(),
+        "params": params.read_text(encoding="utf-8"),
+        "params_name": params.name,
+    }
+
+
+def _results(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    found = results.readings(tables)
+    test_sets = results.test_sets_of(tables)
+    return {
+        "titles": TITLES,
+        "tables": {name: table.to_dict("records") for name, table in tables.items()},
+        "test_sets": test_sets,
+        "metrics": results.METRICS,
+        "metric_names": figures.METRIC_NAMES,
+        "paper": {name: _paper_rows(rows) for name, rows in paper.FIGURES.items()},
+        "paper_only": _paper_only(tables),
+        "readings": found,
+        "summaries": [results.summary(found, test_set) for test_set in test_sets],
+        "verdicts": results.VERDICTS,
+    }
+
+
+def _paper_rows(rows: Mapping[str, tuple[float, ...]]) -> dict[str, dict[str, float]]:
+    return {
+        system: dict(zip(paper.METRICS, figures_, strict=True)) for system, figures_ in rows.items()
+    }
+
+
+def _paper_only(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, dict[str, float]]]:
+    """Rows of the paper that this run has no system for."""
+    return {
+        name: {
+            system: figures_
+            for system, figures_ in _paper_rows(rows).items()
+            if system not in set(tables[name]["system"])
+        }
+        for name, rows in paper.FIGURES.items()
+    }
+
+
+def _figures(
+    root: Path, tables: Mapping[str, pd.DataFrame], spoken: list[Sample]
+) -> dict[str, Any]:
+    """All figures of the page, with element names that do not clash."""
+    every = pd.concat(tables.values()).drop_duplicates(["system", "test_set"])
+    by_set = {name: figures.intervals(rows) for name, rows in every.groupby("test_set", sort=False)}
+    files = figures.training_files(root)
+    curves = {name: figures.training_curves(paths) for name, paths in files.items()}
+    drawn = iter(
+        figures.unique_ids([*by_set.values(), *curves.values(), *(s.traces for s in spoken)])
+    )
+    return {
+        "intervals": {name: next(drawn) for name in by_set},
+        "curves": {name: next(drawn) for name in curves},
+        "samples": [(sample, next(drawn)) for sample in spoken],
+    }
+
+
+def _stopped(system: System) -> dict[str, Any]:
+    """How often a system's synthesis ran into the length limit."""
+    return {
+        "system": system.name,
+        "seed": system.seed,
+        "utterances": len(system.synthesis),
+        "endless": sum(not row["stopped"] for row in system.synthesis.values()),
+    }
+
+
+def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and {"value", "lo", "hi"} <= value.keys():
+        yield name, f"{_figure(value['value'])} [{_figure(value['lo'])}, {_figure(value['hi'])}]"
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name} · {key}" if name else str(key))
+    elif isinstance(value, list):
+        yield name, ", ".join(_figure(item) for item in value)
+    else:
+        yield name, _figure(value)
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def cell(metric: str, value: float, low: float | None = None, high: float | None = None) -> str:
+    """A figure as shown: WER in percent with one digit, DNSMOS two, the rest three."""
+    scale, digits = {"wer": (100, 1), "dnsmos": (1, 2)}.get(metric, (1, 3))
+    if pd.isna(value):
+        return "–"
+    shown = f"{scale * value:.{digits}f}"
+    if low is None or high is None:
+        return shown
+    return f"{shown} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+
+
+def _write(path: Path, context: Mapping[str, Any]) -> Path:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["cell"] = cell
+    page = environment.get_template("page.html").render(**context)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(page, encoding="utf-8")
+    os.replace(partial, path)
+    print(f"report: {path} ({len(page.encode()) / 1e6:.1f} MB)")
+    return path

@@ -1,0 +1,144 @@
+"""The training loop: resuming changes nothing, bad numbers stop it, batches are functions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from hpro_core.engine import training
+from hpro_core.engine.batching import Sampler, collate, spans_to_frames
+from hpro_core.engine.checkpoint import load_weights, save_model
+from hpro_core.engine.training import Loop, fit
+from hpro_core.errors import HproError
+
+
+def run(out, work, steps=60, stop_at=None, identity="a", ema=0.9):
+    """A small regression with dropout; `stop_at` kills it after that step."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.ReLU(), nn.Linear(8, 1))
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+
+    def batch_at(step):
+        if step == stop_at:
+            raise KeyboardInterrupt
+        return torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
+
+    def terms(x):
+        loss = (model(x)[:, 0] - x.sum(1)).square().mean()
+        return {"loss": loss, "half": loss / 2}
+
+    fixed = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
+    loop = Loop("test", steps, seed=1, ema=ema, log_every=10, dev_every=20, checkpoint_every=20,
+                warmup_steps=5, decay_share=0.3, identity=identity)  # fmt: skip
+    fit(model, optimiser, terms, batch_at, lambda: {"loss": float(terms(fixed)["loss"])}, loop,
+        out, work)  # fmt: skip
+    return model
+
+
+def test_a_killed_run_resumes_and_equals_an_undisturbed_one(tmp_path):
+    straight = run(tmp_path / "a", tmp_path / "work_a")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "b", tmp_path / "work_b", stop_at=47)
+    resumed = run(tmp_path / "b", tmp_path / "work_b")
+    for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+    curves = [(tmp_path / x / "training.csv").read_text() for x in "ab"]
+    assert curves[0] == curves[1]
+    assert not (tmp_path / "work_b" / "checkpoint.pt").exists()
+
+
+def test_a_checkpoint_of_other_settings_is_not_resumed(tmp_path, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "b", tmp_path / "work", stop_at=47)
+    run(tmp_path / "b", tmp_path / "work", identity="b")
+    assert "starting anew" in capsys.readouterr().out
+
+
+def test_curves_hold_train_and_dev_and_fall(tmp_path):
+    run(tmp_path, tmp_path / "work")
+    curves = pd.read_csv(tmp_path / "training.csv")
+    assert set(curves["term"]) >= {"loss", "half", "grad_norm"}
+    dev = curves[(curves["split"] == "dev") & (curves["term"] == "loss")]
+    assert dev["step"].tolist() == [0, 20, 40, 60]
+    assert dev["value"].iloc[-1] < dev["value"].iloc[0]
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):
+    model = nn.Linear(1, 1)
+    before = model.weight.clone()
+    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+    with pytest.raises(HproError, match=r"step 1: .*nan.* is not finite"):
+        fit(model, optimiser, lambda x: {"loss": model(x).sum() * torch.nan},
+            lambda step: torch.ones(1, 1), dict, Loop("test", 5, 0), tmp_path, tmp_path)  # fmt: skip
+    assert torch.equal(model.weight, before)
+
+
+def test_the_rate_warms_up_and_decays():
+    loop = Loop("x", steps=100, seed=0, warmup_steps=10, decay_share=0.2)
+    shares = [training._rate_share(step, loop) for step in (1, 10, 50, 80, 91, 100)]
+    assert shares == pytest.approx([0.1, 1.0, 1.0, 1.0, 0.5, 0.05])
+
+
+def test_a_profile_is_a_trace_for_tensorboard(tmp_path):
+    model = nn.Linear(1, 1)
+    fit(model, torch.optim.SGD(model.parameters(), lr=0.1), lambda x: {"loss": model(x).sum()},
+        lambda step: torch.ones(1, 1), dict, Loop("test", 12, 0), tmp_path, tmp_path,
+        profile=True)  # fmt: skip
+    assert list((tmp_path / "profile").glob("*.pt.trace.json"))
+
+
+def test_batches_depend_on_seed_and_step_alone(examples):
+    one, two = Sampler(examples, 3, seed=5), Sampler(examples, 3, seed=5)
+    later = two.batch_at(7)
+    for step in range(1, 8):
+        batch = one.batch_at(step)
+    assert torch.equal(batch.tokens_BL, later.tokens_BL)
+    assert torch.equal(batch.reference_BE, later.reference_BE)
+    assert not torch.equal(
+        Sampler(examples, 3, seed=6).batch_at(7).token_lengths_B, later.token_lengths_B
+    ) or not torch.equal(Sampler(examples, 3, seed=6).batch_at(7).tokens_BL, later.tokens_BL)
+
+
+def test_an_epoch_visits_nothing_twice_and_references_are_others(examples):
+    sampler = Sampler(examples, 4, seed=0)
+    own = {tuple(e.tokens): (e.speaker, e.speaker_embedding) for e in examples}
+    seen = []
+    for step in (1, 2):
+        batch = sampler.batch_at(step)
+        for row in range(4):
+            tokens = tuple(batch.tokens_BL[row, : batch.token_lengths_B[row]].tolist())
+            seen.append(tokens)
+            speaker, embedding = own[tokens]
+            reference = batch.reference_BE[row].numpy()
+            owner = next(e for e in examples if np.array_equal(e.speaker_embedding, reference))
+            assert owner.speaker == speaker
+            assert not np.array_equal(reference, embedding)
+    assert len(set(seen)) == 8
+
+
+def test_word_edges_round_to_the_nearest_frame_or_as_released():
+    spans = np.array([[0.28, 1.16], [1.16, 1.6]])
+    assert spans_to_frames(spans, 60).tolist() == [[7, 29], [29, 40]]
+    assert spans_to_frames(spans, 60, "truncate").tolist() == [[7, 28], [28, 40]]
+    tiny = np.array([[0.10, 0.11], [9.0, 9.5]])
+    frames = spans_to_frames(tiny, 20)
+    assert (frames[:, 1] > frames[:, 0]).all()
+    assert frames.max() <= 20
+
+
+def test_collate_pads_with_zeros(examples):
+    batch = collate(examples[:2], [e.speaker_embedding for e in examples[:2]])
+    assert batch.tokens_BL.shape[1] == max(len(e.tokens) for e in examples[:2])
+    assert (batch.tokens_BL[~batch.token_mask_BL] == 0).all()
+
+
+def test_weights_load_strictly_or_say_what_is_wrong(tmp_path):
+    save_model(tmp_path, nn.Linear(2, 3), {})
+    with pytest.raises(HproError, match="size mismatch"):
+        load_weights(tmp_path, nn.Linear(3, 3))
+    with pytest.raises(HproError, match="does not exist"):
+        load_weights(tmp_path / "nowhere", nn.Linear(2, 3))
+    (tmp_path / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(HproError, match=r"model\.safetensors"):
+        load_weights(tmp_path, nn.Linear(2, 3))
