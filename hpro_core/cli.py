@@ -76,21 +76,23 @@ def label(root: Root, params: Params, weights: Weights = Path("weights")) -> Non
 
 
 @app.command()
-def tokenizer(root: Root, params: Params, work: Work, profile: Profile = False) -> None:
+def tokenizer(
+    root: Root, params: Params, work: Work, threads: Threads = 1, profile: Profile = False
+) -> None:
     """Train the speech tokenizer and its decoder."""
     from hpro_core.speech.stage import train
 
     speech = p.read_section(params, "speech", p.Speech)
-    train(root, speech, p.read_section(params, "compute", p.Compute), work, profile)
+    train(root, speech, _compute(params, threads), work, profile)
 
 
 @app.command()
-def tokenize(root: Root, params: Params) -> None:
+def tokenize(root: Root, params: Params, threads: Threads = 1) -> None:
     """Speech tokens and speaker embeddings of every utterance."""
     from hpro_core.speech.stage import encode
 
     speech = p.read_section(params, "speech", p.Speech)
-    encode(root, speech, p.read_section(params, "compute", p.Compute))
+    encode(root, speech, _compute(params, threads))
 
 
 @app.command()
@@ -102,19 +104,23 @@ def dataset(root: Root, params: Params) -> None:
 
 
 @app.command()
-def codec_content(root: Root, params: Params, work: Work, profile: Profile = False) -> None:
+def codec_content(
+    root: Root, params: Params, work: Work, threads: Threads = 1, profile: Profile = False
+) -> None:
     """Train stage A of HD-Emo: the content branch, by text."""
     from hpro_core.codec.training import train_content
     from hpro_core.engine.checkpoint import fingerprint
 
     identity = fingerprint(params, *_dataset_files(root))
     train_content(*_train_dev(root), p.read_section(params, "codec", p.Codec),
-                  p.read_section(params, "compute", p.Compute), root / "codec" / "content",
+                  _compute(params, threads), root / "codec" / "content",
                   work, identity, profile)  # fmt: skip
 
 
 @app.command()
-def codec_style(root: Root, params: Params, work: Work, profile: Profile = False) -> None:
+def codec_style(
+    root: Root, params: Params, work: Work, threads: Threads = 1, profile: Profile = False
+) -> None:
     """Train stage B of HD-Emo: style, emotion, word affect and reconstruction."""
     from hpro_core.codec.training import train_style
     from hpro_core.engine.checkpoint import fingerprint
@@ -122,25 +128,38 @@ def codec_style(root: Root, params: Params, work: Work, profile: Profile = False
     content = root / "codec" / "content"
     identity = fingerprint(params, content / "model.safetensors", *_dataset_files(root))
     train_style(content, *_train_dev(root), p.read_section(params, "codec", p.Codec),
-                p.read_section(params, "compute", p.Compute), root / "codec" / "style",
+                _compute(params, threads), root / "codec" / "style",
                 work, identity, profile)  # fmt: skip
 
 
 @app.command()
-def sft(root: Root, params: Params, work: Work, seed: Seed = 0, profile: Profile = False) -> None:
+def sft(
+    root: Root,
+    params: Params,
+    work: Work,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    profile: Profile = False,
+) -> None:
     """Supervised fine-tuning: the policy that rewards start from."""
     from hpro_core.engine.checkpoint import fingerprint
     from hpro_core.policy.sft import train_sft
 
     identity = fingerprint(params, *_dataset_files(root))
     train_sft(*_train_dev(root), p.read_section(params, "policy", p.Policy),
-              p.read_section(params, "sft", p.Sft), p.read_section(params, "compute", p.Compute),
+              p.read_section(params, "sft", p.Sft), _compute(params, threads),
               seed, root / "policy" / "sft" / f"seed{seed}", work, identity, profile)  # fmt: skip
 
 
 @app.command()
 def reward(
-    variant: str, root: Root, params: Params, work: Work, seed: Seed = 0, profile: Profile = False
+    variant: str,
+    root: Root,
+    params: Params,
+    work: Work,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    profile: Profile = False,
 ) -> None:
     """Train a policy by reward: one variant of `variants` in params.yaml."""
     from hpro_core.engine.checkpoint import fingerprint
@@ -154,7 +173,7 @@ def reward(
         params, start / "model.safetensors", codec / "model.safetensors", *_dataset_files(root)
     )
     train_reward(variant, chosen, p.read_section(params, "reward", p.Reward),
-                 p.read_section(params, "compute", p.Compute), start,
+                 _compute(params, threads), start,
                  policies / "sft" / f"seed{seed}", codec, *_train_dev(root), seed,
                  policies / variant / f"seed{seed}", work, identity, profile)  # fmt: skip
 
@@ -170,8 +189,7 @@ def synthesise(
     settings = p.read_section(params, "synthesis", p.Synthesis)
     test = load(root / "dataset" / "test.parquet")
     train = load(root / "dataset" / "train.parquet")
-    compute = p.read_section(params, "compute", p.Compute)
-    speak(root, system, seed, settings, compute, test, train, threads)
+    speak(root, system, seed, settings, _compute(params, threads), test, train)
 
 
 @app.command()
@@ -231,6 +249,12 @@ def weights_fetch(folder: Weights = Path("weights")) -> None:
     from hpro_core.weights import fetch
 
     fetch(folder)
+
+
+def _compute(params: Path, threads: int) -> p.Compute:
+    """Device and precision from the settings; how many threads is the caller's to say."""
+    section = p.read_section(params, "compute", p.Compute)
+    return section.model_copy(update={"threads": threads})
 
 
 def _train_dev(root: Path) -> "tuple[list[Example], list[Example]]":

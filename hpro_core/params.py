@@ -20,13 +20,13 @@ class Section(BaseModel):
 
 
 class Compute(Section):
-    threads: int = Field(ge=1)
-    device: str = "auto"
+    device: str
     bf16: bool
+    threads: int = Field(default=1, ge=1)  # not in params.yaml: results do not depend on it
 
 
 class CorpusSet(Section):
-    reader: str
+    reader: Literal["amazon_queen", "csv", "controlled"]
     path: str
 
 
@@ -69,6 +69,10 @@ class Speech(Section):
     batch_size: int = Field(ge=1)
     segment_s: float = Field(gt=0)
     learning_rate: float = Field(gt=0)
+    delta_weight: float = Field(ge=0)
+    ema: float = Field(ge=0, lt=1)
+    width: int = Field(ge=8, multiple_of=2)
+    speaker_dim: int = Field(ge=1)
     seed: int
 
 

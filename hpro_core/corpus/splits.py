@@ -136,6 +136,8 @@ def _assigned(
         ("judge", settings.judge_share * n),
     ):
         free = [group for group, used in split_of.items() if used == "train"]
+        if len(free) < 2:
+            raise HproError(f"corpus {name!r}: the shares of the splits leave nothing for train")
         free_GS, free_GE = counts_GS.loc[free].to_numpy(), counts_GE.loc[free].to_numpy()
         chosen = chosen_groups(free_GS, free_GE, max(1, round(wanted)), rng)
         split_of |= {free[index]: label for index in chosen}

@@ -1,5 +1,6 @@
 """`hpro corpus-read SET`: one raw corpus -> 16 kHz audio, `utterances` and `rejected` tables."""
 
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -16,7 +17,6 @@ from hpro_core.params import Controlled, Corpus, CorpusSet
 from hpro_core.progress import track
 
 STAGE = "corpus-read"
-READERS = ("amazon_queen", "csv", "controlled")
 
 
 def read(
@@ -35,16 +35,14 @@ def read(
         workers: processes that render the controlled corpus.
 
     Raises:
-        HproError: unknown set or reader, metadata that cannot be used, no utterance that can be
+        HproError: unknown set or a bad name for one, metadata that cannot be used, no utterance that can be
             used, or more rejected than `corpus.max_rejected_share`.
     """
     if name not in corpus.sets:
         raise HproError(f"corpus.sets has no {name!r}; it has: {', '.join(corpus.sets)}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise HproError(f"corpus.sets: {name!r} names a folder: use letters, digits, '_' and '-'")
     chosen = corpus.sets[name]
-    if chosen.reader not in READERS:
-        raise HproError(
-            f"corpus.sets.{name}.reader: {chosen.reader!r} is unknown; known: {', '.join(READERS)}"
-        )
     folder = root / "corpus" / name
     if chosen.reader == "controlled":
         utterances, lost = controlled.render(folder, name, controlled_settings, corpus, workers)

@@ -53,7 +53,7 @@ def fit(
     out: Path,
     work: Path,
     profile: bool = False,
-) -> None:
+) -> dict[str, float]:
     """Train a model; afterwards it holds the weights to keep.
 
     Args:
@@ -66,6 +66,9 @@ def fit(
         out: gets training.csv (step, split, term, value), tensorboard/ and, on request, profile/.
         work: keeps the checkpoint from which a killed run goes on; emptied at the end.
         profile: write a trace for torch-tb-profiler of a few steps.
+
+    Returns:
+        The terms on the dev split at the end.
 
     Raises:
         HproError: the loss is not finite; the weights of before that step stay in `work`.
@@ -102,6 +105,11 @@ def fit(
     model.eval()
     curves.write()
     _checkpoint(work).unlink(missing_ok=True)
+    return {
+        term: value
+        for step, split, term, value in curves.rows
+        if (step, split) == (loop.steps, "dev")
+    }
 
 
 def mean_terms(

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hpro_core.engine.batching import Batch, Example, Sampler, sequential_batches
-from hpro_core.engine.checkpoint import load_weights, read_json, save_model
+from hpro_core.engine.checkpoint import load_weights, read_json, save_model, write_json
 from hpro_core.engine.training import Loop, autocast, device_of, fit, mean_terms, set_threads
 from hpro_core.params import Compute, Policy, Sft
 from hpro_core.policy.model import PRESETS, PolicyConfig, SpeechLM, speech_targets
@@ -129,7 +129,7 @@ def train_sft(
         identity=identity,
     )
     optimiser = torch.optim.AdamW(policy.parameters(), lr=settings.learning_rate, weight_decay=0.01)
-    fit(
+    dev_end = fit(
         policy,
         optimiser,
         terms,
@@ -140,4 +140,5 @@ def train_sft(
         work,
         profile,
     )
+    write_json(out / "metrics.json", {"dev": dev_end})
     save_policy(out, policy, variant="sft", seed=seed)

@@ -35,7 +35,6 @@ def synthesise(
     compute: Compute,
     test: list[Example],
     others: list[Example],
-    threads: int = 1,
 ) -> None:
     """Write eval/<system>/seed<k>/synthesis.parquet and, unless recorded, the audio it names.
 
@@ -44,15 +43,14 @@ def synthesise(
         system: "recordings", "tokenrecon" or the name of a variant.
         seed: of the policy; the draws depend on it, the references do not.
         settings: of the sampling.
-        compute: device.
+        compute: device and threads.
         test: the sentences.
         others: utterances that serve as reference where the test split has only one of a speaker.
-        threads: CPU threads.
 
     Raises:
         HproError: a test speaker has no second utterance.
     """
-    set_threads(threads)
+    set_threads(compute.threads)
     folder = Path("eval") / system / f"seed{seed}"
     references = {e.utt_id: reference_of(e, test, others, settings.seed) for e in test}
     rows = pd.DataFrame(

@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -33,7 +34,7 @@ SYSTEM_COLOURS = {
 """Systems of the paper's main rows; ablations share one colour."""
 
 OTHER_COLOUR = "#c9bfd6"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "hpro",
     "font.family": "sans-serif",

@@ -51,7 +51,7 @@ def train_reward(
         train: recordings to learn from.
         dev: recordings for the dev curve.
         seed: of the batches and the noise.
-        out: gets the policy, training.csv and liveness.json.
+        out: gets the policy, training.csv and metrics.json.
         work: for the resumable checkpoint.
         identity: see `Loop`.
         profile: write a trace.
@@ -83,7 +83,7 @@ def train_reward(
 
     noise.manual_seed(seed)
     first = terms(sampler.batch_at(1).to(device))
-    write_json(out / "liveness.json", gradient_shares(policy, first, objective))
+    shares = gradient_shares(policy, first, objective)
     loop = Loop(
         label=f"{name} ({variant.stage}), seed {seed}",
         steps=settings.steps,
@@ -95,7 +95,7 @@ def train_reward(
         identity=identity,
     )
     optimiser = torch.optim.Adam(policy.parameters(), lr=settings.learning_rate)
-    fit(
+    dev_end = fit(
         policy,
         optimiser,
         train_terms,
@@ -106,6 +106,7 @@ def train_reward(
         work,
         profile,
     )
+    write_json(out / "metrics.json", {"dev": dev_end, "gradient_shares": shares})
     save_policy(out, policy, variant=name, seed=seed, weights=objective.weights)
 
 

@@ -24,12 +24,12 @@ rule codec_content:
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
         root=root_of,
-        work="<work>/codec_content",
+        work=WORK + "/codec_content",
     message:
         "codec, stage A: content tokens that spell the words"
     shell:
         "hpro codec-content --root {params.root} --params {input.key}"
-        " --work {params.work} 2>&1 | tee {log}"
+        " --work {params.work} --threads {threads} 2>&1 | tee {log}"
 
 
 rule codec_style:
@@ -57,12 +57,12 @@ rule codec_style:
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
         root=root_of,
-        work="<work>/codec_style",
+        work=WORK + "/codec_style",
     message:
         "codec, stage B: style tokens, emotion and word-affect heads"
     shell:
         "hpro codec-style --root {params.root} --params {input.key}"
-        " --work {params.work} 2>&1 | tee {log}"
+        " --work {params.work} --threads {threads} 2>&1 | tee {log}"
 
 
 rule phase_codec:

@@ -11,6 +11,7 @@ validate(config, schema="../schemas/params.schema.json")
 use_checkout(workflow.basedir)
 
 ROOT = f"results/{config['run']}"
+WORK = f"work/{config['run']}"  # checkpoints of trainings under way
 SETS = list(config["corpus"]["sets"])
 CONTROLLED = [s for s in SETS if config["corpus"]["sets"][s]["reader"] == "controlled"]
 VARIANTS = list(config["variants"])
@@ -18,14 +19,13 @@ POLICIES = ["sft", *VARIANTS]
 SYSTEMS = ["recordings", "tokenrecon", *POLICIES]
 TABLES = config["tables"]
 SEEDS = config["seeds"]
-THREADS = config["compute"]["threads"]
+THREADS = 2  # of a training; `snakemake --set-threads` overrides it
 NOTHING = "(?!)"  # a wildcard that no name matches
 KEYS = Keys(workflow.basedir, f"{ROOT}/params", {"set": SETS, "variant": VARIANTS})
 
 
 pathvars:
     root=ROOT,
-    work=f"work/{config['run']}",
     logs=f"logs/{config['run']}",
     benchmarks=f"benchmarks/{config['run']}",
 

@@ -23,20 +23,20 @@ rule reward:
         "<benchmarks>/reward/{variant}_seed{seed}.tsv"
     conda:
         "../envs/hpro.yaml"
-    threads: THREADS
+    threads: 1  # rewards of two variants then train side by side
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
         root=root_of,
-        work="<work>/reward_{variant}/seed{seed}",
+        work=WORK + "/reward_{variant}/seed{seed}",
     message:
         "reward: optimising {wildcards.variant}, seed {wildcards.seed}"
     shell:
         "hpro reward {wildcards.variant} --seed {wildcards.seed} --root {params.root}"
         " --params {input.key}"
-        " --work {params.work} 2>&1 | tee {log}"
+        " --work {params.work} --threads {threads} 2>&1 | tee {log}"
 
 
 rule phase_policy:

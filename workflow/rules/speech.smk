@@ -24,12 +24,12 @@ rule tokenizer:
         runtime=lambda wildcards, attempt: 480 * attempt,
     params:
         root=root_of,
-        work="<work>/tokenizer",
+        work=WORK + "/tokenizer",
     message:
         "tokenizer: training speech -> tokens -> speech"
     shell:
         "hpro tokenizer --root {params.root} --params {input.key}"
-        " --work {params.work} 2>&1 | tee {log}"
+        " --work {params.work} --threads {threads} 2>&1 | tee {log}"
 
 
 rule tokenize:
@@ -57,7 +57,7 @@ rule tokenize:
     message:
         "tokenize: speech tokens and speaker embeddings of every utterance"
     shell:
-        "hpro tokenize --root {params.root} --params {input.key} 2>&1 | tee {log}"
+        "hpro tokenize --root {params.root} --params {input.key} --threads {threads} 2>&1 | tee {log}"
 
 
 rule phase_speech:

@@ -1,0 +1,93 @@
+"""The speaker judge: the GE2E encoder of Resemblyzer, 256 numbers of unit length per voice.
+
+Wan et al. 2018 (arXiv 1710.10467). Network and front-end are re-written from their description; the
+weights are Resemblyzer's. Letters: B windows, F frames, C mel channels, D, T samples.
+"""
+
+import math
+from pathlib import Path
+
+import librosa
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hpro_core.constants import SAMPLE_RATE_HZ
+from hpro_core.errors import HproError
+
+N_MELS = 40
+FRAME_SAMPLES, HOP_SAMPLES = 400, 160  # 25 ms every 10 ms
+WINDOW_FRAMES = 160  # 1.6 s
+STEP_FRAMES = 77  # 1.3 windows per second
+LEAST_COVERAGE = 0.75  # a last window with less of the clip than this is left out
+LEVEL_DBFS = -30.0  # quieter clips are raised to this
+
+
+class SpeakerEncoder(nn.Module):
+    """Three LSTM layers, a projection of the last state, unit length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(N_MELS, 256, num_layers=3, batch_first=True)
+        self.linear = nn.Linear(256, 256)
+
+    def forward(self, mel_BFC: Tensor) -> Tensor:
+        """Embed windows: float (B, F, 40), power mel -> float (B, 256), unit length."""
+        _, (hidden, _) = self.lstm(mel_BFC)
+        return nn.functional.normalize(torch.relu(self.linear(hidden[-1])), dim=1)
+
+
+def load_encoder(folder: Path) -> SpeakerEncoder:
+    """Load `weights/ge2e`; no code is unpickled.
+
+    Raises:
+        HproError: the file holds other parameters than the network has.
+    """
+    path = folder / "pretrained.pt"
+    stored = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
+    training_only = ("similarity_weight", "similarity_bias")  # of the GE2E loss
+    encoder = SpeakerEncoder()
+    try:
+        encoder.load_state_dict({k: v for k, v in stored.items() if k not in training_only})
+    except RuntimeError as error:
+        raise HproError(f"{path} does not fit the GE2E encoder: {error}") from error
+    return encoder.eval()
+
+
+@torch.inference_mode()
+def embed(encoder: SpeakerEncoder, audio_T: np.ndarray) -> np.ndarray:
+    """The voice of a clip: mean over windows, unit length.
+
+    Unlike Resemblyzer, long silences are not cut out (that needs a detector of its own).
+
+    Args:
+        encoder: from `load_encoder`.
+        audio_T: float (T,), 16 kHz, not empty.
+
+    Returns:
+        float32 (256,).
+    """
+    windows_BFC = torch.from_numpy(_windows(_levelled(audio_T)))
+    voice = encoder(windows_BFC).mean(dim=0)
+    return nn.functional.normalize(voice, dim=0).numpy()
+
+
+def _levelled(audio_T: np.ndarray) -> np.ndarray:
+    rms = float(np.sqrt(np.mean(audio_T.astype(np.float64) ** 2)))
+    gain = 10 ** (LEVEL_DBFS / 20) / max(rms, 1e-9)
+    return (audio_T * max(gain, 1.0)).astype(np.float32)
+
+
+def _windows(audio_T: np.ndarray) -> np.ndarray:
+    """Power mel of overlapping windows, float32 (B, 160, 40); short clips are padded with zeros."""
+    n_frames = math.ceil((len(audio_T) + 1) / HOP_SAMPLES)
+    starts = list(range(0, max(1, n_frames - WINDOW_FRAMES + STEP_FRAMES + 1), STEP_FRAMES))
+    last = (len(audio_T) - starts[-1] * HOP_SAMPLES) / (WINDOW_FRAMES * HOP_SAMPLES)
+    if last < LEAST_COVERAGE and len(starts) > 1:
+        starts.pop()
+    needed = (starts[-1] + WINDOW_FRAMES) * HOP_SAMPLES
+    audio_T = np.pad(audio_T, (0, max(0, needed - len(audio_T))))
+    mel_CF = librosa.feature.melspectrogram(
+        y=audio_T, sr=SAMPLE_RATE_HZ, n_fft=FRAME_SAMPLES, hop_length=HOP_SAMPLES, n_mels=N_MELS
+    )
+    return np.stack([mel_CF.T[s : s + WINDOW_FRAMES] for s in starts]).astype(np.float32)

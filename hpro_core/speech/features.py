@@ -1,0 +1,85 @@
+"""Log-mel spectrogram and its way back to sound. Letters: T sample, F frame, M mel band.
+
+An utterance of T samples has L = ceil(T / 640) speech tokens, F = 4 L frames and, when it is made
+again from tokens, exactly 640 L samples. Frame f is centred on sample 160 f + 80, so the four
+frames of a token lie evenly in its 40 ms.
+
+Griffin-Lim needs no weights. Settings (ours): HTK mel bands of amplitudes, window 40 ms, floor
+0.02, 32 iterations with momentum 0.99. Copy synthesis with them costs 0.2 points of WER on clean
+synthetic speech and nothing on acted speech (docs/speech_tokens.md).
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torchaudio import transforms
+
+from hpro_core.constants import SAMPLE_RATE_HZ, TOKEN_RATE_HZ
+
+N_MELS = 80
+HOP = 160
+FRAMES_PER_TOKEN = 4
+SAMPLES_PER_TOKEN = SAMPLE_RATE_HZ // TOKEN_RATE_HZ
+FLOOR = 0.02
+"""Amplitudes below this count as this: quieter than the hiss of 11 kHz MP3, inaudible in speech."""
+SILENCE = math.log(FLOOR)
+"""Value of a log-mel frame of digital silence."""
+_N_FFT = 1024
+_WINDOW = 640
+_ITERATIONS = 32
+_MOMENTUM = 0.99
+
+
+def n_tokens(n_samples: int) -> int:
+    """Speech tokens of an utterance: its length in 40 ms, rounded up."""
+    return -(-n_samples // SAMPLES_PER_TOKEN)
+
+
+class MelFrontend(nn.Module):
+    """Sound to log-mel frames and back. It holds filters only: nothing is trained or saved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spectrogram = transforms.Spectrogram(_N_FFT, _WINDOW, HOP, power=1.0)
+        self.to_mel = transforms.MelScale(
+            N_MELS, SAMPLE_RATE_HZ, f_max=SAMPLE_RATE_HZ / 2, n_stft=_N_FFT // 2 + 1
+        )
+        self.griffin_lim = transforms.GriffinLim(
+            _N_FFT, _ITERATIONS, _WINDOW, HOP, power=1.0, momentum=_MOMENTUM
+        )
+        self.inverse_bank_MK = torch.linalg.pinv(self.to_mel.fb.double()).float()
+
+    @torch.no_grad()
+    def analyse(self, audio_T: Tensor) -> Tensor:
+        """Log-mel frames of one utterance.
+
+        Args:
+            audio_T: 16 kHz mono, float32 in [-1, 1].
+
+        Returns:
+            float32 (4 L, 80), natural logarithm of mel amplitudes, at least SILENCE.
+        """
+        length = n_tokens(len(audio_T)) * SAMPLES_PER_TOKEN
+        padded = nn.functional.pad(audio_T, (HOP // 2, length - len(audio_T) + HOP // 2))
+        # The first frame is centred on the first sample of the padding; frame f + 1 is our f.
+        amplitudes = self.spectrogram(padded)[:, 1 : 1 + length // HOP]
+        return self.to_mel(amplitudes).clamp(min=FLOOR).log().T.contiguous()
+
+    @torch.no_grad()
+    def synthesise(self, log_mel_FM: Tensor, seed: int = 0) -> Tensor:
+        """Sound whose log-mel frames are close to the given ones (Griffin-Lim).
+
+        Args:
+            log_mel_FM: as from `analyse`.
+            seed: of the phases to start from; the global random state is left alone.
+
+        Returns:
+            float32 (160 F,) in [-1, 1].
+        """
+        amplitudes_KF = (log_mel_FM.float().exp() @ self.inverse_bank_MK).clamp(min=1e-6).T
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            inner = self.griffin_lim(amplitudes_KF)
+        # Griffin-Lim's first and last samples are the centres of the outer frames.
+        return nn.functional.pad(inner, (HOP // 2, HOP - HOP // 2)).clamp(-1.0, 1.0)

@@ -1,0 +1,200 @@
+"""The stages `hpro tokenizer` and `hpro tokenize`. Letters as in `tokenizer` and `crops`."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from hpro_core.constants import N_SPEECH_TOKENS
+from hpro_core.engine.checkpoint import fingerprint, load_weights, read_json, save_model
+from hpro_core.engine.training import Loop, autocast, device_of, fit, set_threads
+from hpro_core.errors import HproError
+from hpro_core.params import Compute, Speech
+from hpro_core.progress import track
+from hpro_core.speech import crops
+from hpro_core.speech.crops import Crops, CropSampler, Utterance
+from hpro_core.speech.features import FRAMES_PER_TOKEN
+from hpro_core.speech.tokenizer import SpeechTokenizer, TokenizerConfig
+from hpro_core.tables import SPEECH_TOKENS, UTTERANCES, read_table, write_table
+
+ENCODED_SPLITS = ("train", "dev", "test")
+"""The judges' own split never becomes tokens."""
+_DEV_BATCHES = 4
+
+
+def train(
+    root: Path, settings: Speech, compute: Compute, work: Path, profile: bool = False
+) -> None:
+    """Train the tokenizer on the train split of all sets and write speech/tokenizer/.
+
+    Args:
+        root: results folder of the run; reads corpus/utterances.parquet and the audio.
+        settings: section `speech`.
+        compute: threads, device, bfloat16.
+        work: keeps the checkpoint from which a killed run goes on.
+        profile: write a trace for torch-tb-profiler.
+
+    Raises:
+        HproError: the train or dev split is empty, or an audio file is not as it should be.
+    """
+    set_threads(compute.threads)
+    table = read_table(root / "corpus/utterances.parquet", UTTERANCES)
+    train_set = crops.load(root, _split(table, "train", root), "mel spectra, train")
+    dev_set = crops.load(root, _split(table, "dev", root), "mel spectra, dev")
+    torch.manual_seed(settings.seed)
+    device = device_of(compute.device)
+    model = SpeechTokenizer(TokenizerConfig(settings.width, settings.speaker_dim)).to(device)
+    sampler = CropSampler(train_set, settings.batch_size, settings.segment_s, settings.seed)
+    dev_batches = _dev_batches(dev_set, settings)
+
+    def loss_terms(batch: Crops) -> dict[str, Tensor]:
+        with autocast(device, compute.bf16):
+            return reconstruction_terms(model, batch.to(device), settings.delta_weight)
+
+    def dev_terms() -> dict[str, float]:
+        return _dev_terms(model, dev_batches, settings.delta_weight)
+
+    loop = Loop(
+        label="speech tokenizer", steps=settings.steps, seed=settings.seed, warmup_steps=50,
+        decay_share=0.4, ema=settings.ema, identity=_identity(root, settings, compute),
+    )  # fmt: skip
+    out = root / "speech/tokenizer"
+    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.01)
+    fit(model, optimiser, loss_terms, sampler.batch_at, dev_terms, loop, out, work, profile)
+    save_model(out, model, {"model": asdict(model.config)})
+
+
+def reconstruction_terms(
+    model: SpeechTokenizer, batch: Crops, delta_weight: float
+) -> dict[str, Tensor]:
+    """L = L1 of log-mel frames + delta_weight * L1 of their differences in time (ours).
+
+    Means run over the frames that exist and over mel bands; nats.
+    """
+    speaker_BE = model.speaker(batch.reference_BFM, batch.reference_lengths_B)
+    codes = model.codes(batch.mel_BFM, batch.lengths_B)
+    error_BFM = model.mel(codes, batch.lengths_B, speaker_BE) - batch.mel_BFM
+    frame_F = torch.arange(error_BFM.shape[1], device=error_BFM.device)
+    mask_BF = (frame_F < FRAMES_PER_TOKEN * batch.lengths_B[:, None]).float()
+    mel = (error_BFM.abs().mean(-1) * mask_BF).sum() / mask_BF.sum()
+    change_BF = error_BFM.diff(dim=1).abs().mean(-1)
+    delta = (change_BF * mask_BF[:, 1:]).sum() / mask_BF[:, 1:].sum()
+    return {"loss": mel + delta_weight * delta, "mel": mel, "delta": delta}
+
+
+def encode(root: Path, settings: Speech, compute: Compute) -> None:
+    """Write speech/speech_tokens.parquet: tokens and speaker embedding of every utterance.
+
+    All of train, dev and test; the judges' split and what joins no split have no tokens. Tokens do
+    not depend on alignment: what the aligner rejects is left out when the dataset is joined.
+
+    Args:
+        root: results folder of the run, with a trained tokenizer.
+        settings: section `speech`; its batch size is used.
+        compute: threads and device.
+
+    Raises:
+        HproError: there is no tokenizer, or an audio file is not as it should be.
+    """
+    set_threads(compute.threads)
+    device = device_of(compute.device)
+    model = load_tokenizer(root / "speech/tokenizer").to(device)
+    table = read_table(root / "corpus/utterances.parquet", UTTERANCES)
+    wanted = table[table["split"].isin(ENCODED_SPLITS)]
+    utterances = crops.load(root, wanted, "mel spectra")
+    rows = {row["utt_id"]: row for row in _encoded(model, utterances, settings.batch_size, device)}
+    tokens = pd.DataFrame([rows[utt_id] for utt_id in wanted["utt_id"]])
+    write_table(tokens, root / "speech/speech_tokens.parquet", SPEECH_TOKENS)
+    print(json.dumps(code_use(tokens["tokens"])), flush=True)
+
+
+def load_tokenizer(folder: Path) -> SpeechTokenizer:
+    """A trained tokenizer in eval mode.
+
+    Raises:
+        HproError: a file is missing or does not fit.
+    """
+    config = read_json(folder / "config.json")
+    model = SpeechTokenizer(TokenizerConfig(**config["model"]))
+    load_weights(folder, model)
+    return model.eval()
+
+
+def code_use(tokens: Sequence[np.ndarray]) -> dict[str, float]:
+    """Tokens in all, codes that occur, and the perplexity of their distribution."""
+    counts = np.bincount(np.concatenate(list(tokens)), minlength=N_SPEECH_TOKENS)
+    share = counts[counts > 0] / counts.sum()
+    return {
+        "tokens": float(counts.sum()),
+        "codes_used": float(len(share)),
+        "perplexity": float(np.exp(-(share * np.log(share)).sum())),
+    }
+
+
+@torch.no_grad()
+def _encoded(
+    model: SpeechTokenizer, utterances: Sequence[Utterance], batch_size: int, device: torch.device
+) -> Iterator[dict[str, object]]:
+    """Rows of the table, in order of length. In float32, whatever the training used."""
+    ordered = sorted(utterances, key=lambda u: len(u.mel_FM))
+    starts = range(0, len(ordered), batch_size)
+    for start in track(starts, len(starts), "speech tokens, batches"):
+        chunk = ordered[start : start + batch_size]
+        mel_BFM, lengths_B = (x.to(device) for x in crops.padded([u.mel_FM for u in chunk]))
+        tokens_BL = model.tokens(mel_BFM, lengths_B).cpu().numpy().astype(np.int16)
+        speakers_BE = model.speaker(mel_BFM, lengths_B).cpu().numpy()
+        for utterance, row, length, speaker in zip(
+            chunk, tokens_BL, lengths_B.tolist(), speakers_BE, strict=True
+        ):
+            yield {
+                "utt_id": utterance.utt_id,
+                "tokens": row[:length],
+                "speaker_embedding": speaker,
+            }
+
+
+def _split(table: pd.DataFrame, name: str, root: Path) -> pd.DataFrame:
+    rows = table[table["split"] == name]
+    if rows.empty:
+        raise HproError(
+            f"{root}/corpus/utterances.parquet has no utterance in split {name!r}: "
+            "give the corpus more scenes or change corpus.dev_share in params.yaml"
+        )
+    return rows
+
+
+def _dev_batches(dev_set: Sequence[Utterance], settings: Speech) -> dict[str, list[Crops]]:
+    """A few fixed batches for each set, the same whatever the training's seed."""
+    batches: dict[str, list[Crops]] = {}
+    for corpus in sorted({u.corpus for u in dev_set}):
+        members = [u for u in dev_set if u.corpus == corpus]
+        sampler = CropSampler(members, settings.batch_size, settings.segment_s, seed=0)
+        batches[corpus] = [sampler.batch_at(i) for i in range(_DEV_BATCHES)]
+    return batches
+
+
+def _dev_terms(
+    model: SpeechTokenizer, batches: dict[str, list[Crops]], delta_weight: float
+) -> dict[str, float]:
+    """Mean terms over sets, the mel term of each set, and how many codes are in use."""
+    device = next(model.parameters()).device
+    terms: dict[str, list[float]] = {}
+    seen: set[int] = set()
+    for corpus, members in batches.items():
+        for batch in (b.to(device) for b in members):
+            values = reconstruction_terms(model, batch, delta_weight)
+            for name, value in [*values.items(), (f"mel_{corpus}", values["mel"])]:
+                terms.setdefault(name, []).append(float(value))
+            seen.update(model.tokens(batch.mel_BFM, batch.lengths_B).flatten().tolist())
+    return {n: float(np.mean(v)) for n, v in terms.items()} | {"codes_used": float(len(seen))}
+
+
+def _identity(root: Path, settings: Speech, compute: Compute) -> str:
+    """What a checkpoint belongs to: settings, precision, and the table of utterances."""
+    settings_json = settings.model_dump_json() + str(compute.bf16)
+    return settings_json + fingerprint(root / "corpus/utterances.parquet")

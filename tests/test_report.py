@@ -1,0 +1,280 @@
+"""The report of a small made-up run: figures are those of its tables, nothing is fetched."""
+
+import json
+import os
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from hpro_core import dataset
+from hpro_core.constants import EMOTIONS
+from hpro_core.errors import HproError
+from hpro_core.params import Dataset, Report
+from hpro_core.report import paper, results, stage
+from hpro_core.report.results import Interval
+from hpro_core.report.samples import marked
+from hpro_core.tables import (
+    EMOTION_POSTERIORS,
+    REJECTED,
+    SCORES,
+    SPEECH_TOKENS,
+    SYNTHESIS,
+    UTTERANCES,
+    WORD_VAD,
+    WORDS,
+    rejected,
+    write_table,
+)
+
+SYSTEMS = {
+    "comparison": ["recordings", "tokenrecon", "sft", "hpro"],
+    "progressive": ["sft", "frame", "word", "hpro"],
+    "ablation": ["no_content", "diffro", "joint", "hpro"],
+}
+ALL_SYSTEMS = list(dict.fromkeys(name for names in SYSTEMS.values() for name in names))
+SETS = ("acted", "controlled")
+N_UTTERANCES = 8
+SENTENCE = "You could not pilot a paper bag!"
+WORDS_OF_IT = "you could not pilot a paper bag"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Everything that a report needs, for eight utterances per corpus."""
+    root = tmp_path_factory.mktemp("results") / "made_up"
+    rng = np.random.default_rng(0)
+    ids = {name: [f"{name}_{i}" for i in range(N_UTTERANCES)] for name in SETS}
+    write_corpus(root, ids, rng)
+    dataset.build(root, Dataset(max_rejected_share=0.5))
+    write_tables(root, rng)
+    for number, system in enumerate(ALL_SYSTEMS):
+        write_eval(root, system, ids, number, rng)
+    for name in ("speech/tokenizer", "codec/content", "codec/style", "policy/sft/seed0"):
+        write_curves(root / name, ["loss", "mel_l1"], rng)
+    write_curves(root / "policy/hpro/seed0", ["loss", "kl", "cp", "sp", "asr", "wvad", "ser"], rng)
+    write_json(root / "judge/metrics.json", {"wer": {"value": 0.05, "lo": 0.04, "hi": 0.06}})
+    write_json(root / "align/accuracy.json", {"controlled": {"median_ms": 7.5, "n": 60}})
+    (root / "params.yaml").write_text("run: made_up  # <settings>\n")
+    return root
+
+
+def write_corpus(root, ids, rng):
+    splits = ["train", "train", "train", "dev", "test", "test", "test", "judge"]
+    every = [(name, i, split) for name in SETS for i, split in zip(ids[name], splits, strict=True)]
+    n_words = len(WORDS_OF_IT.split())
+    table = [
+        (i, name, "ann", SENTENCE, WORDS_OF_IT, f"corpus/{name}/audio/{i}.wav", 1.4, split, i, None)
+        for name, i, split in every
+    ]
+    utterances = pd.DataFrame(table, columns=list(UTTERANCES.columns))
+    write_table(utterances, root / "corpus/utterances.parquet", UTTERANCES)
+    for name in SETS:
+        mine = utterances[utterances["corpus"] == name]
+        write_table(mine, root / f"corpus/{name}/utterances.parquet", UTTERANCES)
+        lost = rejected([(f"{name}_x", "longer than 9 s")], "corpus-read")
+        write_table(lost, root / f"corpus/{name}/rejected.parquet", REJECTED)
+    words = [
+        (i, w, word, 0.2 * w, 0.2 * w + 0.2, 1.0)
+        for _, i, _ in every
+        for w, word in enumerate(WORDS_OF_IT.split())
+    ]
+    write_table(frame(words, WORDS), root / "align/words.parquet", WORDS)
+    write_table(rejected([], "align"), root / "align/rejected.parquet", REJECTED)
+    vad = [(i, w, *rng.uniform(0.2, 0.8, 3)) for _, i, _ in every for w in range(n_words)]
+    write_table(frame(vad, WORD_VAD), root / "label/word_vad.parquet", WORD_VAD)
+    emotion = frame([(i, *np.full(9, 1 / 9)) for _, i, _ in every], EMOTION_POSTERIORS)
+    assert list(emotion.columns[1:]) == list(EMOTIONS)
+    write_table(emotion, root / "label/emotion_posteriors.parquet", EMOTION_POSTERIORS)
+    tokens = [(i, np.arange(35, dtype=np.int16), np.ones(3, np.float32)) for _, i, _ in every]
+    write_table(frame(tokens, SPEECH_TOKENS), root / "speech/speech_tokens.parquet", SPEECH_TOKENS)
+
+
+def write_tables(root, rng):
+    (root / "tables").mkdir(parents=True)
+    for name, systems in SYSTEMS.items():
+        rows = []
+        for system in systems:
+            for test_set in SETS:
+                row = {"system": system, "test_set": test_set, "n": 3, "seeds": 1}
+                for metric in results.METRICS:
+                    value = rng.uniform(0.1, 0.9)
+                    row |= {
+                        metric: value,
+                        f"{metric}_lo": value - 0.05,
+                        f"{metric}_hi": value + 0.05,
+                    }
+                rows.append(row)
+        pd.DataFrame(rows).to_csv(root / f"tables/{name}.csv", index=False)
+
+
+def write_eval(root, system, ids, number, rng):
+    folder = root / "eval" / system / "seed0"
+    (folder / "audio").mkdir(parents=True)
+    made, scores, vad = [], [], []
+    for name in SETS:
+        for i in ids[name][4:7]:
+            audio = f"eval/{system}/seed0/audio/{i}.wav"
+            tone = 0.1 * np.sin(2 * np.pi * (150 + 20 * number) * np.arange(16000) / 16000)
+            soundfile.write(root / audio, tone, 16000)
+            made.append((i, name, "ann", SENTENCE, WORDS_OF_IT, audio, 1.0, None, 25, i[-1] != "4"))
+            scores.append((i, name, "you could not pile it a paper", 3, 7, 0.4, 0.9, 3.1, 0.8))
+            vad += [(i, w, *rng.uniform(0.2, 0.8, 3)) for w in range(7)]
+    write_table(frame(made, SYNTHESIS), folder / "synthesis.parquet", SYNTHESIS)
+    write_table(frame(scores, SCORES), folder / "scores.parquet", SCORES)
+    if system != "diffro":
+        write_table(frame(vad, WORD_VAD), folder / "word_vad.parquet", WORD_VAD)
+
+
+def write_curves(folder, terms, rng):
+    rows = [
+        (step, split, term, 3 / (1 + step / 50) + rng.normal(0, 0.05))
+        for term in terms
+        for split, every in (("train", 20), ("dev", 100))
+        for step in range(every, 401, every)
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame(rows, columns=["step", "split", "term", "value"])
+    table.to_csv(folder / "training.csv", index=False)
+
+
+def write_json(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def frame(rows, schema):
+    return pd.DataFrame(rows, columns=list(schema.columns))
+
+
+def build(root, n_samples=2):
+    path = stage.build(root, Report(samples=n_samples), root / "params.yaml")
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(finished):
+    return build(finished)
+
+
+@pytest.mark.parametrize("name", results.TABLES)
+def test_every_figure_is_that_of_the_table(finished, page, name):
+    for row in pd.read_csv(finished / f"tables/{name}.csv").to_dict("records"):
+        table = page.split(f'data-table="{name}" data-test-set="{row["test_set"]}"')[1]
+        line = table.split(f'data-system="{row["system"]}"')[1].split("</tr>")[0]
+        cells = re.findall(r"<td>(.*?)</td>", line)
+        wer = [f"{100 * row[key]:.1f}" for key in ("wer", "wer_lo", "wer_hi")]
+        assert cells[2] == f"{wer[0]} [{wer[1]}, {wer[2]}]"
+        ccc = [f"{row[key]:.3f}" for key in ("wvad_ccc", "wvad_ccc_lo", "wvad_ccc_hi")]
+        assert cells[3] == f"{ccc[0]} [{ccc[1]}, {ccc[2]}]"
+        assert cells[5].startswith(f"{row['dnsmos']:.2f} [")
+        assert len(cells) == 2 + len(results.METRICS)
+
+
+def test_the_paper_stands_beside_it(page):
+    table = page.split('data-table="progressive" data-test-set="controlled"')[1]
+    line = table.split('data-system="word"')[1].split("</tr>")[0]
+    assert re.findall(r'<td class="paper">(.*?)</td>', line) == ["4.0", "0.350", "0.653", "3.70"]
+    assert "not comparable in absolute terms" in page
+    assert "cosyvoice3 4.9 / 0.275" in re.sub(r"\s+", " ", page)
+
+
+def test_one_file_that_fetches_nothing(page):
+    assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page)
+    assert "<script" not in page
+    assert "@import" not in page
+    assert page.count("<audio") == 2 * len(SETS) * len(ALL_SYSTEMS)
+    assert page.count("data:audio/mpeg;base64,") == page.count("<audio")
+
+
+def test_names_of_svg_elements_do_not_clash(page):
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r"url\(#([^)]+)\)", page)) <= set(ids)
+
+
+def test_sections_and_counts(page):
+    for name in ("results", "reading", "listen", "training", "judges", "alignment", "weak"):
+        assert f'<section id="{name}">' in page
+    line = page.split('data-stage="read acted"')[1].split("</tr>")[0]
+    assert re.findall(r"<td>(\d+)</td>", line) == ["9", "8", "1"]
+    assert "1 longer than 9 s" in line
+    assert "does not add up" not in page
+    assert "controlled · median_ms</th><td>7.5" in page
+    assert "0.05 [0.04, 0.06]" in page
+    assert "<summary>policy/hpro</summary>" in page
+    assert "One training seed only" in page
+    assert "run: made_up  # &lt;settings&gt;" in page
+    assert "was kept for: diffro" in page
+
+
+def test_the_same_results_give_the_same_bytes(finished, page):
+    assert build(finished) == page
+
+
+def test_the_date_is_that_of_the_results(finished):
+    for name in results.TABLES:
+        os.utime(finished / f"tables/{name}.csv", (0, 86400))
+    assert "1970-01-02 00:00 UTC" in build(finished, 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        ("tables/ablation.csv", "hpro tables"),
+        ("judge/metrics.json", "hpro judge-train"),
+        ("align/accuracy.json", "hpro align-check"),
+        ("eval/word/seed0/synthesis.parquet", "hpro synthesise word --seed 0"),
+        ("eval/word/seed0/scores.parquet", "hpro judge word --seed 0"),
+        ("codec/style/training.csv", "hpro codec-style"),
+        ("dataset/rejected.parquet", "dataset/rejected.parquet does not exist"),
+        ("eval/hpro/seed0/audio/acted_4.wav", "acted_4.wav"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_command(finished, path, command):
+    hidden = finished / f"{path}.hidden"
+    os.replace(finished / path, hidden)
+    try:
+        with pytest.raises(HproError, match=re.escape(command)):
+            build(finished, 3)
+    finally:
+        os.replace(hidden, finished / path)
+
+
+def test_every_claim_holds_in_the_papers_own_figures():
+    for claim in paper.CLAIMS:
+        rows = paper.FIGURES[claim.table]
+        column = paper.METRICS.index(claim.metric)
+        difference = rows[claim.better][column] - rows[claim.worse][column]
+        assert (difference < 0) == (claim.metric in paper.LOWER_IS_BETTER)
+        assert difference != 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "better", "worse", "expected"),
+    [
+        ("emo_sim", (0.8, 0.7, 0.9), (0.5, 0.4, 0.6), results.HOLDS),
+        ("emo_sim", (0.6, 0.4, 0.8), (0.5, 0.3, 0.7), results.LIKELY),
+        ("emo_sim", (0.5, 0.3, 0.7), (0.6, 0.4, 0.8), results.UNLIKELY),
+        ("emo_sim", (0.2, 0.1, 0.3), (0.6, 0.4, 0.8), results.FAILS),
+        ("wer", (0.2, 0.1, 0.3), (0.6, 0.4, 0.8), results.HOLDS),
+        ("wer", (0.6, 0.4, 0.8), (0.2, 0.1, 0.3), results.FAILS),
+    ],
+)
+def test_verdicts(metric, better, worse, expected):
+    claim = paper.Claim("progressive", metric, "hpro", "sft", "")
+    assert results.verdict(claim, Interval(*better), Interval(*worse)) == expected
+
+
+def test_marks_of_what_was_heard():
+    assert marked("you could pilot", "You could, pilot.") == [("equal", "you could pilot")]
+    assert marked("a paper bag", "a piper bag now") == [
+        ("equal", "a"),
+        ("substitute", "piper"),
+        ("equal", "bag"),
+        ("insert", "now"),
+    ]
+    assert marked("a paper bag", "a bag") == [("equal", "a"), ("delete", "paper"), ("equal", "bag")]
+    assert marked("a bag", "...") == [("delete", "a bag")]

@@ -1,0 +1,157 @@
+#!/usr/bin/env -S python3 -S
+"""A fast `hpro` for tests of the workflow: writes what a command writes, made of hashes.
+
+The content of an output is a hash of the command, its settings, the code of its room without
+comments, and the files that the real command reads. So two result folders are equal exactly when
+nothing in them is stale. Training curves get a random line, as real TensorBoard files do.
+"""
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+ROOMS = {
+    "corpus-read": "corpus", "corpus-split": "corpus", "align": "align", "align-check": "align",
+    "label": "label", "tokenizer": "speech", "tokenize": "speech", "dataset": "dataset.py",
+    "codec-content": "codec", "codec-style": "codec", "sft": "policy", "reward": "reward",
+    "synthesise": "policy", "judge-train": "evaluate", "judge": "evaluate",
+    "tables": "evaluate", "report": "report",
+}  # fmt: skip
+
+
+def main() -> None:
+    command, *rest = sys.argv[1:]
+    options = dict(zip(rest, rest[1:], strict=False))
+    name = rest[0] if rest and not rest[0].startswith("--") else ""
+    root, seed = Path(options["--root"]), options.get("--seed", "0")
+    read, written = files_of(command, name, seed, root, options)
+    digest = hashlib.sha256(f"{command} {name} {seed}".encode())
+    if "--params" in options:
+        digest.update(settings_of(Path(options["--params"])).encode())
+    digest.update(code_of(ROOMS[command]).encode())
+    for path in sorted(read):
+        digest.update(path.read_bytes())
+    for path in written:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{path.name} {digest.hexdigest()}\n")
+    if "--work" in options:
+        board = written[0].parent / "tensorboard"
+        board.mkdir(parents=True, exist_ok=True)
+        (board / "events").write_bytes(os.urandom(8))
+    print(f"stand-in: {command} {name}".strip())
+
+
+def files_of(
+    command: str, name: str, seed: str, root: Path, options: dict[str, str]
+) -> tuple[list[Path], list[Path]]:
+    """What a command reads and writes."""
+    splits = [root / f"dataset/{split}.parquet" for split in ("train", "dev", "test")]
+    utterances = root / "corpus/utterances.parquet"
+    words = root / "align/words.parquet"
+    labels = [root / "label/emotion_posteriors.parquet", root / "label/word_vad.parquet"]
+    recordings = list(root.glob("corpus/*/audio/*.wav"))
+    truth = list(root.glob("corpus/*/truth_*.parquet"))
+    tokenizer = root / "speech/tokenizer/model.safetensors"
+    tokens = root / "speech/speech_tokens.parquet"
+    policy = root / f"policy/{name}/seed{seed}"
+    spoken = root / f"eval/{name}/seed{seed}"
+    match command:
+        case "corpus-read":
+            folder = root / "corpus" / name
+            tables = ["utterances.parquet", "rejected.parquet"]
+            raw = []
+            if name == "controlled":
+                tables += [f"truth_{kind}.parquet" for kind in ("words", "vad", "emotion")]
+            else:
+                raw = [p for p in Path("data/raw").rglob("*") if p.is_file()]
+            clips = [folder / f"audio/{name}_{i}.wav" for i in range(2)]
+            return raw, [*(folder / table for table in tables), *clips]
+        case "corpus-split":
+            return list(root.glob("corpus/*/utterances.parquet")), [
+                utterances, root / "corpus/rejected.parquet"]  # fmt: skip
+        case "align":
+            return [utterances, *recordings], [
+                words, root / "align/rejected.parquet", root / "align/textgrids/a.TextGrid"]  # fmt: skip
+        case "align-check":
+            return [utterances, words, *truth], [root / "align/accuracy.json"]
+        case "label":
+            return [utterances, words, *recordings, *truth], labels
+        case "tokenizer":
+            return [utterances, *recordings], trained(tokenizer.parent)
+        case "tokenize":
+            return [utterances, *recordings, tokenizer], [tokens]
+        case "dataset":
+            return [utterances, words, *labels, tokens], [
+                *splits, root / "dataset/rejected.parquet"]  # fmt: skip
+        case "codec-content":
+            return splits[:2], trained(root / "codec/content")
+        case "codec-style":
+            content = root / "codec/content/model.safetensors"
+            return [*splits[:2], content], trained(root / "codec/style")
+        case "sft":
+            policy = root / f"policy/sft/seed{seed}"
+            return splits[:2], [*trained(policy), policy / "metrics.json"]
+        case "reward":
+            start = start_of(Path(options["--params"]))
+            models = [root / "codec/style/model.safetensors"]
+            models += [root / f"policy/{p}/seed{seed}/model.safetensors" for p in ("sft", start)]
+            return [*splits[:2], *models], [*trained(policy), policy / "metrics.json"]
+        case "synthesise":
+            if name == "recordings":
+                return [splits[2], *recordings], [spoken / "synthesis.parquet"]
+            models = [tokenizer]
+            models += [] if name == "tokenrecon" else [policy / "model.safetensors"]
+            return [splits[2], splits[0], *models], [
+                spoken / "synthesis.parquet", spoken / "audio/a.wav", spoken / "audio/b.wav"]  # fmt: skip
+        case "judge-train":
+            return [utterances, words, *labels, *recordings], [root / "judge/metrics.json"]
+        case "judge":
+            clips = list(spoken.glob("audio/*.wav"))
+            heard = [root / "judge/metrics.json", words, spoken / "synthesis.parquet", *clips]
+            return [*heard, *recordings], [spoken / "scores.parquet", spoken / "metrics.json"]
+        case "tables":
+            names = ("comparison", "progressive", "ablation")
+            out = Path(options["--out"])
+            return judged(root), [out / f"{n}.{kind}" for n in names for kind in ("csv", "md")]
+        case "report":
+            curves = [root / "codec/style/training.csv", *root.glob("tables/*.csv")]
+            return [*judged(root), *curves], [root / "report/index.html"]
+    raise SystemExit(f"stand-in: unknown command {command}")
+
+
+def trained(folder: Path) -> list[Path]:
+    return [folder / name for name in ("model.safetensors", "config.json", "training.csv")]
+
+
+def judged(root: Path) -> list[Path]:
+    """Of the systems in every default table; more may lie there."""
+    systems = ("recordings", "tokenrecon", "sft", "frame", "word", "hpro", "diffro", "joint")
+    return [root / f"eval/{system}/seed0/metrics.json" for system in systems]
+
+
+def settings_of(key: Path) -> str:
+    """The settings in a key file, without what it says of code and shell line."""
+    kept, skipping = [], False
+    for line in key.read_text().splitlines():
+        if not line.startswith((" ", "-")):
+            skipping = line == "depends_on:"
+        if not skipping:
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def start_of(key: Path) -> str:
+    lines = key.read_text().splitlines()
+    return next(x.split(":")[1].strip() for x in lines if x.strip().startswith("start:"))
+
+
+def code_of(room: str) -> str:
+    """The source of a room without whole-line comments."""
+    package = Path(__file__).resolve().parents[2] / "hpro_core" / room
+    files = [package] if package.is_file() else sorted(package.rglob("*.py"))
+    lines = [line for file in files for line in file.read_text().splitlines()]
+    return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+
+
+main()
