@@ -240,7 +240,8 @@ def params_schema() -> None:
     """Print the JSON schema of params.yaml."""
     import json
 
-    print(json.dumps(p.Params.model_json_schema(), indent=2))
+    draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    print(json.dumps(draft | p.Params.model_json_schema(), indent=2))
 
 
 @weights_app.command("fetch")

@@ -65,8 +65,8 @@ class Unusable(Exception):
 def build(root: Path, settings: Dataset) -> None:
     """Join utterances, words, labels and tokens: dataset/{train,dev,test,rejected}.parquet.
 
-    Utterances of the split `judge`, and those without a split, are not part of the dataset and not
-    counted as rejected; every other one is in a split's table or in dataset/rejected.parquet.
+    Utterances of the split `judge` are not part of the dataset and not counted as rejected; every
+    other one is in a split's table or in dataset/rejected.parquet.
 
     Args:
         root: results folder of the run.

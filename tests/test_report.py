@@ -76,6 +76,8 @@ def write_corpus(root, ids, rng):
         write_table(mine, root / f"corpus/{name}/utterances.parquet", UTTERANCES)
         lost = rejected([(f"{name}_x", "longer than 9 s")], "corpus-read")
         write_table(lost, root / f"corpus/{name}/rejected.parquet", REJECTED)
+    lost = rejected([("acted_x", "longer than 9 s")], "corpus-read")
+    write_table(lost, root / "corpus/rejected.parquet", REJECTED)
     words = [
         (i, w, word, 0.2 * w, 0.2 * w + 0.2, 1.0)
         for _, i, _ in every
@@ -166,10 +168,10 @@ def test_every_figure_is_that_of_the_table(finished, page, name):
         line = table.split(f'data-system="{row["system"]}"')[1].split("</tr>")[0]
         cells = re.findall(r"<td>(.*?)</td>", line)
         wer = [f"{100 * row[key]:.1f}" for key in ("wer", "wer_lo", "wer_hi")]
-        assert cells[2] == f"{wer[0]} [{wer[1]}, {wer[2]}]"
+        assert cells[2] == f"{wer[0]} <small>[{wer[1]}, {wer[2]}]</small>"
         ccc = [f"{row[key]:.3f}" for key in ("wvad_ccc", "wvad_ccc_lo", "wvad_ccc_hi")]
-        assert cells[3] == f"{ccc[0]} [{ccc[1]}, {ccc[2]}]"
-        assert cells[5].startswith(f"{row['dnsmos']:.2f} [")
+        assert cells[3] == f"{ccc[0]} <small>[{ccc[1]}, {ccc[2]}]</small>"
+        assert cells[5].startswith(f"{row['dnsmos']:.2f} <small>")
         assert len(cells) == 2 + len(results.METRICS)
 
 
@@ -201,6 +203,8 @@ def test_sections_and_counts(page):
     line = page.split('data-stage="read acted"')[1].split("</tr>")[0]
     assert re.findall(r"<td>(\d+)</td>", line) == ["9", "8", "1"]
     assert "1 longer than 9 s" in line
+    line = page.split('data-stage="split"')[1].split("</tr>")[0]
+    assert re.findall(r"<td>(\d+)</td>", line) == ["16", "16", "0"]
     assert "does not add up" not in page
     assert "controlled · median_ms</th><td>7.5" in page
     assert "0.05 [0.04, 0.06]" in page
@@ -225,7 +229,6 @@ def test_the_date_is_that_of_the_results(finished):
     [
         ("tables/ablation.csv", "hpro tables"),
         ("judge/metrics.json", "hpro judge-train"),
-        ("align/accuracy.json", "hpro align-check"),
         ("eval/word/seed0/synthesis.parquet", "hpro synthesise word --seed 0"),
         ("eval/word/seed0/scores.parquet", "hpro judge word --seed 0"),
         ("codec/style/training.csv", "hpro codec-style"),
@@ -241,6 +244,18 @@ def test_what_is_missing_is_named_with_its_command(finished, path, command):
             build(finished, 3)
     finally:
         os.replace(hidden, finished / path)
+
+
+def test_word_times_without_reference_are_said_to_be_unmeasured(finished):
+    path = finished / "align/accuracy.json"
+    hidden = path.with_suffix(".hidden")
+    os.replace(path, hidden)
+    try:
+        page = build(finished, 1)
+    finally:
+        os.replace(hidden, path)
+    assert "Not measured: run <code>hpro align-check</code>" in page
+    assert "Word times were not compared with reference times" in page
 
 
 def test_every_claim_holds_in_the_papers_own_figures():
@@ -269,7 +284,7 @@ def test_verdicts(metric, better, worse, expected):
 
 
 def test_marks_of_what_was_heard():
-    assert marked("you could pilot", "You could, pilot.") == [("equal", "you could pilot")]
+    assert marked("you could pilot", "you could pilot") == [("equal", "you could pilot")]
     assert marked("a paper bag", "a piper bag now") == [
         ("equal", "a"),
         ("substitute", "piper"),
@@ -277,4 +292,4 @@ def test_marks_of_what_was_heard():
         ("insert", "now"),
     ]
     assert marked("a paper bag", "a bag") == [("equal", "a"), ("delete", "paper"), ("equal", "bag")]
-    assert marked("a bag", "...") == [("delete", "a bag")]
+    assert marked("a bag", "") == [("delete", "a bag")]

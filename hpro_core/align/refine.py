@@ -34,7 +34,7 @@ SHORTEST_PAUSE_S = 0.05
 """A shorter quiet core is a closure, not a pause."""
 SHORTEST_WORD_S = 0.03
 """Three frames of the aligner: no word gets shorter than this."""
-STOPS = frozenset("P T K B D G CH JH".split())
+STOPS = frozenset(("P", "T", "K", "B", "D", "G", "CH", "JH"))
 """Phones that start with a silence of their own."""
 
 

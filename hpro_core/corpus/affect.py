@@ -14,7 +14,7 @@ import numpy as np
 from hpro_core.constants import EMOTIONS
 
 PAD = {
-    "neutral": (0.10, -0.20, 0.10),
+    "neutral": (0.10, -0.10, 0.10),
     "happy": (0.76, 0.48, 0.35),
     "sad": (-0.63, -0.27, -0.33),
     "angry": (-0.51, 0.59, 0.25),
@@ -34,7 +34,7 @@ NEIGHBOUR_SHARE = 1 / 3
 
 EMPHASIS_STRETCH = 1.35
 """An emphasised word lasts this much longer."""
-PITCH_ST = (1.0, 7.0, -1.5)
+PITCH_ST = (1.5, 7.0, -1.5)
 """Semitones per unit of valence, arousal, dominance; emphasis alone comes to +2.5 st."""
 LEVEL_DB = (0.0, 6.0, 3.0)
 """Decibels per unit; emphasis alone comes to +3 dB."""

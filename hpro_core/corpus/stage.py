@@ -35,13 +35,13 @@ def read(
         workers: processes that render the controlled corpus.
 
     Raises:
-        HproError: unknown set or a bad name for one, metadata that cannot be used, no utterance that can be
-            used, or more rejected than `corpus.max_rejected_share`.
+        HproError: unknown set or a bad name for one, metadata that cannot be used, no utterance
+            that can be used, or more rejected than `corpus.max_rejected_share`.
     """
     if name not in corpus.sets:
         raise HproError(f"corpus.sets has no {name!r}; it has: {', '.join(corpus.sets)}")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise HproError(f"corpus.sets: {name!r} names a folder: use letters, digits, '_' and '-'")
+        raise HproError(f"corpus.sets: {name!r}: use letters, digits, '_' and '-' only")
     chosen = corpus.sets[name]
     folder = root / "corpus" / name
     if chosen.reader == "controlled":

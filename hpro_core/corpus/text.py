@@ -14,8 +14,8 @@ _SYMBOLS = {"&": " and ", "%": " percent ", "+": " plus ", "@": " at "}
 def normalised_words(text: str) -> str:
     """The words that are spoken, for alignment and for word error rates (ours).
 
-    Digits are spelled out (`spelled_number`), a point between digits is read "point", a comma
-    between digits is dropped, accents are stripped, `& % + @` are read out, every other sign
+    Digits are spelled out (`spelled_number`; 1,250 is a quantity and 1250 a year), a point between
+    digits is read "point", accents are stripped, `& % + @` are read out, every other sign
     separates words; apostrophes stay inside words only ("don't", but "goin" for "goin'").
 
     Returns:
@@ -25,7 +25,7 @@ def normalised_words(text: str) -> str:
     plain = "".join(ch for ch in plain if not unicodedata.combining(ch)).lower()
     for symbol, reading in _SYMBOLS.items():
         plain = plain.replace(symbol, reading)
-    plain = re.sub(r"(?<=\d),(?=\d)", "", plain)
+    plain = re.sub(r"\d{1,3}(,\d{3})+", lambda match: f" {_with_commas(match.group())} ", plain)
     plain = re.sub(r"(?<=\d)\.(?=\d)", " point ", plain)
     plain = re.sub(r"\d+", lambda match: f" {spelled_number(match.group())} ", plain)
     plain = re.sub(r" '(?=s\b)", "'", plain)  # 1940's -> "nineteen forty's"
@@ -48,6 +48,14 @@ def spelled_number(digits: str) -> str:
     if not thousands:
         return _below_thousand(rest)
     return f"{_below_thousand(thousands)} thousand" + (f" {_below_thousand(rest)}" if rest else "")
+
+
+def _with_commas(number: str) -> str:
+    thousands, _, rest = number.rpartition(",")
+    if "," in thousands:  # a million and more
+        return spelled_number(number.replace(",", ""))
+    below = f" {_below_thousand(int(rest))}" if int(rest) else ""
+    return f"{_below_thousand(int(thousands))} thousand{below}"
 
 
 def _year(value: int) -> str:

@@ -143,11 +143,12 @@ def _limits(word_P: np.ndarray) -> np.ndarray:
 
 
 def _spans_s(word_P: np.ndarray, frames_P: np.ndarray) -> np.ndarray:
-    ends_P = np.cumsum(frames_P) * FRAME_S
-    starts_P = ends_P - frames_P * FRAME_S
-    n_words = word_P.max()
-    spans_s = [(starts_P[word_P == w].min(), ends_P[word_P == w].max()) for w in range(n_words)]
-    return np.array(spans_s) - AHEAD_FRAMES * FRAME_S
+    bounds = np.append(0, np.cumsum(frames_P)) - AHEAD_FRAMES
+    words_W = range(word_P.max())
+    first_W = [int(np.argmax(word_P == word)) for word in words_W]
+    count_W = [int((word_P == word).sum()) for word in words_W]
+    frames_W2 = [(bounds[p], bounds[p + n]) for p, n in zip(first_W, count_W, strict=True)]
+    return np.array(frames_W2) * FRAME_S
 
 
 def shaped(

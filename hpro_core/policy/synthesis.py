@@ -20,7 +20,7 @@ from hpro_core.params import Compute, Synthesis
 from hpro_core.policy.sampling import Sampled, sample
 from hpro_core.policy.sft import load_policy
 from hpro_core.progress import track
-from hpro_core.speech.tokenizer import TokenDecoder
+from hpro_core.speech.decoder import TokenDecoder
 from hpro_core.tables import SYNTHESIS, UTTERANCES, read_table, write_table
 
 NOT_POLICIES = ("recordings", "tokenrecon")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from hpro_core.constants import SPLITS
+from hpro_core.corpus.splits import STAGE as SPLIT_STAGE
 from hpro_core.dataset import DATASET, TRAINING_SPLITS
 from hpro_core.tables import REJECTED, UTTERANCES, WORDS, read_table
 
@@ -27,13 +28,16 @@ class StageCount(NamedTuple):
 
 
 def stage_counts(root: Path) -> list[StageCount]:
-    """The balance of reading, alignment and dataset.
+    """The balance of reading, splitting, alignment and dataset.
 
     Raises:
         HproError: a table of one of these stages is missing.
     """
     utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
     counts = [_read_count(root, name) for name in dict.fromkeys(utterances["corpus"])]
+    corpora = read_table(root / "corpus" / "rejected.parquet", REJECTED)
+    unsplit = corpora[corpora["stage"] == SPLIT_STAGE] if len(corpora) else corpora
+    counts.append(_count("split", sum(c.kept for c in counts), len(utterances), unsplit))
     words = read_table(root / "align" / "words.parquet", WORDS)
     unaligned = read_table(root / "align" / "rejected.parquet", REJECTED)
     counts.append(_count("align", len(utterances), words["utt_id"].nunique(), unaligned))
@@ -45,7 +49,7 @@ def stage_counts(root: Path) -> list[StageCount]:
 
 
 def split_counts(root: Path) -> pd.DataFrame:
-    """Utterances and minutes by corpus and split; the split of the unused is empty.
+    """Utterances and minutes by corpus and split.
 
     Returns:
         Columns corpus, split, utterances, minutes, speakers.
@@ -56,7 +60,7 @@ def split_counts(root: Path) -> pd.DataFrame:
         minutes = part["duration_s"].sum() / 60
         rows.append((corpus, split, len(part), minutes, part["speaker"].nunique()))
     table = pd.DataFrame(rows, columns=["corpus", "split", "utterances", "minutes", "speakers"])
-    order = {split: i for i, split in enumerate((*SPLITS, ""))}
+    order = {split: i for i, split in enumerate(SPLITS)}
     return table.sort_values(["corpus", "split"], key=lambda c: c.map(order).fillna(0))
 
 

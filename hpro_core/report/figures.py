@@ -19,7 +19,7 @@ METRIC_NAMES = {
     "wvad_ccc": "wVAD-CCC ↑",
     "emo_sim": "EMO-SIM ↑",
     "dnsmos": "DNSMOS ↑",
-    "speaker_sim": "speaker similarity ↑",
+    "speaker_sim": "SPK-SIM ↑",
 }
 TERM_COLOURS = {"train": "#9aa5b1", "dev": "#c8442d"}
 SYSTEM_COLOURS = {
@@ -141,14 +141,17 @@ def word_traces(words: Sequence[str], traces: Mapping[str, pd.DataFrame]) -> str
                 axis.plot(
                     rows["word_index"].to_numpy(),
                     rows[dimension].to_numpy(),
-                    label=name,
+                    label=name if name in SYSTEM_COLOURS else "ablations",
                     **_line(name),
                 )
             axis.set_title(dimension)
             axis.set_ylim(0, 1)
             axis.set_xticks(range(len(words)), words, rotation=50, ha="right", fontsize=7)
         handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside right center", fontsize=7, frameon=False)
+        entries = dict(zip(names, handles, strict=True))  # one entry for all ablations
+        figure.legend(
+            [*entries.values()], [*entries], loc="outside right center", fontsize=7, frameon=False
+        )
         return _svg(figure)
 
 

@@ -93,6 +93,14 @@ def readings(tables: dict[str, pd.DataFrame]) -> list[Reading]:
     return found
 
 
+def by_claim(found: list[Reading]) -> dict[Claim, dict[str, Reading]]:
+    """Readings by ordering, then by test set."""
+    grouped: dict[Claim, dict[str, Reading]] = {}
+    for reading in found:
+        grouped.setdefault(reading.claim, {})[reading.test_set] = reading
+    return grouped
+
+
 def verdict(claim: Claim, better: Interval, worse: Interval) -> str:
     """Whether an ordering holds, by two means with their 95 % intervals.
 

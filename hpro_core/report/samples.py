@@ -2,7 +2,6 @@
 
 import base64
 import io
-import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import pandera.pandas as pa
 import soundfile
 
 from hpro_core.errors import HproError
+from hpro_core.evaluate.asr import WordErrorCounter
 from hpro_core.report.figures import word_traces
 from hpro_core.tables import SCORES, SYNTHESIS, UTTERANCES, WORD_VAD, read_table
 
@@ -141,6 +141,7 @@ def _sample(
     words = utterance["words"].split()
     kept = {"truth": truth} | {s.name: s.word_vad for s in systems if s.word_vad is not None}
     traces = {name: table[table["utt_id"] == utt_id] for name, table in kept.items()}
+    reference = WordErrorCounter().count(utterance["text"], utterance["text"]).transcript
     present = {name: rows for name, rows in traces.items() if len(rows)}
     return Sample(
         utt_id=utt_id,
@@ -148,16 +149,16 @@ def _sample(
         speaker=utterance["speaker"],
         text=utterance["text"],
         traces=word_traces(words, present) if present else "",
-        takes=[_take(root, system, utt_id, utterance["words"]) for system in systems],
+        takes=[_take(root, system, utt_id, reference) for system in systems],
     )
 
 
-def _take(root: Path, system: System, utt_id: str, words: str) -> Take:
+def _take(root: Path, system: System, utt_id: str, reference: str) -> Take:
     score = system.scores[utt_id]
     return Take(
         system=system.name,
         audio=mp3_uri(root / system.synthesis[utt_id]["audio"]),
-        heard=marked(words, score["transcript"]),
+        heard=marked(reference, score["transcript"]),
         n_errors=int(score["n_errors"]),
         wvad_ccc=float(score["wvad_ccc"]),
         emo_sim=float(score["emo_sim"]),
@@ -167,17 +168,16 @@ def _take(root: Path, system: System, utt_id: str, words: str) -> Take:
 def marked(reference: str, heard: str) -> list[tuple[str, str]]:
     """What was heard, piece by piece, with how each piece differs from the reference.
 
-    Both sides are compared as plain lower-case words; the ASR judge's own normaliser may forgive
-    more (spellings, numbers), so that its error count can be lower than the marks.
+    Args:
+        reference: the text after the ASR judge's normaliser.
+        heard: the transcript after the same; may be empty.
 
     Returns:
         Pairs of kind and words: "equal", "substitute" and "insert" as heard, "delete" as written.
     """
-    spoken = _plain(heard)
-    if not spoken:
+    if not heard:
         return [("delete", reference)]
-    aligned = jiwer.process_words(reference, " ".join(spoken)).alignments[0]
-    written = reference.split()
+    written, spoken = reference.split(), heard.split()
     return [
         (
             chunk.type,
@@ -187,7 +187,7 @@ def marked(reference: str, heard: str) -> list[tuple[str, str]]:
                 else spoken[chunk.hyp_start_idx : chunk.hyp_end_idx]
             ),
         )
-        for chunk in aligned
+        for chunk in jiwer.process_words(reference, heard).alignments[0]
     ]
 
 
@@ -212,7 +212,3 @@ def mp3_uri(path: Path) -> str:
         bitrate_mode="CONSTANT",
     )
     return f"data:audio/mpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
-def _plain(text: str) -> list[str]:
-    return re.sub(r"[^a-z0-9' ]", " ", text.lower()).split()

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from hpro_core.params import Report
 from hpro_core.report import counts, figures, paper, provenance, results
 from hpro_core.report.samples import Sample, System, load_system, samples
 
-FIRST_SYSTEMS = ("recordings", "tokenrecon")
-"""The ceilings stand above what they bound."""
+MAIN_SYSTEMS = ("recordings", "tokenrecon", "sft", "frame", "word", "hpro")
+"""Shown first and in this order: ceilings, then stage after stage."""
 
 TITLES = {
     "comparison": "Comparison (the paper's Table I)",
@@ -41,14 +41,13 @@ def build(root: Path, settings: Report, params: Path) -> Path:
         HproError: a result is missing; the message names the command that makes it.
     """
     tables = results.read_tables(root)
-    names = sorted(results.systems_of(tables), key=lambda name: name not in FIRST_SYSTEMS)
-    systems = [load_system(root, name) for name in names]
+    systems = [load_system(root, name) for name in in_order(results.systems_of(tables))]
     spoken = samples(root, systems, settings.samples)
     context = {
         **_header(root, params),
         **_results(tables),
         "judges": measurements(root / "judge" / "metrics.json", "hpro judge-train"),
-        "alignment": measurements(root / "align" / "accuracy.json", "hpro align-check"),
+        "alignment": _alignment(root / "align" / "accuracy.json"),
         "counts": counts.stage_counts(root),
         "splits": counts.split_counts(root).to_dict("records"),
         "stopped": [_stopped(system) for system in systems],
@@ -57,6 +56,15 @@ def build(root: Path, settings: Report, params: Path) -> Path:
         **_figures(root, tables, spoken),
     }
     return _write(root / "report" / "index.html", context)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Systems in the order of `MAIN_SYSTEMS`, then the others as they come."""
+    given = list(names)
+    return [
+        *(name for name in MAIN_SYSTEMS if name in given),
+        *(name for name in given if name not in MAIN_SYSTEMS),
+    ]
 
 
 def measurements(path: Path, command: str) -> list[tuple[str, str]]:
@@ -73,6 +81,11 @@ def measurements(path: Path, command: str) -> list[tuple[str, str]]:
         return list(_flat(json.loads(path.read_text(encoding="utf-8")), ""))
     except json.JSONDecodeError as error:
         raise HproError(f"{path} is not JSON ({error}): run `{command}` again") from error
+
+
+def _alignment(path: Path) -> list[tuple[str, str]]:
+    """The accuracy of the word times; a corpus without reference times has none."""
+    return measurements(path, "hpro align-check") if path.is_file() else []
 
 
 def weak_points(root: Path, tables: Mapping[str, pd.DataFrame], systems: list[System]) -> list[str]:
@@ -92,6 +105,8 @@ def weak_points(root: Path, tables: Mapping[str, pd.DataFrame], systems: list[Sy
     ]
     if len(seeds := set(every["seeds"])) == 1 and next(iter(seeds)) in ("0", "1"):
         points.insert(0, "One training seed only: no difference between systems is established.")
+    if not (root / "align" / "accuracy.json").is_file():
+        points.append("Word times were not compared with reference times (`hpro align-check`).")
     uneven = [c.stage for c in counts.stage_counts(root) if not c.adds_up]
     if uneven:
         points.insert(0, f"Utterances are unaccounted for in: {', '.join(uneven)}.")
@@ -121,7 +136,7 @@ def _results(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
         "metric_names": figures.METRIC_NAMES,
         "paper": {name: _paper_rows(rows) for name, rows in paper.FIGURES.items()},
         "paper_only": _paper_only(tables),
-        "readings": found,
+        "readings": results.by_claim(found),
         "summaries": [results.summary(found, test_set) for test_set in test_sets],
         "verdicts": results.VERDICTS,
     }
@@ -150,9 +165,15 @@ def _figures(
 ) -> dict[str, Any]:
     """All figures of the page, with element names that do not clash."""
     every = pd.concat(tables.values()).drop_duplicates(["system", "test_set"])
-    by_set = {name: figures.intervals(rows) for name, rows in every.groupby("test_set", sort=False)}
-    files = figures.training_files(root)
-    curves = {name: figures.training_curves(paths) for name, paths in files.items()}
+    order = in_order(results.systems_of(dict(tables)))
+    every = every.sort_values("system", key=lambda names: names.map(order.index))
+    by_set = {
+        name: figures.intervals(every[every["test_set"] == name])
+        for name in results.test_sets_of(dict(tables))
+    }
+    rank = {f"policy/{name}": place for place, name in enumerate(order)}
+    files = sorted(figures.training_files(root).items(), key=lambda item: rank.get(item[0], -1))
+    curves = {name: figures.training_curves(paths) for name, paths in files}
     drawn = iter(
         figures.unique_ids([*by_set.values(), *curves.values(), *(s.traces for s in spoken)])
     )
@@ -189,15 +210,15 @@ def _figure(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def cell(metric: str, value: float, low: float | None = None, high: float | None = None) -> str:
+def cell(metric: str, value: float) -> str:
     """A figure as shown: WER in percent with one digit, DNSMOS two, the rest three."""
     scale, digits = {"wer": (100, 1), "dnsmos": (1, 2)}.get(metric, (1, 3))
-    if pd.isna(value):
-        return "–"
-    shown = f"{scale * value:.{digits}f}"
-    if low is None or high is None:
-        return shown
-    return f"{shown} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+    return "–" if pd.isna(value) else f"{scale * value:.{digits}f}"
+
+
+def span(metric: str, low: float, high: float) -> str:
+    """An interval as shown, in the digits of `cell`."""
+    return f"[{cell(metric, low)}, {cell(metric, high)}]"
 
 
 def _write(path: Path, context: Mapping[str, Any]) -> Path:
@@ -208,7 +229,7 @@ def _write(path: Path, context: Mapping[str, Any]) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["cell"] = cell
+    environment.globals.update(cell=cell, span=span)
     page = environment.get_template("page.html").render(**context)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")

@@ -14,7 +14,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from hpro_core.constants import SAMPLE_RATE_HZ
+from hpro_core.constants import SAMPLE_RATE_HZ, TOKEN_RATE_HZ
 from hpro_core.errors import HproError
 from hpro_core.progress import track
 from hpro_core.speech.features import FRAMES_PER_TOKEN, N_MELS, SILENCE, MelFrontend
@@ -51,16 +51,13 @@ def load(root: Path, utterances: pd.DataFrame, label: str) -> list[Utterance]:
         HproError: a file is missing, unreadable, empty, or not 16 kHz mono.
     """
     frontend = MelFrontend()
-    rows = track(list(utterances.itertuples()), len(utterances), label)
-    return [
-        Utterance(
-            row.utt_id,
-            row.corpus,
-            row.speaker,
-            frontend.analyse(torch.from_numpy(read_audio(root / row.audio))).half().numpy(),
-        )
-        for row in rows
-    ]
+    loaded = []
+    columns = (utterances[name] for name in ("utt_id", "corpus", "speaker", "audio"))
+    rows = list(zip(*columns, strict=True))
+    for utt_id, corpus, speaker, path in track(rows, len(rows), label):
+        mel_FM = frontend.analyse(torch.from_numpy(read_audio(root / path))).half().numpy()
+        loaded.append(Utterance(utt_id, corpus, speaker, mel_FM))
+    return loaded
 
 
 def read_audio(path: Path) -> np.ndarray:
@@ -109,7 +106,7 @@ class CropSampler:
             seed: of every draw.
         """
         self.batch_size = batch_size
-        self.tokens = max(1, round(segment_s * SAMPLE_RATE_HZ / 640))
+        self.tokens = max(1, round(segment_s * TOKEN_RATE_HZ))
         self.seed = seed
         self._sets: dict[str, list[Utterance]] = {}
         self._speakers: dict[tuple[str, str], list[Utterance]] = {}

@@ -5,18 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hpro_core.errors import HproError
-from hpro_core.speech.features import FRAMES_PER_TOKEN, MelFrontend
+from hpro_core.speech.features import MelFrontend
 from hpro_core.speech.stage import load_tokenizer
 from hpro_core.speech.tokenizer import SpeechTokenizer, codes_of
 
-_BATCH = 16
-
 
 class TokenDecoder:
-    """Tokens in, sound out. Deterministic: the sound of an utterance depends on nothing but its
-    tokens and the embedding."""
+    """Tokens in, sound out: a function of an utterance's tokens and the embedding alone.
+
+    Utterances go one by one, because Griffin-Lim makes audible differences out of the rounding
+    differences between a batch and a single row, and because it takes most of the time anyway.
+    """
 
     def __init__(self, tokenizer: SpeechTokenizer, device: torch.device | str = "cpu"):
         """`tokenizer` is moved to the device and put into eval mode."""
@@ -50,29 +52,16 @@ class TokenDecoder:
                 size or is not finite, or the numbers of sequences and embeddings differ.
         """
         self._check(tokens, embeddings)
-        audio: list[np.ndarray] = [np.empty(0)] * len(tokens)
-        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
-        for start in range(0, len(order), _BATCH):
-            chunk = order[start : start + _BATCH]
-            mels = self.mels([tokens[i] for i in chunk], [embeddings[i] for i in chunk])
-            for i, mel in zip(chunk, mels, strict=True):
-                audio[i] = self.frontend.synthesise(torch.from_numpy(mel)).numpy()
-        return audio
+        pairs = zip(tokens, embeddings, strict=True)
+        return [self.frontend.synthesise(self.mel(*pair)).numpy() for pair in pairs]
 
     @torch.no_grad()
-    def mels(
-        self, tokens: Sequence[np.ndarray], embeddings: Sequence[np.ndarray]
-    ) -> list[np.ndarray]:
-        """Log-mel frames of token sequences, float32 (4 L, 80) each."""
-        lengths_B = torch.tensor([len(row) for row in tokens], device=self.device)
-        rows = [torch.as_tensor(np.asarray(row), dtype=torch.int64) for row in tokens]
-        tokens_BL = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device)
-        speaker_BE = torch.as_tensor(np.stack(list(embeddings)), dtype=torch.float32)
-        mel_BFM = self.tokenizer.mel(codes_of(tokens_BL), lengths_B, speaker_BE.to(self.device))
-        return [
-            mel[: FRAMES_PER_TOKEN * len(row)].cpu().numpy()
-            for mel, row in zip(mel_BFM, tokens, strict=True)
-        ]
+    def mel(self, tokens_L: np.ndarray, embedding_E: np.ndarray) -> Tensor:
+        """Log-mel frames of one token sequence, float32 (4 L, 80) on the CPU."""
+        tokens_1L = torch.as_tensor(np.asarray(tokens_L, dtype=np.int64), device=self.device)[None]
+        lengths_1 = torch.tensor([tokens_1L.shape[1]], device=self.device)
+        speaker_1E = torch.as_tensor(embedding_E, dtype=torch.float32, device=self.device)[None]
+        return self.tokenizer.mel(codes_of(tokens_1L), lengths_1, speaker_1E)[0].cpu()
 
     def _check(self, tokens: Sequence[np.ndarray], embeddings: Sequence[np.ndarray]) -> None:
         if len(tokens) != len(embeddings):

@@ -29,6 +29,7 @@ _N_FFT = 1024
 _WINDOW = 640
 _ITERATIONS = 32
 _MOMENTUM = 0.99
+_MARGIN = 4  # silent frames at either end, so that the edges of an utterance fade
 
 
 def n_tokens(n_samples: int) -> int:
@@ -77,9 +78,12 @@ class MelFrontend(nn.Module):
         Returns:
             float32 (160 F,) in [-1, 1].
         """
-        amplitudes_KF = (log_mel_FM.float().exp() @ self.inverse_bank_MK).clamp(min=1e-6).T
+        silence = log_mel_FM.new_full((_MARGIN, N_MELS), SILENCE)
+        framed = torch.cat([silence, log_mel_FM, silence]).float()
+        amplitudes_KF = (framed.exp() @ self.inverse_bank_MK).clamp(min=1e-6).T
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            inner = self.griffin_lim(amplitudes_KF)
-        # Griffin-Lim's first and last samples are the centres of the outer frames.
-        return nn.functional.pad(inner, (HOP // 2, HOP - HOP // 2)).clamp(-1.0, 1.0)
+            audio_T = self.griffin_lim(amplitudes_KF)
+        # Sample 0 is the centre of the first frame of the margin.
+        start = _MARGIN * HOP - HOP // 2
+        return audio_T[start : start + len(log_mel_FM) * HOP].clamp(-1.0, 1.0)

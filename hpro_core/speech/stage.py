@@ -110,7 +110,7 @@ def encode(root: Path, settings: Speech, compute: Compute) -> None:
     rows = {row["utt_id"]: row for row in _encoded(model, utterances, settings.batch_size, device)}
     tokens = pd.DataFrame([rows[utt_id] for utt_id in wanted["utt_id"]])
     write_table(tokens, root / "speech/speech_tokens.parquet", SPEECH_TOKENS)
-    print(json.dumps(code_use(tokens["tokens"])), flush=True)
+    print(json.dumps(code_use(list(tokens["tokens"]))), flush=True)
 
 
 def load_tokenizer(folder: Path) -> SpeechTokenizer:
@@ -127,7 +127,7 @@ def load_tokenizer(folder: Path) -> SpeechTokenizer:
 
 def code_use(tokens: Sequence[np.ndarray]) -> dict[str, float]:
     """Tokens in all, codes that occur, and the perplexity of their distribution."""
-    counts = np.bincount(np.concatenate(list(tokens)), minlength=N_SPEECH_TOKENS)
+    counts = np.bincount(np.concatenate(tokens), minlength=N_SPEECH_TOKENS)
     share = counts[counts > 0] / counts.sum()
     return {
         "tokens": float(counts.sum()),

@@ -9,6 +9,7 @@ nothing in them is stale. Training curves get a random line, as real TensorBoard
 import hashlib
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 ROOMS = {
@@ -22,7 +23,7 @@ ROOMS = {
 
 def main() -> None:
     command, *rest = sys.argv[1:]
-    options = dict(zip(rest, rest[1:], strict=False))
+    options = dict(pairwise(rest))
     name = rest[0] if rest and not rest[0].startswith("--") else ""
     root, seed = Path(options["--root"]), options.get("--seed", "0")
     read, written = files_of(command, name, seed, root, options)
@@ -68,11 +69,11 @@ def files_of(
             clips = [folder / f"audio/{name}_{i}.wav" for i in range(2)]
             return raw, [*(folder / table for table in tables), *clips]
         case "corpus-split":
-            return list(root.glob("corpus/*/utterances.parquet")), [
-                utterances, root / "corpus/rejected.parquet"]  # fmt: skip
+            made = [utterances, root / "corpus/rejected.parquet"]
+            return list(root.glob("corpus/*/utterances.parquet")), made
         case "align":
-            return [utterances, *recordings], [
-                words, root / "align/rejected.parquet", root / "align/textgrids/a.TextGrid"]  # fmt: skip
+            made = [words, root / "align/rejected.parquet", root / "align/textgrids/a.TextGrid"]
+            return [utterances, *recordings], made
         case "align-check":
             return [utterances, words, *truth], [root / "align/accuracy.json"]
         case "label":
@@ -82,8 +83,8 @@ def files_of(
         case "tokenize":
             return [utterances, *recordings, tokenizer], [tokens]
         case "dataset":
-            return [utterances, words, *labels, tokens], [
-                *splits, root / "dataset/rejected.parquet"]  # fmt: skip
+            made = [*splits, root / "dataset/rejected.parquet"]
+            return [utterances, words, *labels, tokens], made
         case "codec-content":
             return splits[:2], trained(root / "codec/content")
         case "codec-style":
@@ -102,8 +103,8 @@ def files_of(
                 return [splits[2], *recordings], [spoken / "synthesis.parquet"]
             models = [tokenizer]
             models += [] if name == "tokenrecon" else [policy / "model.safetensors"]
-            return [splits[2], splits[0], *models], [
-                spoken / "synthesis.parquet", spoken / "audio/a.wav", spoken / "audio/b.wav"]  # fmt: skip
+            made = [spoken / "synthesis.parquet", spoken / "audio/a.wav", spoken / "audio/b.wav"]
+            return [splits[2], splits[0], *models], made
         case "judge-train":
             return [utterances, words, *labels, *recordings], [root / "judge/metrics.json"]
         case "judge":
@@ -112,7 +113,7 @@ def files_of(
             return [*heard, *recordings], [spoken / "scores.parquet", spoken / "metrics.json"]
         case "tables":
             names = ("comparison", "progressive", "ablation")
-            out = Path(options["--out"])
+            out = Path(options.get("--out", root / "tables"))
             return judged(root), [out / f"{n}.{kind}" for n in names for kind in ("csv", "md")]
         case "report":
             curves = [root / "codec/style/training.csv", *root.glob("tables/*.csv")]

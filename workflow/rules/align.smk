@@ -32,7 +32,8 @@ rule align:
 
 rule align_check:
     input:
-        key=key("align_check", "align-check", "align", "corpus"),
+        key=key("align_check", "align-check"),
+        reference=TEXTGRIDS,
         utterances=rules.corpus_split.output.utterances,
         words=rules.align.output.words,
         truth=of_sets("truth_words.parquet", CONTROLLED),
@@ -53,11 +54,11 @@ rule align_check:
     message:
         "align: comparing word boundaries with the references that exist"
     shell:
-        "hpro align-check --root {params.root} --params {input.key} 2>&1 | tee {log}"
+        "hpro align-check --root {params.root} {input.reference} 2>&1 | tee {log}"
 
 
 rule phase_align:
     input:
         rules.align.output.words,
         rules.align.output.rejected,
-        rules.align_check.output,
+        rules.align_check.output if TEXTGRIDS else [],

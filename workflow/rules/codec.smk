@@ -24,11 +24,11 @@ rule codec_content:
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
         root=root_of,
-        work=WORK + "/codec_content",
+        work=f"{WORK}/codec_content",
     message:
         "codec, stage A: content tokens that spell the words"
     shell:
-        "hpro codec-content --root {params.root} --params {input.key}"
+        "hpro codec-content --root {params.root} --params {input.key} --threads {threads}"
         " --work {params.work} --threads {threads} 2>&1 | tee {log}"
 
 
@@ -57,11 +57,11 @@ rule codec_style:
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
         root=root_of,
-        work=WORK + "/codec_style",
+        work=f"{WORK}/codec_style",
     message:
         "codec, stage B: style tokens, emotion and word-affect heads"
     shell:
-        "hpro codec-style --root {params.root} --params {input.key}"
+        "hpro codec-style --root {params.root} --params {input.key} --threads {threads}"
         " --work {params.work} --threads {threads} 2>&1 | tee {log}"
 
 

@@ -20,6 +20,11 @@ SYSTEMS = ["recordings", "tokenrecon", *POLICIES]
 TABLES = config["tables"]
 SEEDS = config["seeds"]
 THREADS = 2  # of a training; `snakemake --set-threads` overrides it
+TEXTGRIDS = [
+    f"{chosen['path']}/mfa_textgrids.zip"
+    for chosen in config["corpus"]["sets"].values()
+    if chosen["reader"] == "amazon_queen"
+]  # MFA's own alignment, which ships with this corpus
 NOTHING = "(?!)"  # a wildcard that no name matches
 KEYS = Keys(workflow.basedir, f"{ROOT}/params", {"set": SETS, "variant": VARIANTS})
 

@@ -25,9 +25,9 @@ rule sft:
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
         root=root_of,
-        work=WORK + "/sft/seed{seed}",
+        work=f"{WORK}/sft/seed{{seed}}",
     message:
         "policy: supervised fine-tuning, seed {wildcards.seed}"
     shell:
-        "hpro sft --seed {wildcards.seed} --root {params.root} --params {input.key}"
+        "hpro sft --seed {wildcards.seed} --root {params.root} --params {input.key} --threads {threads}"
         " --work {params.work} --threads {threads} 2>&1 | tee {log}"

@@ -25,11 +25,10 @@ rule tables:
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         root=root_of,
-        out=lambda wildcards, output: os.path.dirname(output[0]),
     message:
         "tables: means over seeds with 95 % intervals"
     shell:
-        "hpro tables --root {params.root} --params {input.key} --out {params.out} 2>&1 | tee {log}"
+        "hpro tables --root {params.root} --params {input.key} 2>&1 | tee {log}"
 
 
 rule tables_all:
@@ -82,7 +81,7 @@ rule report:
         ],
         scores=rules.tables.input.scores,
         audio=of_runs("eval", wanted(), "audio.sha256"),
-        alignment=rules.align_check.output,
+        alignment=rules.align_check.output if TEXTGRIDS else [],
         judge=rules.judge_train.output.metrics,
         rejected=[
             rules.corpus_split.output.rejected,

@@ -30,12 +30,12 @@ rule reward:
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
         root=root_of,
-        work=WORK + "/reward_{variant}/seed{seed}",
+        work=f"{WORK}/reward_{{variant}}/seed{{seed}}",
     message:
         "reward: optimising {wildcards.variant}, seed {wildcards.seed}"
     shell:
         "hpro reward {wildcards.variant} --seed {wildcards.seed} --root {params.root}"
-        " --params {input.key}"
+        " --params {input.key} --threads {threads}"
         " --work {params.work} --threads {threads} 2>&1 | tee {log}"
 
 

@@ -24,11 +24,11 @@ rule tokenizer:
         runtime=lambda wildcards, attempt: 480 * attempt,
     params:
         root=root_of,
-        work=WORK + "/tokenizer",
+        work=f"{WORK}/tokenizer",
     message:
         "tokenizer: training speech -> tokens -> speech"
     shell:
-        "hpro tokenizer --root {params.root} --params {input.key}"
+        "hpro tokenizer --root {params.root} --params {input.key} --threads {threads}"
         " --work {params.work} --threads {threads} 2>&1 | tee {log}"
 
 
@@ -57,7 +57,7 @@ rule tokenize:
     message:
         "tokenize: speech tokens and speaker embeddings of every utterance"
     shell:
-        "hpro tokenize --root {params.root} --params {input.key} --threads {threads} 2>&1 | tee {log}"
+        "hpro tokenize --root {params.root} --params {input.key} --threads {threads} --threads {threads} 2>&1 | tee {log}"
 
 
 rule phase_speech:

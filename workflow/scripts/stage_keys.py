@@ -28,7 +28,8 @@ NO_RESULT = {
     "hpro_core/progress.py",
 }
 """Modules that every stage imports and that change no result: they hold the version, check settings
-(whose values are in the key), word errors and show progress. Without this exception every edit re-runs everything."""
+(whose values are in the key), word errors and show progress. Without this exception every edit of
+them would re-run everything."""
 
 
 class Keys:
@@ -186,7 +187,8 @@ def _command_source(root: Path, command: str) -> tuple[str, set[str]]:
     while waiting:
         name = waiting.pop()
         used.add(name)
-        body = named[name].body if isinstance(named[name], ast.FunctionDef) else [named[name]]
+        node = named[name]
+        body = node.body if isinstance(node, ast.FunctionDef) else [node]
         names = {n.id for part in body for n in ast.walk(part) if isinstance(n, ast.Name)}
         waiting |= (names & named.keys()) - used
     nodes = [named[name] for name in sorted(used)]

@@ -1,0 +1,49 @@
+# make run: set up and run everything. make test: set up and test. Both do only what is not done yet.
+SHELL := /bin/bash
+VENV := .venv
+PINS := $(shell cat requirements.txt pyproject.toml hpro_core/weights.csv | sha256sum | cut -c1-16)
+STAMP := $(VENV)/.setup-$(PINS)
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: setup run ablations pull test lint types ci schema pins clean
+
+setup: $(STAMP)
+
+$(STAMP):
+	workflow/scripts/setup.sh $(VENV)
+	rm -f $(VENV)/.setup-*
+	touch $@
+
+run: setup            ## raw speech to report, the embedded default
+	snakemake --cores all
+
+ablations: setup      ## every variant of params.yaml, in results/<run>/tables_all
+	snakemake --cores all -- all all_ablations
+
+pull: setup           ## the run of dvc.lock from the DVC remote
+	workflow/scripts/pull.sh
+
+test: setup           ## all tests, a miniature of the whole workflow among them
+	pytest
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow/rules
+	snakemake --lint
+
+types: setup
+	mypy
+	mypy workflow/scripts
+
+ci: lint types test
+
+schema: setup         ## after a change of hpro_core/params.py
+	hpro params-schema > workflow/schemas/params.schema.json
+
+pins: setup           ## after a change of the dependencies in pyproject.toml
+	pip-compile --quiet --strip-extras --extra dev --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --output-file requirements.txt pyproject.toml
+
+clean:                ## checkpoints, logs and caches; results stay
+	rm -rf work logs benchmarks .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,134 @@
+"""How near our word boundaries are to a reference: MFA's TextGrids, or exact times."""
+
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hpro_core.align.matching import match_words
+from hpro_core.align.textgrid import Interval, read_words
+from hpro_core.errors import HproError
+
+LIMITS_MS = (20, 60, 100)
+_ROUNDING_MS = 0.01  # 60.000000001 ms is 60 ms
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One word on both sides: our times and the reference's, seconds."""
+
+    start_s: float
+    end_s: float
+    reference_start_s: float
+    reference_end_s: float
+
+
+def summary(pairs: list[Compared], reference: str, **counts: int) -> dict:
+    """The figures of one set.
+
+    Args:
+        pairs: the words that both sides have.
+        reference: what ours are compared with, for the reader.
+        counts: what was left out, by reason.
+
+    Returns:
+        n_words, n_boundaries (a start and an end per word), the median absolute difference in ms,
+        and the share of boundaries within 20, 60 and 100 ms.
+    """
+    ours = np.array([[pair.start_s, pair.end_s] for pair in pairs])
+    theirs = np.array([[pair.reference_start_s, pair.reference_end_s] for pair in pairs])
+    differences_ms = np.abs(ours - theirs).ravel() * 1000
+    within = {
+        f"within_{limit}ms": round(float(np.mean(differences_ms <= limit + _ROUNDING_MS)), 4)
+        for limit in LIMITS_MS
+    }
+    return {
+        "n_words": len(pairs),
+        "n_boundaries": len(differences_ms),
+        "median_ms": round(float(np.median(differences_ms)), 2),
+        **within,
+        **counts,
+        "reference": reference,
+    }
+
+
+def against_words(words: pd.DataFrame, truth: pd.DataFrame) -> tuple[list[Compared], dict]:
+    """Compare two `words` tables, on the utterances that ours has.
+
+    Returns:
+        pairs, and how many utterances of the reference have no alignment of ours.
+
+    Raises:
+        HproError: the two tables have different words for an utterance.
+    """
+    ours = words[words["utt_id"].isin(truth["utt_id"])]
+    both = ours.merge(truth, on=["utt_id", "word_index"], suffixes=("", "_reference"), how="left")
+    wrong = both[both["word"] != both["word_reference"]]
+    if len(wrong):
+        row = wrong.iloc[0]
+        raise HproError(
+            f"{row.utt_id}, word {row.word_index}: aligned as {row.word!r}, but the reference has "
+            f"{row.word_reference!r}: run the corpus stage and the alignment again"
+        )
+    columns = ["start_s", "end_s", "start_s_reference", "end_s_reference"]
+    pairs = [Compared(*times) for times in both[columns].itertuples(index=False)]
+    missing = truth["utt_id"].nunique() - ours["utt_id"].nunique()
+    return pairs, {"n_utterances": ours["utt_id"].nunique(), "n_utterances_not_aligned": missing}
+
+
+def against_textgrids(
+    words: pd.DataFrame, reference_zip: Path, prefix: str
+) -> tuple[list[Compared], dict]:
+    """Compare with a zip of TextGrids, on the utterances that both have.
+
+    Args:
+        words: our `words` table.
+        reference_zip: files */<original id>.TextGrid.
+        prefix: what our utt_ids put before the original id.
+
+    Returns:
+        pairs, and how many utterances and words have no counterpart. Words that the reference
+        joined with a neighbour, or read otherwise ("1844"), have none.
+
+    Raises:
+        HproError: the zip cannot be read, or has no utterance of ours.
+    """
+    ours = dict(iter(words.groupby("utt_id", sort=True)))
+    pairs: list[Compared] = []
+    counts = {"n_utterances": 0, "n_utterances_not_aligned": 0, "n_words_unmatched": 0}
+    for original_id, intervals in _textgrids(reference_zip):
+        rows = ours.get(prefix + original_id)
+        if rows is None:
+            counts["n_utterances_not_aligned"] += 1
+            continue
+        counts["n_utterances"] += 1
+        found = match_words(list(rows["word"]), intervals)
+        counts["n_words_unmatched"] += found.count(None)
+        times = rows[["start_s", "end_s"]].to_numpy()
+        pairs += [
+            Compared(start_s, end_s, interval.start_s, interval.end_s)
+            for (start_s, end_s), interval in zip(times, found, strict=True)
+            if interval is not None
+        ]
+    if not pairs:
+        raise HproError(
+            f"{reference_zip} has no TextGrid for an aligned utterance: its files are named "
+            f"<id>.TextGrid where our utt_id is {prefix}<id>"
+        )
+    return pairs, counts
+
+
+def _textgrids(reference_zip: Path) -> Iterator[tuple[str, list[Interval]]]:
+    """Original id and words of each TextGrid in a zip, by id."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with zipfile.ZipFile(reference_zip) as archive:
+                archive.extractall(folder)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise HproError(f"{reference_zip} is not a readable zip file: {error}") from error
+        for path in sorted(Path(folder).rglob("*.TextGrid"), key=lambda path: path.stem):
+            yield path.stem, read_words(path)

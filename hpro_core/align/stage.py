@@ -1,0 +1,139 @@
+"""`hpro align`: utterances -> words with times; `hpro align-check`: how near to the truth."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from hpro_core import tables
+from hpro_core.align import accuracy
+from hpro_core.align.jobs import Job, Outcome
+from hpro_core.align.textgrid import write_words
+from hpro_core.errors import HproError
+from hpro_core.params import Align
+from hpro_core.progress import track
+
+STAGE = "align"
+REFERENCE_SET = "acted"
+"""The corpus set whose original ids name the TextGrids of the reference."""
+EXACT_SET = "controlled"
+"""The corpus set with exact word times."""
+
+
+def run(root: Path, settings: Align, threads: int) -> None:
+    """Align every utterance of `root`/corpus/utterances.parquet.
+
+    Writes align/words.parquet, align/rejected.parquet and align/textgrids/<utt_id>.TextGrid. Every
+    utterance is in one of the two tables. The same input gives the same bytes with any `threads`.
+
+    Args:
+        root: results folder of the run.
+        settings: backend and its options.
+        threads: processes.
+
+    Raises:
+        HproError: there is nothing to align, the backend cannot run, or more than
+            `max_rejected_share` of the utterances are rejected.
+    """
+    utterances = tables.read_table(root / "corpus" / "utterances.parquet", tables.UTTERANCES)
+    if utterances.empty:
+        raise HproError(f"{root}/corpus/utterances.parquet has no utterances: check the corpus")
+    folder = _emptied(root / "align")
+    outcomes = list(_outcomes(_jobs(root, utterances), settings, threads, folder))
+    lost = [(outcome.utt_id, outcome.reason) for outcome in outcomes if outcome.reason]
+    tables.write_table(tables.rejected(lost, STAGE), folder / "rejected.parquet", tables.REJECTED)
+    _check_share(lost, len(outcomes), settings.max_rejected_share)
+    duration_s = dict(zip(utterances["utt_id"], utterances["duration_s"], strict=True))
+    for outcome in outcomes:
+        if outcome.spans:
+            grid = folder / "textgrids" / f"{outcome.utt_id}.TextGrid"
+            write_words(grid, list(outcome.spans), duration_s[outcome.utt_id])
+    tables.write_table(_word_table(outcomes), folder / "words.parquet", tables.WORDS)
+    _report(outcomes, lost)
+
+
+def check(root: Path, reference_zip: Path) -> None:
+    """Measure the boundaries and write align/accuracy.json.
+
+    Args:
+        root: results folder of the run, aligned.
+        reference_zip: MFA TextGrids of the acted corpus, */<original id>.TextGrid.
+
+    Raises:
+        HproError: not aligned yet, or nothing to compare with.
+    """
+    words = tables.read_table(root / "align" / "words.parquet", tables.WORDS)
+    pairs, counts = accuracy.against_textgrids(words, reference_zip, f"{REFERENCE_SET}_")
+    figures = {REFERENCE_SET: accuracy.summary(pairs, "MFA TextGrids", **counts)}
+    truth = root / "corpus" / EXACT_SET / "truth_words.parquet"
+    if truth.is_file():
+        exact = tables.read_table(truth, tables.WORDS)
+        pairs, counts = accuracy.against_words(words, exact)
+        if pairs:
+            figures[EXACT_SET] = accuracy.summary(pairs, "exact times", **counts)
+    path = root / "align" / "accuracy.json"
+    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(pd.DataFrame(figures).T.to_string())
+
+
+def _emptied(folder: Path) -> Path:
+    """The stage's folder without results of an earlier run."""
+    shutil.rmtree(folder / "textgrids", ignore_errors=True)
+    for name in ("words.parquet", "rejected.parquet", "accuracy.json"):
+        (folder / name).unlink(missing_ok=True)
+    (folder / "textgrids").mkdir(parents=True)
+    return folder
+
+
+def _jobs(root: Path, utterances: pd.DataFrame) -> list[Job]:
+    columns = utterances[["utt_id", "speaker", "audio", "words"]]
+    return [
+        Job(utt_id, speaker, root / audio, tuple(words.split()))
+        for utt_id, speaker, audio, words in columns.to_numpy(dtype=object).tolist()
+    ]
+
+
+def _outcomes(jobs: list[Job], settings: Align, threads: int, folder: Path) -> Iterator[Outcome]:
+    """What the chosen backend says; imported here, since MFA's environment lacks pocketsphinx."""
+    if settings.backend == "mfa":
+        from hpro_core.align import mfa_aligner
+
+        return mfa_aligner.align_all(jobs, settings, threads, folder)
+    from hpro_core.align import workers
+
+    return track(workers.align_all(jobs, threads), len(jobs), STAGE)
+
+
+def _check_share(lost: list[tuple[str, str]], total: int, max_share: float) -> None:
+    if len(lost) <= max_share * total:
+        return
+    reason, count = Counter(reason.split(" (")[0] for _, reason in lost).most_common(1)[0]
+    raise HproError(
+        f"align: {len(lost)} of {total} utterances rejected, more than align.max_rejected_share "
+        f"{max_share}; {count} of them: {reason}; the first is {lost[0][0]}. "
+        "Compare its transcript with its audio; align/rejected.parquet lists all"
+    )
+
+
+def _word_table(outcomes: list[Outcome]) -> pd.DataFrame:
+    rows = [
+        (outcome.utt_id, index, span.word, span.start_s, span.end_s, span.score)
+        for outcome in outcomes
+        for index, span in enumerate(outcome.spans)
+    ]
+    table = pd.DataFrame(rows, columns=list(tables.WORDS.columns))
+    return table.astype({"score": float})
+
+
+def _report(outcomes: list[Outcome], lost: list[tuple[str, str]]) -> None:
+    unknown = Counter(word for outcome in outcomes for word in outcome.unknown_words)
+    words = sum(len(outcome.spans) for outcome in outcomes)
+    print(f"{STAGE}: {len(outcomes) - len(lost)} utterances, {words} words; {len(lost)} rejected")
+    for reason, count in Counter(reason.split(" (")[0] for _, reason in lost).most_common():
+        print(f"  rejected {count}: {reason}")
+    if unknown:
+        common = ", ".join(word for word, _ in unknown.most_common(8))
+        print(f"  {len(unknown)} words are not in the aligner's dictionary, such as {common}")

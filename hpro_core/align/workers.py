@@ -1,0 +1,67 @@
+"""Pocketsphinx in several processes. Light imports: each process loads this module anew."""
+
+import functools
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+import soundfile
+
+from hpro_core.align.jobs import Job, Outcome
+from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
+from hpro_core.align.spans import AlignmentRefused
+from hpro_core.constants import SAMPLE_RATE_HZ
+from hpro_core.errors import HproError
+
+CHUNK = 8
+"""Utterances handed to a process at a time."""
+
+
+def align_all(jobs: list[Job], threads: int) -> Iterator[Outcome]:
+    """Align every job, in the order given, whatever the number of processes.
+
+    Raises:
+        HproError: a process died.
+    """
+    if threads == 1 or len(jobs) <= CHUNK:
+        yield from map(align_one, jobs)
+        return
+    # not fork: the parent has threads (pyarrow)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(threads, mp_context=context) as pool:
+        try:
+            yield from pool.map(align_one, jobs, chunksize=CHUNK)
+        except BrokenProcessPool as error:
+            raise HproError(
+                "an alignment process died, perhaps for want of memory (0.2 GB each): "
+                "run again with fewer --threads"
+            ) from error
+
+
+def align_one(job: Job) -> Outcome:
+    """Align one job with the decoder of this process."""
+    aligner = _aligner()
+    try:
+        spans = aligner.align(_read(job), list(job.words))
+    except AlignmentRefused as refused:
+        return Outcome(job.utt_id, reason=refused.reason)
+    unknown = tuple(sorted(aligner.added.keys() & set(job.words)))
+    return Outcome(job.utt_id, tuple(spans), unknown_words=unknown)
+
+
+@functools.cache
+def _aligner() -> PocketsphinxAligner:
+    return PocketsphinxAligner()
+
+
+def _read(job: Job) -> np.ndarray:
+    try:
+        audio, rate_hz = soundfile.read(job.audio, dtype="float32")
+    except (OSError, soundfile.SoundFileError) as error:
+        raise AlignmentRefused(f"unreadable audio: {error}") from error
+    if rate_hz != SAMPLE_RATE_HZ or audio.ndim != 1:
+        shape = "mono" if audio.ndim == 1 else f"{audio.shape[1]} channels"
+        raise AlignmentRefused(f"audio is {rate_hz} Hz, {shape}: 16000 Hz mono is expected")
+    return audio

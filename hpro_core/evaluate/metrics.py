@@ -1,0 +1,29 @@
+"""Agreement of two series or two posteriors. Letters: W words, K dimensions."""
+
+import numpy as np
+
+_TINY = 1e-12
+
+
+def ccc(first_WK: np.ndarray, second_WK: np.ndarray) -> np.ndarray:
+    """Concordance correlation (Lin 1989) of each column, population moments throughout.
+
+    Args:
+        first_WK: float (W, K), at least one word.
+        second_WK: float (W, K).
+
+    Returns:
+        float (K,) in [-1, 1]. Two equal series have 1 even where they are constant; a constant and
+        another series have 0.
+    """
+    first, second = np.float64(first_WK), np.float64(second_WK)
+    gap = first.mean(axis=0) - second.mean(axis=0)
+    covariance = np.mean((first - first.mean(axis=0)) * (second - second.mean(axis=0)), axis=0)
+    total = first.var(axis=0) + second.var(axis=0) + gap**2
+    return (2 * covariance + _TINY) / (total + _TINY)
+
+
+def cosine(first: np.ndarray, second: np.ndarray) -> float:
+    """Cosine of two vectors; 0 where one of them is zero."""
+    lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return float(first @ second) / max(lengths, _TINY)

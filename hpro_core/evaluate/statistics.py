@@ -1,0 +1,78 @@
+"""Percentile-bootstrap intervals over utterances and seeds. Letters: S seeds, N utterances, B draws.
+
+Every figure is a ratio of sums over utterances: word errors over words, or scores over their number.
+Utterances are drawn anew and so are seeds, each draw of utterances serving all seeds, since every
+seed speaks the same sentences (crossed design). With one seed this is the ordinary bootstrap.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+COVERAGE = 0.95
+
+
+class Interval(NamedTuple):
+    """A figure with the ends of its 95 % interval."""
+
+    value: float
+    lo: float
+    hi: float
+
+
+class Ratio(NamedTuple):
+    """What a figure is made of, per seed and utterance, both float (S, N)."""
+
+    above_SN: np.ndarray
+    below_SN: np.ndarray
+
+    @classmethod
+    def mean_of(cls, scores_SN: np.ndarray) -> "Ratio":
+        """The ratio that is the plain mean."""
+        return cls(np.float64(scores_SN), np.ones(np.shape(scores_SN)))
+
+
+def interval(ratio: Ratio, draws: int, seed: int) -> Interval:
+    """A figure and its interval.
+
+    Args:
+        ratio: at least one seed and one utterance.
+        draws: resamples.
+        seed: of the resampling.
+    """
+    return _interval(_value(ratio), _resampled(ratio, draws, seed))
+
+
+def paired_difference(system: Ratio, baseline: Ratio, draws: int, seed: int) -> Interval:
+    """How much a system's figure is above a baseline's on the same utterances and seeds.
+
+    Raises:
+        ValueError: the two have other utterances or seeds.
+    """
+    if system.above_SN.shape != baseline.above_SN.shape:
+        raise ValueError(f"shapes differ: {system.above_SN.shape}, {baseline.above_SN.shape}")
+    both = (_resampled(ratio, draws, seed) for ratio in (system, baseline))
+    return _interval(_value(system) - _value(baseline), np.subtract(*both))
+
+
+def _value(ratio: Ratio) -> float:
+    return float(ratio.above_SN.sum() / ratio.below_SN.sum())
+
+
+def _resampled(ratio: Ratio, draws: int, seed: int) -> np.ndarray:
+    """The figure in each draw, float (B,). Draws depend on the shape and the seed alone."""
+    n_seeds, n_utterances = ratio.above_SN.shape
+    generator = np.random.default_rng(seed)
+    drawn_BN = generator.integers(n_utterances, size=(draws, n_utterances))
+    drawn_BS = generator.integers(n_seeds, size=(draws, n_seeds))
+    times_BN = np.stack([np.bincount(drawn, minlength=n_utterances) for drawn in drawn_BN])
+    times_BS = np.stack([np.bincount(drawn, minlength=n_seeds) for drawn in drawn_BS])
+    above_B = np.einsum("bs,sn,bn->b", times_BS, ratio.above_SN, times_BN, optimize=True)
+    below_B = np.einsum("bs,sn,bn->b", times_BS, ratio.below_SN, times_BN, optimize=True)
+    return above_B / below_B
+
+
+def _interval(value: float, resampled_B: np.ndarray) -> Interval:
+    tail = (1 - COVERAGE) / 2
+    lo, hi = np.quantile(resampled_B, (tail, 1 - tail))
+    return Interval(value, float(lo), float(hi))

@@ -1,0 +1,357 @@
+"""Readers and their errors, on real clips of the excerpt."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from hpro_core import tables
+from hpro_core.corpus import stage
+from hpro_core.corpus.audio import Unusable, decoded
+from hpro_core.corpus.text import normalised_words, spelled_number
+from hpro_core.errors import HproError
+from hpro_core.params import Controlled, Corpus
+
+EXCERPT = Path(__file__).parent.parent / "data" / "raw" / "amazon_queen"
+CONTROLLED = Controlled(utterances=10, seed=0)
+
+
+def settings(folder: Path, reader: str = "csv", **changes: object) -> Corpus:
+    values = {
+        "sets": {"mine": {"reader": reader, "path": str(folder)}},
+        "min_duration_s": 0.8,
+        "max_duration_s": 9.0,
+        "dev_share": 0.06,
+        "test_share": 0.08,
+        "judge_share": 0.12,
+        "max_test_utterances": 64,
+        "max_rejected_share": 0.10,
+        "seed": 0,
+    }
+    return Corpus.model_validate(values | changes)
+
+
+def write_metadata(folder: Path, rows: list[dict[str, str]]) -> None:
+    with (folder / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def excerpt_rows() -> list[dict[str, str]]:
+    with (EXCERPT / "metadata.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A csv corpus of eight clips, two speakers."""
+    source = [row for row in excerpt_rows() if row["speaker"] == "bob"][:4]
+    source += [row for row in excerpt_rows() if row["speaker"] == "witch"][:4]
+    corpus = tmp_path / "mine"
+    corpus.mkdir()
+    rows = []
+    for row in source:
+        shutil.copyfile(EXCERPT / row["audio"], corpus / f"{row['utt_id']}.mp3")
+        rows.append(
+            {
+                "utterance": row["utt_id"],
+                "speaker": row["speaker"],
+                "text": row["text"],
+                "audio": f"{row['utt_id']}.mp3",
+                "emotion": "",
+                "split": "",
+                "group": row["dialogue"],
+            }
+        )
+    write_metadata(corpus, rows)
+    return corpus
+
+
+def metadata(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metadata.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def read(folder: Path, root: Path, **changes: object) -> tuple[pd.DataFrame, pd.DataFrame]:
+    stage.read(root, "mine", settings(folder, **changes), CONTROLLED)
+    where = root / "corpus" / "mine"
+    return (
+        tables.read_table(where / "utterances.parquet", tables.UTTERANCES),
+        tables.read_table(where / "rejected.parquet", tables.REJECTED),
+    )
+
+
+def edited(folder: Path, row: int, **cells: str) -> None:
+    rows = metadata(folder)
+    rows[row] |= cells
+    write_metadata(folder, rows)
+
+
+# --- the excerpt -----------------------------------------------------------------------------
+
+
+def test_excerpt_keeps_what_its_licence_and_the_workflow_ask_for():
+    rows = excerpt_rows()
+    size = sum(path.stat().st_size for path in EXCERPT.rglob("*") if path.is_file())
+    scenes: dict[str, set[str]] = {}
+    for row in rows:
+        scenes.setdefault(row["speaker"], set()).add(row["dialogue"])
+    assert size <= 8e6
+    assert sum(float(row["duration_s"]) for row in rows) >= 40 * 60
+    assert len(scenes) >= 8
+    assert min(len(found) for found in scenes.values()) >= 2
+    assert "disclaimers are left intact" in (EXCERPT / "readme.txt").read_text()
+    assert "This is a modified version" in (EXCERPT / "README.md").read_text()
+    assert {row["audio"] for row in rows} == {
+        str(path.relative_to(EXCERPT)) for path in (EXCERPT / "audio").rglob("*.mp3")
+    }
+
+
+def test_amazon_queen_reader(folder: Path, tmp_path: Path):
+    rows = [row for row in excerpt_rows() if row["speaker"] in ("bob", "joe")][:6]
+    small = tmp_path / "queen"
+    for row in rows:
+        (small / row["audio"]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(EXCERPT / row["audio"], small / row["audio"])
+    write_metadata(small, rows)
+    utterances, rejected = read(small, tmp_path, sets={"mine": queen(small)})
+    assert utterances.utt_id.tolist() == [f"mine_{row['utt_id']}" for row in rows]
+    assert utterances.text.tolist() == [row["text"] for row in rows]
+    assert utterances.group.tolist() == [row["dialogue"] for row in rows]
+    assert len(rejected) == 0
+    for row, found in zip(rows, utterances.itertuples(), strict=True):
+        assert found.duration_s == pytest.approx(float(row["duration_s"]), abs=0.01)
+
+
+def queen(folder: Path) -> dict[str, str]:
+    return {"reader": "amazon_queen", "path": str(folder)}
+
+
+# --- the csv reader --------------------------------------------------------------------------
+
+
+def test_csv_round_trip(folder: Path, tmp_path: Path):
+    edited(folder, 0, emotion="happy")
+    utterances, rejected = read(folder, tmp_path)
+    assert len(rejected) == 0
+    assert utterances.emotion[0] == "happy"
+    assert utterances.emotion[1:].isna().all()
+    assert (utterances.split == "").all()
+    for row, found in zip(metadata(folder), utterances.itertuples(), strict=True):
+        assert found.utt_id == f"mine_{row['utterance']}"
+        assert (found.speaker, found.text, found.group) == (
+            row["speaker"],
+            row["text"],
+            row["group"],
+        )
+        info = soundfile.info(tmp_path / found.audio)
+        assert (info.samplerate, info.channels, info.subtype) == (16_000, 1, "PCM_16")
+        assert info.duration == pytest.approx(found.duration_s)
+
+
+def test_reading_twice_gives_the_same_bytes(folder: Path, tmp_path: Path):
+    read(folder, tmp_path / "a")
+    read(folder, tmp_path / "b")
+    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*.*"))
+    assert len(files) == 10
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_an_older_reading_leaves_no_audio_behind(folder: Path, tmp_path: Path):
+    read(folder, tmp_path)
+    write_metadata(folder, metadata(folder)[:7])
+    read(folder, tmp_path)
+    assert len(list((tmp_path / "corpus" / "mine" / "audio").iterdir())) == 7
+
+
+# --- input that stops the run, before any audio is read ----------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "cells", "message"),
+    [
+        (2, {"audio": "gone.mp3"}, r"metadata\.csv, line 4: audio file .*gone\.mp3 does not exist"),
+        (1, {"audio": "../mine.mp3"}, r"line 3: audio '\.\./mine\.mp3' is not a path inside"),
+        (1, {"audio": "/etc/passwd"}, r"line 3: audio '/etc/passwd' is not a path inside"),
+        (3, {"emotion": "joyful"}, r"line 5: emotion 'joyful' is unknown; known: angry, disgusted"),
+        (3, {"split": "exam"}, r"line 5: split 'exam' is unknown; known: train, dev, test, judge"),
+        (0, {"split": "train"}, r"line 3: split is empty: give a split to every row or to none"),
+        (5, {"speaker": " "}, r"line 7: speaker is empty"),
+        (5, {"utterance": "a b"}, r"line 7: utterance 'a b': use letters, digits"),
+    ],
+)
+def test_bad_rows_are_named(folder: Path, tmp_path: Path, row: int, cells: dict, message: str):
+    edited(folder, row, **cells)
+    with pytest.raises(HproError, match=message):
+        read(folder, tmp_path)
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_duplicate_id(folder: Path, tmp_path: Path):
+    name = metadata(folder)[0]["utterance"]
+    edited(folder, 4, utterance=name)
+    with pytest.raises(HproError, match=f"line 6: utterance '{name}' is a duplicate"):
+        read(folder, tmp_path)
+
+
+def test_missing_column(folder: Path, tmp_path: Path):
+    rows = [{k: v for k, v in row.items() if k != "speaker"} for row in metadata(folder)]
+    write_metadata(folder, rows)
+    with pytest.raises(HproError, match=r"metadata\.csv: column 'speaker' is missing; needed:"):
+        read(folder, tmp_path)
+
+
+def test_missing_metadata_and_folder(folder: Path, tmp_path: Path):
+    (folder / "metadata.csv").unlink()
+    with pytest.raises(HproError, match=r"metadata\.csv does not exist"):
+        read(folder, tmp_path)
+    with pytest.raises(HproError, match=r"corpus\.sets\.mine\.path: '.*nowhere' is not a folder"):
+        read(tmp_path / "nowhere", tmp_path)
+
+
+def test_malformed_metadata(folder: Path, tmp_path: Path):
+    path = folder / "metadata.csv"
+    path.write_text(path.read_text() + "only,three,cells\n")
+    with pytest.raises(HproError, match=r"line 10: the row does not have as many cells"):
+        read(folder, tmp_path)
+    path.write_bytes("utterance,speaker,text,audio\na,b,caf\xe9,d\n".encode("latin-1"))
+    with pytest.raises(HproError, match=r"is not UTF-8 \(byte 36\)"):
+        read(folder, tmp_path)
+    path.write_text("utterance,speaker,text,audio\n")
+    with pytest.raises(HproError, match="lists no utterance"):
+        read(folder, tmp_path)
+
+
+def test_unknown_set(folder: Path, tmp_path: Path):
+    with pytest.raises(HproError, match=r"corpus\.sets has no 'other'; it has: mine"):
+        stage.read(tmp_path, "other", settings(folder), CONTROLLED)
+
+
+# --- input that is rejected and counted --------------------------------------------------------
+
+
+def spoil(folder: Path, row: int, kind: str) -> None:
+    path = folder / metadata(folder)[row]["audio"]
+    if kind == "unreadable audio":
+        path.write_bytes(b"this is no MP3")
+    elif kind == "empty audio":
+        soundfile.write(path, np.zeros(0), 16_000, format="WAV")
+    elif kind == "silent audio":
+        soundfile.write(path, np.zeros(32_000), 16_000, format="WAV")
+    elif kind == "shorter than 0.8 s":
+        soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 8_000), 16_000, format="WAV")
+    elif kind == "longer than 9 s":
+        soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 80_000), 8_000, format="WAV")
+    elif kind == "transcript without words":
+        edited(folder, row, text="... ?!")
+    elif kind == "speaker with one utterance":
+        edited(folder, row, speaker="stranger")
+
+
+REASONS = (
+    "unreadable audio",
+    "empty audio",
+    "silent audio",
+    "shorter than 0.8 s",
+    "longer than 9 s",
+    "transcript without words",
+    "speaker with one utterance",
+)
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_one_bad_utterance_is_rejected_with_its_reason(folder: Path, tmp_path: Path, reason: str):
+    spoil(folder, 2, reason)
+    utterances, rejected = read(folder, tmp_path, max_rejected_share=0.2)
+    utt_id = f"mine_{metadata(folder)[2]['utterance']}"
+    assert rejected.values.tolist() == [[utt_id, "corpus-read", reason]]
+    assert len(utterances) + len(rejected) == len(metadata(folder))
+    assert not (tmp_path / "corpus" / "mine" / "audio" / f"{utt_id}.wav").exists()
+    assert len(list((tmp_path / "corpus" / "mine" / "audio").iterdir())) == len(utterances)
+
+
+def test_too_many_rejected_stops_the_stage(folder: Path, tmp_path: Path, capsys):
+    spoil(folder, 2, "silent audio")
+    with pytest.raises(HproError, match=r"1 of 8 utterances rejected, .*0\.1 \(1 silent audio\)"):
+        read(folder, tmp_path)
+    assert "mine: rejected 1 of 8: 1 silent audio" in capsys.readouterr().out
+    assert not (tmp_path / "corpus" / "mine" / "utterances.parquet").exists()
+
+
+def test_nothing_left_stops_the_stage(folder: Path, tmp_path: Path):
+    with pytest.raises(HproError, match="no utterance is left"):
+        read(folder, tmp_path, min_duration_s=8.9, max_rejected_share=1.0)
+
+
+# --- audio and text ----------------------------------------------------------------------------
+
+
+def test_decoding_keeps_pitch_and_mixes_down(tmp_path: Path):
+    time_s = np.arange(44_100) / 44_100
+    tone = 0.4 * np.sin(2 * np.pi * 440 * time_s)
+    soundfile.write(tmp_path / "a.flac", np.stack([tone, 0 * tone], 1), 44_100)
+    samples = decoded(tmp_path / "a.flac")
+    assert len(samples) == 16_000
+    assert np.abs(np.fft.rfft(samples)).argmax() == 440
+    assert np.abs(samples[2000:-2000]).max() == pytest.approx(0.2, abs=0.01)
+    with pytest.raises(Unusable, match="unreadable audio"):
+        decoded(tmp_path / "missing.wav")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("I'm NOT sure, Joe!", "i'm not sure joe"),
+        ("He discovered the island in 1844.", "he discovered the island in eighteen forty four"),
+        ("This is the 1940's.", "this is the nineteen forty's"),
+        ("IQs less than 50?", "iqs less than fifty"),
+        (
+            "It cost 1,250 & 3.5 more",
+            "it cost one thousand two hundred fifty and three point five more",
+        ),
+        ("'Goin' home' — caf\u00e9-goers\u2019 \u2018yes\u2019", "goin home cafe goers yes"),
+        ('"Hello!" "2 Go"', "hello two go"),
+        ("... ?!", ""),
+        ("' ''", ""),
+    ],
+)
+def test_normalised_words(text: str, words: str):
+    assert normalised_words(text) == words
+    assert normalised_words(words) == words
+
+
+@pytest.mark.parametrize(
+    ("digits", "words"),
+    [
+        ("0", "zero"),
+        ("7", "seven"),
+        ("13", "thirteen"),
+        ("20", "twenty"),
+        ("100", "one hundred"),
+        ("342", "three hundred forty two"),
+        ("1000", "one thousand"),
+        ("1066", "one thousand sixty six"),
+        ("1100", "eleven hundred"),
+        ("1905", "nineteen oh five"),
+        ("2026", "two thousand twenty six"),
+        ("999999", "nine hundred ninety nine thousand nine hundred ninety nine"),
+        ("1000000", "one zero zero zero zero zero zero"),
+        ("007", "zero zero seven"),
+    ],
+)
+def test_spelled_number(digits: str, words: str):
+    assert spelled_number(digits) == words
+
+
+def test_numbers_below_a_million_all_differ_and_stay_in_the_alphabet():
+    rng = np.random.default_rng(0)
+    values = sorted({int(v) for v in rng.integers(0, 1_000_000, 3000)} | set(range(1100)))
+    spelled = [spelled_number(str(value)) for value in values]
+    assert len(set(spelled)) == len(values)
+    assert set("".join(spelled)) <= set("abcdefghijklmnopqrstuvwxyz ")

@@ -1,0 +1,172 @@
+"""Splits: what must hold for any corpus, and the errors."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hpro_core import tables
+from hpro_core.corpus import splits
+from hpro_core.errors import HproError
+from hpro_core.params import Corpus
+from tests.test_corpus import settings
+
+
+def two_sets(**changes: object) -> Corpus:
+    path = {"reader": "csv", "path": "unused"}
+    return settings(Path(), sets={"acted": path, "told": path}, **changes)
+
+
+def random_set(name: str, rng: np.random.Generator) -> pd.DataFrame:
+    n_groups = int(rng.integers(12, 40))
+    rows = []
+    for group in range(n_groups):
+        speakers = rng.choice(6, size=2)
+        for _ in range(int(rng.integers(2, 12))):
+            index = len(rows)
+            rows.append(
+                {
+                    "utt_id": f"{name}_{index}",
+                    "corpus": name,
+                    "speaker": f"{name}{rng.choice(speakers)}",
+                    "text": "x",
+                    "words": f"word {rng.integers(400)}",
+                    "audio": f"{index}.wav",
+                    "duration_s": 1.0,
+                    "split": "",
+                    "group": f"scene{group}",
+                    "emotion": str(rng.choice(["happy", "sad"])) if name == "told" else None,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def write_set(root: Path, name: str, table: pd.DataFrame) -> None:
+    folder = root / "corpus" / name
+    tables.write_table(table, folder / "utterances.parquet", tables.UTTERANCES)
+    lost = tables.rejected([(f"{name}_lost", "silent audio")], "corpus-read")
+    tables.write_table(lost, folder / "rejected.parquet", tables.REJECTED)
+
+
+def run(root: Path, corpus: Corpus) -> tuple[pd.DataFrame, pd.DataFrame]:
+    splits.split(root, corpus)
+    return (
+        tables.read_table(root / "corpus" / "utterances.parquet", tables.UTTERANCES),
+        tables.read_table(root / "corpus" / "rejected.parquet", tables.REJECTED),
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_must_hold_for_any_corpus(tmp_path: Path, seed: int):
+    rng = np.random.default_rng(seed)
+    entered = {name: random_set(name, rng) for name in ("acted", "told")}
+    for name, table in entered.items():
+        write_set(tmp_path, name, table)
+    corpus = two_sets(max_rejected_share=1.0, max_test_utterances=12, seed=seed, test_share=0.2)
+    kept, lost = run(tmp_path, corpus)
+
+    assert (kept.groupby(["corpus", "group"]).split.nunique() == 1).all()
+    assert (kept.groupby("words").split.nunique() == 1).all()
+    test = kept[kept.split == "test"]
+    assert test.groupby("corpus").size().max() <= 12
+    assert set(test.corpus) == {"acted", "told"}
+    assert set(kept.split) == {"train", "dev", "test", "judge"}
+    heard = kept[kept.split.isin(("test", "train"))].groupby(["corpus", "speaker"]).size()
+    assert all(heard[row.corpus, row.speaker] >= 2 for row in test.itertuples())
+    ids = [utt_id for table in entered.values() for utt_id in table.utt_id]
+    lost_here = lost[lost.stage == "corpus-split"]
+    assert sorted([*kept.utt_id, *lost_here.utt_id]) == sorted(ids)
+    assert sorted(lost.utt_id[lost.stage == "corpus-read"]) == ["acted_lost", "told_lost"]
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path):
+    for root in (tmp_path / "a", tmp_path / "b"):
+        rng = np.random.default_rng(3)
+        for name in ("acted", "told"):
+            write_set(root, name, random_set(name, rng))
+        run(root, two_sets(max_rejected_share=1.0))
+    for file in ("utterances.parquet", "rejected.parquet"):
+        first, second = ((tmp_path / ab / "corpus" / file).read_bytes() for ab in "ab")
+        assert first == second
+
+
+def one_set(**columns: list) -> pd.DataFrame:
+    n = len(columns["words"])
+    defaults = {
+        "utt_id": [f"mine_{index}" for index in range(n)],
+        "corpus": ["mine"] * n,
+        "speaker": ["ann"] * n,
+        "text": ["x"] * n,
+        "audio": ["x.wav"] * n,
+        "duration_s": [1.0] * n,
+        "split": [""] * n,
+        "group": [f"g{index}" for index in range(n)],
+        "emotion": [None] * n,
+    }
+    return pd.DataFrame(defaults | columns)
+
+
+PRESCRIBED = ["train"] * 4 + ["dev", "judge", "test", "test"]
+
+
+def test_prescribed_splits_are_kept_and_repeats_go(tmp_path: Path):
+    words = ["a", "b", "c", "c", "d", "e", "f", "a"]
+    write_set(tmp_path, "mine", one_set(words=words, split=PRESCRIBED))
+    kept, lost = run(tmp_path, settings(Path(), max_rejected_share=0.2))
+    assert dict(zip(kept.utt_id, kept.split, strict=True)) == {
+        f"mine_{index}": label for index, label in enumerate(PRESCRIBED) if index
+    }
+    assert lost.reason.tolist() == ["silent audio", "same sentence as in test"]
+    with pytest.raises(HproError, match=r"1 of 8 utterances rejected, more than .* 0\.1 "):
+        run(tmp_path, settings(Path()))
+
+
+def test_prescribed_test_set_that_is_too_big(tmp_path: Path):
+    labels = ["train", "dev", "judge"] + ["test"] * 5
+    write_set(tmp_path, "mine", one_set(words=list("abcdefgh"), split=labels))
+    kept, lost = run(tmp_path, settings(Path(), max_rejected_share=0.5, max_test_utterances=2))
+    assert (kept.split == "test").sum() == 2
+    assert lost.reason.tolist().count("test set is full") == 3
+
+
+def test_test_speaker_without_reference_is_rejected(tmp_path: Path):
+    speakers = ["ann"] * 7 + ["bea"]
+    table = one_set(words=list("abcdefgh"), split=PRESCRIBED, speaker=speakers)
+    write_set(tmp_path, "mine", table)
+    _, lost = run(tmp_path, settings(Path(), max_rejected_share=0.2))
+    assert lost.values.tolist()[1:] == [
+        ["mine_7", "corpus-split", "no other utterance of the speaker in test or train"]
+    ]
+
+
+def test_errors(tmp_path: Path):
+    with pytest.raises(HproError, match="run the stage that makes it first"):
+        run(tmp_path, settings(Path()))
+    write_set(tmp_path, "mine", one_set(words=list("abc")))
+    with pytest.raises(HproError, match="corpus 'mine' has 3 groups: 4 are needed"):
+        run(tmp_path, settings(Path()))
+    table = one_set(words=list("abcdefgh"), split=PRESCRIBED, group=["g"] * 8)
+    write_set(tmp_path, "mine", table)
+    with pytest.raises(HproError, match="group 'g' is in several prescribed splits"):
+        run(tmp_path, settings(Path()))
+    labels = ["train"] * 6 + ["dev", "test"]
+    write_set(tmp_path, "mine", one_set(words=list("abcdefgh"), split=labels))
+    with pytest.raises(HproError, match="split 'judge' has no utterance"):
+        run(tmp_path, settings(Path()))
+
+
+def test_a_split_covers_many_speakers_and_no_speaker_is_used_up():
+    counts_GS = np.kron(np.eye(5, dtype=int), np.full((3, 1), 4))  # 5 speakers, 3 scenes of 4
+    rng = np.random.default_rng(0)
+    chosen = splits.chosen_groups(counts_GS, np.ones((15, 1), int), wanted=20, rng=rng)
+    taken_S = counts_GS[chosen].sum(axis=0)
+    assert taken_S.tolist() == [4, 4, 4, 4, 4]
+
+
+def test_a_split_keeps_the_shares_of_emotions():
+    counts_GE = np.repeat(np.eye(5, dtype=int), 40, axis=0)
+    rng = np.random.default_rng(0)
+    chosen = splits.chosen_groups(np.ones((200, 1), int), counts_GE, wanted=20, rng=rng)
+    assert len(chosen) == 20
+    assert np.abs(counts_GE[chosen].sum(axis=0) - 4).max() <= 2

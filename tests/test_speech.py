@@ -1,0 +1,386 @@
+"""The speech room: features, tokenizer, decoder and its two stages, on tiny models and clips."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+
+from hpro_core.codec import fsq
+from hpro_core.constants import N_SPEECH_TOKENS, SAMPLE_RATE_HZ
+from hpro_core.engine.checkpoint import save_model
+from hpro_core.errors import HproError
+from hpro_core.params import Compute, Speech
+from hpro_core.speech.crops import Crops, CropSampler, Utterance, padded, read_audio
+from hpro_core.speech.decoder import TokenDecoder
+from hpro_core.speech.features import (
+    FRAMES_PER_TOKEN,
+    N_MELS,
+    SAMPLES_PER_TOKEN,
+    SILENCE,
+    MelFrontend,
+    n_tokens,
+)
+from hpro_core.speech.stage import code_use, encode, load_tokenizer, reconstruction_terms, train
+from hpro_core.speech.tokenizer import (
+    DIGITS,
+    LEVELS,
+    SpeechTokenizer,
+    TokenizerConfig,
+    codes_of,
+)
+from hpro_core.tables import SPEECH_TOKENS, UTTERANCES, read_table, write_table
+
+TINY = TokenizerConfig(width=32, speaker_dim=8, encoder_blocks=1, decoder_blocks=1, frame_blocks=1)
+COMPUTE = Compute(threads=1, device="cpu", bf16=False)
+SETTINGS = Speech(
+    steps=20,
+    batch_size=4,
+    segment_s=0.8,
+    learning_rate=2e-3,
+    delta_weight=0.3,
+    ema=0.9,
+    width=32,
+    speaker_dim=8,
+    seed=0,
+)
+
+
+@pytest.fixture
+def tiny() -> SpeechTokenizer:
+    torch.manual_seed(0)
+    return SpeechTokenizer(TINY).eval()
+
+
+def vowel(seconds: float, pitch_hz: float) -> np.ndarray:
+    """A buzz with two formant-like bumps."""
+    time_s = np.arange(int(seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
+    harmonics = np.arange(1, int(7000 / pitch_hz))
+    level = np.exp(-(((harmonics * pitch_hz - 700) / 400) ** 2)) + 0.3 * np.exp(
+        -(((harmonics * pitch_hz - 1800) / 500) ** 2)
+    )
+    waves = level[:, None] * np.sin(2 * np.pi * pitch_hz * harmonics[:, None] * time_s)
+    return (0.1 * waves.sum(0)).astype(np.float32)
+
+
+def random_mels(lengths: list[int]) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    shape = N_MELS
+    return [rng.normal(0, 2, (n * FRAMES_PER_TOKEN, shape)).astype(np.float32) for n in lengths]
+
+
+# ---------------------------------------------------------------- tokens
+
+
+def test_every_code_survives_a_round_trip():
+    tokens = torch.arange(N_SPEECH_TOKENS)
+    codes = codes_of(tokens)
+    assert len(codes.unique(dim=0)) == N_SPEECH_TOKENS == LEVELS**DIGITS
+    assert set(codes.unique().tolist()) == {0.0, 0.5, 1.0}
+    assert torch.equal(fsq.to_indices(codes, LEVELS), tokens)
+
+
+def test_every_code_survives_bfloat16():
+    tokens = torch.arange(N_SPEECH_TOKENS)
+    latent = (codes_of(tokens) * 0.9 + 0.05).bfloat16()
+    assert torch.equal(fsq.to_indices(fsq.quantise(latent, LEVELS), LEVELS), tokens)
+
+
+def test_a_token_is_its_ternary_digits_lowest_first():
+    assert codes_of(torch.tensor([1 + 2 * 3**7])).tolist() == [[0.5, 0, 0, 0, 0, 0, 0, 1.0]]
+
+
+@pytest.mark.parametrize("wrong", [-1, 6561, 6563])
+def test_a_token_outside_the_codebook_is_named(wrong: int):
+    with pytest.raises(HproError, match=f"{wrong} is not in 0..6560"):
+        codes_of(torch.tensor([[3, wrong]]))
+
+
+def test_code_use_of_a_worked_example():
+    use = code_use([np.array([0, 0], dtype=np.int16), np.array([7, 6560], dtype=np.int16)])
+    entropy = 0.5 * math.log(2) + 0.5 * math.log(4)
+    assert use["tokens"] == 4
+    assert use["codes_used"] == 3
+    assert use["perplexity"] == pytest.approx(math.exp(entropy))
+
+
+# ---------------------------------------------------------------- features
+
+
+@pytest.mark.parametrize(
+    ("samples", "tokens"), [(1, 1), (639, 1), (640, 1), (641, 2), (16_000, 25), (16_001, 26)]
+)
+def test_length_is_rounded_up(samples: int, tokens: int):
+    assert n_tokens(samples) == tokens
+    mel = MelFrontend().analyse(torch.zeros(samples))
+    assert mel.shape == (tokens * FRAMES_PER_TOKEN, N_MELS)
+
+
+def test_silence_is_the_floor():
+    assert torch.allclose(MelFrontend().analyse(torch.zeros(3200)), torch.tensor(SILENCE))
+
+
+def test_a_click_is_centred_on_its_frame():
+    audio = torch.zeros(6400)
+    audio[160 * 21 + 80] = 1.0  # frame 21, the second of token 5
+    level = MelFrontend().analyse(audio).mean(1)
+    assert int(level.argmax()) == 21
+    assert torch.allclose(level[20], level[22], atol=1e-4)
+
+
+def test_griffin_lim_finds_the_spectrum_again():
+    frontend = MelFrontend()
+    mel = frontend.analyse(torch.from_numpy(vowel(0.6, 150.0)))
+    audio = frontend.synthesise(mel)
+    again = frontend.analyse(audio)
+    assert len(audio) == len(mel) // FRAMES_PER_TOKEN * SAMPLES_PER_TOKEN
+    assert float((again - mel)[4:-4].abs().mean()) < 0.25
+
+
+def test_griffin_lim_is_deterministic_and_leaves_the_random_state_alone():
+    frontend, mel = MelFrontend(), torch.randn(24, N_MELS)
+    state = torch.get_rng_state()
+    first, second = frontend.synthesise(mel), frontend.synthesise(mel)
+    assert torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(first, frontend.synthesise(mel, seed=1))
+
+
+# ---------------------------------------------------------------- model
+
+
+def test_padding_changes_no_token_no_embedding_and_no_frame(tiny: SpeechTokenizer):
+    mels = random_mels([3, 11, 7])
+    together, lengths = padded(mels)
+    together[0, 3 * FRAMES_PER_TOKEN :] = 50.0  # padding is never read, whatever it holds
+    with torch.no_grad():
+        tokens = tiny.tokens(together, lengths)
+        speakers = tiny.speaker(together, lengths)
+        rebuilt = tiny.mel(codes_of(tokens), lengths, speakers)
+        for i, mel in enumerate(mels):
+            alone, length = padded([mel])
+            n = int(length)
+            assert torch.equal(tokens[i, :n], tiny.tokens(alone, length)[0])
+            assert torch.allclose(speakers[i], tiny.speaker(alone, length)[0], atol=1e-6)
+            single = tiny.mel(codes_of(tokens[i : i + 1, :n]), length, speakers[i : i + 1])
+            assert torch.allclose(rebuilt[i, : n * FRAMES_PER_TOKEN], single[0], atol=1e-4)
+
+
+def test_tokens_are_in_range_and_embeddings_of_unit_length(tiny: SpeechTokenizer):
+    mel, lengths = padded(random_mels([40]))
+    tokens = tiny.tokens(mel, lengths)
+    assert 0 <= int(tokens.min()) <= int(tokens.max()) < N_SPEECH_TOKENS
+    assert float(tiny.speaker(mel, lengths).detach().norm()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_every_part_gets_a_gradient(tiny: SpeechTokenizer):
+    mel, lengths = padded(random_mels([8, 8]))
+    reconstruction_terms(tiny, Crops(mel, lengths, mel, lengths), 0.3)["loss"].backward()
+    silent = [n for n, p in tiny.named_parameters() if p.grad is None or not p.grad.abs().sum()]
+    assert silent == []
+
+
+def test_loss_terms_of_a_worked_example(tiny: SpeechTokenizer, monkeypatch: pytest.MonkeyPatch):
+    mel = torch.zeros(1, 8, N_MELS)  # two tokens, the second is padding
+    lengths = torch.tensor([1])
+    guess = torch.zeros(1, 8, N_MELS)
+    guess[0, :4] = torch.tensor([1.0, 3.0, 2.0, 2.0])[:, None]
+    guess[0, 4:] = 99.0
+    monkeypatch.setattr(tiny, "mel", lambda *_: guess)
+    terms = reconstruction_terms(tiny, Crops(mel, lengths, mel, lengths), 0.5)
+    assert float(terms["mel"]) == pytest.approx((1 + 3 + 2 + 2) / 4)
+    assert float(terms["delta"]) == pytest.approx((2 + 1 + 0) / 3)
+    assert float(terms["loss"].detach()) == pytest.approx(2.0 + 0.5 * 1.0)
+
+
+def test_one_batch_overfits():
+    torch.manual_seed(0)
+    model = SpeechTokenizer(TINY)
+    frontend = MelFrontend()
+    mels = [frontend.analyse(torch.from_numpy(vowel(0.4, hz))).numpy() for hz in (110.0, 220.0)]
+    mel, lengths = padded(mels)
+    batch = Crops(mel, lengths, mel, lengths)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    losses = []
+    for _ in range(80):
+        loss = reconstruction_terms(model, batch, 0.3)["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.35 * losses[0]
+
+
+# ---------------------------------------------------------------- batches
+
+
+def made_up_utterances() -> list[Utterance]:
+    mels = [mel.astype(np.float16) for mel in random_mels([30, 60, 12, 45, 50])]
+    corpora = ["acted", "acted", "acted", "controlled", "controlled"]
+    speakers = ["tam", "tam", "joe", "one", "one"]
+    return [Utterance(str(i), *row) for i, row in enumerate(zip(corpora, speakers, mels))]  # noqa: B905
+
+
+def test_crops_depend_on_seed_and_step_only():
+    first = CropSampler(made_up_utterances(), 6, 1.0, seed=3)
+    second = CropSampler(made_up_utterances(), 6, 1.0, seed=3)
+    second.batch_at(1)
+    assert torch.equal(first.batch_at(2).mel_BFM, second.batch_at(2).mel_BFM)
+    assert not torch.equal(first.batch_at(2).mel_BFM, first.batch_at(3).mel_BFM)
+    assert int(first.batch_at(2).lengths_B.max()) <= 25
+
+
+def test_every_set_has_its_share_and_the_reference_is_another_utterance():
+    utterances = made_up_utterances()
+    sampler = CropSampler(utterances, 8, 1.0, seed=0)
+    rng = np.random.default_rng(0)
+    for utterance in utterances:
+        for _ in range(10):
+            reference = sampler._reference(utterance, rng)
+            assert reference.speaker == utterance.speaker
+            assert (reference is utterance) == (utterance.speaker == "joe")
+    sampler._sets = {"acted": utterances[:1], "controlled": utterances[3:4]}
+    lengths = sampler.batch_at(1).lengths_B  # both are longer than a crop
+    assert lengths.tolist() == [25] * 8
+    assert utterances[0].mel_FM.shape[0] == 120
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate_hz", "message"),
+    [
+        (np.zeros((800, 2)), 16_000, "16 kHz mono"),
+        (np.zeros(800), 8_000, "8000 Hz"),
+        (np.zeros(0), 16_000, r"shape \(0,\)"),
+    ],
+)
+def test_audio_of_another_kind_is_named(
+    tmp_path: Path, samples: np.ndarray, rate_hz: int, message: str
+):
+    soundfile.write(tmp_path / "clip.wav", samples, rate_hz)
+    with pytest.raises(HproError, match=message) as error:
+        read_audio(tmp_path / "clip.wav")
+    assert "clip.wav" in str(error.value)
+
+
+def test_missing_audio_is_named(tmp_path: Path):
+    with pytest.raises(HproError, match=r"nowhere\.wav"):
+        read_audio(tmp_path / "nowhere.wav")
+
+
+# ---------------------------------------------------------------- tokens to sound
+
+
+def test_decoding_is_deterministic_of_the_right_length_and_alone_as_in_a_batch(
+    tiny: SpeechTokenizer, tmp_path: Path
+):
+    save_model(tmp_path, tiny, {"model": vars(TINY)})
+    decoder = TokenDecoder.load(tmp_path)
+    rng = np.random.default_rng(0)
+    tokens = [rng.integers(0, N_SPEECH_TOKENS, n).astype(np.int16) for n in (9, 1, 20)]
+    embeddings = [np.full(8, 8**-0.5, dtype=np.float32)] * 3
+    audio = decoder.decode(tokens, embeddings)
+    assert [len(a) for a in audio] == [n * SAMPLES_PER_TOKEN for n in (9, 1, 20)]
+    for first, second in zip(audio, decoder.decode(tokens, embeddings), strict=True):
+        assert np.array_equal(first, second)
+        assert first.dtype == np.float32
+        assert np.abs(first).max() <= 1.0
+    alone = decoder.decode(tokens[:1], embeddings[:1])[0]
+    assert np.array_equal(alone, audio[0])
+
+
+def test_tokens_of_silence_decode(tiny: SpeechTokenizer):
+    mel = MelFrontend().analyse(torch.zeros(6400))[None]
+    lengths = torch.tensor([10])
+    with torch.no_grad():
+        tokens = tiny.tokens(mel, lengths)[0].numpy()
+        speaker = tiny.speaker(mel, lengths)[0].numpy()
+    audio = TokenDecoder(tiny).decode([tokens], [speaker])[0]
+    assert len(audio) == 6400
+    assert np.isfinite(audio).all()
+
+
+def test_what_cannot_be_decoded_is_named(tiny: SpeechTokenizer):
+    decoder = TokenDecoder(tiny)
+    good = np.zeros(8, dtype=np.float32)
+    with pytest.raises(HproError, match="2 token sequences, but 1 embeddings"):
+        decoder.decode([np.array([1]), np.array([2])], [good])
+    with pytest.raises(HproError, match="utterance 1 of the batch has no speech tokens"):
+        decoder.decode([np.array([1]), np.array([], dtype=np.int16)], [good, good])
+    with pytest.raises(HproError, match=r"shape \(3,\)"):
+        decoder.decode([np.array([1])], [np.zeros(3)])
+    with pytest.raises(HproError, match="finite"):
+        decoder.decode([np.array([1])], [np.full(8, np.nan)])
+    with pytest.raises(HproError, match="6561"):
+        decoder.decode([np.array([6561])], [good])
+
+
+# ---------------------------------------------------------------- stages
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A run with eight short utterances of two speakers; one belongs to the judges, one to none."""
+    splits = ["train", "train", "train", "train", "dev", "test", "judge", ""]
+    rows = []
+    (tmp_path / "corpus/toy/audio").mkdir(parents=True)
+    for i, split in enumerate(splits):
+        utt_id, audio = f"toy_{i}", vowel(0.5 + 0.1 * i, 110.0 + 20 * i)
+        path = f"corpus/toy/audio/{utt_id}.wav"
+        soundfile.write(tmp_path / path, audio, SAMPLE_RATE_HZ)
+        seconds = len(audio) / SAMPLE_RATE_HZ
+        rows.append((utt_id, "toy", f"s{i % 2}", "Ah.", "ah", path, seconds, split, utt_id, None))
+    table = pd.DataFrame(rows, columns=list(UTTERANCES.columns))
+    write_table(table, tmp_path / "corpus/utterances.parquet", UTTERANCES)
+    return tmp_path
+
+
+def test_train_and_encode(root: Path, tmp_path: Path):
+    train(root, SETTINGS, COMPUTE, tmp_path / "work")
+    encode(root, SETTINGS, COMPUTE)
+    curves = pd.read_csv(root / "speech/tokenizer/training.csv")
+    dev = curves[(curves["split"] == "dev") & (curves["term"] == "mel")].sort_values("step")
+    assert dev["value"].iloc[-1] < dev["value"].iloc[0]
+    assert {"loss", "mel", "delta", "mel_toy", "codes_used"} <= set(curves["term"])
+    tokens = read_table(root / "speech/speech_tokens.parquet", SPEECH_TOKENS).set_index("utt_id")
+    assert list(tokens.index) == [f"toy_{i}" for i in range(6)]
+    for utt_id, row in tokens.iterrows():
+        audio = read_audio(root / f"corpus/toy/audio/{utt_id}.wav")
+        assert row["tokens"].dtype == np.int16
+        assert len(row["tokens"]) == n_tokens(len(audio))
+        assert row["speaker_embedding"].dtype == np.float32
+        assert row["speaker_embedding"].shape == (8,)
+    assert load_tokenizer(root / "speech/tokenizer").config.width == 32
+
+
+def test_encoding_twice_gives_the_same_tokens(root: Path, tiny: SpeechTokenizer):
+    save_model(root / "speech/tokenizer", tiny, {"model": vars(TINY)})
+    encode(root, SETTINGS, COMPUTE)
+    first = read_table(root / "speech/speech_tokens.parquet", SPEECH_TOKENS)
+    encode(root, SETTINGS.model_copy(update={"batch_size": 1}), COMPUTE)
+    second = read_table(root / "speech/speech_tokens.parquet", SPEECH_TOKENS)
+    for one, other in zip(first["tokens"], second["tokens"], strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_training_twice_gives_the_same_weights(root: Path, tmp_path: Path):
+    train(root, SETTINGS, COMPUTE, tmp_path / "work")
+    first = load_tokenizer(root / "speech/tokenizer").state_dict()
+    train(root, SETTINGS, COMPUTE, tmp_path / "work")
+    second = load_tokenizer(root / "speech/tokenizer").state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_split_without_utterances_is_named(root: Path, tmp_path: Path):
+    table = read_table(root / "corpus/utterances.parquet", UTTERANCES)
+    table.loc[table["split"] == "dev", "split"] = "train"
+    write_table(table, root / "corpus/utterances.parquet", UTTERANCES)
+    with pytest.raises(HproError, match="no utterance in split 'dev'"):
+        train(root, SETTINGS, COMPUTE, tmp_path / "work")
+
+
+def test_encoding_without_a_tokenizer_says_what_to_run(root: Path):
+    with pytest.raises(HproError, match=r"config\.json does not exist"):
+        encode(root, SETTINGS, COMPUTE)

@@ -1,0 +1,110 @@
+"""A copy of the project in a scratch folder, with Snakemake and DVC in it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+REPO = Path(__file__).parents[2]
+RUN = "results/embedded"
+
+
+class Project:
+    """A checkout that tests may change and run."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @classmethod
+    def copied(cls, folder: Path, data: bool = True) -> "Project":
+        """The files of this repository that git tracks or would track.
+
+        Args:
+            folder: where to put them.
+            data: false leaves out the recordings but one speaker's.
+        """
+        listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(listing, cwd=REPO, capture_output=True, text=True, check=True).stdout
+        for name in filter(None, names.split("\0")):
+            recording = re.match(r"data/raw/.*/audio/(?!ape/)", name)
+            if (REPO / name).is_file() and (data or not recording):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(REPO / name, folder / name)
+        return cls(folder)
+
+    def twin(self, folder: Path) -> "Project":
+        """The same tree elsewhere, times and hidden folders included."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder)
+
+    def clone(self, folder: Path) -> "Project":
+        """A fresh git clone."""
+        self.run("git", "clone", "--quiet", str(self.folder), str(folder))
+        return Project(folder)
+
+    def use_stand_in(self) -> None:
+        """Replace `hpro` by the fast stand-in."""
+        hpro = self.folder / "workflow/bin/hpro"
+        shutil.copyfile(REPO / "tests/workflow/stand_in.py", hpro)
+        hpro.chmod(0o755)
+
+    def commit(self) -> None:
+        """All that git does not ignore."""
+        if not (self.folder / ".git").exists():
+            self.run("git", "init", "--quiet")
+        identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+        self.run("git", "add", "--all")
+        self.run("git", *identity, "commit", "--quiet", "--message", "test")
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command in the tree, with this environment's programs and without its settings."""
+        inherited = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MAKEFLAGS")}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}"
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**inherited, "PATH": path, "DVC_NO_ANALYTICS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"{' '.join(command)} failed:\n{done.stdout[-4000:]}")
+        return done
+
+    def snakemake(self, *arguments: str) -> set[str]:
+        """Run Snakemake; returns what the stand-in did, as "command name"."""
+        return made(self.run("snakemake", "--cores", "2", *arguments).stdout)
+
+    def repro(self) -> set[str]:
+        """Run `dvc repro`; returns what the stand-in did."""
+        return made(self.run("dvc", "repro").stdout)
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replace a text that stands in a file once."""
+        path = self.folder / name
+        text = path.read_text()
+        assert text.count(old) == 1, f"{name}: {old!r} stands there {text.count(old)} times"
+        path.write_text(text.replace(old, new))
+
+    def is_settled(self) -> bool:
+        """Neither tool has anything to do."""
+        dry = self.run("snakemake", "--cores", "2", "--dry-run").stdout
+        return (
+            "Nothing to be done" in dry
+            and self.run("dvc", "status", "-q", check=False).returncode == 0
+        )
+
+    def results(self) -> dict[str, str]:
+        """Content of every result that is not random."""
+        found = (p for p in (self.folder / RUN).rglob("*") if p.is_file())
+        kept = [p for p in found if not {"params", "tensorboard"} & set(p.parts)]
+        return {str(p.relative_to(self.folder)): p.read_text() for p in kept}
+
+
+def made(output: str) -> set[str]:
+    """What the stand-in says that it did."""
+    return set(re.findall(r"^stand-in: (.*)$", output, flags=re.MULTILINE))

@@ -1,0 +1,215 @@
+"""Snakemake and DVC agree: nothing to do after a pull, exactly what depends on it after an edit.
+
+With the real tools, and a stand-in for `hpro` whose outputs are hashes of what it read. So a result
+folder without stale files equals that of a run from scratch, file by file.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.project import RUN, Project
+
+pytestmark = pytest.mark.workflow
+
+VARIANT = ("params.yaml", "drop: [cp, asr]", "drop: [asr]")
+ALIGNER = ("params.yaml", "mfa_command: mfa", "mfa_command: mfa2")
+SFT = ("params.yaml", "history_noise: 0.1 ", "history_noise: 0.2 ")
+OF_VARIANT = {"reward no_content", "synthesise no_content", "judge no_content", "tables", "report"}
+SYSTEMS = (
+    "recordings",
+    "tokenrecon",
+    "sft",
+    "frame",
+    "word",
+    "hpro",
+    "no_content",
+    "diffro",
+    "joint",
+)
+OF_DATASET = {
+    "dataset", "codec-content", "codec-style", "sft", "tables", "report",
+    *(f"reward {name}" for name in SYSTEMS[3:]),
+    *(f"synthesise {name}" for name in SYSTEMS),
+    *(f"judge {name}" for name in SYSTEMS),
+}  # fmt: skip
+OF_ALIGNER = {"align", "align-check", "label", "judge-train", *OF_DATASET}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A tree in which `dvc repro` made everything, committed and pushed to a DVC remote."""
+    folder = tmp_path_factory.mktemp("agreement")
+    project = Project.copied(folder / "original", data=False)
+    project.use_stand_in()
+    project.commit()
+    project.run("dvc", "remote", "add", "--default", "storage", str(folder / "storage"))
+    assert len(project.repro()) == 35
+    project.commit()
+    project.run("dvc", "push")
+    return project
+
+
+@pytest.fixture
+def twin(original: Project, tmp_path: Path) -> Project:
+    """The original tree, free to be changed."""
+    return original.twin(tmp_path / "twin")
+
+
+@pytest.fixture
+def pulled(original: Project, tmp_path: Path) -> Project:
+    """A fresh clone after what `make pull` runs."""
+    clone = original.clone(tmp_path / "pulled")
+    clone.run("workflow/scripts/pull.sh")
+    return clone
+
+
+@pytest.fixture
+def untouched(original: Project, tmp_path: Path) -> Project:
+    """A fresh clone after a plain `dvc pull`: times of files mean nothing."""
+    clone = original.clone(tmp_path / "untouched")
+    clone.run("dvc", "pull")
+    return clone
+
+
+@pytest.fixture
+def from_scratch(tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """What a run from scratch with some edits leaves."""
+
+    def results(*edits: tuple[str, str, str], targets: tuple[str, ...] = ("all",)) -> dict:
+        project = Project.copied(tmp_path / "scratch", data=False)
+        project.use_stand_in()
+        for edit in edits:
+            project.edit(*edit)
+        project.snakemake("--", *targets)
+        return project.results()
+
+    return results
+
+
+def test_nothing_is_to_be_done_after_a_run(original: Project) -> None:
+    assert original.is_settled()
+
+
+def test_nothing_is_to_be_done_after_a_pull(pulled: Project, original: Project) -> None:
+    assert pulled.is_settled()
+    assert pulled.snakemake() == set()
+    assert pulled.results() == original.results()
+
+
+def test_dvc_reruns_what_one_variant_needs(twin: Project, from_scratch: Callable) -> None:
+    twin.edit(*VARIANT)
+    assert twin.repro() == OF_VARIANT
+    assert twin.is_settled()
+    assert twin.results() == from_scratch(VARIANT)
+
+
+def test_snakemake_reruns_what_a_setting_needs_and_dvc_follows(
+    twin: Project, from_scratch: Callable
+) -> None:
+    twin.edit(*ALIGNER)
+    assert twin.snakemake() == OF_ALIGNER
+    assert twin.repro() == set()
+    assert twin.is_settled()
+    assert twin.results() == from_scratch(ALIGNER)
+
+
+def test_taking_an_edit_back_makes_nothing_in_snakemake_again_after_a_look(twin: Project) -> None:
+    twin.edit(*VARIANT)
+    twin.run("snakemake", "--cores", "2", "--dry-run")
+    twin.edit(VARIANT[0], VARIANT[2], VARIANT[1])
+    assert twin.is_settled()
+
+
+def test_a_comment_in_code_reruns_its_stage_alone(twin: Project) -> None:
+    code = twin.folder / "hpro_core/label/stage.py"
+    code.write_text(code.read_text() + "# a comment\n")
+    assert twin.repro() == {"label"}
+    assert twin.is_settled()
+
+
+def test_changed_code_reruns_what_depends_on_it_in_a_pulled_clone(
+    pulled: Project, from_scratch: Callable
+) -> None:
+    edit = ("hpro_core/label/stage.py", "import numpy as np\n", "import numpy as np\n\nX = 1\n")
+    pulled.edit(*edit)
+    assert pulled.snakemake() == {"label", "judge-train", *OF_DATASET}
+    assert pulled.repro() == set()
+    assert pulled.is_settled()
+    assert pulled.results() == from_scratch(edit)
+
+
+def test_dvc_reruns_what_one_variant_needs_in_a_pulled_clone(
+    pulled: Project, from_scratch: Callable
+) -> None:
+    pulled.edit(*VARIANT)
+    assert pulled.repro() == OF_VARIANT
+    assert pulled.is_settled()
+    assert pulled.results() == from_scratch(VARIANT)
+
+
+def test_a_changed_shell_line_reruns_its_stage_in_a_pulled_clone(pulled: Project) -> None:
+    pulled.edit("workflow/rules/label.smk", "2>&1 | tee {log}", "2>&1 | tee -a {log}")
+    assert pulled.repro() == {"label"}
+
+
+@pytest.mark.parametrize("tool", ["dvc", "snakemake"])
+def test_no_stale_output_in_an_untouched_clone(
+    tool: str, untouched: Project, from_scratch: Callable
+) -> None:
+    untouched.edit(*VARIANT)
+    remade = untouched.repro() if tool == "dvc" else untouched.snakemake()
+    assert remade >= OF_VARIANT
+    assert untouched.results() == from_scratch(VARIANT)
+
+
+def test_a_pull_into_edited_settings_is_not_certified(original: Project, tmp_path: Path) -> None:
+    clone = original.clone(tmp_path / "edited")
+    clone.edit(*VARIANT)
+    done = clone.run("workflow/scripts/pull.sh", check=False)
+    assert done.returncode == 1
+    assert "differ from dvc.lock" in done.stdout
+    assert clone.snakemake() >= OF_VARIANT
+
+
+def test_a_changed_recording_is_noticed_by_both(twin: Project, original: Project) -> None:
+    clip = next((twin.folder / "data/raw").rglob("*.mp3"))
+    clip.write_bytes(clip.read_bytes() + b"x")
+    assert twin.run("dvc", "status", "-q", check=False).returncode == 1
+    remade = twin.snakemake()
+    assert {"corpus-read acted", "corpus-split", "align", "tokenizer"} <= remade
+    assert "corpus-read controlled" not in remade
+    assert twin.results() != original.results()
+
+
+def test_one_variant_asked_for_reruns_that_variant_alone(twin: Project) -> None:
+    metrics = f"{RUN}/eval/no_content/seed0/metrics.json"
+    (twin.folder / metrics).unlink()
+    assert twin.snakemake("--", metrics) == {"judge no_content"}
+    (twin.folder / metrics).unlink()
+    (twin.folder / f"{RUN}/eval/no_content/seed0/synthesis.parquet").unlink()
+    (twin.folder / f"{RUN}/policy/no_content/seed0/model.safetensors").unlink()
+    expected = {"reward no_content", "synthesise no_content", "judge no_content"}
+    assert twin.snakemake("--", metrics) == expected
+
+
+def test_a_variant_beyond_the_tables_is_kept_up_to_date_by_dvc(
+    twin: Project, from_scratch: Callable
+) -> None:
+    extra = f"{RUN}/eval/no_wvad/seed0/metrics.json"
+    assert twin.snakemake("--", extra) == {
+        "reward no_wvad", "synthesise no_wvad", "judge no_wvad"}  # fmt: skip
+    twin.edit(*SFT)
+    remade = twin.repro()
+    assert {"sft", "reward no_wvad", "judge no_wvad"} <= remade
+    assert not {"align", "tokenizer", "codec-content", "reward no_frame"} & remade
+    assert twin.results() == from_scratch(SFT, targets=("all", extra))
+
+
+def test_all_ablations_is_one_target(twin: Project) -> None:
+    remade = twin.snakemake("--", "all_ablations")
+    rest = ("no_emotion", "no_frame", "no_wvad")
+    steps = ("reward", "synthesise", "judge")
+    assert remade == {"tables", *(f"{step} {name}" for step in steps for name in rest)}
+    assert (twin.folder / RUN / "tables_all/ablation.csv").is_file()
