@@ -35,12 +35,13 @@ Weights = Annotated[Path, typer.Option(help="Folder of the weights from outside.
 
 
 @app.command()
-def corpus_read(name: str, root: Root, params: Params) -> None:
+def corpus_read(name: str, root: Root, params: Params, threads: Threads = 1) -> None:
     """Read one corpus: utterances and 16 kHz audio; or render the controlled one."""
     from hpro_core.corpus.stage import read
 
     corpus = p.read_section(params, "corpus", p.Corpus)
-    read(root, name, corpus, p.read_section(params, "controlled", p.Controlled))
+    controlled = p.read_section(params, "controlled", p.Controlled)
+    read(root, name, corpus, controlled, workers=threads)
 
 
 @app.command()

@@ -107,16 +107,15 @@ def align_utterance(audio: np.ndarray, words: list[str]) -> list[WordSpan]:
 
 
 def _decoder(beams: dict[str, float]) -> Decoder:
-    """A decoder without language model; noise removal is off, since its estimate would carry over
-    from one clip to the next."""
-    return Decoder(
-        samprate=SAMPLE_RATE_HZ,
-        lm=None,
-        bestpath=False,
-        remove_noise=False,
-        loglevel="FATAL",
-        **beams,
-    )
+    """A decoder without language model and without noise removal.
+
+    The noise estimate would carry over from one clip to the next. The model's own feat.params turns
+    it on whatever the constructor is told, so it is turned off afterwards.
+    """
+    decoder = Decoder(samprate=SAMPLE_RATE_HZ, lm=None, bestpath=False, loglevel="FATAL", **beams)
+    decoder.config["remove_noise"] = False
+    decoder.reinit_feat()
+    return decoder
 
 
 def _run(decoder: Decoder, pcm: bytes) -> None:

@@ -172,7 +172,8 @@ def save(judge: AffectJudge, folder: Path) -> None:
             arrays[f"{corpus}.{kind}.mean"] = scale.mean_D
             arrays[f"{corpus}.{kind}.deviation"] = scale.deviation_D
     partial = folder / ".affect.partial.npz"
-    np.savez(partial, **{name: np.float32(array) for name, array in arrays.items()})
+    stored = {name: array.astype(np.float32) for name, array in arrays.items()}
+    np.savez(partial, allow_pickle=False, **stored)
     os.replace(partial, folder / "affect.npz")
     names = {"classes": judge.classes, "outputs": VAD, "test_sets": sorted(judge.scales)}
     (folder / "affect.json").write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
@@ -194,7 +195,9 @@ def load(folder: Path) -> AffectJudge:
                 scales={c: _stored_scales(arrays, c) for c in names["test_sets"]},
             )
     except (OSError, KeyError, ValueError) as error:
-        raise HproError(f"{folder} holds no affect judge ({error}): run `hpro judge-train`") from error
+        raise HproError(
+            f"{folder} holds no affect judge ({error}): run `hpro judge-train`"
+        ) from error
 
 
 def _stored_scales(arrays: "np.lib.npyio.NpzFile", corpus: str) -> tuple[Scale, Scale]:

@@ -18,7 +18,7 @@ from hpro_core.constants import SAMPLE_RATE_HZ
 STATE_RATE_HZ = 50
 """Encoder states per second of audio."""
 WINDOW_S = 20
-"""Audio is padded to this, not to Whisper's 30 s: a third of the time, same WER (docs/judges.md)."""
+"""Audio is padded to this, not to Whisper's 30 s: a third of the time for the same WER."""
 LONGEST_S = 30
 """Whisper's own window, for the rare longer clip; what is beyond is not heard."""
 BEAM_SIZE = 5

@@ -1,7 +1,7 @@
 """The quality judge: DNSMOS P.835, its network run directly. Letters: T samples, W windows.
 
-The figures are those of the package speechmos; only the overall one (OVRL) is stored. A clip shorter
-than a window is repeated until it fills one, then windows start at every whole second.
+The figures are those of the package speechmos; only the overall one (OVRL) is stored. A clip that
+is shorter than a window is repeated until it fills one; windows start at every whole second.
 """
 
 from pathlib import Path

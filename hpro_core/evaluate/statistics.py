@@ -1,6 +1,6 @@
-"""Percentile-bootstrap intervals over utterances and seeds. Letters: S seeds, N utterances, B draws.
+"""Percentile bootstrap over utterances and seeds. Letters: S seeds, N utterances, B draws.
 
-Every figure is a ratio of sums over utterances: word errors over words, or scores over their number.
+Every figure is a ratio of sums over utterances: word errors over words, or scores over their count.
 Utterances are drawn anew and so are seeds, each draw of utterances serving all seeds, since every
 seed speaks the same sentences (crossed design). With one seed this is the ordinary bootstrap.
 """
@@ -29,7 +29,7 @@ class Ratio(NamedTuple):
     @classmethod
     def mean_of(cls, scores_SN: np.ndarray) -> "Ratio":
         """The ratio that is the plain mean."""
-        return cls(np.float64(scores_SN), np.ones(np.shape(scores_SN)))
+        return cls(scores_SN.astype(float), np.ones(scores_SN.shape))
 
 
 def interval(ratio: Ratio, draws: int, seed: int) -> Interval:

@@ -18,9 +18,6 @@ from hpro_core.policy.model import SpeechLM
 from hpro_core.policy.sft import load_policy, save_policy
 from hpro_core.reward.objective import TERMS, Objective, objective_of, reward_terms
 
-DEV_DRAWS = 2
-"""Gumbel samples per dev batch, always with the same noise, so that curves compare."""
-
 
 def train_reward(
     name: str,
@@ -78,8 +75,8 @@ def train_reward(
         return terms(batch)
 
     def dev_terms() -> dict[str, float]:
-        noise.manual_seed(0)
-        return mean_terms(terms, dev_batches * DEV_DRAWS)
+        noise.manual_seed(0)  # the same noise every time, so that the points of a curve compare
+        return mean_terms(terms, dev_batches)
 
     noise.manual_seed(seed)
     first = terms(sampler.batch_at(1).to(device))
@@ -90,7 +87,7 @@ def train_reward(
         seed=seed,
         clip_norm=settings.clip_norm,
         log_every=10,
-        dev_every=max(1, settings.steps // 4),
+        dev_every=max(1, settings.steps // 3),
         checkpoint_every=50,
         identity=identity,
     )

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hpro_core.constants import N_SPEECH_TOKENS
+from hpro_core.engine.batching import length_mask
 from hpro_core.engine.checkpoint import fingerprint, load_weights, read_json, save_model
 from hpro_core.engine.training import Loop, autocast, device_of, fit, set_threads
 from hpro_core.errors import HproError
@@ -21,6 +22,7 @@ from hpro_core.speech.crops import Crops, CropSampler, Utterance
 from hpro_core.speech.features import FRAMES_PER_TOKEN
 from hpro_core.speech.tokenizer import SpeechTokenizer, TokenizerConfig
 from hpro_core.tables import SPEECH_TOKENS, UTTERANCES, read_table, write_table
+from hpro_core.text import PADDING
 
 ENCODED_SPLITS = ("train", "dev", "test")
 """The judges' own split never becomes tokens."""
@@ -54,10 +56,10 @@ def train(
 
     def loss_terms(batch: Crops) -> dict[str, Tensor]:
         with autocast(device, compute.bf16):
-            return reconstruction_terms(model, batch.to(device), settings.delta_weight)
+            return training_terms(model, batch.to(device), settings)
 
     def dev_terms() -> dict[str, float]:
-        return _dev_terms(model, dev_batches, settings.delta_weight)
+        return _dev_terms(model, dev_batches, settings)
 
     loop = Loop(
         label="speech tokenizer", steps=settings.steps, seed=settings.seed, warmup_steps=50,
@@ -69,22 +71,38 @@ def train(
     save_model(out, model, {"model": asdict(model.config)})
 
 
-def reconstruction_terms(
-    model: SpeechTokenizer, batch: Crops, delta_weight: float
-) -> dict[str, Tensor]:
-    """L = L1 of log-mel frames + delta_weight * L1 of their differences in time (ours).
+def training_terms(model: SpeechTokenizer, batch: Crops, settings: Speech) -> dict[str, Tensor]:
+    """L = mel + delta_weight * delta + phone_weight * phone (ours).
 
-    Means run over the frames that exist and over mel bands; nats.
+    mel is the L1 distance of log-mel frames and delta that of their differences in time, means over
+    the frames that exist and over mel bands. phone is the CTC loss of the auxiliary head per phone,
+    mean over the crops that are whole utterances; it makes tokens say what is said.
     """
     speaker_BE = model.speaker(batch.reference_BFM, batch.reference_lengths_B)
     codes = model.codes(batch.mel_BFM, batch.lengths_B)
-    error_BFM = model.mel(codes, batch.lengths_B, speaker_BE) - batch.mel_BFM
-    frame_F = torch.arange(error_BFM.shape[1], device=error_BFM.device)
-    mask_BF = (frame_F < FRAMES_PER_TOKEN * batch.lengths_B[:, None]).float()
+    features = model.token_features(codes, batch.lengths_B, speaker_BE)
+    error_BFM = model.mel(features, batch.lengths_B, speaker_BE) - batch.mel_BFM
+    mask_BF = length_mask(FRAMES_PER_TOKEN * batch.lengths_B, error_BFM.shape[1]).float()
     mel = (error_BFM.abs().mean(-1) * mask_BF).sum() / mask_BF.sum()
     change_BF = error_BFM.diff(dim=1).abs().mean(-1)
     delta = (change_BF * mask_BF[:, 1:]).sum() / mask_BF[:, 1:].sum()
-    return {"loss": mel + delta_weight * delta, "mel": mel, "delta": delta}
+    phone = phone_loss(model.phone_log_probabilities(features), batch)
+    loss = mel + settings.delta_weight * delta + settings.phone_weight * phone
+    return {"loss": loss, "mel": mel, "delta": delta, "phone": phone}
+
+
+def phone_loss(log_probabilities_BLS: Tensor, batch: Crops) -> Tensor:
+    """CTC of the crops with phones, per phone; zero where no crop has any."""
+    rows = batch.phone_lengths_B > 0
+    if not rows.any():
+        return log_probabilities_BLS.new_zeros(())
+    return nn.functional.ctc_loss(
+        log_probabilities_BLS[rows].transpose(0, 1),
+        batch.phones_BS[rows],
+        batch.lengths_B[rows],
+        batch.phone_lengths_B[rows],
+        blank=PADDING,
+    )
 
 
 def encode(root: Path, settings: Speech, compute: Compute) -> None:
@@ -179,7 +197,7 @@ def _dev_batches(dev_set: Sequence[Utterance], settings: Speech) -> dict[str, li
 
 
 def _dev_terms(
-    model: SpeechTokenizer, batches: dict[str, list[Crops]], delta_weight: float
+    model: SpeechTokenizer, batches: dict[str, list[Crops]], settings: Speech
 ) -> dict[str, float]:
     """Mean terms over sets, the mel term of each set, and how many codes are in use."""
     device = next(model.parameters()).device
@@ -187,7 +205,7 @@ def _dev_terms(
     seen: set[int] = set()
     for corpus, members in batches.items():
         for batch in (b.to(device) for b in members):
-            values = reconstruction_terms(model, batch, delta_weight)
+            values = training_terms(model, batch, settings)
             for name, value in [*values.items(), (f"mel_{corpus}", values["mel"])]:
                 terms.setdefault(name, []).append(float(value))
             seen.update(model.tokens(batch.mel_BFM, batch.lengths_B).flatten().tolist())

@@ -18,6 +18,7 @@ from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.batching import length_mask
 from hpro_core.errors import HproError
 from hpro_core.speech.features import FRAMES_PER_TOKEN, N_MELS
+from hpro_core.text import N_SYMBOLS
 
 DIGITS = 8
 LEVELS = 3
@@ -106,6 +107,7 @@ class SpeechTokenizer(nn.Module):
         self.decoder = Stack(wide, kernel=7, blocks=config.decoder_blocks)
         self.to_frames = nn.Linear(wide, narrow * FRAMES_PER_TOKEN)
         self.speaker_to_frame = nn.Linear(config.speaker_dim, narrow)
+        self.to_phone = nn.Linear(wide, N_SYMBOLS)
         self.frame_decoder = Stack(narrow, kernel=7, blocks=config.frame_blocks)
         self.to_mel = nn.Linear(narrow, N_MELS)
 
@@ -131,25 +133,33 @@ class SpeechTokenizer(nn.Module):
         """Speaker embeddings of utterances, float32 (B, E), each of length one."""
         return self.speaker_encoder(*_patches(mel_BFM, lengths_B))
 
-    def mel(self, codes_BLD: Tensor, lengths_B: Tensor, speaker_BE: Tensor) -> Tensor:
-        """Log-mel frames of codes.
+    def token_features(self, codes_BLD: Tensor, lengths_B: Tensor, speaker_BE: Tensor) -> Tensor:
+        """What the decoder makes of codes at 25 Hz, float (B, L, C).
 
         Args:
             codes_BLD: on {0, 1/2, 1}, float (B, L, 8).
             lengths_B: tokens in each row, int64.
             speaker_BE: embedding of a reference utterance.
-
-        Returns:
-            float32 (B, 4 L, 80); past a row's length it means nothing.
         """
-        mask_BL1 = _mask(lengths_B, codes_BLD.shape[1])
-        speaker_B1E = speaker_BE[:, None]
-        hidden = self.from_digits(2 * codes_BLD - 1) + self.speaker_to_token(speaker_B1E)
-        hidden = self.to_frames(self.decoder(hidden, mask_BL1))
-        frames = hidden.unflatten(-1, (FRAMES_PER_TOKEN, -1)).flatten(1, 2)
-        frames = frames + self.speaker_to_frame(speaker_B1E)
-        mask_BF1 = mask_BL1.repeat_interleave(FRAMES_PER_TOKEN, dim=1)
+        hidden = self.from_digits(2 * codes_BLD - 1) + self.speaker_to_token(speaker_BE[:, None])
+        return self.decoder(hidden, _mask(lengths_B, codes_BLD.shape[1]))
+
+    def mel(self, features_BLC: Tensor, lengths_B: Tensor, speaker_BE: Tensor) -> Tensor:
+        """Log-mel frames, float32 (B, 4 L, 80), of `token_features`.
+
+        Past a row's length they mean nothing.
+        """
+        frames = self.to_frames(features_BLC).unflatten(-1, (FRAMES_PER_TOKEN, -1)).flatten(1, 2)
+        frames = frames + self.speaker_to_frame(speaker_BE[:, None])
+        mask_BF1 = _mask(FRAMES_PER_TOKEN * lengths_B, frames.shape[1])
         return self.to_mel(self.frame_decoder(frames, mask_BF1)).float() * _MEL_SPREAD + _MEL_MEAN
+
+    def phone_log_probabilities(self, features_BLC: Tensor) -> Tensor:
+        """Of the phone in each token by the auxiliary head, float32 (B, L, N_SYMBOLS).
+
+        Symbol 0 is the blank of CTC. The head is used in training only.
+        """
+        return self.to_phone(features_BLC).float().log_softmax(-1)
 
 
 def codes_of(tokens_BL: Tensor) -> Tensor:

@@ -77,11 +77,17 @@ class Project:
 
     def snakemake(self, *arguments: str) -> set[str]:
         """Run Snakemake; returns what the stand-in did, as "command name"."""
-        return made(self.run("snakemake", "--cores", "2", *arguments).stdout)
+        return self._made("snakemake", "--cores", "2", *arguments)
 
     def repro(self) -> set[str]:
         """Run `dvc repro`; returns what the stand-in did."""
-        return made(self.run("dvc", "repro").stdout)
+        return self._made("dvc", "repro")
+
+    def _made(self, *command: str) -> set[str]:
+        record = self.folder / "logs/made"
+        record.unlink(missing_ok=True)
+        self.run(*command)
+        return set(record.read_text().splitlines()) if record.is_file() else set()
 
     def edit(self, name: str, old: str, new: str) -> None:
         """Replace a text that stands in a file once."""
@@ -103,8 +109,3 @@ class Project:
         found = (p for p in (self.folder / RUN).rglob("*") if p.is_file())
         kept = [p for p in found if not {"params", "tensorboard"} & set(p.parts)]
         return {str(p.relative_to(self.folder)): p.read_text() for p in kept}
-
-
-def made(output: str) -> set[str]:
-    """What the stand-in says that it did."""
-    return set(re.findall(r"^stand-in: (.*)$", output, flags=re.MULTILINE))

@@ -40,7 +40,8 @@ def main() -> None:
         board = written[0].parent / "tensorboard"
         board.mkdir(parents=True, exist_ok=True)
         (board / "events").write_bytes(os.urandom(8))
-    print(f"stand-in: {command} {name}".strip())
+    with Path("logs/made").open("ab", buffering=0) as done:
+        done.write(f"{command} {name}".strip().encode() + b"\n")
 
 
 def files_of(
@@ -106,18 +107,23 @@ def files_of(
             made = [spoken / "synthesis.parquet", spoken / "audio/a.wav", spoken / "audio/b.wav"]
             return [splits[2], splits[0], *models], made
         case "judge-train":
-            return [utterances, words, *labels, *recordings], [root / "judge/metrics.json"]
+            names = ("metrics.json", "affect.npz", "affect.json")
+            made = [root / "judge" / n for n in names]
+            made += [root / "judge/recordings" / label.name for label in labels]
+            return [utterances, words, *labels, *recordings], made
         case "judge":
             clips = list(spoken.glob("audio/*.wav"))
-            heard = [root / "judge/metrics.json", words, spoken / "synthesis.parquet", *clips]
-            return [*heard, *recordings], [spoken / "scores.parquet", spoken / "metrics.json"]
+            heard = [root / "judge/affect.npz", words, spoken / "synthesis.parquet", *clips]
+            names = ("scores.parquet", "word_vad.parquet", "metrics.json")
+            return [*heard, *recordings], [spoken / n for n in names]
         case "tables":
             names = ("comparison", "progressive", "ablation")
             out = Path(options.get("--out", root / "tables"))
             return judged(root), [out / f"{n}.{kind}" for n in names for kind in ("csv", "md")]
         case "report":
             curves = [root / "codec/style/training.csv", *root.glob("tables/*.csv")]
-            return [*judged(root), *curves], [root / "report/index.html"]
+            read = [*judged(root), *curves, *labels, *splits, utterances, words]
+            return read, [root / "report/index.html"]
     raise SystemExit(f"stand-in: unknown command {command}")
 
 

@@ -27,6 +27,7 @@ rule corpus_read:
         "corpus {wildcards.set}: reading raw recordings"
     shell:
         "(hpro corpus-read {wildcards.set} --root {params.root} --params {input.key}"
+        " --threads {threads}"
         " && checksums {output.audio} > {output.sums}) 2>&1 | tee {log}"
 
 
@@ -59,6 +60,7 @@ rule corpus_render:
         "corpus {wildcards.set}: rendering speech with exact labels"
     shell:
         "(hpro corpus-read {wildcards.set} --root {params.root} --params {input.key}"
+        " --threads {threads}"
         " && checksums {output.audio} > {output.sums}) 2>&1 | tee {log}"
 
 

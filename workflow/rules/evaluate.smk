@@ -44,6 +44,10 @@ rule judge_train:
         audio=of_sets("audio.sha256"),
     output:
         metrics="<root>/judge/metrics.json",
+        weights="<root>/judge/affect.npz",
+        config="<root>/judge/affect.json",
+        emotion="<root>/judge/recordings/emotion_posteriors.parquet",
+        vad="<root>/judge/recordings/word_vad.parquet",
     log:
         "<logs>/evaluate/judge_train.log",
     benchmark:
@@ -66,7 +70,7 @@ rule judge_train:
 rule judge:
     input:
         key=key("judge", "judge", "evaluate"),
-        judge=rules.judge_train.output.metrics,
+        judge=rules.judge_train.output,
         utterances=rules.corpus_split.output.utterances,
         words=rules.align.output.words,
         recordings=of_sets("audio.sha256"),
@@ -74,6 +78,7 @@ rule judge:
         audio=rules.synthesise.output.sums,
     output:
         scores="<root>/eval/{system}/seed{seed}/scores.parquet",
+        vad="<root>/eval/{system}/seed{seed}/word_vad.parquet",
         metrics="<root>/eval/{system}/seed{seed}/metrics.json",
     log:
         "<logs>/evaluate/judge_{system}_seed{seed}.log",

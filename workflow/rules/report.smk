@@ -81,12 +81,18 @@ rule report:
         ],
         scores=rules.tables.input.scores,
         audio=of_runs("eval", wanted(), "audio.sha256"),
+        spoken=of_runs("eval", wanted(), "synthesis.parquet"),
+        utterances=rules.corpus_split.output.utterances,
+        words=rules.align.output.words,
+        labels=rules.label.output,
+        dataset=rules.dataset.output,
         alignment=rules.align_check.output if TEXTGRIDS else [],
-        judge=rules.judge_train.output.metrics,
+        judge=rules.judge_train.output,
+        vad=of_runs("eval", wanted(), "word_vad.parquet"),
         rejected=[
             rules.corpus_split.output.rejected,
             rules.align.output.rejected,
-            rules.dataset.output.rejected,
+            *of_sets("rejected.parquet"),
         ],
     output:
         report(

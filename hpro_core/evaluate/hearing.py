@@ -1,0 +1,63 @@
+"""Audio in, what all judges need of it out: the ear of both commands. Letters: T samples."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile
+
+from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
+from hpro_core.align.spans import AlignmentRefused
+from hpro_core.constants import SAMPLE_RATE_HZ
+from hpro_core.errors import HproError
+from hpro_core.evaluate.affect import Sound, Span
+from hpro_core.evaluate.asr import Ears
+from hpro_core.evaluate.prosody import contours
+
+
+def read_audio(root: Path, audio: str) -> np.ndarray:
+    """Read a WAV file of the run.
+
+    Returns:
+        float32 (T,), 16 kHz, mono, in [-1, 1].
+
+    Raises:
+        HproError: unreadable, empty, with values that are not numbers, not mono, or another rate.
+    """
+    path = root / audio
+    try:
+        samples_T, rate_hz = soundfile.read(path, dtype="float32")
+    except (soundfile.SoundFileError, OSError) as error:
+        raise HproError(f"{path} is not readable audio ({error}): make it again") from error
+    if rate_hz != SAMPLE_RATE_HZ or samples_T.ndim != 1:
+        raise HproError(f"{path} is not 16 kHz mono ({rate_hz} Hz): make it again")
+    if not len(samples_T) or not np.isfinite(samples_T).all():
+        raise HproError(f"{path} is empty or has values that are not numbers: make it again")
+    return np.clip(samples_T, -1.0, 1.0)
+
+
+def hear(ears: Ears, audio_T: np.ndarray) -> tuple[str, Sound]:
+    """The words of a clip, and what the affect judge hears of it."""
+    heard = ears.hear(audio_T)
+    return heard.text, Sound(heard.states_SD, contours(audio_T), len(audio_T) / SAMPLE_RATE_HZ)
+
+
+def spans_by_utterance(words: pd.DataFrame) -> dict[str, list[Span]]:
+    """Word times of each utterance, in order, from a WORDS table."""
+    ordered = words.sort_values(["utt_id", "word_index"])
+    return {
+        str(utt_id): list(zip(rows["start_s"], rows["end_s"], strict=True))
+        for utt_id, rows in ordered.groupby("utt_id", sort=False)
+    }
+
+
+def realigned(
+    aligner: PocketsphinxAligner, audio_T: np.ndarray, words: Sequence[str]
+) -> list[Span] | None:
+    """Word times in synthesised speech, or None where the aligner cannot find the words."""
+    try:
+        found = aligner.align(audio_T, list(words))
+    except AlignmentRefused:
+        return None
+    return [(span.start_s, span.end_s) for span in found]

@@ -1,0 +1,55 @@
+"""From scores of utterances to figures of a system on a test set."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from hpro_core.evaluate.statistics import Ratio, interval
+from hpro_core.params import Evaluate
+
+METRICS = ("wer", "wvad_ccc", "emo_sim", "dnsmos", "speaker_sim")
+"""In the order of the tables' columns; all but WER are better when higher."""
+
+
+def ratio(scores: Sequence[pd.DataFrame], metric: str) -> Ratio:
+    """The sums that a metric is a ratio of.
+
+    Where the aligner could not find an utterance's words, nothing of the recording's word-level
+    affect is in them: its wVAD-CCC counts as 0. Leaving such utterances out would judge a system by
+    those that it got right.
+
+    Args:
+        scores: one SCORES table per seed, of one test set, with the same utterances in one order.
+        metric: one of METRICS.
+    """
+    if metric == "wer":
+        errors, words = (np.stack([s[c] for s in scores]) for c in ("n_errors", "n_words"))
+        return Ratio(errors.astype(float), words.astype(float))
+    columns = [s[metric].astype(float) for s in scores]
+    return Ratio.mean_of(np.stack([c.fillna(0.0) if metric == "wvad_ccc" else c for c in columns]))
+
+
+def figures(scores: pd.DataFrame, settings: Evaluate) -> dict[str, dict]:
+    """The part `test_sets` of a system's metrics.json.
+
+    Args:
+        scores: a SCORES table.
+        settings: resamples and seed of the intervals.
+
+    Returns:
+        By test set: `n`, `n_wvad` (utterances whose words the aligner found) and each metric with
+        value, lo and hi.
+    """
+    return {
+        str(corpus): {
+            "n": len(rows),
+            "n_wvad": int(rows["wvad_ccc"].notna().sum()),
+            **{metric: _figure(rows, metric, settings) for metric in METRICS},
+        }
+        for corpus, rows in scores.groupby("corpus")
+    }
+
+
+def _figure(rows: pd.DataFrame, metric: str, settings: Evaluate) -> dict[str, float]:
+    return interval(ratio([rows], metric), settings.bootstrap_samples, settings.seed)._asdict()

@@ -1,0 +1,132 @@
+"""The paper's tables with intervals, as CSV for programs and Markdown for people."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from hpro_core.errors import HproError
+from hpro_core.evaluate.scores import METRICS, ratio
+from hpro_core.evaluate.statistics import interval, paired_difference
+from hpro_core.params import Evaluate, Tables
+from hpro_core.tables import SCORES, read_table
+
+SEEDLESS = ("recordings", "tokenrecon")
+"""Systems that no policy seed changes: judged once, under the first seed."""
+BASELINE = "sft"
+"""What every other policy is compared with, utterance by utterance."""
+
+COLUMNS = (
+    *("system", "test_set", "n", "seeds"),
+    *(name for metric in METRICS for name in (metric, f"{metric}_lo", f"{metric}_hi")),
+)
+
+Scores = dict[str, list[pd.DataFrame]]
+"""By system: one SCORES table per seed, all with the same utterances in one order."""
+
+
+def make(
+    root: Path, tables: Tables, seeds: Sequence[int], settings: Evaluate, out: Path | None = None
+) -> None:
+    """Write comparison, progressive, ablation (.csv, .md) and differences.csv.
+
+    differences.csv has, for each policy but `sft`, how far it is above `sft` in each metric, with
+    the interval of the paired bootstrap.
+
+    Args:
+        root: results folder of the run.
+        tables: the rows of each table, in order.
+        seeds: policy seeds that every row but the ceiling has.
+        settings: resamples and seed of the intervals.
+        out: where to write; `root`/tables if not given.
+
+    Raises:
+        HproError: a table has no rows, a system was not judged, or systems were judged on
+            different utterances.
+    """
+    folder = root / "tables" if out is None else out
+    rows: dict[str, list[str]] = tables.model_dump()
+    for name, systems in rows.items():
+        if not systems:
+            raise HproError(f"tables.{name} in params.yaml names no system")
+    systems = list(dict.fromkeys(system for names in rows.values() for system in names))
+    scores = _scores(root, systems, seeds)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, systems in rows.items():
+        table = _table({system: scores[system] for system in systems}, settings)
+        table.to_csv(folder / f"{name}.csv", index=False)
+        (folder / f"{name}.md").write_text(_markdown(table), encoding="utf-8")
+    _differences(scores, settings).to_csv(folder / "differences.csv", index=False)
+
+
+def _scores(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> Scores:
+    scores: Scores = {}
+    for system in systems:
+        own = seeds[:1] if system in SEEDLESS else seeds
+        scores[system] = [_read(root, system, seed) for seed in own]
+    expected = scores[systems[0]][0]["utt_id"].tolist()
+    for system, tables in scores.items():
+        for seed, table in zip(seeds, tables, strict=False):
+            if table["utt_id"].tolist() != expected:
+                raise HproError(
+                    f"{system}, seed {seed}, was judged on other utterances than {systems[0]}: "
+                    f"run `hpro synthesise` and `hpro judge` again for the one that is outdated"
+                )
+    return scores
+
+
+def _read(root: Path, system: str, seed: int) -> pd.DataFrame:
+    path = root / "eval" / system / f"seed{seed}" / "scores.parquet"
+    if not path.is_file():
+        raise HproError(
+            f"{path} does not exist, but a table has the row {system!r}: run "
+            f"`hpro judge {system} --seed {seed}`, or take the row out of tables in params.yaml"
+        )
+    return read_table(path, SCORES).sort_values("utt_id").reset_index(drop=True)
+
+
+def _table(scores: Scores, settings: Evaluate) -> pd.DataFrame:
+    rows = []
+    for system, tables in scores.items():
+        for test_set in sorted(tables[0]["corpus"].unique()):
+            chosen = _of_set(tables, test_set)
+            row = [system, test_set, len(chosen[0]), len(chosen)]
+            for metric in METRICS:
+                figures = ratio(chosen, metric)
+                row += interval(figures, settings.bootstrap_samples, settings.seed)
+            rows.append(row)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _of_set(tables: Sequence[pd.DataFrame], test_set: str) -> list[pd.DataFrame]:
+    return [table[table["corpus"] == test_set] for table in tables]
+
+
+def _differences(scores: Scores, settings: Evaluate) -> pd.DataFrame:
+    rows = []
+    policies = [s for s in scores if s not in (*SEEDLESS, BASELINE) and BASELINE in scores]
+    for system in policies:
+        for test_set in sorted(scores[system][0]["corpus"].unique()):
+            pair = [_of_set(scores[name], test_set) for name in (system, BASELINE)]
+            for metric in METRICS:
+                own, baseline = (ratio(tables, metric) for tables in pair)
+                gap = paired_difference(own, baseline, settings.bootstrap_samples, settings.seed)
+                rows.append([system, test_set, metric, *gap])
+    columns = ["system", "test_set", "metric", "above_sft", "lo", "hi"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    """A table for people: figures with their 95 % intervals."""
+    names = ("WER", "wVAD-CCC", "EMO-SIM", "DNSMOS", "speaker similarity")
+    lines = [
+        "| system | test set | n | seeds | " + " | ".join(names) + " |",
+        "|---|---|---|---|" + "---|" * len(names),
+    ]
+    for row in table.to_dict("records"):
+        cells = [str(row[column]) for column in ("system", "test_set", "n", "seeds")]
+        for metric in METRICS:
+            value, lo, hi = (row[f"{metric}{end}"] for end in ("", "_lo", "_hi"))
+            cells.append(f"{value:.3f} [{lo:.3f}, {hi:.3f}]")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

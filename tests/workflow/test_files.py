@@ -1,0 +1,221 @@
+"""The files around the workflow say the same: settings, schema, pins, environments, DVC stages."""
+
+import ast
+import itertools
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hpro_core.params import Params
+from tests.workflow.project import REPO, Project
+from workflow.scripts.stage_keys import code_files
+
+PHASES = {
+    **{name: [name] for name in ("corpus", "align", "label", "speech", "dataset", "codec")},
+    "policy": ["policy", "reward"],
+    "evaluate": ["evaluate"],
+    "report": ["report"],
+}
+"""DVC stage -> rule files."""
+NOT_DVC = {"tables_all"}
+"""Rules on request whose output DVC does not track."""
+WORKFLOW_TOOLS = ("snakemake", "dvc")
+"""What runs the jobs rather than running in them."""
+
+
+def read(name: str) -> str:
+    return (REPO / name).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of the project after a dry run, so with key files."""
+    made = Project.copied(tmp_path_factory.mktemp("files") / "project", data=False)
+    made.run("snakemake", "--dry-run", "--quiet", "all")
+    return made
+
+
+@pytest.fixture(scope="module")
+def pins() -> list[str]:
+    """Direct dependencies with their exact versions, such as "torch==2.11.0"."""
+    return tomllib.loads(read("pyproject.toml"))["project"]["dependencies"]
+
+
+def test_the_schema_is_that_of_the_settings() -> None:
+    written = yaml.safe_load(read("workflow/schemas/params.schema.json"))
+    assert written.pop("$schema") == "https://json-schema.org/draft/2020-12/schema"
+    assert written == Params.model_json_schema(), "run `make schema`"
+
+
+def test_the_settings_fit_their_schema() -> None:
+    Params.model_validate(yaml.safe_load(read("params.yaml")))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("bootstrap_samples: 1000", "bootstrap_sample: 1000", "'bootstrap_sample' was unexpected"),
+        ("bootstrap_samples: 1000", "bootstrap_samples: many", "'many' is not of type 'integer'"),
+        ("backend: pocketsphinx", "backend: sphinx", "'sphinx' is not one of"),
+    ],
+)
+@pytest.mark.workflow
+def test_a_wrong_setting_stops_before_any_job(
+    old: str, new: str, complaint: str, project: Project, tmp_path: Path
+) -> None:
+    twin = project.twin(tmp_path / "twin")
+    twin.edit("params.yaml", old, new)
+    done = twin.run("snakemake", "--cores", "1", check=False)
+    assert done.returncode == 1
+    assert complaint in done.stdout
+    assert not (twin.folder / "logs").exists()
+
+
+def test_requirements_hold_every_pin_and_name_no_index(pins: list[str]) -> None:
+    lines = [line for line in read("requirements.txt").splitlines() if line and line[0] not in " #"]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+( ; .*)?", line) for line in lines)
+    pinned = {canonical(line.split(" ;")[0]) for line in lines}
+    dev = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]["dev"]
+    assert {canonical(pin) for pin in [*pins, *dev]} <= pinned, "run `make pins`"
+
+
+@pytest.mark.parametrize("name", ["environment.yml", "workflow/envs/hpro.yaml"])
+def test_conda_environments_have_the_pinned_versions(name: str, pins: list[str]) -> None:
+    environment = yaml.safe_load(read(name))
+    assert environment["channels"][-1] == "nodefaults"
+    in_jobs = [pin for pin in pins if not pin.startswith(WORKFLOW_TOOLS)]
+    expected = pins if name == "environment.yml" else in_jobs
+    assert environment["dependencies"][-1] == {"pip": expected}
+    for spec in environment["dependencies"][:-1]:
+        assert re.fullmatch(r"[a-z0-9][a-z0-9._-]*(=[0-9.]+)?", spec), spec
+
+
+def test_every_conda_environment_of_a_rule_exists() -> None:
+    named = {n for f in PHASES for t in rule_texts(f) for n in re.findall(r'"\.\./(envs/\S+)"', t)}
+    assert named == {"envs/hpro.yaml", "envs/mfa.yaml"}
+    for name in named:
+        assert yaml.safe_load(read(f"workflow/{name}"))["dependencies"]
+
+
+@pytest.mark.workflow
+def test_a_rule_declares_the_sections_that_its_command_reads(project: Project) -> None:
+    for path in sorted((project.folder / "results/embedded/params").glob("*.yaml")):
+        key = yaml.safe_load(path.read_text(encoding="utf-8"))
+        shell = key.pop("depends_on")["shell"]
+        command = re.findall(r"\bhpro ([a-z-]+)", shell[0])[0]
+        read_by_it = sections_read(command)
+        assert read_by_it <= set(key), f"{path.name} lacks what `hpro {command}` reads"
+        if command != "report":  # it shows all settings
+            assert set(key) == read_by_it, f"{path.name} holds more than `hpro {command}` reads"
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.workflow
+def test_a_dvc_stage_covers_its_rules(phase: str, project: Project) -> None:
+    stage = dvc_stages()[phase]
+    texts = rule_texts(phase)
+    rules = set(re.findall(r"^rule (\w+):", "".join(texts), flags=re.MULTILINE)) - NOT_DVC
+    allowed, target = stage["cmd"].split("--allowed-rules ")[1].split(" -- ")
+    assert set(allowed.split()) == rules
+    assert target == f"phase_{phase}"
+    commands = set(re.findall(r"\bhpro ([a-z-]+)", "".join(texts)))
+    for file in {f for command in commands for f in code_files(REPO, command)}:
+        assert covered(file, stage["deps"]), f"dvc.yaml: {phase} does not depend on {file}"
+    for name in PHASES[phase]:
+        assert f"workflow/rules/{name}.smk" in stage["deps"]
+    assert {"hpro_core/cli.py", "workflow/bin", "workflow/rules/common.smk"} <= set(stage["deps"])
+    sections = set().union(*(key_sections(project, command) for command in commands))
+    assert sections <= set(stage["params"]), f"dvc.yaml: {phase} lacks params"
+
+
+def test_dvc_stages_cover_what_their_rules_write_and_read() -> None:
+    stages = dvc_stages()
+    owner = {next(iter(out)): phase for phase, stage in stages.items() for out in stage["outs"]}
+    for phase, stage in stages.items():
+        text = "".join(rule_texts(phase))
+        outputs = re.findall(r'"<root>/([a-z]+)/', text)
+        assert {owner[f"results/${{run}}/{name}"] for name in outputs} == {phase}
+        used = re.findall(r"rules\.(\w+)\.output", text + functions_used(text))
+        needed = {owner_of_rule(rule) for rule in used} - {phase}
+        have = {owner[dep] for dep in stage["deps"] if dep in owner}
+        assert needed <= have, f"dvc.yaml: {phase} does not depend on outputs of {needed - have}"
+
+
+def test_persistent_outputs_and_no_analytics() -> None:
+    for stage in dvc_stages().values():
+        assert all(next(iter(out.values())) == {"persist": True} for out in stage["outs"])
+    assert re.search(r"analytics\s*=\s*false", read(".dvc/config"))
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_every_rule_that_runs_has_log_benchmark_conda_and_resources(phase: str) -> None:
+    for rule in itertools.chain(
+        *(re.split(r"^rule ", t, flags=re.M)[1:] for t in rule_texts(phase))
+    ):
+        if "shell:" in rule:
+            for directive in ("input", "output", "log", "benchmark", "conda", "threads",
+                              "resources", "message"):  # fmt: skip
+                assert f"    {directive}:" in rule, f"{rule.split(':')[0]} has no {directive}"
+            assert "retries:" not in rule
+            assert "slurm_partition" not in rule
+
+
+def canonical(pin: str) -> str:
+    name, version = pin.split("==")
+    return f"{re.sub(r'[-_.]+', '-', name).lower()}=={version}"
+
+
+def dvc_stages() -> dict[str, Any]:
+    return yaml.safe_load(read("dvc.yaml"))["stages"]
+
+
+def rule_texts(phase: str) -> list[str]:
+    return [read(f"workflow/rules/{name}.smk") for name in PHASES[phase]]
+
+
+def covered(file: str, deps: list[str]) -> bool:
+    return any(file == dep or file.startswith(f"{dep}/") for dep in deps)
+
+
+def functions_used(text: str) -> str:
+    """Source of the functions of common.smk that a rule file names."""
+    functions = re.split(r"^(?=def )", read("workflow/rules/common.smk"), flags=re.MULTILINE)[1:]
+    return "".join(f for f in functions if re.search(rf"\b{f[4:].split('(')[0]}\b", text))
+
+
+def owner_of_rule(rule: str) -> str:
+    return next(p for p in PHASES if f"rule {rule}:" in "".join(rule_texts(p)))
+
+
+def key_sections(project: Project, command: str) -> set[str]:
+    found: set[str] = set()
+    for path in (project.folder / "results/embedded/params").glob("*.yaml"):
+        key = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if f"hpro {command} " in key.pop("depends_on")["shell"][0]:
+            found |= set(key)
+    return found
+
+
+def sections_read(command: str) -> set[str]:
+    """Names of the sections that a command's function in cli.py reads, helpers included."""
+    tree = ast.parse(read("hpro_core/cli.py"))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    waiting, seen, sections = [command.replace("-", "_")], set(), set()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        for node in ast.walk(functions[name]):
+            if isinstance(node, ast.Name) and node.id in functions and node.id not in seen:
+                waiting.append(node.id)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                if node.func.attr == "read_section":
+                    sections.add(node.args[1].value)
+                if node.func.attr == "read_variant":
+                    sections.add("variants")
+            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+                sections.add(node.slice.value)
+    return sections

@@ -1,0 +1,127 @@
+"""The whole workflow with the real `hpro` on a handful of real and rendered sentences."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.workflow.project import REPO, Project
+
+pytestmark = pytest.mark.workflow
+
+SCENES = ("sparky1", "sparky2", "sparky5", "sparky6", "sparky7", "tam2", "tam3", "tam4",
+          "faye3", "faye4", "faye5", "faye6")  # fmt: skip
+CLIPS = 5  # of each scene
+SYSTEMS = ("recordings", "tokenrecon", "sft", "frame", "joint")
+METRICS = ("wer", "wvad_ccc", "emo_sim", "dnsmos", "speaker_sim")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of the project with miniature settings and a small excerpt, after `snakemake`."""
+    made = Project.copied(tmp_path_factory.mktemp("miniature") / "project")
+    _cut_settings(made.folder / "params.yaml")
+    _cut_corpus(made.folder / "data/raw/amazon_queen/metadata.csv")
+    assert (REPO / "weights").is_dir(), "run `make setup`: the judges' weights are missing"
+    (made.folder / "weights").symlink_to(REPO / "weights")
+    made.run("snakemake", "--cores", "all")
+    return made
+
+
+@pytest.fixture(scope="module")
+def results(project: Project) -> Path:
+    return project.folder / "results/miniature"
+
+
+def test_tables_have_every_system_and_no_empty_cell(results: Path) -> None:
+    rows = {
+        "comparison": {"recordings", "tokenrecon", "sft"},
+        "progressive": {"sft", "frame"},
+        "ablation": {"frame", "joint"},
+    }
+    for name, systems in rows.items():
+        with (results / f"tables/{name}.csv").open(encoding="utf-8") as file:
+            table = list(csv.DictReader(file))
+        expected = {
+            (system, test_set) for system in systems for test_set in ("acted", "controlled")
+        }
+        assert {(row["system"], row["test_set"]) for row in table} == expected
+        assert all(cell.strip() not in ("", "nan") for row in table for cell in row.values())
+        assert {"n", "seeds"} <= set(table[0])
+        assert {f"{m}{end}" for m in METRICS for end in ("", "_lo", "_hi")} <= set(table[0])
+        assert (results / f"tables/{name}.md").is_file()
+
+
+def test_the_report_is_one_file_that_plays_every_system(results: Path) -> None:
+    page = (results / "report/index.html").read_text(encoding="utf-8")
+    assert "<audio" in page
+    assert 'src="http' not in page
+    assert all(system in page for system in SYSTEMS)
+
+
+def test_the_recordings_are_their_own_ceiling(results: Path) -> None:
+    with (results / "tables/comparison.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["system"] == "recordings"]
+    assert [float(row["wvad_ccc"]) for row in rows] == pytest.approx([1.0, 1.0])
+    assert [float(row["emo_sim"]) for row in rows] == pytest.approx([1.0, 1.0])
+
+
+def test_every_job_left_a_log_and_a_benchmark(project: Project) -> None:
+    logs = {p.relative_to(project.folder / "logs").with_suffix("") for p in _files(project, "logs")}
+    times = {
+        p.relative_to(project.folder / "benchmarks").with_suffix("")
+        for p in _files(project, "benchmarks")
+    }
+    assert logs == times
+    assert len(logs) == 31
+
+
+def test_a_second_run_does_nothing(project: Project) -> None:
+    assert "Nothing to be done" in project.run("snakemake", "--cores", "all").stdout
+
+
+def test_the_same_run_is_bit_for_bit_resumable_from_its_tables(project: Project) -> None:
+    """Asked for again, a deleted variant comes back equal: same settings, same seeds."""
+    model = project.folder / "results/miniature/policy/joint/seed0/model.safetensors"
+    before = model.read_bytes()
+    model.unlink()
+    done = project.run("snakemake", "--cores", "all", "--", str(model.relative_to(project.folder)))
+    assert "1 of 1 steps" in done.stdout
+    assert model.read_bytes() == before
+
+
+def test_snakemake_writes_its_own_report(project: Project) -> None:
+    project.run("snakemake", "--report", "snakemake.html")
+    assert "index.html" in (project.folder / "snakemake.html").read_text(encoding="utf-8")
+
+
+def _files(project: Project, folder: str) -> list[Path]:
+    return [p for p in (project.folder / folder).rglob("*") if p.is_file()]
+
+
+def _cut_settings(path: Path) -> None:
+    """Merge miniature.yaml into params.yaml."""
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    small = yaml.safe_load((Path(__file__).parent / "miniature.yaml").read_text(encoding="utf-8"))
+    for section, values in small.items():
+        merged = {**settings[section], **values} if isinstance(values, dict) else values
+        settings[section] = merged
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+
+
+def _cut_corpus(path: Path) -> None:
+    """Keep the first clips of a few scenes, none of the hero's."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    seen: Counter[str] = Counter()
+    kept = []
+    for row in rows:
+        if row["dialogue"] in SCENES and row["speaker"] != "joe" and seen[row["dialogue"]] < CLIPS:
+            seen[row["dialogue"]] += 1
+            kept.append(row)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(kept)

@@ -1,0 +1,144 @@
+"""Key files hold what a result depends on, and change when that changes."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.project import REPO
+from workflow.scripts import stage_keys
+
+CLI = '''
+import typer
+
+from hpro_core import params as p
+
+FOLDER = "weights"
+
+
+def train(root):
+    """Train."""
+    from hpro_core.room.stage import run
+
+    run(root, _settings(root))
+
+
+def other(root):
+    from hpro_core.far import away
+
+    away(root)
+
+
+def _settings(root):
+    from hpro_core.helper import read
+
+    return read(root, FOLDER)
+'''
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A small package with a command line; returns the folder that holds it."""
+    files = {
+        "cli.py": CLI,
+        "__init__.py": "",
+        "params.py": "",
+        "helper.py": "",
+        "far.py": "",
+        "shared.py": "",
+        "room/__init__.py": "",
+        "room/stage.py": "def run(*_):\n    from .inner import go\n    import hpro_core.shared\n",
+        "room/inner.py": 'TABLE = "norms.csv"\n',
+        "room/norms.csv": "a,b\n",
+        "room/unused.csv": "a,b\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / "hpro_core" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def test_code_of_a_command_is_what_it_imports_and_the_data_it_names(package: Path) -> None:
+    assert stage_keys.code_files(package, "train") == [
+        "hpro_core/helper.py",
+        "hpro_core/room/__init__.py",
+        "hpro_core/room/inner.py",
+        "hpro_core/room/norms.csv",
+        "hpro_core/room/stage.py",
+        "hpro_core/shared.py",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("shared.py", True),
+        ("room/inner.py", True),
+        ("room/norms.csv", True),
+        ("far.py", False),
+        ("room/unused.csv", False),
+        ("params.py", False),
+    ],
+)
+def test_code_hash_follows_the_files_of_the_command(
+    package: Path, name: str, changes: bool
+) -> None:
+    before = stage_keys.code_hash(package, "train")
+    path = package / "hpro_core" / name
+    path.write_text(path.read_text() + "# more\n")
+    assert (stage_keys.code_hash(package, "train") != before) == changes
+
+
+def test_code_hash_follows_the_function_and_its_helpers_in_the_command_line(package: Path) -> None:
+    before = {name: stage_keys.code_hash(package, name) for name in ("train", "other")}
+    cli = package / "hpro_core/cli.py"
+    cli.write_text(cli.read_text().replace('"weights"', '"elsewhere"'))
+    assert stage_keys.code_hash(package, "train") != before["train"]
+    assert stage_keys.code_hash(package, "other") == before["other"]
+
+
+def test_a_command_that_does_not_exist_is_an_error(package: Path) -> None:
+    with pytest.raises(ValueError, match="has no function no_such for `hpro no-such`"):
+        stage_keys.code_files(package, "no-such")
+
+
+def test_every_real_command_has_code() -> None:
+    assert "hpro_core/reward/gumbel.py" in stage_keys.code_files(REPO, "reward")
+    assert "hpro_core/reward/gumbel.py" not in stage_keys.code_files(REPO, "sft")
+
+
+def test_a_dotted_section_keeps_one_entry_of_its_mapping() -> None:
+    settings = {"corpus": {"seed": 1, "sets": {"a": {"path": "x"}, "b": {}}}, "report": {"n": 2}}
+    content = stage_keys.key_content(settings, ["corpus.sets.a"], "code", ["hpro x"])
+    assert content == {
+        "corpus": {"seed": 1, "sets": {"a": {"path": "x"}}},
+        "depends_on": {"code": "code", "shell": ["hpro x"]},
+    }
+
+
+def test_a_section_that_is_missing_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        stage_keys.key_content({}, ["corpus"], "code", [])
+
+
+def test_a_key_file_is_written_only_when_its_content_changed(tmp_path: Path) -> None:
+    path = tmp_path / "params/align.yaml"
+    stage_keys.write_if_changed(path, {"align": {"backend": "mfa"}})
+    os.utime(path, (1, 1))
+    stage_keys.write_if_changed(path, {"align": {"backend": "mfa"}})
+    assert path.stat().st_mtime == 1
+    stage_keys.write_if_changed(path, {"align": {"backend": "pocketsphinx"}})
+    assert path.stat().st_mtime > 1
+    assert [p.name for p in path.parent.iterdir()] == ["align.yaml"]
+
+
+def test_a_listing_follows_names_sizes_and_times(tmp_path: Path) -> None:
+    clip = tmp_path / "speaker/clip.wav"
+    clip.parent.mkdir()
+    clip.write_bytes(b"1")
+    before = stage_keys.listing_hash(tmp_path)
+    assert stage_keys.listing_hash(tmp_path) == before
+    clip.write_bytes(b"2")
+    os.utime(clip, (1, 1))
+    assert stage_keys.listing_hash(tmp_path) != before
