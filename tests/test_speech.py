@@ -50,7 +50,6 @@ SETTINGS = Speech(
     segment_s=0.8,
     learning_rate=2e-3,
     delta_weight=0.3,
-    phone_weight=0.1,
     ema=0.9,
     width=32,
     speaker_dim=8,
@@ -75,12 +74,9 @@ def vowel(seconds: float, pitch_hz: float) -> np.ndarray:
     return (0.1 * waves.sum(0)).astype(np.float32)
 
 
-def crops_of(mels: list[np.ndarray], phones: list[list[int]]) -> Crops:
+def crops_of(mels: list[np.ndarray]) -> Crops:
     """A batch in which every crop is its own reference."""
-    mel_BFM, lengths_B = padded(mels)
-    phones_BS = torch.nn.utils.rnn.pad_sequence([torch.tensor(p) for p in phones], True)
-    phone_lengths_B = torch.tensor([len(p) for p in phones])
-    return Crops(mel_BFM, lengths_B, mel_BFM, lengths_B, phones_BS.long(), phone_lengths_B)
+    return Crops(*padded(mels), *padded(mels))
 
 
 def random_mels(lengths: list[int]) -> list[np.ndarray]:
@@ -176,16 +172,14 @@ def test_padding_changes_no_token_no_embedding_and_no_frame(tiny: SpeechTokenize
     with torch.no_grad():
         tokens = tiny.tokens(together, lengths)
         speakers = tiny.speaker(together, lengths)
-        features = tiny.token_features(codes_of(tokens), lengths, speakers)
-        rebuilt = tiny.mel(features, lengths, speakers)
+        rebuilt = tiny.mel(codes_of(tokens), lengths, speakers)
         for i, mel in enumerate(mels):
             alone, length = padded([mel])
             n = int(length)
             assert torch.equal(tokens[i, :n], tiny.tokens(alone, length)[0])
             assert torch.allclose(speakers[i], tiny.speaker(alone, length)[0], atol=1e-6)
             speaker = speakers[i : i + 1]
-            features = tiny.token_features(codes_of(tokens[i : i + 1, :n]), length, speaker)
-            single = tiny.mel(features, length, speaker)
+            single = tiny.mel(codes_of(tokens[i : i + 1, :n]), length, speaker)
             assert torch.allclose(rebuilt[i, : n * FRAMES_PER_TOKEN], single[0], atol=1e-4)
 
 
@@ -197,15 +191,15 @@ def test_tokens_are_in_range_and_embeddings_of_unit_length(tiny: SpeechTokenizer
 
 
 def test_every_part_gets_a_gradient(tiny: SpeechTokenizer):
-    batch = crops_of(random_mels([8, 8]), [[9, 10], []])
+    batch = crops_of(random_mels([8, 8]))
     training_terms(tiny, batch, SETTINGS)["loss"].backward()
     silent = [n for n, p in tiny.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     assert silent == []
 
 
 def test_each_term_alone_teaches_the_encoder(tiny: SpeechTokenizer):
-    batch = crops_of(random_mels([8, 8]), [[9, 10], [11]])
-    for name in ("mel", "delta", "phone"):
+    batch = crops_of(random_mels([8, 8]))
+    for name in ("mel", "delta"):
         tiny.zero_grad()
         training_terms(tiny, batch, SETTINGS)[name].backward()
         gradient = tiny.to_digits.weight.grad
@@ -215,7 +209,7 @@ def test_each_term_alone_teaches_the_encoder(tiny: SpeechTokenizer):
 
 def test_loss_terms_of_a_worked_example(tiny: SpeechTokenizer, monkeypatch: pytest.MonkeyPatch):
     silence = np.zeros((4, N_MELS), dtype=np.float32)
-    batch = crops_of([silence, np.zeros((8, N_MELS), dtype=np.float32)], [[], []])
+    batch = crops_of([silence, np.zeros((8, N_MELS), dtype=np.float32)])
     batch = Crops(*(getattr(batch, f.name)[:1] for f in fields(Crops)))  # 2 tokens, 1 is padding
     guess = torch.zeros(1, 8, N_MELS)
     guess[0, :4] = torch.tensor([1.0, 3.0, 2.0, 2.0])[:, None]
@@ -225,29 +219,7 @@ def test_loss_terms_of_a_worked_example(tiny: SpeechTokenizer, monkeypatch: pyte
     terms = training_terms(tiny, batch, settings)
     assert float(terms["mel"].detach()) == pytest.approx((1 + 3 + 2 + 2) / 4)
     assert float(terms["delta"].detach()) == pytest.approx((2 + 1 + 0) / 3)
-    assert float(terms["phone"].detach()) == 0.0
     assert float(terms["loss"].detach()) == pytest.approx(2.0 + 0.5 * 1.0)
-
-
-def test_phone_loss_of_a_worked_example():
-    """Two tokens, one phone: phone-phone, phone-blank and blank-phone spell it."""
-    batch = crops_of(random_mels([2, 3]), [[5], []])
-    log_probabilities = torch.full((2, 3, 8), 1 / 8).log()
-    expected = -math.log(3 / 64)
-    assert float(phone_loss(log_probabilities, batch)) == pytest.approx(expected, rel=1e-5)
-
-
-def test_phones_are_targets_only_of_whole_utterances_that_ctc_can_spell():
-    mel = random_mels([20])[0].astype(np.float16)
-    sampler = CropSampler([], 1, 1.0, seed=0)
-
-    def target(mel_FM: np.ndarray, phones: list[int]) -> list[int]:
-        return sampler._target(Utterance("u", "c", "s", mel_FM, np.array(phones))).tolist()
-
-    assert target(mel, [5, 6, 6]) == [5, 6, 6]
-    assert target(np.concatenate([mel, mel]), [5, 6, 6]) == []  # 40 tokens, a crop has 25
-    assert target(mel[:12], [5, 6, 6]) == []  # 3 tokens cannot hold 5, 6, blank, 6
-    assert target(mel[:16], [5, 6, 6]) == [5, 6, 6]
 
 
 def test_one_batch_overfits():
@@ -255,7 +227,7 @@ def test_one_batch_overfits():
     model = SpeechTokenizer(TINY)
     frontend = MelFrontend()
     mels = [frontend.analyse(torch.from_numpy(vowel(0.4, hz))).numpy() for hz in (110.0, 220.0)]
-    batch = crops_of(mels, [[20], [30]])
+    batch = crops_of(mels)
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
     losses = []
     for _ in range(80):
@@ -275,7 +247,7 @@ def made_up_utterances() -> list[Utterance]:
     corpora = ["acted", "acted", "acted", "controlled", "controlled"]
     speakers = ["tam", "tam", "joe", "one", "one"]
     columns = zip(corpora, speakers, mels, strict=True)
-    return [Utterance(str(i), *row, np.array([9, 10])) for i, row in enumerate(columns)]
+    return [Utterance(str(i), *row) for i, row in enumerate(columns)]
 
 
 def test_crops_depend_on_seed_and_step_only():

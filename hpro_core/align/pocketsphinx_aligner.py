@@ -27,7 +27,7 @@ NATS_PER_UNIT = 1024 * float(np.log(1.0001))
 LEVEL_DBFS = -6.0
 """The 99th percentile of |sample| is brought here, so that the noise is as far below any speech."""
 NOISE_DBFS = -50.0
-"""Level of the added white noise; tuned with refine.py (-45 to -55 differ little)."""
+"""Level of the added white noise (ours; -45 to -55 differ little)."""
 SILENT_DBFS = -60.0
 """A clip whose loudest 20 ms are below this holds no speech."""
 LOWEST_SCORE = -3.5

@@ -5,9 +5,8 @@ released stop, a fading vowel) to the silence, and the closure of a stop to a pa
 are visible in the short-time level: words at the edges of the utterance reach as far as the sound
 does, pauses shrink to their quiet core, and a pause without a quiet core is no pause.
 
-The constants were tuned on 415 clips of *Flight of the Amazon Queen* that are not in the project's
-excerpt, against boundaries of the Montreal Forced Aligner; docs/alignment.md has the figures on
-the excerpt.
+The constants were tuned on 415 clips of *Flight of the Amazon Queen* against boundaries of the
+Montreal Forced Aligner; docs/alignment.md has the figures on clips that were not looked at.
 """
 
 from dataclasses import dataclass, replace

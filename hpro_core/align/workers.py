@@ -35,7 +35,7 @@ def align_all(jobs: list[Job], threads: int) -> Iterator[Outcome]:
             yield from pool.map(align_one, jobs, chunksize=CHUNK)
         except BrokenProcessPool as error:
             raise HproError(
-                "an alignment process died, perhaps for want of memory (0.2 GB each): "
+                "an alignment process died, perhaps for want of memory (0.1 GB each): "
                 "run again with fewer --threads"
             ) from error
 

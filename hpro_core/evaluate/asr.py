@@ -3,6 +3,7 @@
 One encoding per clip serves two judges: the decoder turns it into words, the affect judge pools it.
 """
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,9 @@ BEAM_SIZE = 5
 """OpenAI's default. Greedy decoding repeats itself on clips of one or two words."""
 TOKENS_PER_S, SPARE_TOKENS = 10, 10
 """No speech has more tokens than this; the cap bounds what a repeating decoder can add."""
+
+
+_POINTS = re.compile(r"\.{2,}|…")
 
 
 class Heard(NamedTuple):
@@ -83,12 +87,14 @@ class WordErrorCounter:
         """Compare what was heard with the published text.
 
         The English normaliser drops "hmm", "uh" and the like. Where nothing else was said, both
-        sides are only lower-cased and stripped of punctuation instead.
+        sides are only lower-cased and stripped of punctuation instead. Runs of points go first: it
+        would leave one of them as a word.
 
         Raises:
             ValueError: the reference holds no words at all.
         """
-        normalise = self._english if self._english(reference) else self._basic
+        reference, heard = (_POINTS.sub(" ", text) for text in (reference, heard))
+        normalise = self._english if self._english(reference).strip() else self._basic
         expected, transcript = normalise(reference).strip(), normalise(heard).strip()
         if not expected:
             raise ValueError(f"the reference {reference!r} has no words")

@@ -20,7 +20,7 @@ def ccc(first_WK: np.ndarray, second_WK: np.ndarray) -> np.ndarray:
     gap = first.mean(axis=0) - second.mean(axis=0)
     covariance = np.mean((first - first.mean(axis=0)) * (second - second.mean(axis=0)), axis=0)
     total = first.var(axis=0) + second.var(axis=0) + gap**2
-    return (2 * covariance + _TINY) / (total + _TINY)
+    return np.clip((2 * covariance + _TINY) / (total + _TINY), -1.0, 1.0)  # rounding
 
 
 def cosine(first: np.ndarray, second: np.ndarray) -> float:

@@ -18,7 +18,6 @@ from hpro_core.constants import SAMPLE_RATE_HZ, TOKEN_RATE_HZ
 from hpro_core.errors import HproError
 from hpro_core.progress import track
 from hpro_core.speech.features import FRAMES_PER_TOKEN, N_MELS, SILENCE, MelFrontend
-from hpro_core.text import SYMBOLS, phones_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,6 @@ class Utterance:
     corpus: str
     speaker: str
     mel_FM: np.ndarray  # float16 (4 L, 80)
-    phones: np.ndarray  # int64 (S,), symbols of `hpro_core.text`; empty: not pronounceable
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,6 @@ class Crops:
     lengths_B: Tensor  # int64, tokens
     reference_BFM: Tensor  # float32
     reference_lengths_B: Tensor  # int64, tokens
-    phones_BS: Tensor  # int64, padded with 0
-    phone_lengths_B: Tensor  # int64; 0 where a crop is not a whole utterance
 
     def to(self, device: torch.device) -> "Crops":
         """The same crops on another device."""
@@ -56,21 +52,12 @@ def load(root: Path, utterances: pd.DataFrame, label: str) -> list[Utterance]:
     """
     frontend = MelFrontend()
     loaded = []
-    columns = (utterances[name] for name in ("utt_id", "corpus", "speaker", "audio", "words"))
+    columns = (utterances[name] for name in ("utt_id", "corpus", "speaker", "audio"))
     rows = list(zip(*columns, strict=True))
-    for utt_id, corpus, speaker, path, words in track(rows, len(rows), label):
+    for utt_id, corpus, speaker, path in track(rows, len(rows), label):
         mel_FM = frontend.analyse(torch.from_numpy(read_audio(root / path))).half().numpy()
-        loaded.append(Utterance(utt_id, corpus, speaker, mel_FM, _phones(words)))
+        loaded.append(Utterance(utt_id, corpus, speaker, mel_FM))
     return loaded
-
-
-def _phones(words: str) -> np.ndarray:
-    try:
-        symbols = [SYMBOLS.index(phone) for word in words.split() for phone in phones_of(word)]
-    except HproError as error:
-        print(f"{error}: its utterance teaches the tokenizer sound, but no phones", flush=True)
-        symbols = []
-    return np.array(symbols, dtype=np.int64)
 
 
 def read_audio(path: Path) -> np.ndarray:
@@ -138,18 +125,7 @@ class CropSampler:
             chosen.append(members[int(rng.integers(len(members)))])
         mels = [self._crop(u.mel_FM, rng) for u in chosen]
         references = [self._crop(self._reference(u, rng).mel_FM, rng) for u in chosen]
-        targets = [self._target(u) for u in chosen]
-        phones_BS = torch.nn.utils.rnn.pad_sequence(targets, batch_first=True)
-        phone_lengths_B = torch.tensor([len(target) for target in targets])
-        return Crops(*padded(mels), *padded(references), phones_BS, phone_lengths_B)
-
-    def _target(self, utterance: Utterance) -> Tensor:
-        """Phones of an utterance that is taken whole and is long enough for CTC to spell them."""
-        phones = utterance.phones
-        repeats = int((phones[1:] == phones[:-1]).sum())
-        n_tokens = len(utterance.mel_FM) // FRAMES_PER_TOKEN
-        fits = len(phones) + repeats <= n_tokens <= self.tokens
-        return torch.from_numpy(phones if fits else phones[:0])
+        return Crops(*padded(mels), *padded(references))
 
     def _crop(self, mel_FM: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         frames = self.tokens * FRAMES_PER_TOKEN

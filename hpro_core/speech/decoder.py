@@ -61,8 +61,7 @@ class TokenDecoder:
         tokens_1L = torch.as_tensor(np.asarray(tokens_L, dtype=np.int64), device=self.device)[None]
         lengths_1 = torch.tensor([tokens_1L.shape[1]], device=self.device)
         speaker_1E = torch.tensor(embedding_E, dtype=torch.float32, device=self.device)[None]
-        features = self.tokenizer.token_features(codes_of(tokens_1L), lengths_1, speaker_1E)
-        return self.tokenizer.mel(features, lengths_1, speaker_1E)[0].cpu()
+        return self.tokenizer.mel(codes_of(tokens_1L), lengths_1, speaker_1E)[0].cpu()
 
     def _check(self, tokens: Sequence[np.ndarray], embeddings: Sequence[np.ndarray]) -> None:
         if len(tokens) != len(embeddings):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.batching import length_mask
@@ -22,7 +22,6 @@ from hpro_core.speech.crops import Crops, CropSampler, Utterance
 from hpro_core.speech.features import FRAMES_PER_TOKEN
 from hpro_core.speech.tokenizer import SpeechTokenizer, TokenizerConfig
 from hpro_core.tables import SPEECH_TOKENS, UTTERANCES, read_table, write_table
-from hpro_core.text import PADDING
 
 ENCODED_SPLITS = ("train", "dev", "test")
 """The judges' own split never becomes tokens."""
@@ -72,37 +71,19 @@ def train(
 
 
 def training_terms(model: SpeechTokenizer, batch: Crops, settings: Speech) -> dict[str, Tensor]:
-    """L = mel + delta_weight * delta + phone_weight * phone (ours).
+    """L = mel + delta_weight * delta (ours).
 
-    mel is the L1 distance of log-mel frames and delta that of their differences in time, means over
-    the frames that exist and over mel bands. phone is the CTC loss of the auxiliary head per phone,
-    mean over the crops that are whole utterances; it makes tokens say what is said.
+    mel is the L1 distance of log-mel frames and delta that of their differences in time; means over
+    the frames that exist and over mel bands.
     """
     speaker_BE = model.speaker(batch.reference_BFM, batch.reference_lengths_B)
     codes = model.codes(batch.mel_BFM, batch.lengths_B)
-    features = model.token_features(codes, batch.lengths_B, speaker_BE)
-    error_BFM = model.mel(features, batch.lengths_B, speaker_BE) - batch.mel_BFM
+    error_BFM = model.mel(codes, batch.lengths_B, speaker_BE) - batch.mel_BFM
     mask_BF = length_mask(FRAMES_PER_TOKEN * batch.lengths_B, error_BFM.shape[1]).float()
     mel = (error_BFM.abs().mean(-1) * mask_BF).sum() / mask_BF.sum()
     change_BF = error_BFM.diff(dim=1).abs().mean(-1)
     delta = (change_BF * mask_BF[:, 1:]).sum() / mask_BF[:, 1:].sum()
-    phone = phone_loss(model.phone_log_probabilities(features), batch)
-    loss = mel + settings.delta_weight * delta + settings.phone_weight * phone
-    return {"loss": loss, "mel": mel, "delta": delta, "phone": phone}
-
-
-def phone_loss(log_probabilities_BLS: Tensor, batch: Crops) -> Tensor:
-    """CTC of the crops with phones, per phone; zero where no crop has any."""
-    rows = batch.phone_lengths_B > 0
-    if not rows.any():
-        return log_probabilities_BLS.new_zeros(())
-    return nn.functional.ctc_loss(
-        log_probabilities_BLS[rows].transpose(0, 1),
-        batch.phones_BS[rows],
-        batch.lengths_B[rows],
-        batch.phone_lengths_B[rows],
-        blank=PADDING,
-    )
+    return {"loss": mel + settings.delta_weight * delta, "mel": mel, "delta": delta}
 
 
 def encode(root: Path, settings: Speech, compute: Compute) -> None:

@@ -18,10 +18,10 @@ from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.batching import length_mask
 from hpro_core.errors import HproError
 from hpro_core.speech.features import FRAMES_PER_TOKEN, N_MELS
-from hpro_core.text import N_SYMBOLS
 
 DIGITS = 8
 LEVELS = 3
+_DIGIT_SPREAD = 1.7  # of the digits' logits at the start: all three levels are in use from there
 _MEL_MEAN, _MEL_SPREAD = 0.0, 2.5  # of log-mel frames of speech, measured
 
 
@@ -101,13 +101,13 @@ class SpeechTokenizer(nn.Module):
         self.project = nn.Linear(patch, wide)
         self.encoder = Stack(wide, kernel=5, blocks=config.encoder_blocks)
         self.to_digits = nn.Linear(wide, DIGITS)
+        nn.init.normal_(self.to_digits.weight, std=_DIGIT_SPREAD / wide**0.5)
         self.speaker_encoder = SpeakerEncoder(narrow, config.speaker_dim)
         self.from_digits = nn.Linear(DIGITS, wide)
         self.speaker_to_token = nn.Linear(config.speaker_dim, wide)
         self.decoder = Stack(wide, kernel=7, blocks=config.decoder_blocks)
         self.to_frames = nn.Linear(wide, narrow * FRAMES_PER_TOKEN)
         self.speaker_to_frame = nn.Linear(config.speaker_dim, narrow)
-        self.to_phone = nn.Linear(wide, N_SYMBOLS)
         self.frame_decoder = Stack(narrow, kernel=7, blocks=config.frame_blocks)
         self.to_mel = nn.Linear(narrow, N_MELS)
 
@@ -133,33 +133,24 @@ class SpeechTokenizer(nn.Module):
         """Speaker embeddings of utterances, float32 (B, E), each of length one."""
         return self.speaker_encoder(*_patches(mel_BFM, lengths_B))
 
-    def token_features(self, codes_BLD: Tensor, lengths_B: Tensor, speaker_BE: Tensor) -> Tensor:
-        """What the decoder makes of codes at 25 Hz, float (B, L, C).
+    def mel(self, codes_BLD: Tensor, lengths_B: Tensor, speaker_BE: Tensor) -> Tensor:
+        """Log-mel frames of codes.
 
         Args:
             codes_BLD: on {0, 1/2, 1}, float (B, L, 8).
             lengths_B: tokens in each row, int64.
             speaker_BE: embedding of a reference utterance.
-        """
-        hidden = self.from_digits(2 * codes_BLD - 1) + self.speaker_to_token(speaker_BE[:, None])
-        return self.decoder(hidden, _mask(lengths_B, codes_BLD.shape[1]))
 
-    def mel(self, features_BLC: Tensor, lengths_B: Tensor, speaker_BE: Tensor) -> Tensor:
-        """Log-mel frames, float32 (B, 4 L, 80), of `token_features`.
-
-        Past a row's length they mean nothing.
+        Returns:
+            float32 (B, 4 L, 80); past a row's length it means nothing.
         """
-        frames = self.to_frames(features_BLC).unflatten(-1, (FRAMES_PER_TOKEN, -1)).flatten(1, 2)
-        frames = frames + self.speaker_to_frame(speaker_BE[:, None])
+        speaker_B1E = speaker_BE[:, None]
+        hidden = self.from_digits(2 * codes_BLD - 1) + self.speaker_to_token(speaker_B1E)
+        hidden = self.decoder(hidden, _mask(lengths_B, codes_BLD.shape[1]))
+        frames = self.to_frames(hidden).unflatten(-1, (FRAMES_PER_TOKEN, -1)).flatten(1, 2)
+        frames = frames + self.speaker_to_frame(speaker_B1E)
         mask_BF1 = _mask(FRAMES_PER_TOKEN * lengths_B, frames.shape[1])
         return self.to_mel(self.frame_decoder(frames, mask_BF1)).float() * _MEL_SPREAD + _MEL_MEAN
-
-    def phone_log_probabilities(self, features_BLC: Tensor) -> Tensor:
-        """Of the phone in each token by the auxiliary head, float32 (B, L, N_SYMBOLS).
-
-        Symbol 0 is the blank of CTC. The head is used in training only.
-        """
-        return self.to_phone(features_BLC).float().log_softmax(-1)
 
 
 def codes_of(tokens_BL: Tensor) -> Tensor:

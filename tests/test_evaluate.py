@@ -1,0 +1,365 @@
+"""Judges on real acted clips: each against its definition, and the two commands end to end."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+
+from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
+from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
+from hpro_core.corpus.audio import decoded, write_wav
+from hpro_core.corpus.text import normalised_words
+from hpro_core.errors import HproError
+from hpro_core.evaluate import affect, prosody, stage
+from hpro_core.evaluate.asr import STATE_RATE_HZ, Ears, WordErrorCounter
+from hpro_core.evaluate.dnsmos import Dnsmos
+from hpro_core.evaluate.hearing import read_audio
+from hpro_core.evaluate.metrics import ccc, cosine
+from hpro_core.evaluate.speaker import embed, load_encoder
+from hpro_core.params import Evaluate
+from hpro_core.tables import (
+    EMOTION_POSTERIORS,
+    SCORES,
+    SYNTHESIS,
+    UTTERANCES,
+    WORD_VAD,
+    WORDS,
+    read_table,
+    write_table,
+)
+from hpro_core.weights import located
+
+EXCERPT = Path(__file__).parent.parent / "data" / "raw" / "amazon_queen"
+SETTINGS = Evaluate(
+    emotion_penalty=10.0, vad_penalty=30.0, dnsmos_windows=1, bootstrap_samples=50, seed=0
+)
+
+
+@pytest.fixture(scope="module")
+def weights_folder() -> Path:
+    """What `hpro weights fetch` brought; a test fails with that cure where it is missing."""
+    return Path(__file__).parent.parent / "weights"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, str]]:
+    """Five clips each of two speakers, 1.5 to 4 s, of at least four words."""
+    with (EXCERPT / "metadata.csv").open(newline="", encoding="utf-8") as file:
+        every = [r for r in csv.DictReader(file) if 1.5 < float(r["duration_s"]) < 4.0]
+    spoken = [r for r in every if len(r["text"].split()) >= 4]
+    return [r for name in ("bob", "witch") for r in [s for s in spoken if s["speaker"] == name][:5]]
+
+
+@pytest.fixture(scope="module")
+def clips(rows: list[dict[str, str]]) -> list[np.ndarray]:
+    return [decoded(EXCERPT / row["audio"]).astype(np.float32) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def ears(weights_folder: Path) -> Ears:
+    return Ears(located("whisper_tiny_en", weights_folder), threads=1)
+
+
+@pytest.fixture(scope="module")
+def counter() -> WordErrorCounter:
+    return WordErrorCounter()
+
+
+# --- metrics
+
+
+def test_ccc_is_lins_formula() -> None:
+    generator = np.random.default_rng(0)
+    first, second = generator.random((7, 3)), generator.random((7, 3))
+    for k, value in enumerate(ccc(first, second)):
+        x, y = first[:, k], second[:, k]
+        covariance = sum((x - x.mean()) * (y - y.mean())) / 7
+        expected = 2 * covariance / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+        assert value == pytest.approx(expected, abs=1e-9)
+
+
+def test_ccc_by_hand() -> None:
+    # means 2 and 3, variances 2/3 and 2/3, covariance 2/3: 2*(2/3) / (4/3 + 1) = 4/7
+    assert ccc(np.array([[1.0], [2], [3]]), np.array([[2.0], [3], [4]]))[0] == pytest.approx(4 / 7)
+
+
+def test_ccc_of_constant_series() -> None:
+    constant, moving = np.full((4, 1), 0.3), np.array([[0.1], [0.4], [0.2], [0.9]])
+    assert ccc(constant, constant)[0] == 1.0
+    assert ccc(constant, moving)[0] == pytest.approx(0.0, abs=1e-9)
+    assert ccc(constant, constant + 0.2)[0] == pytest.approx(0.0, abs=1e-9)
+    assert ccc(moving[:1], moving[:1])[0] == 1.0
+
+
+def test_cosine() -> None:
+    assert cosine(np.array([3.0, 4.0]), np.array([6.0, 8.0])) == pytest.approx(1.0)
+    assert cosine(np.zeros(2), np.ones(2)) == 0.0
+
+
+# --- ASR
+
+
+def test_word_errors_by_hand(counter: WordErrorCounter) -> None:
+    # "don't" is two words for the normaliser: one substituted, one deleted, one inserted
+    counted = counter.count("I don't like it, Mr. King!", "i do not light it king now")
+    assert counted == ("i do not light it king now", 3, 7)
+    assert counter.count("Nothing was heard.", "") == ("", 3, 3)
+    assert counter.count("The colour", "the color").n_errors == 0
+    assert counter.count("Excuse me...", "excuse me").n_words == 2  # points are no word
+
+
+def test_words_that_the_normaliser_drops(counter: WordErrorCounter) -> None:
+    assert counter.count("Hmm... uh?", "Hmm uh") == ("hmm uh", 0, 2)
+    with pytest.raises(ValueError, match="no words"):
+        counter.count("...", "anything")
+
+
+def test_whisper_hears_the_lines(
+    ears: Ears, counter: WordErrorCounter, rows: list[dict[str, str]], clips: list[np.ndarray]
+) -> None:
+    counted = []
+    for row, clip in zip(rows, clips, strict=True):
+        heard = ears.hear(clip)
+        assert heard.states_SD.shape[1] == 384
+        assert len(heard.states_SD) == int(np.ceil(len(clip) / SAMPLE_RATE_HZ * STATE_RATE_HZ))
+        counted.append(counter.count(row["text"], heard.text))
+    wer = sum(c.n_errors for c in counted) / sum(c.n_words for c in counted)
+    assert wer < 0.25  # 0.10 on the test split
+
+
+def test_noise_cannot_add_many_words(ears: Ears, counter: WordErrorCounter) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE_HZ).astype(np.float32)
+    assert len(counter.count("two words", ears.hear(noise).text).transcript.split()) <= 20
+
+
+# --- DNSMOS
+
+
+def test_dnsmos_equals_speechmos(weights_folder: Path, clips: list[np.ndarray]) -> None:
+    from speechmos import dnsmos
+
+    judge = Dnsmos(located("dnsmos", weights_folder), threads=1)
+    longest = max(clips, key=len)
+    for seconds in (2.4, 2.8):  # repeated four times: one window, two windows
+        clip = longest[: int(seconds * SAMPLE_RATE_HZ)]
+        expected = dnsmos.run(clip, SAMPLE_RATE_HZ)
+        found = judge.score(clip, most_windows=99)
+        for name in ("sig", "bak", "ovrl"):
+            assert getattr(found, name) == pytest.approx(expected[f"{name}_mos"], abs=1e-3)
+
+
+# --- speaker
+
+
+def test_same_speaker_is_nearer(weights_folder: Path, clips: list[np.ndarray]) -> None:
+    encoder = load_encoder(located("ge2e", weights_folder))
+    voices = np.stack([embed(encoder, clip) for clip in clips])
+    assert np.linalg.norm(voices, axis=1) == pytest.approx(1.0, abs=1e-5)
+    alike = voices @ voices.T
+    same = np.kron(np.eye(2), np.ones((5, 5))).astype(bool)
+    assert alike[same & ~np.eye(10, dtype=bool)].mean() > alike[~same].mean() + 0.1
+
+
+def test_silence_and_short_clips_have_a_voice(weights_folder: Path) -> None:
+    encoder = load_encoder(located("ge2e", weights_folder))
+    for clip in (np.zeros(8000, np.float32), np.ones(10, np.float32)):
+        assert np.isfinite(embed(encoder, clip)).all()
+
+
+# --- prosody and the affect judge
+
+
+def test_pitch_of_a_known_tone() -> None:
+    time_s = np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    for f0_hz in (90.0, 220.0, 400.0):
+        tone = sum(np.sin(2 * np.pi * f0_hz * k * time_s) / k for k in range(1, 6)) * 0.1
+        whole = prosody.contours(tone)
+        middle = whole.pitch_st_F[10:90]
+        assert np.abs(middle - 12 * np.log2(f0_hz / 100)).max() < 0.3
+    values = prosody.summary(whole, 0.2, 0.5)
+    assert values.shape == (prosody.N_SUMMARY,)
+    assert values[-1] == 1.0
+    louder = prosody.contours(2 * tone)
+    assert (louder.level_db_F - whole.level_db_F)[10:90] == pytest.approx(6.02, abs=0.01)
+
+
+def test_silence_has_finite_features() -> None:
+    whole = prosody.contours(np.zeros(4000))
+    assert np.isfinite(prosody.summary(whole, 0.0, 0.25)).all()
+    assert np.isfinite(prosody.summary(whole, 5.0, 6.0)).all()  # beyond the end
+
+
+def test_probes_learn_and_survive_the_disk(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    inputs = generator.normal(size=(80, 6))
+    posteriors = np.zeros((80, 9))
+    happy = inputs[:, 0] > 0
+    posteriors[happy, EMOTIONS.index("happy")] = 0.8
+    posteriors[~happy, EMOTIONS.index("sad")] = 0.8
+    posteriors[:, EMOTIONS.index("neutral")] = 0.2
+    probe, classes = affect.train_emotion(inputs, posteriors, 0.1)
+    assert classes == ("happy", "neutral", "sad")
+    vad = affect.train_vad(inputs, 0.5 + 0.1 * inputs[:, :3], 0.01)
+    scale = affect.Scale(np.zeros(6), np.ones(6))
+    affect.save(affect.AffectJudge(probe, classes, vad, {"one": (scale, scale)}), tmp_path)
+    judge = affect.load(tmp_path)
+    judged = np.stack([judge.posterior("one", row) for row in inputs])
+    assert judged.sum(axis=1) == pytest.approx(1.0)
+    assert (judged[:, [EMOTIONS.index("angry"), EMOTIONS.index("unknown")]] == 0).all()
+    assert (judged.argmax(axis=1) == posteriors.argmax(axis=1)).mean() > 0.9
+    expected = np.clip(0.5 + 0.1 * inputs[:, :3], 0, 1)
+    assert judge.word_vad("one", inputs) == pytest.approx(expected, abs=0.01)
+    with pytest.raises(HproError, match="knows no test set 'two'"):
+        judge.posterior("two", inputs[0])
+    (tmp_path / "affect.npz").write_bytes(b"nothing")
+    with pytest.raises(HproError, match="run `hpro judge-train`"):
+        affect.load(tmp_path)
+
+
+def test_two_emotions_are_enough_and_one_is_not() -> None:
+    inputs = np.random.default_rng(0).normal(size=(40, 2))
+    posteriors = np.zeros((40, 9))
+    posteriors[inputs[:, 0] > 0, 0] = posteriors[inputs[:, 0] <= 0, 4] = 1.0
+    probe, classes = affect.train_emotion(inputs, posteriors, 0.1)
+    assert classes == ("angry", "neutral")
+    assert (probe(inputs).argmax(axis=1) == (inputs[:, 0] <= 0)).mean() > 0.9
+    with pytest.raises(HproError, match="fewer than two emotions"):
+        affect.train_emotion(inputs, np.eye(9)[np.zeros(40, int)], 0.1)
+
+
+# --- the two commands
+
+
+@pytest.fixture(scope="module")
+def root(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]], clips: list[np.ndarray]
+) -> Path:
+    """Ten aligned clips of two speakers: six to train judges with made-up labels, four to test."""
+    root = tmp_path_factory.mktemp("results")
+    audio = root / "corpus" / "acted" / "audio"
+    audio.mkdir(parents=True)
+    aligner = PocketsphinxAligner()
+    utterances, words, emotion, vad = [], [], [], []
+    for index, (row, clip) in enumerate(zip(rows, clips, strict=True)):
+        utt_id = f"acted_{row['utt_id']}"
+        write_wav(audio / f"{utt_id}.wav", clip)
+        spoken = normalised_words(row["text"]).split()
+        utterances.append(
+            {
+                **{"utt_id": utt_id, "corpus": "acted", "speaker": row["speaker"]},
+                **{"text": row["text"], "words": " ".join(spoken), "group": row["dialogue"]},
+                **{"audio": f"corpus/acted/audio/{utt_id}.wav", "emotion": None},
+                **{"duration_s": len(clip) / SAMPLE_RATE_HZ},
+                "split": "test" if index % 5 > 2 else "judge",
+            }
+        )
+        posterior = np.eye(9)[EMOTIONS.index("happy" if index < 5 else "sad")]
+        emotion.append({"utt_id": utt_id, **dict(zip(EMOTIONS, posterior, strict=True))})
+        for place, span in enumerate(aligner.align(clip, spoken)):
+            key = {"utt_id": utt_id, "word_index": place}
+            words.append(key | vars(span))
+            vad.append(key | dict.fromkeys(VAD, 0.3 + 0.05 * (place % 5)))
+    corpus = root / "corpus"
+    write_table(pd.DataFrame(utterances), corpus / "utterances.parquet", UTTERANCES)
+    truth = corpus / "acted"
+    write_table(pd.DataFrame(emotion), truth / "truth_emotion.parquet", EMOTION_POSTERIORS)
+    write_table(pd.DataFrame(vad), truth / "truth_vad.parquet", WORD_VAD)
+    write_table(pd.DataFrame(words), root / "align" / "words.parquet", WORDS)
+    _synthesis(root, "recordings", lambda clip: None)
+    _synthesis(root, "tokenrecon", lambda clip: clip * 0.5)
+    _synthesis(root, "sft", lambda clip: np.random.default_rng(0).normal(0, 0.1, len(clip)))
+    return root
+
+
+def _synthesis(root: Path, system: str, change) -> None:  # type: ignore[no-untyped-def]
+    utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
+    test = utterances[utterances["split"] == "test"].drop(columns=["split", "group", "emotion"])
+    judged = utterances[utterances["split"] == "judge"].drop_duplicates("speaker")
+    reference = dict(zip(judged["speaker"], judged["utt_id"], strict=True))
+    folder = Path("eval") / system / "seed0"
+    (root / folder / "audio").mkdir(parents=True)
+    audio = []
+    for utt_id, source in zip(test["utt_id"], test["audio"], strict=True):
+        changed = change(soundfile.read(root / source, dtype="float32")[0])
+        audio.append(source if changed is None else str(folder / "audio" / f"{utt_id}.wav"))
+        if changed is not None:
+            write_wav(root / audio[-1], changed)
+    table = test.assign(audio=audio, reference=test["speaker"].map(reference), n_tokens=1)
+    write_table(table.assign(stopped=True), root / folder / "synthesis.parquet", SYNTHESIS)
+
+
+@pytest.fixture(scope="module")
+def trained(root: Path, weights_folder: Path) -> Path:
+    stage.train(root, SETTINGS, weights_folder, threads=1)
+    return root
+
+
+def _judged(root: Path, system: str, weights_folder: Path) -> tuple[pd.DataFrame, dict]:
+    stage.judge(root, system, 0, SETTINGS, weights_folder, threads=1)
+    folder = root / "eval" / system / "seed0"
+    report = json.loads((folder / "metrics.json").read_text())
+    assert (report["system"], report["seed"]) == (system, 0)
+    return read_table(folder / "scores.parquet", SCORES), report["test_sets"]["acted"]
+
+
+def test_training_leaves_judges_and_their_grades(trained: Path) -> None:
+    grades = json.loads((trained / "judge" / "metrics.json").read_text())
+    assert grades["trained_on"] == {"acted": 6}
+    assert grades["emotion"]["n"] == grades["word_vad"]["n"] == grades["floor"]["acted"]["n"] == 4
+    assert 0 <= grades["emotion"]["accuracy"] <= 1
+    assert -1 <= grades["word_vad"]["ccc"] <= 1
+    assert grades["floor"]["acted"]["emo_sim"] < 1
+    recorded = trained / "judge" / "recordings"
+    assert len(read_table(recorded / "emotion_posteriors.parquet", EMOTION_POSTERIORS)) == 4
+
+
+def test_recordings_are_the_ceiling(trained: Path, weights_folder: Path) -> None:
+    scores, figures = _judged(trained, "recordings", weights_folder)
+    assert scores["wvad_ccc"].to_numpy() == pytest.approx(1.0, abs=1e-5)
+    assert scores["emo_sim"].to_numpy() == pytest.approx(1.0, abs=1e-5)
+    assert scores["speaker_sim"].between(0.4, 1).all()
+    assert figures["n"] == figures["n_wvad"] == 4
+    assert figures["wer"]["value"] == scores["n_errors"].sum() / scores["n_words"].sum()
+    assert figures["wer"]["lo"] <= figures["wer"]["value"] <= figures["wer"]["hi"]
+
+
+def test_a_quieter_copy_is_realigned_and_nearly_as_good(
+    trained: Path, weights_folder: Path
+) -> None:
+    scores, figures = _judged(trained, "tokenrecon", weights_folder)
+    assert figures["n_wvad"] == 4
+    assert 0.3 < figures["wvad_ccc"]["value"] < 1
+    assert scores["emo_sim"].mean() > 0.8
+    vad = read_table(trained / "eval" / "tokenrecon" / "seed0" / "word_vad.parquet", WORD_VAD)
+    assert set(vad["utt_id"]) == set(scores["utt_id"])
+
+
+def test_speech_without_the_words_has_no_agreement(trained: Path, weights_folder: Path) -> None:
+    scores, figures = _judged(trained, "sft", weights_folder)
+    assert figures["n_wvad"] == scores["wvad_ccc"].notna().sum() < 4
+    assert figures["wvad_ccc"]["value"] < 0.3
+    assert figures["wer"]["value"] > 0.8
+    assert figures["speaker_sim"]["value"] < 0.7
+
+
+def test_what_is_missing_is_named(root: Path, weights_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(HproError, match=r"eval/hpro/seed3/synthesis.parquet does not exist"):
+        stage.judge(root, "hpro", 3, SETTINGS, weights_folder, threads=1)
+    with pytest.raises(HproError, match=r"is missing: run `hpro weights fetch`"):
+        stage.train(root, SETTINGS, tmp_path, threads=1)
+    soundfile.write(tmp_path / "slow.wav", np.ones(8000), 8000)
+    with pytest.raises(HproError, match=r"slow\.wav is not 16 kHz mono \(8000 Hz\)"):
+        read_audio(tmp_path, "slow.wav")
+    soundfile.write(tmp_path / "none.wav", np.zeros(0), SAMPLE_RATE_HZ)
+    with pytest.raises(HproError, match=r"none\.wav is empty"):
+        read_audio(tmp_path, "none.wav")

@@ -1,0 +1,165 @@
+"""Intervals against hand values, and tables from scores of utterances."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hpro_core.errors import HproError
+from hpro_core.evaluate import tables
+from hpro_core.evaluate.scores import METRICS, figures, ratio
+from hpro_core.evaluate.statistics import Ratio, interval, paired_difference
+from hpro_core.params import Evaluate, Tables
+from hpro_core.tables import SCORES, write_table
+
+SETTINGS = Evaluate(
+    emotion_penalty=1.0, vad_penalty=1.0, dnsmos_windows=1, bootstrap_samples=200, seed=0
+)
+ROWS = Tables(
+    comparison=["recordings", "tokenrecon", "sft", "hpro"],
+    progressive=["sft", "frame", "hpro"],
+    ablation=["joint", "hpro"],
+)
+
+
+def scores(seed: int, n: int = 6) -> pd.DataFrame:
+    generator = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "utt_id": [f"{c}_{i}" for c in ("acted", "controlled") for i in range(n)],
+            "corpus": ["acted"] * n + ["controlled"] * n,
+            "transcript": "",
+            "n_errors": generator.integers(0, 4, 2 * n),
+            "n_words": generator.integers(4, 9, 2 * n),
+            "wvad_ccc": generator.uniform(-1, 1, 2 * n),
+            "emo_sim": generator.uniform(0, 1, 2 * n),
+            "dnsmos": generator.uniform(1, 5, 2 * n),
+            "speaker_sim": generator.uniform(0, 1, 2 * n),
+        }
+    )
+
+
+def write(root: Path, system: str, seed: int, table: pd.DataFrame) -> None:
+    write_table(table, root / "eval" / system / f"seed{seed}" / "scores.parquet", SCORES)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for number, system in enumerate(("recordings", "tokenrecon")):
+        write(tmp_path, system, 0, scores(number))
+    for number, system in enumerate(("sft", "frame", "hpro", "joint")):
+        for seed in (0, 1):
+            write(tmp_path, system, seed, scores(10 * number + seed + 5))
+    return tmp_path
+
+
+def test_a_constant_score_has_no_spread() -> None:
+    assert interval(Ratio.mean_of(np.full((2, 5), 0.25)), 100, 0) == (0.25, 0.25, 0.25)
+
+
+def test_two_utterances_by_hand() -> None:
+    # two draws of {0, 1}: mean 0, 1/2, 1 with chances 1/4, 1/2, 1/4, so the 95 % interval is [0, 1]
+    found = interval(Ratio.mean_of(np.array([[0.0, 1.0]])), 2000, 0)
+    assert found == (0.5, 0.0, 1.0)
+
+
+def test_interval_is_near_the_normal_one() -> None:
+    values = np.random.default_rng(1).normal(3.0, 2.0, (1, 400))
+    half = 1.96 * values.std() / 20
+    value, lo, hi = interval(Ratio.mean_of(values), 4000, 0)
+    assert value == pytest.approx(values.mean())
+    assert (lo, hi) == pytest.approx((value - half, value + half), abs=0.15 * half)
+
+
+def test_resampling_equals_a_plain_loop() -> None:
+    generator = np.random.default_rng(2)
+    errors, words = generator.integers(0, 5, (3, 8)), generator.integers(3, 9, (3, 8))
+    draws = np.random.default_rng(7)
+    chosen_BN, chosen_BS = draws.integers(8, size=(60, 8)), draws.integers(3, size=(60, 3))
+    expected = [
+        sum(errors[s, n] for s in seeds for n in utterances)
+        / sum(words[s, n] for s in seeds for n in utterances)
+        for seeds, utterances in zip(chosen_BS, chosen_BN, strict=True)
+    ]
+    value, lo, hi = interval(Ratio(errors.astype(float), words.astype(float)), 60, 7)
+    assert value == pytest.approx(errors.sum() / words.sum())
+    assert (lo, hi) == pytest.approx(tuple(np.quantile(expected, (0.025, 0.975))))
+
+
+def test_seeds_widen_the_interval() -> None:
+    same = np.tile(np.random.default_rng(3).random((1, 200)), (3, 1))
+    apart = same + np.array([[-0.3], [0.0], [0.3]])
+    narrow, wide = (interval(Ratio.mean_of(x), 500, 0) for x in (same, apart))
+    assert narrow.value == pytest.approx(wide.value)
+    assert wide.hi - wide.lo > 3 * (narrow.hi - narrow.lo)
+
+
+def test_pairs_make_small_gains_visible() -> None:
+    baseline = np.random.default_rng(4).random((1, 100))
+    gain = paired_difference(Ratio.mean_of(baseline + 0.01), Ratio.mean_of(baseline), 300, 0)
+    assert gain == pytest.approx((0.01, 0.01, 0.01))
+    with pytest.raises(ValueError, match="shapes differ"):
+        paired_difference(Ratio.mean_of(baseline), Ratio.mean_of(baseline[:, 1:]), 10, 0)
+
+
+def test_words_that_were_not_found_count_as_no_agreement() -> None:
+    table = scores(0)
+    table.loc[[0, 1], "wvad_ccc"] = None
+    kept = table["wvad_ccc"].iloc[2:6].sum() / 6
+    found = figures(table, SETTINGS)["acted"]
+    assert found["wvad_ccc"]["value"] == pytest.approx(kept)
+    assert (found["n"], found["n_wvad"]) == (6, 4)
+    table["wvad_ccc"] = None
+    assert ratio([table], "wvad_ccc").above_SN.sum() == 0
+
+
+def test_tables_have_every_cell(root: Path) -> None:
+    tables.make(root, ROWS, [0, 1], SETTINGS)
+    for name, systems in ROWS.model_dump().items():
+        table = pd.read_csv(root / "tables" / f"{name}.csv")
+        assert tuple(table.columns) == tables.COLUMNS
+        assert not table.isna().any().any()
+        assert table["system"].tolist() == [s for s in systems for _ in range(2)]
+        assert set(table["n"]) == {6}
+        for metric in METRICS:
+            assert table[metric].between(table[f"{metric}_lo"], table[f"{metric}_hi"]).all()
+        seeds = dict(zip(table["system"], table["seeds"], strict=True))
+        assert seeds == {s: 1 if s in tables.SEEDLESS else 2 for s in systems}
+        lines = (root / "tables" / f"{name}.md").read_text().splitlines()
+        assert len(lines) == 2 + len(table)
+        assert all(line.count("|") == lines[0].count("|") for line in lines)
+
+
+def test_figures_are_those_of_the_scores(root: Path) -> None:
+    tables.make(root, ROWS, [0, 1], SETTINGS, root / "elsewhere")
+    table = pd.read_csv(root / "elsewhere" / "progressive.csv").set_index(["system", "test_set"])
+    both = pd.concat([scores(5), scores(6)])
+    acted = both[both["corpus"] == "acted"]
+    row = table.loc[("sft", "acted")]
+    assert row["wer"] == pytest.approx(acted["n_errors"].sum() / acted["n_words"].sum())
+    assert row["dnsmos"] == pytest.approx(acted["dnsmos"].mean())
+    gaps = pd.read_csv(root / "elsewhere" / "differences.csv")
+    assert set(gaps["system"]) == {"frame", "hpro", "joint"}
+    gap = gaps[(gaps["system"] == "hpro") & (gaps["test_set"] == "acted")].set_index("metric")
+    expected = table.loc[("hpro", "acted")]["dnsmos"] - row["dnsmos"]
+    assert gap.loc["dnsmos", "above_sft"] == pytest.approx(expected)
+
+
+def test_a_missing_system_is_named(root: Path) -> None:
+    (root / "eval" / "joint" / "seed1" / "scores.parquet").unlink()
+    with pytest.raises(HproError, match=r"row 'joint': run `hpro judge joint --seed 1`"):
+        tables.make(root, ROWS, [0, 1], SETTINGS)
+    assert not (root / "tables").exists()
+
+
+def test_other_utterances_are_refused(root: Path) -> None:
+    write(root, "frame", 1, scores(0, n=5))
+    with pytest.raises(HproError, match="frame, seed 1, was judged on other utterances"):
+        tables.make(root, ROWS, [0, 1], SETTINGS)
+
+
+def test_a_table_without_rows_is_refused(root: Path) -> None:
+    empty = Tables(comparison=["sft"], progressive=["sft"], ablation=[])
+    with pytest.raises(HproError, match=r"tables\.ablation"):
+        tables.make(root, empty, [0], SETTINGS)
