@@ -24,7 +24,7 @@ pull: setup           ## the run of dvc.lock from the DVC remote
 	workflow/scripts/pull.sh
 
 test: setup           ## all tests, a miniature of the whole workflow among them
-	pytest
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile
 
 lint: setup
 	ruff check .

@@ -31,6 +31,7 @@ Work = Annotated[Path, typer.Option(help="Folder for the checkpoint that a kille
 Seed = Annotated[int, typer.Option(help="Seed of the policy.")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads or processes.")]
 Profile = Annotated[bool, typer.Option("--profile", help="Write a trace for torch-tb-profiler.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of the tables; <root>/tables if absent.")]
 Weights = Annotated[Path, typer.Option(help="Folder of the weights from outside.")]
 
 
@@ -219,13 +220,13 @@ def judge(
 
 
 @app.command()
-def tables(root: Root, params: Params) -> None:
+def tables(root: Root, params: Params, out: Out = None) -> None:
     """Write the comparison, progressive and ablation tables."""
     from hpro_core.evaluate.tables import make
 
     rows = p.read_section(params, "tables", p.Tables)
     seeds = p.read_yaml(params)["seeds"]
-    make(root, rows, seeds, p.read_section(params, "evaluate", p.Evaluate))
+    make(root, rows, seeds, p.read_section(params, "evaluate", p.Evaluate), out)
 
 
 @app.command()

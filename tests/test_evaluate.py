@@ -226,6 +226,11 @@ def test_probes_learn_and_survive_the_disk(tmp_path: Path) -> None:
         affect.load(tmp_path)
 
 
+def test_a_feature_that_never_changes_stays_finite() -> None:
+    scale = affect.Scale.of(np.array([[1.0, 5.0]]))  # one recording only
+    assert scale(np.array([2.0, 5.5])) == pytest.approx([1.0, 0.5])
+
+
 def test_two_emotions_are_enough_and_one_is_not() -> None:
     inputs = np.random.default_rng(0).normal(size=(40, 2))
     posteriors = np.zeros((40, 9))

@@ -29,7 +29,6 @@ from hpro_core.speech.stage import (
     code_use,
     encode,
     load_tokenizer,
-    phone_loss,
     train,
     training_terms,
 )

@@ -65,7 +65,9 @@ class Scale:
 
     @classmethod
     def of(cls, features_ND: np.ndarray) -> "Scale":
-        return cls(features_ND.mean(axis=0), features_ND.std(axis=0) + 1e-6)
+        """Scale of features (N, D); a feature that never changes keeps its size."""
+        deviation_D = features_ND.std(axis=0)
+        return cls(features_ND.mean(axis=0), np.where(deviation_D > 1e-6, deviation_D, 1.0))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         return (features - self.mean_D) / self.deviation_D

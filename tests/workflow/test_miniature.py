@@ -75,7 +75,7 @@ def test_every_job_left_a_log_and_a_benchmark(project: Project) -> None:
         for p in _files(project, "benchmarks")
     }
     assert logs == times
-    assert len(logs) == 31
+    assert len(logs) == 27
 
 
 def test_a_second_run_does_nothing(project: Project) -> None:

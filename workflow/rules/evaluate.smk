@@ -39,8 +39,8 @@ rule judge_train:
         key=key("judge_train", "judge-train", "evaluate"),
         utterances=rules.corpus_split.output.utterances,
         words=rules.align.output.words,
-        emotion=rules.label.output.emotion,
-        vad=rules.label.output.vad,
+        emotion=of_sets("truth_emotion.parquet", CONTROLLED),
+        vad=of_sets("truth_vad.parquet", CONTROLLED),
         audio=of_sets("audio.sha256"),
     output:
         metrics="<root>/judge/metrics.json",

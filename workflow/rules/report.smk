@@ -13,6 +13,7 @@ rule tables:
             category="Tables",
         ),
         expand("<root>/tables/{table}.md", table=TABLES),
+        "<root>/tables/differences.csv",
     log:
         "<logs>/report/tables.log",
     benchmark:
@@ -42,6 +43,7 @@ rule tables_all:
             settings={**config, "tables": {**TABLES, "ablation": VARIANTS}},
         ),
         metrics=of_runs("eval", [*wanted(), *VARIANTS], "metrics.json"),
+        scores=of_runs("eval", [*wanted(), *VARIANTS], "scores.parquet"),
     output:
         report(
             expand("<root>/tables_all/{table}.csv", table=TABLES),
@@ -49,6 +51,7 @@ rule tables_all:
             category="Tables",
         ),
         expand("<root>/tables_all/{table}.md", table=TABLES),
+        "<root>/tables_all/differences.csv",
     log:
         "<logs>/report/tables_all.log",
     benchmark:
