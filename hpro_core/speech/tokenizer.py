@@ -21,7 +21,6 @@ from hpro_core.speech.features import FRAMES_PER_TOKEN, N_MELS
 
 DIGITS = 8
 LEVELS = 3
-_DIGIT_SPREAD = 1.7  # of the digits' logits at the start: all three levels are in use from there
 _MEL_MEAN, _MEL_SPREAD = 0.0, 2.5  # of log-mel frames of speech, measured
 
 
@@ -101,7 +100,6 @@ class SpeechTokenizer(nn.Module):
         self.project = nn.Linear(patch, wide)
         self.encoder = Stack(wide, kernel=5, blocks=config.encoder_blocks)
         self.to_digits = nn.Linear(wide, DIGITS)
-        nn.init.normal_(self.to_digits.weight, std=_DIGIT_SPREAD / wide**0.5)
         self.speaker_encoder = SpeakerEncoder(narrow, config.speaker_dim)
         self.from_digits = nn.Linear(DIGITS, wide)
         self.speaker_to_token = nn.Linear(config.speaker_dim, wide)

@@ -110,7 +110,7 @@ def files_of(
             names = ("metrics.json", "affect.npz", "affect.json")
             made = [root / "judge" / n for n in names]
             made += [root / "judge/recordings" / label.name for label in labels]
-            return [utterances, words, *labels, *recordings], made
+            return [utterances, words, *truth, *recordings], made
         case "judge":
             clips = list(spoken.glob("audio/*.wav"))
             heard = [root / "judge/affect.npz", words, spoken / "synthesis.parquet", *clips]
@@ -119,7 +119,8 @@ def files_of(
         case "tables":
             names = ("comparison", "progressive", "ablation")
             out = Path(options.get("--out", root / "tables"))
-            return judged(root), [out / f"{n}.{kind}" for n in names for kind in ("csv", "md")]
+            made = [out / f"{n}.{kind}" for n in names for kind in ("csv", "md")]
+            return judged(root), [*made, out / "differences.csv"]
         case "report":
             curves = [root / "codec/style/training.csv", *root.glob("tables/*.csv")]
             read = [*judged(root), *curves, *labels, *splits, utterances, words]
