@@ -68,9 +68,10 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):
     model = nn.Linear(1, 1)
     before = model.weight.clone()
     optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+    loop = Loop("test", 5, 0)
     with pytest.raises(HproError, match=r"step 1: .*nan.* is not finite"):
         fit(model, optimiser, lambda x: {"loss": model(x).sum() * torch.nan},
-            lambda step: torch.ones(1, 1), dict, Loop("test", 5, 0), tmp_path, tmp_path)  # fmt: skip
+            lambda step: torch.ones(1, 1), dict, loop, tmp_path, tmp_path)  # fmt: skip
     assert torch.equal(model.weight, before)
 
 

@@ -10,8 +10,8 @@ import pytest
 import soundfile
 import torch
 
-from hpro_core.codec import fsq
 from hpro_core.constants import N_SPEECH_TOKENS, SAMPLE_RATE_HZ
+from hpro_core.engine import fsq
 from hpro_core.engine.checkpoint import save_model
 from hpro_core.errors import HproError
 from hpro_core.params import Compute, Speech

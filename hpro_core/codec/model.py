@@ -21,10 +21,10 @@ from torch.nn import functional
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperDecoder, WhisperDecoderLayer
 
-from hpro_core.codec import fsq
 from hpro_core.codec.encoder import Encoder
 from hpro_core.codec.losses import pool_words
 from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, VAD
+from hpro_core.engine import fsq
 from hpro_core.engine.batching import length_mask
 from hpro_core.engine.token_table import TokenTable
 

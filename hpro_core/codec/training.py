@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hpro_core.codec import fsq
 from hpro_core.codec.losses import (
     soft_cross_entropy,
     text_cross_entropy,
@@ -21,6 +20,7 @@ from hpro_core.codec.losses import (
     word_vad_loss,
 )
 from hpro_core.codec.model import PRESETS, CodecConfig, HdEmo
+from hpro_core.engine import fsq
 from hpro_core.engine.batching import Batch, Example, Sampler, length_mask, sequential_batches
 from hpro_core.engine.checkpoint import load_weights, read_json, save_model
 from hpro_core.engine.training import Loop, autocast, device_of, fit, mean_terms, set_threads

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from hpro_core.errors import HproError
@@ -20,7 +20,7 @@ def save_model(folder: Path, model: nn.Module, config: dict[str, Any]) -> None:
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
     partial = folder / ".model.partial"
-    save_file(weights, partial)
+    partial.write_bytes(save(weights))  # save_file would leave a file that only its owner reads
     os.replace(partial, folder / "model.safetensors")
     write_json(folder / "config.json", config)
 

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hpro_core.codec import fsq
 from hpro_core.codec.model import HdEmo
 from hpro_core.codec.training import text_of
+from hpro_core.engine import fsq
 from hpro_core.engine.batching import Batch
 from hpro_core.params import Reward, Variant
 from hpro_core.policy.model import SpeechLM, speech_targets

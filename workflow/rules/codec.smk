@@ -17,7 +17,7 @@ rule codec_content:
         "<benchmarks>/codec/content.tsv"
     conda:
         "../envs/hpro.yaml"
-    threads: THREADS
+    threads: 1  # side by side with sft
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
@@ -28,7 +28,7 @@ rule codec_content:
     message:
         "codec, stage A: content tokens that spell the words"
     shell:
-        "hpro codec-content --root {params.root} --params {input.key} --threads {threads}"
+        "hpro codec-content --root {params.root} --params {input.key}"
         " --work {params.work} --threads {threads} 2>&1 | tee {log}"
 
 
@@ -50,7 +50,7 @@ rule codec_style:
         "<benchmarks>/codec/style.tsv"
     conda:
         "../envs/hpro.yaml"
-    threads: THREADS
+    threads: 1  # side by side with sft
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
@@ -61,7 +61,7 @@ rule codec_style:
     message:
         "codec, stage B: style tokens, emotion and word-affect heads"
     shell:
-        "hpro codec-style --root {params.root} --params {input.key} --threads {threads}"
+        "hpro codec-style --root {params.root} --params {input.key}"
         " --work {params.work} --threads {threads} 2>&1 | tee {log}"
 
 

@@ -18,7 +18,7 @@ rule sft:
         "<benchmarks>/policy/sft_seed{seed}.tsv"
     conda:
         "../envs/hpro.yaml"
-    threads: THREADS
+    threads: 1  # side by side with the codec; `snakemake --set-threads sft=8` for more
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
@@ -29,5 +29,5 @@ rule sft:
     message:
         "policy: supervised fine-tuning, seed {wildcards.seed}"
     shell:
-        "hpro sft --seed {wildcards.seed} --root {params.root} --params {input.key} --threads {threads}"
+        "hpro sft --seed {wildcards.seed} --root {params.root} --params {input.key}"
         " --work {params.work} --threads {threads} 2>&1 | tee {log}"

@@ -35,7 +35,7 @@ rule reward:
         "reward: optimising {wildcards.variant}, seed {wildcards.seed}"
     shell:
         "hpro reward {wildcards.variant} --seed {wildcards.seed} --root {params.root}"
-        " --params {input.key} --threads {threads}"
+        " --params {input.key}"
         " --work {params.work} --threads {threads} 2>&1 | tee {log}"
 
 

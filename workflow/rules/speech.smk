@@ -28,7 +28,7 @@ rule tokenizer:
     message:
         "tokenizer: training speech -> tokens -> speech"
     shell:
-        "hpro tokenizer --root {params.root} --params {input.key} --threads {threads}"
+        "hpro tokenizer --root {params.root} --params {input.key}"
         " --work {params.work} --threads {threads} 2>&1 | tee {log}"
 
 
@@ -57,7 +57,7 @@ rule tokenize:
     message:
         "tokenize: speech tokens and speaker embeddings of every utterance"
     shell:
-        "hpro tokenize --root {params.root} --params {input.key} --threads {threads} --threads {threads} 2>&1 | tee {log}"
+        "hpro tokenize --root {params.root} --params {input.key} --threads {threads} 2>&1 | tee {log}"
 
 
 rule phase_speech:

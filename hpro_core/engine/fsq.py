@@ -1,5 +1,7 @@
 """Finite scalar quantisation of codes in [0, 1] (paper II-A; the released codec's sigmoid form).
 
+The codec quantises content and style with it, the embedded tokenizer speech.
+
 Letters: D dimensions of the latent. K levels per dimension; a code is one of {0, 1, .., K-1}/(K-1).
 Everything here is float32 whatever the autocast: in bfloat16 the 6^4 content codes collapse.
 """

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from hpro_core.codec import fsq
+from hpro_core.engine import fsq
 
 BOOKS = [(6, 4), (5, 3), (4, 3)]
 
