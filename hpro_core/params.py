@@ -76,15 +76,26 @@ class Speech(Section):
     seed: int
 
 
+class CodecStage(Section):
+    steps: int = Field(ge=1)
+
+
 class Codec(Section):
+    """Both stages in `params.yaml`; a stage's own extract holds that stage alone."""
+
     preset: Literal["embedded", "released", "paper"]
-    content_steps: int = Field(ge=1)
-    style_steps: int = Field(ge=1)
+    content: CodecStage | None = None
+    style: CodecStage | None = None
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     guide_weight: float = Field(ge=0)
     ema: float = Field(ge=0, lt=1)
     seed: int
+
+
+class WholeCodec(Codec):
+    content: CodecStage
+    style: CodecStage
 
 
 class Policy(Section):
@@ -120,11 +131,19 @@ class RewardStage(Section):
 
 
 class Reward(Section):
+    """All stages in `params.yaml`; a variant's own extract holds its stage alone."""
+
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     clip_norm: float = Field(gt=0)
     frame_norm: Literal["l1", "mse"]
+    frame: RewardStage | None = None
+    word: RewardStage | None = None
+    sentence: RewardStage | None = None
+
+
+class WholeReward(Reward):
     frame: RewardStage
     word: RewardStage
     sentence: RewardStage
@@ -181,10 +200,10 @@ class Params(Section):
     label: Label
     speech: Speech
     dataset: Dataset
-    codec: Codec
+    codec: WholeCodec
     policy: Policy
     sft: Sft
-    reward: Reward
+    reward: WholeReward
     variants: dict[str, Variant]
     synthesis: Synthesis
     tables: Tables
@@ -224,6 +243,18 @@ def read_variant(path: str | Path, name: str) -> Variant:
         known = ", ".join(sorted(variants))
         raise HproError(f"{path}: no variant {name!r} (known: {known}); add it under variants:")
     return validated(variants[name], Variant, f"{path}: variants.{name}")
+
+
+def required(section: Section, name: str, kind: type[SectionT]) -> SectionT:
+    """A part of a section that not every extract of `params.yaml` has.
+
+    Raises:
+        HproError: the settings that the section was read from lack the part.
+    """
+    found = getattr(section, name)
+    if not isinstance(found, kind):
+        raise HproError(f"{type(section).__name__.lower()}.{name} is missing in the settings")
+    return found
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from hpro_core.engine import fsq
 from hpro_core.engine.batching import Batch, Example, Sampler, length_mask, sequential_batches
 from hpro_core.engine.checkpoint import load_weights, read_json, save_model
 from hpro_core.engine.training import Loop, autocast, device_of, fit, mean_terms, set_threads
-from hpro_core.params import Codec, Compute
+from hpro_core.params import Codec, CodecStage, Compute, required
 from hpro_core.text import N_SYMBOLS
 
 BEGIN_TEXT = N_SYMBOLS
@@ -165,8 +165,9 @@ def train_content(
     def terms(batch: Batch) -> dict[str, Tensor]:
         return content_terms(codec, batch, settings.guide_weight)
 
-    _train(codec, trained, terms, settings.content_steps, "codec, content", train, dev, settings,
-           compute, out, work, identity, profile)  # fmt: skip
+    steps = required(settings, "content", CodecStage).steps
+    _train(codec, trained, terms, steps, "codec, content", train, dev, settings, compute, out,
+           work, identity, profile)  # fmt: skip
 
 
 def train_style(
@@ -189,8 +190,9 @@ def train_style(
     def terms(batch: Batch) -> dict[str, Tensor]:
         return style_terms(codec, batch)
 
-    _train(codec, trained, terms, settings.style_steps, "codec, style", train, dev, settings,
-           compute, out, work, identity, profile)  # fmt: skip
+    steps = required(settings, "style", CodecStage).steps
+    _train(codec, trained, terms, steps, "codec, style", train, dev, settings, compute, out, work,
+           identity, profile)  # fmt: skip
 
 
 def _train(

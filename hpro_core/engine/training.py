@@ -136,7 +136,12 @@ def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]
 
 
 def set_threads(threads: int) -> None:
-    """Use this many CPU threads, and treat denormal numbers as zero (they are slow)."""
+    """Use this many CPU threads, and treat denormal numbers as zero (they are slow).
+
+    Batches of ever new lengths would fill oneDNN's cache of compiled kernels, which is large by
+    default (fine-tuning grew to 3.7 GB); a small one costs nothing that could be measured.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
 

@@ -13,7 +13,7 @@ from hpro_core.codec.model import HdEmo
 from hpro_core.codec.training import text_of
 from hpro_core.engine import fsq
 from hpro_core.engine.batching import Batch
-from hpro_core.params import Reward, Variant
+from hpro_core.params import Reward, RewardStage, Variant, required
 from hpro_core.policy.model import SpeechLM, speech_targets
 from hpro_core.reward import gumbel
 from hpro_core.reward.frame import code_loss
@@ -36,7 +36,7 @@ class Objective:
 
 def objective_of(variant: Variant, settings: Reward) -> Objective:
     """The objective of a variant: its stage's, less the terms that it drops."""
-    stage = getattr(settings, variant.stage)
+    stage = required(settings, variant.stage, RewardStage)
     weights = {t: 0.0 if t in variant.drop else getattr(stage.weights, t) for t in TERMS}
     temperature = stage.temperature if variant.temperature is None else variant.temperature
     return Objective(weights, temperature, settings.frame_norm)

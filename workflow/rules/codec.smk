@@ -3,7 +3,7 @@
 
 rule codec_content:
     input:
-        key=key("codec_content", "codec-content", "codec", "compute"),
+        key=key("codec_content", "codec-content", "codec.content", "compute"),
         train=rules.dataset.output.train,
         dev=rules.dataset.output.dev,
     output:
@@ -34,7 +34,7 @@ rule codec_content:
 
 rule codec_style:
     input:
-        key=key("codec_style", "codec-style", "codec", "compute"),
+        key=key("codec_style", "codec-style", "codec.style", "compute"),
         train=rules.dataset.output.train,
         dev=rules.dataset.output.dev,
         content=rules.codec_content.output.model,

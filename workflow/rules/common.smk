@@ -26,7 +26,16 @@ TEXTGRIDS = [
     if chosen["reader"] == "amazon_queen"
 ]  # MFA's own alignment, which ships with this corpus
 NOTHING = "(?!)"  # a wildcard that no name matches
-KEYS = Keys(workflow.basedir, f"{ROOT}/params", {"set": SETS, "variant": VARIANTS})
+KEYS = Keys(
+    workflow.basedir,
+    f"{ROOT}/params",
+    {
+        "set": {name: {} for name in SETS},
+        "variant": {
+            name: {"stage": config["variants"][name]["stage"]} for name in VARIANTS
+        },
+    },
+)
 
 
 pathvars:
@@ -45,8 +54,9 @@ wildcard_constraints:
 def key(name, command, *sections, settings=config):
     """The key file of a command: declares the sections of params.yaml that it reads.
 
-    Name and sections may hold the wildcards {set} and {variant}: one key file for each.
-    "corpus.sets.x" is the section corpus with nothing but x in its mapping `sets`.
+    Name and sections may hold the wildcards {set} and {variant}: one key file for each; sections
+    also {stage}, of the variant. "corpus.sets.x" is the section corpus with nothing but x in its
+    mapping `sets`, "reward.word" the section reward without the stages beside `word`.
     """
     return KEYS.declare(name, command, sections, settings)
 

@@ -3,7 +3,13 @@
 
 rule reward:
     input:
-        key=key("reward_{variant}", "reward", "reward", "variants.{variant}", "compute"),
+        key=key(
+            "reward_{variant}",
+            "reward",
+            "reward.{stage}",
+            "variants.{variant}",
+            "compute",
+        ),
         train=rules.dataset.output.train,
         dev=rules.dataset.output.dev,
         codec=rules.codec_style.output.model,

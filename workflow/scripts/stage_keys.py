@@ -35,8 +35,19 @@ them would re-run everything."""
 class Keys:
     """The key files of a workflow: declared by its rules, written after all of them."""
 
-    def __init__(self, root: str | Path, folder: str, wildcards: Mapping[str, Iterable[str]]):
-        """`root` holds the package; `wildcards` has the values that names of key files may hold."""
+    def __init__(
+        self,
+        root: str | Path,
+        folder: str,
+        wildcards: Mapping[str, Mapping[str, Mapping[str, str]]],
+    ):
+        """
+        Args:
+            root: holds the package.
+            folder: of the key files.
+            wildcards: the values that each wildcard in the name of a key file may have, and with
+                each value what follows from it, for the names of sections.
+        """
         self.root = Path(root)
         self.folder = folder
         self.wildcards = wildcards
@@ -77,7 +88,7 @@ class Keys:
     def _values(self, name: str) -> list[dict[str, str]]:
         for wildcard, values in self.wildcards.items():
             if f"{{{wildcard}}}" in name:
-                return [{wildcard: value} for value in values]
+                return [{wildcard: value, **more} for value, more in values.items()]
         return [{}]
 
 
@@ -266,11 +277,14 @@ def _data_files(root: Path, module: str) -> set[str]:
 
 
 def _narrowed(section: Any, entry: list[str]) -> Any:
-    """A section in which the mapping that holds the dotted entry holds nothing else."""
+    """A section without the mappings that stand beside the dotted entry; plain values stay."""
     if not entry:
         return section
     inner = _narrowed(section[entry[0]], entry[1:])
-    return {entry[0]: inner} if len(entry) == 1 else {**section, entry[0]: inner}
+    if len(entry) > 1:
+        return {**section, entry[0]: inner}
+    plain = {k: v for k, v in section.items() if not isinstance(v, Mapping)}
+    return {**plain, entry[0]: inner}
 
 
 def _sha256(content: bytes) -> str:
