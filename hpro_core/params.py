@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hpro_core.errors import HproError
 
@@ -210,6 +210,24 @@ class Params(Section):
     evaluate: Evaluate
     report: Report
 
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Params":
+        for name in self.variants:
+            seen = [name]
+            while (start := self.variants[seen[-1]].start) != "sft":
+                if start not in self.variants:
+                    known = ", ".join(["sft", *self.variants])
+                    raise ValueError(f"variants.{seen[-1]}.start: no policy {start!r} ({known})")
+                if start in seen:
+                    raise ValueError(f"variants.{name}.start: {' from '.join([*seen, start])}")
+                seen.append(start)
+        systems = ["recordings", "tokenrecon", "sft", *self.variants]
+        for table, rows in self.tables.model_dump().items():
+            for row in rows:
+                if row not in systems:
+                    raise ValueError(f"tables.{table}: no system {row!r} ({', '.join(systems)})")
+        return self
+
 
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -229,7 +247,7 @@ def read_section(path: str | Path, name: str, kind: type[SectionT]) -> SectionT:
     settings = read_yaml(path)
     if name not in settings:
         raise HproError(f"{path}: section {name!r} is missing")
-    return validated(settings[name], kind, f"{path}: {name}")
+    return validated(settings[name], kind, path, name)
 
 
 def read_variant(path: str | Path, name: str) -> Variant:
@@ -242,7 +260,7 @@ def read_variant(path: str | Path, name: str) -> Variant:
     if name not in variants:
         known = ", ".join(sorted(variants))
         raise HproError(f"{path}: no variant {name!r} (known: {known}); add it under variants:")
-    return validated(variants[name], Variant, f"{path}: variants.{name}")
+    return validated(variants[name], Variant, path, f"variants.{name}")
 
 
 def required(section: Section, name: str, kind: type[SectionT]) -> SectionT:
@@ -270,11 +288,33 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return settings
 
 
-def validated(values: Any, kind: type[SectionT], where: str) -> SectionT:
-    """Check values against a section type; the error names the first key that is wrong."""
+def validated(values: Any, kind: type[SectionT], path: str | Path, name: str = "") -> SectionT:
+    """Check values against a section type.
+
+    Args:
+        values: what the file says.
+        kind: what it should be.
+        path: of the file, for the error.
+        name: dotted name of the section in the file; empty for the whole.
+
+    Raises:
+        HproError: a setting is unknown, missing or wrong; the first one is named with its value.
+    """
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise HproError(f"{where}.{key}: {first['msg']} (value: {first['input']!r})") from error
+        key = ".".join(str(part) for part in (name, *first["loc"]) if part != "")
+        raise HproError(": ".join(filter(None, [str(path), key, _cure(first)]))) from error
+
+
+def _cure(problem: Any) -> str:
+    message = problem["msg"]
+    match problem["type"]:
+        case "extra_forbidden":
+            return "is not a setting; look for a misspelling or remove it"
+        case "missing":
+            return "is missing; take it from the params.yaml that the project ships"
+        case "value_error":
+            return message.removeprefix("Value error, ")
+    return f"{message[0].lower()}{message[1:]}, not {problem['input']!r}"

@@ -2,12 +2,20 @@
 import os
 import sys
 
+from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
+
+from hpro_core.errors import HproError
+from hpro_core.params import Params, validated
 
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))
 from stage_keys import Keys, use_checkout
 
-validate(config, schema="../schemas/params.schema.json")
+try:
+    validated(config, Params, "params.yaml")  # one line that names the setting ...
+except HproError as error:
+    raise WorkflowError(str(error)) from None
+validate(config, schema="../schemas/params.schema.json")  # ... and the schema that editors use
 use_checkout(workflow.basedir)
 
 ROOT = f"results/{config['run']}"

@@ -1,0 +1,75 @@
+"""Settings: what the project ships is valid, and what is wrong is named in one line."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hpro_core import params as p
+from hpro_core.errors import HproError
+
+SHIPPED = Path(__file__).parents[1] / "params.yaml"
+
+
+def changed(tmp_path, dotted, value):
+    """The shipped settings with one entry changed."""
+    settings = yaml.safe_load(SHIPPED.read_text())
+    inner = settings
+    *path, last = dotted.split(".")
+    for name in path:
+        inner = inner[name]
+    inner[last] = value
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    return file
+
+
+def test_the_shipped_settings_are_valid_and_complete():
+    settings = p.validated(p.read_yaml(SHIPPED), p.Params, SHIPPED)
+    assert settings.reward.word.weights.asr == 5.0
+    assert set(settings.tables.ablation) >= {"diffro", "no_content", "joint"}
+
+
+WRONG = [
+    ("report.smaples", 3, r"report.smaples: is not a setting"),
+    ("sft.steps", -1, r"sft.steps: input should be greater than or equal to 1, not -1"),
+    ("sft.steps", "many", r"sft.steps: input should be a valid integer, not 'many'"),
+    ("reward.word.weights.wvad", "1e-6", r"wvad: input should be a valid number, not '1e-6'"),
+    ("align.backend", "ear", r"align.backend: input should be .* not 'ear'"),
+    ("variants.word.start", "farme", r"variants.word.start: no policy 'farme' \(sft, .*frame"),
+    ("variants.frame.start", "hpro", r"variants.frame.start: frame from hpro from word from frame"),
+    ("tables.ablation", ["joint", "no_frames"], r"tables.ablation: no system 'no_frames'"),
+    ("corpus", None, r"corpus: input should be a valid dictionary"),
+]
+
+
+@pytest.mark.parametrize(("dotted", "value", "message"), WRONG)
+def test_a_wrong_setting_is_named_with_its_value(tmp_path, dotted, value, message):
+    file = changed(tmp_path, dotted, value)
+    with pytest.raises(HproError, match=rf"params.yaml: .*{message}"):
+        p.validated(p.read_yaml(file), p.Params, file)
+
+
+def test_a_missing_file_section_or_variant_is_named(tmp_path):
+    with pytest.raises(HproError, match=r"cannot read .*nowhere.yaml: No such file"):
+        p.read_yaml(tmp_path / "nowhere.yaml")
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("")
+    with pytest.raises(HproError, match="holds no settings"):
+        p.read_yaml(empty)
+    empty.write_text("sft: [")
+    with pytest.raises(HproError, match="is not valid YAML"):
+        p.read_yaml(empty)
+    empty.write_text("run: x")
+    with pytest.raises(HproError, match="section 'sft' is missing"):
+        p.read_section(empty, "sft", p.Sft)
+    with pytest.raises(HproError, match=r"no variant 'hpor' \(known: .*hpro"):
+        p.read_variant(SHIPPED, "hpor")
+
+
+def test_an_extract_may_lack_the_other_stages_but_not_its_own(tmp_path):
+    file = changed(tmp_path, "reward.word", None)
+    reward = p.read_section(file, "reward", p.Reward)
+    assert p.required(reward, "frame", p.RewardStage).temperature == 2.0
+    with pytest.raises(HproError, match=r"reward.word is missing"):
+        p.required(reward, "word", p.RewardStage)
