@@ -80,7 +80,7 @@ def test_a_ragged_batch_is_the_mean_of_its_utterances(policies, codec, examples,
 def test_the_loss_is_the_weighted_sum(policies, codec, batch):
     objective = Objective(dict(zip(TERMS, (0.02, 2.0, 1.0, 5.0, 1.0, 0.5), strict=True)), 0.8, "l1")
     terms = terms_of(policies, codec, batch, objective)
-    want = sum(weight * float(terms[name]) for name, weight in objective.weights.items())
+    want = sum(weight * float(terms[name].detach()) for name, weight in objective.weights.items())
     assert float(terms["loss"]) == pytest.approx(want, rel=1e-5)
 
 
