@@ -111,14 +111,18 @@ def test_a_flipped_token_differs_in_one_digit():
 
 
 def test_the_guide_counts_attention_to_the_spoken_word(batch):
-    rows, frames, symbols = len(batch.tokens_BL), batch.tokens_BL.shape[1] + 1, 3
+    rows, frames = len(batch.tokens_BL), batch.tokens_BL.shape[1] + 1
     symbols = batch.symbols_BS.shape[1]
     attention = torch.zeros(rows, frames, symbols)
     for b in range(rows):
-        for w, (start, end) in enumerate(batch.spans_BW2[b].tolist()):
-            first = int((batch.symbol_word_BS[b] == w).nonzero()[0]) if end else 0
-            attention[b, start:end, first] = 1.0
+        length = int(batch.symbol_lengths_B[b])
+        for w, (start, end) in enumerate(batch.spans_BW2[b, : batch.word_lengths_B[b]].tolist()):
+            own = (batch.symbol_word_BS[b, :length] == w).nonzero()[:, 0]
+            for t in range(start, end):
+                attention[b, t, own[(t - start) * len(own) // (end - start)]] = 1.0
     assert float(alignment_guide(attention, batch)) == pytest.approx(0.0, abs=1e-6)
+    wrong_word = attention.roll(8, dims=2)
+    assert float(alignment_guide(wrong_word, batch)) > 5
     assert float(alignment_guide(torch.full_like(attention, 1 / symbols), batch)) > 0.5
 
 

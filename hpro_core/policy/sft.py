@@ -17,6 +17,9 @@ from hpro_core.params import Compute, Policy, Sft
 from hpro_core.policy.model import PRESETS, PolicyConfig, SpeechLM, speech_targets
 from hpro_core.text import N_SYMBOLS
 
+GUIDE_REACH = 1.5
+"""Symbols either side of the expected one that the attention guide lets count (ours)."""
+
 
 def make_policy(settings: Policy, examples: list[Example]) -> SpeechLM:
     """A fresh policy, its text positions in step with the speech of the examples."""
@@ -69,20 +72,31 @@ def sft_terms(
 
 
 def alignment_guide(attention_BLS: Tensor, batch: Batch) -> Tensor:
-    """Minus log of the attention that falls on the symbols of the word being spoken.
+    """Minus log of the attention that falls on the symbols being spoken, mean over tokens in words.
+
+    Where in its word a symbol is spoken is not known; as if all symbols of a word took equally
+    long, those within GUIDE_REACH of the expected one count.
 
     Args:
         attention_BLS: one head's attention to the text; row t predicts token t.
         batch: says which tokens and which symbols belong to a word; tokens in pauses do not count.
     """
-    frame_L = torch.arange(attention_BLS.shape[1], device=attention_BLS.device)
-    spans = batch.spans_BW2[:, None]
-    inside_BLW = (frame_L[:, None] >= spans[..., 0]) & (frame_L[:, None] < spans[..., 1])
-    words = inside_BLW.shape[-1]
-    symbol_BWS = functional.one_hot(batch.symbol_word_BS, words).transpose(1, 2)
-    symbol_BWS = symbol_BWS.to(attention_BLS.dtype) * batch.symbol_mask_BS[:, None]
-    hit_BL = (attention_BLS * (inside_BLW.to(attention_BLS.dtype) @ symbol_BWS)).sum(-1)
-    return -hit_BL.float().clamp(min=1e-6).log()[inside_BLW.any(-1)].mean()
+    device = attention_BLS.device
+    frame_L1 = torch.arange(attention_BLS.shape[1], device=device)[:, None]
+    symbol_S = torch.arange(attention_BLS.shape[2], device=device)
+    start_B1W, end_B1W = batch.spans_BW2[:, None].unbind(-1)
+    inside_BLW = (frame_L1 >= start_B1W) & (frame_L1 < end_B1W)
+    belongs_BSW = functional.one_hot(batch.symbol_word_BS, start_B1W.shape[-1]).bool()
+    belongs_BSW &= batch.symbol_mask_BS[..., None]
+    count_B1W = belongs_BSW.sum(1, keepdim=True)
+    first_B1W = torch.where(belongs_BSW, symbol_S[:, None], len(symbol_S)).amin(1, keepdim=True)
+    share_BLW = (frame_L1 - start_B1W + 0.5) / (end_B1W - start_B1W).clamp(min=1)
+    expected_BLW = first_B1W + share_BLW * count_B1W - 0.5
+    expected_BL = (expected_BLW * inside_BLW).sum(-1)
+    near_BLS = (symbol_S - expected_BL[..., None]).abs() <= GUIDE_REACH
+    in_word_BLS = inside_BLW.float() @ belongs_BSW.float().transpose(1, 2) > 0
+    hit_BL = (attention_BLS.float() * (near_BLS & in_word_BLS)).sum(-1)
+    return -hit_BL.clamp(min=1e-6).log()[inside_BLW.any(-1)].mean()
 
 
 def flip_digits(tokens_BL: Tensor, share: float) -> Tensor:

@@ -18,7 +18,7 @@ rule sft:
         "<benchmarks>/policy/sft_seed{seed}.tsv"
     conda:
         "../envs/hpro.yaml"
-    threads: 1  # side by side with the codec; `snakemake --set-threads sft=8` for more
+    threads: THREADS
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
