@@ -29,7 +29,7 @@ rule reward:
         "<benchmarks>/reward/{variant}_seed{seed}.tsv"
     conda:
         "../envs/hpro.yaml"
-    threads: 1  # rewards of two variants then train side by side
+    threads: THREADS
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
