@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from hpro_core import tables
-from hpro_core.align import accuracy, refine, stage, textgrid
+from hpro_core.align import accuracy, pocketsphinx_aligner, refine, stage, textgrid
 from hpro_core.align.accuracy import Compared
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.align.pronunciation import arpabet_of, spelled
@@ -311,3 +311,23 @@ def test_a_reference_for_other_utterances_is_an_error(aligned: Path, tmp_path: P
         stage.check(aligned, path)
     with pytest.raises(HproError, match="not a readable zip"):
         stage.check(aligned, Path(__file__))
+
+
+def test_a_decoder_that_breaks_down_refuses_the_clip_and_is_replaced(monkeypatch):
+    aligner = PocketsphinxAligner()
+    broken = aligner._usual
+
+    class Failing:
+        """A decoder whose first pass fails, as the real one does on some synthesised clips."""
+
+        def __getattr__(self, name):
+            return getattr(broken, name)
+
+        def end_utt(self):
+            broken.end_utt()
+            raise RuntimeError("Failed to stop utterance processing")
+
+    aligner._usual = Failing()
+    monkeypatch.setattr(pocketsphinx_aligner, "_decoder", lambda beams: Failing())
+    with pytest.raises(AlignmentRefused, match="gave up"):
+        aligner.align(np.sin(np.arange(16_000) / 7).astype(np.float32) / 3, ["hello"])

@@ -89,16 +89,26 @@ class PocketsphinxAligner:
                 self.added[word] = arpabet_of(word)
                 decoder.add_word(word, self.added[word])
         decoder.set_align_text(" ".join(words))
-        _run(decoder, pcm)
+        self._run(decoder, pcm)
         try:
             decoder.set_alignment()
         except RuntimeError as error:
             raise AlignmentRefused("the words do not fit the audio (no path)") from error
-        _run(decoder, pcm)
+        self._run(decoder, pcm)
         alignment = decoder.get_alignment()
         if alignment is None:
             raise AlignmentRefused("the words do not fit the audio (no phones)")
         return _spoken(alignment)  # read at once: its entries die with it
+
+    def _run(self, decoder: Decoder, pcm: bytes) -> None:
+        """One pass. A decoder that fails in the middle of an utterance is not used again."""
+        try:
+            decoder.start_utt()
+            decoder.process_raw(pcm, full_utt=True)
+            decoder.end_utt()
+        except RuntimeError as error:
+            self._usual, self._wide = _decoder({}), None
+            raise AlignmentRefused(f"the recogniser gave up ({error})") from error
 
 
 def align_utterance(audio: np.ndarray, words: list[str]) -> list[WordSpan]:
@@ -116,12 +126,6 @@ def _decoder(beams: dict[str, float]) -> Decoder:
     decoder.config["remove_noise"] = False
     decoder.reinit_feat()
     return decoder
-
-
-def _run(decoder: Decoder, pcm: bytes) -> None:
-    decoder.start_utt()
-    decoder.process_raw(pcm, full_utt=True)
-    decoder.end_utt()
 
 
 def _as_pcm(audio: np.ndarray) -> bytes:
