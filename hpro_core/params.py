@@ -303,7 +303,8 @@ def validated(values: Any, kind: type[SectionT], path: str | Path, name: str = "
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt setting is also a missing one: the misspelling says more.
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in (name, *first["loc"]) if part != "")
         raise HproError(": ".join(filter(None, [str(path), key, _cure(first)]))) from error
 

@@ -58,9 +58,21 @@ def test_the_settings_fit_their_schema() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("bootstrap_samples: 1000", "bootstrap_sample: 1000", "'bootstrap_sample' was unexpected"),
-        ("bootstrap_samples: 1000", "bootstrap_samples: many", "'many' is not of type 'integer'"),
-        ("backend: pocketsphinx", "backend: sphinx", "'sphinx' is not one of"),
+        (
+            "bootstrap_samples: 1000",
+            "bootstrap_sample: 1000",
+            "evaluate.bootstrap_sample: is not a setting",
+        ),
+        (
+            "bootstrap_samples: 1000",
+            "bootstrap_samples: many",
+            "bootstrap_samples: input should be a valid integer, not 'many'",
+        ),
+        (
+            "backend: pocketsphinx",
+            "backend: sphinx",
+            "align.backend: input should be 'pocketsphinx' or 'mfa', not 'sphinx'",
+        ),
     ],
 )
 @pytest.mark.workflow
