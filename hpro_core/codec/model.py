@@ -25,7 +25,7 @@ from hpro_core.codec.encoder import Encoder
 from hpro_core.codec.losses import pool_words
 from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, VAD
 from hpro_core.engine import fsq
-from hpro_core.engine.batching import length_mask
+from hpro_core.engine.batching import additive_mask, length_mask
 from hpro_core.engine.token_table import TokenTable
 
 
@@ -173,8 +173,8 @@ class TextDecoder(nn.Module):
         )
         size = text_BJ.shape[1]
         causal = torch.ones(size, size, dtype=torch.bool, device=text_BJ.device).tril()
-        causal_mask = _additive(causal[None, None], hidden.dtype)
-        memory_mask = _additive(mask_BL[:, None, None, :], hidden.dtype)
+        causal_mask = additive_mask(causal[None, None], hidden.dtype)
+        memory_mask = additive_mask(mask_BL[:, None, None, :], hidden.dtype)
         for block in self.decoder.layers:
             hidden, attention_BHJL = _decode(
                 cast(WhisperDecoderLayer, block), hidden, causal_mask, memory, memory_mask
@@ -374,13 +374,6 @@ class HdEmo(nn.Module):
 def _zero_padding(features_BLH: Tensor, lengths_B: Tensor) -> Tensor:
     mask_BL = length_mask(lengths_B, features_BLH.shape[1])
     return features_BLH.masked_fill(~mask_BL[..., None], 0.0)
-
-
-def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask that is added to scores: zero where attending is allowed, very low elsewhere."""
-    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(
-        ~allowed, torch.finfo(dtype).min
-    )
 
 
 def _sinusoids(frames: int, width: int, device: torch.device) -> Tensor:

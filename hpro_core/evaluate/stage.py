@@ -1,6 +1,5 @@
 """`hpro judge-train`: the affect judge and its own grades. `hpro judge`: scores of one system."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pandas as pd
 import torch
 
 from hpro_core.constants import EMOTIONS, VAD
+from hpro_core.engine.checkpoint import write_json
 from hpro_core.errors import HproError
 from hpro_core.evaluate import affect
 from hpro_core.evaluate.asr import Ears
@@ -54,7 +54,7 @@ def train(root: Path, settings: Evaluate, weights: Path, threads: int) -> None:
     judge = train_judge(features, known, settings)
     affect.save(judge, root / "judge")
     judge_recordings(root, judge, features)
-    _write_json(root / "judge" / "metrics.json", grades(judge, features, known, settings.seed))
+    write_json(root / "judge" / "metrics.json", grades(judge, features, known, settings.seed))
 
 
 def judge_recordings(root: Path, judge: affect.AffectJudge, features: Features) -> None:
@@ -107,7 +107,7 @@ def judge(
     write_table(scores, folder / "scores.parquet", SCORES)
     write_table(_vad_table(vad), folder / "word_vad.parquet", WORD_VAD)
     report = {"system": system, "seed": seed, "test_sets": figures(scores, settings)}
-    _write_json(folder / "metrics.json", report)
+    write_json(folder / "metrics.json", report)
 
 
 def _features(root: Path, utterances: pd.DataFrame, ears: Ears) -> Features:
@@ -133,8 +133,3 @@ def _vad_table(vad: dict[str, np.ndarray]) -> pd.DataFrame:
         pd.DataFrame(vad_W3, columns=list(VAD)).assign(utt_id=u, word_index=range(len(vad_W3)))
         for u, vad_W3 in vad.items()
     )
-
-
-def _write_json(path: Path, content: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

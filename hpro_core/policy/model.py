@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers import DynamicCache, Qwen2Config, Qwen2Model
 
 from hpro_core.constants import N_SPEECH_TOKENS
-from hpro_core.engine.batching import Batch, length_mask
+from hpro_core.engine.batching import Batch, additive_mask, length_mask
 from hpro_core.engine.token_table import TokenTable
 
 END_OF_SPEECH = N_SPEECH_TOKENS
@@ -144,7 +144,9 @@ class SpeechLM(nn.Module):
                 inputs_embeds=hidden_BPH,
                 position_ids=positions_BP,
                 attention_mask={
-                    "full_attention": _additive(causal & mask_BP[:, None, :], hidden_BPH.dtype)
+                    "full_attention": additive_mask(
+                        causal & mask_BP[:, None, None, :], hidden_BPH.dtype
+                    )
                 },
             )
         finally:
@@ -160,7 +162,9 @@ class SpeechLM(nn.Module):
         output = self.qwen(
             inputs_embeds=prefix,
             position_ids=positions,
-            attention_mask={"full_attention": _additive(causal & mask[:, None, :], prefix.dtype)},
+            attention_mask={
+                "full_attention": additive_mask(causal & mask[:, None, None, :], prefix.dtype)
+            },
             past_key_values=cache.keys_values,
             use_cache=True,
         )
@@ -174,7 +178,9 @@ class SpeechLM(nn.Module):
         output = self.qwen(
             inputs_embeds=vectors,
             position_ids=cache.position_B[:, None],
-            attention_mask={"full_attention": _additive(cache.mask_BP[:, None, :], vectors.dtype)},
+            attention_mask={
+                "full_attention": additive_mask(cache.mask_BP[:, None, None, :], vectors.dtype)
+            },
             past_key_values=cache.keys_values,
             use_cache=True,
         )
@@ -195,9 +201,3 @@ def speech_targets(batch: Batch) -> tuple[Tensor, Tensor]:
     targets = functional.pad(batch.tokens_BL, (0, 1))
     targets = targets.scatter(1, batch.token_lengths_B[:, None], END_OF_SPEECH)
     return targets, length_mask(batch.token_lengths_B + 1, targets.shape[1])
-
-
-def _additive(allowed_BQP: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask that is added to scores, (B, 1, Q, P): zero where attending is allowed."""
-    mask = torch.zeros(allowed_BQP.shape, dtype=dtype, device=allowed_BQP.device)
-    return mask.masked_fill(~allowed_BQP, torch.finfo(dtype).min)[:, None]
