@@ -11,11 +11,12 @@ from hpro_core.params import Params, validated
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))
 from stage_keys import Keys, use_checkout
 
+# Twice: once for one line that names the setting, once with the schema that editors use.
 try:
-    validated(config, Params, "params.yaml")  # one line that names the setting ...
+    validated(config, Params, "params.yaml")
 except HproError as error:
     raise WorkflowError(str(error)) from None
-validate(config, schema="../schemas/params.schema.json")  # ... and the schema that editors use
+validate(config, schema="../schemas/params.schema.json")
 use_checkout(workflow.basedir)
 
 ROOT = f"results/{config['run']}"
