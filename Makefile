@@ -5,7 +5,7 @@ PINS := $(shell cat requirements.txt pyproject.toml hpro_core/weights.csv | sha2
 STAMP := $(VENV)/.setup-$(PINS)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: setup run ablations pull test lint types ci schema pins clean
+.PHONY: setup run ablations pull test slow lint types ci schema pins clean
 
 setup: $(STAMP)
 
@@ -25,6 +25,9 @@ pull: setup           ## the run of dvc.lock from the DVC remote
 
 test: setup           ## all tests, a miniature of the whole workflow among them
 	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile
+
+slow: setup           ## one step of every training at the paper's size: 10 minutes, 20 GB
+	pytest -m slow
 
 lint: setup
 	ruff check .

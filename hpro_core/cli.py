@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hpro_core import params as p
+from hpro_core.cli_codec import codec_app
+from hpro_core.cli_policy import policy_app
 from hpro_core.errors import HproError
 
 if TYPE_CHECKING:
     from hpro_core.engine.batching import Example
+    from hpro_core.reward.watch import Watching
 
 app = typer.Typer(
     help="HPRO: from raw emotional speech to a reward-optimised TTS policy, stage by stage.",
@@ -24,6 +27,8 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(help="Weights from outside, by hash.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
+app.add_typer(codec_app, name="codec")
+app.add_typer(policy_app, name="policy")
 
 Root = Annotated[Path, typer.Option(help="Results folder of the run, e.g. results/embedded.")]
 Params = Annotated[Path, typer.Option(help="params.yaml, or the stage's own extract of it.")]
@@ -91,10 +96,15 @@ def tokenizer(
 @app.command()
 def tokenize(root: Root, params: Params, threads: Threads = 1) -> None:
     """Speech tokens and speaker embeddings of every utterance."""
+    from hpro_core.speech.cosyvoice2_stage import encode as encode_s3
     from hpro_core.speech.stage import encode
 
     speech = p.read_section(params, "speech", p.Speech)
-    encode(root, speech, _compute(params, threads))
+    compute = _compute(params, threads)
+    if speech.preset == "cosyvoice2":
+        encode_s3(root, Path(speech.path), speech.batch_size, compute)
+    else:
+        encode(root, speech, compute)
 
 
 @app.command()
@@ -135,6 +145,15 @@ def codec_style(
 
 
 @app.command()
+def codec_released(checkpoint: Path, root: Root, params: Params) -> None:
+    """Take the authors' codec, model.pt, as it is: nothing is trained."""
+    from hpro_core.codec.released import Unstored, import_codec
+
+    p.read_section(params, "codec", p.Codec)
+    import_codec(checkpoint, root / "codec" / "style", Unstored())
+
+
+@app.command()
 def sft(
     root: Root,
     params: Params,
@@ -147,10 +166,13 @@ def sft(
     from hpro_core.engine.checkpoint import fingerprint
     from hpro_core.policy.sft import train_sft
 
-    identity = fingerprint(params, *_dataset_files(root))
-    train_sft(*_train_dev(root), p.read_section(params, "policy", p.Policy),
-              p.read_section(params, "sft", p.Sft), _compute(params, threads),
-              seed, root / "policy" / "sft" / f"seed{seed}", work, identity, profile)  # fmt: skip
+    policy = p.read_section(params, "policy", p.Policy)
+    settings = p.read_section(params, "sft", p.Sft)
+    start = [Path(policy.path) / "llm.pt"] if policy.preset == "cosyvoice2" else []
+    identity = fingerprint(params, *start, *_dataset_files(root))
+    train_sft(*_train_dev(root), policy, settings, _compute(params, threads),
+              seed, root / "policy" / "sft" / f"seed{seed}", work, identity, profile,
+              settings.accumulate, settings.checkpointing)  # fmt: skip
 
 
 @app.command()
@@ -164,20 +186,34 @@ def reward(
     profile: Profile = False,
 ) -> None:
     """Train a policy by reward: one variant of `variants` in params.yaml."""
-    from hpro_core.engine.checkpoint import fingerprint
-    from hpro_core.reward.optimisation import train_reward
+    _reward(variant, root, params, work, seed, threads, profile, _train_dev(root), None, [])
 
-    chosen = p.read_variant(params, variant)
-    policies = root / "policy"
-    start = policies / chosen.start / f"seed{seed}"
-    codec = root / "codec" / "style"
-    identity = fingerprint(
-        params, start / "model.safetensors", codec / "model.safetensors", *_dataset_files(root)
-    )
-    train_reward(variant, chosen, p.read_section(params, "reward", p.Reward),
-                 _compute(params, threads), start,
-                 policies / "sft" / f"seed{seed}", codec, *_train_dev(root), seed,
-                 policies / variant / f"seed{seed}", work, identity, profile)  # fmt: skip
+
+@app.command()
+def reward_watched(
+    variant: str,
+    root: Root,
+    params: Params,
+    work: Work,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    profile: Profile = False,
+    weights: Weights = Path("weights"),
+) -> None:
+    """The same, watched by the judges, who also choose the checkpoint (reward.probe_every)."""
+    from hpro_core.evaluate.probe import load_probe
+    from hpro_core.reward.watch import Watching
+
+    settings = p.read_section(params, "reward", p.Reward)
+    train, dev = _train_dev(root)
+    drawn = p.read_section(params, "synthesis", p.Synthesis)
+    compute = _compute(params, threads)
+    probe = load_probe(root, dev, train, settings.probe_sentences, drawn, compute, weights)
+    watching = Watching(probe.sentences, probe, settings.probe_every, settings.wer_margin,
+                        settings.hacking_patience, settings.hacking_tolerance,
+                        settings.stop_on_hacking)  # fmt: skip
+    heard_by = [root / "judge" / "affect.npz", root / "judge" / "affect.json"]
+    _reward(variant, root, params, work, seed, threads, profile, (train, dev), watching, heard_by)
 
 
 @app.command()
@@ -238,6 +274,28 @@ def report(root: Root, params: Params) -> None:
 
 
 @app.command()
+def benchmark(
+    training: str,
+    params: Params = Path("params.yaml"),
+    device: str = "auto",
+    threads: Threads = 2,
+    steps: int = 3,
+    checkpointing: bool = False,
+) -> None:
+    """Time one step of a training at the paper's size (docs/performance.md)."""
+    import dataclasses
+    import json
+
+    from hpro_core.benchmark import FULL_SIZE, TRAININGS, measure
+
+    if training not in TRAININGS:
+        raise HproError(f"no training {training!r}; there are {', '.join(TRAININGS)}")
+    reward = p.read_section(params, "reward", p.Reward)
+    cost = measure(training, FULL_SIZE, reward, device, threads, steps, checkpointing)
+    print(json.dumps(dataclasses.asdict(cost), indent=2))
+
+
+@app.command()
 def params_schema() -> None:
     """Print the JSON schema of params.yaml."""
     import json
@@ -252,6 +310,27 @@ def weights_fetch(folder: Weights = Path("weights")) -> None:
     from hpro_core.weights import fetch
 
     fetch(folder)
+
+
+def _reward(
+    variant: str, root: Path, params: Path, work: Path, seed: int, threads: int, profile: bool,
+    examples: "tuple[list[Example], list[Example]]", watching: "Watching | None",
+    heard_by: list[Path],
+) -> None:  # fmt: skip
+    from hpro_core.engine.checkpoint import fingerprint
+    from hpro_core.reward.optimisation import train_reward
+
+    settings = p.read_section(params, "reward", p.Reward)
+    chosen = p.read_variant(params, variant)
+    policies = root / "policy"
+    start = policies / chosen.start / f"seed{seed}"
+    codec = root / "codec" / "style"
+    models = [start / "model.safetensors", codec / "model.safetensors"]
+    identity = fingerprint(params, *models, *heard_by, *_dataset_files(root))
+    train_reward(variant, chosen, settings, _compute(params, threads), start,
+                 policies / "sft" / f"seed{seed}", codec, *examples, seed,
+                 policies / variant / f"seed{seed}", work, identity, profile,
+                 settings.accumulate, settings.checkpointing, watching)  # fmt: skip
 
 
 def _compute(params: Path, threads: int) -> p.Compute:

@@ -11,6 +11,7 @@ import pandera.pandas as pa
 
 from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, SPLITS, TOKEN_RATE_HZ, VAD
 from hpro_core.errors import HproError
+from hpro_core.frontend import Frontend, frontend
 from hpro_core.params import Dataset
 from hpro_core.tables import (
     EMOTION_POSTERIORS,
@@ -23,7 +24,6 @@ from hpro_core.tables import (
     rejected,
     write_table,
 )
-from hpro_core.text import encode
 
 if TYPE_CHECKING:  # batching imports torch, which building the tables does not need
     from hpro_core.engine.batching import Example
@@ -43,8 +43,9 @@ DATASET = pa.DataFrameSchema(
         "text": _text,  # as published
         "words": _text,  # normalised, single blanks
         "n_words": pa.Column(int, pa.Check.gt(0)),
-        "symbols": _list,  # int16, ids of hpro_core.text
-        "symbol_word": _list,  # int16, the word of each symbol
+        "symbols": _list,  # int32, what the policy reads (hpro_core.frontend)
+        "symbol_word": _list,  # int16, the word of each symbol; zeros where it is not known
+        "transcript": _list,  # int32, what the codec's text decoder writes (hpro_core.frontend)
         "tokens": _list,  # int16, 25 Hz
         "speaker_embedding": _list,  # float32
         "emotion": _list,  # float32, nine, sums to one
@@ -79,11 +80,12 @@ def build(root: Path, settings: Dataset) -> None:
     utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
     entering = utterances[utterances["split"].isin(TRAINING_SPLITS)]
     parts = _parts(root)
+    reads = frontend(settings.policy_text, settings.codec_text)
     rows: dict[str, list[dict]] = {split: [] for split in TRAINING_SPLITS}
     lost: dict[str, str] = {}
     for utterance in entering.to_dict("records"):
         try:
-            rows[utterance["split"]].append(_row(utterance, parts))
+            rows[utterance["split"]].append(_row(utterance, parts, reads))
         except Unusable as reason:
             lost[utterance["utt_id"]] = str(reason)
     _check_lost(root, lost, len(entering), settings.max_rejected_share)
@@ -116,6 +118,7 @@ def _example(row: Mapping[Hashable, Any]) -> "Example":
         words=tuple(row["words"].split()),
         symbols=np.asarray(row["symbols"], dtype=np.int64),
         symbol_word=np.asarray(row["symbol_word"], dtype=np.int64),
+        transcript=np.asarray(row["transcript"], dtype=np.int64),
         tokens=np.asarray(row["tokens"], dtype=np.int64),
         speaker_embedding=np.array(row["speaker_embedding"], dtype=np.float32),
         emotion=np.array(row["emotion"], dtype=np.float32),
@@ -139,7 +142,7 @@ def _parts(root: Path) -> dict[str, dict]:
     }
 
 
-def _row(utterance: Mapping[Hashable, Any], parts: dict[str, dict]) -> dict:
+def _row(utterance: Mapping[Hashable, Any], parts: dict[str, dict], reads: Frontend) -> dict:
     for part, known in parts.items():
         if utterance["utt_id"] not in known:
             raise Unusable(f"no {part}")
@@ -148,12 +151,13 @@ def _row(utterance: Mapping[Hashable, Any], parts: dict[str, dict]) -> dict:
     spans_s = _spans(mine["word times"], n_words, utterance["duration_s"])
     if len(mine["word labels"]) != n_words:
         raise Unusable(f"{len(mine['word labels'])} word labels for {n_words} words")
-    symbols, symbol_word = _symbols(utterance["text"], utterance["words"])
+    symbols, symbol_word, transcript = _encoded(utterance["text"], utterance["words"], reads)
     return {
         **{name: utterance[name] for name in ("utt_id", "corpus", "speaker", "text", "words")},
         "n_words": n_words,
         "symbols": symbols,
         "symbol_word": symbol_word,
+        "transcript": transcript,
         "tokens": _tokens(mine["speech tokens"]["tokens"], utterance["duration_s"]),
         "speaker_embedding": _embedding(mine["speech tokens"]["speaker_embedding"]),
         "emotion": np.asarray(mine["emotion label"], dtype=np.float32),
@@ -173,12 +177,17 @@ def _spans(words: pd.DataFrame, n_words: int, duration_s: float) -> np.ndarray:
     return spans_s
 
 
-def _symbols(text: str, words: str) -> tuple[np.ndarray, np.ndarray]:
+def _encoded(text: str, words: str, reads: Frontend) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     try:
-        symbols, symbol_word = encode(text, words)
+        symbols, symbol_word = reads.policy(text, words)
+        transcript = reads.codec(text, words)
     except HproError as error:
         raise Unusable(str(error)) from error
-    return np.asarray(symbols, dtype=np.int16), np.asarray(symbol_word, dtype=np.int16)
+    return (
+        np.asarray(symbols, dtype=np.int32),
+        np.asarray(symbol_word, dtype=np.int16),
+        np.asarray(transcript, dtype=np.int32),
+    )
 
 
 def _tokens(tokens: np.ndarray, duration_s: float) -> np.ndarray:

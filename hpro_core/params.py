@@ -61,10 +61,14 @@ class Label(Section):
 
 
 class Dataset(Section):
+    policy_text: str = Field(min_length=1)
+    codec_text: str = Field(min_length=1)
     max_rejected_share: float = Field(ge=0, le=1)
 
 
 class Speech(Section):
+    preset: Literal["embedded", "cosyvoice2"]
+    path: str
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     segment_s: float = Field(gt=0)
@@ -84,6 +88,8 @@ class Codec(Section):
     """Both stages in `params.yaml`; a stage's own extract holds that stage alone."""
 
     preset: Literal["embedded", "released", "paper"]
+    checkpoint: str
+    whisper: str
     content: CodecStage | None = None
     style: CodecStage | None = None
     batch_size: int = Field(ge=1)
@@ -99,11 +105,14 @@ class WholeCodec(Codec):
 
 
 class Policy(Section):
-    preset: Literal["embedded", "miniature"]
+    preset: Literal["embedded", "miniature", "cosyvoice2"]
+    path: str = ""
     dropout: float = Field(ge=0, lt=1)
 
 
 class Sft(Section):
+    accumulate: int = Field(default=1, ge=1)
+    checkpointing: bool = False
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
@@ -138,6 +147,14 @@ class Reward(Section):
     learning_rate: float = Field(gt=0)
     clip_norm: float = Field(gt=0)
     frame_norm: Literal["l1", "mse"]
+    accumulate: int = Field(default=1, ge=1)
+    checkpointing: bool = False
+    probe_every: int = Field(default=0, ge=0, multiple_of=10)
+    probe_sentences: int = Field(default=48, ge=1)
+    wer_margin: float = Field(default=0.01, ge=0)
+    hacking_patience: int = Field(default=2, ge=0)
+    hacking_tolerance: float = Field(default=0.08, ge=0)
+    stop_on_hacking: bool = False
     frame: RewardStage | None = None
     word: RewardStage | None = None
     sentence: RewardStage | None = None
@@ -159,6 +176,9 @@ class Variant(Section):
 
 
 class Synthesis(Section):
+    method: Literal["nucleus", "ras", "greedy"]
+    window: int = Field(ge=1)
+    tau: float = Field(gt=0, le=1)
     top_p: float = Field(gt=0, le=1)
     top_k: int = Field(ge=1)
     temperature: float = Field(gt=0)
@@ -227,6 +247,38 @@ class Params(Section):
                 if row not in systems:
                     raise ValueError(f"tables.{table}: no system {row!r} ({', '.join(systems)})")
         return self
+
+    @model_validator(mode="after")
+    def _models_fit_each_other(self) -> "Params":
+        for message in filter(None, [self._policy_problem(), self._codec_problem()]):
+            raise ValueError(message)
+        if self.speech.preset == "cosyvoice2" and not self.speech.path:
+            raise ValueError("speech.path: name the folder CosyVoice2-0.5B")
+        return self
+
+    def _policy_problem(self) -> str | None:
+        phones = self.dataset.policy_text == "phones"
+        if self.policy.preset != "cosyvoice2":
+            return None if phones else "dataset.policy_text: a small policy reads phones"
+        if not self.policy.path:
+            return "policy.path: name the folder CosyVoice2-0.5B"
+        if self.speech.preset != "cosyvoice2":
+            return "speech.preset: policy.preset cosyvoice2 speaks its own tokens: cosyvoice2"
+        if phones:
+            return "dataset.policy_text: name the folder CosyVoice-BlankEN of policy.path"
+        return "sft.guide_weight: cosyvoice2 has no guide: 0.0" if self.sft.guide_weight else None
+
+    def _codec_problem(self) -> str | None:
+        phones = self.dataset.codec_text == "phones"
+        if self.codec.preset == "embedded" and not self.codec.checkpoint:
+            if self.codec.whisper:
+                return "codec.whisper: codec.preset embedded starts from nothing: leave it empty"
+            return None if phones else "dataset.codec_text: codec.preset embedded writes phones"
+        if phones:
+            return "dataset.codec_text: this codec writes Whisper's tokens: name a Whisper folder"
+        return (
+            "codec.guide_weight: the guide needs phones: 0.0" if self.codec.guide_weight else None
+        )
 
 
 SectionT = TypeVar("SectionT", bound=Section)

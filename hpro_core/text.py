@@ -37,6 +37,15 @@ SYMBOLS = (
 N_SYMBOLS = len(SYMBOLS)
 """Size of the text embedding."""
 
+BEGIN_TEXT = N_SYMBOLS
+"""Begins a transcript that the embedded codec's text decoder reads."""
+
+END_TEXT = N_SYMBOLS + 1
+"""Ends it."""
+
+N_TRANSCRIPT_SYMBOLS = N_SYMBOLS + 2
+"""Size of the embedded text decoder's vocabulary."""
+
 _ID = {symbol: index for index, symbol in enumerate(SYMBOLS)}
 _CLEANED = str.maketrans({"y": "j", "ʀ": "ɹ"} | dict.fromkeys(".,!?;:'’\"“”‘—…-()1ˌː ", ""))
 _TOKEN = re.compile(r"[a-z']*[a-z][a-z']*|\d+")

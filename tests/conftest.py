@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hpro_core.engine.batching import Batch, Example, Sampler
-from hpro_core.text import encode
+from hpro_core.text import BEGIN_TEXT, END_TEXT, encode
 
 torch.set_num_threads(1)
 
@@ -24,6 +24,7 @@ def make_example(index: int, n_tokens: int, seed: int = 0, n_words: int = 5) -> 
         words=words,
         symbols=np.array(symbols),
         symbol_word=np.array(symbol_word),
+        transcript=np.array([BEGIN_TEXT, *symbols, END_TEXT]),
         tokens=rng.integers(0, 6561, n_tokens),
         speaker_embedding=rng.normal(size=16).astype(np.float32),
         emotion=rng.dirichlet(np.ones(9)).astype(np.float32),

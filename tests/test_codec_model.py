@@ -1,18 +1,30 @@
 """The codec: causal, blind to padding, attached where it rewards, detached where it trains."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from hpro_core.codec.encoder import Encoder, RelativeAttention, _distances
+from hpro_core.codec.model import PRESETS, CodecConfig
+from hpro_core.codec.noise import training_noise
 from hpro_core.codec.training import (
+    STYLE_WEIGHTS,
     attention_guide,
+    check_text,
+    content_counts,
     content_terms,
     make_codec,
+    style_counts,
     style_terms,
     text_of,
 )
 from hpro_core.engine.batching import collate
+from hpro_core.engine.parts import Split, batch_rows, batch_size
+from hpro_core.errors import HproError
+from hpro_core.text import BEGIN_TEXT, END_TEXT
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +127,11 @@ def test_frozen_parts_stay_in_eval_mode_and_unchanged(batch):
 
 def test_text_targets_end_each_utterance_once(batch):
     text, target, mask = text_of(batch)
-    end = int(target.max())
-    assert torch.equal((target == end).sum(1), torch.ones(len(target), dtype=torch.long))
-    assert torch.equal(mask.sum(1), batch.symbol_lengths_B + 1)
-    assert torch.equal(text[:, 1:][batch.symbol_mask_BS], target[:, :-1][batch.symbol_mask_BS])
+    assert torch.equal((target == END_TEXT).sum(1), torch.ones(len(target), dtype=torch.long))
+    assert torch.equal(mask.sum(1), batch.transcript_lengths_B - 1)
+    assert (text[:, 0] == BEGIN_TEXT).all()
+    assert torch.equal(text[:, 1:][mask[:, 1:]], target[:, :-1][mask[:, 1:]])
+    assert torch.equal(target[:, :-1][batch.symbol_mask_BS], batch.symbols_BS[batch.symbol_mask_BS])
 
 
 def test_the_guide_is_zero_when_attention_is_on_the_word(batch):
@@ -127,6 +140,123 @@ def test_the_guide_is_zero_when_attention_is_on_the_word(batch):
     assert float(attention_guide(attention, batch)) == pytest.approx(0.0, abs=1e-6)
     uniform = torch.full_like(attention, 1 / attention.shape[2])
     assert float(attention_guide(uniform, batch)) > 1
+
+
+def terms_of(codec, batch) -> dict[str, torch.Tensor]:
+    """Every term of both stages, by name."""
+    with torch.no_grad():
+        content, style = content_terms(codec, batch, 0.3), style_terms(codec, batch)
+    terms = {**content, **style}
+    del terms["loss"]
+    return terms
+
+
+def test_every_term_of_a_ragged_batch_is_the_mean_of_its_utterances(codec, examples):
+    together = terms_of(codec, collate(examples, [e.speaker_embedding for e in examples]))
+    rows = [collate([e], [e.speaker_embedding]) for e in examples]
+    alone = [terms_of(codec, row) for row in rows]
+    sizes = [{**content_counts(row, 0.3), **style_counts(row)} for row in rows]
+    assert sizes[0].keys() == together.keys()
+    for name, value in together.items():
+        share = torch.tensor([size[name] for size in sizes])
+        want = (torch.stack([terms[name] for terms in alone]) * share / share.sum()).sum()
+        torch.testing.assert_close(value, want, atol=1e-5, rtol=1e-5)
+
+
+def test_positional_dropout_acts_on_input_and_distances_in_training_alone():
+    torch.manual_seed(0)
+    encoder = Encoder(16, blocks=1, heads=2, hidden=32, dropout=0.0, positional_dropout=0.5)
+    x, lengths, seen = torch.randn(1, 6, 16), torch.tensor([6]), []
+    encoder.blocks[0].register_forward_pre_hook(lambda _, given: seen.append(given[:2]))
+    encoder.train()(x, lengths)
+    encoder.eval()(x, lengths)
+    (scaled, distances), (scaled_eval, distances_eval) = seen
+    assert (scaled == 0).float().mean() > 0.3
+    assert (distances == 0).float().mean() > 0.3
+    torch.testing.assert_close(scaled_eval, encoder.input(x) * 4)
+    torch.testing.assert_close(distances_eval, _distances(6, 16, x.device))
+
+
+@pytest.mark.parametrize("stage", ["content", "style"])
+def test_micro_batches_add_up_to_the_batch(stage, codec, examples):
+    batch = collate(examples, [e.speaker_embedding for e in examples])
+    if stage == "content":
+        weights = {"asr": 1.0, "attention_guide": 0.3}
+        split = Split(batch_size, batch_rows, lambda b: content_counts(b, 0.3), weights)
+        terms = lambda b: content_terms(codec, b, 0.3)  # noqa: E731
+    else:
+        split = Split(batch_size, batch_rows, style_counts, STYLE_WEIGHTS)
+        terms = lambda b: style_terms(codec, b)  # noqa: E731
+    with torch.no_grad():
+        whole = terms(batch)
+        parts = [split.scaled(terms(part), part, batch) for part in split.cut(batch, 3)]
+    for name, value in parts[0].items():
+        total = sum((part[name] for part in parts[1:]), start=value)
+        torch.testing.assert_close(total, whole[name], atol=1e-5, rtol=1e-5)
+
+
+def test_rebuilt_tokens_do_not_see_the_padding(codec, examples):
+    batch = collate(examples, [e.speaker_embedding for e in examples])
+    codes = codec.preference_codes(batch.tokens_BL, batch.token_lengths_B)
+    together = codec.rebuild(*codes, batch.token_lengths_B)
+    for row, length in enumerate(batch.token_lengths_B.tolist()):
+        one = [code[row : row + 1, :length] for code in codes]
+        alone = codec.rebuild(*one, torch.tensor([length]))[0]
+        torch.testing.assert_close(together[row, :length], alone, atol=1e-5, rtol=0)
+
+
+def test_without_a_guide_the_words_of_the_symbols_are_not_asked(codec, batch):
+    assert "attention_guide" not in content_terms(codec, batch, 0.0)
+    guided = content_terms(codec, batch, 0.3)
+    want = guided["asr"] + 0.3 * guided["attention_guide"]
+    torch.testing.assert_close(guided["loss"], want)
+
+
+@pytest.mark.parametrize(("transcript", "changes", "guide", "message"), [
+    ([50258, 11, 50257], {}, 0.3, "let dataset.codec_text be phones for the embedded preset"),
+    ([BEGIN_TEXT, 3, END_TEXT], {"text_vocabulary": 51865}, 0.0, "Whisper's folder for the others"),
+    ([50258, 11, 60000], {"text_vocabulary": 51865}, 0.0, "one is 60000, there are 51865"),
+    ([BEGIN_TEXT, *[3] * 9, END_TEXT], {"text_positions": 9}, 0.3, "10 text tokens are more"),
+    ([50258, 11, 50257], {"text_vocabulary": 51865}, 0.3, "guide_weight is 0.3, but only phones"),
+])  # fmt: skip
+def test_text_that_the_decoder_does_not_write_is_an_error(
+    examples, transcript, changes, guide, message
+):
+    config = CodecConfig(**{**PRESETS["embedded"], **changes})
+    wrong = replace(examples[0], transcript=np.array(transcript))
+    with pytest.raises(HproError, match=message) as caught:
+        check_text([wrong], config, guide)
+    assert "\n" not in str(caught.value)
+
+
+def test_text_that_the_decoder_writes_is_none(examples):
+    check_text(examples, CodecConfig(**PRESETS["embedded"]), 0.3)
+    whisper = [replace(examples[0], transcript=np.array([50258, 50363, 11, 50257]))]
+    check_text(whisper, CodecConfig(), 0.0)
+
+
+def test_noise_is_added_in_training_alone(codec, batch):
+    torch.manual_seed(0)
+    quiet = [style_terms(codec, batch)["rec"] for _ in range(2)]
+    assert torch.equal(*quiet)
+    assert style_terms(codec, batch)["content_code_kept"] == 1
+    noise = training_noise(codec.config.content_levels, codec.config.style_levels)
+    noisy = style_terms(codec, batch, noise)
+    assert 0.3 < noisy["content_code_kept"] < 1
+    assert 0.3 < noisy["style_code_kept"] < 1
+
+
+@pytest.mark.parametrize(("levels", "share"), [(6, 0.6), (5, 0.4)])
+def test_noise_has_the_released_deviations(levels, share):
+    noise = training_noise(content_levels=6, style_levels=5)
+    add = noise.content if levels == 6 else noise.style
+    torch.manual_seed(0)
+    steps = torch.cat([add(torch.zeros(20, 25, 4)) for _ in range(200)]) * (levels - 1)
+    per_frame = steps.square().mean().sqrt()
+    # Half of `share` of the frames, on average, at 1/6 of a step and the others at 1/8.
+    want = (share / 2 / 36 + (1 - share / 2) / 64) ** 0.5
+    assert float(per_frame) == pytest.approx(want, rel=0.02)
+    assert float(steps.mean()) == pytest.approx(0.0, abs=2e-3)
 
 
 @pytest.mark.parametrize("stage", ["content", "style"])

@@ -20,7 +20,7 @@ from hpro_core.tables import (
 )
 from hpro_core.text import SYMBOLS, encode
 
-LENIENT = Dataset(max_rejected_share=0.9)
+LENIENT = Dataset(policy_text="phones", codec_text="phones", max_rejected_share=0.9)
 SPLIT_OF = {"a_1": "train", "a_2": "train", "a_3": "dev", "a_4": "test", "a_5": "judge", "a_6": ""}
 TABLES = {
     "corpus/utterances": UTTERANCES,
@@ -166,7 +166,9 @@ def test_what_does_not_fit_is_rejected_with_its_reason(root, spoil, reason):
 def test_too_many_rejected_stop_the_run(root):
     without("speech/speech_tokens")(root)
     with pytest.raises(HproError, match=r"1 of 4 .*1 no speech tokens; first: a_1"):
-        dataset.build(root, Dataset(max_rejected_share=0.2))
+        dataset.build(
+            root, Dataset(policy_text="phones", codec_text="phones", max_rejected_share=0.2)
+        )
 
 
 def test_an_empty_split_stops_the_run(root):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hpro_core.engine import training
+from hpro_core.engine import ranks, training
 from hpro_core.engine.batching import Sampler, collate, spans_to_frames
 from hpro_core.engine.checkpoint import load_weights, save_model
 from hpro_core.engine.training import Loop, fit
@@ -73,6 +73,43 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):
         fit(model, optimiser, lambda x: {"loss": model(x).sum() * torch.nan},
             lambda step: torch.ones(1, 1), dict, loop, tmp_path, tmp_path)  # fmt: skip
     assert torch.equal(model.weight, before)
+
+
+def test_a_stage_that_cannot_cut_its_batches_says_so(tmp_path):
+    model = nn.Linear(1, 1)
+    with pytest.raises(HproError, match="cannot cut its batches: set accumulate to 1"):
+        fit(model, torch.optim.SGD(model.parameters(), lr=0.1), lambda x: {"loss": model(x).sum()},
+            lambda step: torch.ones(1, 1), dict, Loop("test", 5, 0, accumulate=2), tmp_path,
+            tmp_path)  # fmt: skip
+
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch):
+    assert training.device_of("cpu") == torch.device("cpu")
+    assert training.device_of("cuda") == torch.device("cuda:0")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert training.device_of("cuda") == torch.device("cuda:3")
+    assert training.device_of("cpu") == torch.device("cpu")
+
+
+def test_processes_that_see_other_files_stop(monkeypatch):
+    def told(box, src):
+        box[0] = 40
+
+    monkeypatch.setattr(ranks.distributed, "broadcast_object_list", told)
+    second = ranks.Ranks(index=1, count=2)
+    second.agree_on(40, "the checkpoint")
+    with pytest.raises(HproError, match="the checkpoint is 40 in the first process and 0 in proc"):
+        second.agree_on(0, "the checkpoint")
+
+
+def test_alone_there_is_nobody_to_ask():
+    alone = ranks.Ranks.joined(torch.device("cpu"))
+    assert (alone.index, alone.count, alone.first) == (0, 1, True)
+    weight = nn.Parameter(torch.ones(2))
+    weight.grad = torch.full((2,), 3.0)
+    alone.sum_gradients([weight])
+    assert weight.grad.tolist() == [3.0, 3.0]
+    assert alone.told_by_first("x") == "x"
 
 
 def test_the_rate_warms_up_and_decays():

@@ -7,7 +7,7 @@ import torch
 
 from hpro_core.engine import fsq
 
-BOOKS = [(6, 4), (5, 3), (4, 3)]
+BOOKS = [(6, 4), (5, 3), (4, 3), (3, 8)]  # 1296 content, 125 or 64 style, 6561 speech codes
 
 
 @pytest.mark.parametrize(("levels", "dimensions"), BOOKS)

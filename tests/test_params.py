@@ -30,6 +30,7 @@ def test_the_shipped_settings_are_valid_and_complete():
     assert set(settings.tables.ablation) >= {"diffro", "no_content", "joint"}
 
 
+FULL_POLICY = {"preset": "cosyvoice2", "path": "CosyVoice2-0.5B", "dropout": 0.0}
 WRONG = [
     ("report.smaples", 3, r"report.smaples: is not a setting"),
     ("sft.steps", -1, r"sft.steps: input should be greater than or equal to 1, not -1"),
@@ -40,6 +41,14 @@ WRONG = [
     ("variants.frame.start", "hpro", r"variants.frame.start: frame from hpro from word from frame"),
     ("tables.ablation", ["joint", "no_frames"], r"tables.ablation: no system 'no_frames'"),
     ("corpus", None, r"corpus: input should be a valid dictionary"),
+    ("speech.preset", "cosyvoice2", r"speech.path: name the folder CosyVoice2-0.5B"),
+    ("dataset.policy_text", "qwen", r"dataset.policy_text: a small policy reads phones"),
+    ("policy.preset", "cosyvoice2", r"policy.path: name the folder CosyVoice2-0.5B"),
+    ("policy", FULL_POLICY, r"speech.preset: policy.preset cosyvoice2 speaks its own tokens"),
+    ("codec.whisper", "whisper-small", r"codec.whisper: codec.preset embedded starts from nothing"),
+    ("dataset.codec_text", "whisper", r"dataset.codec_text: codec.preset embedded writes phones"),
+    ("codec.preset", "released", r"dataset.codec_text: this codec writes Whisper's tokens"),
+    ("codec.checkpoint", "model.pt", r"dataset.codec_text: this codec writes Whisper's tokens"),
 ]
 
 
@@ -73,3 +82,27 @@ def test_an_extract_may_lack_the_other_stages_but_not_its_own(tmp_path):
     assert p.required(reward, "frame", p.RewardStage).temperature == 2.0
     with pytest.raises(HproError, match=r"reward.word is missing"):
         p.required(reward, "word", p.RewardStage)
+
+
+def test_models_of_full_size_fit_each_other(tmp_path):
+    settings = yaml.safe_load(SHIPPED.read_text())
+    settings["speech"] |= {"preset": "cosyvoice2", "path": "CosyVoice2-0.5B"}
+    settings["policy"] = FULL_POLICY
+    file = tmp_path / "params.yaml"
+
+    def check() -> p.Params:
+        file.write_text(yaml.safe_dump(settings))
+        return p.validated(p.read_yaml(file), p.Params, file)
+
+    with pytest.raises(HproError, match=r"policy_text: name the folder CosyVoice-BlankEN"):
+        check()
+    settings["dataset"]["policy_text"] = "CosyVoice2-0.5B/CosyVoice-BlankEN"
+    with pytest.raises(HproError, match=r"sft.guide_weight: cosyvoice2 has no guide"):
+        check()
+    settings["sft"]["guide_weight"] = 0.0
+    settings["codec"]["preset"] = "released"
+    settings["dataset"]["codec_text"] = "whisper-small"
+    with pytest.raises(HproError, match=r"codec.guide_weight: the guide needs phones"):
+        check()
+    settings["codec"] |= {"guide_weight": 0.0, "whisper": "whisper-small"}
+    assert check().policy.path == "CosyVoice2-0.5B"

@@ -1,14 +1,19 @@
-"""The policy: layout, cache, sampling, learning."""
+"""The embedded policy: layout, cache, learning; and what holds for any policy's folder."""
 
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.batching import collate
+from hpro_core.engine.parts import Split, batch_rows, batch_size
 from hpro_core.errors import HproError
-from hpro_core.params import Policy
-from hpro_core.policy.model import END_OF_SPEECH, speech_targets
-from hpro_core.policy.sampling import _nucleus_draw, sample
+from hpro_core.params import Policy, Synthesis
+from hpro_core.policy.interface import END_OF_SPEECH, speech_targets
+from hpro_core.policy.sampling import Sampling, _nucleus_draw, sample
 from hpro_core.policy.sft import (
     alignment_guide,
     flip_digits,
@@ -16,14 +21,16 @@ from hpro_core.policy.sft import (
     make_policy,
     save_policy,
     sft_terms,
+    term_counts,
 )
-from hpro_core.policy.synthesis import reference_of
+from hpro_core.policy.synthesis import reference_of, speak
+from hpro_core.text import N_SYMBOLS
 
 
 @pytest.fixture(scope="module")
 def policy(examples):
     torch.manual_seed(0)
-    return make_policy(Policy(preset="miniature", dropout=0.1), examples).eval()
+    return make_policy(Policy(preset="miniature", path="", dropout=0.1), examples).eval()
 
 
 def test_targets_end_with_the_end_symbol_at_each_length(batch):
@@ -59,16 +66,17 @@ def test_the_cache_gives_the_teacher_forced_logits(policy, batch):
         hidden = policy.advance(batch.tokens_BL[:, t], cache)
 
 
-def speak(policy, batch, seed=0, **changes):
-    settings = dict(top_p=0.8, top_k=25, temperature=1.0, min_ratio=0.5, max_ratio=2.0) | changes
-    rows = range(len(batch.symbols_BS))
-    return sample(
-        policy, batch, [torch.Generator().manual_seed(seed + r) for r in rows], **settings
+def drawn(policy, batch, seed=0, **changes):
+    settings = dict(
+        method="nucleus", top_p=0.8, top_k=25, temperature=1.0, min_ratio=0.5, max_ratio=2.0
     )
+    rows = range(len(batch.symbols_BS))
+    generators = [torch.Generator().manual_seed(seed + r) for r in rows]
+    return sample(policy, batch, generators, Sampling(**(settings | changes)))
 
 
 def test_sampling_repeats_with_the_seed_and_keeps_the_limits(policy, batch):
-    first, again, other = (speak(policy, batch, seed) for seed in (0, 0, 99))
+    first, again, other = (drawn(policy, batch, seed) for seed in (0, 0, 99))
     assert all(torch.equal(a.tokens, b.tokens) for a, b in zip(first, again, strict=True))
     assert any(not torch.equal(a.tokens, b.tokens) for a, b in zip(first, other, strict=True))
     for result, symbols in zip(first, batch.symbol_lengths_B.tolist(), strict=True):
@@ -81,7 +89,7 @@ def test_the_end_symbol_stops_a_row(policy, batch):
     bias = policy.head_bias.detach().clone()
     with torch.no_grad():
         policy.head_bias[END_OF_SPEECH] += 50
-    results = speak(policy, batch)
+    results = drawn(policy, batch)
     with torch.no_grad():
         policy.head_bias.copy_(bias)
     for result, symbols in zip(results, batch.symbol_lengths_B.tolist(), strict=True):
@@ -96,6 +104,18 @@ def test_the_nucleus_keeps_the_likeliest_and_their_proportions():
     counts = torch.bincount(drawn, minlength=4) / len(logits)
     # 0.5 and 0.3 reach 0.75 together; the third starts at 0.8 and is out.
     torch.testing.assert_close(counts, torch.tensor([0.625, 0.375, 0.0, 0.0]), atol=0.02, rtol=0)
+
+
+def test_terms_of_parts_add_up_to_those_of_the_batch(policy, examples):
+    split = Split(batch_size, batch_rows, partial(term_counts, guided=True), {"ce": 1.0})
+    whole = collate(examples, [e.speaker_embedding for e in examples])
+    expected = sft_terms(policy, whole, guide_weight=0.3, noise=0.0)
+    for pieces in (2, 8):
+        parts = split.cut(whole, pieces)
+        terms = [split.scaled(sft_terms(policy, p, 0.3, 0.0), p, whole) for p in parts]
+        for name in ("ce", "token_accuracy", "attention_guide"):
+            total = torch.stack([t[name] for t in terms]).sum()
+            torch.testing.assert_close(total, expected[name], atol=1e-5, rtol=1e-5)
 
 
 def test_a_flipped_token_differs_in_one_digit():
@@ -128,7 +148,7 @@ def test_the_guide_counts_attention_to_the_spoken_word(batch):
 
 def test_one_batch_can_be_learnt(examples, batch):
     torch.manual_seed(0)
-    policy = make_policy(Policy(preset="miniature", dropout=0.0), examples)
+    policy = make_policy(Policy(preset="miniature", path="", dropout=0.0), examples)
     optimiser = torch.optim.AdamW(policy.parameters(), lr=5e-3)
     values = []
     for _ in range(40):
@@ -148,6 +168,35 @@ def test_a_saved_policy_comes_back_and_another_size_is_refused(policy, batch, tm
     (tmp_path / "config.json").write_text(config.replace('"blocks": 2', '"blocks": 3'))
     with pytest.raises(HproError, match=r"model.safetensors does not fit"):
         load_policy(tmp_path)
+    (tmp_path / "config.json").write_text(config.replace('"embedded"', '"gpt"'))
+    with pytest.raises(HproError, match=r"policy is 'gpt', not 'embedded' or 'cosyvoice2'"):
+        load_policy(tmp_path)
+
+
+def test_text_tokens_of_another_policy_are_refused(examples):
+    foreign = replace(examples[0], symbols=np.array([5, N_SYMBOLS, 7]))
+    with pytest.raises(HproError, match=r"reads phones.*set dataset.policy_text to phones"):
+        make_policy(Policy(preset="miniature", path="", dropout=0.0), [foreign])
+
+
+def test_what_is_spoken_does_not_depend_on_the_batch(policy, examples):
+    settings = Synthesis(
+        method="ras", window=10, tau=0.1, top_p=0.8, top_k=25, temperature=1.0, min_ratio=0.5,
+        max_ratio=2.0, batch_size=3, seed=0,
+    )  # fmt: skip
+    references = {e.utt_id: reference_of(e, examples, [], 0) for e in examples}
+
+    def spoken(sentences, batch_size, seed=0):
+        changed = settings.model_copy(update={"batch_size": batch_size})
+        device = torch.device("cpu")
+        said = speak(policy, sentences, references, changed, seed, device, "test")
+        return {utt_id: result.tokens.tolist() for utt_id, result in said.items()}
+
+    base = spoken(examples, 3)
+    assert base == spoken(examples[::-1], 8)
+    assert base != spoken(examples, 3, seed=1)
+    one = examples[4]
+    assert spoken([one], 1) == {one.utt_id: base[one.utt_id]}
 
 
 def test_references_are_other_utterances_of_the_speaker_and_fixed(examples):

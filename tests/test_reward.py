@@ -1,5 +1,9 @@
-"""Rewards: every term reaches the logits, none sees padding, weights and stages are the paper's."""
+"""The objective on batches: what each term does to the policy; the paper's stages and ablations.
 
+The terms one by one are in test_reward_terms.py.
+"""
+
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,13 +12,22 @@ import torch
 from hpro_core import params as p
 from hpro_core.codec.training import make_codec
 from hpro_core.engine.batching import collate
+from hpro_core.engine.parts import batch_rows
 from hpro_core.policy.sft import make_policy
-from hpro_core.reward import gumbel
-from hpro_core.reward.objective import TERMS, Objective, objective_of, reward_terms
-from hpro_core.reward.optimisation import gradient_shares
+from hpro_core.reward.gumbel import noise_for
+from hpro_core.reward.objective import TERMS, Objective, counts, objective_of, reward_terms
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 ALL = Objective(dict.fromkeys(TERMS, 1.0), temperature=1.0, frame_norm="l1")
+SIGNS = {
+    "code_agreement_content",
+    "code_agreement_style",
+    "emotion_similarity",
+    "symbol_error_rate",
+    "entropy",
+    "stop_at_end",
+    "stop_before_end",
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +46,7 @@ def policies(examples):
 
 
 def terms_of(policies, codec, batch, objective=ALL, seed=0):
-    noise = torch.Generator().manual_seed(seed)
+    noise = noise_for(batch.tokens_BL, torch.Generator().manual_seed(seed))
     return reward_terms(*policies, codec, batch, objective, noise)
 
 
@@ -57,31 +70,85 @@ def test_each_term_alone_gives_the_logits_a_gradient(term, policies, codec, batc
     assert gradient[~mask].abs().max() == 0  # nothing at positions after the end
 
 
-def test_a_ragged_batch_is_the_mean_of_its_utterances(policies, codec, examples, monkeypatch):
-    """Padding invariance of every term; the noise is taken away so that draws agree."""
-    monkeypatch.setattr(gumbel, "gumbel_noise", lambda shape, generator: torch.zeros(shape))
+@pytest.mark.parametrize("norm", ["l1", "mse"])
+def test_a_ragged_batch_is_the_mean_of_its_utterances(norm, policies, codec, examples):
+    """Padding changes no term and no sign: each row has the noise that it had in the batch."""
+    objective = replace(ALL, frame_norm=norm)
     batch = collate(examples, [e.speaker_embedding for e in examples])
-    together = terms_of(policies, codec, batch)
-    alone = [terms_of(policies, codec, collate([e], [e.speaker_embedding])) for e in examples]
-    sizes = {
-        "kl": [len(e.tokens) + 1 for e in examples],
-        "sp": [len(e.tokens) for e in examples],
-        "cp": [len(e.tokens) for e in examples],
-        "asr": [len(e.symbols) + 1 for e in examples],
-        "wvad": [1] * len(examples),
-        "ser": [1] * len(examples),
-    }
+    noise = noise_for(batch.tokens_BL, torch.Generator().manual_seed(3))
+    together = reward_terms(*policies, codec, batch, objective, noise)
+    alone = []
+    for row, example in enumerate(examples):
+        own = noise[row : row + 1, : len(example.tokens)]
+        single = collate([example], [example.speaker_embedding])
+        alone.append(reward_terms(*policies, codec, single, objective, own))
+    frames = [len(e.tokens) for e in examples]
+    symbols = [len(e.symbols) + 1 for e in examples]  # with the end symbol
+    ones = [1] * len(examples)
+    per_frame = ("sp", "cp", "code_agreement_content", "code_agreement_style")
+    per_utterance = ("wvad", "ser", "emotion_similarity", "stop_at_end", "stop_before_end")
+    sizes = {name: [n + 1 for n in frames] for name in ("kl", "entropy")}  # with the end
+    sizes |= dict.fromkeys(per_frame, frames)
+    sizes |= dict.fromkeys(("asr", "symbol_error_rate"), symbols)
+    sizes |= dict.fromkeys(per_utterance, ones)
+    assert set(sizes) == {*TERMS, *SIGNS} == set(together) - {"loss"}
     for term, weights in sizes.items():
         share = torch.tensor(weights) / sum(weights)
         want = (torch.stack([a[term] for a in alone]) * share).sum()
         torch.testing.assert_close(together[term], want, atol=1e-5, rtol=1e-5)
+        assert counts(batch)[term] == sum(weights)
+
+
+def test_rows_of_a_batch_are_the_batch_of_the_rows(examples):
+    batch = collate(examples, [e.speaker_embedding for e in examples])
+    part = batch_rows(batch, 2, 5)
+    want = collate(examples[2:5], [e.speaker_embedding for e in examples[2:5]])
+    for name, value in vars(want).items():
+        assert torch.equal(getattr(part, name), value), name
+
+
+def test_all_that_the_released_reward_returns_is_logged(policies, codec, batch):
+    """Its nine numbers: five losses, emotion similarity, error rate, two index accuracies."""
+    nine = {"ser", "wvad", "asr", "sp", "cp", "emotion_similarity", "symbol_error_rate"}
+    nine |= {"code_agreement_style", "code_agreement_content"}
+    terms = terms_of(policies, codec, batch)
+    assert nine | {"kl", "loss"} | SIGNS == set(terms)
+    assert not any(terms[name].requires_grad for name in SIGNS)
+    assert all(torch.isfinite(value) for value in terms.values())
+
+
+def test_kl_is_zero_and_pulls_at_nothing_at_the_start(policies, codec, batch):
+    policy = policies[0]
+    terms = terms_of([policy, policy], codec, batch)
+    assert float(terms["kl"].detach()) == 0.0
+    gradients = torch.autograd.grad(terms["kl"], policy.parameters(), allow_unused=True)
+    assert max(float(g.abs().max()) for g in gradients if g is not None) < 1e-6
+
+
+def test_under_autocast_terms_and_sample_stay_float32(policies, codec, batch, monkeypatch):
+    seen = []
+    forward = codec.forward
+    monkeypatch.setattr(
+        codec, "forward", lambda tokens, *rest: seen.append(tokens.dtype) or forward(tokens, *rest)
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = policies[0](batch).logits_BLV
+        terms = terms_of(policies, codec, batch)
+        content, style = codec.preference_codes(batch.tokens_BL, batch.token_lengths_B)
+    assert logits.dtype == torch.bfloat16  # so what follows is up to the terms themselves
+    assert seen == [torch.float32]
+    assert {value.dtype for value in terms.values()} == {torch.float32}
+    assert {content.dtype, style.dtype} == {torch.float32}
+    exact = terms_of(policies, codec, batch)
+    for name in TERMS:
+        torch.testing.assert_close(terms[name], exact[name], rtol=0.1, atol=0.02)
 
 
 def test_the_loss_is_the_weighted_sum(policies, codec, batch):
     objective = Objective(dict(zip(TERMS, (0.02, 2.0, 1.0, 5.0, 1.0, 0.5), strict=True)), 0.8, "l1")
     terms = terms_of(policies, codec, batch, objective)
     want = sum(weight * float(terms[name].detach()) for name, weight in objective.weights.items())
-    assert float(terms["loss"]) == pytest.approx(want, rel=1e-5)
+    assert float(terms["loss"].detach()) == pytest.approx(want, rel=1e-5)
 
 
 def test_the_codec_and_the_reference_get_no_gradient(policies, codec, batch):
@@ -100,8 +167,7 @@ def test_a_step_along_the_gradient_lowers_the_loss(examples, codec, batch):
     optimiser = torch.optim.Adam(policy.parameters(), lr=3e-3)
     values = []
     for step in range(25):
-        noise = torch.Generator().manual_seed(step)
-        terms = reward_terms(policy, reference, codec, batch, ALL, noise)
+        terms = terms_of([policy, reference], codec, batch, seed=step)
         optimiser.zero_grad()
         terms["loss"].backward()
         optimiser.step()
@@ -109,47 +175,19 @@ def test_a_step_along_the_gradient_lowers_the_loss(examples, codec, batch):
     assert sum(values[-5:]) < sum(values[:5])
 
 
-def test_gumbel_samples_are_one_hot_and_follow_the_softmax():
-    logits = torch.log(torch.tensor([0.6, 0.3, 0.1])).expand(1, 30_000, 3)
-    rows = gumbel.sample(logits, 2.0, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(rows.sum(-1), torch.ones(1, 30_000))
-    share = rows.mean(1)[0]
-    torch.testing.assert_close(share, torch.tensor([0.6, 0.3, 0.1]), atol=0.01, rtol=0)
-
-
-def test_the_draw_does_not_depend_on_the_temperature_but_the_gradient_does():
-    logits = torch.randn(2, 5, 20, generator=torch.Generator().manual_seed(0))
-    weights = torch.randn(20, generator=torch.Generator().manual_seed(1))
-    draws, gradients = [], []
-    for temperature in (2.0, 0.8):
-        leaf = logits.clone().requires_grad_()
-        rows = gumbel.sample(leaf, temperature, torch.Generator().manual_seed(0))
-        (rows @ weights).sum().backward()
-        draws.append(rows.detach().argmax(-1))
-        gradients.append(leaf.grad)
-    assert torch.equal(*draws)
-    assert not torch.allclose(*gradients)
-
-
-def test_end_of_speech_is_never_drawn():
-    logits = torch.zeros(1, 4, 6564)
-    logits[..., 6561:] = 100.0
-    rows = gumbel.sample(logits, 1.0, torch.Generator().manual_seed(0))
-    assert rows.shape[-1] == 6561
-
-
-PAPER = {  # section III-B
+PAPER = {  # section III-B: temperature and lambdas of stages I, II, III
     "frame": (2.0, dict(kl=0.05, sp=2.0, cp=1.0, asr=0.0, wvad=0.0, ser=0.0)),
     "word": (1.0, dict(kl=0.02, sp=2.0, cp=1.0, asr=5.0, wvad=1.0, ser=0.0)),
     "hpro": (0.8, dict(kl=0.02, sp=2.0, cp=1.0, asr=5.0, wvad=1.0, ser=0.5)),
 }
+STARTS = {"frame": "sft", "word": "frame", "hpro": "word"}
 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_the_default_stages_are_the_papers(name):
-    objective = objective_of(
-        p.read_variant(PARAMS, name), p.read_section(PARAMS, "reward", p.Reward)
-    )
+    variant = p.read_variant(PARAMS, name)
+    objective = objective_of(variant, p.read_section(PARAMS, "reward", p.Reward))
+    assert variant.start == STARTS[name]
     assert (objective.temperature, objective.weights) == PAPER[name]
     assert objective.frame_norm == "l1"
 
@@ -170,9 +208,8 @@ def test_ablations_drop_the_papers_terms_and_start_from_sft(name):
     objective = objective_of(variant, p.read_section(PARAMS, "reward", p.Reward))
     assert variant.start == "sft"
     assert {t for t, w in objective.weights.items() if w == 0} == DROPPED[name]
-
-
-def test_gradient_shares_sum_to_one_and_no_term_is_dead(policies, codec, batch):
-    shares = gradient_shares(policies[0], terms_of(policies, codec, batch), ALL)
-    assert sum(s["share"] for s in shares.values()) == pytest.approx(1.0)
-    assert all(s["norm"] > 0 for s in shares.values())
+    third = PAPER["hpro"][1]
+    assert {t: w for t, w in objective.weights.items() if w} == {
+        t: w for t, w in third.items() if t not in DROPPED[name]
+    }
+    assert objective.temperature == (1.0 if name == "diffro" else 0.8)

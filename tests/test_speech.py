@@ -44,6 +44,8 @@ from hpro_core.tables import SPEECH_TOKENS, UTTERANCES, read_table, write_table
 TINY = TokenizerConfig(width=32, speaker_dim=8, encoder_blocks=1, decoder_blocks=1, frame_blocks=1)
 COMPUTE = Compute(threads=1, device="cpu", bf16=False)
 SETTINGS = Speech(
+    preset="embedded",
+    path="",
     steps=20,
     batch_size=4,
     segment_s=0.8,

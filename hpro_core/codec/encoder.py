@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hpro_core.engine.batching import length_mask
+from hpro_core.engine.precision import at_least_float32
 
 
 class RelativeAttention(nn.Module):
@@ -43,7 +44,7 @@ class RelativeAttention(nn.Module):
         p_HPK = self._split(self.linear_pos(distance_PD)).transpose(0, 1)
         content = (q_BTHK + self.pos_bias_u).transpose(1, 2) @ k_BHTK.transpose(-2, -1)
         distance = _shift((q_BTHK + self.pos_bias_v).transpose(1, 2) @ p_HPK.transpose(-2, -1))
-        scores = (content + distance).float() / math.sqrt(k_BHTK.shape[-1])
+        scores = at_least_float32(content + distance) / math.sqrt(k_BHTK.shape[-1])
         forbidden = ~allowed_BTT[:, None]
         weights = scores.masked_fill(forbidden, -torch.inf).softmax(-1).masked_fill(forbidden, 0.0)
         mixed = (weights.to(v_BHTK.dtype) @ v_BHTK).transpose(1, 2).flatten(2)
@@ -86,6 +87,7 @@ class Encoder(nn.Module):
         dropout: float,
         activation: str = "silu",
         input_relu: bool = False,
+        positional_dropout: float = 0.0,
     ):
         """
         Args:
@@ -96,6 +98,7 @@ class Encoder(nn.Module):
             dropout: after attention, feed-forward and the input layer; in training only.
             activation: "silu" (extractors, adapters) or "relu" (combiner).
             input_relu: a ReLU after the input layer (combiner).
+            positional_dropout: on the scaled input and on the sinusoids; in training only.
         """
         super().__init__()
         self.input = nn.Sequential(
@@ -104,6 +107,7 @@ class Encoder(nn.Module):
             nn.Dropout(dropout),
             nn.ReLU() if input_relu else nn.Identity(),
         )
+        self.positional_dropout = nn.Dropout(positional_dropout)
         self.blocks = nn.ModuleList(
             Block(width, heads, hidden, dropout, activation) for _ in range(blocks)
         )
@@ -120,8 +124,8 @@ class Encoder(nn.Module):
             (B, T, D); what stands in the padding has no meaning.
         """
         frames = x_BTD.shape[1]
-        x_BTD = self.input(x_BTD) * math.sqrt(x_BTD.shape[-1])
-        distance_PD = _distances(frames, x_BTD.shape[-1], x_BTD.device)
+        x_BTD = self.positional_dropout(self.input(x_BTD) * math.sqrt(x_BTD.shape[-1]))
+        distance_PD = self.positional_dropout(_distances(frames, x_BTD.shape[-1], x_BTD.device))
         causal_TT = torch.ones(frames, frames, dtype=torch.bool, device=x_BTD.device).tril()
         allowed_BTT = causal_TT & length_mask(lengths_B, frames)[:, None, :]
         for block in self.blocks:

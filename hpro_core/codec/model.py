@@ -12,8 +12,9 @@ position, D code dimension.
                                                                   +- word VAD head     (L_wVAD)
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +24,14 @@ from transformers.models.whisper.modeling_whisper import WhisperDecoder, Whisper
 
 from hpro_core.codec.encoder import Encoder
 from hpro_core.codec.losses import pool_words
+from hpro_core.codec.mends import MENDED, Mends
 from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, VAD
 from hpro_core.engine import fsq
 from hpro_core.engine.batching import additive_mask, length_mask
+from hpro_core.engine.precision import at_least_float32
 from hpro_core.engine.token_table import TokenTable
+from hpro_core.errors import HproError
+from hpro_core.text import N_TRANSCRIPT_SYMBOLS
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class CodecConfig:
     combiner_hidden: int = 2048
     emotion_heads: int = 16
     dropout: float = 0.1
+    positional_dropout: float = 0.1  # released: on an encoder's scaled input and its sinusoids
     content_dimensions: int = 4
     content_levels: int = 6  # 6^4 = 1296 content tokens (paper and released)
     style_dimensions: int = 3
@@ -53,6 +59,9 @@ class CodecConfig:
     text_heads: int = 12
     text_hidden: int = 3072
     text_positions: int = 448
+    text_padding: int | None = None  # a text token that is never learnt as input
+    word_edges: Literal["nearest", "truncate"] = "nearest"  # see `spans_to_frames`
+    modulation: Literal["released", "paper"] = "released"  # see `HdEmo.rebuild`
     factored_embedding: bool = False  # ours, for small corpora: see engine/token_table.py
     memory_positions: bool = False  # ours: sinusoids on the content features that text attends to
 
@@ -65,6 +74,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "text_blocks": 24,
         "text_heads": 16,
         "text_hidden": 4096,
+        "modulation": "paper",
     },
     # Ours: what two CPU cores train in minutes; the text decoder is Whisper's, small and from
     # scratch, and reads the phone symbols of hpro_core.text.
@@ -78,11 +88,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "combiner_heads": 4,
         "combiner_hidden": 256,
         "emotion_heads": 4,
+        "positional_dropout": 0.0,
+        "text_vocabulary": N_TRANSCRIPT_SYMBOLS,
         "text_width": 128,
         "text_blocks": 2,
         "text_heads": 4,
         "text_hidden": 256,
         "text_positions": 384,
+        "text_padding": 0,
         "factored_embedding": True,
         "memory_positions": True,
     },
@@ -140,7 +153,7 @@ class TextDecoder(nn.Module):
             decoder_ffn_dim=config.text_hidden,
             max_target_positions=config.text_positions,
             dropout=0.0,
-            pad_token_id=0,
+            pad_token_id=config.text_padding,
             bos_token_id=0,
             eos_token_id=0,
             decoder_start_token_id=0,
@@ -151,30 +164,40 @@ class TextDecoder(nn.Module):
         self.memory_positions = config.memory_positions
 
     def forward(
-        self, features_BLH: Tensor, mask_BL: Tensor, text_BJ: Tensor
+        self, features_BLH: Tensor, mask_BL: Tensor | None, text_BJ: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Predict the next text token at each position.
 
         Args:
             features_BLH: content features.
-            mask_BL: true at real frames; the others are not attended (the released code does).
+            mask_BL: true at the frames that may be attended; all may if there is none.
             text_BJ: text tokens, the begin symbol first.
 
         Returns:
             logits (B, J, vocabulary), and the attention of the first head of the last block to the
             frames, (B, J, L).
+
+        Raises:
+            HproError: the text has more tokens than the decoder has positions.
         """
+        size = text_BJ.shape[1]
+        if size > self.decoder.max_target_positions:
+            raise HproError(
+                f"a transcript has {size} tokens, the codec's text decoder has "
+                f"{self.decoder.max_target_positions} positions: leave longer utterances out"
+            )
         memory = self.affine(features_BLH)
         if self.memory_positions:
             memory = memory + _sinusoids(memory.shape[1], memory.shape[2], memory.device)
-        positions = torch.arange(text_BJ.shape[1], device=text_BJ.device).expand_as(text_BJ)
+        positions = torch.arange(size, device=text_BJ.device).expand_as(text_BJ)
         hidden = self.decoder.embed_tokens(text_BJ) + self.decoder.embed_positions(
             text_BJ, position_ids=positions
         )
-        size = text_BJ.shape[1]
         causal = torch.ones(size, size, dtype=torch.bool, device=text_BJ.device).tril()
         causal_mask = additive_mask(causal[None, None], hidden.dtype)
-        memory_mask = additive_mask(mask_BL[:, None, None, :], hidden.dtype)
+        memory_mask = (
+            None if mask_BL is None else additive_mask(mask_BL[:, None, None, :], hidden.dtype)
+        )
         for block in self.decoder.layers:
             hidden, attention_BHJL = _decode(
                 cast(WhisperDecoderLayer, block), hidden, causal_mask, memory, memory_mask
@@ -189,7 +212,7 @@ def _decode(
     hidden: Tensor,
     causal_mask: Tensor,
     memory: Tensor,
-    memory_mask: Tensor,
+    memory_mask: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """One Whisper decoder block, and what its cross-attention looked at, (B, heads, J, L).
 
@@ -226,13 +249,26 @@ class Reading:
 class HdEmo(nn.Module):
     """The codec."""
 
-    def __init__(self, config: CodecConfig):
+    def __init__(self, config: CodecConfig, mends: Mends = MENDED):
+        """
+        Args:
+            config: sizes and form.
+            mends: what is mended of the released codec; `RELEASED` reproduces its numbers.
+        """
         super().__init__()
         self.config = config
+        self.mends = mends
         width = config.width
 
         def encoder(blocks: int) -> Encoder:
-            return Encoder(width, blocks, config.heads, config.hidden, config.dropout)
+            return Encoder(
+                width,
+                blocks,
+                config.heads,
+                config.hidden,
+                config.dropout,
+                positional_dropout=config.positional_dropout,
+            )
 
         self.embedding = TokenTable(width, factored=config.factored_embedding, std=1.0)
         self.content_extractor = encoder(config.extractor_blocks)
@@ -256,6 +292,7 @@ class HdEmo(nn.Module):
             config.dropout,
             activation="relu",
             input_relu=True,
+            positional_dropout=config.positional_dropout,
         )
         self.to_tokens = nn.Linear(width, N_SPEECH_TOKENS)
         self._frozen: list[nn.Module] = []
@@ -267,19 +304,21 @@ class HdEmo(nn.Module):
             part.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "HdEmo":
-        """As usual, but dropout stays off in frozen parts (in the released code it comes back)."""
+        """As usual, but dropout stays off in frozen parts (see `Mends.frozen_in_eval`)."""
         super().train(mode)
-        for part in self._frozen:
-            part.eval()
+        if self.mends.frozen_in_eval:
+            for part in self._frozen:
+                part.eval()
         return self
 
     def content_parts(self) -> list[nn.Module]:
-        """What stage A trains and stage B leaves alone.
-
-        The embedding is among them: the released code goes on training it in stage B, under the
-        frozen content extractor, which then drifts.
-        """
+        """What stage A trains."""
         return [self.embedding, self.content_extractor, self.content_adapter, self.text_decoder]
+
+    def frozen_parts(self) -> list[nn.Module]:
+        """What stage B leaves alone: the content parts (see `Mends.embedding_frozen`)."""
+        parts = self.content_parts()
+        return parts if self.mends.embedding_frozen else parts[1:]
 
     def content_features(self, tokens: Tensor, lengths_B: Tensor) -> Tensor:
         """Output of the content extractor, (B, L, H); zero in the padding."""
@@ -289,45 +328,62 @@ class HdEmo(nn.Module):
         self, content_BLH: Tensor, lengths_B: Tensor, text_BJ: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Logits of the next text token, (B, J, vocabulary), and attention to frames, (B, J, L)."""
-        adapted = self.content_adapter(content_BLH, lengths_B)
-        return self.text_decoder(adapted, length_mask(lengths_B, content_BLH.shape[1]), text_BJ)
+        adapted = _zero_padding(self.content_adapter(content_BLH, lengths_B), lengths_B)
+        mask_BL = length_mask(lengths_B, content_BLH.shape[1])
+        return self.text_decoder(
+            adapted, mask_BL if self.mends.frame_padding_hidden else None, text_BJ
+        )
 
     def content_code(self, content_BLH: Tensor, lengths_B: Tensor) -> Tensor:
-        """Content code before rounding, float32 (B, L, 4) in [0, 1].
+        """Content code before rounding, at least float32, (B, L, 4) in [0, 1].
 
         Codec training hands in detached features, so that reconstruction does not touch the content
-        extractor; as a reward they stay attached (the released reward detaches them, and its
-        content term then gives the policy no gradient).
+        extractor; as a reward they stay attached (see `Mends.content_attached`).
         """
-        return torch.sigmoid(
-            self.to_content_code(self.modulation_adapter(content_BLH, lengths_B)).float()
-        )
+        code = self.to_content_code(self.modulation_adapter(content_BLH, lengths_B))
+        return torch.sigmoid(at_least_float32(code))
 
     def style_features(self, tokens: Tensor, lengths_B: Tensor) -> Tensor:
         """Output of the style extractor, (B, L, H); zero in the padding."""
         return _zero_padding(self.style_extractor(self.embedding(tokens), lengths_B), lengths_B)
 
     def style_code(self, style_BLH: Tensor) -> Tensor:
-        """Style code before rounding, float32 (B, L, 3) in [0, 1]."""
-        return torch.sigmoid(self.to_style_code(style_BLH).float())
+        """Style code before rounding, at least float32, (B, L, 3) in [0, 1]."""
+        return torch.sigmoid(at_least_float32(self.to_style_code(style_BLH)))
 
-    def emotion_features(self, style_BLH: Tensor, lengths_B: Tensor, noise: float = 0.0) -> Tensor:
-        """What the emotion and word heads read: continuous features, not the rounded codes."""
+    def emotion_features(
+        self,
+        style_BLH: Tensor,
+        lengths_B: Tensor,
+        disturb: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """What the emotion and word heads read: continuous features, not the rounded codes.
+
+        Args:
+            style_BLH: output of the style extractor.
+            lengths_B: frames before the padding.
+            disturb: adds noise to the features, in training only.
+
+        Returns:
+            (B, L, H); zero in the padding.
+        """
         features = self.emotion_adapter(style_BLH, lengths_B)
-        if noise:
-            features = features + noise * torch.randn_like(features)
+        if disturb is not None:
+            features = disturb(features)
         return _zero_padding(features, lengths_B)
 
     def rebuild(self, content_BLD: Tensor, style_BLD: Tensor, lengths_B: Tensor) -> Tensor:
         """Speech-token logits, (B, L, V), from codes in [0, 1], which are rounded first.
 
-        Style modulates content frame by frame: X (1 + gamma) + beta (released; the paper writes
-        X gamma + beta, which starts from zero instead of from the content).
+        Style modulates content frame by frame, `modulation` in the config says how: "released" is
+        X (1 + gamma) + beta, "paper" X gamma + beta, which starts from zero instead of from the
+        content.
         """
         content = self.from_content_code(fsq.quantise(content_BLD, self.config.content_levels))
         style = self.from_style_code(fsq.quantise(style_BLD, self.config.style_levels))
         gamma, beta = self.modulation(style).chunk(2, dim=-1)
-        modulated = content * (1 + gamma) + beta
+        scale = 1 + gamma if self.config.modulation == "released" else gamma
+        modulated = content * scale + beta
         begin = torch.zeros_like(modulated[:, :1])  # the released code's empty speaker slot
         combined = self.combiner(torch.cat([begin, modulated], dim=1), lengths_B + 1)
         return self.to_tokens(combined[:, 1:])
@@ -335,7 +391,7 @@ class HdEmo(nn.Module):
     def forward(
         self, tokens: Tensor, lengths_B: Tensor, spans_BW2: Tensor, text_BJ: Tensor
     ) -> Reading:
-        """Read speech tokens, everything attached: gradients reach a distribution over tokens.
+        """Read speech tokens as a reward does: gradients reach a distribution over tokens.
 
         Args:
             tokens: token ids, int64 (B, L), or distributions, float (B, L, V).
@@ -347,8 +403,9 @@ class HdEmo(nn.Module):
         text, attention = self.read_text(content, lengths_B, text_BJ)
         style = self.style_features(tokens, lengths_B)
         emotion = self.emotion_features(style, lengths_B)
+        coded = content if self.mends.content_attached else content.detach()
         return Reading(
-            content_BLD=self.content_code(content, lengths_B),
+            content_BLD=self.content_code(coded, lengths_B),
             style_BLD=self.style_code(style),
             emotion_B9=self.emotion_head(emotion, length_mask(lengths_B, emotion.shape[1])),
             vad_BW3=self.word_vad_head(emotion, spans_BW2),

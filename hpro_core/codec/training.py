@@ -8,70 +8,121 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hpro_core.codec.losses import (
+    covered_words,
     soft_cross_entropy,
     text_cross_entropy,
     token_cross_entropy,
     word_vad_loss,
 )
+from hpro_core.codec.mends import MENDED, Mends
 from hpro_core.codec.model import PRESETS, CodecConfig, HdEmo
+from hpro_core.codec.noise import QUIET, Noise, training_noise
+from hpro_core.codec.whisper import load_whisper_decoder
 from hpro_core.engine import fsq
 from hpro_core.engine.batching import Batch, Example, Sampler, length_mask, sequential_batches
 from hpro_core.engine.checkpoint import load_weights, read_json, save_model
+from hpro_core.engine.parts import Split, batch_rows, batch_size
+from hpro_core.engine.ranks import is_first
 from hpro_core.engine.training import Loop, autocast, device_of, fit, mean_terms, set_threads
+from hpro_core.errors import HproError
 from hpro_core.params import Codec, CodecStage, Compute, required
-from hpro_core.text import N_SYMBOLS
+from hpro_core.text import N_TRANSCRIPT_SYMBOLS
 
-BEGIN_TEXT = N_SYMBOLS
-END_TEXT = N_SYMBOLS + 1
-EMOTION_NOISE = 0.1  # released: added to the features of the heads, in training only
-
-
-def make_codec(preset: str) -> HdEmo:
-    """A codec of the preset with fresh weights; the embedded one reads our phone symbols."""
-    sizes: dict[str, Any] = dict(PRESETS[preset])
-    if preset == "embedded":
-        sizes["text_vocabulary"] = N_SYMBOLS + 2
-    return HdEmo(CodecConfig(**sizes))
+STYLE_WEIGHTS = {"rec": 4.0, "ser": 0.2, "wvad": 1.0}
+"""Of the terms in the loss of stage B (released code)."""
 
 
-def load_codec(folder: Path) -> HdEmo:
-    """A trained codec, frozen and in eval mode: the reward."""
+def make_codec(preset: str, whisper: Path | None = None) -> HdEmo:
+    """A codec of the preset with fresh weights.
+
+    Args:
+        preset: one of PRESETS; the embedded one writes our phone symbols, the others Whisper's.
+        whisper: a Whisper model's folder, for a text decoder that starts from its weights.
+
+    Raises:
+        HproError: the folder lacks a file, or its decoder has other sizes than the preset.
+    """
+    codec = HdEmo(CodecConfig(**PRESETS[preset]))
+    if whisper is not None:
+        load_whisper_decoder(whisper, codec.text_decoder)
+    return codec
+
+
+def load_codec(folder: Path, mends: Mends = MENDED) -> HdEmo:
+    """A trained codec, frozen and in eval mode: the reward.
+
+    Args:
+        folder: written by training or by `hpro codec import`.
+        mends: what is mended of the released codec.
+    """
     config = read_json(folder / "config.json")
-    codec = HdEmo(CodecConfig(**config["model"]))
+    codec = HdEmo(CodecConfig(**config["model"]), mends)
     load_weights(folder, codec)
     codec.freeze(list(codec.children()))
     return codec.eval()
 
 
-def text_of(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Input, target and mask of the text decoder, each (B, J), J one more than the symbols.
+def text_of(batch: Batch, mends: Mends = MENDED) -> tuple[Tensor, Tensor, Tensor]:
+    """Input, target (one step ahead) and mask of the text decoder, each (B, J).
 
-    The input begins with BEGIN_TEXT; the target ends with END_TEXT.
+    The target ends with the end symbol; the mask is true up to and including it. As released
+    (`text_padding_ignored` off), the input ends with it too, it is the padding as well, and the
+    mask is true everywhere.
     """
-    symbols, lengths = batch.symbols_BS, batch.symbol_lengths_B
-    begin = torch.full_like(symbols[:, :1], BEGIN_TEXT)
-    target = torch.cat([symbols, torch.zeros_like(begin)], dim=1)
-    target = target.scatter(1, lengths[:, None], END_TEXT)
-    return torch.cat([begin, symbols], 1), target, length_mask(lengths + 1, target.shape[1])
+    text, lengths = batch.transcript_BJ, batch.transcript_lengths_B
+    if mends.text_padding_ignored:
+        return text[:, :-1], text[:, 1:], length_mask(lengths - 1, text.shape[1] - 1)
+    end = text.gather(1, lengths[:, None] - 1)
+    text = torch.where(length_mask(lengths, text.shape[1]), text, end)
+    return text, torch.cat([text[:, 1:], end], 1), torch.ones_like(text, dtype=torch.bool)
+
+
+def check_text(examples: list[Example], config: CodecConfig, guide_weight: float) -> None:
+    """Make sure that the codec's text decoder writes what the dataset holds.
+
+    Raises:
+        HproError: transcripts are phones where it writes Whisper's tokens or the other way round,
+            they are longer than it has positions, or a guide is asked for that needs phones.
+    """
+    phones = config.text_vocabulary == N_TRANSCRIPT_SYMBOLS
+    for example in examples:
+        highest, positions = int(example.transcript.max()), len(example.transcript) - 1
+        if highest >= config.text_vocabulary or (highest < N_TRANSCRIPT_SYMBOLS) != phones:
+            raise HproError(
+                f"{example.utt_id}: its transcript is not in the codec's text tokens (one is "
+                f"{highest}, there are {config.text_vocabulary}): let dataset.codec_text be phones "
+                "for the embedded preset and Whisper's folder for the others"
+            )
+        if positions > config.text_positions:
+            raise HproError(
+                f"{example.utt_id}: {positions} text tokens are more than the "
+                f"{config.text_positions} positions of the codec's text decoder: leave it out"
+            )
+    if guide_weight and not phones:
+        raise HproError(
+            f"codec.guide_weight is {guide_weight}, but only phones know their words: set it to 0"
+        )
 
 
 def content_terms(codec: HdEmo, batch: Batch, guide_weight: float) -> dict[str, Tensor]:
     """Stage A: L_ASR, and a guide for the attention of a decoder that starts from nothing.
 
     The paper starts from a trained Whisper, which knows how to attend; ours is small and fresh, so
-    one head is told which frames a symbol's word covers (ours; off when guide_weight is 0).
+    one head is told which frames a symbol's word covers (ours; off when guide_weight is 0, as it
+    must be where the transcript is not phones).
     """
-    text, target, mask = text_of(batch)
+    text, target, mask = text_of(batch, codec.mends)
     content = codec.content_features(batch.tokens_BL, batch.token_lengths_B)
     logits, attention = codec.read_text(content, batch.token_lengths_B, text)
     asr = text_cross_entropy(logits, target, mask)
     correct = (logits.argmax(-1) == target)[mask].float().mean()
+    if not guide_weight:
+        return {"loss": asr, "asr": asr, "symbol_accuracy": correct}
     guide = attention_guide(attention, batch)
     return {
         "loss": asr + guide_weight * guide,
@@ -79,6 +130,13 @@ def content_terms(codec: HdEmo, batch: Batch, guide_weight: float) -> dict[str, 
         "attention_guide": guide,
         "symbol_accuracy": correct,
     }
+
+
+def content_counts(batch: Batch, guide_weight: float) -> dict[str, float]:
+    """Of how many things each term of `content_terms` is the mean, see `engine.parts.Split`."""
+    targets = float((batch.transcript_lengths_B - 1).sum())
+    guide = {"attention_guide": float(batch.symbol_lengths_B.sum())} if guide_weight else {}
+    return {"asr": targets, "symbol_accuracy": targets, **guide}
 
 
 def attention_guide(attention_BJL: Tensor, batch: Batch) -> Tensor:
@@ -97,44 +155,64 @@ def attention_guide(attention_BJL: Tensor, batch: Batch) -> Tensor:
     return -hit_BS.clamp(min=1e-6).log()[batch.symbol_mask_BS].mean()
 
 
-def style_terms(codec: HdEmo, batch: Batch) -> dict[str, Tensor]:
-    """Stage B: 4 L_rec + 0.2 L_SER + L_wVAD; the content features are detached (released code)."""
+def style_terms(codec: HdEmo, batch: Batch, noise: Noise | None = None) -> dict[str, Tensor]:
+    """Stage B: 4 L_rec + 0.2 L_SER + L_wVAD; the content features are detached (released code).
+
+    Args:
+        codec: in training or eval mode.
+        batch: recordings, as tokens, with labels.
+        noise: on the codes and the heads' features; by default drawn afresh in training mode and
+            none in eval mode (the released code draws it in both).
+    """
+    config, weights = codec.config, STYLE_WEIGHTS
+    if noise is None:
+        quiet = not codec.training
+        noise = QUIET if quiet else training_noise(config.content_levels, config.style_levels)
     lengths, mask = batch.token_lengths_B, batch.token_mask_BL
     with torch.no_grad():
         content = codec.content_features(batch.tokens_BL, lengths)
     style = codec.style_features(batch.tokens_BL, lengths)
-    content_code = codec.content_code(content, lengths)
-    style_code = codec.style_code(style)
-    if codec.training:
-        content_code = _noisy(content_code, codec.config.content_levels, most=0.6)
-        style_code = _noisy(style_code, codec.config.style_levels, most=0.4)
-    logits = codec.rebuild(content_code, style_code, lengths)
-    noise = EMOTION_NOISE if codec.training else 0.0
-    emotion = codec.emotion_features(style, lengths, noise)
+    codes = codec.content_code(content, lengths), codec.style_code(style)
+    disturbed = noise.content(codes[0]), noise.style(codes[1])
+    logits = codec.rebuild(*disturbed, lengths)
+    emotion = codec.emotion_features(style, lengths, noise.emotion)
     emotion_logits = codec.emotion_head(emotion, mask)
     vad = codec.word_vad_head(emotion, batch.spans_BW2)
-    words = length_mask(batch.word_lengths_B, vad.shape[1])
     rec = token_cross_entropy(logits, batch.tokens_BL, mask)
     ser = soft_cross_entropy(emotion_logits, batch.emotion_B9)
-    wvad = word_vad_loss(batch.vad_BW3, vad, words)
+    wvad = word_vad_loss(batch.vad_BW3, vad, covered_words(batch.spans_BW2))
     similarity = torch.cosine_similarity(emotion_logits.float().softmax(-1), batch.emotion_B9)
     return {
-        "loss": 4 * rec + 0.2 * ser + wvad,
+        "loss": weights["rec"] * rec + weights["ser"] * ser + weights["wvad"] * wvad,
         "rec": rec,
         "ser": ser,
         "wvad": wvad,
         "token_accuracy": (logits.argmax(-1) == batch.tokens_BL)[mask].float().mean(),
         "emotion_similarity": similarity.mean(),
+        "content_code_kept": _kept(codes[0], disturbed[0], config.content_levels, mask),
+        "style_code_kept": _kept(codes[1], disturbed[1], config.style_levels, mask),
     }
 
 
-def _noisy(code_BLD: Tensor, levels: int, most: float) -> Tensor:
-    """Codes with weak noise, and on a random share of the frames, up to `most`, strong noise."""
-    share = torch.rand((), device=code_BLD.device) * most
-    strong = torch.rand(code_BLD.shape[:2], device=code_BLD.device)[..., None] < share
-    step = 1 / (levels - 1)
-    deviation = torch.where(strong, step / 6, step / 8)
-    return code_BLD + deviation * torch.randn_like(code_BLD)
+def style_counts(batch: Batch) -> dict[str, float]:
+    """As `content_counts`, for the terms of `style_terms`."""
+    utterances, frames = len(batch.tokens_BL), int(batch.token_lengths_B.sum())
+    spoken = int(covered_words(batch.spans_BW2).any(1).sum())
+    of_frames = ("rec", "token_accuracy", "content_code_kept", "style_code_kept")
+    return {
+        **dict.fromkeys(of_frames, float(frames)),
+        "wvad": float(spoken),
+        "ser": float(utterances),
+        "emotion_similarity": float(utterances),
+    }
+
+
+@torch.no_grad()
+def _kept(code_BLD: Tensor, disturbed_BLD: Tensor, levels: int, mask_BL: Tensor) -> Tensor:
+    """Share of frames whose code the noise leaves alone."""
+    before = fsq.to_indices(fsq.quantise(code_BLD, levels), levels)
+    after = fsq.to_indices(fsq.quantise(disturbed_BLD, levels), levels)
+    return (before == after)[mask_BL].float().mean()
 
 
 def used_codes(codec: HdEmo, batches: list[Batch]) -> dict[str, float]:
@@ -158,16 +236,26 @@ def train_content(
     identity: str,
     profile: bool = False,
 ) -> None:
-    """Stage A: train the content branch by text cross-entropy and write the codec to `out`."""
-    codec = make_codec(settings.preset)
+    """Stage A: train the content branch by text cross-entropy and write the codec to `out`.
+
+    Raises:
+        HproError: the dataset's transcripts are not what the preset's text decoder writes.
+    """
+    codec = make_codec(settings.preset, Path(settings.whisper) if settings.whisper else None)
+    check_text([*train, *dev], codec.config, settings.guide_weight)
     trained = [p for part in codec.content_parts() for p in part.parameters()]
 
     def terms(batch: Batch) -> dict[str, Tensor]:
         return content_terms(codec, batch, settings.guide_weight)
 
+    def counts(batch: Batch) -> dict[str, float]:
+        return content_counts(batch, settings.guide_weight)
+
+    weights = {"asr": 1.0, "attention_guide": settings.guide_weight}
+    split = Split(batch_size, batch_rows, counts, weights)
     steps = required(settings, "content", CodecStage).steps
-    _train(codec, trained, terms, steps, "codec, content", train, dev, settings, compute, out,
-           work, identity, profile)  # fmt: skip
+    _train(codec, trained, terms, split, steps, "codec, content", train, dev, settings, compute,
+           out, work, identity, profile)  # fmt: skip
 
 
 def train_style(
@@ -184,28 +272,30 @@ def train_style(
     """Stage B: from the codec of stage A, frozen where it reads text, train the rest."""
     codec = make_codec(settings.preset)
     load_weights(content, codec)
-    codec.freeze(codec.content_parts())
+    codec.freeze(codec.frozen_parts())
     trained = [p for p in codec.parameters() if p.requires_grad]
 
     def terms(batch: Batch) -> dict[str, Tensor]:
         return style_terms(codec, batch)
 
+    split = Split(batch_size, batch_rows, style_counts, STYLE_WEIGHTS)
     steps = required(settings, "style", CodecStage).steps
-    _train(codec, trained, terms, steps, "codec, style", train, dev, settings, compute, out, work,
-           identity, profile)  # fmt: skip
+    _train(codec, trained, terms, split, steps, "codec, style", train, dev, settings, compute, out,
+           work, identity, profile)  # fmt: skip
 
 
 def _train(
     codec: HdEmo, trained: list[nn.Parameter],
-    terms: Callable[[Batch], dict[str, Tensor]], steps: int, label: str, train: list[Example],
-    dev: list[Example], settings: Codec, compute: Compute, out: Path, work: Path, identity: str,
-    profile: bool,
+    terms: Callable[[Batch], dict[str, Tensor]], split: Split[Batch], steps: int, label: str,
+    train: list[Example], dev: list[Example], settings: Codec, compute: Compute, out: Path,
+    work: Path, identity: str, profile: bool,
 ) -> None:  # fmt: skip
     set_threads(compute.threads)
     device = device_of(compute.device)
     codec.to(device)
-    sampler = Sampler(train, settings.batch_size, settings.seed)
-    dev_batches = [b.to(device) for b in sequential_batches(dev, settings.batch_size)]
+    edges = codec.config.word_edges
+    sampler = Sampler(train, settings.batch_size, settings.seed, edges)
+    dev_batches = [b.to(device) for b in sequential_batches(dev, settings.batch_size, edges)]
 
     def loss_terms(batch: Batch) -> dict[str, Tensor]:
         with autocast(device, compute.bf16):
@@ -218,8 +308,9 @@ def _train(
     optimiser = torch.optim.Adam(trained, lr=settings.learning_rate)
     fit(
         codec, optimiser, loss_terms, lambda step: sampler.batch_at(step).to(device),
-        lambda: mean_terms(loss_terms, dev_batches), loop, out, work, profile,
+        lambda: mean_terms(loss_terms, dev_batches), loop, out, work, profile, split,
     )  # fmt: skip
-    codes = used_codes(codec, dev_batches)
-    save_model(out, codec, {"model": asdict(codec.config), "dev": codes})
-    print(json.dumps(codes), flush=True)
+    if is_first():
+        codes = used_codes(codec, dev_batches)
+        save_model(out, codec, {"model": asdict(codec.config), "dev": codes})
+        print(json.dumps(codes), flush=True)

@@ -1,4 +1,6 @@
-"""Utterances as tensors. Letters: B batch, S text symbol, L speech token, W word, E embedding.
+"""Utterances as tensors.
+
+Letters: B batch, S text symbol, J transcript position, L speech token, W word, E embedding.
 
 Padding is zero everywhere and never read: lengths say where it starts.
 """
@@ -22,8 +24,9 @@ class Example:
     speaker: str
     text: str
     words: tuple[str, ...]
-    symbols: np.ndarray  # int64 (S,), ids of the text frontend
-    symbol_word: np.ndarray  # int64 (S,), the word that each symbol belongs to
+    symbols: np.ndarray  # int64 (S,), what the policy reads: phones or its own text tokens
+    symbol_word: np.ndarray  # int64 (S,), the word that each phone belongs to; zeros without phones
+    transcript: np.ndarray  # int64 (J,), what the codec's text decoder writes, begin and end marked
     tokens: np.ndarray  # int64 (L,), speech tokens at 25 Hz
     speaker_embedding: np.ndarray  # float32 (E,), of this utterance's own audio
     emotion: np.ndarray  # float32 (9,), posterior of the teacher, sums to one
@@ -38,6 +41,8 @@ class Batch:
     symbols_BS: Tensor  # int64
     symbol_word_BS: Tensor  # int64
     symbol_lengths_B: Tensor  # int64
+    transcript_BJ: Tensor  # int64
+    transcript_lengths_B: Tensor  # int64
     tokens_BL: Tensor  # int64
     token_lengths_B: Tensor  # int64
     reference_BE: Tensor  # float32, speaker embedding of a reference utterance
@@ -110,6 +115,8 @@ def collate(
         symbols_BS=_pad([e.symbols for e in examples], torch.int64),
         symbol_word_BS=_pad([e.symbol_word for e in examples], torch.int64),
         symbol_lengths_B=_lengths([e.symbols for e in examples]),
+        transcript_BJ=_pad([e.transcript for e in examples], torch.int64),
+        transcript_lengths_B=_lengths([e.transcript for e in examples]),
         tokens_BL=_pad([e.tokens for e in examples], torch.int64),
         token_lengths_B=_lengths([e.tokens for e in examples]),
         reference_BE=torch.as_tensor(np.stack(references), dtype=torch.float32),
@@ -136,17 +143,26 @@ class Sampler:
     length, so that little is padded. References are other utterances of the same speaker.
     """
 
-    def __init__(self, examples: Sequence[Example], batch_size: int, seed: int, window: int = 8):
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        batch_size: int,
+        seed: int,
+        rounding: str = "nearest",
+        window: int = 8,
+    ):
         """
         Args:
             examples: the training utterances.
             batch_size: utterances in a batch.
             seed: of the shuffles and of the choice of references.
+            rounding: of word edges, see `spans_to_frames`.
             window: batches that are sorted by length together.
         """
         self.examples = examples
         self.batch_size = min(batch_size, len(examples))
         self.seed = seed
+        self.rounding = rounding
         self.window = window
         self._by_speaker: dict[tuple[str, str], list[int]] = {}
         for i, example in enumerate(examples):
@@ -166,7 +182,7 @@ class Sampler:
         chosen = self._order[position]
         rng = np.random.default_rng([self.seed, 1, step])
         references = [self._reference(int(i), rng) for i in chosen]
-        return collate([self.examples[i] for i in chosen], references)
+        return collate([self.examples[i] for i in chosen], references, self.rounding)
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
         rng = np.random.default_rng([self.seed, 0, epoch])
@@ -189,7 +205,9 @@ class Sampler:
         return self.examples[choice].speaker_embedding
 
 
-def sequential_batches(examples: Sequence[Example], batch_size: int) -> list[Batch]:
+def sequential_batches(
+    examples: Sequence[Example], batch_size: int, rounding: str = "nearest"
+) -> list[Batch]:
     """Every utterance once, in order of length, its reference the next one of its speaker.
 
     For dev curves: always the same batches, whatever the seed.
@@ -199,5 +217,6 @@ def sequential_batches(examples: Sequence[Example], batch_size: int) -> list[Bat
     order = sorted(range(len(examples)), key=lambda i: len(examples[i].tokens))
     chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     return [
-        collate([examples[i] for i in c], [sampler._reference(i, rng) for i in c]) for c in chunks
+        collate([examples[i] for i in c], [sampler._reference(i, rng) for i in c], rounding)
+        for c in chunks
     ]

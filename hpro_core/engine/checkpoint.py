@@ -1,16 +1,24 @@
-"""Models on disk: weights as safetensors, sizes as JSON beside them, loaded strictly."""
+"""Models on disk: weights as safetensors, sizes as JSON beside them, loaded strictly.
+
+Also other projects' PyTorch files, read without running what may be in them.
+"""
 
 import hashlib
 import json
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from hpro_core.errors import HproError
+
+BOOKKEEPING = ("epoch", "step")
+"""What the trainers of CosyVoice and HD-Emo save beside the weights."""
 
 
 def save_model(folder: Path, model: nn.Module, config: dict[str, Any]) -> None:
@@ -40,6 +48,37 @@ def load_weights(folder: Path, model: nn.Module) -> None:
     except (SafetensorError, RuntimeError) as error:
         detail = " ".join(str(error).split())[:400]
         raise HproError(f"{path} does not fit its config.json: {detail}") from error
+
+
+def read_pt(path: Path, origin: str) -> dict[str, Tensor]:
+    """Weights by name from a PyTorch file of another project, without the bookkeeping.
+
+    Args:
+        path: of the file.
+        origin: where a good one is from, for messages.
+
+    Raises:
+        HproError: the file is missing or broken, or holds anything but weights; nothing in it runs.
+    """
+    if not path.is_file():
+        raise HproError(f"{path} is not a file: get it from {origin}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, EOFError) as error:
+        raise HproError(
+            f"{path} is no PyTorch file or holds objects that could run code: get it from "
+            f"{origin}, or save a plain state_dict()"
+        ) from error
+    except (RuntimeError, OSError) as error:
+        detail = " ".join(str(error).split())[:80]
+        raise HproError(f"{path} is broken ({detail}): get it again from {origin}") from error
+    if not isinstance(state, dict):
+        raise HproError(f"{path} holds a {type(state).__name__}: save a plain state_dict()")
+    weights = {name: value for name, value in state.items() if name not in BOOKKEEPING}
+    for name, value in weights.items():
+        if not isinstance(value, Tensor):
+            raise HproError(f"{path}: {name!r} is no weight: save a plain state_dict()")
+    return weights
 
 
 def read_json(path: Path) -> dict[str, Any]:

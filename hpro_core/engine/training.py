@@ -16,6 +16,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from hpro_core.engine.parts import Split
+from hpro_core.engine.probing import Probing
+from hpro_core.engine.ranks import Ranks, local_rank
 from hpro_core.errors import HproError
 from hpro_core.progress import track
 
@@ -33,9 +36,11 @@ class Loop:
     warmup_steps: int = 0
     decay_share: float = 0.0  # the last share of the steps in which the rate falls to zero
     ema: float = 0.0  # decay of the averaged weights that are kept in the end; 0: the last weights
+    accumulate: int = 1  # micro-batches per process and step; the batch stays the same
     log_every: int = 20
     dev_every: int = 200
     checkpoint_every: int = 200
+    closer_every: int = 50  # steps between two closer looks, where there are any
     identity: str = ""  # of settings, code and inputs: a checkpoint of another run is not resumed
 
     def __post_init__(self) -> None:
@@ -53,62 +58,90 @@ def fit(
     out: Path,
     work: Path,
     profile: bool = False,
+    split: Split[BatchT] | None = None,
+    probing: Probing | None = None,
+    closer_look: Callable[[BatchT], Mapping[str, float]] | None = None,
 ) -> dict[str, float]:
     """Train a model; afterwards it holds the weights to keep.
+
+    Under `accelerate launch` every process calls this with the same arguments; the first writes.
 
     Args:
         model: what is trained; parameters without gradient stay as they are.
         optimiser: over the trained parameters, at its full learning rate.
         loss_terms: the terms of a batch by name; "loss" is what is minimised.
-        batch_at: the batch of a step, counted from 1.
+        batch_at: the batch of a step, counted from 1; the same in every process.
         dev_terms: mean terms on the dev split, called with the model in eval mode.
         loop: length and kind of the run.
         out: gets training.csv (step, split, term, value), tensorboard/ and, on request, profile/.
         work: keeps the checkpoint from which a killed run goes on; emptied at the end.
         profile: write a trace for torch-tb-profiler of a few steps.
+        split: how a batch is cut, where it is cut: `loop.accumulate` or several processes.
+        probing: chooses the weights to keep; without it they are those of the end.
+        closer_look: more terms to log, taken now and then before the update, from the first part
+            of the batch; it must not touch the gradients.
 
     Returns:
-        The terms on the dev split at the end.
+        The terms on the dev split of the weights that are kept.
 
     Raises:
-        HproError: the loss is not finite; the weights of before that step stay in `work`.
+        HproError: the loss is not finite (the checkpoint of before that step stays in `work`), a
+            batch cannot be cut, or processes do not see the same files.
     """
-    curves = Curves(out)
+    if probing is not None:
+        probing.check(loop.log_every)
+    ranks = Ranks.joined(_trained(optimiser)[0].device)
+    ranks.same_weights(model)
+    curves = Curves(out, writes=ranks.first)
     average = Average(model, loop.ema)
     full_rates = [group["lr"] for group in optimiser.param_groups]
-    done = _resume(work, loop, model, optimiser, average, curves)
+    done = _resume(work, loop, model, optimiser, average, curves, probing)
+    ranks.agree_on(done, f"{work}: the checkpoint to go on from")
     if done == 0:
         curves.dev(0, _evaluate(model, average, dev_terms))
-    with _profiler(out, profile) as profiler:
+        _probe(probing, 0, loop, model, average, curves, work, ranks)
+    with _profiler(out, profile and ranks.first) as profiler:
         steps = range(done + 1, loop.steps + 1)
-        for step in track(steps, len(steps), loop.label):
-            torch.manual_seed(loop.seed * 1_000_003 + step)
+        for step in track(steps, len(steps), loop.label) if ranks.first else steps:
+            if probing is not None and probing.stopped:
+                break
             for group, rate in zip(optimiser.param_groups, full_rates, strict=True):
                 group["lr"] = rate * _rate_share(step, loop)
             model.train()
-            terms = loss_terms(batch_at(step))
-            _stop_if_not_finite(terms, step, loop.label)
             optimiser.zero_grad(set_to_none=True)
-            terms["loss"].backward()
+            batch = _seeded_batch(batch_at, step, loop, ranks)
+            parts = _own_parts(batch, split, loop, ranks)
+            terms = _gradients(loss_terms, parts, batch, split, _trained(optimiser), ranks)
+            _stop_if_not_finite(terms, step, loop.label)
             norm = nn.utils.clip_grad_norm_(_trained(optimiser), loop.clip_norm)
             _stop_if_not_finite({"gradient norm": norm}, step, loop.label)
+            if closer_look is not None and step % loop.closer_every == 0 and ranks.first:
+                curves.add(step, "train", closer_look(parts[0]))
             optimiser.step()
             average.update(model)
             curves.train(step, {**terms, "grad_norm": norm}, loop.log_every)
             if step % loop.dev_every == 0 or step == loop.steps:
                 curves.dev(step, _evaluate(model, average, dev_terms))
-            if step % loop.checkpoint_every == 0:
-                _save(work, step, loop, model, optimiser, average, curves)
+            probed = _probe(probing, step, loop, model, average, curves, work, ranks)
+            if ranks.first and (probed or step % loop.checkpoint_every == 0):
+                _save(work, step, loop, model, optimiser, average, curves, probing)
             if profiler is not None:
                 profiler.step()
     average.copy_to(model)
+    if probing is not None:
+        if ranks.first:
+            probing.give(model, work)
+        ranks.same_weights(model)
     model.eval()
-    curves.write()
-    _checkpoint(work).unlink(missing_ok=True)
+    if ranks.first:
+        curves.write()
+        _checkpoint(work).unlink(missing_ok=True)
+    if probing is not None:
+        return dict(_evaluate(model, Average(model, 0.0), dev_terms))
     return {
         term: value
-        for step, split, term, value in curves.rows
-        if (step, split) == (loop.steps, "dev")
+        for step, split_name, term, value in curves.rows
+        if (step, split_name) == (loop.steps, "dev")
     }
 
 
@@ -124,10 +157,13 @@ def mean_terms(
 
 
 def device_of(name: str) -> torch.device:
-    """The device that a setting names; "auto" is cuda where there is one."""
+    """The device that a setting names; "auto" is cuda where there is one.
+
+    Each process of a machine has a GPU of its own.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    return torch.device(f"cuda:{local_rank()}" if name == "cuda" else name)
 
 
 def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
@@ -149,16 +185,17 @@ def set_threads(threads: int) -> None:
 class Curves:
     """Terms over steps: training.csv in long form, and TensorBoard scalars."""
 
-    def __init__(self, out: Path):
-        """`out` is created; TensorBoard's files go to its folder tensorboard/."""
+    def __init__(self, out: Path, writes: bool = True):
+        """`out` is created, and TensorBoard's folder in it, unless another process writes them."""
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        out.mkdir(parents=True, exist_ok=True)
+        if writes:
+            out.mkdir(parents=True, exist_ok=True)
         self.path = out / "training.csv"
         self.rows: list[tuple[int, str, str, float]] = []
         self._sums: dict[str, Tensor] = {}
         self._count = 0
-        self._board = SummaryWriter(str(out / "tensorboard"))
+        self._board = SummaryWriter(str(out / "tensorboard")) if writes else None
 
     def train(self, step: int, terms: Mapping[str, Tensor], every: int) -> None:
         """Add a step's terms; every so often their means become a row each."""
@@ -166,17 +203,19 @@ class Curves:
             self._sums[name] = self._sums.get(name, torch.zeros(())) + value.detach().cpu().double()
         self._count += 1
         if step % every == 0:
-            self._add(step, "train", {k: float(v / self._count) for k, v in self._sums.items()})
+            self.add(step, "train", {k: float(v / self._count) for k, v in self._sums.items()})
             self._sums, self._count = {}, 0
 
     def dev(self, step: int, terms: Mapping[str, float]) -> None:
         """Add the means on the dev split."""
-        self._add(step, "dev", terms)
+        self.add(step, "dev", terms)
 
-    def _add(self, step: int, split: str, terms: Mapping[str, float]) -> None:
+    def add(self, step: int, split: str, terms: Mapping[str, float]) -> None:
+        """Add a row per term."""
         for name, value in terms.items():
             self.rows.append((step, split, name, value))
-            self._board.add_scalar(f"{split}/{name}", value, step)
+            if self._board is not None:
+                self._board.add_scalar(f"{split}/{name}", value, step)
 
     def write(self) -> None:
         """Write training.csv and close TensorBoard's file."""
@@ -184,7 +223,8 @@ class Curves:
         partial = self.path.with_suffix(".partial")
         table.to_csv(partial, index=False)
         os.replace(partial, self.path)
-        self._board.close()
+        if self._board is not None:
+            self._board.close()
 
 
 class Average:
@@ -238,6 +278,80 @@ class Average:
         self.weights, self._updates = state["weights"], state["updates"]
 
 
+def _seeded_batch(batch_at: Callable[[int], BatchT], step: int, loop: Loop, ranks: Ranks) -> BatchT:
+    """The batch of a step, the same in every process; then dropout of each process has its own."""
+    seed = loop.seed * 1_000_003 + step
+    torch.manual_seed(seed)
+    batch = batch_at(step)
+    if ranks.index:
+        torch.manual_seed(seed + ranks.index * 2**40)
+    return batch
+
+
+def _own_parts(
+    batch: BatchT, split: Split[BatchT] | None, loop: Loop, ranks: Ranks
+) -> list[BatchT]:
+    """What of a batch this process works on, one micro-batch after the other."""
+    pieces = loop.accumulate * ranks.count
+    if pieces == 1:
+        return [batch]
+    if split is None:
+        raise HproError(
+            f"{loop.label}: this stage cannot cut its batches: set accumulate to 1 and start one "
+            "process"
+        )
+    first = ranks.index * loop.accumulate
+    return split.cut(batch, pieces)[first : first + loop.accumulate]
+
+
+def _gradients(
+    loss_terms: Callable[[BatchT], Mapping[str, Tensor]],
+    parts: Sequence[BatchT],
+    batch: BatchT,
+    split: Split[BatchT] | None,
+    trained: Sequence[Tensor],
+    ranks: Ranks,
+) -> Mapping[str, Tensor]:
+    """Leave the gradient of the whole batch in the trained weights; return the batch's terms."""
+    if parts[0] is batch:
+        terms = loss_terms(batch)
+        terms["loss"].backward()
+        return terms
+    assert split is not None
+    sums: dict[str, Tensor] = {}
+    for part in parts:
+        terms = split.scaled(loss_terms(part), part, batch)
+        terms["loss"].backward()
+        sums = {name: value.detach() + sums.get(name, 0.0) for name, value in terms.items()}
+    ranks.sum_gradients(trained)
+    return ranks.summed(sums)
+
+
+def _probe(
+    probing: Probing | None,
+    step: int,
+    loop: Loop,
+    model: nn.Module,
+    average: Average,
+    curves: Curves,
+    work: Path,
+    ranks: Ranks,
+) -> bool:
+    """Look at the model where a look is due, and keep its weights if they are now the best."""
+    if probing is None or not (probing.due(step) or step == loop.steps):
+        return False
+    model.eval()
+    with average.applied(model), torch.no_grad():
+        metrics = ranks.told_by_first(dict(probing.look()) if ranks.first else None)
+        probing.record(step, metrics)
+        if ranks.first:
+            probing.keep(step, model, work)
+    curves.add(step, "probe", metrics)
+    if ranks.first and step in probing.alarms:
+        print(f"warning: {loop.label}, step {step}: {probing.alarms[step]}", flush=True)
+    return True
+
+
 def _evaluate(
     model: nn.Module, average: Average, dev_terms: Callable[[], Mapping[str, float]]
 ) -> Mapping[str, float]:
@@ -279,6 +393,7 @@ def _save(
     optimiser: torch.optim.Optimizer,
     average: Average,
     curves: Curves,
+    probing: Probing | None,
 ) -> None:
     work.mkdir(parents=True, exist_ok=True)
     partial = work / "checkpoint.partial"
@@ -292,6 +407,8 @@ def _save(
     }
     torch.save(state, partial)
     os.replace(partial, _checkpoint(work))
+    if probing is not None:
+        probing.drop_others(work)
 
 
 def _resume(
@@ -301,6 +418,7 @@ def _resume(
     optimiser: torch.optim.Optimizer,
     average: Average,
     curves: Curves,
+    probing: Probing | None,
 ) -> int:
     if not _checkpoint(work).is_file():
         return 0
@@ -314,8 +432,20 @@ def _resume(
     optimiser.load_state_dict(state["optimiser"])
     average.load(state["average"])
     curves.rows = [tuple(row) for row in state["curves"]]
+    if probing is not None:
+        _recall(probing, curves)
     print(f"going on from step {state['step']} ({_checkpoint(work)})", flush=True)
     return int(state["step"])
+
+
+def _recall(probing: Probing, curves: Curves) -> None:
+    """What the looks before a resume measured."""
+    looks: dict[int, dict[str, float]] = {}
+    for step, split, term, value in curves.rows:
+        if split == "probe":
+            looks.setdefault(step, {})[term] = value
+    for step, metrics in looks.items():
+        probing.record(step, metrics)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The speech language model: text and a reference in, speech tokens out.
+"""The embedded policy: a small speech language model, trained from nothing.
 
 The layout of CosyVoice2's unistream: [begin, (reference,) text, turn, speech]. The position that
 holds "turn" predicts the first speech token, and the last speech token predicts the end.
@@ -14,13 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import DynamicCache, Qwen2Config, Qwen2Model
 
-from hpro_core.constants import N_SPEECH_TOKENS
-from hpro_core.engine.batching import Batch, additive_mask, length_mask
+from hpro_core.engine.batching import Batch, additive_mask
 from hpro_core.engine.token_table import TokenTable
-
-END_OF_SPEECH = N_SPEECH_TOKENS
-N_OUTPUTS = N_SPEECH_TOKENS + 3
-"""Output classes of CosyVoice2's head: the speech tokens, end of speech, and two more."""
+from hpro_core.policy.interface import N_OUTPUTS, Cache, Output
 
 
 @dataclass(frozen=True)
@@ -45,16 +41,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class Output:
-    """What the policy says about a batch, teacher-forced."""
-
-    logits_BLV: Tensor  # (B, L + 1, V): position t predicts token t, position length the end
-    text_attention_BLS: Tensor  # of the guided head, (B, L + 1, S)
-
-
 class SpeechLM(nn.Module):
     """A small Qwen2 between a text table, a projection of the reference, and token tables."""
+
+    kind = "embedded"
 
     def __init__(self, config: PolicyConfig):
         super().__init__()
@@ -153,8 +143,12 @@ class SpeechLM(nn.Module):
             handle.remove()
         return output.last_hidden_state, seen["weights"]
 
-    def begin(self, batch: Batch) -> tuple[Tensor, "Cache"]:
-        """Read everything before the speech; the hidden state that predicts the first token."""
+    def begin(self, batch: Batch, prompt: Batch | None = None) -> tuple[Tensor, Cache]:
+        """Read everything before the speech; the hidden state that predicts the first token.
+
+        Of the reference this policy reads the speaker embedding, which is in `batch`; the text and
+        the tokens of `prompt` are not read.
+        """
         prefix, positions, mask = self._prefix(batch)
         size = prefix.shape[1]
         causal = torch.ones(size, size, dtype=torch.bool, device=mask.device).tril()
@@ -170,7 +164,7 @@ class SpeechLM(nn.Module):
         )
         return output.last_hidden_state[:, -1], cache
 
-    def advance(self, tokens_B: Tensor, cache: "Cache") -> Tensor:
+    def advance(self, tokens_B: Tensor, cache: Cache) -> Tensor:
         """Read one more speech token per row; the hidden state that predicts the next, (B, H)."""
         vectors = self.speech_embedding(tokens_B)[:, None]
         cache.mask_BP = functional.pad(cache.mask_BP, (0, 1), value=True)
@@ -185,19 +179,3 @@ class SpeechLM(nn.Module):
             use_cache=True,
         )
         return output.last_hidden_state[:, -1]
-
-
-@dataclass
-class Cache:
-    """What generation remembers: keys and values, which of them are real, the last position."""
-
-    keys_values: DynamicCache
-    mask_BP: Tensor
-    position_B: Tensor
-
-
-def speech_targets(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Targets of `Output.logits_BLV`, (B, L + 1) with the end symbol, and their mask."""
-    targets = functional.pad(batch.tokens_BL, (0, 1))
-    targets = targets.scatter(1, batch.token_lengths_B[:, None], END_OF_SPEECH)
-    return targets, length_mask(batch.token_lengths_B + 1, targets.shape[1])

@@ -1,13 +1,33 @@
-"""Speech tokens from the policy, one after the other, a batch at a time with a key-value cache."""
+"""Speech tokens from the policy, one after the other, a batch at a time with a key-value cache.
+
+Letters as in `interface`; K candidate.
+"""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.batching import Batch
-from hpro_core.policy.model import END_OF_SPEECH, SpeechLM
+from hpro_core.policy.interface import END_OF_SPEECH, SpeechPolicy
+
+Method = Literal["nucleus", "ras", "greedy"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is drawn, and how long an utterance may become."""
+
+    method: Method  # nucleus; ras, which avoids repeats (VALL-E 2, CosyVoice2); the likeliest
+    top_p: float  # keep the likeliest tokens up to this share of probability ...
+    top_k: int  # ... and at most so many (CosyVoice2: 0.8 and 25)
+    temperature: float  # of the softmax; 1 leaves it
+    min_ratio: float  # shortest length in tokens per text symbol
+    max_ratio: float  # longest length in tokens per text symbol
+    window: int = 10  # ras: tokens that count as recent (CosyVoice2) ...
+    tau: float = 0.1  # ... and the share of them that makes a repeat (CosyVoice2)
 
 
 @dataclass(frozen=True)
@@ -20,14 +40,11 @@ class Sampled:
 
 @torch.no_grad()
 def sample(
-    policy: SpeechLM,
+    policy: SpeechPolicy,
     batch: Batch,
     generators: list[torch.Generator],
-    top_p: float,
-    top_k: int,
-    temperature: float,
-    min_ratio: float,
-    max_ratio: float,
+    how: Sampling,
+    prompt: Batch | None = None,
 ) -> list[Sampled]:
     """Speak the texts of a batch.
 
@@ -36,28 +53,28 @@ def sample(
 
     Args:
         policy: in eval mode.
-        batch: texts and references; its speech tokens are not read.
+        batch: texts and reference embeddings; its speech tokens are not read.
         generators: one per row.
-        top_p: keep the likeliest tokens up to this share of probability ...
-        top_k: ... and at most so many (CosyVoice2: 0.8 and 25).
-        temperature: of the softmax; 1 leaves it.
-        min_ratio: shortest length in tokens per text symbol.
-        max_ratio: longest length in tokens per text symbol.
+        how: method and limits; a class that may not come yet has no probability (upstream draws
+            until another comes, which never ends where nothing else is in the nucleus).
+        prompt: reference utterances; see `SpeechPolicy.begin`. They do not count as repeats, and
+            their texts do not count in the limits.
     """
     rows = len(generators)
-    shortest = (batch.symbol_lengths_B * min_ratio).long()
-    longest = (batch.symbol_lengths_B * max_ratio).long().clamp(min=1)
+    shortest = (batch.symbol_lengths_B * how.min_ratio).long()
+    longest = (batch.symbol_lengths_B * how.max_ratio).long().clamp(min=1)
     tokens: list[list[int]] = [[] for _ in range(rows)]
     stopped = [False] * rows
-    hidden, cache = policy.begin(batch)
+    hidden, cache = policy.begin(batch, prompt)
     running = set(range(rows))
     for step in range(int(longest.max())):
-        logits = policy.logits(hidden).float() / temperature
+        logits = policy.logits(hidden).float() / how.temperature
         logits[:, END_OF_SPEECH + 1 :] = -torch.inf
         logits[shortest > step, END_OF_SPEECH] = -torch.inf
-        drawn = _nucleus_draw(logits, generators, top_p, top_k)
-        for row in sorted(running):
-            token = int(drawn[row])
+        drawn = _draw(logits, generators, how, tokens)
+        for row, token in enumerate(drawn.tolist()):
+            if row not in running:
+                continue
             if token == END_OF_SPEECH:
                 stopped[row] = True
                 running.discard(row)
@@ -74,6 +91,21 @@ def sample(
     ]
 
 
+def _draw(
+    logits_BV: Tensor, generators: list[torch.Generator], how: Sampling, past: list[list[int]]
+) -> Tensor:
+    """One class per row, (B,), given the tokens that each row has so far."""
+    if how.method == "greedy":
+        return logits_BV.argmax(-1)
+    drawn_B = _nucleus_draw(logits_BV, generators, how.top_p, how.top_k)
+    if how.method == "nucleus":
+        return drawn_B
+    for row, token in enumerate(drawn_B.tolist()):
+        if past[row][-how.window :].count(token) >= how.tau * how.window:
+            drawn_B[row] = _full_draw(logits_BV[row], generators[row])
+    return drawn_B
+
+
 def _nucleus_draw(
     logits_BV: Tensor, generators: list[torch.Generator], top_p: float, top_k: int
 ) -> Tensor:
@@ -87,3 +119,10 @@ def _nucleus_draw(
     cumulative_BK = kept_BK.cumsum(-1)
     position_B = (cumulative_BK < uniform_B[:, None] * cumulative_BK[:, -1:]).sum(-1)
     return index_BK.gather(1, position_B.clamp(max=top_k - 1)[:, None])[:, 0]
+
+
+def _full_draw(logits_V: Tensor, generator: torch.Generator) -> Tensor:
+    """One class from the whole distribution, a scalar."""
+    cumulative_V = logits_V.softmax(-1).cumsum(-1)
+    uniform = torch.rand((), generator=generator, device=logits_V.device)
+    return (cumulative_V < uniform * cumulative_V[-1]).sum().clamp(max=len(logits_V) - 1)

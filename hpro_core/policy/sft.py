@@ -1,9 +1,10 @@
 """Supervised fine-tuning: cross-entropy of the recording's speech tokens given text and reference.
 
-Letters as in `model`.
+Letters as in `interface`.
 """
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,17 +13,69 @@ from torch.nn import functional
 
 from hpro_core.engine.batching import Batch, Example, Sampler, sequential_batches
 from hpro_core.engine.checkpoint import load_weights, read_json, save_model, write_json
+from hpro_core.engine.parts import Split, batch_rows, batch_size
+from hpro_core.engine.ranks import is_first
 from hpro_core.engine.training import Loop, autocast, device_of, fit, mean_terms, set_threads
+from hpro_core.errors import HproError
 from hpro_core.params import Compute, Policy, Sft
-from hpro_core.policy.model import PRESETS, PolicyConfig, SpeechLM, speech_targets
+from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
+from hpro_core.policy.interface import SpeechPolicy, speech_targets
+from hpro_core.policy.llm_file import QWEN_FOLDER, read_llm
+from hpro_core.policy.model import PRESETS, PolicyConfig, SpeechLM
 from hpro_core.text import N_SYMBOLS
+
+AnyPolicy = SpeechLM | CosyVoice2LM
 
 GUIDE_REACH = 1.5
 """Symbols either side of the expected one that the attention guide lets count (ours)."""
 
 
-def make_policy(settings: Policy, examples: list[Example]) -> SpeechLM:
-    """A fresh policy, its text positions in step with the speech of the examples."""
+def make_policy(
+    settings: Policy, examples: list[Example], checkpointing: bool = False
+) -> AnyPolicy:
+    """The policy that fine-tuning starts from.
+
+    Args:
+        settings: section `policy`.
+        examples: the training utterances.
+        checkpointing: see `CosyVoice2LM`; the small policy has no need of it.
+
+    Raises:
+        HproError: the examples' text is not in the policy's symbols, CosyVoice2's files do not fit,
+            or a dropout is asked for that Qwen2 does not have.
+    """
+    if settings.preset == "cosyvoice2":
+        return _published_policy(settings, examples, checkpointing)
+    if max(int(e.symbols.max()) for e in examples) >= N_SYMBOLS:
+        raise HproError(
+            f"policy.preset {settings.preset} reads phones, but the dataset holds other text "
+            "tokens: set dataset.policy_text to phones"
+        )
+    return _fresh_policy(settings, examples)
+
+
+def _published_policy(
+    settings: Policy, examples: list[Example], checkpointing: bool
+) -> CosyVoice2LM:
+    if any(e.symbol_word.any() for e in examples):
+        raise HproError(
+            "policy.preset cosyvoice2 reads its own text tokens, but the dataset holds phones: set "
+            f"dataset.policy_text to {Path(settings.path) / QWEN_FOLDER}"
+        )
+    if settings.dropout:
+        raise HproError(f"policy.dropout is {settings.dropout}, but cosyvoice2 has none: set 0.0")
+    policy = read_llm(Path(settings.path), checkpointing)
+    largest = max(int(e.symbols.max()) for e in examples)
+    if largest >= policy.config.vocabulary:
+        raise HproError(
+            f"the dataset holds text token {largest}, but {settings.path} knows "
+            f"{policy.config.vocabulary}: make the dataset with the tokenizer of this model"
+        )
+    return policy
+
+
+def _fresh_policy(settings: Policy, examples: list[Example]) -> SpeechLM:
+    """A small policy, its text positions in step with the speech of the examples."""
     tokens = sum(len(e.tokens) for e in examples)
     symbols = sum(len(e.symbols) for e in examples)
     return SpeechLM(
@@ -36,38 +89,65 @@ def make_policy(settings: Policy, examples: list[Example]) -> SpeechLM:
     )
 
 
-def load_policy(folder: Path) -> SpeechLM:
-    """A trained policy in eval mode."""
+def load_policy(folder: Path, checkpointing: bool = False) -> AnyPolicy:
+    """A trained policy in eval mode, of the class that wrote it.
+
+    Args:
+        folder: with model.safetensors and config.json.
+        checkpointing: see `CosyVoice2LM`; the small policy has no need of it.
+
+    Raises:
+        HproError: a file is missing, or is not of a policy, or the weights do not fit the sizes.
+    """
     config = read_json(folder / "config.json")
-    policy = SpeechLM(PolicyConfig(**config["model"]))
+    policy: AnyPolicy
+    match config.get("policy"):
+        case SpeechLM.kind:
+            policy = SpeechLM(PolicyConfig(**config["model"]))
+        case CosyVoice2LM.kind:
+            policy = CosyVoice2LM(CosyVoice2Config(**config["model"]), checkpointing)
+        case other:
+            raise HproError(
+                f"{folder}/config.json: policy is {other!r}, not {SpeechLM.kind!r} or "
+                f"{CosyVoice2LM.kind!r}: run the stage that trains it, or `hpro policy import`"
+            )
     load_weights(folder, policy)
     return policy.eval()
 
 
-def save_policy(folder: Path, policy: SpeechLM, **record: object) -> None:
+def save_policy(folder: Path, policy: AnyPolicy, **record: object) -> None:
     """Write a policy and what made it."""
-    save_model(folder, policy, {"model": asdict(policy.config), **record})
+    config = {"policy": policy.kind, "model": asdict(policy.config), **record}
+    save_model(folder, policy, config)
 
 
 def sft_terms(
-    policy: SpeechLM, batch: Batch, guide_weight: float, noise: float
+    policy: SpeechPolicy, batch: Batch, guide_weight: float, noise: float
 ) -> dict[str, Tensor]:
     """Cross-entropy over all output classes, the end symbol included.
 
     A fresh small policy also gets a guide for one attention head, and in training reads a history
     in which a share of the tokens has one digit changed, as its own samples will have (both ours).
+
+    Raises:
+        HproError: a guide is asked for, and the policy has no head to guide.
     """
     history = flip_digits(batch.tokens_BL, noise) if policy.training else None
     output = policy(batch, history)
     targets, mask = speech_targets(batch)
     logits = output.logits_BLV[mask]
     ce = functional.cross_entropy(logits.float(), targets[mask])
+    accuracy = (logits.argmax(-1) == targets[mask]).float().mean()
+    if output.text_attention_BLS is None:
+        if guide_weight:
+            raise HproError(f"sft.guide_weight is {guide_weight}: set 0.0, cosyvoice2 has no guide")
+        return {"loss": ce, "ce": ce, "token_accuracy": accuracy}
     guide = alignment_guide(output.text_attention_BLS, batch)
     return {
         "loss": ce + guide_weight * guide,
         "ce": ce,
         "attention_guide": guide,
-        "token_accuracy": (logits.argmax(-1) == targets[mask]).float().mean(),
+        "token_accuracy": accuracy,
     }
 
 
@@ -108,6 +188,21 @@ def flip_digits(tokens_BL: Tensor, share: float) -> Tensor:
     return torch.where(flipped, tokens_BL + (other - digit) * place, tokens_BL)
 
 
+def term_counts(batch: Batch, guided: bool) -> dict[str, float]:
+    """Of how many things each term of `sft_terms` is the mean, see `engine.parts.Split`."""
+    positions = float((batch.token_lengths_B + 1).sum())
+    if not guided:
+        return {"ce": positions, "token_accuracy": positions}
+    frame_L1 = torch.arange(batch.tokens_BL.shape[1], device=batch.tokens_BL.device)[:, None]
+    start_B1W, end_B1W = batch.spans_BW2[:, None].unbind(-1)
+    in_word_BL = ((frame_L1 >= start_B1W) & (frame_L1 < end_B1W)).any(-1)
+    return {
+        "ce": positions,
+        "token_accuracy": positions,
+        "attention_guide": float(in_word_BL.sum()),
+    }
+
+
 def train_sft(
     train: list[Example],
     dev: list[Example],
@@ -119,18 +214,39 @@ def train_sft(
     work: Path,
     identity: str,
     profile: bool = False,
+    accumulate: int = 1,
+    checkpointing: bool = False,
 ) -> None:
-    """Train a fresh policy on the recordings and write it to `out`."""
+    """Fine-tune a policy on the recordings and write it to `out`.
+
+    Args:
+        train: recordings to learn from.
+        dev: recordings for the dev curve.
+        policy_settings: section `policy`: what to start from.
+        settings: section `sft`.
+        compute: threads, device, precision.
+        seed: of fresh weights and batches.
+        out: gets the policy, training.csv and metrics.json.
+        work: for the resumable checkpoint.
+        identity: see `Loop`.
+        profile: write a trace.
+        accumulate: micro-batches that a batch is cut into, for less memory; the same result where
+            there is neither dropout nor history noise.
+        checkpointing: see `make_policy`.
+    """
     set_threads(compute.threads)
     device = device_of(compute.device)
     torch.manual_seed(seed)
-    policy = make_policy(policy_settings, train).to(device)
+    policy = make_policy(policy_settings, train, checkpointing).to(device)
     sampler = Sampler(train, settings.batch_size, seed)
     dev_batches = [b.to(device) for b in sequential_batches(dev, settings.batch_size)]
 
     def terms(batch: Batch) -> dict[str, Tensor]:
         with autocast(device, compute.bf16):
             return sft_terms(policy, batch, settings.guide_weight, settings.history_noise)
+
+    small = isinstance(policy, SpeechLM)
+    weights = {"ce": 1.0, "attention_guide": settings.guide_weight}
 
     loop = Loop(
         label=f"sft, seed {seed}",
@@ -140,12 +256,13 @@ def train_sft(
         warmup_steps=min(100, settings.steps // 10 + 1),
         decay_share=settings.decay_share,
         ema=settings.ema,
+        accumulate=accumulate,
         identity=identity,
     )
-    optimiser = torch.optim.AdamW(policy.parameters(), lr=settings.learning_rate, weight_decay=0.01)
+    decay = 0.01 if small else 0.0  # CosyVoice2 is trained by Adam without decay
     dev_end = fit(
         policy,
-        optimiser,
+        torch.optim.AdamW(policy.parameters(), lr=settings.learning_rate, weight_decay=decay),
         terms,
         lambda step: sampler.batch_at(step).to(device),
         lambda: mean_terms(terms, dev_batches),
@@ -153,6 +270,8 @@ def train_sft(
         out,
         work,
         profile,
+        Split(batch_size, batch_rows, partial(term_counts, guided=small), weights),
     )
-    write_json(out / "metrics.json", {"dev": dev_end})
-    save_policy(out, policy, variant="sft", seed=seed)
+    if is_first():
+        write_json(out / "metrics.json", {"dev": dev_end})
+        save_policy(out, policy, variant="sft", seed=seed)

@@ -5,21 +5,27 @@ drawn once per test utterance and the same for every system.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import soundfile
+import soxr
 import torch
 
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.engine.batching import Example, collate
+from hpro_core.engine.checkpoint import read_json
 from hpro_core.engine.training import device_of, set_threads
 from hpro_core.errors import HproError
 from hpro_core.params import Compute, Synthesis
-from hpro_core.policy.sampling import Sampled, sample
+from hpro_core.policy.interface import SpeechPolicy
+from hpro_core.policy.sampling import Sampled, Sampling, sample
 from hpro_core.policy.sft import load_policy
 from hpro_core.progress import track
+from hpro_core.speech import cosyvoice2
+from hpro_core.speech.crops import read_audio
 from hpro_core.speech.decoder import TokenDecoder
 from hpro_core.tables import SYNTHESIS, UTTERANCES, read_table, write_table
 
@@ -51,6 +57,7 @@ def synthesise(
         HproError: a test speaker has no second utterance.
     """
     set_threads(compute.threads)
+    device = device_of(compute.device)
     folder = Path("eval") / system / f"seed{seed}"
     references = {e.utt_id: reference_of(e, test, others, settings.seed) for e in test}
     rows = pd.DataFrame(
@@ -66,12 +73,12 @@ def synthesise(
     if system == "recordings":
         made = _recorded(root, test)
     else:
-        spoken = (
-            {e.utt_id: Sampled(torch.as_tensor(e.tokens), True) for e in test}
-            if system == "tokenrecon"
-            else _speak(root, system, seed, settings, compute, test, references)
-        )
-        made = _decoded(root, folder, test, spoken, references, settings.batch_size)
+        if system == "tokenrecon":
+            spoken = {e.utt_id: Sampled(torch.as_tensor(e.tokens), True) for e in test}
+        else:
+            policy = load_policy(root / "policy" / system / f"seed{seed}").to(device)
+            spoken = speak(policy, test, references, settings, seed, device, system)
+        made = _decoded(root, folder, test, spoken, references, settings.batch_size, device)
     write_table(rows.merge(made, on="utt_id"), root / folder / "synthesis.parquet", SYNTHESIS)
 
 
@@ -111,35 +118,52 @@ def _recorded(root: Path, test: list[Example]) -> pd.DataFrame:
     )
 
 
-def _speak(
-    root: Path,
-    system: str,
-    seed: int,
-    settings: Synthesis,
-    compute: Compute,
-    test: list[Example],
+def speak(
+    policy: SpeechPolicy,
+    examples: list[Example],
     references: dict[str, Example],
+    settings: Synthesis,
+    seed: int,
+    device: torch.device,
+    label: str,
 ) -> dict[str, Sampled]:
-    device = device_of(compute.device)
-    policy = load_policy(root / "policy" / system / f"seed{seed}").to(device)
+    """Speech tokens for sentences, by utt_id.
+
+    Args:
+        policy: in eval mode, on the device.
+        examples: the sentences; their own speech is not read.
+        references: another utterance of the speaker for each of them, by its utt_id.
+        settings: of the sampling.
+        seed: of the policy; an utterance's draws depend on it, on its id and on nothing else.
+        device: of the batches.
+        label: of the progress line.
+    """
+    how = sampling_of(settings)
     spoken: dict[str, Sampled] = {}
-    chunks = list(_by_length(test, settings.batch_size, lambda e: len(e.symbols)))
-    for chunk in track(chunks, len(chunks), f"{system}: speech tokens, batches"):
-        batch = collate(chunk, [references[e.utt_id].speaker_embedding for e in chunk]).to(device)
+    chunks = list(_by_length(examples, settings.batch_size, lambda e: len(e.symbols)))
+    for chunk in track(chunks, len(chunks), f"{label}: speech tokens, batches"):
+        prompts = [references[e.utt_id] for e in chunk]
+        voices = [p.speaker_embedding for p in prompts]
         numbers = [_number(settings.seed + 1000 * seed + 1, e.utt_id) for e in chunk]
         generators = [torch.Generator(device).manual_seed(n) for n in numbers]
-        sampled = sample(
-            policy,
-            batch,
-            generators,
-            settings.top_p,
-            settings.top_k,
-            settings.temperature,
-            settings.min_ratio,
-            settings.max_ratio,
-        )
+        batch, prompt = collate(chunk, voices).to(device), collate(prompts, voices).to(device)
+        sampled = sample(policy, batch, generators, how, prompt)
         spoken.update(zip([e.utt_id for e in chunk], sampled, strict=True))
     return spoken
+
+
+def sampling_of(settings: Synthesis) -> Sampling:
+    """How the settings say to draw."""
+    return Sampling(
+        method=settings.method,
+        top_p=settings.top_p,
+        top_k=settings.top_k,
+        temperature=settings.temperature,
+        min_ratio=settings.min_ratio,
+        max_ratio=settings.max_ratio,
+        window=settings.window,
+        tau=settings.tau,
+    )
 
 
 def _decoded(
@@ -149,16 +173,16 @@ def _decoded(
     spoken: dict[str, Sampled],
     references: dict[str, Example],
     batch_size: int,
+    device: torch.device,
 ) -> pd.DataFrame:
-    decoder = TokenDecoder.load(root / "speech" / "tokenizer")
+    sound_of = load_decoder(root, device)
     audio_folder = root / folder / "audio"
     audio_folder.mkdir(parents=True, exist_ok=True)
     rows = []
     chunks = list(_by_length(test, batch_size, lambda e: len(spoken[e.utt_id].tokens)))
     for chunk in track(chunks, len(chunks), f"{folder.parent.name}: sound, batches"):
-        audios = decoder.decode(
-            [spoken[e.utt_id].tokens.numpy() for e in chunk],
-            [references[e.utt_id].speaker_embedding for e in chunk],
+        audios = sound_of(
+            [spoken[e.utt_id].tokens.numpy() for e in chunk], [references[e.utt_id] for e in chunk]
         )
         for example, audio in zip(chunk, audios, strict=True):
             name = f"{example.utt_id}.wav"
@@ -168,6 +192,46 @@ def _decoded(
             where = str(folder / "audio" / name)
             rows.append((example.utt_id, where, seconds, len(result.tokens), result.stopped))
     return pd.DataFrame(rows, columns=["utt_id", "audio", "duration_s", "n_tokens", "stopped"])
+
+
+SoundOf = Callable[[Sequence[np.ndarray], Sequence[Example]], list[np.ndarray]]
+"""Speech tokens and reference of each utterance in, 16 kHz audio out: what judges hear."""
+
+
+def load_decoder(root: Path, device: torch.device) -> SoundOf:
+    """The decoder that belongs to a run's speech tokens.
+
+    Args:
+        root: results folder of the run; speech/tokenizer/config.json says which it is.
+        device: of CosyVoice2's flow; the small decoder works on the CPU, where it sounds the same
+            on every machine.
+
+    Raises:
+        HproError: a file is missing or does not fit.
+    """
+    config = read_json(root / "speech" / "tokenizer" / "config.json")
+    if config.get("kind") == cosyvoice2.KIND:
+        return _flow_decoder(root, Path(config["folder"]), device)
+    decoder = TokenDecoder.load(root / "speech" / "tokenizer")
+    return lambda tokens, references: decoder.decode(
+        tokens, [reference.speaker_embedding for reference in references]
+    )
+
+
+def _flow_decoder(root: Path, folder: Path, device: torch.device) -> SoundOf:
+    decoder = cosyvoice2.FlowDecoder.load(folder, device)
+    utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
+    paths = dict(zip(utterances["utt_id"], utterances["audio"], strict=True))
+
+    def sound_of(tokens: Sequence[np.ndarray], references: Sequence[Example]) -> list[np.ndarray]:
+        prompts = [
+            cosyvoice2.prompt_of(read_audio(root / paths[r.utt_id]), r.tokens, r.speaker_embedding)
+            for r in references
+        ]
+        made = decoder.decode(tokens, prompts)
+        return [soxr.resample(m, cosyvoice2.SOUND_RATE_HZ, SAMPLE_RATE_HZ) for m in made]
+
+    return sound_of
 
 
 def _by_length(

@@ -21,7 +21,7 @@ METRIC_NAMES = {
     "dnsmos": "DNSMOS ↑",
     "speaker_sim": "SPK-SIM ↑",
 }
-TERM_COLOURS = {"train": "#9aa5b1", "dev": "#c8442d"}
+TERM_COLOURS = {"train": "#9aa5b1", "dev": "#c8442d", "probe": "#2f6db5"}
 SYSTEM_COLOURS = {
     "truth": "#000000",
     "recordings": "#444444",
@@ -75,7 +75,7 @@ def training_files(root: Path) -> dict[str, list[Path]]:
     """Every training.csv of a run by what was trained; seeds of one variant together.
 
     Raises:
-        HproError: tokenizer, codec or the SFT policy have none.
+        HproError: tokenizer, codec or the SFT policy have none, though they were trained here.
     """
     found: dict[str, list[Path]] = {}
     for path in sorted(root.glob("*/**/training.csv")):
@@ -87,6 +87,10 @@ def training_files(root: Path) -> dict[str, list[Path]]:
         "codec/style": "hpro codec-style",
         "policy/sft": "hpro sft",
     }
+    if (root / "codec/style/config.json").is_file() and not (root / "codec/content").exists():
+        del needed["codec/content"], needed["codec/style"]  # the authors' weights
+    if not (root / "speech/tokenizer/model.safetensors").is_file():
+        del needed["speech/tokenizer"]  # published, likewise
     for name, command in needed.items():
         if name not in found:
             raise HproError(f"{root}/{name} has no training.csv: run `{command}` first")

@@ -6,6 +6,7 @@ Letters: B batch, L frame, D code dimension.
 from torch import Tensor
 
 from hpro_core.codec.losses import masked_mean
+from hpro_core.engine.precision import at_least_float32
 
 
 def code_loss(generated_BLD: Tensor, preference_BLD: Tensor, mask_BL: Tensor, norm: str) -> Tensor:
@@ -20,6 +21,6 @@ def code_loss(generated_BLD: Tensor, preference_BLD: Tensor, mask_BL: Tensor, no
     Returns:
         Mean over real frames and dimensions.
     """
-    difference = generated_BLD.float() - preference_BLD
+    difference = at_least_float32(generated_BLD) - preference_BLD
     distance = difference.abs() if norm == "l1" else difference.square()
     return masked_mean(distance, mask_BL)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hpro_core.constants import N_SPEECH_TOKENS
+from hpro_core.engine.precision import at_least_float32
 
 SMALLEST = 1e-20
 """Keeps the double logarithm of the noise finite."""
@@ -18,7 +19,16 @@ def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return -torch.log((-torch.log(uniform.clamp(min=SMALLEST))).clamp(min=SMALLEST))
 
 
-def sample(logits_BLV: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+def noise_for(tokens_BL: Tensor, generator: torch.Generator) -> Tensor:
+    """The noise of one sample of a batch, float32 (B, L, 6561).
+
+    Drawn for the whole batch and handed to `sample`, so that a row has the same noise whether it
+    is sampled with its batch, in a micro-batch, in another process or alone.
+    """
+    return gumbel_noise((*tokens_BL.shape, N_SPEECH_TOKENS), generator)
+
+
+def sample(logits_BLV: Tensor, temperature: float, noise_BLN: Tensor) -> Tensor:
     """Draw one speech token per position, as one-hot rows that let gradients through.
 
     Forward, the rows are the one-hot of argmax(logits + noise), which does not depend on the
@@ -27,15 +37,14 @@ def sample(logits_BLV: Tensor, temperature: float, generator: torch.Generator) -
     does not say, the codec knows no others).
 
     Args:
-        logits_BLV: the policy's, V at least 6561.
+        logits_BLV: the policy's, V at least N.
         temperature: tau; 2, 1 and 0.8 in stages I, II and III.
-        generator: of the noise.
+        noise_BLN: standard Gumbel; N is 6561 in training, see `noise_for`.
 
     Returns:
-        float32 (B, L, 6561), each row one-hot.
+        (B, L, N), each row one-hot; float32, or float64 as the logits are.
     """
-    logits = logits_BLV[..., :N_SPEECH_TOKENS].float()
-    perturbed = logits + gumbel_noise(tuple(logits.shape), generator)
+    perturbed = at_least_float32(logits_BLV[..., : noise_BLN.shape[-1]]) + noise_BLN
     soft = (perturbed / temperature).softmax(-1)
     hard = torch.zeros_like(soft).scatter(-1, perturbed.argmax(-1, keepdim=True), 1.0)
     return hard + (soft - soft.detach())

@@ -5,6 +5,8 @@ Letters: B batch, L position, V output class.
 
 from torch import Tensor
 
+from hpro_core.engine.precision import at_least_float32
+
 
 def kl_divergence(policy_BLV: Tensor, reference_BLV: Tensor, mask_BL: Tensor) -> Tensor:
     """KL(policy || reference) over all output classes, mean over real positions.
@@ -18,6 +20,6 @@ def kl_divergence(policy_BLV: Tensor, reference_BLV: Tensor, mask_BL: Tensor) ->
         reference_BLV: logits of the frozen SFT policy after the same true history.
         mask_BL: true at real positions, that of the end included.
     """
-    policy = policy_BLV[mask_BL].float().log_softmax(-1)
-    reference = reference_BLV[mask_BL].float().log_softmax(-1)
+    policy = at_least_float32(policy_BLV[mask_BL]).log_softmax(-1)
+    reference = at_least_float32(reference_BLV[mask_BL]).log_softmax(-1)
     return (policy.exp() * (policy - reference)).sum(-1).mean()

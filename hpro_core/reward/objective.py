@@ -1,6 +1,6 @@
 """What a reward stage minimises: L = sum of lambda_i L_i (paper II-B, table of stages in III-B).
 
-Letters: B batch, L speech token, V output class.
+Letters: B batch, L speech token, P = L + 1 position, V output class, N speech-token class.
 """
 
 from dataclasses import dataclass
@@ -9,16 +9,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from hpro_core.codec.losses import covered_words
 from hpro_core.codec.model import HdEmo
 from hpro_core.codec.training import text_of
-from hpro_core.engine import fsq
 from hpro_core.engine.batching import Batch
 from hpro_core.params import Reward, RewardStage, Variant, required
-from hpro_core.policy.model import SpeechLM, speech_targets
+from hpro_core.policy.interface import SpeechPolicy, speech_targets
 from hpro_core.reward import gumbel
 from hpro_core.reward.frame import code_loss
 from hpro_core.reward.kl import kl_divergence
 from hpro_core.reward.sentence import emotion_loss
+from hpro_core.reward.signs import signs_of
 from hpro_core.reward.word import affect_loss, intelligibility_loss
 
 TERMS = ("kl", "sp", "cp", "asr", "wvad", "ser")
@@ -43,12 +44,12 @@ def objective_of(variant: Variant, settings: Reward) -> Objective:
 
 
 def reward_terms(
-    policy: SpeechLM,
-    reference: SpeechLM,
+    policy: SpeechPolicy,
+    reference: SpeechPolicy,
     codec: HdEmo,
     batch: Batch,
     objective: Objective,
-    generator: torch.Generator,
+    noise_BLN: Tensor,
 ) -> dict[str, Tensor]:
     """Every term of the objective on a batch, their weighted sum, and what to watch.
 
@@ -61,23 +62,33 @@ def reward_terms(
         codec: frozen, in eval mode.
         batch: recordings, as tokens, with labels.
         objective: weights, temperature, norm.
-        generator: of the Gumbel noise.
+        noise_BLN: of the sample, see `gumbel.noise_for`.
 
     Returns:
-        "loss", the six TERMS, and "code_agreement_content", "code_agreement_style" (share of
-        frames whose code equals the recording's), "entropy" of the policy in nats.
+        "loss", the six TERMS, and the signs of `signs.signs_of`.
     """
-    logits_BLV = policy(batch).logits_BLV
     with torch.no_grad():
-        reference_BLV = reference(batch).logits_BLV
+        reference_BPV = reference(batch).logits_BLV
+    return terms_at(policy(batch).logits_BLV, reference_BPV, codec, batch, objective, noise_BLN)
+
+
+def terms_at(
+    logits_BPV: Tensor,
+    reference_BPV: Tensor,
+    codec: HdEmo,
+    batch: Batch,
+    objective: Objective,
+    noise_BLN: Tensor,
+) -> dict[str, Tensor]:
+    """As `reward_terms`, from the logits of policy and reference after the true history."""
+    with torch.no_grad():
         content, style = codec.preference_codes(batch.tokens_BL, batch.token_lengths_B)
-    sample = gumbel.sample(logits_BLV[:, :-1], objective.temperature, generator)
-    text, target, text_mask = text_of(batch)
-    reading = codec(sample, batch.token_lengths_B, batch.spans_BW2, text)
-    mask = batch.token_mask_BL
-    _, position_mask = speech_targets(batch)
+    sample_BLN = gumbel.sample(logits_BPV[:, :-1], objective.temperature, noise_BLN)
+    text, target, text_mask = text_of(batch, codec.mends)
+    reading = codec(sample_BLN, batch.token_lengths_B, batch.spans_BW2, text)
+    mask, (_, position_mask) = batch.token_mask_BL, speech_targets(batch)
     terms = {
-        "kl": kl_divergence(logits_BLV, reference_BLV, position_mask),
+        "kl": kl_divergence(logits_BPV, reference_BPV, position_mask),
         "sp": code_loss(reading.style_BLD, style, mask, objective.frame_norm),
         "cp": code_loss(reading.content_BLD, content, mask, objective.frame_norm),
         "asr": intelligibility_loss(reading, target, text_mask),
@@ -85,25 +96,20 @@ def reward_terms(
         "ser": emotion_loss(reading, batch),
     }
     total = torch.stack([objective.weights[t] * terms[t] for t in TERMS if objective.weights[t]])
-    levels = codec.config
-    return {
-        "loss": total.sum(),
-        **terms,
-        "code_agreement_content": _agreement(
-            reading.content_BLD, content, levels.content_levels, mask
-        ),
-        "code_agreement_style": _agreement(reading.style_BLD, style, levels.style_levels, mask),
-        "entropy": _entropy(logits_BLV, position_mask),
-    }
+    signs = signs_of(logits_BPV, reading, content, style, target, text_mask, batch, codec.config)
+    return {"loss": total.sum(), **terms, **signs}
 
 
-@torch.no_grad()
-def _agreement(generated_BLD: Tensor, truth_BLD: Tensor, levels: int, mask_BL: Tensor) -> Tensor:
-    generated = fsq.to_indices(fsq.quantise(generated_BLD, levels), levels)
-    return (generated == fsq.to_indices(truth_BLD, levels))[mask_BL].float().mean()
-
-
-@torch.no_grad()
-def _entropy(logits_BLV: Tensor, mask_BL: Tensor) -> Tensor:
-    log_p = logits_BLV[mask_BL].float().log_softmax(-1)
-    return -(log_p.exp() * log_p).sum(-1).mean()
+def counts(batch: Batch) -> dict[str, float]:
+    """Of how many things each term and sign is the mean, for `engine.parts.Split`."""
+    utterances, frames = len(batch.tokens_BL), int(batch.token_lengths_B.sum())
+    symbols = int((batch.transcript_lengths_B - 1).sum())
+    spoken = int(covered_words(batch.spans_BW2).any(1).sum())
+    means = (
+        (frames + utterances, ("kl", "entropy")),
+        (frames, ("sp", "cp", "code_agreement_content", "code_agreement_style")),
+        (symbols, ("asr", "symbol_error_rate")),
+        (spoken, ("wvad",)),
+        (utterances, ("ser", "emotion_similarity", "stop_at_end", "stop_before_end")),
+    )
+    return {name: float(count) for count, names in means for name in names}

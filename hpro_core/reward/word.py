@@ -7,15 +7,14 @@ sample: `codec.losses.word_vad_loss` on the recording's word spans, and
 
 from torch import Tensor
 
-from hpro_core.codec.losses import text_cross_entropy, word_vad_loss
+from hpro_core.codec.losses import covered_words, text_cross_entropy, word_vad_loss
 from hpro_core.codec.model import Reading
-from hpro_core.engine.batching import Batch, length_mask
+from hpro_core.engine.batching import Batch
 
 
 def affect_loss(reading: Reading, batch: Batch) -> Tensor:
     """L_wVAD of the sample: sum over V, A, D of 1 - CCC per utterance, mean over utterances."""
-    mask_BW = length_mask(batch.word_lengths_B, batch.vad_BW3.shape[1])
-    return word_vad_loss(batch.vad_BW3, reading.vad_BW3, mask_BW)
+    return word_vad_loss(batch.vad_BW3, reading.vad_BW3, covered_words(batch.spans_BW2))
 
 
 def intelligibility_loss(reading: Reading, target_BJ: Tensor, mask_BJ: Tensor) -> Tensor:

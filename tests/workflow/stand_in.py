@@ -98,7 +98,8 @@ def files_of(
             start = start_of(Path(options["--params"]))
             models = [root / "codec/style/model.safetensors"]
             models += [root / f"policy/{p}/seed{seed}/model.safetensors" for p in ("sft", start)]
-            return [*splits[:2], *models], [*trained(policy), policy / "metrics.json"]
+            made = [*trained(policy), policy / "metrics.json", policy / "liveness.json"]
+            return [*splits[:2], *models], made
         case "synthesise":
             if name == "recordings":
                 return [splits[2], *recordings], [spoken / "synthesis.parquet"]

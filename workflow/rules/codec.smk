@@ -1,71 +1,108 @@
-# HD-Emo, the codec whose frozen heads are the rewards: stage A content, stage B style.
+# HD-Emo, the codec whose frozen heads are the rewards: stage A content, stage B style; or, with
+# codec.checkpoint, the authors' own weights as they are.
 
+if config["codec"]["checkpoint"]:
 
-rule codec_content:
-    input:
-        key=key("codec_content", "codec-content", "codec.content", "compute"),
-        train=rules.dataset.output.train,
-        dev=rules.dataset.output.dev,
-    output:
-        model="<root>/codec/content/model.safetensors",
-        config="<root>/codec/content/config.json",
-        curves="<root>/codec/content/training.csv",
-        board=directory("<root>/codec/content/tensorboard"),
-    log:
-        "<logs>/codec/content.log",
-    benchmark:
-        "<benchmarks>/codec/content.tsv"
-    conda:
-        "../envs/hpro.yaml"
-    threads: 1  # side by side with sft
-    resources:
-        gpu=1,
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=lambda wildcards, attempt: 1440 * attempt,
-    params:
-        root=root_of,
-        work=f"{WORK}/codec_content",
-    message:
-        "codec, stage A: content tokens that spell the words"
-    shell:
-        "hpro codec-content --root {params.root} --params {input.key}"
-        " --work {params.work} --threads {threads} 2>&1 | tee {log}"
+    rule codec_released:
+        input:
+            key=key("codec_released", "codec-released", "codec"),
+            checkpoint=config["codec"]["checkpoint"],
+        output:
+            model="<root>/codec/style/model.safetensors",
+            config="<root>/codec/style/config.json",
+        log:
+            "<logs>/codec/released.log",
+        benchmark:
+            "<benchmarks>/codec/released.tsv"
+        conda:
+            "../envs/hpro.yaml"
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 8000 * attempt,
+            runtime=lambda wildcards, attempt: 30 * attempt,
+        params:
+            root=root_of,
+        message:
+            "codec: reading the authors' weights"
+        shell:
+            "hpro codec-released {input.checkpoint:q} --root {params.root} --params {input.key}"
+            " 2>&1 | tee {log}"
 
+    CODEC = rules.codec_released
+    CODEC_CURVES = []
 
-rule codec_style:
-    input:
-        key=key("codec_style", "codec-style", "codec.style", "compute"),
-        train=rules.dataset.output.train,
-        dev=rules.dataset.output.dev,
-        content=rules.codec_content.output.model,
-        content_config=rules.codec_content.output.config,
-    output:
-        model="<root>/codec/style/model.safetensors",
-        config="<root>/codec/style/config.json",
-        curves="<root>/codec/style/training.csv",
-        board=directory("<root>/codec/style/tensorboard"),
-    log:
-        "<logs>/codec/style.log",
-    benchmark:
-        "<benchmarks>/codec/style.tsv"
-    conda:
-        "../envs/hpro.yaml"
-    threads: 1  # side by side with sft
-    resources:
-        gpu=1,
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=lambda wildcards, attempt: 1440 * attempt,
-    params:
-        root=root_of,
-        work=f"{WORK}/codec_style",
-    message:
-        "codec, stage B: style tokens, emotion and word-affect heads"
-    shell:
-        "hpro codec-style --root {params.root} --params {input.key}"
-        " --work {params.work} --threads {threads} 2>&1 | tee {log}"
+else:
+
+    rule codec_content:
+        input:
+            key=key("codec_content", "codec-content", "codec.content", "compute"),
+            train=rules.dataset.output.train,
+            dev=rules.dataset.output.dev,
+        output:
+            model="<root>/codec/content/model.safetensors",
+            config="<root>/codec/content/config.json",
+            curves="<root>/codec/content/training.csv",
+            board=directory("<root>/codec/content/tensorboard"),
+        log:
+            "<logs>/codec/content.log",
+        benchmark:
+            "<benchmarks>/codec/content.tsv"
+        conda:
+            "../envs/hpro.yaml"
+        threads: 1  # side by side with sft
+        resources:
+            gpu=1,
+            mem_mb=lambda wildcards, attempt: 6000 * attempt,
+            runtime=lambda wildcards, attempt: 1440 * attempt,
+        params:
+            root=root_of,
+            work=f"{WORK}/codec_content",
+        message:
+            "codec, stage A: content tokens that spell the words"
+        shell:
+            "hpro codec-content --root {params.root} --params {input.key}"
+            " --work {params.work} --threads {threads} 2>&1 | tee {log}"
+
+    rule codec_style:
+        input:
+            key=key("codec_style", "codec-style", "codec.style", "compute"),
+            train=rules.dataset.output.train,
+            dev=rules.dataset.output.dev,
+            content=rules.codec_content.output.model,
+            content_config=rules.codec_content.output.config,
+        output:
+            model="<root>/codec/style/model.safetensors",
+            config="<root>/codec/style/config.json",
+            curves="<root>/codec/style/training.csv",
+            board=directory("<root>/codec/style/tensorboard"),
+        log:
+            "<logs>/codec/style.log",
+        benchmark:
+            "<benchmarks>/codec/style.tsv"
+        conda:
+            "../envs/hpro.yaml"
+        threads: 1  # side by side with sft
+        resources:
+            gpu=1,
+            mem_mb=lambda wildcards, attempt: 6000 * attempt,
+            runtime=lambda wildcards, attempt: 1440 * attempt,
+        params:
+            root=root_of,
+            work=f"{WORK}/codec_style",
+        message:
+            "codec, stage B: style tokens, emotion and word-affect heads"
+        shell:
+            "hpro codec-style --root {params.root} --params {input.key}"
+            " --work {params.work} --threads {threads} 2>&1 | tee {log}"
+
+    CODEC = rules.codec_style
+    CODEC_CURVES = [
+        rules.codec_content.output.curves,
+        rules.codec_style.output.curves,
+    ]
 
 
 rule phase_codec:
     input:
-        rules.codec_content.output.curves,
-        rules.codec_style.output.curves,
+        CODEC.output,
+        CODEC_CURVES,

@@ -95,7 +95,7 @@ def spoken_by(wildcards):
     """What a system needs to speak: recordings nothing, their tokens the decoder, policies both."""
     if wildcards.system == "recordings":
         return []
-    decoder = [*rules.tokenizer.output[:2]]
+    decoder = [*DECODER]
     if wildcards.system == "tokenrecon":
         return decoder
     return [*decoder, *policy_files(wildcards.system, wildcards.seed)]

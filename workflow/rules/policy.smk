@@ -6,6 +6,11 @@ rule sft:
         key=key("sft", "sft", "policy", "sft", "compute"),
         train=rules.dataset.output.train,
         dev=rules.dataset.output.dev,
+        start=(
+            f"{config['policy']['path']}/llm.pt"
+            if config["policy"]["preset"] == "cosyvoice2"
+            else []
+        ),
     output:
         model="<root>/policy/sft/seed{seed}/model.safetensors",
         config="<root>/policy/sft/seed{seed}/config.json",

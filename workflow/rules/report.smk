@@ -77,9 +77,8 @@ rule report:
         key=key("report", "report", *config),
         tables=rules.tables.output,
         curves=[
-            rules.tokenizer.output.curves,
-            rules.codec_content.output.curves,
-            rules.codec_style.output.curves,
+            *TOKENIZER_CURVES,
+            *CODEC_CURVES,
             *of_runs("policy", wanted(POLICIES), "training.csv"),
         ],
         scores=rules.tables.input.scores,

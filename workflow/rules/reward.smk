@@ -1,27 +1,37 @@
 # Reward optimisation: one training per variant of params.yaml, each from the policy that it names.
+# With reward.probe_every the judges listen meanwhile and choose the checkpoint.
+
+WATCHED = config["reward"]["probe_every"] > 0
 
 
 rule reward:
     input:
         key=key(
             "reward_{variant}",
-            "reward",
+            "reward-watched" if WATCHED else "reward",
             "reward.{stage}",
             "variants.{variant}",
             "compute",
+            *(["synthesis"] if WATCHED else []),
         ),
         train=rules.dataset.output.train,
         dev=rules.dataset.output.dev,
-        codec=rules.codec_style.output.model,
-        codec_config=rules.codec_style.output.config,
+        codec=CODEC.output.model,
+        codec_config=CODEC.output.config,
         reference=rules.sft.output.model,
         reference_config=rules.sft.output.config,
         start=start_of,
+        watching=(
+            [f"{ROOT}/judge/affect.npz", f"{ROOT}/judge/affect.json", *DECODER]
+            if WATCHED
+            else []
+        ),
     output:
         model="<root>/policy/{variant}/seed{seed}/model.safetensors",
         config="<root>/policy/{variant}/seed{seed}/config.json",
         curves="<root>/policy/{variant}/seed{seed}/training.csv",
         metrics="<root>/policy/{variant}/seed{seed}/metrics.json",
+        liveness="<root>/policy/{variant}/seed{seed}/liveness.json",
         board=directory("<root>/policy/{variant}/seed{seed}/tensorboard"),
     log:
         "<logs>/reward/{variant}_seed{seed}.log",
@@ -40,7 +50,8 @@ rule reward:
     message:
         "reward: optimising {wildcards.variant}, seed {wildcards.seed}"
     shell:
-        "hpro reward {wildcards.variant} --seed {wildcards.seed} --root {params.root}"
+        ("hpro reward-watched" if WATCHED else "hpro reward")
+        + " {wildcards.variant} --seed {wildcards.seed} --root {params.root}"
         " --params {input.key}"
         " --work {params.work} --threads {threads} 2>&1 | tee {log}"
 

@@ -1,35 +1,46 @@
 # Speech tokens: a tokenizer with its way back to sound, and the tokens of every utterance.
+# CosyVoice2's are published: nothing is trained then, and `tokenize` says where they are.
 
+PUBLISHED = config["speech"]["preset"] == "cosyvoice2"
+DECODER = [f"{ROOT}/speech/tokenizer/config.json"]
+TOKENIZER = []
+TOKENIZER_CURVES = []
 
-rule tokenizer:
-    input:
-        key=key("tokenizer", "tokenizer", "speech", "compute"),
-        utterances=rules.corpus_split.output.utterances,
-        audio=of_sets("audio.sha256"),
-    output:
-        model="<root>/speech/tokenizer/model.safetensors",
-        config="<root>/speech/tokenizer/config.json",
-        curves="<root>/speech/tokenizer/training.csv",
-        board=directory("<root>/speech/tokenizer/tensorboard"),
-    log:
-        "<logs>/speech/tokenizer.log",
-    benchmark:
-        "<benchmarks>/speech/tokenizer.tsv"
-    conda:
-        "../envs/hpro.yaml"
-    threads: THREADS
-    resources:
-        gpu=1,
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=lambda wildcards, attempt: 480 * attempt,
-    params:
-        root=root_of,
-        work=f"{WORK}/tokenizer",
-    message:
-        "tokenizer: training speech -> tokens -> speech"
-    shell:
-        "hpro tokenizer --root {params.root} --params {input.key}"
-        " --work {params.work} --threads {threads} 2>&1 | tee {log}"
+if not PUBLISHED:
+
+    rule tokenizer:
+        input:
+            key=key("tokenizer", "tokenizer", "speech", "compute"),
+            utterances=rules.corpus_split.output.utterances,
+            audio=of_sets("audio.sha256"),
+        output:
+            model="<root>/speech/tokenizer/model.safetensors",
+            config="<root>/speech/tokenizer/config.json",
+            curves="<root>/speech/tokenizer/training.csv",
+            board=directory("<root>/speech/tokenizer/tensorboard"),
+        log:
+            "<logs>/speech/tokenizer.log",
+        benchmark:
+            "<benchmarks>/speech/tokenizer.tsv"
+        conda:
+            "../envs/hpro.yaml"
+        threads: THREADS
+        resources:
+            gpu=1,
+            mem_mb=lambda wildcards, attempt: 6000 * attempt,
+            runtime=lambda wildcards, attempt: 480 * attempt,
+        params:
+            root=root_of,
+            work=f"{WORK}/tokenizer",
+        message:
+            "tokenizer: training speech -> tokens -> speech"
+        shell:
+            "hpro tokenizer --root {params.root} --params {input.key}"
+            " --work {params.work} --threads {threads} 2>&1 | tee {log}"
+
+    DECODER = rules.tokenizer.output[:2]
+    TOKENIZER = DECODER
+    TOKENIZER_CURVES = [rules.tokenizer.output.curves]
 
 
 rule tokenize:
@@ -37,9 +48,9 @@ rule tokenize:
         key=key("tokenize", "tokenize", "speech", "compute"),
         utterances=rules.corpus_split.output.utterances,
         audio=of_sets("audio.sha256"),
-        model=rules.tokenizer.output.model,
-        config=rules.tokenizer.output.config,
+        tokenizer=TOKENIZER,
     output:
+        DECODER if PUBLISHED else [],
         tokens="<root>/speech/speech_tokens.parquet",
     log:
         "<logs>/speech/tokenize.log",
@@ -62,5 +73,5 @@ rule tokenize:
 
 rule phase_speech:
     input:
-        rules.tokenizer.output.curves,
+        TOKENIZER_CURVES,
         rules.tokenize.output,

@@ -1,0 +1,217 @@
+"""The authors' own codec file, HD-Emo/model.pt, to our folder and back.
+
+`names` says what its weights are called. Copies in it have to be equal; what nothing reads has to
+be known by name and is left out.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hpro_core.codec import names as n
+from hpro_core.codec.mends import MENDED, Mends
+from hpro_core.codec.model import CodecConfig, HdEmo
+from hpro_core.codec.whisper import whisper_part
+from hpro_core.constants import N_SPEECH_TOKENS
+from hpro_core.engine.checkpoint import read_pt, save_model
+from hpro_core.errors import HproError
+
+ORIGIN = "its authors (HD-Emo/model.pt)"
+"""Where the file is from."""
+
+SIZED = {  # setting: the weight that tells it, and in which of its dimensions
+    "width": (n.TOKENS, 1),
+    "heads": ("emotion_decoupler.encoders.0.self_attn.pos_bias_u", 0),
+    "hidden": ("emotion_decoupler.encoders.0.feed_forward.w_1.weight", 0),
+    "combiner_heads": ("combiner.encoders.0.self_attn.pos_bias_u", 0),
+    "combiner_hidden": ("combiner.encoders.0.feed_forward.w_1.weight", 0),
+    "content_dimensions": ("content_FSQ_affine_linear.weight", 0),
+    "style_dimensions": ("emotion_FSQ_affine_linear.weight", 0),
+    "text_vocabulary": (n.TEXT_EMBEDDING, 0),
+    "text_width": (n.TEXT_EMBEDDING, 1),
+    "text_hidden": (n.DECODER + "layers.0.fc1.weight", 0),
+    "text_positions": (n.DECODER + "embed_positions.weight", 0),
+}
+COUNTED = {  # setting: what the numbered layers stand below
+    "extractor_blocks": "emotion_decoupler.encoders.",
+    "adapter_blocks": "emotion_adapter.encoders.",
+    "combiner_blocks": "combiner.encoders.",
+    "text_blocks": n.DECODER + "layers.",
+}
+
+
+@dataclass(frozen=True)
+class Unstored:
+    """What the file does not tell; the defaults are the released configuration."""
+
+    content_levels: int = 6
+    style_levels: int = 5
+    emotion_heads: int = 16
+    text_heads: int | None = None  # None: one head for 64 of its width, as every Whisper has
+
+
+def import_codec(source: Path, out: Path, unstored: Unstored) -> HdEmo:
+    """Turn the authors' model.pt into a folder that `load_codec` reads.
+
+    Args:
+        source: the file.
+        out: gets model.safetensors and config.json, which says where they are from.
+        unstored: what the file does not tell.
+
+    Returns:
+        The codec.
+
+    Raises:
+        HproError: see `read_pt` and `from_released`.
+    """
+    codec = from_released(read_pt(source, ORIGIN), str(source), unstored)
+    with source.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    provenance = {"file": source.name, "sha256": sha256, "format": "HD-EMO released codec"}
+    save_model(out, codec, {"model": asdict(codec.config), "provenance": provenance})
+    return codec
+
+
+def export_codec(codec: HdEmo, out: Path, whisper: Path) -> None:
+    """Write a codec as a model.pt that the authors' class loads strictly.
+
+    Args:
+        codec: of a form that the class has.
+        out: the file.
+        whisper: folder of the Whisper model whose decoder the codec started from; the class stores
+            its encoder too, unread.
+
+    Raises:
+        HproError: see `to_released` and `whisper_part`.
+    """
+    state = to_released(codec, whisper_part(whisper, "model.encoder."), str(whisper))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, out)
+
+
+def from_released(
+    state: Mapping[str, Tensor], source: str, unstored: Unstored, mends: Mends = MENDED
+) -> HdEmo:
+    """A codec from the weights of the released class; its sizes are those of the weights.
+
+    Args:
+        state: weights by their released names.
+        source: where they are from, for messages.
+        unstored: what the weights do not tell.
+        mends: what is mended of the released codec.
+
+    Raises:
+        HproError: a weight is missing, unknown, of another shape or not equal to its copy, or the
+            codec is of another speech tokenizer; the message lists the names.
+    """
+    with torch.device("meta"):
+        codec = HdEmo(_config(state, source, unstored), mends)
+    shapes = {name: value.shape for name, value in codec.state_dict().items()}
+    names = n.released_names(shapes)
+    theirs = {names[ours]: shape for ours, shape in shapes.items()}
+    same = {**n.copies(theirs), **n.unused_adapter_names(theirs)}
+    _check_names(state, theirs.keys() | same.keys(), source)
+    _check_shapes(state, {**theirs, **{a: theirs[b] for a, b in same.items()}}, source)
+    _check_copies(state, n.copies(theirs), source)
+    codec.to_empty(device="cpu")
+    codec.load_state_dict({ours: state[name] for ours, name in names.items()})
+    return codec
+
+
+def to_released(
+    codec: HdEmo, whisper_encoder: Mapping[str, Tensor], source: str
+) -> dict[str, Tensor]:
+    """The weights of a codec by their released names, with all that the class stores.
+
+    Args:
+        codec: of a form that the class has.
+        whisper_encoder: weights of Whisper's encoder, by transformers' names.
+        source: where those are from, for messages.
+
+    Raises:
+        HproError: the codec has a form that the class lacks, or the encoder is not whole or is of
+            another width.
+    """
+    config = codec.config
+    if config.memory_positions or config.factored_embedding or config.modulation != "released":
+        raise HproError(
+            "the released class knows no memory_positions, factored_embedding or modulation "
+            f"{config.modulation!r}: only a codec of the preset `released` can be exported"
+        )
+    wanted = n.whisper_encoder_names(n.layers_below(whisper_encoder, "layers."))
+    missing = wanted - whisper_encoder.keys()
+    if missing or len(whisper_encoder["layer_norm.weight"]) != config.text_width:
+        raise HproError(
+            f"{source} has no encoder of width {config.text_width} (missing: {n.listed(missing)}): "
+            "give the Whisper that the codec's text decoder started from"
+        )
+    weights = codec.state_dict()
+    state = {name: weights[ours].cpu() for ours, name in n.released_names(weights).items()}
+    same = {**n.copies(state), **n.unused_adapter_names(state)}
+    encoder = {n.WHISPER_ENCODER + name: value for name, value in whisper_encoder.items()}
+    return {**state, **{a: state[b] for a, b in same.items()}, **encoder}
+
+
+def _config(state: Mapping[str, Tensor], source: str, unstored: Unstored) -> CodecConfig:
+    silent = {w for w, dimension in SIZED.values() if w not in state or state[w].dim() <= dimension}
+    if silent:
+        raise HproError(
+            f"{source} is no codec of the released class: it lacks {n.listed(silent)}; give the "
+            "authors' model.pt"
+        )
+    if len(state[n.TOKENS]) != N_SPEECH_TOKENS:
+        raise HproError(
+            f"{source} knows {len(state[n.TOKENS])} speech tokens, not the {N_SPEECH_TOKENS} of "
+            "CosyVoice2's tokenizer: give a codec of that one"
+        )
+    sizes: dict[str, Any] = {
+        **{key: state[weight].shape[dimension] for key, (weight, dimension) in SIZED.items()},
+        **{key: n.layers_below(state, prefix) for key, prefix in COUNTED.items()},
+        **asdict(unstored),
+        "word_edges": "truncate",  # as the weights were trained
+    }
+    sizes["text_heads"] = unstored.text_heads or max(1, sizes["text_width"] // 64)
+    for heads, width in [("emotion_heads", "width"), ("text_heads", "text_width")]:
+        if sizes[width] % sizes[heads]:
+            raise HproError(
+                f"{source}: {width} {sizes[width]} does not split into {sizes[heads]} heads: say "
+                f"how many there are ({heads})"
+            )
+    return CodecConfig(**sizes)
+
+
+def _check_names(state: Mapping[str, Tensor], known: set[str], source: str) -> None:
+    layers = n.layers_below(state, n.WHISPER_ENCODER + "layers.")
+    known = known | {n.WHISPER_ENCODER + name for name in n.whisper_encoder_names(layers)}
+    missing, unknown = known - state.keys(), state.keys() - known
+    if missing or unknown:
+        raise HproError(
+            f"{source} is not as the released class saves it: missing {n.listed(missing)}; unknown "
+            f"{n.listed(unknown)}; give the authors' model.pt"
+        )
+
+
+def _check_shapes(
+    state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], source: str
+) -> None:
+    wrong = [
+        f"{name} {list(state[name].shape)} instead of {list(shape)}"
+        for name, shape in shapes.items()
+        if state[name].shape != shape
+    ]
+    if wrong:
+        raise HproError(f"{source} has other sizes than the released class: {n.listed(wrong, 3)}")
+
+
+def _check_copies(state: Mapping[str, Tensor], same: Mapping[str, str], source: str) -> None:
+    differing = [copy for copy, name in same.items() if not torch.equal(state[copy], state[name])]
+    if differing:
+        raise HproError(
+            f"{source}: {n.listed(differing)} differ from the weights that they repeat: save the "
+            "model again from the released class"
+        )

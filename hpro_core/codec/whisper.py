@@ -1,0 +1,71 @@
+"""A published Whisper: its decoder is where the codec's text decoder starts.
+
+The paper takes Whisper medium, the released codec Whisper small. Read is the folder that
+transformers writes and Hugging Face publishes: config.json and model.safetensors.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from hpro_core.codec.model import TextDecoder
+from hpro_core.codec.names import listed
+from hpro_core.engine.checkpoint import read_json
+from hpro_core.errors import HproError
+
+CURE = "the preset `released` takes whisper-small, `paper` whisper-medium"
+
+
+def load_whisper_decoder(folder: Path, text_decoder: TextDecoder) -> None:
+    """Give a text decoder the weights of a Whisper's; its affine layer stays as it is.
+
+    Args:
+        folder: of the Whisper model.
+        text_decoder: of a codec with the same sizes.
+
+    Raises:
+        HproError: a file is missing or broken, or the Whisper has another number of heads, other
+            weights or weights of another shape; the message names them.
+    """
+    found = whisper_part(folder, "model.decoder.")
+    heads = read_json(folder / "config.json").get("decoder_attention_heads")
+    wanted = text_decoder.decoder.config.decoder_attention_heads
+    if heads != wanted:
+        raise HproError(f"{folder} has {heads} decoder heads, the codec {wanted}: {CURE}")
+    own = {name: value.shape for name, value in text_decoder.decoder.state_dict().items()}
+    missing, unknown = own.keys() - found.keys(), found.keys() - own.keys()
+    if missing or unknown:
+        raise HproError(
+            f"{folder} does not fit the codec: it lacks {listed(missing)} and has "
+            f"{listed(unknown)} beyond it: {CURE}"
+        )
+    for name, value in found.items():
+        if value.shape != own[name]:
+            raise HproError(
+                f"{folder}: {name} is {list(value.shape)}, the codec's {list(own[name])}: {CURE}"
+            )
+    text_decoder.decoder.load_state_dict(found)
+
+
+def whisper_part(folder: Path, prefix: str) -> dict[str, Tensor]:
+    """The weights of a Whisper model's part, float32, by their names without the prefix.
+
+    Args:
+        folder: of the Whisper model.
+        prefix: of the part, "model.encoder." or "model.decoder.".
+
+    Raises:
+        HproError: a file is missing or broken.
+    """
+    path = folder / "model.safetensors"
+    for file in (folder / "config.json", path):
+        if not file.is_file():
+            raise HproError(f"{file} does not exist: give a Whisper model's folder as published")
+    try:
+        with safe_open(path, framework="pt") as weights:
+            names = [name for name in weights.keys() if name.startswith(prefix)]  # noqa: SIM118
+            return {n.removeprefix(prefix): weights.get_tensor(n).to(torch.float32) for n in names}
+    except SafetensorError as error:
+        raise HproError(f"{path} is broken ({error}): download it again") from error

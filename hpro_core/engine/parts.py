@@ -1,0 +1,100 @@
+"""A batch in parts: micro-batches of one process, or the rows of several.
+
+A term of a loss is a mean over things of a batch: frames, text positions, utterances. The mean of
+the means of ragged parts is another number; each part's mean has to count by its share of the
+things. Then gradients of the parts add up to the gradient of the whole batch.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Generic, TypeVar
+
+from torch import Tensor
+
+from hpro_core.engine.batching import Batch
+from hpro_core.errors import HproError
+
+BatchT = TypeVar("BatchT")
+
+
+@dataclass(frozen=True)
+class Split(Generic[BatchT]):
+    """How the batches of a training are cut.
+
+    Attributes:
+        size: rows of a batch.
+        rows: the rows of a batch from one number to before another.
+        counts: of how many things each term is the mean; a term that is not named is left out.
+        weights: of the terms in the loss; the others are only logged.
+    """
+
+    size: Callable[[BatchT], int]
+    rows: Callable[[BatchT, int, int], BatchT]
+    counts: Callable[[BatchT], Mapping[str, float]]
+    weights: Mapping[str, float]
+
+    def cut(self, batch: BatchT, pieces: int) -> list[BatchT]:
+        """The batch as so many parts, as equal as can be.
+
+        Raises:
+            HproError: there are fewer rows than parts.
+        """
+        size = self.size(batch)
+        if size < pieces:
+            raise HproError(
+                f"a batch of {size} utterances cannot be cut into {pieces} parts (accumulate x "
+                "processes): raise batch_size, lower accumulate or start fewer processes"
+            )
+        edges = [size * piece // pieces for piece in range(pieces + 1)]
+        return [self.rows(batch, a, b) for a, b in pairwise(edges)]
+
+    def scaled(self, terms: Mapping[str, Tensor], part: BatchT, whole: BatchT) -> dict[str, Tensor]:
+        """A part's terms and loss, scaled so that those of all parts add up to the whole batch's.
+
+        Args:
+            terms: of the part, each a mean.
+            part: the part.
+            whole: the batch that it was cut from.
+        """
+        total = self.counts(whole)
+        shares = {name: n / max(total[name], 1.0) for name, n in self.counts(part).items()}
+        scaled = {name: share * terms[name] for name, share in shares.items()}
+        parts = [weight * scaled[name] for name, weight in self.weights.items() if weight]
+        return {"loss": sum(parts[1:], start=parts[0]), **scaled}
+
+
+def batch_size(batch: Batch) -> int:
+    """Utterances in a batch."""
+    return len(batch.tokens_BL)
+
+
+def batch_rows(batch: Batch, start: int, stop: int) -> Batch:
+    """Some utterances of a batch, padded to the longest of them and no further."""
+    symbols, transcript, tokens, words = (
+        lengths[start:stop]
+        for lengths in (
+            batch.symbol_lengths_B,
+            batch.transcript_lengths_B,
+            batch.token_lengths_B,
+            batch.word_lengths_B,
+        )
+    )
+
+    def cut(padded: Tensor, lengths_B: Tensor) -> Tensor:
+        return padded[start:stop, : int(lengths_B.max())]
+
+    return Batch(
+        symbols_BS=cut(batch.symbols_BS, symbols),
+        symbol_word_BS=cut(batch.symbol_word_BS, symbols),
+        symbol_lengths_B=symbols,
+        transcript_BJ=cut(batch.transcript_BJ, transcript),
+        transcript_lengths_B=transcript,
+        tokens_BL=cut(batch.tokens_BL, tokens),
+        token_lengths_B=tokens,
+        reference_BE=batch.reference_BE[start:stop],
+        emotion_B9=batch.emotion_B9[start:stop],
+        spans_BW2=cut(batch.spans_BW2, words),
+        vad_BW3=cut(batch.vad_BW3, words),
+        word_lengths_B=words,
+    )

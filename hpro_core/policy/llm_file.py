@@ -1,0 +1,177 @@
+"""CosyVoice2's own files: `llm.pt` and the Qwen folder beside it, in and out.
+
+Names and shapes are those of upstream's Qwen2LM (FunAudioLLM/CosyVoice). A file is taken whole or
+refused; what is written here, upstream loads strictly.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hpro_core.constants import N_SPEECH_TOKENS
+from hpro_core.engine.checkpoint import read_json, read_pt
+from hpro_core.errors import HproError
+from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
+from hpro_core.policy.interface import N_OUTPUTS
+
+QWEN_FOLDER = "CosyVoice-BlankEN"
+"""Qwen2.5-0.5B as CosyVoice2 ships it: sizes and tokenizer, beside llm.pt."""
+
+_TEXT_TABLE = "llm.model.model.embed_tokens.weight"
+_TEXT_HEAD = "llm.model.lm_head.weight"  # tied to the table; CosyVoice2 never reads its scores
+_UPSTREAM = {
+    "qwen.": "llm.model.model.",
+    "special_embedding.": "llm_embedding.",
+    "speech_embedding.": "speech_embedding.",
+    "speech_head.": "llm_decoder.",
+}
+"""Beginnings of weight names here and there."""
+
+
+def read_llm(folder: Path, checkpointing: bool = False) -> CosyVoice2LM:
+    """CosyVoice2's language model in eval mode.
+
+    Args:
+        folder: a model folder as published, with llm.pt and CosyVoice-BlankEN/config.json.
+        checkpointing: see `CosyVoice2LM`.
+
+    Raises:
+        HproError: a file is missing, has code in it, belongs to CosyVoice 1 or 3, lacks a weight,
+            has one too many or one of another size.
+    """
+    config = read_config(folder / QWEN_FOLDER / "config.json")
+    path = folder / "llm.pt"
+    weights = read_pt(path, "the model folder CosyVoice2-0.5B")
+    _check_version(weights, path)
+    policy = CosyVoice2LM(config, checkpointing)
+    _check_weights(weights, upstream_weights(policy), path)
+    own = {_own_name(name): value for name, value in weights.items() if name != _TEXT_HEAD}
+    policy.load_state_dict(own, strict=True)
+    return policy.eval()
+
+
+def write_llm(policy: CosyVoice2LM, path: Path) -> None:
+    """Write an llm.pt, whole or not at all, for upstream to put in the place of its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    weights = upstream_weights(policy)
+    table = weights[_TEXT_TABLE].cpu().contiguous()  # stored once for both of its names
+    torch.save(
+        {
+            name: table if name in (_TEXT_TABLE, _TEXT_HEAD) else value.cpu().contiguous()
+            for name, value in weights.items()
+        },
+        partial,
+    )
+    os.replace(partial, path)
+
+
+def upstream_weights(policy: CosyVoice2LM) -> dict[str, Tensor]:
+    """The weights of a policy under upstream's names."""
+    weights = {_upstream_name(name): value.detach() for name, value in policy.state_dict().items()}
+    return weights | {_TEXT_HEAD: weights[_TEXT_TABLE]}
+
+
+def read_config(path: Path) -> CosyVoice2Config:
+    """Sizes from the config.json of a Qwen2 folder.
+
+    Raises:
+        HproError: the file is missing or describes a model that this class is not.
+    """
+    if not path.is_file():
+        raise HproError(f"{path} is missing: copy {QWEN_FOLDER} as it is in the CosyVoice2 model")
+    config = read_json(path)
+    _check_kind(config, path)
+    try:
+        return CosyVoice2Config(
+            width=config["hidden_size"],
+            blocks=config["num_hidden_layers"],
+            heads=config["num_attention_heads"],
+            key_heads=config["num_key_value_heads"],
+            hidden=config["intermediate_size"],
+            vocabulary=config["vocab_size"],
+            rope_theta=float(_rope(config)["rope_theta"]),
+            norm_eps=config["rms_norm_eps"],
+        )
+    except KeyError as error:
+        raise HproError(f"{path} lacks {error}: take it from the CosyVoice2 model") from error
+
+
+def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where transformers 5 and 4 write the rotary base."""
+    return config.get("rope_parameters") or config
+
+
+def _check_kind(config: Mapping[str, Any], path: Path) -> None:
+    """Refuse what would load and then compute something else."""
+    wanted: dict[str, tuple[Any, Any]] = {
+        "model_type": (config.get("model_type"), "qwen2"),
+        "hidden_act": (config.get("hidden_act", "silu"), "silu"),
+        "tie_word_embeddings": (config.get("tie_word_embeddings"), True),
+        "use_sliding_window": (config.get("use_sliding_window", False), False),
+        "rope_type": (_rope(config).get("rope_type", "default"), "default"),
+        "rope_scaling": (config.get("rope_scaling"), None),
+    }
+    for name, (found, expected) in wanted.items():
+        if found != expected:
+            raise HproError(
+                f"{path}: {name} is {found!r}, but CosyVoice2's Qwen2 has {expected!r}: "
+                "take the file from the CosyVoice2 model"
+            )
+
+
+def _check_version(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Name the other members of the family, which a list of names would only hint at."""
+    if any(name.startswith(("text_encoder.", "text_encoder_affine_layer.")) for name in weights):
+        raise HproError(f"{path} is of CosyVoice 1: give the llm.pt of CosyVoice2-0.5B")
+    if "llm_embedding.weight" not in weights and "speech_embedding.weight" in weights:
+        raise HproError(f"{path} is of CosyVoice 3: give the llm.pt of CosyVoice2-0.5B")
+    table = weights.get("speech_embedding.weight")
+    if table is not None and len(table) != N_OUTPUTS:
+        raise HproError(
+            f"{path} speaks {len(table) - 3} speech tokens, but {N_SPEECH_TOKENS} are expected: "
+            "give the llm.pt of CosyVoice2-0.5B"
+        )
+
+
+def _check_weights(
+    weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path
+) -> None:
+    for what, names in (
+        ("lacks", expected.keys() - weights.keys()),
+        ("has the unknown", weights.keys() - expected.keys()),
+    ):
+        if names:
+            raise HproError(
+                f"{path} {what} {min(names)} ({len(names)} such names): it is not an llm.pt of "
+                f"CosyVoice2, or not of this {QWEN_FOLDER}"
+            )
+    for name, value in expected.items():
+        if weights[name].shape != value.shape:
+            raise HproError(
+                f"{path}: {name} is {tuple(weights[name].shape)}, but {QWEN_FOLDER}/config.json "
+                f"says {tuple(value.shape)}: give files of one model"
+            )
+    if not torch.equal(weights[_TEXT_HEAD], weights[_TEXT_TABLE]):
+        raise HproError(
+            f"{path}: {_TEXT_HEAD} is not {_TEXT_TABLE}, though Qwen2 ties them: upstream would "
+            "read either; copy the one that was trained over the other"
+        )
+
+
+def _upstream_name(name: str) -> str:
+    for ours, theirs in _UPSTREAM.items():
+        if name.startswith(ours):
+            return theirs + name.removeprefix(ours)
+    raise ValueError(f"no upstream name for {name}")
+
+
+def _own_name(name: str) -> str:
+    for ours, theirs in _UPSTREAM.items():
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    raise ValueError(f"no name for upstream's {name}")

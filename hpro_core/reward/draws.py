@@ -1,0 +1,42 @@
+"""What a training step samples from: a batch and the noise of its sample, cut together.
+
+Letters: B batch, L speech token, N speech-token class.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hpro_core.engine.batching import Batch
+from hpro_core.engine.parts import Split, batch_rows, batch_size
+from hpro_core.reward.gumbel import noise_for
+from hpro_core.reward.objective import Objective, counts
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A batch, and the Gumbel noise of its sample, (B, L, N)."""
+
+    batch: Batch
+    noise_BLN: Tensor
+
+
+def draw(batch: Batch, generator: torch.Generator) -> Draw:
+    """A batch with fresh noise."""
+    return Draw(batch, noise_for(batch.tokens_BL, generator))
+
+
+def split_of(objective: Objective) -> Split[Draw]:
+    """How draws are cut into micro-batches and among processes, see `engine.parts`."""
+    return Split(
+        size=lambda whole: batch_size(whole.batch),
+        rows=_rows,
+        counts=lambda part: counts(part.batch),
+        weights=objective.weights,
+    )
+
+
+def _rows(whole: Draw, start: int, stop: int) -> Draw:
+    batch = batch_rows(whole.batch, start, stop)
+    return Draw(batch, whole.noise_BLN[start:stop, : batch.tokens_BL.shape[1]])

@@ -1,0 +1,124 @@
+"""The hacking watch: does the policy please the reward and nobody else?
+
+The rule (ours):
+
+    A judge is let down at a probe when it has fallen by more than a tolerance since it was best,
+    while the reward has risen. The policy is hacking the reward when the same judge is let down at
+    each of the last `patience` probes.
+
+Reward and judges look at the same fixed dev sentences; the judges hear generated audio and were no
+part of the reward. The tolerance is there because the sentences are few.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hpro_core.engine.batching import Example
+from hpro_core.engine.probing import Probing
+from hpro_core.policy.interface import SpeechPolicy
+from hpro_core.reward.selection import chosen_step
+
+SIGNS = {"wer": -1.0, "wvad_ccc": 1.0, "emo_sim": 1.0}
+"""The judges, and whether more is better."""
+
+TOLERANCE = 0.08
+"""A judge may fall by so much (ours): twice what chance does to 24 sentences of the embedded run.
+
+One policy's measures over eight seeds of the draws have standard deviations of 0.026 (WER), 0.037
+(wVAD-CCC) and 0.036 (EMO-SIM); more sentences allow for less.
+"""
+
+History = Mapping[int, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Watching:
+    """How a reward training is watched, and its checkpoint chosen.
+
+    Attributes:
+        sentences: dev utterances on which reward and judges are compared.
+        probe: lets a policy speak them, and measures what `selection` and SIGNS name.
+        every: steps between two probes.
+        wer_margin: see `selection.choose`.
+        patience: see `hacking`.
+        tolerance: see `hacking`.
+        stop: end the training when the reward is being hacked.
+    """
+
+    sentences: list[Example]
+    probe: Callable[[SpeechPolicy], Mapping[str, float]]
+    every: int
+    wer_margin: float = 0.01
+    patience: int = 2
+    tolerance: float = TOLERANCE
+    stop: bool = False
+
+
+def probing_of(watching: Watching, policy: SpeechPolicy, reward: Callable[[], float]) -> Probing:
+    """The looks of a training loop: the judges' measures, and the reward on the same sentences.
+
+    Args:
+        watching: the settings and the probe.
+        policy: being trained.
+        reward: of the policy on the sentences, more is better.
+    """
+    return Probing(
+        every=watching.every,
+        look=lambda: {**watching.probe(policy), "reward": reward()},
+        choose=lambda history: chosen_step(history, watching.wer_margin),
+        alarm=lambda history: hacking(history, watching.patience, watching.tolerance),
+        stop=watching.stop,
+    )
+
+
+def record_of(probing: Probing) -> dict[str, Any]:
+    """What the probes found, for metrics.json."""
+    last = max(probing.history)
+    return {
+        "kept_step": probing.kept_step,
+        "probes": {str(step): metrics for step, metrics in probing.history.items()},
+        "alarms": {str(step): reason for step, reason in probing.alarms.items()},
+        "stopped_at": last if probing.stopped else None,
+    }
+
+
+def hacking(history: History, patience: int, tolerance: float) -> str | None:
+    """Say how the reward is being hacked, if it is.
+
+    Args:
+        history: by step, "reward" and each judge of SIGNS.
+        patience: probes in a row at which a judge has to be let down.
+        tolerance: how much a judge may fall without being let down.
+
+    Returns:
+        One line with the judges and their numbers, or None.
+    """
+    steps = sorted(history)
+    recent = range(len(steps) - patience, len(steps))
+    if not patience or recent.start < 1:
+        return None
+    found = []
+    for judge in SIGNS:
+        if all(_let_down(judge, history, steps[: i + 1], tolerance) is not None for i in recent):
+            best = _let_down(judge, history, steps, tolerance)
+            assert best is not None
+            found.append(_line(judge, history[best], history[steps[-1]], best))
+    if not found:
+        return None
+    return f"the reward rises while judges fall ({'; '.join(found)})"
+
+
+def _let_down(judge: str, history: History, steps: Sequence[int], tolerance: float) -> int | None:
+    """The step at which the judge was best, if it is let down at the last of these steps."""
+    now = history[steps[-1]]
+    best = max(steps, key=lambda step: (SIGNS[judge] * history[step][judge], step))
+    fall = SIGNS[judge] * (history[best][judge] - now[judge])
+    return best if fall > tolerance and now["reward"] > history[best]["reward"] else None
+
+
+def _line(judge: str, best: Mapping[str, float], now: Mapping[str, float], step: int) -> str:
+    return (
+        f"{judge} from {best[judge]:.3f} at step {step} to {now[judge]:.3f}, "
+        f"reward from {best['reward']:.3f} to {now['reward']:.3f}"
+    )

@@ -1,0 +1,411 @@
+"""CosyVoice2's speech tokens and sound: published code, and weights that the user brings.
+
+Audio to tokens by `s3tokenizer` (S3 tokenizer v2), tokens to sound by the flow and the HiFT vocoder
+of the package `token2wav-cosyvoice`, not streaming. Both packages are optional. The weights are
+those of a CosyVoice2-0.5B folder: speech_tokenizer_v2.onnx, campplus.onnx, flow.pt, hift.pt.
+
+Letters: B batch, L speech token, F = 2 L mel frame at 50 Hz, M = 80 mel band, T sample.
+"""
+
+import hashlib
+import importlib
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hpro_core.constants import N_SPEECH_TOKENS, SAMPLE_RATE_HZ
+from hpro_core.engine.checkpoint import read_pt
+from hpro_core.errors import HproError
+
+ORIGIN = "the model folder CosyVoice2-0.5B"
+"""Where its files are from."""
+
+KIND = "cosyvoice2"
+"""In speech/tokenizer/config.json of a run whose tokens these are."""
+
+SOUND_RATE_HZ = 24_000
+"""Rate of what the vocoder makes."""
+
+FRAMES_PER_TOKEN = 2
+LONGEST_S = 30
+"""S3 tokenizer v2 hears no more at a time."""
+
+X_VECTOR_SIZE = 192
+_MELS = 80
+_FFT, _HOP = 1920, 480
+_TOKENIZER_SHA256 = "d43342aa12163a80bf07bffb94c9de2e120a8df2f9917cd2f642e7f4219c6f71"
+
+
+class S3Tokenizer:
+    """16 kHz audio in, speech tokens at 25 Hz out."""
+
+    def __init__(self, model: Any, device: torch.device | str = "cpu"):
+        """`model` is an s3tokenizer.S3TokenizerV2; it is moved to the device."""
+        self.model = model.to(device).eval()
+        self.device = torch.device(device)
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device | str = "cpu") -> "S3Tokenizer":
+        """The published tokenizer, from speech_tokenizer_v2.onnx of a CosyVoice2 folder.
+
+        Raises:
+            HproError: the package or the file is missing, or the file is another version.
+        """
+        path = _file(folder, "speech_tokenizer_v2.onnx")
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != _TOKENIZER_SHA256:
+            raise HproError(
+                f"{path} has sha256 {found}, but S3 tokenizer v2 has {_TOKENIZER_SHA256}: "
+                "take the file from CosyVoice2-0.5B"
+            )
+        model = _package("s3tokenizer", "s3tokenizer").S3TokenizerV2("speech_tokenizer_v2_25hz")
+        model.init_from_onnx(str(path))
+        return cls(model, device)
+
+    @torch.no_grad()
+    def tokens(self, audios: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Speech tokens of clips; a clip's do not depend on what it is batched with.
+
+        Args:
+            audios: float32 (T,) each, 16 kHz mono in [-1, 1], at most 30 s.
+
+        Returns:
+            int64 (L,) each, in 0..6560.
+
+        Raises:
+            HproError: a clip is empty, too long or has values that are not numbers.
+        """
+        package = _package("s3tokenizer", "s3tokenizer")
+        for i, audio in enumerate(audios):
+            _check_audio(audio, f"clip {i} of the batch")
+        mels = [package.log_mel_spectrogram(torch.tensor(a, dtype=torch.float32)) for a in audios]
+        mel_BMF, frames_B = package.padding(mels)
+        codes_BL, lengths_B = self.model.quantize(mel_BMF.to(self.device), frames_B.to(self.device))
+        rows = zip(codes_BL.cpu().numpy(), lengths_B.tolist(), strict=True)
+        tokens = [row[:length].astype(np.int64) for row, length in rows]
+        check_tokens(tokens)
+        return tokens
+
+
+class CamPlus:
+    """CAM++: one x-vector for the timbre of an utterance."""
+
+    def __init__(self, session: Any):
+        """`session` is an onnxruntime.InferenceSession of campplus.onnx."""
+        self.session = session
+
+    @classmethod
+    def load(cls, folder: Path) -> "CamPlus":
+        """From campplus.onnx of a CosyVoice2 folder, on the CPU.
+
+        Raises:
+            HproError: the file is missing or is not an ONNX model.
+        """
+        import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as problems
+
+        path = _file(folder, "campplus.onnx")
+        try:
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        except (problems.Fail, problems.InvalidGraph, problems.InvalidProtobuf) as error:
+            raise HproError(f"{path} is not an ONNX model: {_line(error)}") from error
+        return cls(session)
+
+    def x_vector(self, audio_T: np.ndarray) -> np.ndarray:
+        """float32 (192,) of 16 kHz audio, from log-mel energies less their mean over time."""
+        from torchaudio.compliance import kaldi
+
+        _check_audio(audio_T, "the reference")
+        wave_1T = torch.tensor(audio_T, dtype=torch.float32)[None]
+        fbank = kaldi.fbank(wave_1T, num_mel_bins=_MELS, dither=0, sample_frequency=SAMPLE_RATE_HZ)
+        fbank = (fbank - fbank.mean(dim=0, keepdim=True)).numpy()[None]
+        (vector,) = self.session.run(None, {self.session.get_inputs()[0].name: fbank})
+        return np.asarray(vector, dtype=np.float32).ravel()
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A reference utterance as the flow reads it: it goes on in the same voice."""
+
+    tokens: np.ndarray  # int64 (L,)
+    mel_FM: np.ndarray  # float32 (2 L, 80), of the same audio
+    x_vector: np.ndarray  # float32 (192,)
+
+
+def prompt_of(audio_T: np.ndarray, tokens: np.ndarray, x_vector: np.ndarray) -> Prompt:
+    """A reference utterance, its tokens and mel frames cut to the same length, as upstream does.
+
+    Args:
+        audio_T: float32, 16 kHz mono.
+        tokens: its speech tokens.
+        x_vector: its speaker embedding by CAM++.
+    """
+    _check_audio(audio_T, "the reference")
+    mel_FM = mel_frames(audio_T)
+    length = min(len(mel_FM) // FRAMES_PER_TOKEN, len(tokens))
+    return Prompt(
+        np.asarray(tokens[:length], dtype=np.int64),
+        mel_FM[: FRAMES_PER_TOKEN * length],
+        np.asarray(x_vector, dtype=np.float32),
+    )
+
+
+def mel_frames(audio_T: np.ndarray) -> np.ndarray:
+    """Log-mel frames as CosyVoice2's flow reads and writes them, float32 (F, 80) at 50 Hz.
+
+    Args:
+        audio_T: float32, 16 kHz mono; raised to 24 kHz first, as upstream does.
+    """
+    import librosa
+    from torchaudio.functional import resample
+
+    wave_T = resample(torch.tensor(audio_T, dtype=torch.float32), SAMPLE_RATE_HZ, SOUND_RATE_HZ)
+    edge = (_FFT - _HOP) // 2
+    padded = nn.functional.pad(wave_T[None], (edge, edge), mode="reflect")[0]
+    window = torch.hann_window(_FFT)
+    spectrum = torch.stft(padded, _FFT, _HOP, window=window, center=False, return_complex=True)
+    magnitude = (spectrum.abs().square() + 1e-9).sqrt()
+    filters = librosa.filters.mel(sr=SOUND_RATE_HZ, n_fft=_FFT, n_mels=_MELS, fmin=0, fmax=8000)
+    mel_MF = torch.from_numpy(filters).float() @ magnitude
+    return mel_MF.clamp(min=1e-5).log().T.contiguous().numpy()
+
+
+@dataclass(frozen=True)
+class SoundSizes:
+    """Sizes of flow and vocoder; the defaults are CosyVoice2-0.5B's (its cosyvoice2.yaml).
+
+    The chunk sizes there matter to streaming alone.
+    """
+
+    encoder_blocks: int = 6
+    encoder_hidden: int = 2048
+    estimator_width: int = 256
+    estimator_blocks: int = 4
+    estimator_middle: int = 12
+    vocoder_width: int = 512
+
+
+class FlowDecoder:
+    """Speech tokens in, 24 kHz sound out, in the voice of a reference."""
+
+    def __init__(self, flow: Any, vocoder: Any, device: torch.device | str = "cpu"):
+        """Upstream's flow and vocoder; both are moved to the device and put into eval mode."""
+        self.flow = flow.to(device).eval()
+        self.vocoder = vocoder.to(device).eval()
+        self.device = torch.device(device)
+
+    @classmethod
+    def load(
+        cls, folder: Path, device: torch.device | str = "cpu", sizes: SoundSizes | None = None
+    ) -> "FlowDecoder":
+        """From flow.pt and hift.pt of a CosyVoice2 folder.
+
+        Raises:
+            HproError: the package or a file is missing, a file has code in it, lacks a weight, or
+                has one too many or one of another size.
+        """
+        flow_path, vocoder_path = _file(folder, "flow.pt"), _file(folder, "hift.pt")
+        flow, vocoder = build(sizes or SoundSizes())
+        _fill(flow, read_pt(flow_path, ORIGIN), flow_path)
+        # Upstream's own reader drops the prefix too: its GAN training saves the vocoder inside.
+        named = read_pt(vocoder_path, ORIGIN)
+        weights = {name.replace("generator.", ""): value for name, value in named.items()}
+        _fill(vocoder, weights, vocoder_path)
+        return cls(flow, vocoder, device)
+
+    def decode(self, tokens: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[np.ndarray]:
+        """Sound of token sequences, each a function of its tokens and prompt alone.
+
+        Args:
+            tokens: one integer array (L,) per utterance, each id in 0..6560, L at least 1.
+            prompts: the reference of each utterance.
+
+        Returns:
+            float32 (960 L,) per utterance in [-1, 1], 24 kHz.
+
+        Raises:
+            HproError: an utterance has no tokens or one outside 0..6560, a prompt is not one, or
+                the numbers of sequences and prompts differ.
+        """
+        if len(tokens) != len(prompts):
+            raise HproError(f"{len(tokens)} token sequences, but {len(prompts)} prompts")
+        check_tokens([*tokens, *(prompt.tokens for prompt in prompts)])
+        for i, prompt in enumerate(prompts):
+            _check_prompt(prompt, i)
+        return [self._sound(*pair) for pair in zip(tokens, prompts, strict=True)]
+
+    @torch.no_grad()
+    def _sound(self, tokens_L: np.ndarray, prompt: Prompt) -> np.ndarray:
+        token_1L, prompt_1L = (self._row(t, torch.int32) for t in (tokens_L, prompt.tokens))
+        mel_1FM = self._row(prompt.mel_FM, torch.float32)
+        with _own_randomness(0):  # the vocoder's noise
+            mel_1MF, _ = self.flow.inference(
+                token=token_1L,
+                token_len=self._length(token_1L),
+                prompt_token=prompt_1L,
+                prompt_token_len=self._length(prompt_1L),
+                prompt_feat=mel_1FM,
+                prompt_feat_len=self._length(mel_1FM),
+                embedding=self._row(prompt.x_vector, torch.float32),
+                streaming=False,
+                finalize=True,
+            )
+            sound_1T, _ = self.vocoder.inference(speech_feat=mel_1MF)
+        return sound_1T[0].float().cpu().numpy()
+
+    def _row(self, values: np.ndarray, dtype: torch.dtype) -> Tensor:
+        return torch.tensor(values, dtype=dtype, device=self.device)[None]
+
+    def _length(self, row: Tensor) -> Tensor:
+        return torch.tensor([row.shape[1]], dtype=torch.int32, device=self.device)
+
+
+def build(sizes: SoundSizes) -> tuple[Any, Any]:
+    """Upstream's flow and vocoder with random weights; the caller's random numbers are left alone.
+
+    Raises:
+        HproError: the package, or one that it needs, is not installed.
+    """
+    with _own_randomness(0):  # the flow reseeds every generator when it is built
+        return _flow(sizes), _vocoder(sizes)
+
+
+def _flow(sizes: SoundSizes) -> Any:
+    encoder = _upstream("transformer.upsample_encoder").UpsampleConformerEncoder(
+        input_size=512, output_size=512, attention_heads=8, linear_units=sizes.encoder_hidden,
+        num_blocks=sizes.encoder_blocks, dropout_rate=0.1, positional_dropout_rate=0.1,
+        attention_dropout_rate=0.1, normalize_before=True, input_layer="linear",
+        pos_enc_layer_type="rel_pos_espnet", selfattention_layer_type="rel_selfattn",
+        use_cnn_module=False, macaron_style=False,
+    )  # fmt: skip
+    estimator = _upstream("flow.decoder").CausalConditionalDecoder(
+        in_channels=4 * _MELS, out_channels=_MELS, channels=[sizes.estimator_width], dropout=0.0,
+        attention_head_dim=64, n_blocks=sizes.estimator_blocks,
+        num_mid_blocks=sizes.estimator_middle, num_heads=8, act_fn="gelu",
+    )  # fmt: skip
+    settings = _package("omegaconf", "token2wav-cosyvoice").DictConfig(
+        {
+            "sigma_min": 1e-6,
+            "solver": "euler",
+            "t_scheduler": "cosine",
+            "training_cfg_rate": 0.2,
+            "inference_cfg_rate": 0.7,
+            "reg_loss_type": "l1",
+        }
+    )
+    matching = _upstream("flow.flow_matching").CausalConditionalCFM(
+        in_channels=3 * _MELS, cfm_params=settings, n_spks=1, spk_emb_dim=_MELS, estimator=estimator
+    )
+    return _upstream("flow.flow").CausalMaskedDiffWithXvec(
+        input_size=512, output_size=_MELS, spk_embed_dim=X_VECTOR_SIZE, output_type="mel",
+        vocab_size=N_SPEECH_TOKENS, input_frame_rate=25, only_mask_loss=True,
+        token_mel_ratio=FRAMES_PER_TOKEN, pre_lookahead_len=3, encoder=encoder, decoder=matching,
+    )  # fmt: skip
+
+
+def _vocoder(sizes: SoundSizes) -> Any:
+    pitch = _upstream("hifigan.f0_predictor").ConvRNNF0Predictor(
+        num_class=1, in_channels=_MELS, cond_channels=sizes.vocoder_width
+    )
+    dilations = [[1, 3, 5]] * 3
+    return _upstream("hifigan.generator").HiFTGenerator(
+        in_channels=_MELS, base_channels=sizes.vocoder_width, nb_harmonics=8,
+        sampling_rate=SOUND_RATE_HZ, nsf_alpha=0.1, nsf_sigma=0.003, nsf_voiced_threshold=10,
+        upsample_rates=[8, 5, 3], upsample_kernel_sizes=[16, 11, 7],
+        istft_params={"n_fft": 16, "hop_len": 4}, resblock_kernel_sizes=[3, 7, 11],
+        resblock_dilation_sizes=dilations, source_resblock_kernel_sizes=[7, 7, 11],
+        source_resblock_dilation_sizes=dilations, lrelu_slope=0.1, audio_limit=0.99,
+        f0_predictor=pitch,
+    )  # fmt: skip
+
+
+def check_tokens(rows: Sequence[np.ndarray]) -> None:
+    """Every utterance has tokens, and each is a speech token.
+
+    Raises:
+        HproError: one has none, or one outside 0..6560.
+    """
+    for i, row in enumerate(rows):
+        if not len(row):
+            raise HproError(f"utterance {i} of the batch has no speech tokens")
+        outside = np.asarray(row)[(np.asarray(row) < 0) | (np.asarray(row) >= N_SPEECH_TOKENS)]
+        if len(outside):
+            raise HproError(
+                f"utterance {i} of the batch: speech token {outside[0]} is not in "
+                f"0..{N_SPEECH_TOKENS - 1}: special tokens of a policy must be cut off first"
+            )
+
+
+def _fill(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    try:
+        model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise HproError(f"{path} does not fit CosyVoice2-0.5B: {_line(error)}") from error
+
+
+def _check_audio(audio_T: np.ndarray, what: str) -> None:
+    if np.ndim(audio_T) != 1 or not len(audio_T) or not np.isfinite(audio_T).all():
+        raise HproError(f"{what} is not mono audio (shape {np.shape(audio_T)}), or not finite")
+    seconds = len(audio_T) / SAMPLE_RATE_HZ
+    if seconds > LONGEST_S:
+        raise HproError(f"{what} is {seconds:.1f} s long, but {LONGEST_S} s at most: cut it")
+
+
+def _check_prompt(prompt: Prompt, i: int) -> None:
+    frames = (FRAMES_PER_TOKEN * len(prompt.tokens), _MELS)
+    for name, value, shape in (
+        ("mel frames", prompt.mel_FM, frames),
+        ("x-vector", prompt.x_vector, (X_VECTOR_SIZE,)),
+    ):
+        if np.shape(value) != shape or not np.isfinite(value).all():
+            raise HproError(
+                f"utterance {i} of the batch: {name} of the prompt have shape {np.shape(value)}, "
+                f"but {shape} finite numbers are expected: make the prompt with prompt_of"
+            )
+
+
+@contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """Seeded random numbers inside; every generator as before outside."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def _file(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise HproError(f"{path} does not exist: copy it from the CosyVoice2-0.5B model folder")
+    return path
+
+
+def _upstream(module: str) -> ModuleType:
+    return _package(f"cosyvoice.{module}", "token2wav-cosyvoice")
+
+
+def _package(module: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise HproError(
+            f"the optional package {name} or one that it needs is not installed ({error.name}): "
+            "see docs/cosyvoice2.md"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

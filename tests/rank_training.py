@@ -1,0 +1,73 @@
+"""A short reward training whose batches are cut: alone, in micro-batches, or in several processes.
+
+`accelerate launch ... -m tests.rank_training OUT` runs it as several; the test in test_optimisation
+compares what is left in OUT.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from hpro_core import params as p
+from hpro_core.codec.training import make_codec
+from hpro_core.engine.batching import Sampler
+from hpro_core.engine.checkpoint import save_model
+from hpro_core.engine.probing import Probing
+from hpro_core.engine.ranks import Ranks, is_first
+from hpro_core.engine.training import Loop, fit
+from hpro_core.policy.sft import make_policy
+from hpro_core.reward.draws import split_of
+from hpro_core.reward.objective import TERMS, Objective
+from hpro_core.reward.rewarder import Rewarder
+from tests.conftest import make_example
+
+STEPS = 4
+POLICY = p.Policy(preset="miniature", dropout=0.1)
+
+
+def train(out: Path, accumulate: int = 1) -> nn.Module:
+    """Four steps of plain gradient descent on eight ragged utterances; the weights go to `out`."""
+    examples = [make_example(i, 24 + 5 * i, n_words=3 + i % 3) for i in range(8)]
+    torch.manual_seed(0)
+    codec = make_codec("embedded").eval()
+    codec.freeze(list(codec.children()))
+    policy, reference = (make_policy(POLICY, examples).eval() for _ in range(2))
+    reference.requires_grad_(False)
+    objective = Objective(dict(zip(TERMS, (0.02, 2.0, 1.0, 5.0, 1.0, 0.5), strict=True)), 0.8, "l1")
+    rewarder = Rewarder(policy, reference, codec, objective, torch.device("cpu"), bf16=False)
+    sampler = Sampler(examples, 8, seed=0)
+    heard = [sampler.batch_at(1)]
+    probing = Probing(
+        every=2,
+        look=lambda: {"reward": rewarder.reward_over(heard)},
+        choose=lambda history: max(history, key=lambda step: history[step]["reward"]),
+    )
+    loop = Loop(
+        "cut", STEPS, seed=0, clip_norm=1e6, accumulate=accumulate, log_every=1, dev_every=2,
+        checkpoint_every=2, closer_every=2,
+    )  # fmt: skip
+    fit(
+        policy,
+        torch.optim.SGD(policy.parameters(), lr=0.05),
+        rewarder.terms,
+        lambda step: rewarder.draw(sampler.batch_at(step), torch.initial_seed()),
+        lambda: rewarder.mean_over(heard),
+        loop,
+        out,
+        out / "work",
+        split=split_of(objective),
+        probing=probing,
+        closer_look=rewarder.pull_at_logits,
+    )
+    if is_first():
+        save_model(out, policy, {"kept": probing.kept_step})
+    return policy
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    train(Path(sys.argv[1]))
+    ranks = Ranks.joined(torch.device("cpu"))
+    print(f"process {ranks.index} of {ranks.count}", flush=True)

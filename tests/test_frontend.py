@@ -1,0 +1,89 @@
+"""What the policy reads and the codec writes: phones, or the tokenizers of the released models."""
+
+import json
+
+import pytest
+from tokenizers.pre_tokenizers import ByteLevel
+
+from hpro_core.errors import HproError
+from hpro_core.frontend import COSYVOICE2_MARKS, frontend
+from hpro_core.text import BEGIN_TEXT, END_TEXT, N_TRANSCRIPT_SYMBOLS, encode
+
+TEXT, WORDS = "Good day!", "good day"
+
+
+def byte_pairs(folder, specials: dict[str, object]):
+    """A tokenizer of single bytes and one merge, in the files of the published ones."""
+    folder.mkdir()
+    alphabet = sorted(ByteLevel.alphabet())
+    vocabulary = {symbol: index for index, symbol in enumerate([*alphabet, "oo"])}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\no o\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps(specials), encoding="utf-8")
+    return folder, vocabulary
+
+
+@pytest.fixture
+def qwen(tmp_path):
+    return byte_pairs(tmp_path / "CosyVoice-BlankEN", {"tokenizer_class": "Qwen2Tokenizer"})
+
+
+@pytest.fixture
+def whisper(tmp_path):
+    marks = ("<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>")
+    folder, vocabulary = byte_pairs(
+        tmp_path / "whisper",
+        {
+            "tokenizer_class": "WhisperTokenizer",
+            "bos_token": "<|endoftext|>",
+            "eos_token": "<|endoftext|>",
+            "unk_token": "<|endoftext|>",
+            "additional_special_tokens": list(marks[1:]),
+        },
+    )
+    added = {mark: len(vocabulary) + i for i, mark in enumerate(marks)}
+    (folder / "added_tokens.json").write_text(json.dumps(added), encoding="utf-8")
+    return folder, vocabulary | added
+
+
+def test_phones():
+    reads = frontend("phones", "phones")
+    assert reads.policy(TEXT, WORDS) == encode(TEXT, WORDS)
+    transcript = reads.codec(TEXT, WORDS)
+    assert transcript == [BEGIN_TEXT, *encode(TEXT, WORDS)[0], END_TEXT]
+    assert max(transcript) < N_TRANSCRIPT_SYMBOLS
+
+
+def test_cosyvoice2_reads_byte_pairs_and_its_own_marks(qwen):
+    folder, vocabulary = qwen
+    symbols, symbol_word = frontend(str(folder), "phones").policy("Goo[laughter]", WORDS)
+    assert symbols[:2] == [vocabulary["G"], vocabulary["oo"]]
+    assert len(symbols) == 3
+    # Qwen2's own end mark comes first, then CosyVoice2's in their order.
+    first = symbols[2] - COSYVOICE2_MARKS.index("[laughter]")
+    assert first >= len(vocabulary)
+    assert symbol_word == [0, 0, 0]
+
+
+def test_whisper_writes_between_its_marks(whisper):
+    folder, vocabulary = whisper
+    transcript = frontend("phones", str(folder)).codec(TEXT, WORDS)
+    assert transcript[0] == vocabulary["<|startoftranscript|>"]
+    assert transcript[1] == vocabulary["<|notimestamps|>"]
+    assert transcript[-1] == vocabulary["<|endoftext|>"]
+    assert transcript[2:4] == [vocabulary["G"], vocabulary["oo"]]
+
+
+def test_an_empty_text_is_refused(qwen):
+    with pytest.raises(HproError, match="no tokens"):
+        frontend(str(qwen[0]), "phones").policy("", "")
+
+
+@pytest.mark.parametrize("missing", ["vocab.json", "merges.txt", "tokenizer_config.json"])
+@pytest.mark.parametrize("which", ["qwen", "whisper"])
+def test_a_folder_that_lacks_a_file_is_named(which, missing, request):
+    folder, _ = request.getfixturevalue(which)
+    (folder / missing).unlink()
+    texts = (str(folder), "phones") if which == "qwen" else ("phones", str(folder))
+    with pytest.raises(HproError, match=f"{folder.name} lacks {missing}"):
+        frontend(*texts)

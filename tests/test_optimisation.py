@@ -1,0 +1,479 @@
+"""Training by reward end to end: cut batches, several processes, checkpoint choice, the watch."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hpro_core import params as p
+from hpro_core.codec.training import make_codec
+from hpro_core.engine.checkpoint import save_model
+from hpro_core.engine.parts import Split
+from hpro_core.errors import HproError
+from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
+from hpro_core.policy.sft import make_policy, save_policy
+from hpro_core.reward import optimisation
+from hpro_core.reward.liveness import gradient_shares, logit_gradients, warnings_about, write_report
+from hpro_core.reward.objective import TERMS, Objective
+from hpro_core.reward.rewarder import Rewarder
+from hpro_core.reward.selection import Candidate, choose
+from hpro_core.reward.watch import Watching, hacking
+from tests import rank_training
+
+ALL = Objective(dict.fromkeys(TERMS, 1.0), temperature=1.0, frame_norm="l1")
+
+
+# --- a batch in parts
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The training with each batch as one piece."""
+    out = tmp_path_factory.mktemp("whole")
+    rank_training.train(out)
+    return out
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    first, second = (load_file(out / "model.safetensors") for out in (one, other))
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, atol=1e-6, rtol=0, msg=name)
+    curves = [pd.read_csv(out / "training.csv") for out in (one, other)]
+    keys = ["step", "split", "term"]
+    closer = [c["term"].str.startswith("logit_gradient") for c in curves]  # of the first part alone
+    merged = curves[0][~closer[0]].merge(curves[1][~closer[1]], on=keys, how="outer")
+    assert len(merged) > 100
+    assert merged["value_x"].to_numpy() == pytest.approx(merged["value_y"].to_numpy(), abs=1e-5)
+
+
+def test_the_training_moves_the_weights(whole, tmp_path):
+    """So that the comparisons below compare something."""
+    moved = pd.read_csv(whole / "training.csv").query("split == 'dev' and term == 'kl'")["value"]
+    assert moved.iloc[0] != moved.iloc[-1]
+    assert json.loads((whole / "config.json").read_text())["kept"] > 0
+
+
+@pytest.mark.parametrize("accumulate", [8, 3])
+def test_one_by_one_is_eight_at_once(whole, tmp_path, accumulate):
+    rank_training.train(tmp_path, accumulate)
+    assert_same_training(whole, tmp_path)
+
+
+def test_two_processes_are_one(whole, tmp_path):
+    """As `accelerate launch` starts them; the first alone writes.
+
+    Without a GPU `--multi_gpu` starts processes all the same, and they talk by gloo; `--cpu` would
+    start one and say nothing.
+    """
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu"]
+    launch += [
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+    ]
+    launch += ["--main_process_port", "0", "-m", "tests.rank_training", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, *launch],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {"process 0 of 2", "process 1 of 2"} <= set(done.stdout.splitlines())
+    assert_same_training(whole, tmp_path)
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_a_batch_that_is_too_small_to_cut_says_so(tmp_path):
+    with pytest.raises(HproError, match="batch of 8 utterances cannot be cut into 9 parts"):
+        rank_training.train(tmp_path, accumulate=9)
+
+
+def test_parts_count_by_what_they_are_the_mean_of():
+    """Three numbers in the one part, one in the other: means 2 and 6 make 3."""
+    split = Split(
+        size=len,
+        rows=lambda batch, start, stop: batch[start:stop],
+        counts=lambda batch: {"mean": float(sum(len(row) for row in batch))},
+        weights={"mean": 2.0},
+    )
+    batch = [[1.0, 2.0, 3.0], [6.0]]
+    parts = split.cut(batch, 2)
+    means = [{"mean": torch.tensor(part).mean()} for part in parts]
+    scaled = [split.scaled(m, part, batch) for m, part in zip(means, parts, strict=True)]
+    assert sum(float(s["mean"]) for s in scaled) == pytest.approx(3.0)
+    assert sum(float(s["loss"]) for s in scaled) == pytest.approx(6.0)
+
+
+# --- liveness
+
+
+@pytest.fixture(scope="module")
+def rewarder(examples):
+    torch.manual_seed(1)
+    codec = make_codec("embedded").eval()
+    codec.freeze(list(codec.children()))
+    settings = rank_training.POLICY
+    policy, reference = (make_policy(settings, examples).eval() for _ in range(2))
+    reference.requires_grad_(False)
+    return Rewarder(policy, reference, codec, ALL, torch.device("cpu"), bf16=False)
+
+
+def test_gradient_shares_sum_to_one_and_no_term_is_dead(rewarder, batch):
+    terms = rewarder.terms(rewarder.draw(batch, 0))
+    shares = gradient_shares(terms, rewarder.policy.parameters(), ALL)
+    assert sum(s["share"] for s in shares.values()) == pytest.approx(1.0)
+    assert all(s["norm"] > 0 for s in shares.values())
+    assert warnings_about(shares) == []
+
+
+def test_pull_at_the_logits_is_the_plain_gradient_and_leaves_the_policy_alone(rewarder, batch):
+    rewarder.policy.zero_grad()
+    drawn = rewarder.draw(batch, 0)
+    found = rewarder.pull_at_logits(drawn)
+    assert all(weight.grad is None for weight in rewarder.policy.parameters())
+    assert set(found) == {f"logit_gradient_{term}" for term in TERMS}
+    kept = []
+    plain = rewarder.policy.logits
+
+    def logits(hidden):
+        kept.append(plain(hidden))
+        kept[-1].retain_grad()
+        return kept[-1]
+
+    rewarder.policy.logits = logits
+    try:
+        rewarder.terms(drawn)["asr"].backward()
+    finally:
+        del rewarder.policy.logits
+    want = float(kept[0].grad.double().norm())
+    assert found["logit_gradient_asr"] == pytest.approx(want, rel=1e-5)
+    rewarder.policy.zero_grad()
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_cosyvoice2s_policy_is_rewarded_alike(rewarder, batch, checkpointing):
+    """Every weight is pulled at, in eval mode too, where activations are computed again."""
+    config = CosyVoice2Config(
+        width=32, blocks=2, heads=2, key_heads=1, hidden=64, vocabulary=128
+    )  # fmt: skip
+    torch.manual_seed(0)
+    policy = CosyVoice2LM(config, checkpointing).eval()
+    cosyvoice = Rewarder(policy, policy, rewarder._codec, ALL, torch.device("cpu"), bf16=False)
+    terms = cosyvoice.terms(cosyvoice.draw(batch, 0))
+    terms["loss"].backward()
+    assert set(TERMS) < set(terms)
+    assert all(float(weight.grad.abs().max()) > 0 for weight in policy.parameters())
+
+
+def share_of(value=1.0, weight=1.0, share=0.5):
+    return {"value": value, "weight": weight, "norm": share, "share": share}
+
+
+def test_a_dead_term_is_named():
+    shares = {"sp": share_of(share=1.0), "cp": share_of(share=0.0)}
+    warnings = warnings_about(shares)
+    assert any("cp is dead" in warning for warning in warnings)
+    assert warnings_about({"sp": share_of(), "cp": share_of()}) == []
+
+
+def test_a_detached_term_is_found_dead(rewarder, batch):
+    """The released reward detaches the content path: this is what the report would have said."""
+    terms = rewarder.terms(rewarder.draw(batch, 0))
+    terms["cp"] = terms["cp"].detach()
+    shares = gradient_shares(terms, rewarder.policy.parameters(), ALL)
+    assert [w for w in warnings_about(shares) if "cp is dead" in w]
+
+
+def test_a_term_that_drowns_the_others_is_named():
+    shares = {"asr": share_of(share=0.97), "sp": share_of(share=0.03)}
+    assert warnings_about(shares) == [
+        "the term asr drowns the others: its share of the gradient is 97.0%; lower its weight"
+    ]
+    assert warnings_about({"asr": share_of(share=1.0), "sp": share_of(weight=0.0, share=0)}) == []
+
+
+def test_kl_may_be_dead_at_its_start_and_nowhere_else():
+    others = {"sp": share_of(), "cp": share_of()}
+    assert warnings_about({"kl": share_of(value=0.0, share=0.0), **others}) == []
+    assert "kl is dead" in warnings_about({"kl": share_of(value=0.3, share=0.0), **others})[0]
+
+
+def test_the_report_is_printed_and_written(tmp_path, capsys):
+    shares = {"asr": share_of(share=0.97), "sp": share_of(share=0.03)}
+    write_report(shares, "word, seed 0", tmp_path / "liveness.json")
+    said = capsys.readouterr().out
+    assert "97.0%" in said
+    assert "warning: word, seed 0: the term asr drowns the others" in said
+    written = json.loads((tmp_path / "liveness.json").read_text())
+    assert written["terms"] == shares
+    assert len(written["warnings"]) == 1
+
+
+def test_logit_gradients_are_weighted():
+    objective = Objective({**dict.fromkeys(TERMS, 0.0), "sp": 3.0}, 1.0, "l1")
+    found = logit_gradients(
+        lambda leaf: dict.fromkeys(TERMS, (leaf * torch.tensor([3.0, 4.0])).sum()),
+        torch.zeros(2),
+        objective,
+    )
+    assert found["logit_gradient_sp"] == pytest.approx(15.0)
+    assert found["logit_gradient_ser"] == 0.0
+
+
+# --- which checkpoint to keep
+
+
+START = Candidate(0, wer=0.10, wvad_ccc=0.30, emo_sim=0.60)
+
+
+def test_the_most_expressive_of_the_intelligible_is_kept():
+    candidates = [
+        START,
+        Candidate(10, wer=0.09, wvad_ccc=0.35, emo_sim=0.62),
+        Candidate(20, wer=0.11, wvad_ccc=0.40, emo_sim=0.64),  # at the margin
+        Candidate(30, wer=0.1101, wvad_ccc=0.90, emo_sim=0.90),  # beyond it
+    ]
+    assert choose(candidates, wer_margin=0.01) == 20
+    assert choose(candidates, wer_margin=0.0) == 10
+    assert choose(candidates, wer_margin=0.5) == 30
+
+
+def test_a_training_that_only_does_harm_gives_back_its_start():
+    worse = [Candidate(s, wer=0.05, wvad_ccc=0.2, emo_sim=0.6) for s in (10, 20)]
+    unclear = [Candidate(s, wer=0.3, wvad_ccc=0.9, emo_sim=0.9) for s in (30, 40)]
+    assert choose([*unclear, *worse, START], wer_margin=0.01) == 0
+
+
+def test_of_equal_checkpoints_the_earliest_is_kept():
+    equal = [Candidate(s, wer=0.1 - s / 1000, wvad_ccc=0.5, emo_sim=0.7) for s in (30, 10, 20)]
+    assert choose([START, *equal], wer_margin=0.0) == 10
+
+
+def test_measures_that_are_no_numbers_are_an_error():
+    with pytest.raises(HproError, match="step 10: emo_sim of the probe is nan"):
+        choose([START, Candidate(10, 0.1, 0.3, float("nan"))], 0.01)
+    with pytest.raises(HproError, match="no checkpoint was judged"):
+        choose([], 0.01)
+
+
+def test_the_choice_never_goes_back():
+    """The loop keeps the weights of the best step so far only; that is enough."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        values = torch.rand(8, 3, generator=generator).tolist()
+        candidates = [Candidate(10 * i, *row) for i, row in enumerate(values)]
+        kept = [choose(candidates[: i + 1], 0.1) for i in range(8)]
+        assert all(b in (a, 10 * (i + 1)) for i, (a, b) in enumerate(pairwise(kept)))
+
+
+# --- the hacking watch
+
+
+def history(reward, wer=None, ccc=None, sim=None):
+    """Made-up probes ten steps apart."""
+    rows = zip(
+        reward,
+        wer or [0.1] * len(reward),
+        ccc or [0.3] * len(reward),
+        sim or [0.6] * len(reward),
+        strict=True,
+    )
+    names = ("reward", "wer", "wvad_ccc", "emo_sim")
+    return {10 * i: dict(zip(names, row, strict=True)) for i, row in enumerate(rows)}
+
+
+def test_a_reward_that_rises_while_a_judge_falls_is_hacked():
+    found = hacking(history([1, 2, 3, 4], sim=[0.6, 0.65, 0.6, 0.55]), patience=2, tolerance=0.02)
+    assert found == (
+        "the reward rises while judges fall (emo_sim from 0.650 at step 10 to 0.550, reward from "
+        "2.000 to 4.000)"
+    )
+
+
+def test_all_judges_that_are_let_down_are_named():
+    found = hacking(history([1, 2, 3], wer=[0.1, 0.2, 0.3], ccc=[0.3, 0.2, 0.1]), 2, 0.02)
+    assert "wer from 0.100" in found
+    assert "wvad_ccc from 0.300" in found
+    assert "emo_sim" not in found
+
+
+@pytest.mark.parametrize(
+    "made_up",
+    [
+        history([1, 2, 3, 4]),  # judges stay
+        history([1, 2, 3, 4], sim=[0.6, 0.65, 0.7, 0.75]),  # both rise
+        history([4, 3, 2, 1], sim=[0.6, 0.5, 0.4, 0.3]),  # both fall: no hack, just harm
+        history([1, 2, 3, 4], sim=[0.6, 0.6, 0.6, 0.5]),  # once is not yet a trend
+        history([1, 2, 3, 4], sim=[0.6, 0.5, 0.65, 0.5]),  # it came back in between
+        history([1, 2, 3, 4], sim=[0.6, 0.59, 0.585, 0.581]),  # within the tolerance
+        history([1]),
+        history([1, 2], sim=[0.6, 0.3]),  # too early to say
+    ],
+)
+def test_other_histories_are_no_hack(made_up):
+    assert hacking(made_up, patience=2, tolerance=0.02) is None
+
+
+def test_patience_of_one_and_of_none():
+    sudden = history([1, 2], sim=[0.6, 0.3])
+    assert hacking(sudden, patience=1, tolerance=0.02) is not None
+    assert hacking(sudden, patience=1, tolerance=0.4) is None
+    assert hacking(sudden, patience=0, tolerance=0.02) is None
+
+
+# --- end to end with judges that say what they are told
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, examples):
+    """A policy and a codec with fresh weights, as their stages leave them."""
+    root = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    policy = make_policy(rank_training.POLICY, examples)
+    save_policy(root / "sft", policy, variant="sft", seed=0)
+    codec = make_codec("embedded")
+    save_model(root / "codec", codec, {"model": asdict(codec.config)})
+    return root
+
+
+def weights(**changed):
+    return {**dict(kl=0.02, sp=2.0, cp=1.0, asr=5.0, wvad=1.0, ser=0.5), **changed}
+
+
+def run(folders, examples, out, steps=30, watching=None, accumulate=1):
+    stage = p.RewardStage(temperature=0.8, weights=p.Weights(**weights()))
+    settings = p.Reward(
+        steps=steps, batch_size=2, learning_rate=3e-3, clip_norm=5.0, frame_norm="l1",
+        sentence=stage,
+    )  # fmt: skip
+    optimisation.train_reward(
+        "joint", p.Variant(start="sft", stage="sentence"), settings,
+        p.Compute(device="cpu", bf16=False), folders / "sft", folders / "sft", folders / "codec",
+        examples, examples[:4], 0, out, out / "work", "identity",
+        accumulate=accumulate, watching=watching,
+    )  # fmt: skip
+    return load_file(out / "model.safetensors")
+
+
+class Told:
+    """A probe that measures what it is told, look by look."""
+
+    def __init__(self, wer=(), ccc=(), sim=(), dies_at=None):
+        self.rows = list(zip(wer, ccc, sim, strict=True))
+        self.looks = 0
+        self.dies_at = dies_at
+
+    def __call__(self, policy):
+        assert not policy.training
+        look, self.looks = self.looks, self.looks + 1
+        if look == self.dies_at:
+            raise KeyboardInterrupt
+        return dict(zip(("wer", "wvad_ccc", "emo_sim"), self.rows[look], strict=True))
+
+
+SECOND_BEST = dict(wer=(0.1, 0.1, 0.1, 0.9), ccc=(0.3, 0.4, 0.35, 0.9), sim=(0.5, 0.6, 0.5, 0.9))
+
+
+def watched(examples, probe, **settings):
+    return Watching(examples[:4], probe, every=10, **settings)
+
+
+def test_without_a_watch_the_last_weights_are_kept(folders, examples, tmp_path):
+    run(folders, examples, tmp_path, steps=10)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(metrics) == {"dev"}
+    live = json.loads((tmp_path / "liveness.json").read_text())
+    assert set(live["terms"]) == set(TERMS)
+    assert "kl" not in " ".join(live["warnings"])
+
+
+def test_the_kept_weights_are_those_of_the_chosen_step(folders, examples, tmp_path):
+    short = run(folders, examples, tmp_path / "short", steps=10)
+    kept = run(folders, examples, tmp_path / "w", watching=watched(examples, Told(**SECOND_BEST)))
+    assert all(torch.equal(kept[name], value) for name, value in short.items())
+    metrics = json.loads((tmp_path / "w" / "metrics.json").read_text())
+    assert metrics["kept_step"] == 10
+    assert set(metrics["probes"]) == {"0", "10", "20", "30"}
+    assert metrics["stopped_at"] is None
+    curves = pd.read_csv(tmp_path / "w" / "training.csv").query("split == 'probe'")
+    assert set(curves["term"]) == {"wer", "wvad_ccc", "emo_sim", "reward"}
+    assert curves["step"].unique().tolist() == [0, 10, 20, 30]
+    short_dev = json.loads((tmp_path / "short" / "metrics.json").read_text())["dev"]
+    assert metrics["dev"] == pytest.approx(short_dev)
+    assert not list((tmp_path / "w" / "work").iterdir())
+
+
+def test_a_watched_run_that_was_killed_goes_on_as_if_it_had_not(folders, examples, tmp_path):
+    straight = run(
+        folders, examples, tmp_path / "a", watching=watched(examples, Told(**SECOND_BEST))
+    )
+    dying = Told(**SECOND_BEST, dies_at=2)
+    with pytest.raises(KeyboardInterrupt):
+        run(folders, examples, tmp_path / "b", watching=watched(examples, dying))
+    assert len(list((tmp_path / "b" / "work").glob("kept_*.pt"))) == 1
+    rest = {name: values[2:] for name, values in SECOND_BEST.items()}
+    again = run(folders, examples, tmp_path / "b", watching=watched(examples, Told(**rest)))
+    assert all(torch.equal(again[name], value) for name, value in straight.items())
+    curves = [(tmp_path / x / "training.csv").read_text() for x in "ab"]
+    assert curves[0] == curves[1]
+    metrics = [json.loads((tmp_path / x / "metrics.json").read_text()) for x in "ab"]
+    assert metrics[0] == metrics[1]
+
+
+HACKED = dict(wer=(0.1, 0.1, 0.5, 0.6), ccc=(0.3, 0.4, 0.3, 0.2), sim=(0.5, 0.6, 0.5, 0.4))
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_hacking_is_said_and_ends_the_training_if_asked(folders, examples, tmp_path, capsys, stop):
+    watching = watched(examples, Told(**HACKED), patience=1, stop=stop)
+    run(folders, examples, tmp_path, watching=watching)
+    assert "warning: joint (sentence), seed 0, step 20: the reward rises" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["kept_step"] == 10
+    assert metrics["stopped_at"] == (20 if stop else None)
+    assert "wer from 0.100" in metrics["alarms"]["20"]
+    assert ("30" in metrics["probes"]) != stop
+
+
+def test_a_probe_between_two_logged_steps_is_an_error(folders, examples, tmp_path):
+    watching = Watching(examples[:4], Told(), every=15)
+    with pytest.raises(HproError, match="probe_every is 15: give a multiple of 10"):
+        run(folders, examples, tmp_path, watching=watching)
+
+
+def test_weights_to_keep_that_are_gone_are_an_error(folders, examples, tmp_path):
+    class Thief(Told):
+        def __call__(self, policy):
+            for path in (tmp_path / "work").glob("kept_*.pt"):
+                if self.looks == 3:
+                    path.unlink()
+            return super().__call__(policy)
+
+    with pytest.raises(HproError, match=r"kept_0000010\.pt, the weights to keep, is gone"):
+        run(folders, examples, tmp_path, watching=watched(examples, Thief(**SECOND_BEST)))
+
+
+def test_pulls_at_the_logits_are_in_the_curves(folders, examples, tmp_path):
+    run(folders, examples, tmp_path, steps=50)
+    curves = pd.read_csv(tmp_path / "training.csv")
+    pulls = curves[curves["term"].str.startswith("logit_gradient_")]
+    assert pulls["step"].unique().tolist() == [50]
+    assert (pulls["value"] > 0).all()
+    assert len(pulls) == len(TERMS)

@@ -1,0 +1,161 @@
+"""The probe: a policy's sentences are spoken, decoded and judged, always the same way."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from hpro_core import params as p
+from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
+from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ
+from hpro_core.corpus.audio import decoded, write_wav
+from hpro_core.corpus.text import normalised_words
+from hpro_core.engine.batching import Example
+from hpro_core.errors import HproError
+from hpro_core.evaluate import affect
+from hpro_core.evaluate.hearing import hear
+from hpro_core.evaluate.probe import SentenceJudge
+from hpro_core.policy.interface import END_OF_SPEECH
+from hpro_core.policy.sft import make_policy
+from hpro_core.reward.probe import Judged, Probe, probe_set
+from hpro_core.tables import UTTERANCES, write_table
+from tests.rank_training import POLICY
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def policy(examples):
+    torch.manual_seed(0)
+    return make_policy(POLICY, examples).eval()
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return p.read_section(PARAMS, "synthesis", p.Synthesis)
+
+
+def test_measures_are_sums_and_means_over_the_sentences(policy, examples, settings):
+    sentences, references = probe_set(examples, [], 4, seed=0)
+    heard = []
+
+    def sound_of(tokens, voices):
+        assert [v.utt_id for v in voices] == [references[e.utt_id].utt_id for e in sentences]
+        heard.append([len(t) for t in tokens])
+        return [np.full(640 * len(t), i, dtype=np.float32) for i, t in enumerate(tokens)]
+
+    said = [Judged(1, 5, 0.5, 0.9), Judged(0, 3, None, 0.7), Judged(2, 2, 0.1, 0.2)]
+    said.append(Judged(0, 10, -0.2, 1.0))
+    probe = Probe(
+        sentences, references, settings, sound_of, lambda e, audio: said[int(audio[0])], CPU
+    )
+    first, second = probe(policy), probe(policy)
+    assert first == second  # the same random numbers at every call
+    assert first["wer"] == pytest.approx(3 / 20)
+    assert first["wvad_ccc"] == pytest.approx((0.5 + 0 + 0.1 - 0.2) / 4)
+    assert first["emo_sim"] == pytest.approx(2.8 / 4)
+    assert 0 <= first["stopped"] <= 1
+    assert first["length_ratio"] == pytest.approx(
+        sum(heard[0]) / sum(len(e.tokens) for e in sentences)
+    )
+
+
+def test_a_policy_that_says_nothing_is_an_error(policy, examples, settings, monkeypatch):
+    plain = policy.logits
+
+    def only_the_end(hidden):
+        return torch.zeros_like(plain(hidden)).index_fill(-1, torch.tensor([END_OF_SPEECH]), 1e4)
+
+    monkeypatch.setattr(policy, "logits", only_the_end)
+    silent = settings.model_copy(update={"min_ratio": 0.0})
+    sentences, references = probe_set(examples, [], 2, seed=0)
+    probe = Probe(sentences, references, silent, lambda *_: [], lambda *_: None, CPU)
+    with pytest.raises(HproError, match=r"said nothing at all: raise synthesis\.min_ratio"):
+        probe(policy)
+
+
+def test_the_set_depends_on_the_seed_alone_and_references_are_others(examples):
+    sentences, references = probe_set(examples, [], 3, seed=1)
+    shuffled, _ = probe_set(examples[::-1], [], 3, seed=1)
+    assert [e.utt_id for e in sentences] == [e.utt_id for e in shuffled]
+    for sentence in sentences:
+        reference = references[sentence.utt_id]
+        assert reference.utt_id != sentence.utt_id
+        assert reference.speaker == sentence.speaker
+    assert len(probe_set(examples, [], 100, seed=1)[0]) == len(examples)
+
+
+# --- the embedded judges, on a real clip
+
+CLIPS = Path(__file__).parents[1] / "data" / "raw" / "amazon_queen"
+
+
+@pytest.fixture(scope="module")
+def clip():
+    with (CLIPS / "metadata.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if 1.5 < float(row["duration_s"]) < 3.0 and len(row["text"].split()) >= 5:
+                return row, decoded(CLIPS / row["audio"]).astype(np.float32)
+    raise AssertionError("no clip of that length")
+
+
+@pytest.fixture(scope="module")
+def judge(clip, tmp_path_factory):
+    """Real ears and aligner; the affect judge's probes are random, its scales those of the clip."""
+    row, audio = clip
+    root = tmp_path_factory.mktemp("run")
+    spoken = normalised_words(row["text"]).split()
+    spans = [(s.start_s, s.end_s) for s in PocketsphinxAligner().align(audio, spoken)]
+    (root / "corpus").mkdir()
+    write_wav(root / "corpus" / "a.wav", audio)
+    table = {
+        **{"utt_id": "a", "corpus": "acted", "speaker": "x", "text": row["text"]},
+        **{"words": " ".join(spoken), "group": "g", "audio": "corpus/a.wav", "emotion": None},
+        **{"duration_s": len(audio) / SAMPLE_RATE_HZ, "split": "dev"},
+    }
+    write_table(pd.DataFrame([table]), root / "corpus" / "utterances.parquet", UTTERANCES)
+    weights = Path(__file__).parents[1] / "weights"
+    _save_judge(root, audio, spans, weights)
+    example = Example(
+        utt_id="a", corpus="acted", speaker="x", text=row["text"], words=tuple(spoken),
+        symbols=np.array([1]), symbol_word=np.array([0]), transcript=np.array([0, 1]),
+        tokens=np.array([0]), speaker_embedding=np.zeros(2), emotion=np.zeros(9),
+        spans_s=np.array(spans), vad=np.zeros((len(spoken), 3)),
+    )  # fmt: skip
+    return SentenceJudge(root, [example], weights, threads=1), example, audio
+
+
+def _save_judge(root, audio, spans, weights):
+    from hpro_core.evaluate.asr import Ears
+    from hpro_core.weights import located
+
+    _, sound = hear(Ears(located("whisper_tiny_en", weights), 1), audio)
+    whole, words = sound.utterance_features(), sound.word_features(spans)
+    rng = np.random.default_rng(0)
+
+    def probe(size, outputs):
+        return affect.Probe(rng.normal(size=(size, outputs)) / size, np.full(outputs, 0.5))
+
+    scales = affect.Scale.of(np.stack([whole, whole + 1])), affect.Scale.of(words)
+    affect.save(
+        affect.AffectJudge(
+            probe(len(whole), 9), EMOTIONS, probe(words.shape[1], 3), {"acted": scales}
+        ),
+        root / "judge",
+    )
+
+
+def test_the_recording_itself_is_judged_well_and_noise_is_not(judge):
+    ears, example, audio = judge
+    recorded = ears(example, audio)
+    assert recorded.emo_sim == pytest.approx(1.0, abs=1e-5)
+    assert recorded.n_errors <= 0.5 * recorded.n_words
+    assert recorded.wvad_ccc > 0.8
+    noise = np.random.default_rng(0).normal(0, 0.1, len(audio)).astype(np.float32)
+    other = ears(example, noise)
+    assert other.n_errors > recorded.n_errors
+    assert other.wvad_ccc is None or other.wvad_ccc < recorded.wvad_ccc
