@@ -123,8 +123,10 @@ def codec_content(
     from hpro_core.codec.training import train_content
     from hpro_core.engine.checkpoint import fingerprint
 
-    identity = fingerprint(params, *_dataset_files(root))
-    train_content(*_train_dev(root), p.read_section(params, "codec", p.Codec),
+    settings = p.read_section(params, "codec", p.Codec)
+    start = [Path(settings.whisper) / "model.safetensors"] if settings.whisper else []
+    identity = fingerprint(params, *start, *_dataset_files(root))
+    train_content(*_train_dev(root), settings,
                   _compute(params, threads), root / "codec" / "content",
                   work, identity, profile)  # fmt: skip
 
@@ -201,18 +203,26 @@ def reward_watched(
     weights: Weights = Path("weights"),
 ) -> None:
     """The same, watched by the judges, who also choose the checkpoint (reward.probe_every)."""
+    import functools
+
     from hpro_core.evaluate.probe import load_probe
+    from hpro_core.reward.probe import probe_set
     from hpro_core.reward.watch import Watching
 
     settings = p.read_section(params, "reward", p.Reward)
     train, dev = _train_dev(root)
     drawn = p.read_section(params, "synthesis", p.Synthesis)
     compute = _compute(params, threads)
-    probe = load_probe(root, dev, train, settings.probe_sentences, drawn, compute, weights)
-    watching = Watching(probe.sentences, probe, settings.probe_every, settings.wer_margin,
-                        settings.hacking_patience, settings.hacking_tolerance,
-                        settings.stop_on_hacking)  # fmt: skip
-    heard_by = [root / "judge" / "affect.npz", root / "judge" / "affect.json"]
+    size = settings.probe_sentences
+    sentences, _ = probe_set(dev, train, size, drawn.seed)
+    probe = functools.cache(  # of several processes one alone listens
+        lambda: load_probe(root, dev, train, size, drawn, compute, weights)
+    )
+    watching = Watching(sentences, lambda policy: probe()(policy), settings.probe_every,
+                        settings.wer_margin, settings.hacking_patience,
+                        settings.hacking_tolerance, settings.stop_on_hacking)  # fmt: skip
+    files = ("judge/affect.npz", "judge/affect.json", "speech/tokenizer/config.json")
+    heard_by = [root / name for name in files]
     _reward(variant, root, params, work, seed, threads, profile, (train, dev), watching, heard_by)
 
 
@@ -325,7 +335,8 @@ def _reward(
     policies = root / "policy"
     start = policies / chosen.start / f"seed{seed}"
     codec = root / "codec" / "style"
-    models = [start / "model.safetensors", codec / "model.safetensors"]
+    folders = {start, policies / "sft" / f"seed{seed}", codec}
+    models = [f / name for f in sorted(folders) for name in ("model.safetensors", "config.json")]
     identity = fingerprint(params, *models, *heard_by, *_dataset_files(root))
     train_reward(variant, chosen, settings, _compute(params, threads), start,
                  policies / "sft" / f"seed{seed}", codec, *examples, seed,

@@ -232,7 +232,12 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Params":
-        for name in self.variants:
+        for name, variant in self.variants.items():
+            if name in ("sft", "recordings", "tokenrecon"):
+                raise ValueError(f"variants.{name}: is a system already, give another name")
+            weights = getattr(self.reward, variant.stage).weights.model_dump()
+            if not any(weights[term] for term in weights if term not in variant.drop):
+                raise ValueError(f"variants.{name}.drop: no term of its stage is left")
             seen = [name]
             while (start := self.variants[seen[-1]].start) != "sft":
                 if start not in self.variants:
@@ -254,6 +259,12 @@ class Params(Section):
             raise ValueError(message)
         if self.speech.preset == "cosyvoice2" and not self.speech.path:
             raise ValueError("speech.path: name the folder CosyVoice2-0.5B")
+        looks = self.reward.steps // (self.reward.probe_every or 1)
+        if self.reward.probe_every and looks < self.reward.hacking_patience:
+            raise ValueError(
+                f"reward.probe_every: {looks} looks in {self.reward.steps} steps, but "
+                f"hacking_patience is {self.reward.hacking_patience}: probe more often, or train on"
+            )
         return self
 
     def _policy_problem(self) -> str | None:
@@ -266,6 +277,8 @@ class Params(Section):
             return "speech.preset: policy.preset cosyvoice2 speaks its own tokens: cosyvoice2"
         if phones:
             return "dataset.policy_text: name the folder CosyVoice-BlankEN of policy.path"
+        if self.policy.dropout:
+            return "policy.dropout: cosyvoice2 has none: 0.0"
         return "sft.guide_weight: cosyvoice2 has no guide: 0.0" if self.sft.guide_weight else None
 
     def _codec_problem(self) -> str | None:
@@ -274,6 +287,8 @@ class Params(Section):
             if self.codec.whisper:
                 return "codec.whisper: codec.preset embedded starts from nothing: leave it empty"
             return None if phones else "dataset.codec_text: codec.preset embedded writes phones"
+        if self.codec.checkpoint and self.speech.preset != "cosyvoice2":
+            return "speech.preset: the authors' codec reads the tokens of cosyvoice2"
         if phones:
             return "dataset.codec_text: this codec writes Whisper's tokens: name a Whisper folder"
         return (

@@ -4,6 +4,7 @@
 compares what is left in OUT.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -33,7 +34,9 @@ def train(out: Path, accumulate: int = 1) -> nn.Module:
     torch.manual_seed(0)
     codec = make_codec("embedded").eval()
     codec.freeze(list(codec.children()))
-    policy, reference = (make_policy(POLICY, examples).eval() for _ in range(2))
+    reference = make_policy(POLICY, examples).eval()
+    torch.manual_seed(100 + int(os.environ.get("RANK", "0")))  # the first process's weights count
+    policy = make_policy(POLICY, examples).eval()
     reference.requires_grad_(False)
     objective = Objective(dict(zip(TERMS, (0.02, 2.0, 1.0, 5.0, 1.0, 0.5), strict=True)), 0.8, "l1")
     rewarder = Rewarder(policy, reference, codec, objective, torch.device("cpu"), bf16=False)

@@ -46,7 +46,5 @@ def test_full_size_step_on_cpu(training):
     """Also a bound on memory: 24 GB, policy, reference, codec and Adam's moments together."""
     reward = read_section(SETTINGS, "reward", Reward)
     cost = measure(training, FULL_SIZE, reward, "cpu", torch.get_num_threads(), steps=1)
-    assert cost.utterances == 8
-    assert cost.duration_s == 6.0
     assert math.isfinite(cost.last_loss)
     assert cost.peak_memory_gb < 24

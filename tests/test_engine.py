@@ -1,15 +1,18 @@
 """The training loop: resuming changes nothing, bad numbers stop it, batches are functions."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from hpro_core.engine import ranks, training
 from hpro_core.engine.batching import Sampler, collate, spans_to_frames
 from hpro_core.engine.checkpoint import load_weights, save_model
-from hpro_core.engine.training import Loop, fit
+from hpro_core.engine.training import Loop, clear, fit
 from hpro_core.errors import HproError
 
 
@@ -45,14 +48,28 @@ def test_a_killed_run_resumes_and_equals_an_undisturbed_one(tmp_path):
         assert torch.equal(a, b)
     curves = [(tmp_path / x / "training.csv").read_text() for x in "ab"]
     assert curves[0] == curves[1]
-    assert not (tmp_path / "work_b" / "checkpoint.pt").exists()
+    assert (tmp_path / "work_b" / "checkpoint.pt").is_file()  # until the model is written
+    clear(tmp_path / "work_b")
+    assert not list((tmp_path / "work_b").iterdir())
+
+
+def test_a_resumed_run_shows_all_its_points_in_tensorboard(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "b", tmp_path / "work", stop_at=47)
+    shutil.rmtree(tmp_path / "b" / "tensorboard")  # as Snakemake does after a failed job
+    run(tmp_path / "b", tmp_path / "work")
+    shown = EventAccumulator(str(tmp_path / "b" / "tensorboard")).Reload()
+    assert [event.step for event in shown.Scalars("dev/loss")] == [0, 20, 40, 60]
 
 
 def test_a_checkpoint_of_other_settings_is_not_resumed(tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "b", tmp_path / "work", stop_at=47)
-    run(tmp_path / "b", tmp_path / "work", identity="b")
+    anew = run(tmp_path / "b", tmp_path / "work", identity="b")
     assert "starting anew" in capsys.readouterr().out
+    fresh = run(tmp_path / "c", tmp_path / "work_c", identity="b")
+    for a, b in zip(anew.parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_curves_hold_train_and_dev_and_fall(tmp_path):

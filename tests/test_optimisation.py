@@ -392,7 +392,8 @@ SECOND_BEST = dict(wer=(0.1, 0.1, 0.1, 0.9), ccc=(0.3, 0.4, 0.35, 0.9), sim=(0.5
 
 
 def watched(examples, probe, **settings):
-    return Watching(examples[:4], probe, every=10, **settings)
+    usual = dict(every=10, wer_margin=0.01, patience=2, tolerance=0.08, stop=False)
+    return Watching(examples[:4], probe, **(usual | settings))
 
 
 def test_without_a_watch_the_last_weights_are_kept(folders, examples, tmp_path):
@@ -453,7 +454,7 @@ def test_hacking_is_said_and_ends_the_training_if_asked(folders, examples, tmp_p
 
 
 def test_a_probe_between_two_logged_steps_is_an_error(folders, examples, tmp_path):
-    watching = Watching(examples[:4], Told(), every=15)
+    watching = watched(examples, Told(), every=15)
     with pytest.raises(HproError, match="probe_every is 15: give a multiple of 10"):
         run(folders, examples, tmp_path, watching=watching)
 

@@ -48,7 +48,10 @@ WRONG = [
     ("codec.whisper", "whisper-small", r"codec.whisper: codec.preset embedded starts from nothing"),
     ("dataset.codec_text", "whisper", r"dataset.codec_text: codec.preset embedded writes phones"),
     ("codec.preset", "released", r"dataset.codec_text: this codec writes Whisper's tokens"),
-    ("codec.checkpoint", "model.pt", r"dataset.codec_text: this codec writes Whisper's tokens"),
+    ("codec.checkpoint", "model.pt", r"speech.preset: the authors' codec reads the tokens of"),
+    ("variants.sft", {"start": "sft", "stage": "word"}, r"variants.sft: is a system already"),
+    ("variants.frame.drop", ["kl", "sp", "cp"], r"variants.frame.drop: no term of its stage is"),
+    ("reward.probe_every", 100, r"reward.probe_every: 1 looks in 120 steps, but hacking_patience"),
 ]
 
 
@@ -97,6 +100,10 @@ def test_models_of_full_size_fit_each_other(tmp_path):
     with pytest.raises(HproError, match=r"policy_text: name the folder CosyVoice-BlankEN"):
         check()
     settings["dataset"]["policy_text"] = "CosyVoice2-0.5B/CosyVoice-BlankEN"
+    settings["policy"]["dropout"] = 0.1
+    with pytest.raises(HproError, match=r"policy.dropout: cosyvoice2 has none"):
+        check()
+    settings["policy"]["dropout"] = 0.0
     with pytest.raises(HproError, match=r"sft.guide_weight: cosyvoice2 has no guide"):
         check()
     settings["sft"]["guide_weight"] = 0.0

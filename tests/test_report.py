@@ -55,6 +55,11 @@ def finished(tmp_path_factory):
     for name in ("speech/tokenizer", "codec/content", "codec/style", "policy/sft/seed0"):
         write_curves(root / name, ["loss", "mel_l1"], rng)
     write_curves(root / "policy/hpro/seed0", ["loss", "kl", "cp", "sp", "asr", "wvad", "ser"], rng)
+    pulls = {"kl": {"share": 0.0}, "cp": {"share": 0.254}, "sp": {"share": 0.746}}
+    told = {"terms": pulls, "warnings": ["the term kl is dead"]}
+    write_json(root / "policy/hpro/seed0/liveness.json", told)
+    watched = {"kept_step": 40, "alarms": {"60": "the reward rises while judges fall"}}
+    write_json(root / "policy/hpro/seed0/metrics.json", watched)
     write_json(root / "judge/metrics.json", {"wer": {"value": 0.05, "lo": 0.04, "hi": 0.06}})
     write_json(root / "align/accuracy.json", {"controlled": {"median_ms": 7.5, "n": 60}})
     (root / "params.yaml").write_text("run: made_up  # <settings>\n")
@@ -209,6 +214,11 @@ def test_sections_and_counts(page):
     assert "controlled · median_ms</th><td>7.5" in page
     assert "0.05 [0.04, 0.06]" in page
     assert "<summary>policy/hpro</summary>" in page
+    line = page.split("How much of the pull")[1].split("</table>")[0]
+    assert "<th>hpro</th><td>0</td>" in line
+    assert "<td>25.4 %</td>" in line
+    assert "the term kl is dead; step 60: the reward rises while judges fall" in line
+    assert "<td>40</td>" in line
     assert "One training seed only" in page
     assert "run: made_up  # &lt;settings&gt;" in page
     assert "was kept for: diffro" in page

@@ -24,17 +24,37 @@ from hpro_core.codec.model import PRESETS, CodecConfig, HdEmo
 from hpro_core.codec.noise import QUIET, Noise, training_noise
 from hpro_core.codec.whisper import load_whisper_decoder
 from hpro_core.engine import fsq
-from hpro_core.engine.batching import Batch, Example, Sampler, length_mask, sequential_batches
+from hpro_core.engine.batching import (
+    Batch,
+    Example,
+    Sampler,
+    length_mask,
+    sequential_batches,
+    spans_to_frames,
+)
 from hpro_core.engine.checkpoint import load_weights, read_json, save_model
 from hpro_core.engine.parts import Split, batch_rows, batch_size
 from hpro_core.engine.ranks import is_first
-from hpro_core.engine.training import Loop, autocast, device_of, fit, mean_terms, set_threads
+from hpro_core.engine.training import (
+    Loop,
+    autocast,
+    clear,
+    device_of,
+    fit,
+    mean_terms,
+    set_threads,
+)
 from hpro_core.errors import HproError
 from hpro_core.params import Codec, CodecStage, Compute, required
 from hpro_core.text import N_TRANSCRIPT_SYMBOLS
 
 STYLE_WEIGHTS = {"rec": 4.0, "ser": 0.2, "wvad": 1.0}
 """Of the terms in the loss of stage B (released code)."""
+
+
+WHISPER_VOCABULARY = 51865
+WHISPER_MARKS = {50258, 50363, 50257}
+"""Begin, no timestamps, end: other Whispers have the same words and other marks."""
 
 
 def make_codec(preset: str, whisper: Path | None = None) -> HdEmo:
@@ -90,7 +110,14 @@ def check_text(examples: list[Example], config: CodecConfig, guide_weight: float
             they are longer than it has positions, or a guide is asked for that needs phones.
     """
     phones = config.text_vocabulary == N_TRANSCRIPT_SYMBOLS
+    marks = WHISPER_MARKS if config.text_vocabulary == WHISPER_VOCABULARY else None
     for example in examples:
+        if marks and not marks <= {int(id_) for id_ in example.transcript}:
+            raise HproError(
+                f"{example.utt_id}: its transcript lacks the marks {sorted(marks)} of a Whisper of "
+                f"{WHISPER_VOCABULARY} tokens: let dataset.codec_text be the folder of the one "
+                "that the codec was made with (small, medium; not .en, not large-v3)"
+            )
         highest, positions = int(example.transcript.max()), len(example.transcript) - 1
         if highest >= config.text_vocabulary or (highest < N_TRANSCRIPT_SYMBOLS) != phones:
             raise HproError(
@@ -107,6 +134,21 @@ def check_text(examples: list[Example], config: CodecConfig, guide_weight: float
         raise HproError(
             f"codec.guide_weight is {guide_weight}, but only phones know their words: set it to 0"
         )
+
+
+def check_words(examples: list[Example], config: CodecConfig) -> None:
+    """Make sure that L_wVAD is defined for every utterance, whatever it is batched with.
+
+    Raises:
+        HproError: no word of an utterance covers a frame; only edges that are cut off do that.
+    """
+    for example in examples:
+        spans = spans_to_frames(example.spans_s, len(example.tokens), config.word_edges)
+        if not (spans[:, 1] > spans[:, 0]).any():
+            raise HproError(
+                f"{example.utt_id}: none of its {len(spans)} words covers a frame of 40 ms with "
+                f"word_edges {config.word_edges!r}: leave it out of the corpus"
+            )
 
 
 def content_terms(codec: HdEmo, batch: Batch, guide_weight: float) -> dict[str, Tensor]:
@@ -241,6 +283,7 @@ def train_content(
     Raises:
         HproError: the dataset's transcripts are not what the preset's text decoder writes.
     """
+    torch.manual_seed(settings.seed)
     codec = make_codec(settings.preset, Path(settings.whisper) if settings.whisper else None)
     check_text([*train, *dev], codec.config, settings.guide_weight)
     trained = [p for part in codec.content_parts() for p in part.parameters()]
@@ -255,7 +298,7 @@ def train_content(
     split = Split(batch_size, batch_rows, counts, weights)
     steps = required(settings, "content", CodecStage).steps
     _train(codec, trained, terms, split, steps, "codec, content", train, dev, settings, compute,
-           out, work, identity, profile)  # fmt: skip
+           out, work, identity, profile, lambda batches: {})  # fmt: skip
 
 
 def train_style(
@@ -270,7 +313,9 @@ def train_style(
     profile: bool = False,
 ) -> None:
     """Stage B: from the codec of stage A, frozen where it reads text, train the rest."""
+    torch.manual_seed(settings.seed)
     codec = make_codec(settings.preset)
+    check_words([*train, *dev], codec.config)
     load_weights(content, codec)
     codec.freeze(codec.frozen_parts())
     trained = [p for p in codec.parameters() if p.requires_grad]
@@ -281,7 +326,7 @@ def train_style(
     split = Split(batch_size, batch_rows, style_counts, STYLE_WEIGHTS)
     steps = required(settings, "style", CodecStage).steps
     _train(codec, trained, terms, split, steps, "codec, style", train, dev, settings, compute, out,
-           work, identity, profile)  # fmt: skip
+           work, identity, profile, lambda batches: used_codes(codec, batches))  # fmt: skip
 
 
 def _train(
@@ -289,6 +334,7 @@ def _train(
     terms: Callable[[Batch], dict[str, Tensor]], split: Split[Batch], steps: int, label: str,
     train: list[Example], dev: list[Example], settings: Codec, compute: Compute, out: Path,
     work: Path, identity: str, profile: bool,
+    dev_figures: Callable[[list[Batch]], dict[str, float]],
 ) -> None:  # fmt: skip
     set_threads(compute.threads)
     device = device_of(compute.device)
@@ -311,6 +357,7 @@ def _train(
         lambda: mean_terms(loss_terms, dev_batches), loop, out, work, profile, split,
     )  # fmt: skip
     if is_first():
-        codes = used_codes(codec, dev_batches)
-        save_model(out, codec, {"model": asdict(codec.config), "dev": codes})
-        print(json.dumps(codes), flush=True)
+        found = dev_figures(dev_batches)
+        save_model(out, codec, {"model": asdict(codec.config), "dev": found})
+        clear(work)
+        print(json.dumps(found), flush=True)

@@ -93,14 +93,14 @@ class Probing:
                 path.unlink()
 
     def give(self, model: nn.Module, work: Path) -> None:
-        """Give the model the kept weights, and remove them from `work`."""
+        """Give the model the kept weights."""
         path = _kept(work, self.kept_step)
         if not path.is_file():
             raise HproError(
                 f"{path}, the weights to keep, is gone: remove {work} and train this stage anew"
             )
-        model.load_state_dict(torch.load(path, weights_only=True), strict=True)
-        path.unlink()
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(weights, strict=True)
 
 
 def _kept(work: Path, step: int) -> Path:

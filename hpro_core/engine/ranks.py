@@ -37,7 +37,7 @@ class Ranks:
         Args:
             device: of the model; the processes talk by NCCL on a GPU and by gloo on a CPU.
         """
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "LOCAL_RANK" not in os.environ:
+        if process_count() == 1 or "LOCAL_RANK" not in os.environ:
             return cls()
         from accelerate import PartialState  # slow to import, and seldom needed
 
@@ -107,6 +107,11 @@ class Ranks:
 def local_rank() -> int:
     """Number of this process among those of its machine: which GPU it uses."""
     return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def process_count() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_first() -> bool:

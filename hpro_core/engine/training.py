@@ -74,7 +74,8 @@ def fit(
         dev_terms: mean terms on the dev split, called with the model in eval mode.
         loop: length and kind of the run.
         out: gets training.csv (step, split, term, value), tensorboard/ and, on request, profile/.
-        work: keeps the checkpoint from which a killed run goes on; emptied at the end.
+        work: keeps the checkpoint from which a killed run goes on; `clear` it once the model is
+            written.
         profile: write a trace for torch-tb-profiler of a few steps.
         split: how a batch is cut, where it is cut: `loop.accumulate` or several processes.
         probing: chooses the weights to keep; without it they are those of the end.
@@ -135,7 +136,6 @@ def fit(
     model.eval()
     if ranks.first:
         curves.write()
-        _checkpoint(work).unlink(missing_ok=True)
     if probing is not None:
         return dict(_evaluate(model, Average(model, 0.0), dev_terms))
     return {
@@ -143,6 +143,12 @@ def fit(
         for step, split_name, term, value in curves.rows
         if (step, split_name) == (loop.steps, "dev")
     }
+
+
+def clear(work: Path) -> None:
+    """Remove the checkpoints of a training whose model is written."""
+    for path in (_checkpoint(work), *work.glob("kept_*.pt")):
+        path.unlink(missing_ok=True)
 
 
 def mean_terms(
@@ -217,6 +223,11 @@ class Curves:
             if self._board is not None:
                 self._board.add_scalar(f"{split}/{name}", value, step)
 
+    def restore(self, rows: list[tuple[int, str, str, float]]) -> None:
+        """Take up what a killed run had found."""
+        for step, split, name, value in rows:
+            self.add(step, split, {name: value})
+
     def write(self) -> None:
         """Write training.csv and close TensorBoard's file."""
         table = pd.DataFrame(self.rows, columns=["step", "split", "term", "value"])
@@ -275,7 +286,9 @@ class Average:
 
     def load(self, state: dict) -> None:
         """From the checkpoint."""
-        self.weights, self._updates = state["weights"], state["updates"]
+        saved = state["weights"]
+        self.weights = {n: saved[n].to(w.device) for n, w in self.weights.items()}
+        self._updates = state["updates"]
 
 
 def _seeded_batch(batch_at: Callable[[int], BatchT], step: int, loop: Loop, ranks: Ranks) -> BatchT:
@@ -422,7 +435,7 @@ def _resume(
 ) -> int:
     if not _checkpoint(work).is_file():
         return 0
-    state = torch.load(_checkpoint(work), weights_only=True)
+    state = torch.load(_checkpoint(work), map_location="cpu", weights_only=True)
     if state["identity"] != loop.identity:
         print(
             f"{_checkpoint(work)} is of other settings, code or inputs: starting anew", flush=True
@@ -431,7 +444,7 @@ def _resume(
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
     average.load(state["average"])
-    curves.rows = [tuple(row) for row in state["curves"]]
+    curves.restore([tuple(row) for row in state["curves"]])
     if probing is not None:
         _recall(probing, curves)
     print(f"going on from step {state['step']} ({_checkpoint(work)})", flush=True)

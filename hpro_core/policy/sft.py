@@ -15,7 +15,15 @@ from hpro_core.engine.batching import Batch, Example, Sampler, sequential_batche
 from hpro_core.engine.checkpoint import load_weights, read_json, save_model, write_json
 from hpro_core.engine.parts import Split, batch_rows, batch_size
 from hpro_core.engine.ranks import is_first
-from hpro_core.engine.training import Loop, autocast, device_of, fit, mean_terms, set_threads
+from hpro_core.engine.training import (
+    Loop,
+    autocast,
+    clear,
+    device_of,
+    fit,
+    mean_terms,
+    set_threads,
+)
 from hpro_core.errors import HproError
 from hpro_core.params import Compute, Policy, Sft
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
@@ -275,3 +283,4 @@ def train_sft(
     if is_first():
         write_json(out / "metrics.json", {"dev": dev_end})
         save_policy(out, policy, variant="sft", seed=seed)
+        clear(work)

@@ -51,6 +51,7 @@ def build(root: Path, settings: Report, params: Path) -> Path:
         "counts": counts.stage_counts(root),
         "splits": counts.split_counts(root).to_dict("records"),
         "stopped": [_stopped(system) for system in systems],
+        "liveness": liveness(root, [system.name for system in systems]),
         "weak_points": weak_points(root, tables, systems),
         "without_traces": [system.name for system in systems if system.word_vad is None],
         **_figures(root, tables, spoken),
@@ -88,6 +89,32 @@ def _alignment(path: Path) -> list[tuple[str, str]]:
     return measurements(path, "hpro align-check") if path.is_file() else []
 
 
+def liveness(root: Path, systems: Iterable[str]) -> list[dict[str, Any]]:
+    """What was found at each reward training: the share of every term before its first step, the
+    step that was kept if judges chose one, and warnings of both.
+
+    Args:
+        root: results folder of the run.
+        systems: names; those that no reward trained have no such report and are left out.
+    """
+    found = []
+    for system in systems:
+        for path in sorted((root / "policy" / system).glob("seed*/liveness.json")):
+            told = json.loads(path.read_text(encoding="utf-8"))
+            shares = {term: entry["share"] for term, entry in told["terms"].items()}
+            metrics = path.with_name("metrics.json")
+            watch = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
+            alarms = [f"step {step}: {reason}" for step, reason in watch.get("alarms", {}).items()]
+            found.append({
+                "system": system,
+                "seed": path.parent.name.removeprefix("seed"),
+                "shares": shares,
+                "kept_step": watch.get("kept_step"),
+                "warnings": [*told["warnings"], *alarms],
+            })  # fmt: skip
+    return found
+
+
 def weak_points(root: Path, tables: Mapping[str, pd.DataFrame], systems: list[System]) -> list[str]:
     """What a reader must not conclude from this run, from its own figures."""
     every = pd.concat(tables.values())
@@ -98,11 +125,14 @@ def weak_points(root: Path, tables: Mapping[str, pd.DataFrame], systems: list[Sy
         "and rate. Emotional figures on real speech say how well a policy follows these formulas.",
         "The judges are small models trained here, or shipped by packages; their own errors are "
         "below. Nobody listened: there is no MOS in this report.",
-        "The policy, tokenizer and codec are a few million parameters, trained for minutes; "
-        "the paper's are hundreds of millions.",
-        "An ordering that does not hold here says little against the paper at this scale, and "
-        "one that holds says little for it.",
     ]
+    if _is_small(root):
+        points += [
+            "The policy, tokenizer and codec are a few million parameters, trained for minutes; "
+            "the paper's are hundreds of millions.",
+            "An ordering that does not hold here says little against the paper at this scale, and "
+            "one that holds says little for it.",
+        ]
     if len(seeds := set(every["seeds"])) == 1 and next(iter(seeds)) in ("0", "1"):
         points.insert(0, "One training seed only: no difference between systems is established.")
     if not (root / "align" / "accuracy.json").is_file():
@@ -111,6 +141,13 @@ def weak_points(root: Path, tables: Mapping[str, pd.DataFrame], systems: list[Sy
     if uneven:
         points.insert(0, f"Utterances are unaccounted for in: {', '.join(uneven)}.")
     return points
+
+
+def _is_small(root: Path) -> bool:
+    """Whether the policies are small ones of this project."""
+    configs = sorted(root.glob("policy/*/seed*/config.json"))
+    kinds = {json.loads(path.read_text(encoding="utf-8")).get("policy") for path in configs}
+    return kinds != {"cosyvoice2"}
 
 
 def _header(root: Path, params: Path) -> dict[str, Any]:

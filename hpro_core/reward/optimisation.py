@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from hpro_core.codec.training import load_codec
+from hpro_core.codec.training import check_text, check_words, load_codec
 from hpro_core.engine.batching import Example, Sampler, sequential_batches
 from hpro_core.engine.checkpoint import write_json
-from hpro_core.engine.ranks import is_first
-from hpro_core.engine.training import Loop, device_of, fit, set_threads
+from hpro_core.engine.ranks import is_first, process_count
+from hpro_core.engine.training import Loop, clear, device_of, fit, set_threads
 from hpro_core.params import Compute, Reward, Variant
 from hpro_core.policy.sft import load_policy, save_policy
 from hpro_core.reward.draws import split_of
@@ -67,6 +67,8 @@ def train_reward(
     policy = load_policy(start, checkpointing).to(device)
     reference = load_policy(sft).to(device).requires_grad_(False)
     codec = load_codec(codec_folder).to(device)
+    check_text([*train, *dev], codec.config, guide_weight=0.0)
+    check_words([*train, *dev], codec.config)
     objective = objective_of(variant, settings)
     rewarder = Rewarder(policy, reference, codec, objective, device, compute.bf16)
     split = split_of(objective)
@@ -76,7 +78,8 @@ def train_reward(
     label = f"{name} ({variant.stage}), seed {seed}"
 
     if is_first():
-        first = split.cut(rewarder.draw(sampler.batch_at(1), seed), accumulate)[0]
+        drawn = rewarder.draw(sampler.batch_at(1), seed)
+        first = split.cut(drawn, accumulate * process_count())[0]  # as much as a step has at a time
         rewarder.report_liveness(first, label, out / "liveness.json")
     probing = None
     if watching is not None:
@@ -112,3 +115,4 @@ def train_reward(
         found = {} if probing is None else record_of(probing)
         write_json(out / "metrics.json", {"dev": dev_end, **found})
         save_policy(out, policy, variant=name, seed=seed, weights=objective.weights)
+        clear(work)

@@ -22,13 +22,6 @@ from hpro_core.reward.selection import chosen_step
 SIGNS = {"wer": -1.0, "wvad_ccc": 1.0, "emo_sim": 1.0}
 """The judges, and whether more is better."""
 
-TOLERANCE = 0.08
-"""A judge may fall by so much (ours): twice what chance does to 24 sentences of the embedded run.
-
-One policy's measures over eight seeds of the draws have standard deviations of 0.026 (WER), 0.037
-(wVAD-CCC) and 0.036 (EMO-SIM); more sentences allow for less.
-"""
-
 History = Mapping[int, Mapping[str, float]]
 
 
@@ -49,10 +42,10 @@ class Watching:
     sentences: list[Example]
     probe: Callable[[SpeechPolicy], Mapping[str, float]]
     every: int
-    wer_margin: float = 0.01
-    patience: int = 2
-    tolerance: float = TOLERANCE
-    stop: bool = False
+    wer_margin: float
+    patience: int
+    tolerance: float
+    stop: bool
 
 
 def probing_of(watching: Watching, policy: SpeechPolicy, reward: Callable[[], float]) -> Probing:

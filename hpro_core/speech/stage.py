@@ -13,7 +13,7 @@ from torch import Tensor
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.batching import length_mask
 from hpro_core.engine.checkpoint import fingerprint, load_weights, read_json, save_model
-from hpro_core.engine.training import Loop, autocast, device_of, fit, set_threads
+from hpro_core.engine.training import Loop, autocast, clear, device_of, fit, set_threads
 from hpro_core.errors import HproError
 from hpro_core.params import Compute, Speech
 from hpro_core.progress import track
@@ -68,6 +68,7 @@ def train(
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.01)
     fit(model, optimiser, loss_terms, sampler.batch_at, dev_terms, loop, out, work, profile)
     save_model(out, model, {"model": asdict(model.config)})
+    clear(work)
 
 
 def training_terms(model: SpeechTokenizer, batch: Crops, settings: Speech) -> dict[str, Tensor]:

@@ -90,22 +90,34 @@ def test_a_wrong_setting_stops_before_any_job(
 @pytest.mark.workflow
 def test_published_models_take_the_place_of_trainings(project: Project, tmp_path: Path) -> None:
     twin = project.twin(tmp_path / "twin")
+    tokenizer = ("vocab.json", "merges.txt", "tokenizer_config.json")
+    brought = {
+        "cosy": ("llm.pt", "flow.pt", "hift.pt", "campplus.onnx", "speech_tokenizer_v2.onnx"),
+        "cosy/CosyVoice-BlankEN": ("config.json", *tokenizer),
+        "whisper": tokenizer,
+    }
+    for folder, names in brought.items():
+        (twin.folder / folder).mkdir()
+        for name in names:
+            (twin.folder / folder / name).touch()
     (twin.folder / "model.pt").touch()
-    twin.edit(
-        "params.yaml", "  preset: embedded       # embedded: tr", "  preset: cosyvoice2     # tr"
-    )
-    twin.edit(
-        "params.yaml", 'path: ""               # of the folder CosyVoice2-0.5B (', "path: c  # ("
-    )
-    twin.edit("params.yaml", 'checkpoint: ""', "checkpoint: model.pt")
-    twin.edit("params.yaml", "codec_text: phones", "codec_text: w")
-    twin.edit(
-        "params.yaml", "  guide_weight: 0.3      # ours: the emb", "  guide_weight: 0.0  # the emb"
-    )
+    settings = yaml.safe_load((twin.folder / "params.yaml").read_text())
+    settings["speech"] |= {"preset": "cosyvoice2", "path": "cosy"}
+    settings["dataset"] |= {"policy_text": "cosy/CosyVoice-BlankEN", "codec_text": "whisper"}
+    settings["codec"] |= {"preset": "released", "checkpoint": "model.pt", "guide_weight": 0.0}
+    settings["policy"] = {"preset": "cosyvoice2", "path": "cosy", "dropout": 0.0}
+    settings["sft"]["guide_weight"] = 0.0
+    settings["reward"] |= {"probe_every": 10}
+    (twin.folder / "params.yaml").write_text(yaml.safe_dump(settings))
     plan = twin.run("snakemake", "--cores", "1", "--dry-run").stdout
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", plan, flags=re.MULTILINE))
     assert jobs["codec_released"] == jobs["tokenize"] == jobs["report"] == "1"
     assert not {"tokenizer", "codec_content", "codec_style"} & jobs.keys()
+    for folder, names in brought.items():
+        (twin.folder / folder / names[0]).unlink()
+        missing = twin.run("snakemake", "--cores", "1", "--dry-run", check=False).stdout
+        assert f"{folder}/{names[0]}" in missing
+        (twin.folder / folder / names[0]).touch()
 
 
 def test_requirements_hold_every_pin_and_name_no_index(pins: list[str]) -> None:

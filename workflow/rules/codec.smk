@@ -38,6 +38,9 @@ else:
             key=key("codec_content", "codec-content", "codec.content", "compute"),
             train=rules.dataset.output.train,
             dev=rules.dataset.output.dev,
+            whisper=brought(
+                config["codec"]["whisper"], "config.json", "model.safetensors"
+            ),
         output:
             model="<root>/codec/content/model.safetensors",
             config="<root>/codec/content/config.json",

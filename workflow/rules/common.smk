@@ -35,6 +35,9 @@ TEXTGRIDS = [
     if chosen["reader"] == "amazon_queen"
 ]  # MFA's own alignment, which ships with this corpus
 NOTHING = "(?!)"  # a wildcard that no name matches
+LARGE = (
+    4 if config["policy"]["preset"] == "cosyvoice2" else 1
+)  # memory, times the small model's
 KEYS = Keys(
     workflow.basedir,
     f"{ROOT}/params",
@@ -68,6 +71,17 @@ def key(name, command, *sections, settings=config):
     mapping `sets`, "reward.word" the section reward without the stages beside `word`.
     """
     return KEYS.declare(name, command, sections, settings)
+
+
+def brought(folder, *names):
+    """Files that the user brings, in a folder that a setting names; none where it names none."""
+    return [f"{folder}/{name}" for name in names] if folder else []
+
+
+def tokenizer_files(setting):
+    """The tokenizer behind dataset.policy_text or dataset.codec_text; phones need none."""
+    folder = "" if setting == "phones" else setting
+    return brought(folder, "vocab.json", "merges.txt", "tokenizer_config.json")
 
 
 def root_of(wildcards, input):

@@ -9,6 +9,8 @@ rule dataset:
         emotion=rules.label.output.emotion,
         vad=rules.label.output.vad,
         tokens=rules.tokenize.output.tokens,
+        policy_text=tokenizer_files(config["dataset"]["policy_text"]),
+        codec_text=tokenizer_files(config["dataset"]["codec_text"]),
     output:
         train="<root>/dataset/train.parquet",
         dev="<root>/dataset/dev.parquet",

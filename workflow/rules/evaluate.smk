@@ -9,6 +9,7 @@ rule synthesise:
         utterances=rules.corpus_split.output.utterances,
         audio=of_sets("audio.sha256"),
         models=spoken_by,
+        sound=SOUND,
     output:
         table="<root>/eval/{system}/seed{seed}/synthesis.parquet",
         audio=directory("<root>/eval/{system}/seed{seed}/audio"),
@@ -21,7 +22,8 @@ rule synthesise:
         "../envs/hpro.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 4000 * LARGE * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         root=root_of,

@@ -6,10 +6,8 @@ rule sft:
         key=key("sft", "sft", "policy", "sft", "compute"),
         train=rules.dataset.output.train,
         dev=rules.dataset.output.dev,
-        start=(
-            f"{config['policy']['path']}/llm.pt"
-            if config["policy"]["preset"] == "cosyvoice2"
-            else []
+        start=brought(
+            config["policy"]["path"], "llm.pt", "CosyVoice-BlankEN/config.json"
         ),
     output:
         model="<root>/policy/sft/seed{seed}/model.safetensors",
@@ -26,7 +24,7 @@ rule sft:
     threads: THREADS
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        mem_mb=lambda wildcards, attempt: 6000 * LARGE * attempt,
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
         root=root_of,

@@ -42,7 +42,7 @@ rule reward:
     threads: THREADS
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        mem_mb=lambda wildcards, attempt: 6000 * LARGE * attempt,
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
         root=root_of,

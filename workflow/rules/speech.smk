@@ -5,6 +5,7 @@ PUBLISHED = config["speech"]["preset"] == "cosyvoice2"
 DECODER = [f"{ROOT}/speech/tokenizer/config.json"]
 TOKENIZER = []
 TOKENIZER_CURVES = []
+SOUND = []
 
 if not PUBLISHED:
 
@@ -41,6 +42,13 @@ if not PUBLISHED:
     DECODER = rules.tokenizer.output[:2]
     TOKENIZER = DECODER
     TOKENIZER_CURVES = [rules.tokenizer.output.curves]
+
+
+if PUBLISHED:
+    TOKENIZER = brought(
+        config["speech"]["path"], "speech_tokenizer_v2.onnx", "campplus.onnx"
+    )
+    SOUND = brought(config["speech"]["path"], "flow.pt", "hift.pt")
 
 
 rule tokenize:
