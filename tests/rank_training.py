@@ -17,7 +17,7 @@ from hpro_core.engine.batching import Sampler
 from hpro_core.engine.checkpoint import save_model
 from hpro_core.engine.probing import Probing
 from hpro_core.engine.ranks import Ranks, is_first
-from hpro_core.engine.training import Loop, fit
+from hpro_core.engine.training import Loop, clear, fit
 from hpro_core.policy.sft import make_policy
 from hpro_core.reward.draws import split_of
 from hpro_core.reward.objective import TERMS, Objective
@@ -66,6 +66,7 @@ def train(out: Path, accumulate: int = 1) -> nn.Module:
     )
     if is_first():
         save_model(out, policy, {"kept": probing.kept_step})
+        clear(out / "work")
     return policy
 
 

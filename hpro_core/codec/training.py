@@ -111,13 +111,11 @@ def check_text(examples: list[Example], config: CodecConfig, guide_weight: float
     """
     phones = config.text_vocabulary == N_TRANSCRIPT_SYMBOLS
     marks = WHISPER_MARKS if config.text_vocabulary == WHISPER_VOCABULARY else None
+    if guide_weight and not phones:
+        raise HproError(
+            f"codec.guide_weight is {guide_weight}, but only phones know their words: set it to 0"
+        )
     for example in examples:
-        if marks and not marks <= {int(id_) for id_ in example.transcript}:
-            raise HproError(
-                f"{example.utt_id}: its transcript lacks the marks {sorted(marks)} of a Whisper of "
-                f"{WHISPER_VOCABULARY} tokens: let dataset.codec_text be the folder of the one "
-                "that the codec was made with (small, medium; not .en, not large-v3)"
-            )
         highest, positions = int(example.transcript.max()), len(example.transcript) - 1
         if highest >= config.text_vocabulary or (highest < N_TRANSCRIPT_SYMBOLS) != phones:
             raise HproError(
@@ -130,10 +128,12 @@ def check_text(examples: list[Example], config: CodecConfig, guide_weight: float
                 f"{example.utt_id}: {positions} text tokens are more than the "
                 f"{config.text_positions} positions of the codec's text decoder: leave it out"
             )
-    if guide_weight and not phones:
-        raise HproError(
-            f"codec.guide_weight is {guide_weight}, but only phones know their words: set it to 0"
-        )
+        if marks and not marks <= {int(id_) for id_ in example.transcript}:
+            raise HproError(
+                f"{example.utt_id}: its transcript lacks the marks {sorted(marks)} of a Whisper of "
+                f"{WHISPER_VOCABULARY} tokens: let dataset.codec_text be the folder of the one "
+                "that the codec was made with (small, medium; not .en, not large-v3)"
+            )
 
 
 def check_words(examples: list[Example], config: CodecConfig) -> None:
