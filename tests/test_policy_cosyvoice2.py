@@ -75,7 +75,7 @@ def ragged(examples):
     sizes = ((9, 4), (3, 12), (6, 8))
     return [
         as_example(e, rng.integers(0, 97, s), rng.integers(0, 6561, n))
-        for e, (s, n) in zip(examples, sizes, strict=False)
+        for e, (s, n) in zip(examples[: len(sizes)], sizes, strict=True)
     ]
 
 

@@ -71,7 +71,7 @@ def ragged(examples, vocabulary, sizes=((9, 40), (31, 12), (6, 25)), seed=0):
     rng = np.random.default_rng(seed)
     return [
         as_example(e, rng.integers(0, vocabulary, s), rng.integers(0, 6561, n))
-        for e, (s, n) in zip(examples, sizes, strict=False)
+        for e, (s, n) in zip(examples[: len(sizes)], sizes, strict=True)
     ]
 
 
