@@ -5,7 +5,7 @@ PINS := $(shell cat requirements.txt pyproject.toml hpro_core/weights.csv | sha2
 STAMP := $(VENV)/.setup-$(PINS)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: setup run ablations pull test slow lint types ci schema pins clean
+.PHONY: setup run ablations claims base pull test slow lint types ci schema pins clean
 
 setup: $(STAMP)
 
@@ -19,6 +19,17 @@ run: setup            ## raw speech to report, the embedded default
 
 ablations: setup      ## every variant of params.yaml, in results/<run>/tables_all
 	snakemake --cores all -- all all_ablations
+
+claims: setup         ## five seeds of every variant, tested against SFT: docs/claims.md; hours, resumable
+	snakemake --cores all --configfile config/claims.yaml -- claims
+
+data/raw/queen/queen.1c:  ## all of the acted speech, from a Debian package: docs/corpora.md
+	workflow/scripts/queen.sh $@
+
+base: setup data/raw/queen/queen.1c   ## trains the models of data/base anew, from nothing
+	snakemake --cores all --configfile config/base.yaml -- base_make tables
+	cp -r results/base/base/. data/base/
+	cp results/base/tables/comparison.csv data/base/figures.csv
 
 pull: setup           ## the run of dvc.lock from the DVC remote
 	workflow/scripts/pull.sh

@@ -18,7 +18,9 @@ include: "workflow/rules/codec.smk"
 include: "workflow/rules/policy.smk"
 include: "workflow/rules/reward.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/base.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/claims.smk"
 
 
 rule all:

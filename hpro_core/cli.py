@@ -55,7 +55,28 @@ def corpus_split(root: Root, params: Params) -> None:
     """Join the corpora and assign train, dev, test and judge."""
     from hpro_core.corpus.splits import split
 
-    split(root, p.read_section(params, "corpus", p.Corpus))
+    base = p.read_yaml(params)["base"]
+    split(root, p.read_section(params, "corpus", p.Corpus), Path(base) if base else None)
+
+
+@app.command()
+def base_take(
+    model: str, root: Root, base: Annotated[Path, typer.Option(help="Folder of the base.")]
+) -> None:
+    """Start from a trained model: tokenizer, codec, policy or judge."""
+    from hpro_core.base import take
+
+    take(base, model, root)
+
+
+@app.command()
+def base_make(
+    out: Path, root: Root, policy: Annotated[Path, typer.Option(help="Folder of the policy.")]
+) -> None:
+    """Pack the models of a run as a base for other runs."""
+    from hpro_core.base import make
+
+    make(root, policy, out)
 
 
 @app.command()
@@ -163,6 +184,7 @@ def sft(
     seed: Seed = 0,
     threads: Threads = 1,
     profile: Profile = False,
+    start: Annotated[Path | None, typer.Option(help="Folder of a policy to fine-tune.")] = None,
 ) -> None:
     """Supervised fine-tuning: the policy that rewards start from."""
     from hpro_core.engine.checkpoint import fingerprint
@@ -170,11 +192,12 @@ def sft(
 
     policy = p.read_section(params, "policy", p.Policy)
     settings = p.read_section(params, "sft", p.Sft)
-    start = [Path(policy.path) / "llm.pt"] if policy.preset == "cosyvoice2" else []
-    identity = fingerprint(params, *start, *_dataset_files(root))
+    from_files = [Path(policy.path) / "llm.pt"] if policy.preset == "cosyvoice2" else []
+    from_files += [start / "model.safetensors"] if start else []
+    identity = fingerprint(params, *from_files, *_dataset_files(root))
     train_sft(*_train_dev(root), policy, settings, _compute(params, threads),
               seed, root / "policy" / "sft" / f"seed{seed}", work, identity, profile,
-              settings.accumulate, settings.checkpointing)  # fmt: skip
+              settings.accumulate, settings.checkpointing, start)  # fmt: skip
 
 
 @app.command()
@@ -221,7 +244,7 @@ def reward_watched(
     watching = Watching(sentences, lambda policy: probe()(policy), settings.probe_every,
                         settings.wer_margin, settings.hacking_patience,
                         settings.hacking_tolerance, settings.stop_on_hacking)  # fmt: skip
-    files = ("judge/affect.npz", "judge/affect.json", "speech/tokenizer/config.json")
+    files = ("judge/model.safetensors", "judge/config.json", "speech/tokenizer/config.json")
     heard_by = [root / name for name in files]
     _reward(variant, root, params, work, seed, threads, profile, (train, dev), watching, heard_by)
 
@@ -241,13 +264,19 @@ def synthesise(
 
 
 @app.command()
-def judge_train(
-    root: Root, params: Params, weights: Weights = Path("weights"), threads: Threads = 1
-) -> None:
-    """Train the judges on the split set aside for them, judge them, and hear the recordings."""
+def judge_train(root: Root, params: Params, threads: Threads = 1) -> None:
+    """Train the affect judge on the split set aside for it."""
     from hpro_core.evaluate.stage import train
 
-    train(root, p.read_section(params, "evaluate", p.Evaluate), weights, threads)
+    train(root, p.read_section(params, "evaluate", p.Evaluate), threads)
+
+
+@app.command()
+def judge_recordings(root: Root, params: Params, threads: Threads = 1) -> None:
+    """Grade the affect judge, and let it hear the recordings that systems are compared with."""
+    from hpro_core.evaluate.stage import judge_recordings as hear
+
+    hear(root, p.read_section(params, "evaluate", p.Evaluate), threads)
 
 
 @app.command()
@@ -273,6 +302,20 @@ def tables(root: Root, params: Params, out: Out = None) -> None:
     rows = p.read_section(params, "tables", p.Tables)
     seeds = p.read_yaml(params)["seeds"]
     make(root, rows, seeds, p.read_section(params, "evaluate", p.Evaluate), out)
+
+
+@app.command()
+def claims(
+    root: Root,
+    params: Params,
+    out: Annotated[Path, typer.Option(help="Folder of claims.csv, claims_tests.csv, claims.md.")],
+) -> None:
+    """Test every variant against SFT over several seeds, and the paper's orderings."""
+    from hpro_core.evaluate.claims import make
+
+    rows = p.read_section(params, "tables", p.Tables)
+    seeds = p.read_yaml(params)["seeds"]
+    make(root, rows, seeds, p.read_section(params, "claims", p.Claims), out)
 
 
 @app.command()

@@ -28,6 +28,7 @@ class Compute(Section):
 class CorpusSet(Section):
     reader: Literal["amazon_queen", "csv", "controlled"]
     path: str
+    split: Literal["", "train"] = ""  # "train": all of it; "": the corpus's own, or by the shares
 
 
 class Corpus(Section):
@@ -43,7 +44,10 @@ class Corpus(Section):
 
 
 class Controlled(Section):
-    utterances: int = Field(ge=10)
+    train: int = Field(ge=10)
+    dev: int = Field(ge=5)
+    test: int = Field(ge=5)
+    judge: int = Field(ge=0)
     seed: int
 
 
@@ -95,6 +99,7 @@ class Codec(Section):
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     guide_weight: float = Field(ge=0)
+    token_noise: float = Field(ge=0, lt=1)
     ema: float = Field(ge=0, lt=1)
     seed: int
 
@@ -117,6 +122,7 @@ class Sft(Section):
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     guide_weight: float = Field(ge=0)
+    emotion_weight: float = Field(ge=0)
     history_noise: float = Field(ge=0, lt=1)
     clip_norm: float = Field(gt=0)
     decay_share: float = Field(ge=0, le=1)
@@ -197,10 +203,17 @@ class Tables(Section):
 
 
 class Evaluate(Section):
-    emotion_penalty: float = Field(gt=0)
-    vad_penalty: float = Field(gt=0)
+    judge_epochs: int = Field(ge=1)
+    judge_learning_rate: float = Field(gt=0)
     dnsmos_windows: int = Field(ge=1)
     bootstrap_samples: int = Field(ge=1)
+    seed: int
+
+
+class Claims(Section):
+    min_seeds: int = Field(ge=2)
+    bootstrap_samples: int = Field(ge=1)
+    wer_margin: float = Field(ge=0)
     seed: int
 
 
@@ -213,6 +226,7 @@ class Params(Section):
 
     run: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     seeds: list[int] = Field(min_length=1)
+    base: str
     compute: Compute
     corpus: Corpus
     controlled: Controlled
@@ -228,6 +242,7 @@ class Params(Section):
     synthesis: Synthesis
     tables: Tables
     evaluate: Evaluate
+    claims: Claims
     report: Report
 
     @model_validator(mode="after")
@@ -255,7 +270,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _models_fit_each_other(self) -> "Params":
-        for message in filter(None, [self._policy_problem(), self._codec_problem()]):
+        problems = [self._base_problem(), self._policy_problem(), self._codec_problem()]
+        for message in filter(None, problems):
             raise ValueError(message)
         if self.speech.preset == "cosyvoice2" and not self.speech.path:
             raise ValueError("speech.path: name the folder CosyVoice2-0.5B")
@@ -266,6 +282,12 @@ class Params(Section):
                 f"hacking_patience is {self.reward.hacking_patience}: probe more often, or train on"
             )
         return self
+
+    def _base_problem(self) -> str | None:
+        embedded = (self.speech.preset, self.codec.preset, self.policy.preset)
+        if self.base and (embedded != ("embedded",) * 3 or self.codec.checkpoint):
+            return "base: its models are small ones: set it to '' for CosyVoice2 or HD-Emo's own"
+        return None
 
     def _policy_problem(self) -> str | None:
         phones = self.dataset.policy_text == "phones"
@@ -279,7 +301,9 @@ class Params(Section):
             return "dataset.policy_text: name the folder CosyVoice-BlankEN of policy.path"
         if self.policy.dropout:
             return "policy.dropout: cosyvoice2 has none: 0.0"
-        return "sft.guide_weight: cosyvoice2 has no guide: 0.0" if self.sft.guide_weight else None
+        if self.sft.guide_weight or self.sft.emotion_weight:
+            return "sft.guide_weight, sft.emotion_weight: cosyvoice2 needs no guides: 0.0"
+        return None
 
     def _codec_problem(self) -> str | None:
         phones = self.dataset.codec_text == "phones"

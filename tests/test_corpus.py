@@ -17,7 +17,7 @@ from hpro_core.errors import HproError
 from hpro_core.params import Controlled, Corpus
 
 EXCERPT = Path(__file__).parent.parent / "data" / "raw" / "amazon_queen"
-CONTROLLED = Controlled(utterances=10, seed=0)
+CONTROLLED = Controlled(train=10, dev=5, test=5, judge=0, seed=0)
 
 
 def settings(folder: Path, reader: str = "csv", **changes: object) -> Corpus:

@@ -156,6 +156,86 @@ def test_errors(tmp_path: Path):
         run(tmp_path, settings(Path()))
 
 
+def queen_sets(reader: str = "amazon_queen", **changes: object) -> Corpus:
+    """`mine`, and `game`, all of which is for training."""
+    mine = {"reader": reader, "path": "unused"}
+    return settings(Path(), sets={"game": mine | {"split": "train"}, "mine": mine}, **changes)
+
+
+def write_mine_and_game(root: Path, **columns: list) -> None:
+    """A set of `PRESCRIBED` splits, of which `game` has all, and four more utterances."""
+    write_set(root, "mine", one_set(words=list("abcdefgh"), split=PRESCRIBED))
+    groups = [f"g{index}" for index in range(8)] + ["g7", "g4", "g0", "other"]
+    game = one_set(words=list("abcdefghijkh"), group=groups)
+    game = game.assign(utt_id=[f"game_{index}" for index in range(12)], corpus="game")
+    write_set(root, "game", game.assign(**columns))
+
+
+def test_a_set_for_training_is_without_what_another_set_has_or_holds_out(tmp_path: Path, capsys):
+    write_mine_and_game(tmp_path)
+    kept, lost = run(tmp_path, queen_sets(max_rejected_share=0.5))
+    assert kept.utt_id[kept.corpus == "game"].tolist() == ["game_10"]
+    assert set(kept.split[kept.corpus == "game"]) == {"train"}
+    assert kept.split[kept.corpus == "mine"].tolist() == PRESCRIBED
+    reasons = dict(zip(lost.utt_id, lost.reason, strict=True))
+    assert reasons == {
+        "game_lost": "silent audio",
+        "mine_lost": "silent audio",
+        **{f"game_{index}": "read already in set mine" for index in range(8)},
+        "game_8": "same group as held out in set mine",
+        "game_9": "same group as held out in set mine",
+        "game_11": "same sentence as in test",
+    }
+    printed = capsys.readouterr().out
+    assert "game: left out 10 of 12: 8 read already in set mine, 2 same group as held" in printed
+    assert "game: rejected 1 of 2: 1 same sentence as in test" in printed
+
+
+def test_what_a_set_for_training_leaves_out_does_not_count_as_rejected(tmp_path: Path):
+    words = [f"word {index}" for index in range(12)]
+    write_mine_and_game(tmp_path, words=words)
+    kept, _ = run(tmp_path, queen_sets(max_rejected_share=0.0))
+    assert kept.utt_id[kept.corpus == "game"].tolist() == ["game_10", "game_11"]
+
+
+def test_ids_and_groups_of_csv_folders_are_not_compared(tmp_path: Path):
+    write_mine_and_game(tmp_path, words=[f"word {index}" for index in range(12)])
+    kept, _ = run(tmp_path, queen_sets(reader="csv", max_rejected_share=0.0))
+    assert (kept.corpus == "game").sum() == 12
+
+
+def test_a_set_for_training_ignores_the_splits_of_its_corpus(tmp_path: Path):
+    words = [f"word {index}" for index in range(12)]
+    write_mine_and_game(tmp_path, words=words, split=["test", *["dev"] * 11])
+    kept, _ = run(tmp_path, queen_sets(reader="csv", max_rejected_share=0.0))
+    assert set(kept.split[kept.corpus == "game"]) == {"train"}
+
+
+def test_a_set_for_training_changes_nothing_about_the_splits_of_others(tmp_path: Path):
+    rng = np.random.default_rng(5)
+    for name in ("acted", "told", "game"):
+        write_set(tmp_path, name, random_set(name, rng))
+    alone, _ = run(tmp_path, two_sets(max_rejected_share=1.0))
+    game = {"game": {"reader": "csv", "path": "unused", "split": "train"}}
+    sets = game | two_sets().model_dump()["sets"]
+    kept, _ = run(tmp_path, settings(Path(), sets=sets, max_rejected_share=1.0))
+    pd.testing.assert_frame_equal(kept[kept.corpus != "game"], alone)
+
+
+def test_a_set_for_training_that_adds_nothing(tmp_path: Path):
+    write_mine_and_game(tmp_path)
+    write_set(tmp_path, "game", one_set(words=["a"]).assign(utt_id="game_0", corpus="game"))
+    with pytest.raises(HproError, match="corpus 'game' adds nothing to other sets: take it out"):
+        run(tmp_path, queen_sets())
+
+
+def test_a_set_that_is_split_needs_test_utterances(tmp_path: Path):
+    write_mine_and_game(tmp_path, words=list("abcdefghijkl"), split=["train"] * 12)
+    sets = {name: {"reader": "csv", "path": "unused"} for name in ("mine", "game")}
+    with pytest.raises(HproError, match=r"'game' has no test utterance: .*game\.split: train"):
+        run(tmp_path, settings(Path(), sets=sets, max_rejected_share=1.0))
+
+
 def test_a_split_covers_many_speakers_and_no_speaker_is_used_up():
     counts_GS = np.kron(np.eye(5, dtype=int), np.full((3, 1), 4))  # 5 speakers, 3 scenes of 4
     rng = np.random.default_rng(0)

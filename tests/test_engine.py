@@ -12,6 +12,7 @@ from torch import nn
 from hpro_core.engine import ranks, training
 from hpro_core.engine.batching import Sampler, collate, spans_to_frames
 from hpro_core.engine.checkpoint import load_weights, save_model
+from hpro_core.engine.token_noise import misspoken
 from hpro_core.engine.training import Loop, clear, fit
 from hpro_core.errors import HproError
 
@@ -197,3 +198,19 @@ def test_weights_load_strictly_or_say_what_is_wrong(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(HproError, match=r"model\.safetensors"):
         load_weights(tmp_path, nn.Linear(2, 3))
+
+
+def test_misspoken_digits_are_one_level_away():
+    torch.manual_seed(0)
+    tokens = torch.randint(0, 3**8, (200, 50))
+    heard = misspoken(tokens, 0.4)
+    place = 3 ** torch.arange(8)
+    step = heard[..., None] // place % 3 - tokens[..., None] // place % 3
+    assert set(step.unique().tolist()) == {-1, 0, 1}
+    share = (step != 0).float().mean((1, 2))  # of each utterance its own, between 0 and 0.4
+    assert share.mean() == pytest.approx(0.2, abs=0.02)
+    assert share.min() < 0.02
+    assert 0.36 < share.max() < 0.45
+    assert torch.equal(misspoken(tokens, 0.0), tokens)
+    assert heard.min() >= 0
+    assert heard.max() < 3**8

@@ -14,7 +14,7 @@ from hpro_core.params import Evaluate, Tables
 from hpro_core.tables import SCORES, write_table
 
 SETTINGS = Evaluate(
-    emotion_penalty=1.0, vad_penalty=1.0, dnsmos_windows=1, bootstrap_samples=200, seed=0
+    judge_epochs=1, judge_learning_rate=1e-3, dnsmos_windows=1, bootstrap_samples=200, seed=0
 )
 ROWS = Tables(
     comparison=["recordings", "tokenrecon", "sft", "hpro"],
@@ -32,6 +32,7 @@ def scores(seed: int, n: int = 6) -> pd.DataFrame:
             "transcript": "",
             "n_errors": generator.integers(0, 4, 2 * n),
             "n_words": generator.integers(4, 9, 2 * n),
+            "n_errors_check": generator.integers(0, 4, 2 * n),
             "wvad_ccc": generator.uniform(-1, 1, 2 * n),
             "emo_sim": generator.uniform(0, 1, 2 * n),
             "dnsmos": generator.uniform(1, 5, 2 * n),

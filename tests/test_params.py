@@ -12,8 +12,8 @@ SHIPPED = Path(__file__).parents[1] / "params.yaml"
 
 
 def changed(tmp_path, dotted, value):
-    """The shipped settings with one entry changed."""
-    settings = yaml.safe_load(SHIPPED.read_text())
+    """The shipped settings, all trained from nothing, with one entry changed."""
+    settings = yaml.safe_load(SHIPPED.read_text()) | {"base": ""}
     inner = settings
     *path, last = dotted.split(".")
     for name in path:
@@ -51,6 +51,10 @@ WRONG = [
     ("codec.checkpoint", "model.pt", r"speech.preset: the authors' codec reads the tokens of"),
     ("variants.sft", {"start": "sft", "stage": "word"}, r"variants.sft: is a system already"),
     ("variants.frame.drop", ["kl", "sp", "cp"], r"variants.frame.drop: no term of its stage is"),
+    ("controlled.utterances", 80, r"controlled.utterances: is not a setting"),
+    ("controlled.test", 4, r"controlled.test: input should be greater than or equal to 5, not 4"),
+    ("evaluate.judge_epochs", 0, r"evaluate.judge_epochs: input should be greater than or equal"),
+    ("base", None, r"base: input should be a valid string, not None"),
     ("reward.probe_every", 100, r"reward.probe_every: 1 looks in 120 steps, but hacking_patience"),
 ]
 
@@ -87,8 +91,27 @@ def test_an_extract_may_lack_the_other_stages_but_not_its_own(tmp_path):
         p.required(reward, "word", p.RewardStage)
 
 
+@pytest.mark.parametrize(
+    ("section", "change"),
+    [
+        ("speech", {"preset": "cosyvoice2", "path": "CosyVoice2-0.5B"}),
+        ("policy", {"preset": "cosyvoice2", "path": "CosyVoice2-0.5B"}),
+        ("policy", {"preset": "miniature"}),
+        ("codec", {"preset": "released"}),
+        ("codec", {"checkpoint": "model.pt"}),
+    ],
+)
+def test_a_base_fits_the_embedded_models_alone(tmp_path, section, change):
+    settings = yaml.safe_load(SHIPPED.read_text()) | {"base": "data/base"}
+    file = tmp_path / "params.yaml"
+    assert p.validated(settings, p.Params, file).base == "data/base"
+    settings[section] |= change
+    with pytest.raises(HproError, match=r"base: its models are small ones: set it to ''"):
+        p.validated(settings, p.Params, file)
+
+
 def test_models_of_full_size_fit_each_other(tmp_path):
-    settings = yaml.safe_load(SHIPPED.read_text())
+    settings = yaml.safe_load(SHIPPED.read_text()) | {"base": ""}
     settings["speech"] |= {"preset": "cosyvoice2", "path": "CosyVoice2-0.5B"}
     settings["policy"] = FULL_POLICY
     file = tmp_path / "params.yaml"
@@ -104,9 +127,9 @@ def test_models_of_full_size_fit_each_other(tmp_path):
     with pytest.raises(HproError, match=r"policy.dropout: cosyvoice2 has none"):
         check()
     settings["policy"]["dropout"] = 0.0
-    with pytest.raises(HproError, match=r"sft.guide_weight: cosyvoice2 has no guide"):
+    with pytest.raises(HproError, match=r"sft.emotion_weight: cosyvoice2 needs no guides"):
         check()
-    settings["sft"]["guide_weight"] = 0.0
+    settings["sft"] |= {"guide_weight": 0.0, "emotion_weight": 0.0}
     settings["codec"]["preset"] = "released"
     settings["dataset"]["codec_text"] = "whisper-small"
     with pytest.raises(HproError, match=r"codec.guide_weight: the guide needs phones"):

@@ -6,31 +6,35 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.batching import collate
 from hpro_core.engine.parts import Split, batch_rows, batch_size
 from hpro_core.errors import HproError
-from hpro_core.params import Policy, Synthesis
+from hpro_core.params import Compute, Policy, Sft, Synthesis
 from hpro_core.policy.interface import END_OF_SPEECH, speech_targets
+from hpro_core.policy.model import SpeechLM
 from hpro_core.policy.sampling import Sampling, _nucleus_draw, sample
 from hpro_core.policy.sft import (
     alignment_guide,
-    flip_digits,
     load_policy,
     make_policy,
     save_policy,
     sft_terms,
     term_counts,
+    train_sft,
 )
 from hpro_core.policy.synthesis import reference_of, speak
 from hpro_core.text import N_SYMBOLS
+
+MINIATURE = Policy(preset="miniature", path="", dropout=0.1)
 
 
 @pytest.fixture(scope="module")
 def policy(examples):
     torch.manual_seed(0)
-    return make_policy(Policy(preset="miniature", path="", dropout=0.1), examples).eval()
+    return make_policy(MINIATURE, examples).eval()
 
 
 def test_targets_end_with_the_end_symbol_at_each_length(batch):
@@ -109,25 +113,25 @@ def test_the_nucleus_keeps_the_likeliest_and_their_proportions():
 def test_terms_of_parts_add_up_to_those_of_the_batch(policy, examples):
     split = Split(batch_size, batch_rows, partial(term_counts, guided=True), {"ce": 1.0})
     whole = collate(examples, [e.speaker_embedding for e in examples])
-    expected = sft_terms(policy, whole, guide_weight=0.3, noise=0.0)
+    expected = sft_terms(policy, whole, guide_weight=0.3, emotion_weight=0.5, noise=0.0)
     for pieces in (2, 8):
         parts = split.cut(whole, pieces)
-        terms = [split.scaled(sft_terms(policy, p, 0.3, 0.0), p, whole) for p in parts]
-        for name in ("ce", "token_accuracy", "attention_guide"):
+        terms = [split.scaled(sft_terms(policy, p, 0.3, 0.5, 0.0), p, whole) for p in parts]
+        for name in ("ce", "token_accuracy", "attention_guide", "text_emotion"):
             total = torch.stack([t[name] for t in terms]).sum()
             torch.testing.assert_close(total, expected[name], atol=1e-5, rtol=1e-5)
 
 
-def test_a_flipped_token_differs_in_one_digit():
-    torch.manual_seed(0)
-    tokens = torch.randint(0, N_SPEECH_TOKENS, (4, 500))
-    flipped = flip_digits(tokens, 0.3)
-    place = 3 ** torch.arange(8)
-    digits = (tokens[..., None] // place % 3) != (flipped[..., None] // place % 3)
-    assert set(digits.sum(-1).unique().tolist()) == {0, 1}
-    assert 0.25 < digits.any(-1).float().mean() < 0.35
-    assert flipped.min() >= 0
-    assert flipped.max() < N_SPEECH_TOKENS
+def test_the_emotion_is_asked_before_the_first_token_is_heard(policy, batch):
+    foreign = torch.randint(0, N_SPEECH_TOKENS, batch.tokens_BL.shape)
+    asked, again = (policy(b).emotion_B9 for b in (batch, replace(batch, tokens_BL=foreign)))
+    torch.testing.assert_close(asked, again)
+    emotion_B9 = torch.eye(9)[torch.arange(len(foreign)) % 9]
+    terms = sft_terms(policy, replace(batch, emotion_B9=emotion_B9), 0.3, 0.5, 0.0)
+    expected = -(emotion_B9 * asked.log_softmax(-1)).sum(-1).mean()
+    torch.testing.assert_close(terms["text_emotion"], expected)
+    parts = terms["ce"] + 0.3 * terms["attention_guide"] + 0.5 * expected
+    torch.testing.assert_close(terms["loss"], parts)
 
 
 def test_the_guide_counts_attention_to_the_spoken_word(batch):
@@ -152,12 +156,56 @@ def test_one_batch_can_be_learnt(examples, batch):
     optimiser = torch.optim.AdamW(policy.parameters(), lr=5e-3)
     values = []
     for _ in range(40):
-        terms = sft_terms(policy, batch, guide_weight=0.3, noise=0.0)
+        terms = sft_terms(policy, batch, guide_weight=0.3, emotion_weight=0.5, noise=0.0)
         optimiser.zero_grad()
         terms["loss"].backward()
         optimiser.step()
         values.append(float(terms["ce"].detach()))
     assert values[-1] < 0.6 * values[0]
+
+
+SHORT = Sft(
+    steps=2, batch_size=2, learning_rate=1e-3, guide_weight=0.3, emotion_weight=0.5,
+    history_noise=0.1, clip_norm=1.0, decay_share=0.2, ema=0.5,
+)  # fmt: skip
+
+
+def fine_tuned(examples, out, start, seed=0, **changed):
+    """Weights after two steps from the policy in a folder, or from nothing."""
+    train_sft(
+        examples, examples[:2], MINIATURE,
+        SHORT.model_copy(update=changed), Compute(device="cpu", bf16=False), seed, out,
+        out / "work", "identity", start=start,
+    )  # fmt: skip
+    return load_file(out / "model.safetensors")
+
+
+def test_fine_tuning_goes_on_from_the_weights_it_is_given(policy, examples, tmp_path):
+    given = {name: weight.clone() for name, weight in policy.state_dict().items()}
+    save_policy(tmp_path / "base", policy, variant="sft", seed=0)
+    still = fine_tuned(examples, tmp_path / "still", tmp_path / "base", seed=7, learning_rate=1e-12)
+    for name, weight in given.items():
+        torch.testing.assert_close(still[name], weight, atol=1e-7, rtol=0, msg=name)
+    fresh = fine_tuned(examples, tmp_path / "fresh", None, seed=7, learning_rate=1e-12)
+    assert any(not torch.allclose(fresh[name], weight) for name, weight in given.items())
+
+
+def test_what_is_given_sets_the_sizes(examples, tmp_path):
+    torch.manual_seed(0)
+    narrow = SpeechLM(replace(make_policy(MINIATURE, examples).config, width=16))
+    save_policy(tmp_path / "base", narrow, variant="sft", seed=0)
+    fine_tuned(examples, tmp_path / "tuned", tmp_path / "base")
+    assert load_policy(tmp_path / "tuned").config == narrow.config
+
+
+def test_the_seed_decides_the_batches_of_a_given_policy(policy, examples, tmp_path):
+    save_policy(tmp_path / "base", policy, variant="sft", seed=0)
+    runs = [
+        fine_tuned(examples, tmp_path / str(index), tmp_path / "base", seed)
+        for index, seed in enumerate((0, 0, 1))
+    ]
+    assert all(torch.equal(weight, runs[1][name]) for name, weight in runs[0].items())
+    assert any(not torch.equal(weight, runs[2][name]) for name, weight in runs[0].items())
 
 
 def test_a_saved_policy_comes_back_and_another_size_is_refused(policy, batch, tmp_path):

@@ -12,8 +12,9 @@ import soundfile
 from hpro_core import dataset
 from hpro_core.constants import EMOTIONS
 from hpro_core.errors import HproError
+from hpro_core.evaluate.scores import METRICS
 from hpro_core.params import Dataset, Report
-from hpro_core.report import paper, results, stage
+from hpro_core.report import figures, paper, results, stage
 from hpro_core.report.results import Interval
 from hpro_core.report.samples import marked
 from hpro_core.tables import (
@@ -106,7 +107,7 @@ def write_tables(root, rng):
         for system in systems:
             for test_set in SETS:
                 row = {"system": system, "test_set": test_set, "n": 3, "seeds": 1}
-                for metric in results.METRICS:
+                for metric in METRICS:
                     value = rng.uniform(0.1, 0.9)
                     row |= {
                         metric: value,
@@ -127,7 +128,7 @@ def write_eval(root, system, ids, number, rng):
             tone = 0.1 * np.sin(2 * np.pi * (150 + 20 * number) * np.arange(16000) / 16000)
             soundfile.write(root / audio, tone, 16000)
             made.append((i, name, "ann", SENTENCE, WORDS_OF_IT, audio, 1.0, None, 25, i[-1] != "4"))
-            scores.append((i, name, "you could not pile it a paper", 3, 7, 0.4, 0.9, 3.1, 0.8))
+            scores.append((i, name, "you could not pile it a paper", 3, 2, 7, 0.4, 0.9, 3.1, 0.8))
             vad += [(i, w, *rng.uniform(0.2, 0.8, 3)) for w in range(7)]
     write_table(frame(made, SYNTHESIS), folder / "synthesis.parquet", SYNTHESIS)
     write_table(frame(scores, SCORES), folder / "scores.parquet", SCORES)
@@ -172,12 +173,20 @@ def test_every_figure_is_that_of_the_table(finished, page, name):
         table = page.split(f'data-table="{name}" data-test-set="{row["test_set"]}"')[1]
         line = table.split(f'data-system="{row["system"]}"')[1].split("</tr>")[0]
         cells = re.findall(r"<td>(.*?)</td>", line)
-        wer = [f"{100 * row[key]:.1f}" for key in ("wer", "wer_lo", "wer_hi")]
-        assert cells[2] == f"{wer[0]} <small>[{wer[1]}, {wer[2]}]</small>"
+        for place, metric in ((2, "wer"), (3, "wer_check")):
+            wer = [f"{100 * row[metric + end]:.1f}" for end in ("", "_lo", "_hi")]
+            assert cells[place] == f"{wer[0]} <small>[{wer[1]}, {wer[2]}]</small>"
         ccc = [f"{row[key]:.3f}" for key in ("wvad_ccc", "wvad_ccc_lo", "wvad_ccc_hi")]
-        assert cells[3] == f"{ccc[0]} <small>[{ccc[1]}, {ccc[2]}]</small>"
-        assert cells[5].startswith(f"{row['dnsmos']:.2f} <small>")
-        assert len(cells) == 2 + len(results.METRICS)
+        assert cells[4] == f"{ccc[0]} <small>[{ccc[1]}, {ccc[2]}]</small>"
+        assert cells[6].startswith(f"{row['dnsmos']:.2f} <small>")
+        assert len(cells) == 2 + len(METRICS)
+
+
+def test_every_metric_has_a_column_and_a_plot(page):
+    assert tuple(figures.METRIC_NAMES) == METRICS
+    for name in figures.METRIC_NAMES.values():
+        assert page.count(f"<th>{name}</th>") == len(results.TABLES) * len(SETS)
+        assert page.count(f">{name}</text>") == len(SETS)
 
 
 def test_the_paper_stands_beside_it(page):
@@ -238,7 +247,7 @@ def test_the_date_is_that_of_the_results(finished):
     ("path", "command"),
     [
         ("tables/ablation.csv", "hpro tables"),
-        ("judge/metrics.json", "hpro judge-train"),
+        ("judge/metrics.json", "hpro judge-recordings"),
         ("eval/word/seed0/synthesis.parquet", "hpro synthesise word --seed 0"),
         ("eval/word/seed0/scores.parquet", "hpro judge word --seed 0"),
         ("codec/style/training.csv", "hpro codec-style"),
@@ -254,6 +263,17 @@ def test_what_is_missing_is_named_with_its_command(finished, path, command):
             build(finished, 3)
     finally:
         os.replace(hidden, finished / path)
+
+
+def test_models_of_a_base_need_no_curves(tmp_path):
+    write_curves(tmp_path / "policy/sft/seed0", ["loss"], np.random.default_rng(0))
+    for name in ("speech/tokenizer/model.safetensors", "codec/style/config.json"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    with pytest.raises(HproError, match=r"speech/tokenizer has no training\.csv: run `hpro tok"):
+        figures.training_files(tmp_path)
+    (tmp_path / "policy/base").mkdir()
+    assert list(figures.training_files(tmp_path)) == ["policy/sft"]
 
 
 def test_word_times_without_reference_are_said_to_be_unmeasured(finished):

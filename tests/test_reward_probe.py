@@ -10,13 +10,13 @@ import torch
 
 from hpro_core import params as p
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
-from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ
+from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.corpus.audio import decoded, write_wav
 from hpro_core.corpus.text import normalised_words
 from hpro_core.engine.batching import Example
 from hpro_core.errors import HproError
 from hpro_core.evaluate import affect
-from hpro_core.evaluate.hearing import hear
+from hpro_core.evaluate.hearing import read_audio
 from hpro_core.evaluate.probe import SentenceJudge
 from hpro_core.policy.interface import END_OF_SPEECH
 from hpro_core.policy.sft import make_policy
@@ -105,13 +105,14 @@ def clip():
 
 @pytest.fixture(scope="module")
 def judge(clip, tmp_path_factory):
-    """Real ears and aligner; the affect judge's probes are random, its scales those of the clip."""
+    """Real ears and aligner; the affect judge has random weights and the scale of the clip."""
     row, audio = clip
     root = tmp_path_factory.mktemp("run")
     spoken = normalised_words(row["text"]).split()
     spans = [(s.start_s, s.end_s) for s in PocketsphinxAligner().align(audio, spoken)]
     (root / "corpus").mkdir()
     write_wav(root / "corpus" / "a.wav", audio)
+    audio = read_audio(root, "corpus/a.wav")
     table = {
         **{"utt_id": "a", "corpus": "acted", "speaker": "x", "text": row["text"]},
         **{"words": " ".join(spoken), "group": "g", "audio": "corpus/a.wav", "emotion": None},
@@ -119,7 +120,7 @@ def judge(clip, tmp_path_factory):
     }
     write_table(pd.DataFrame([table]), root / "corpus" / "utterances.parquet", UTTERANCES)
     weights = Path(__file__).parents[1] / "weights"
-    _save_judge(root, audio, spans, weights)
+    _save_judge(root, audio)
     example = Example(
         utt_id="a", corpus="acted", speaker="x", text=row["text"], words=tuple(spoken),
         symbols=np.array([1]), symbol_word=np.array([0]), transcript=np.array([0, 1]),
@@ -129,24 +130,11 @@ def judge(clip, tmp_path_factory):
     return SentenceJudge(root, [example], weights, threads=1), example, audio
 
 
-def _save_judge(root, audio, spans, weights):
-    from hpro_core.evaluate.asr import Ears
-    from hpro_core.weights import located
-
-    _, sound = hear(Ears(located("whisper_tiny_en", weights), 1), audio)
-    whole, words = sound.utterance_features(), sound.word_features(spans)
-    rng = np.random.default_rng(0)
-
-    def probe(size, outputs):
-        return affect.Probe(rng.normal(size=(size, outputs)) / size, np.full(outputs, 0.5))
-
-    scales = affect.Scale.of(np.stack([whole, whole + 1])), affect.Scale.of(words)
-    affect.save(
-        affect.AffectJudge(
-            probe(len(whole), 9), EMOTIONS, probe(words.shape[1], 3), {"acted": scales}
-        ),
-        root / "judge",
-    )
+def _save_judge(root, audio):
+    torch.manual_seed(0)
+    chance = affect.AffectJudge({"acted": 1})
+    chance.set_scale("acted", [affect.heard(audio)])
+    affect.save(chance, root / "judge")
 
 
 def test_the_recording_itself_is_judged_well_and_noise_is_not(judge):

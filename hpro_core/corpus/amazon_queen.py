@@ -1,4 +1,4 @@
-"""Reader `amazon_queen`: acted speech of the game Flight of the Amazon Queen (docs/corpora.md)."""
+"""Reader `amazon_queen`, the excerpt: acted speech of the game Flight of the Amazon Queen."""
 
 from pathlib import Path
 

@@ -1,5 +1,6 @@
 """Audio files of any format soundfile reads -> 16 kHz mono, 16-bit WAV."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,11 @@ class Unusable(Exception):
     """The utterance cannot be used; the message is the reason for the `rejected` table."""
 
 
-def decoded(path: Path) -> np.ndarray:
+def decoded(audio: Path | bytes) -> np.ndarray:
     """Decode, mix down and resample one file.
+
+    Args:
+        audio: the file or its content, in any format that soundfile reads.
 
     Returns:
         float32 (T,), mono at `SAMPLE_RATE_HZ`, within [-1, 1].
@@ -25,8 +29,9 @@ def decoded(path: Path) -> np.ndarray:
     Raises:
         Unusable: not decodable, without samples, not finite, or silent.
     """
+    file = io.BytesIO(audio) if isinstance(audio, bytes) else audio
     try:
-        samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+        samples, rate_hz = soundfile.read(file, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         raise Unusable("unreadable audio") from error
     if not len(samples):

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,63 +11,14 @@ import pandas as pd
 from hpro_core import tables
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
 from hpro_core.corpus import affect
+from hpro_core.corpus.again import said_again
 from hpro_core.corpus.audio import write_wav
-from hpro_core.corpus.sentences import Sentence, sentences
+from hpro_core.corpus.plans import Plan, plans
 from hpro_core.params import Controlled, Corpus
 from hpro_core.progress import track
 
-SPEAKER = "hibari"
-EMPHASISED_SHARE = 0.5
-"""Part of the utterances with one emphasised word (ours)."""
-EMPHASIS_ON_FEELING = 0.7
-"""Part of these where it is the word that carries the style, else another content word (ours)."""
-STRENGTH = (0.5, 1.0)
-"""Range of the strength of a style, uniform (ours)."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One utterance before it is rendered: everything that decides how it sounds.
-
-    Attributes:
-        utt_id: name of the audio file without suffix.
-        emphasised: index of the emphasised word, or None.
-        seed: of the noise in the voice.
-    """
-
-    utt_id: str
-    sentence: Sentence
-    strength: float
-    emphasised: int | None
-    seed: list[int]
-
-    @property
-    def n_words(self) -> int:
-        return len(self.sentence.words.split())
-
-    @property
-    def feeling_W3(self) -> np.ndarray:
-        style, span = self.sentence.style, self.sentence.feeling
-        return affect.feeling_W3(style, self.strength, self.n_words, span)
-
-    @property
-    def emphasis_W(self) -> np.ndarray:
-        return affect.emphasis_W(self.n_words, self.emphasised)
-
-
-def plans(name: str, settings: Controlled) -> list[Plan]:
-    """What to render: a different sentence per utterance, strength and emphasis by chance."""
-    rng = np.random.default_rng([settings.seed, 1])
-    return [
-        Plan(
-            utt_id=f"{name}_{index:05d}",
-            sentence=sentence,
-            strength=float(rng.uniform(*STRENGTH)),
-            emphasised=_emphasised(sentence, rng),
-            seed=[settings.seed, index],
-        )
-        for index, sentence in enumerate(sentences(settings.utterances, settings.seed))
-    ]
+Rendered = tuple[Plan, float, np.ndarray]
+"""A plan, its duration in seconds, and its word times (W, 2)."""
 
 
 def render(
@@ -77,7 +27,8 @@ def render(
     """Render the corpus into `folder` and write its truth tables there.
 
     Args:
-        folder: gets audio/<utt_id>.wav, truth_words, truth_vad and truth_emotion.
+        folder: gets audio/<utt_id>.wav, truth_words, truth_vad and truth_emotion; and of the test
+            sentences audio/<utt_id>.<kind>.wav and again_words (see `again`).
         name: of the set; the prefix of utt_id.
         settings: how many utterances, and the seed.
         corpus: limits of duration.
@@ -89,26 +40,28 @@ def render(
     shutil.rmtree(folder / "audio", ignore_errors=True)
     (folder / "audio").mkdir(parents=True)
     planned = plans(name, settings)
-    rendered = _render_all(planned, folder / "audio", workers)
-    kept, lost = [], {}
-    for plan, outcome in zip(planned, rendered, strict=True):
-        reason = _reason(outcome, corpus)
-        if reason:
-            lost[plan.utt_id] = reason
-            (folder / "audio" / f"{plan.utt_id}.wav").unlink(missing_ok=True)
-        else:
-            kept.append((plan, *outcome))
+    kept, lost = _rendered(planned, folder / "audio", corpus, workers)
     _write_truth(folder, kept)
+    again = [twin for plan, *_ in kept if plan.split == "test" for twin in said_again(plan)]
+    repeated, _ = _rendered(again, folder / "audio", corpus, workers)
+    _write_words(folder / "again_words.parquet", repeated)
     rows = [_row(name, plan, duration_s) for plan, duration_s, _ in kept]
     return pd.DataFrame(rows, columns=list(tables.UTTERANCES.columns)), lost
 
 
-def _emphasised(sentence: Sentence, rng: np.random.Generator) -> int | None:
-    if rng.random() >= EMPHASISED_SHARE:
-        return None
-    if rng.random() < EMPHASIS_ON_FEELING or not sentence.content:
-        return sentence.feeling[0]
-    return int(rng.choice(sentence.content))
+def _rendered(
+    planned: list[Plan], folder: Path, corpus: Corpus, workers: int
+) -> tuple[list[Rendered], dict[str, str]]:
+    """Render plans; those that can be used, and utt_id -> reason for the others."""
+    kept, lost = [], {}
+    for plan, outcome in zip(planned, _render_all(planned, folder, workers), strict=True):
+        reason = _reason(outcome, corpus)
+        if reason:
+            lost[plan.utt_id] = reason
+            (folder / f"{plan.utt_id}.wav").unlink(missing_ok=True)
+        else:
+            kept.append((plan, *outcome))
+    return kept, lost
 
 
 def _reason(outcome: tuple[float, np.ndarray], corpus: Corpus) -> str:
@@ -149,9 +102,8 @@ def _render_one(job: tuple[Plan, Path]) -> tuple[float, np.ndarray]:
     from hpro_core.corpus.voice import UnreadableSentence
 
     plan, path = job
-    controls = affect.controls(plan.feeling_W3, plan.emphasis_W)
     try:
-        spoken = _worker["voice"].say(plan.sentence.text, plan.n_words, controls, plan.seed)
+        spoken = _worker["voice"].say(plan.sentence.text, plan.n_words, plan.controls, plan.seed)
     except UnreadableSentence:
         return 0.0, np.zeros((0, 2))
     write_wav(path, spoken.samples)
@@ -162,33 +114,39 @@ def _row(name: str, plan: Plan, duration_s: float) -> dict:
     return {
         "utt_id": plan.utt_id,
         "corpus": name,
-        "speaker": SPEAKER,
+        "speaker": plan.speaker,
         "text": plan.sentence.text,
         "words": plan.sentence.words,
         "audio": f"corpus/{name}/audio/{plan.utt_id}.wav",
         "duration_s": duration_s,
-        "split": "",
+        "split": plan.split,
         "group": plan.sentence.words,
-        "emotion": plan.sentence.style,
+        "emotion": plan.style,
     }
 
 
-def _write_truth(folder: Path, kept: list[tuple[Plan, float, np.ndarray]]) -> None:
-    words, vad, emotion = [], [], []
-    for plan, _, spans_s in kept:
-        words += [
-            (plan.utt_id, index, word, *span_s, 1.0)
-            for index, (word, span_s) in enumerate(
-                zip(plan.sentence.words.split(), spans_s, strict=True)
-            )
-        ]
-        vad_W3 = affect.vad_W3(plan.feeling_W3, plan.emphasis_W)
+def _write_truth(folder: Path, kept: list[Rendered]) -> None:
+    vad, emotion = [], []
+    for plan, *_ in kept:
+        vad_W3 = affect.vad_W3(plan.signed_W3)
         vad += [(plan.utt_id, index, *point) for index, point in enumerate(vad_W3)]
-        emotion.append((plan.utt_id, *affect.posterior(plan.sentence.style, plan.strength)))
+        emotion.append((plan.utt_id, *affect.posterior(plan.style, plan.strength)))
+    _write_words(folder / "truth_words.parquet", kept)
     for file, rows, columns, schema in (
-        ("truth_words", words, list(tables.WORDS.columns), tables.WORDS),
         ("truth_vad", vad, ["utt_id", "word_index", *VAD], tables.WORD_VAD),
         ("truth_emotion", emotion, ["utt_id", *EMOTIONS], tables.EMOTION_POSTERIORS),
     ):
         table = pd.DataFrame(rows, columns=columns)
         tables.write_table(table, folder / f"{file}.parquet", schema)
+
+
+def _write_words(path: Path, kept: list[Rendered]) -> None:
+    rows = [
+        (plan.utt_id, index, word, *span_s, 1.0)
+        for plan, _, spans_s in kept
+        for index, (word, span_s) in enumerate(
+            zip(plan.sentence.words.split(), spans_s, strict=True)
+        )
+    ]
+    table = pd.DataFrame(rows, columns=list(tables.WORDS.columns))
+    tables.write_table(table, path, tables.WORDS)

@@ -1,4 +1,4 @@
-"""What every reader hands over: one `Recording` per row of a corpus's metadata file."""
+"""What every reader hands over: one `Recording` per utterance, most from a metadata file."""
 
 import csv
 import re
@@ -14,7 +14,7 @@ class Recording:
 
     Attributes:
         utterance: id within the corpus.
-        audio: existing file.
+        audio: existing file, or the content of one.
         group: what may not straddle splits (the scene); the utterance itself where none is known.
         split: split that the corpus prescribes, or empty.
         emotion: one of `EMOTIONS`, or None.
@@ -23,7 +23,7 @@ class Recording:
     utterance: str
     speaker: str
     text: str
-    audio: Path
+    audio: Path | bytes
     group: str
     split: str = ""
     emotion: str | None = None

@@ -1,11 +1,13 @@
-"""The language of the controlled corpus: templates whose words carry the feeling.
+"""The language of the controlled corpus: templates whose words suggest a feeling.
 
-Every sentence has exactly one style, and one slot of it (`feel`, `quality`, `act` or `noun`) is
-filled with a word of that style: who reads the text knows the style. The words are common ones that
-a small ASR model hears; "What a ...", "hospital", "a ugly" and "cruel ticket" were tried and are
-misheard.
+Every sentence has one slot (`feel`, `quality`, `act` or `noun`) filled with a word of one style:
+who reads the text knows which style is likely, not which will be heard (`affect.RENDERINGS`). The
+words are common ones that the ASR judge hears in all voices: docs/corpora.md says which were
+dropped.
 """
 
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,61 +37,81 @@ TEMPLATES = (
     "it is a story of {noun} and the {thing}",
     "{who} remembers the {quality} {thing} {place}",
     "you sound {feel} when you talk about the {thing}",
+    "did {who} really find the {quality} {thing}",
+    "nobody {act} the {thing} before {who} did",
+    "{who} and {who} were {feel} {time}",
+    "please tell {who} that I am {feel}",
 )
 
 FILLERS = {
     "who": _choices(
-        "my mother|my father|my brother|my sister|my uncle|the teacher|the doctor|the captain|"
-        "the driver|the farmer|the student|the manager|the soldier|the singer|the waiter|"
-        "the president|the actor|the lawyer"
+        "my mother|my father|my brother|my sister|my uncle|my cousin|my neighbor|my teacher|"
+        "the doctor|the captain|the driver|the farmer|the student|the manager|the soldier|"
+        "the singer|the waiter|the president|the actor|the lawyer|the painter|the hunter|"
+        "the children|the visitor|the butcher|the reporter"
     ),
     "thing": _choices(
         "letter|camera|window|garden|story|picture|dinner|movie|music|table|present|package|"
-        "house|bridge|telephone|magazine|machine|museum|village|computer|newspaper|festival"
+        "house|bridge|telephone|magazine|machine|museum|village|computer|newspaper|festival|"
+        "basket|blanket|bottle|button|candle|castle|curtain|diamond|elephant|envelope|flower|"
+        "guitar|hammer|jacket|lantern|mirror|necklace|painting|piano|pillow|pocket|"
+        "rabbit|ticket|tiger|umbrella|wagon|balloon|notebook|sandwich"
     ),
     "place": _choices(
         "in the kitchen|at the station|in the office|at school|at the party|in the forest|"
-        "on the mountain|at the hotel|in the city|near the river|behind the church|on the island"
+        "on the mountain|at the hotel|in the city|near the river|behind the church|on the island|"
+        "under the bridge|at the airport|in the library|by the ocean|in the tower|at the market|"
+        "near the stadium|in the basement|across the street|in the valley"
     ),
     "time": _choices(
-        "today|yesterday|this morning|last night|after dinner|on Monday|this afternoon"
+        "today|yesterday|this morning|last night|after dinner|on Monday|this afternoon|"
+        "last summer|before breakfast|in December|at midnight|on Saturday|all evening|in October"
     ),
 }
 """What every style shares."""
 
 FEELING = {
     "neutral": {
-        "feel": _choices("calm|ready|busy|quiet|patient|prepared"),
-        "quality": _choices("ordinary|regular|normal|simple|usual|standard"),
-        "act": _choices("described|opened|moved|counted|noticed|measured"),
-        "noun": _choices("information|business|traffic|weather|practice"),
+        "feel": _choices("calm|ready|busy|quiet|patient|prepared|awake|normal"),
+        "quality": _choices("ordinary|regular|typical|simple|usual|standard|common|average"),
+        "act": _choices("described|opened|moved|counted|noticed|measured|copied|carried"),
+        "noun": _choices("information|business|traffic|weather|practice|furniture|history"),
     },
     "happy": {
-        "feel": _choices("happy|delighted|cheerful|excited|proud|thankful"),
-        "quality": _choices("wonderful|beautiful|lovely|amazing|fantastic|perfect"),
-        "act": _choices("welcomed|enjoyed|celebrated|admired|adored"),
-        "noun": _choices("happiness|laughter|pleasure|excitement|success"),
+        "feel": _choices("happy|delighted|cheerful|excited|proud|thankful|joyful|lucky"),
+        "quality": _choices(
+            "wonderful|beautiful|lovely|amazing|fantastic|perfect|charming|brilliant"
+        ),
+        "act": _choices("embraced|enjoyed|celebrated|admired|adored|treasured|loved"),
+        "noun": _choices("happiness|laughter|pleasure|excitement|success|kindness|victory"),
     },
     "sad": {
-        "feel": _choices("sad|lonely|miserable|heartbroken|hopeless|depressed"),
-        "quality": _choices("broken|lost|forgotten|empty|abandoned|ruined"),
-        "act": _choices("missed|cried about|regretted|said goodbye to|gave up"),
-        "noun": _choices("sadness|sorrow|loneliness|suffering|disappointment"),
+        "feel": _choices("sad|lonely|miserable|heartbroken|hopeless|depressed|unhappy|sorry"),
+        "quality": _choices("broken|lost|forgotten|empty|abandoned|ruined|tragic|painful"),
+        "act": _choices("missed|cried about|regretted|said goodbye to|gave up|buried|lost"),
+        "noun": _choices("sadness|sorrow|loneliness|suffering|disappointment|tears|regret"),
     },
     "angry": {
-        "feel": _choices("angry|furious|outraged|annoyed|bitter|offended"),
-        "quality": _choices("stupid|rotten|disgusting|awful|ridiculous|horrible"),
-        "act": _choices("hated|destroyed|attacked|shouted about|complained about"),
-        "noun": _choices("anger|rage|hatred|violence|revenge"),
+        "feel": _choices("angry|furious|outraged|annoyed|bitter|offended|jealous|insulted"),
+        "quality": _choices("stupid|rotten|disgusting|awful|ridiculous|horrible|pathetic|shameful"),
+        "act": _choices("hated|destroyed|attacked|shouted about|complained about|smashed|insulted"),
+        "noun": _choices("anger|rage|hatred|violence|revenge|betrayal|nonsense"),
     },
     "fearful": {
-        "feel": _choices("afraid|scared|terrified|frightened|nervous|worried"),
-        "quality": _choices("dangerous|deadly|haunted|creepy|scary|threatening"),
-        "act": _choices("feared|ran away from|escaped from|was afraid of|worried about"),
-        "noun": _choices("fear|terror|panic|danger|horror"),
+        "feel": _choices("afraid|scared|terrified|frightened|nervous|worried|anxious|helpless"),
+        "quality": _choices(
+            "dangerous|deadly|haunted|creepy|scary|threatening|poisonous|suspicious"
+        ),
+        "act": _choices("feared|ran away from|escaped from|was afraid of|worried about|fled from"),
+        "noun": _choices("fear|terror|panic|danger|horror|darkness|disaster"),
     },
 }
 """The words of each style; the slot names of `TEMPLATES`."""
+
+HELD_OUT_PAIRS = 12
+"""One in so many pairs of a feeling's word and another content word is in test sentences only."""
+DEV_PERCENT, JUDGE_PERCENT = 4, 20
+"""Shares of the sentences without a held-out pair that are said in these splits only."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +124,7 @@ class Sentence:
         style: one of `STYLES`.
         feeling: word indices [first, last + 1) of the word or words of the style.
         content: indices of the other words that can be emphasised.
+        pairs: the words of the style with each of the other fillers.
     """
 
     text: str
@@ -109,42 +132,66 @@ class Sentence:
     style: str
     feeling: tuple[int, int]
     content: tuple[int, ...]
+    pairs: tuple[str, ...]
+
+    @property
+    def split(self) -> str:
+        """Where the sentence may be said: by its words alone, so that every run agrees.
+
+        Test sentences, and only these, have a held-out pair of words.
+        """
+        if any(zlib.crc32(pair.encode()) % HELD_OUT_PAIRS == 0 for pair in self.pairs):
+            return "test"
+        percent = zlib.crc32(self.words.encode()) % 100
+        if percent < DEV_PERCENT:
+            return "dev"
+        return "judge" if percent < DEV_PERCENT + JUDGE_PERCENT else "train"
 
 
-def sentences(count: int, seed: int) -> list[Sentence]:
-    """`count` different sentences, the styles in turn.
+def sentences(split: str, count: int, seed: int) -> Iterator[Sentence]:
+    """Different sentences of one split, the styles in turn.
+
+    A longer list begins with the shorter one of the same seed.
 
     Args:
-        count: how many; far fewer than the language has (about a hundred thousand).
+        split: one of SPLITS.
+        count: how many; far fewer than the language has (millions).
         seed: of the choice of templates and words.
     """
-    rng = np.random.default_rng(seed)
-    found: dict[str, Sentence] = {}
+    rng = np.random.default_rng([seed, *split.encode()])
+    found: set[str] = set()
     while len(found) < count:
         sentence = _sentence(STYLES[len(found) % len(STYLES)], rng)
-        found.setdefault(sentence.words, sentence)
-    return list(found.values())
+        if sentence.split == split and sentence.words not in found:
+            found.add(sentence.words)
+            yield sentence
 
 
 def _sentence(style: str, rng: np.random.Generator) -> Sentence:
     template = TEMPLATES[rng.integers(len(TEMPLATES))]
     words: list[str] = []
     content: list[int] = []
-    feeling = (0, 0)
+    others: list[str] = []
+    feeling, named = (0, 0), ""
     for part in template.split():
         slot = part.strip("{}")
         choices = FEELING[style].get(slot) or FILLERS.get(slot) or (slot,)
-        filler = choices[rng.integers(len(choices))].split()
+        chosen = choices[rng.integers(len(choices))]
+        while chosen in others:  # two persons are two
+            chosen = choices[rng.integers(len(choices))]
+        filler = chosen.split()
         if slot in FEELING[style]:
-            feeling = (len(words), len(words) + len(filler))
+            feeling, named = (len(words), len(words) + len(filler)), chosen
         elif slot in FILLERS:
             content.append(len(words) + len(filler) - 1)
+            others.append(chosen)
         words += filler
     text = " ".join(words)
     return Sentence(
-        text=f"{text[0].upper()}{text[1:]}.",
+        text=f"{text[0].upper()}{text[1:]}{'?' if words[0] == 'did' else '.'}",
         words=text.lower(),
         style=style,
         feeling=feeling,
         content=tuple(content),
+        pairs=tuple(f"{named}|{other}" for other in others),
     )

@@ -13,6 +13,7 @@ from hpro_core import tables
 from hpro_core.constants import SPLITS
 from hpro_core.corpus.stage import check_rejected_share
 from hpro_core.errors import HproError
+from hpro_core.known import known_sentences
 from hpro_core.params import Corpus
 
 STAGE = "corpus-split"
@@ -22,34 +23,43 @@ CLAIMS = ("test", "dev", "judge", "train")
 """Who keeps a sentence that occurs in several splits: the first of these."""
 
 
-def split(root: Path, settings: Corpus) -> None:
+def split(root: Path, settings: Corpus, base: Path | None = None) -> None:
     """Merge all sets, assign splits, and write `root`/corpus/{utterances,rejected}.parquet.
 
     No group and no normalised sentence is in two splits; a test set has at most
-    `max_test_utterances`, and every speaker in it has another utterance in test or train.
+    `max_test_utterances`, and every speaker in it has another utterance in test or train. A set
+    that is all for training is without what another set has or holds out.
+
+    Args:
+        root: results folder of the run, with all sets read.
+        settings: section `corpus`.
+        base: trained models that the run starts from: no dev or test sentence may be one of those
+            that they were trained on.
 
     Raises:
         HproError: a set was not read yet or has too few groups; a split that the corpus prescribes
-            cuts a group; a split is empty; more is rejected than `max_rejected_share`.
+            cuts a group; a split is empty; more is rejected than `max_rejected_share`; a set for
+            training adds nothing.
     """
-    read = {name: _read(root, name) for name in settings.sets}
+    read = {name: _read(root, name) for name in _ordered(settings)}
     assigned = [
         _assigned(table, name, settings, np.random.default_rng([settings.seed, index]))
         for index, (name, table) in enumerate(read.items())
     ]
     entered = pd.concat(assigned, ignore_index=True)
-    lost = rejected(entered, settings)
+    left_out = _left_out(entered, settings)
+    entered = entered[~entered.utt_id.isin(left_out)]
+    lost = _known(entered, base) if base else {}
+    lost |= rejected(entered[~entered.utt_id.isin(lost)], settings)
     kept = entered[~entered.utt_id.isin(lost)]
-    for name in settings.sets:
-        ids = entered.utt_id[entered.corpus == name]
-        lost_here = {utt_id: lost[utt_id] for utt_id in ids if utt_id in lost}
-        check_rejected_share(lost_here, len(ids), settings.max_rejected_share, name)
+    _check_shares(entered, lost, settings)
     _check_splits(kept, settings)
     earlier = [
         tables.read_table(root / "corpus" / name / "rejected.parquet", tables.REJECTED)
         for name in settings.sets
     ]
-    all_lost = pd.concat([*earlier, tables.rejected(lost.items(), STAGE)], ignore_index=True)
+    here = tables.rejected((left_out | lost).items(), STAGE)
+    all_lost = pd.concat([*earlier, here], ignore_index=True)
     tables.write_table(kept, root / "corpus" / "utterances.parquet", tables.UTTERANCES)
     tables.write_table(all_lost, root / "corpus" / "rejected.parquet", tables.REJECTED)
     print(summary(kept).to_string())
@@ -78,6 +88,57 @@ def rejected(entered: pd.DataFrame, settings: Corpus) -> dict[str, str]:
     kept = entered[~entered.utt_id.isin(lost)]
     lost |= _repeats(kept)
     return lost | _without_reference(kept[~kept.utt_id.isin(lost)])
+
+
+def _ordered(settings: Corpus) -> list[str]:
+    """The sets, those for training last: they change nothing about the splits of the others."""
+    return sorted(settings.sets, key=lambda name: settings.sets[name].split)
+
+
+def _left_out(entered: pd.DataFrame, settings: Corpus) -> dict[str, str]:
+    """What sets for training share with other sets of their reader; it does not count as rejected.
+
+    Sets of `csv` are not compared: ids and groups of one folder mean nothing in another.
+
+    Raises:
+        HproError: nothing is left of a set.
+    """
+    lost: dict[str, str] = {}
+    earlier: dict[str, list[str]] = {}
+    for name in _ordered(settings):
+        chosen = settings.sets[name]
+        others = earlier.setdefault(chosen.reader, [])
+        if chosen.split and chosen.reader != "csv":
+            for other in others:
+                lost |= _shared(entered, name, other)
+            _report_left_out(lost, entered.utt_id[entered.corpus == name], name)
+        others.append(name)
+    return lost
+
+
+def _report_left_out(lost: dict[str, str], ids: pd.Series, name: str) -> None:
+    reasons = Counter(lost[utt_id] for utt_id in ids if utt_id in lost)
+    if reasons.total() == len(ids):
+        raise HproError(f"corpus {name!r} adds nothing to other sets: take it out of corpus.sets")
+    counts = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
+    print(f"{name}: left out {reasons.total()} of {len(ids)}: {counts or 'none'}")
+
+
+def _shared(entered: pd.DataFrame, name: str, other: str) -> dict[str, str]:
+    """Utterances of a set that another one has too, or whose group that one holds out."""
+    own, others = (entered[entered.corpus == each] for each in (name, other))
+    ids = others.utt_id.str.removeprefix(f"{other}_")
+    read = own.utt_id.str.removeprefix(f"{name}_").isin(ids)
+    held_out = own.group.isin(others.group[others.split != "train"])
+    reasons = dict.fromkeys(own.utt_id[held_out], f"same group as held out in set {other}")
+    return reasons | dict.fromkeys(own.utt_id[read], f"read already in set {other}")
+
+
+def _known(entered: pd.DataFrame, base: Path) -> dict[str, str]:
+    """Dev and test utterances whose sentence the base was trained on."""
+    held_out = entered[entered.split.isin(("dev", "test"))]
+    known = held_out[known_sentences(base, held_out.words)]
+    return dict.fromkeys(known.utt_id, "the base was trained on this sentence")
 
 
 def _repeats(kept: pd.DataFrame) -> dict[str, str]:
@@ -116,6 +177,8 @@ def _assigned(
     table: pd.DataFrame, name: str, settings: Corpus, rng: np.random.Generator
 ) -> pd.DataFrame:
     """The table of one set with its splits filled in."""
+    if settings.sets[name].split:
+        return table.assign(split=settings.sets[name].split)
     if (table.split != "").any():
         straddling = table.groupby("group").split.nunique()
         if (straddling > 1).any():
@@ -188,12 +251,22 @@ def _filled(size_G: np.ndarray, wanted: int, rng: np.random.Generator) -> list[i
     return chosen or [int(size_G.argmin())]
 
 
+def _check_shares(entered: pd.DataFrame, lost: dict[str, str], settings: Corpus) -> None:
+    for name in settings.sets:
+        ids = entered.utt_id[entered.corpus == name]
+        lost_here = {utt_id: lost[utt_id] for utt_id in ids if utt_id in lost}
+        check_rejected_share(lost_here, len(ids), settings.max_rejected_share, name)
+
+
 def _check_splits(kept: pd.DataFrame, settings: Corpus) -> None:
     for label in SPLITS:
         if not (kept.split == label).any():
             raise HproError(
                 f"split {label!r} has no utterance: add data, or prescribe it in the column 'split'"
             )
-    for name in settings.sets:
-        if not ((kept.split == "test") & (kept.corpus == name)).any():
-            raise HproError(f"corpus {name!r} has no test utterance: each set needs some")
+    for name, chosen in settings.sets.items():
+        if not chosen.split and not ((kept.split == "test") & (kept.corpus == name)).any():
+            raise HproError(
+                f"corpus {name!r} has no test utterance: each set needs some, unless it is all for "
+                f"training (corpus.sets.{name}.split: train)"
+            )

@@ -9,7 +9,7 @@ import pandas as pd
 
 from hpro_core import tables
 from hpro_core.constants import SAMPLE_RATE_HZ
-from hpro_core.corpus import amazon_queen, audio, controlled, csv_folder
+from hpro_core.corpus import amazon_queen, audio, controlled, csv_folder, queen_file
 from hpro_core.corpus.recording import Recording
 from hpro_core.corpus.text import normalised_words
 from hpro_core.errors import HproError
@@ -29,7 +29,7 @@ def read(
 
     Args:
         root: results folder of the run.
-        name: key of `corpus.sets`; it becomes the test set and the prefix of utt_id.
+        name: key of `corpus.sets`; it becomes the corpus and the prefix of utt_id.
         corpus: settings; a relative path of a corpus is relative to the working directory.
         controlled_settings: settings of the controlled corpus.
         workers: processes that render the controlled corpus.
@@ -79,11 +79,13 @@ def check_rejected_share(lost: dict[str, str], n_entered: int, max_share: float,
 
 
 def _recordings(chosen: CorpusSet, name: str) -> list[Recording]:
-    folder = Path(chosen.path)
-    if not chosen.path or not folder.is_dir():
+    path = Path(chosen.path)
+    if chosen.reader == "amazon_queen" and path.suffix == queen_file.SUFFIX:
+        return queen_file.dialogue(path)
+    if not chosen.path or not path.is_dir():
         raise HproError(f"corpus.sets.{name}.path: {chosen.path!r} is not a folder")
     reader = amazon_queen if chosen.reader == "amazon_queen" else csv_folder
-    return reader.recordings(folder)
+    return reader.recordings(path)
 
 
 def _read_files(

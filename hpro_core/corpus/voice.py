@@ -30,6 +30,8 @@ AHEAD_FRAMES = 3
 lie 40 ms before the blank's start (median; standard deviation 16 ms; docs/corpora.md)."""
 CORPUS_GAIN_DB = -8.0
 """Room for loud words: the same gain for all utterances, so that levels can be compared."""
+BREATH_GAIN_DB = 24.0
+"""hibari's noise lies 42 dB below its speech, where no change of it is heard (measured)."""
 VOICED_HZ = 40.0
 MAX_PITCH_HZ = 500.0
 TREMOR_HZ = 6.0
@@ -103,15 +105,34 @@ class Voice:
 
 
 def opened_graph(path: str | Path) -> bytes:
-    """hibari's network with inputs `stretch` and `limit` and the durations as last output."""
+    """hibari's network with inputs `stretch` and `limit` and the durations as last output.
+
+    Each phone was rounded to whole units by itself, which swallows small changes of tempo; here the
+    edges between phones are rounded, so that what one phone loses its neighbour gets.
+    """
     model = onnx.load(path)
     graph = model.graph
     rounding = next(node for node in graph.node if _ROUNDING in node.output)
     position = list(graph.node).index(rounding)
     predicted = rounding.input[0]
-    graph.node.insert(position, onnx.helper.make_node("Mul", [predicted, "stretch"], ["longer"]))
-    graph.node.insert(position + 1, onnx.helper.make_node("Min", ["longer", "limit"], ["limited"]))
-    rounding.input[0] = "limited"
+    graph.node.remove(rounding)
+    node = onnx.helper.make_node
+    opened = [
+        node("Mul", [predicted, "stretch"], ["longer"]),
+        node("Min", ["longer", "limit"], ["limited"]),
+        node("CumSum", ["limited", "hpro_zero"], ["ends"]),
+        node("Round", ["ends"], ["rounded_ends"]),
+        node("Slice", ["rounded_ends", "hpro_first", "hpro_last"], ["earlier_ends"]),
+        node("Concat", ["hpro_start", "earlier_ends"], ["rounded_starts"], axis=0),
+        node("Sub", ["rounded_ends", "rounded_starts"], [_ROUNDING]),
+    ]
+    for index, added in enumerate(opened):
+        graph.node.insert(position + index, added)
+    integers = {"hpro_zero": 0, "hpro_first": [0], "hpro_last": [-1]}
+    constants = {name: np.array(value, np.int64) for name, value in integers.items()}
+    constants["hpro_start"] = np.zeros(1, np.float32)
+    for name, value in constants.items():
+        graph.initializer.append(onnx.numpy_helper.from_array(value, name))
     for name in ("stretch", "limit"):
         graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["L"]))
     graph.output.append(
@@ -123,12 +144,12 @@ def opened_graph(path: str | Path) -> bytes:
 def word_of_phone(phones: str, n_words: int) -> np.ndarray:
     """The word of each phone, int (P,), P = len(phones) + 2 pads; n_words where there is none.
 
-    A blank between words belongs to the word after it; the full stop and the pads to none.
+    A blank between words belongs to the word after it; the last sign and the pads to none.
 
     Raises:
-        UnreadableSentence: the phones are not `n_words` words and a full stop.
+        UnreadableSentence: the phones are not `n_words` words and a full stop or question mark.
     """
-    if not phones.endswith(".") or len(phones.split()) != n_words:
+    if not phones.endswith((".", "?")) or len(phones.split()) != n_words:
         raise UnreadableSentence(phones)
     word_P = np.cumsum([0, *(sign == " " for sign in phones), 0])
     word_P[[0, -2, -1]] = n_words
@@ -180,7 +201,7 @@ def shaped(
     octaves_K = np.maximum(np.log2(np.maximum(hz_K, 1) / 500), 0)
     gain_KF = (octaves_K[:, None] * tilt_F + level_F).astype(np.float32)
     louder = [warped(log_KF, formant_F) + gain_KF for log_KF in spectra_KF]
-    louder[1] += breath_F.astype(np.float32)
+    louder[1] += (breath_F + BREATH_GAIN_DB * np.log(10) / 20).astype(np.float32)
     return louder, _pitch(f0_F, word_F, controls)
 
 
@@ -205,8 +226,17 @@ def _pitch(f0_F: np.ndarray, word_F: np.ndarray, controls: WordControls) -> np.n
     tremor_F = np.sin(2 * np.pi * TREMOR_HZ * time_s_F) * _glide(controls.tremor_st, 0.0, word_F)
     moved_F = (st_F - mean_st) * _glide(controls.pitch_range, 1.0, word_F)
     moved_F += mean_st + _glide(controls.pitch_st, 0.0, word_F) + tremor_F
+    moved_F += np.append(controls.rise_st, 0.0)[word_F] * (_share_of_word(word_F) - 0.5)
     hz_F = np.clip(2 ** (moved_F / 12), VOICED_HZ + 1, MAX_PITCH_HZ)
     return np.where(voiced_F, hz_F, f0_F).astype(np.float32)
+
+
+def _share_of_word(word_F: np.ndarray) -> np.ndarray:
+    """How much of its word has passed at each frame, in (0, 1)."""
+    starts_R = np.flatnonzero(np.diff(word_F, prepend=-1))
+    length_R = np.diff(np.append(starts_R, len(word_F)))
+    passed_F = np.arange(len(word_F)) - np.repeat(starts_R, length_R)
+    return (passed_F + 0.5) / np.repeat(length_R, length_R)
 
 
 def _glide(value_W: np.ndarray, rest: float, word_F: np.ndarray) -> np.ndarray:

@@ -1,214 +1,215 @@
-"""The affect judge: two linear probes on Whisper's encoder and on pitch and level.
+"""The affect judge: a small convolutional network on the sound itself, with two heads.
 
-Simple on purpose, and independent of the reward: it hears waveforms, was trained on recordings that
-nothing else was trained on (split `judge`), and shares no code with the teachers. Letters: N clips,
-S encoder states, W words, D features, 9 emotions, 3 valence, arousal and dominance.
+Independent of the reward on purpose: it hears waveforms through its own front-end, was trained on
+recordings that nothing else was trained on (split `judge`), and shares neither features nor
+architecture nor code with the codec's heads (attention over speech tokens) or the teachers.
+Letters: B clips, F frames (100 Hz), C channels, H width, W words, 9 emotions, 3 valence, arousal
+and dominance.
 """
 
-import json
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import librosa
 import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from hpro_core.constants import EMOTIONS, VAD
+from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
+from hpro_core.engine.checkpoint import load_weights, read_json, save_model
 from hpro_core.errors import HproError
-from hpro_core.evaluate.asr import STATE_RATE_HZ
-from hpro_core.evaluate.prosody import Contours, summary
-
-WINDOW_WORDS = 1
-"""Words on each side that the affect of a word is judged with (paper III-A)."""
+from hpro_core.evaluate.prosody import FRAME_RATE_HZ, contours
 
 Span = tuple[float, float]
 """Start and end of a word in seconds."""
 
-
-@dataclass(frozen=True)
-class Sound:
-    """What the affect judge hears of one clip."""
-
-    states_SD: np.ndarray  # from Whisper's encoder
-    contours: Contours
-    duration_s: float
-
-    def utterance_features(self) -> np.ndarray:
-        """Float (D,) of the whole clip."""
-        whole = summary(self.contours, 0.0, self.duration_s)
-        return np.concatenate([_pooled(self.states_SD), whole])
-
-    def word_features(self, spans: Sequence[Span]) -> np.ndarray:
-        """Float (W, D): the word, the word with its neighbours, and the prosody of the clip."""
-        whole = summary(self.contours, 0.0, self.duration_s)
-        return np.stack([self._word(spans, index, whole) for index in range(len(spans))])
-
-    def _word(self, spans: Sequence[Span], index: int, whole: np.ndarray) -> np.ndarray:
-        start_s, end_s = spans[index]
-        from_s = spans[max(index - WINDOW_WORDS, 0)][0]
-        to_s = spans[min(index + WINDOW_WORDS, len(spans) - 1)][1]
-        parts = [_pooled(self._states(from_s, to_s)), self._states(start_s, end_s).mean(axis=0)]
-        parts += [summary(self.contours, from_s, to_s), summary(self.contours, start_s, end_s)]
-        return np.concatenate([*parts, whole])
-
-    def _states(self, start_s: float, end_s: float) -> np.ndarray:
-        first = min(int(start_s * STATE_RATE_HZ), len(self.states_SD) - 1)
-        return self.states_SD[first : max(round(end_s * STATE_RATE_HZ), first + 1)]
+N_MELS = 64
+N_CHANNELS = N_MELS + 4
+"""Log-mel bands; pitch around the clip's median, voicing, level, and that median."""
+_WINDOW, _N_FFT = 640, 1024
+_FLOOR = 0.01  # of mel amplitudes
+_WIDTH = 96
+_DILATIONS = (1, 2, 4, 8)
+_KERNEL = 5
+_LEAST_DEVIATION = 0.1  # bands above the limit of an old recording hardly move
+_DROPOUT = 0.2
+_PITCH_ST = 12.0  # stands for the median pitch of a clip without a voiced frame
 
 
-@dataclass(frozen=True)
-class Scale:
-    """Mean and deviation of features over the `judge` recordings of one test set."""
-
-    mean_D: np.ndarray
-    deviation_D: np.ndarray
-
-    @classmethod
-    def of(cls, features_ND: np.ndarray) -> "Scale":
-        """Scale of features (N, D); a feature that never changes keeps its size."""
-        deviation_D = features_ND.std(axis=0)
-        return cls(features_ND.mean(axis=0), np.where(deviation_D > 1e-6, deviation_D, 1.0))
-
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        return (features - self.mean_D) / self.deviation_D
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A linear map, weight (D, outputs) and bias (outputs,)."""
-
-    weight: np.ndarray
-    bias: np.ndarray
-
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        return features @ self.weight + self.bias
-
-
-@dataclass(frozen=True)
-class AffectJudge:
-    """Both probes; each test set has scales of its own, so that recordings of each are centred.
-
-    Attributes:
-        emotion: probe of the logits of `classes`.
-        classes: the emotions that were heard in training; all others get probability 0.
-        vad: probe of valence, arousal, dominance.
-        scales: by test set, of utterance and of word features.
-    """
-
-    emotion: Probe
-    classes: tuple[str, ...]
-    vad: Probe
-    scales: dict[str, tuple[Scale, Scale]]
-
-    def posterior(self, corpus: str, features_D: np.ndarray) -> np.ndarray:
-        """Emotion posterior of one clip, float (9,) in the order of EMOTIONS."""
-        logits = self.emotion(self._scales(corpus)[0](features_D))
-        shares = np.exp(logits - logits.max())
-        posterior_9 = np.zeros(len(EMOTIONS))
-        posterior_9[[EMOTIONS.index(name) for name in self.classes]] = shares / shares.sum()
-        return posterior_9
-
-    def word_vad(self, corpus: str, features_WD: np.ndarray) -> np.ndarray:
-        """Valence, arousal, dominance of each word, float (W, 3) in [0, 1]."""
-        return np.clip(self.vad(self._scales(corpus)[1](features_WD)), 0.0, 1.0)
-
-    def _scales(self, corpus: str) -> tuple[Scale, Scale]:
-        if corpus not in self.scales:
-            raise HproError(
-                f"the affect judge knows no test set {corpus!r}: it has no recording in the "
-                "`judge` split; raise corpus.judge_share and run `hpro judge-train`"
-            )
-        return self.scales[corpus]
-
-
-def train_emotion(
-    features_ND: np.ndarray, posteriors_N9: np.ndarray, strength: float
-) -> tuple[Probe, tuple[str, ...]]:
-    """Multinomial logistic regression on soft labels: each clip counts for each class by its share.
+def heard(audio_T: np.ndarray) -> np.ndarray:
+    """What the judge hears of a clip, float32 (F, C).
 
     Args:
-        features_ND: scaled features.
-        posteriors_N9: exact labels.
-        strength: of the L2 penalty.
-
-    Raises:
-        HproError: fewer than two emotions are in the labels.
+        audio_T: float (T,), 16 kHz, not empty.
     """
-    from sklearn.linear_model import LogisticRegression
+    amplitudes_MF = librosa.feature.melspectrogram(
+        y=audio_T.astype(np.float32),
+        sr=SAMPLE_RATE_HZ,
+        n_fft=_N_FFT,
+        win_length=_WINDOW,
+        hop_length=SAMPLE_RATE_HZ // FRAME_RATE_HZ,
+        n_mels=N_MELS,
+        power=1.0,
+    )
+    mel_FM = np.log(amplitudes_MF + _FLOOR).T
+    pitch_st_F, level_db_F = contours(audio_T)
+    frames = min(len(mel_FM), len(level_db_F))
+    voiced_F = ~np.isnan(pitch_st_F[:frames])
+    median = float(np.median(pitch_st_F[:frames][voiced_F])) if voiced_F.any() else _PITCH_ST
+    moved_F = np.where(voiced_F, pitch_st_F[:frames] - median, 0.0)
+    prosody = (moved_F, voiced_F, level_db_F[:frames], np.full(frames, median))
+    return np.column_stack([mel_FM[:frames], *prosody]).astype(np.float32)
 
-    heard = np.flatnonzero(posteriors_N9.sum(axis=0) > 0)
-    if len(heard) < 2:
-        raise HproError("the `judge` split has fewer than two emotions: raise corpus.judge_share")
-    weights = posteriors_N9[:, heard].T.ravel()
-    used = weights > 0
-    inputs = np.tile(features_ND, (len(heard), 1))[used]
-    targets = np.repeat(heard, len(features_ND))[used]
-    model = LogisticRegression(C=1 / strength, max_iter=1000)
-    model.fit(inputs, targets, sample_weight=weights[used])
-    classes = tuple(EMOTIONS[index] for index in heard)
-    if len(heard) == 2:  # scikit-learn keeps one row of logits for two classes
-        coefficients = np.concatenate([np.zeros_like(model.coef_), model.coef_])
-        return Probe(coefficients.T, np.array([0.0, model.intercept_[0]])), classes
-    return Probe(model.coef_.T, model.intercept_), classes
+
+class _Convolution(nn.Module):
+    """A dilated convolution over time with a residual."""
+
+    def __init__(self, dilation: int):
+        super().__init__()
+        reach = dilation * (_KERNEL // 2)
+        self.convolution = nn.Conv1d(_WIDTH, _WIDTH, _KERNEL, padding=reach, dilation=dilation)
+        self.norm = nn.LayerNorm(_WIDTH)
+
+    def forward(self, x_BFH: Tensor) -> Tensor:
+        convolved_BFH = self.convolution(x_BFH.transpose(1, 2)).transpose(1, 2)
+        return x_BFH + functional.gelu(self.norm(convolved_BFH))
 
 
-def train_vad(features_ND: np.ndarray, vad_N3: np.ndarray, strength: float) -> Probe:
-    """Ridge regression from scaled word features to exact valence, arousal, dominance."""
-    from sklearn.linear_model import Ridge
+class AffectJudge(nn.Module):
+    """Frames through convolutions; words through a recurrent layer; the clip through its moments.
 
-    model = Ridge(alpha=strength).fit(features_ND, vad_N3)
-    return Probe(model.coef_.T, model.intercept_)
+    Each test set has a scale of its own, so that what a recording channel does to all clips of a
+    set is taken out before anything is judged.
+    """
+
+    def __init__(self, trained_on: Mapping[str, int]):
+        """`trained_on`: recordings heard of each test set whose sound can be judged."""
+        super().__init__()
+        self.trained_on = dict(trained_on)
+        for name in self.trained_on:
+            zero_one_2C = torch.stack([torch.zeros(N_CHANNELS), torch.ones(N_CHANNELS)])
+            self.register_buffer(f"scale_{name}", zero_one_2C)
+        self.enter = nn.Linear(N_CHANNELS, _WIDTH)
+        self.convolutions = nn.ModuleList(_Convolution(d) for d in _DILATIONS)
+        self.dropout = nn.Dropout(_DROPOUT)
+        self.words = nn.GRU(2 * _WIDTH, _WIDTH, batch_first=True, bidirectional=True)
+        self.to_vad = nn.Sequential(
+            nn.Linear(4 * _WIDTH, _WIDTH), nn.GELU(), nn.Linear(_WIDTH, len(VAD)), nn.Sigmoid()
+        )
+        self.to_emotion = nn.Sequential(
+            nn.Linear(2 * _WIDTH, _WIDTH),
+            nn.GELU(),
+            nn.Dropout(_DROPOUT),
+            nn.Linear(_WIDTH, len(EMOTIONS)),
+        )
+
+    def set_scale(self, test_set: str, frames: Sequence[np.ndarray]) -> None:
+        """Take mean and deviation of each channel over clips (F, C) of a test set."""
+        together_FC = np.concatenate(frames)
+        deviation_C = np.maximum(together_FC.std(axis=0), _LEAST_DEVIATION)
+        scale = np.stack([together_FC.mean(axis=0), deviation_C])
+        self._scale(test_set).copy_(torch.from_numpy(scale))
+
+    def scaled(self, test_set: str, frames_FC: np.ndarray) -> Tensor:
+        """A clip in the scale of its test set, float32 (F, C).
+
+        Raises:
+            HproError: the judge knows no such test set.
+        """
+        mean_C, deviation_C = self._scale(test_set)
+        return (torch.from_numpy(frames_FC) - mean_C) / deviation_C
+
+    def forward(
+        self, frames_BFC: Tensor, lengths_B: Tensor, spans_BW2: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Judge scaled clips.
+
+        Args:
+            frames_BFC: float32; padding is not read.
+            lengths_B: frames of each clip.
+            spans_BW2: frames of each word, first and one past the last; padding is (0, 0) and not
+                read either.
+
+        Returns:
+            Emotion logits (B, 9), and valence, arousal, dominance of each word in [0, 1],
+            (B, W, 3), without meaning at padding.
+        """
+        frame_F = torch.arange(frames_BFC.shape[1])
+        real_BF = (frame_F < lengths_B[:, None]).float()
+        hidden_BFH = self.enter(frames_BFC * real_BF[..., None])
+        for convolution in self.convolutions:
+            hidden_BFH = convolution(hidden_BFH * real_BF[..., None])
+        hidden_BFH = self.dropout(hidden_BFH)
+        inside_BWF = (frame_F >= spans_BW2[..., :1]) & (frame_F < spans_BW2[..., 1:])
+        words_BWH = _moments(hidden_BFH, inside_BWF.float())
+        clip_BH = _moments(hidden_BFH, real_BF[:, None])[:, 0]
+        context_BWH = self._context(words_BWH, (spans_BW2[..., 1] > 0).sum(1))
+        return self.to_emotion(clip_BH), self.to_vad(torch.cat([context_BWH, words_BWH], dim=-1))
+
+    @torch.no_grad()
+    def judge(
+        self, test_set: str, frames_FC: np.ndarray, spans: Sequence[Span]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Emotion posterior (9,) of a clip in the order of EMOTIONS, and word affect (W, 3)."""
+        spans_1W2 = span_frames(spans, len(frames_FC))[None]
+        frames_1FC = self.scaled(test_set, frames_FC)[None]
+        logits_19, vad_1W3 = self(frames_1FC, torch.tensor([len(frames_FC)]), spans_1W2)
+        return logits_19[0].softmax(-1).double().numpy(), vad_1W3[0].double().numpy()
+
+    def posterior(self, test_set: str, frames_FC: np.ndarray) -> np.ndarray:
+        """Emotion posterior (9,) of a clip whose words are not known."""
+        whole = (0.0, len(frames_FC) / FRAME_RATE_HZ)
+        return self.judge(test_set, frames_FC, [whole])[0]
+
+    def _context(self, words_BWH: Tensor, count_B: Tensor) -> Tensor:
+        """The recurrent layer over the first words of each clip; 0 at the others."""
+        packed = pack_padded_sequence(words_BWH, count_B, batch_first=True, enforce_sorted=False)
+        context, _ = self.words(packed)
+        n_words = words_BWH.shape[1]
+        return pad_packed_sequence(context, batch_first=True, total_length=n_words)[0]
+
+    def _scale(self, test_set: str) -> Tensor:
+        if test_set not in self.trained_on:
+            raise HproError(
+                f"the affect judge knows no test set {test_set!r}: it heard no recording of its "
+                "`judge` split; set base to '', raise corpus.judge_share and run `hpro judge-train`"
+            )
+        return self.get_buffer(f"scale_{test_set}")
+
+
+def span_frames(spans: Sequence[Span], n_frames: int) -> Tensor:
+    """Word times as frames, int64 (W, 2): first and one past the last, at least one frame each."""
+    edges_W2 = np.round(np.asarray(spans, dtype=np.float64).reshape(-1, 2) * FRAME_RATE_HZ)
+    start_W = np.clip(edges_W2[:, 0], 0, n_frames - 1)
+    end_W = np.clip(edges_W2[:, 1], start_W + 1, n_frames)
+    return torch.from_numpy(np.stack([start_W, end_W], axis=1).astype(np.int64))
 
 
 def save(judge: AffectJudge, folder: Path) -> None:
-    """Write `affect.npz` and `affect.json` (no pickle)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays = {
-        "emotion.weight": judge.emotion.weight,
-        "emotion.bias": judge.emotion.bias,
-        "vad.weight": judge.vad.weight,
-        "vad.bias": judge.vad.bias,
-    }
-    for corpus, scales in judge.scales.items():
-        for kind, scale in zip(("utterance", "word"), scales, strict=True):
-            arrays[f"{corpus}.{kind}.mean"] = scale.mean_D
-            arrays[f"{corpus}.{kind}.deviation"] = scale.deviation_D
-    partial = folder / ".affect.partial.npz"
-    stored = {name: array.astype(np.float32) for name, array in arrays.items()}
-    np.savez(partial, allow_pickle=False, **stored)
-    os.replace(partial, folder / "affect.npz")
-    names = {"classes": judge.classes, "outputs": VAD, "test_sets": sorted(judge.scales)}
-    (folder / "affect.json").write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
+    """Write `model.safetensors` and `config.json`."""
+    save_model(folder, judge, {"trained_on": judge.trained_on})
 
 
 def load(folder: Path) -> AffectJudge:
-    """Read what `save` wrote.
+    """Read what `save` wrote, in eval mode.
 
     Raises:
         HproError: a file is missing or not what `save` writes.
     """
-    try:
-        names = json.loads((folder / "affect.json").read_text(encoding="utf-8"))
-        with np.load(folder / "affect.npz", allow_pickle=False) as arrays:
-            return AffectJudge(
-                emotion=Probe(arrays["emotion.weight"], arrays["emotion.bias"]),
-                classes=tuple(names["classes"]),
-                vad=Probe(arrays["vad.weight"], arrays["vad.bias"]),
-                scales={c: _stored_scales(arrays, c) for c in names["test_sets"]},
-            )
-    except (OSError, KeyError, ValueError) as error:
-        raise HproError(
-            f"{folder} holds no affect judge ({error}): run `hpro judge-train`"
-        ) from error
+    config = read_json(folder / "config.json")
+    if "trained_on" not in config:
+        raise HproError(f"{folder}/config.json is not of an affect judge: run `hpro judge-train`")
+    judge = AffectJudge(config["trained_on"])
+    load_weights(folder, judge)
+    return judge.eval()
 
 
-def _stored_scales(arrays: "np.lib.npyio.NpzFile", corpus: str) -> tuple[Scale, Scale]:
-    utterance, word = (
-        Scale(arrays[f"{corpus}.{kind}.mean"], arrays[f"{corpus}.{kind}.deviation"])
-        for kind in ("utterance", "word")
-    )
-    return utterance, word
-
-
-def _pooled(states_SD: np.ndarray) -> np.ndarray:
-    return np.concatenate([states_SD.mean(axis=0), states_SD.std(axis=0)])
+def _moments(hidden_BFH: Tensor, weight_BWF: Tensor) -> Tensor:
+    """Mean and deviation over the frames of each stretch, (B, W, 2 H); (0, 0.003) where empty."""
+    count_BW1 = weight_BWF.sum(-1, keepdim=True).clamp(min=1)
+    mean_BWH = weight_BWF @ hidden_BFH / count_BW1
+    square_BWH = weight_BWF @ hidden_BFH.square() / count_BW1
+    deviation_BWH = (square_BWH - mean_BWH.square()).clamp(min=1e-5).sqrt()
+    return torch.cat([mean_BWH, deviation_BWH], dim=-1)

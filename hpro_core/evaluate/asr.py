@@ -1,7 +1,4 @@
-"""The ASR judge: Whisper tiny.en. Letters: T samples, C mel channels, F mel frames, S states, D.
-
-One encoding per clip serves two judges: the decoder turns it into words, the affect judge pools it.
-"""
+"""The ASR judges: two Whisper models. Letters: T samples, C mel channels, F mel frames."""
 
 import re
 from pathlib import Path
@@ -16,26 +13,29 @@ from whisper.normalizers import BasicTextNormalizer, EnglishTextNormalizer
 
 from hpro_core.constants import SAMPLE_RATE_HZ
 
-STATE_RATE_HZ = 50
-"""Encoder states per second of audio."""
-WINDOW_S = 20
-"""Audio is padded to this, not to Whisper's 30 s: a third of the time for the same WER."""
-LONGEST_S = 30
-"""Whisper's own window, for the rare longer clip; what is beyond is not heard."""
-BEAM_SIZE = 5
-"""OpenAI's default. Greedy decoding repeats itself on clips of one or two words."""
+
+class Hearing(NamedTuple):
+    """How a model listens."""
+
+    prompt: tuple[str, ...]  # special tokens that its decoder starts from
+    windows_s: tuple[int, ...]  # audio is padded to the first that holds it; the last is Whisper's
+    beam_size: int
+
+
+TINY_EN = Hearing(("<|startoftranscript|>", "<|notimestamps|>"), (20, 30), 5)
+"""The judge, `weights/whisper_tiny_en`. A window of 20 s: a third of the encoder's time for the
+same WER. Beam 5 is OpenAI's default: a greedy decoder repeats itself on clips of a word or two."""
+
+BASE = Hearing(
+    ("<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"), (10, 20, 30), 1
+)
+"""The second judge, `weights/whisper_base`, multilingual. The cheapest window, and no beam: in that
+window a wide one writes sentences twice (docs/judges.md)."""
+
 TOKENS_PER_S, SPARE_TOKENS = 10, 10
 """No speech has more tokens than this; the cap bounds what a repeating decoder can add."""
 
-
 _POINTS = re.compile(r"\.{2,}|…")
-
-
-class Heard(NamedTuple):
-    """What one clip sounds like to Whisper."""
-
-    text: str
-    states_SD: np.ndarray  # float32 (S, 384), STATE_RATE_HZ, as long as the clip (at most 30 s)
 
 
 class WordErrors(NamedTuple):
@@ -47,33 +47,39 @@ class WordErrors(NamedTuple):
 
 
 class Ears:
-    """Whisper tiny.en in int8 through CTranslate2, English, temperature 0."""
+    """A Whisper model in int8 through CTranslate2, English, temperature 0."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
-        """Load the model from `weights/whisper_tiny_en`."""
+    def __init__(self, folder: Path, threads: int, hearing: Hearing = TINY_EN) -> None:
+        """
+        Args:
+            folder: of the model's weights.
+            threads: CPU threads.
+            hearing: how this model listens; the judge's unless it is another model.
+        """
         self._model = ctranslate2.models.Whisper(
             str(folder), device="cpu", compute_type="int8", intra_threads=threads, inter_threads=1
         )
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        start = ("<|startoftranscript|>", "<|notimestamps|>")
-        self._prompt = [self._tokenizer.token_to_id(token) for token in start]
+        self._prompt = [self._tokenizer.token_to_id(token) for token in hearing.prompt]
+        self._windows_s = hearing.windows_s
+        self._beam_size = hearing.beam_size
 
-    def hear(self, audio_T: np.ndarray) -> Heard:
-        """Encode one clip and write down its words.
+    def hear(self, audio_T: np.ndarray) -> str:
+        """Write down the words of one clip, as the model spells them.
 
         Args:
-            audio_T: float32 (T,), 16 kHz, in [-1, 1].
+            audio_T: float32 (T,), 16 kHz, in [-1, 1]; beyond the last window nothing is heard.
         """
-        audio_T = audio_T[: LONGEST_S * SAMPLE_RATE_HZ]
-        duration_s = len(audio_T) / SAMPLE_RATE_HZ
-        encoded = self._model.encode(ctranslate2.StorageView.from_array(_mel_1CF(audio_T)), True)
-        longest = len(self._prompt) + SPARE_TOKENS + int(TOKENS_PER_S * duration_s)
+        audio_T = audio_T[: self._windows_s[-1] * SAMPLE_RATE_HZ]
+        mel_1CF = ctranslate2.StorageView.from_array(padded_mel(audio_T, self._windows_s))
+        most = SPARE_TOKENS + int(TOKENS_PER_S * len(audio_T) / SAMPLE_RATE_HZ)
         result = self._model.generate(
-            encoded, [self._prompt], beam_size=BEAM_SIZE, max_length=longest
+            mel_1CF,
+            [self._prompt],
+            beam_size=self._beam_size,
+            max_length=len(self._prompt) + most,
         )
-        n_states = int(np.ceil(duration_s * STATE_RATE_HZ))
-        states_SD = np.array(encoded)[0, : max(n_states, 1)]
-        return Heard(self._tokenizer.decode(result[0].sequences_ids[0]), states_SD)
+        return self._tokenizer.decode(result[0].sequences_ids[0])
 
 
 class WordErrorCounter:
@@ -103,8 +109,9 @@ class WordErrorCounter:
         return WordErrors(transcript, n_errors, len(expected.split()))
 
 
-def _mel_1CF(audio_T: np.ndarray) -> np.ndarray:
-    window_s = WINDOW_S if len(audio_T) <= WINDOW_S * SAMPLE_RATE_HZ else LONGEST_S
-    missing = window_s * SAMPLE_RATE_HZ - len(audio_T)
-    mel_CF = log_mel_spectrogram(audio_T.astype(np.float32), n_mels=80, padding=missing)
+def padded_mel(audio_T: np.ndarray, windows_s: tuple[int, ...]) -> np.ndarray:
+    """Log-mel spectrogram (1, 80, F) of a clip padded to the first window that holds it."""
+    samples = next(s * SAMPLE_RATE_HZ for s in windows_s if len(audio_T) <= s * SAMPLE_RATE_HZ)
+    padding = samples - len(audio_T)
+    mel_CF = log_mel_spectrogram(audio_T.astype(np.float32), n_mels=80, padding=padding)
     return np.ascontiguousarray(mel_CF.numpy()[None])

@@ -8,79 +8,103 @@ from typing import TypeVar
 
 import numpy as np
 
-from hpro_core.constants import VAD
+from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.evaluate.affect import AffectJudge
 from hpro_core.evaluate.metrics import ccc, cosine
-from hpro_core.evaluate.training import Features, Labels
+from hpro_core.evaluate.training import Labels, Sounds
 
 SHUFFLES = 20
 """Rounds of pairing each recording with another one, for the floors."""
 
+Judgements = dict[str, tuple[np.ndarray, np.ndarray]]
+"""By utt_id: emotion posterior (9,) and word affect (W, 3)."""
+
 T = TypeVar("T")
 
 
-def grades(judge: AffectJudge, features: Features, known: Labels, seed: int) -> dict:
+def judgements(judge: AffectJudge, sounds: Sounds) -> Judgements:
+    """What the judge makes of the recordings."""
+    return {u: judge.judge(corpus, sounds.frames[u], sounds.spans[u]) for u, corpus in sounds.clips}
+
+
+def grades(sounds: Sounds, judged: Judgements, known: Labels, seed: int) -> dict:
     """Grade the judge.
 
     Args:
-        judge: the trained judge.
-        features: of the recordings.
+        sounds: the recordings.
+        judged: the judge's word on those of `test`.
         known: exact labels.
         seed: of the pairing.
 
     Returns:
-        `trained_on`: recordings of the `judge` split per test set. `emotion`: accuracy beside that
-        of the commonest class, mean cosine to the exact posterior. `word_vad`: mean CCC per
-        utterance with the exact labels. `floor`: per test set, what EMO-SIM and wVAD-CCC come to
-        between recordings of different sentences; their ceiling is 1, by construction.
+        `emotion`: accuracy beside that of the commonest class, accuracy by class, mean cosine to
+        the exact posterior. `word_vad`: mean CCC per utterance with the exact labels. `floor`: per
+        test set, what EMO-SIM and wVAD-CCC come to between recordings of different sentences.
     """
-    counts: dict[str, int] = {}
-    for _, corpus in features.of("judge"):
-        counts[corpus] = counts.get(corpus, 0) + 1
+    corpora = sorted({corpus for _, corpus in sounds.clips})
     return {
-        "trained_on": counts,
-        "emotion": _emotion(judge, features, known),
-        "word_vad": _word_vad(judge, features, known),
-        "floor": {corpus: _floor(judge, features, corpus, seed) for corpus in sorted(counts)},
+        "emotion": _emotion(sounds, judged, known),
+        "word_vad": _word_vad(sounds, judged, known),
+        "floor": {corpus: _floor(sounds, judged, corpus, seed) for corpus in corpora},
     }
 
 
-def _emotion(judge: AffectJudge, features: Features, known: Labels) -> dict[str, float]:
-    clips = features.of("test", known.posteriors)
+def ceilings(judged: Judgements, again: Judgements) -> dict[str, dict[str, float]]:
+    """How the same sentences agree with the recordings when they are rendered again.
+
+    Args:
+        judged: the judge's word on the recordings.
+        again: its word on other renderings, named <utt_id>.<kind> (`corpus.again`).
+
+    Returns:
+        By kind: n, emo_sim, wvad_ccc.
+    """
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for name, (posterior_9, vad_W3) in again.items():
+        utt_id, kind = name.rsplit(".", 1)
+        recorded_9, recorded_W3 = judged[utt_id]
+        agreement = float(ccc(vad_W3, recorded_W3).mean())
+        pairs.setdefault(kind, []).append((cosine(posterior_9, recorded_9), agreement))
+    means = {kind: np.mean(rows, axis=0) for kind, rows in pairs.items()}
+    return {
+        kind: {"n": len(pairs[kind]), "emo_sim": float(mean_2[0]), "wvad_ccc": float(mean_2[1])}
+        for kind, mean_2 in means.items()
+    }
+
+
+def _emotion(sounds: Sounds, judged: Judgements, known: Labels) -> dict:
+    clips = [u for u, _ in sounds.clips if u in known.posteriors]
     if not clips:
         return {"n": 0}
-    judged_N9 = np.stack([judge.posterior(corpus, features.utterance[u]) for u, corpus in clips])
-    exact_N9 = np.stack([known.posteriors[u] for u, _ in clips])
-    right = judged_N9.argmax(axis=1) == exact_N9.argmax(axis=1)
-    commonest = np.bincount(exact_N9.argmax(axis=1)).max()
+    judged_N9 = np.stack([judged[u][0] for u in clips])
+    exact_N9 = np.stack([known.posteriors[u] for u in clips])
+    exact_N = exact_N9.argmax(axis=1)
+    right_N = judged_N9.argmax(axis=1) == exact_N
     cosines = [cosine(*pair) for pair in zip(judged_N9, exact_N9, strict=True)]
     return {
         "n": len(clips),
-        "accuracy": float(right.mean()),
-        "commonest_class": float(commonest / len(clips)),
+        "accuracy": float(right_N.mean()),
+        "commonest_class": float(np.bincount(exact_N).max() / len(clips)),
+        "by_class": {EMOTIONS[c]: float(right_N[exact_N == c].mean()) for c in np.unique(exact_N)},
         "cosine": float(np.mean(cosines)),
     }
 
 
-def _word_vad(judge: AffectJudge, features: Features, known: Labels) -> dict[str, float]:
-    clips = features.of("test", known.vad)
+def _word_vad(sounds: Sounds, judged: Judgements, known: Labels) -> dict[str, float]:
+    clips = [u for u, _ in sounds.clips if u in known.vad]
     if not clips:
         return {"n": 0}
-    agreement_N3 = np.stack(
-        [ccc(judge.word_vad(corpus, features.words[u]), known.vad[u]) for u, corpus in clips]
-    )
+    agreement_N3 = np.stack([ccc(judged[u][1], known.vad[u]) for u in clips])
     by_dimension = dict(zip(VAD, map(float, agreement_N3.mean(axis=0)), strict=True))
     return {"n": len(clips), "ccc": float(agreement_N3.mean()), **by_dimension}
 
 
-def _floor(judge: AffectJudge, features: Features, corpus: str, seed: int) -> dict[str, float]:
-    clips = [u for u, other in features.of("test") if other == corpus]
+def _floor(sounds: Sounds, judged: Judgements, corpus: str, seed: int) -> dict[str, float]:
+    clips = [u for u, other in sounds.clips if other == corpus]
     if len(clips) < 2:
         return {"n": len(clips)}
-    posteriors = [judge.posterior(corpus, features.utterance[u]) for u in clips]
-    vad = [judge.word_vad(corpus, features.words[u]) for u in clips]
-    similarities = [cosine(*pair) for pair in _mismatched(posteriors, seed)]
-    agreements = [_overlap_ccc(*pair) for pair in _mismatched(vad, seed)]
+    similarities = [cosine(*pair) for pair in _mismatched([judged[u][0] for u in clips], seed)]
+    agreements = [_overlap_ccc(*pair) for pair in _mismatched([judged[u][1] for u in clips], seed)]
     return {
         "n": len(clips),
         "emo_sim": float(np.mean(similarities)),

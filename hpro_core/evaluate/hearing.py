@@ -1,4 +1,4 @@
-"""Audio in, what all judges need of it out: the ear of both commands. Letters: T samples."""
+"""Audio and word times, for all judges. Letters: T samples."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +11,7 @@ from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.align.spans import AlignmentRefused
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
-from hpro_core.evaluate.affect import Sound, Span
-from hpro_core.evaluate.asr import Ears
-from hpro_core.evaluate.prosody import contours
+from hpro_core.evaluate.affect import Span
 
 
 def read_audio(root: Path, audio: str) -> np.ndarray:
@@ -35,12 +33,6 @@ def read_audio(root: Path, audio: str) -> np.ndarray:
     if not len(samples_T) or not np.isfinite(samples_T).all():
         raise HproError(f"{path} is empty or has values that are not numbers: make it again")
     return np.clip(samples_T, -1.0, 1.0)
-
-
-def hear(ears: Ears, audio_T: np.ndarray) -> tuple[str, Sound]:
-    """The words of a clip, and what the affect judge hears of it."""
-    heard = ears.hear(audio_T)
-    return heard.text, Sound(heard.states_SD, contours(audio_T), len(audio_T) / SAMPLE_RATE_HZ)
 
 
 def spans_by_utterance(words: pd.DataFrame) -> dict[str, list[Span]]:

@@ -9,9 +9,9 @@ from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.constants import EMOTIONS
 from hpro_core.errors import HproError
 from hpro_core.evaluate import affect
-from hpro_core.evaluate.asr import Ears, WordErrorCounter
+from hpro_core.evaluate.asr import BASE, Ears, WordErrorCounter
 from hpro_core.evaluate.dnsmos import Dnsmos
-from hpro_core.evaluate.hearing import hear, read_audio, realigned, spans_by_utterance
+from hpro_core.evaluate.hearing import read_audio, realigned, spans_by_utterance
 from hpro_core.evaluate.metrics import ccc, cosine
 from hpro_core.evaluate.speaker import embed, load_encoder
 from hpro_core.evaluate.training import vad_by_utterance
@@ -72,6 +72,7 @@ class Panel:
         self._recorded = Recorded(root)
         self._affect = affect.load(root / "judge")
         self._ears = Ears(located("whisper_tiny_en", weights), threads)
+        self._second_ears = Ears(located("whisper_base", weights), threads, BASE)
         self._counter = WordErrorCounter()
         self._dnsmos = Dnsmos(located("dnsmos", weights), threads)
         self._encoder = load_encoder(located("ge2e", weights))
@@ -90,37 +91,45 @@ class Panel:
         """
         utt_id = row["utt_id"]
         audio_T = read_audio(self._root, row["audio"])
-        text, sound = hear(self._ears, audio_T)
-        posterior = self._affect.posterior(row["corpus"], sound.utterance_features())
-        vad_W3 = self._word_vad(row, audio_T, sound)
+        posterior_9, vad_W3 = self._judged_affect(row, audio_T)
         scores = {
             "utt_id": utt_id,
             "corpus": row["corpus"],
-            **self._counter.count(row["text"], text)._asdict(),
+            **self._word_errors(row["text"], audio_T),
             "wvad_ccc": None if vad_W3 is None else self._agreement(utt_id, vad_W3),
-            "emo_sim": cosine(posterior, self._recorded.posterior(utt_id)),
+            "emo_sim": cosine(posterior_9, self._recorded.posterior(utt_id)),
             "dnsmos": self._dnsmos.score(audio_T, self._most_windows).ovrl,
             "speaker_sim": cosine(embed(self._encoder, audio_T), self._reference_voice(row)),
         }
         return scores, vad_W3
 
-    def _word_vad(
-        self, row: dict[str, Any], audio_T: np.ndarray, sound: affect.Sound
-    ) -> np.ndarray | None:
-        if row["audio"] == self._recorded.audio(row["utt_id"]):
-            spans: list[affect.Span] | None = self._recorded.spans(row["utt_id"])
-        else:
-            spans = realigned(self._aligner, audio_T, row["words"].split())
+    def _word_errors(self, text: str, audio_T: np.ndarray) -> dict[str, Any]:
+        """The columns of SCORES that come from the two recognisers."""
+        first = self._counter.count(text, self._ears.hear(audio_T))
+        second = self._counter.count(text, self._second_ears.hear(audio_T))
+        return {**first._asdict(), "n_errors_check": second.n_errors}
+
+    def _judged_affect(
+        self, row: dict[str, Any], audio_T: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Emotion posterior (9,), and affect of each word (W, 3) where the words were found."""
+        sound = affect.heard(audio_T)
+        spans = self._spans(row, audio_T)
         if spans is None:
-            return None
-        return self._affect.word_vad(row["corpus"], sound.word_features(spans))
+            return self._affect.posterior(row["corpus"], sound), None
+        return self._affect.judge(row["corpus"], sound, spans)
+
+    def _spans(self, row: dict[str, Any], audio_T: np.ndarray) -> list[affect.Span] | None:
+        if row["audio"] == self._recorded.audio(row["utt_id"]):
+            return self._recorded.spans(row["utt_id"])
+        return realigned(self._aligner, audio_T, row["words"].split())
 
     def _agreement(self, utt_id: str, vad_W3: np.ndarray) -> float:
         recorded_W3 = self._recorded.vad(utt_id)
         if len(recorded_W3) != len(vad_W3):
             raise HproError(
                 f"{utt_id}: the recording has {len(recorded_W3)} words, the synthesis "
-                f"{len(vad_W3)}: run `hpro judge-train` and `hpro synthesise` again"
+                f"{len(vad_W3)}: run `hpro judge-recordings` and `hpro synthesise` again"
             )
         return float(ccc(vad_W3, recorded_W3).mean())
 

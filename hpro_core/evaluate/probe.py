@@ -13,7 +13,7 @@ from hpro_core.engine.batching import Example
 from hpro_core.engine.training import device_of
 from hpro_core.evaluate import affect
 from hpro_core.evaluate.asr import Ears, WordErrorCounter
-from hpro_core.evaluate.hearing import hear, read_audio, realigned
+from hpro_core.evaluate.hearing import read_audio, realigned
 from hpro_core.evaluate.metrics import ccc, cosine
 from hpro_core.params import Compute, Synthesis
 from hpro_core.policy.synthesis import load_decoder
@@ -79,24 +79,21 @@ class SentenceJudge:
         self._recorded = {e.utt_id: self._hear(e, root, audio[e.utt_id]) for e in sentences}
 
     def _hear(self, example: Example, root: Path, audio: str) -> _Recorded:
-        _, sound = hear(self._ears, read_audio(root, audio))
         spans = [(float(start_s), float(end_s)) for start_s, end_s in example.spans_s]
-        return _Recorded(
-            self._affect.posterior(example.corpus, sound.utterance_features()),
-            self._affect.word_vad(example.corpus, sound.word_features(spans)),
-        )
+        sound = affect.heard(read_audio(root, audio))
+        return _Recorded(*self._affect.judge(example.corpus, sound, spans))
 
     def __call__(self, example: Example, audio_T: np.ndarray) -> Judged:
         """Judge one sentence; `audio_T` is float32 (T,), 16 kHz."""
         recorded = self._recorded[example.utt_id]
-        text, sound = hear(self._ears, audio_T)
-        posterior_9 = self._affect.posterior(example.corpus, sound.utterance_features())
+        errors = self._counter.count(example.text, self._ears.hear(audio_T))
         spans = realigned(self._aligner, audio_T, example.words)
-        agreement = None
-        if spans is not None:
-            vad_W3 = self._affect.word_vad(example.corpus, sound.word_features(spans))
+        sound, agreement = affect.heard(audio_T), None
+        if spans is None:
+            posterior_9 = self._affect.posterior(example.corpus, sound)
+        else:
+            posterior_9, vad_W3 = self._affect.judge(example.corpus, sound, spans)
             agreement = float(ccc(vad_W3, recorded.vad_W3).mean())
-        errors = self._counter.count(example.text, text)
         return Judged(
             errors.n_errors, errors.n_words, agreement, cosine(posterior_9, recorded.posterior_9)
         )

@@ -16,10 +16,6 @@ _LOWEST_HZ, _HIGHEST_HZ = 75, 500
 _VOICED = 0.45  # autocorrelation of a voiced frame (Boersma 1993)
 _OCTAVE_COST = 0.01  # per octave, in favour of higher pitch (Boersma 1993)
 _QUIET_DB = 35.0  # frames this far below the loudest are not voiced
-_DEFAULT_ST = 12.0  # stands for the pitch of a clip without a voiced frame
-
-N_SUMMARY = 7
-"""Numbers that `summary` returns."""
 
 
 class Contours(NamedTuple):
@@ -48,32 +44,6 @@ def contours(audio_T: np.ndarray) -> Contours:
     voiced_F &= level_db_F > max(level_db_F.max() - _QUIET_DB, -60.0)
     pitch_st_F = 12 * np.log2(SAMPLE_RATE_HZ / best_F / 100)
     return Contours(np.where(voiced_F, pitch_st_F, np.nan), level_db_F)
-
-
-def summary(whole: Contours, start_s: float, end_s: float) -> np.ndarray:
-    """Mean, deviation and range of pitch; top, mean and deviation of level; share voiced.
-
-    Args:
-        whole: contours of the clip.
-        start_s: where the stretch begins; at least one frame is taken.
-        end_s: where it ends.
-
-    Returns:
-        float (7,), finite. Without a voiced frame pitch is that of the clip, with no deviation.
-    """
-    last = len(whole.level_db_F)
-    first = min(int(start_s * FRAME_RATE_HZ), last - 1)
-    stretch = slice(first, max(round(end_s * FRAME_RATE_HZ), first + 1))
-    pitch, level = whole.pitch_st_F[stretch], whole.level_db_F[stretch]
-    voiced = pitch[~np.isnan(pitch)]
-    shown = voiced if len(voiced) else np.array([_middle(whole.pitch_st_F)])
-    shape = (shown.mean(), shown.std(), np.ptp(shown), level.max(), level.mean(), level.std())
-    return np.array([*shape, len(voiced) / len(pitch)])
-
-
-def _middle(pitch_st_F: np.ndarray) -> float:
-    voiced = pitch_st_F[~np.isnan(pitch_st_F)]
-    return float(np.median(voiced)) if len(voiced) else _DEFAULT_ST
 
 
 def _autocorrelation(frames_FK: np.ndarray) -> np.ndarray:

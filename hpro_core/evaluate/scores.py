@@ -8,8 +8,10 @@ import pandas as pd
 from hpro_core.evaluate.statistics import Ratio, interval
 from hpro_core.params import Evaluate
 
-METRICS = ("wer", "wvad_ccc", "emo_sim", "dnsmos", "speaker_sim")
-"""In the order of the tables' columns; all but WER are better when higher."""
+METRICS = ("wer", "wer_check", "wvad_ccc", "emo_sim", "dnsmos", "speaker_sim")
+"""In the order of the tables' columns; all but the two WERs are better when higher."""
+
+_ERRORS = {"wer": "n_errors", "wer_check": "n_errors_check"}
 
 
 def ratio(scores: Sequence[pd.DataFrame], metric: str) -> Ratio:
@@ -23,8 +25,8 @@ def ratio(scores: Sequence[pd.DataFrame], metric: str) -> Ratio:
         scores: one SCORES table per seed, of one test set, with the same utterances in one order.
         metric: one of METRICS.
     """
-    if metric == "wer":
-        errors, words = (np.stack([s[c] for s in scores]) for c in ("n_errors", "n_words"))
+    if metric in _ERRORS:
+        errors, words = (np.stack([s[c] for s in scores]) for c in (_ERRORS[metric], "n_words"))
         return Ratio(errors.astype(float), words.astype(float))
     columns = [s[metric].astype(float) for s in scores]
     return Ratio.mean_of(np.stack([c.fillna(0.0) if metric == "wvad_ccc" else c for c in columns]))

@@ -10,12 +10,11 @@ from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.engine.checkpoint import write_json
 from hpro_core.errors import HproError
 from hpro_core.evaluate import affect
-from hpro_core.evaluate.asr import Ears
-from hpro_core.evaluate.grades import grades
-from hpro_core.evaluate.hearing import hear, read_audio, spans_by_utterance
+from hpro_core.evaluate.grades import Judgements, ceilings, grades, judgements
+from hpro_core.evaluate.hearing import read_audio, spans_by_utterance
 from hpro_core.evaluate.panel import Panel
 from hpro_core.evaluate.scores import figures
-from hpro_core.evaluate.training import Features, labels, train_judge
+from hpro_core.evaluate.training import Sounds, labels, train_judge
 from hpro_core.params import Evaluate
 from hpro_core.progress import track
 from hpro_core.tables import (
@@ -29,45 +28,63 @@ from hpro_core.tables import (
     read_table,
     write_table,
 )
-from hpro_core.weights import located
+
+AGAIN = "again_words.parquet"
+"""Word times of the sentences that a corpus rendered again (`corpus.again`)."""
 
 
-def train(root: Path, settings: Evaluate, weights: Path, threads: int) -> None:
-    """Train the affect judge on the `judge` split and let it hear the recordings of `test`.
-
-    Writes judge/affect.npz, judge/affect.json, judge/recordings/{emotion_posteriors,
-    word_vad}.parquet and judge/metrics.json: how far the judge can be trusted.
+def train(root: Path, settings: Evaluate, threads: int) -> None:
+    """Train the affect judge on the `judge` split; writes judge/{model.safetensors,config.json}.
 
     Args:
         root: results folder of the run.
-        settings: penalties and seed.
-        weights: folder of the weights from outside.
+        settings: epochs, learning rate and seed.
         threads: CPU threads.
 
     Raises:
-        HproError: a table or weights are missing, or the `judge` split lacks labels.
+        HproError: a table is missing, or the `judge` split lacks labels.
     """
     torch.set_num_threads(threads)
     utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
-    features = _features(root, utterances, Ears(located("whisper_tiny_en", weights), threads))
-    known = labels(root, utterances)
-    judge = train_judge(features, known, settings)
+    judge = train_judge(_sounds(root, utterances, "judge"), labels(root, utterances), settings)
     affect.save(judge, root / "judge")
-    judge_recordings(root, judge, features)
-    write_json(root / "judge" / "metrics.json", grades(judge, features, known, settings.seed))
 
 
-def judge_recordings(root: Path, judge: affect.AffectJudge, features: Features) -> None:
-    """Write judge/recordings/: what the judge makes of the `test` recordings.
+def judge_recordings(root: Path, settings: Evaluate, threads: int) -> None:
+    """Let the affect judge hear the recordings of `test`, and grade it where labels are exact.
 
-    Every system is compared with this.
+    Writes judge/recordings/{emotion_posteriors,word_vad}.parquet, with which every system is
+    compared, and judge/metrics.json: how far the judge can be trusted.
+
+    Args:
+        root: results folder of the run, with a trained judge.
+        settings: seed of the floors.
+        threads: CPU threads.
+
+    Raises:
+        HproError: a table is missing, or the judge does not know a test set.
     """
-    clips = features.of("test")
-    posteriors = np.stack([judge.posterior(corpus, features.utterance[u]) for u, corpus in clips])
-    table = pd.DataFrame(posteriors, columns=list(EMOTIONS)).assign(utt_id=[u for u, _ in clips])
-    folder = root / "judge" / "recordings"
+    torch.set_num_threads(threads)
+    utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
+    judge = affect.load(root / "judge")
+    sounds = _sounds(root, utterances, "test")
+    judged = judgements(judge, sounds)
+    write_judgements(root / "judge" / "recordings", judged)
+    marks = grades(sounds, judged, labels(root, utterances), settings.seed)
+    marks["ceiling"] = {
+        corpus: ceilings(judged, judgements(judge, _said_again(root, corpus, judged)))
+        for corpus in utterances["corpus"].unique()
+        if (root / "corpus" / corpus / AGAIN).is_file()
+    }
+    write_json(root / "judge" / "metrics.json", {"trained_on": judge.trained_on, **marks})
+
+
+def write_judgements(folder: Path, judged: Judgements) -> None:
+    """Write what the judge makes of the `test` recordings: every system is compared with this."""
+    posteriors = np.stack([posterior_9 for posterior_9, _ in judged.values()])
+    table = pd.DataFrame(posteriors, columns=list(EMOTIONS)).assign(utt_id=list(judged))
     write_table(table, folder / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
-    vad = {u: judge.word_vad(corpus, features.words[u]) for u, corpus in clips}
+    vad = {utt_id: vad_W3 for utt_id, (_, vad_W3) in judged.items()}
     write_table(_vad_table(vad), folder / "word_vad.parquet", WORD_VAD)
 
 
@@ -110,20 +127,28 @@ def judge(
     write_json(folder / "metrics.json", report)
 
 
-def _features(root: Path, utterances: pd.DataFrame, ears: Ears) -> Features:
-    """Hear every recording of the splits `judge` and `test` that could be aligned."""
+def _sounds(root: Path, utterances: pd.DataFrame, split: str) -> Sounds:
+    """Hear every recording of a split that could be aligned."""
     spans = spans_by_utterance(read_table(root / "align" / "words.parquet", WORDS))
-    used = utterances["split"].isin(("judge", "test")) & utterances["utt_id"].isin(list(spans))
-    rows = utterances.loc[used, ["utt_id", "corpus", "split"]].reset_index(drop=True)
-    if set(rows["split"]) != {"judge", "test"}:
-        raise HproError(f"{root}: the splits `judge` and `test` need aligned utterances")
-    audio = dict(zip(utterances["utt_id"], utterances["audio"], strict=True))
-    features = Features(rows, {}, {})
-    for utt_id in track(rows["utt_id"], len(rows), "judges: hearing recordings"):
-        _, sound = hear(ears, read_audio(root, audio[utt_id]))
-        features.utterance[utt_id] = sound.utterance_features().astype(np.float32)
-        features.words[utt_id] = sound.word_features(spans[utt_id]).astype(np.float32)
-    return features
+    used = (utterances["split"] == split) & utterances["utt_id"].isin(list(spans))
+    rows = utterances.loc[used, ["utt_id", "corpus", "audio"]]
+    if rows.empty:
+        raise HproError(f"{root}: the split {split!r} has no aligned utterance")
+    paths = track(rows["audio"], len(rows), f"affect judge: hearing {split} recordings")
+    frames = [affect.heard(read_audio(root, path)) for path in paths]
+    by_id = dict(zip(rows["utt_id"], frames, strict=True))
+    clips = list(zip(rows["utt_id"], rows["corpus"], strict=True))
+    return Sounds(clips, by_id, {utt_id: spans[utt_id] for utt_id in by_id})
+
+
+def _said_again(root: Path, corpus: str, judged: Judgements) -> Sounds:
+    """Hear what was rendered again of the sentences that were judged."""
+    folder = root / "corpus" / corpus
+    known = spans_by_utterance(read_table(folder / AGAIN, WORDS))
+    spans = {name: found for name, found in known.items() if name.rsplit(".", 1)[0] in judged}
+    names = track(spans, len(spans), "affect judge: hearing sentences rendered again")
+    frames = {name: affect.heard(read_audio(folder, f"audio/{name}.wav")) for name in names}
+    return Sounds([(name, corpus) for name in spans], frames, spans)
 
 
 def _vad_table(vad: dict[str, np.ndarray]) -> pd.DataFrame:

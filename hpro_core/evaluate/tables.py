@@ -16,10 +16,18 @@ SEEDLESS = ("recordings", "tokenrecon")
 BASELINE = "sft"
 """What every other policy is compared with, utterance by utterance."""
 
-COLUMNS = (
-    *("system", "test_set", "n", "seeds"),
-    *(name for metric in METRICS for name in (metric, f"{metric}_lo", f"{metric}_hi")),
-)
+FIGURES = tuple(f"{metric}{end}" for metric in METRICS for end in ("", "_lo", "_hi"))
+"""Each metric with the ends of its interval."""
+COLUMNS = ("system", "test_set", "n", "seeds", *FIGURES)
+
+METRIC_NAMES = {
+    "wer": "WER",
+    "wer_check": "WER (second ASR)",
+    "wvad_ccc": "wVAD-CCC",
+    "emo_sim": "EMO-SIM",
+    "dnsmos": "DNSMOS",
+    "speaker_sim": "speaker similarity",
+}
 
 Scores = dict[str, list[pd.DataFrame]]
 """By system: one SCORES table per seed, all with the same utterances in one order."""
@@ -49,17 +57,33 @@ def make(
     for name, systems in rows.items():
         if not systems:
             raise HproError(f"tables.{name} in params.yaml names no system")
-    systems = list(dict.fromkeys(system for names in rows.values() for system in names))
-    scores = _scores(root, systems, seeds)
+    systems = systems_of(tables)
+    scores = read_scores(root, systems, seeds)
     folder.mkdir(parents=True, exist_ok=True)
     for name, systems in rows.items():
-        table = _table({system: scores[system] for system in systems}, settings)
+        chosen = {system: scores[system] for system in systems}
+        table = summarised(chosen, settings.bootstrap_samples, settings.seed)
         table.to_csv(folder / f"{name}.csv", index=False)
-        (folder / f"{name}.md").write_text(_markdown(table), encoding="utf-8")
+        (folder / f"{name}.md").write_text(markdown(table), encoding="utf-8")
     _differences(scores, settings).to_csv(folder / "differences.csv", index=False)
 
 
-def _scores(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> Scores:
+def systems_of(tables: Tables) -> list[str]:
+    """Every system that is a row of a table, once."""
+    return list(dict.fromkeys(name for rows in tables.model_dump().values() for name in rows))
+
+
+def read_scores(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> Scores:
+    """Read the scores of some systems.
+
+    Args:
+        root: results folder of the run.
+        systems: at least one.
+        seeds: policy seeds; of SEEDLESS systems only the first is read.
+
+    Raises:
+        HproError: a system was not judged, or systems were judged on different utterances.
+    """
     scores: Scores = {}
     for system in systems:
         own = seeds[:1] if system in SEEDLESS else seeds
@@ -85,20 +109,39 @@ def _read(root: Path, system: str, seed: int) -> pd.DataFrame:
     return read_table(path, SCORES).sort_values("utt_id").reset_index(drop=True)
 
 
-def _table(scores: Scores, settings: Evaluate) -> pd.DataFrame:
+def summarised(scores: Scores, draws: int, seed: int) -> pd.DataFrame:
+    """A row per system and test set: figures over all seeds, with intervals.
+
+    Args:
+        scores: of the rows, in order.
+        draws: resamples of the intervals.
+        seed: of the resampling.
+
+    Returns:
+        COLUMNS.
+    """
     rows = []
     for system, tables in scores.items():
-        for test_set in sorted(tables[0]["corpus"].unique()):
-            chosen = _of_set(tables, test_set)
-            row = [system, test_set, len(chosen[0]), len(chosen)]
-            for metric in METRICS:
-                figures = ratio(chosen, metric)
-                row += interval(figures, settings.bootstrap_samples, settings.seed)
-            rows.append(row)
+        for test_set in test_sets(scores):
+            chosen = of_set(tables, test_set)
+            found = [system, test_set, len(chosen[0]), len(chosen)]
+            rows.append([*found, *figures_of(chosen, draws, seed)])
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _of_set(tables: Sequence[pd.DataFrame], test_set: str) -> list[pd.DataFrame]:
+def figures_of(chosen: Sequence[pd.DataFrame], draws: int, seed: int) -> list[float]:
+    """The values of FIGURES for the scores of one system on one test set, one table per seed."""
+    return [end for m in METRICS for end in interval(ratio(chosen, m), draws, seed)]
+
+
+def test_sets(scores: Scores) -> list[str]:
+    """The test sets, sorted; every system was judged on the same."""
+    first = next(iter(scores.values()))[0]
+    return sorted(first["corpus"].unique())
+
+
+def of_set(tables: Sequence[pd.DataFrame], test_set: str) -> list[pd.DataFrame]:
+    """The rows of one test set."""
     return [table[table["corpus"] == test_set] for table in tables]
 
 
@@ -106,8 +149,8 @@ def _differences(scores: Scores, settings: Evaluate) -> pd.DataFrame:
     rows = []
     policies = [s for s in scores if s not in (*SEEDLESS, BASELINE) and BASELINE in scores]
     for system in policies:
-        for test_set in sorted(scores[system][0]["corpus"].unique()):
-            pair = [_of_set(scores[name], test_set) for name in (system, BASELINE)]
+        for test_set in test_sets(scores):
+            pair = [of_set(scores[name], test_set) for name in (system, BASELINE)]
             for metric in METRICS:
                 own, baseline = (ratio(tables, metric) for tables in pair)
                 gap = paired_difference(own, baseline, settings.bootstrap_samples, settings.seed)
@@ -116,9 +159,9 @@ def _differences(scores: Scores, settings: Evaluate) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _markdown(table: pd.DataFrame) -> str:
-    """A table for people: figures with their 95 % intervals."""
-    names = ("WER", "wVAD-CCC", "EMO-SIM", "DNSMOS", "speaker similarity")
+def markdown(table: pd.DataFrame) -> str:
+    """A table of COLUMNS for people: figures with their 95 % intervals."""
+    names = [METRIC_NAMES[metric] for metric in METRICS]
     lines = [
         "| system | test set | n | seeds | " + " | ".join(names) + " |",
         "|---|---|---|---|" + "---|" * len(names),

@@ -1,37 +1,48 @@
-"""Training of the affect judge on recordings with exact labels. Letters: D features, W words."""
+"""Training of the affect judge on recordings with exact labels.
 
+Letters: B clips, F frames, C channels, W words, 9 emotions, 3 valence, arousal and dominance.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.errors import HproError
-from hpro_core.evaluate.affect import AffectJudge, Scale, train_emotion, train_vad
+from hpro_core.evaluate.affect import AffectJudge, Span, span_frames
 from hpro_core.params import Evaluate
+from hpro_core.progress import track
 from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, read_table
+
+_BATCH = 32
+_NOISE = 0.15  # deviation of the noise on scaled channels of half of the clips
+_JITTER_FRAMES = 2  # word edges are moved by up to so much: aligners differ
+_CLIP_NORM = 1.0
+_WEIGHT_DECAY = 0.02
+_ERROR_WEIGHT, _EMOTION_WEIGHT = 10.0, 0.5  # beside 1 - CCC
+_TINY = 1e-4  # added to variances of an utterance's words
 
 
 @dataclass(frozen=True)
-class Features:
-    """What was heard of the recordings.
+class Sounds:
+    """What was heard of the recordings of a split.
 
     Attributes:
-        rows: utt_id, corpus and split (judge or test).
-        utterance: float32 (D,) by utt_id.
-        words: float32 (W, D') by utt_id.
+        clips: utt_id and corpus of each.
+        frames: float32 (F, C) by utt_id.
+        spans: word times by utt_id.
     """
 
-    rows: pd.DataFrame
-    utterance: dict[str, np.ndarray]
-    words: dict[str, np.ndarray]
-
-    def of(self, split: str, among: "dict[str, np.ndarray] | None" = None) -> list[tuple[str, str]]:
-        """Pairs of utt_id and corpus of one split, those with a label if `among` is given."""
-        rows = self.rows[self.rows["split"] == split]
-        pairs = zip(rows["utt_id"], rows["corpus"], strict=True)
-        return [(u, corpus) for u, corpus in pairs if among is None or u in among]
+    clips: list[tuple[str, str]]
+    frames: dict[str, np.ndarray]
+    spans: dict[str, list[Span]]
 
 
 @dataclass(frozen=True)
@@ -75,50 +86,104 @@ def vad_by_utterance(table: pd.DataFrame) -> dict[str, np.ndarray]:
     return {str(u): rows[list(VAD)].to_numpy() for u, rows in ordered.groupby("utt_id", sort=False)}
 
 
-def train_judge(features: Features, known: Labels, settings: Evaluate) -> AffectJudge:
-    """Fit both probes on the recordings of the `judge` split that have exact labels.
+def train_judge(sounds: Sounds, known: Labels, settings: Evaluate) -> AffectJudge:
+    """Train the judge on the recordings of the `judge` split that have exact labels of both kinds.
 
     Scales come from all its recordings, labelled or not: so a test set without labels (acted
-    speech) is at least centred before probes from another one hear it.
+    speech) is at least centred before a judge from another one hears it.
 
     Raises:
-        HproError: no recording of the split has an emotion, or none has word labels.
+        HproError: too few recordings have labels, or words and labels differ in number.
     """
-    scales = _scales(features)
-    clips = features.of("judge", known.posteriors)
-    spoken = features.of("judge", known.vad)
-    if not clips or not spoken:
-        what = "emotion" if not clips else "valence, arousal and dominance"
+    clips = [pair for pair in sounds.clips if pair[0] in known.vad and pair[0] in known.posteriors]
+    if len(clips) < 2:
         raise HproError(
-            f"no utterance of the `judge` split has exact labels of {what}: keep a controlled "
-            "corpus in corpus.sets and corpus.judge_share above 0"
+            "fewer than two utterances of the `judge` split have exact labels: keep a controlled "
+            "corpus in corpus.sets and controlled.judge above 0"
         )
-    inputs = np.stack([scales[corpus][0](features.utterance[u]) for u, corpus in clips])
-    targets = np.stack([known.posteriors[u] for u, _ in clips])
-    emotion, classes = train_emotion(inputs, targets, settings.emotion_penalty)
-    words = np.concatenate([scales[corpus][1](features.words[u]) for u, corpus in spoken])
-    affect = np.concatenate([_word_labels(u, features, known) for u, _ in spoken])
-    return AffectJudge(emotion, classes, train_vad(words, affect, settings.vad_penalty), scales)
+    torch.manual_seed(settings.seed)
+    counts = Counter(corpus for _, corpus in sounds.clips)
+    judge = AffectJudge(dict(sorted(counts.items())))
+    for name in counts:
+        judge.set_scale(name, [sounds.frames[u] for u, corpus in sounds.clips if corpus == name])
+    examples = [_example(judge, u, corpus, sounds, known) for u, corpus in clips]
+    _fit(judge, examples, settings)
+    return judge.eval()
 
 
-def _scales(features: Features) -> dict[str, tuple[Scale, Scale]]:
-    by_corpus: dict[str, list[str]] = {}
-    for utt_id, corpus in features.of("judge"):
-        by_corpus.setdefault(corpus, []).append(utt_id)
-    return {
-        corpus: (
-            Scale.of(np.stack([features.utterance[u] for u in ids])),
-            Scale.of(np.concatenate([features.words[u] for u in ids])),
-        )
-        for corpus, ids in by_corpus.items()
-    }
+@dataclass(frozen=True)
+class _Example:
+    frames_FC: Tensor
+    spans_W2: Tensor
+    vad_W3: Tensor
+    emotion_9: Tensor
 
 
-def _word_labels(utt_id: str, features: Features, known: Labels) -> np.ndarray:
-    n_aligned, n_labelled = len(features.words[utt_id]), len(known.vad[utt_id])
-    if n_aligned != n_labelled:
+def _example(
+    judge: AffectJudge, utt_id: str, corpus: str, sounds: Sounds, known: Labels
+) -> _Example:
+    frames_FC, spans = sounds.frames[utt_id], sounds.spans[utt_id]
+    if len(spans) != len(known.vad[utt_id]):
         raise HproError(
-            f"{utt_id}: {n_aligned} words in align/words.parquet, but {n_labelled} in "
+            f"{utt_id}: {len(spans)} words in align/words.parquet, but {len(known.vad[utt_id])} in "
             "truth_vad.parquet: run `hpro corpus-read` and `hpro align` again"
         )
-    return known.vad[utt_id]
+    return _Example(
+        judge.scaled(corpus, frames_FC),
+        span_frames(spans, len(frames_FC)),
+        torch.as_tensor(known.vad[utt_id], dtype=torch.float32),
+        torch.as_tensor(known.posteriors[utt_id], dtype=torch.float32),
+    )
+
+
+def _fit(judge: AffectJudge, examples: Sequence[_Example], settings: Evaluate) -> None:
+    size = min(_BATCH, len(examples))
+    steps = settings.judge_epochs * (len(examples) // size)
+    rate = settings.judge_learning_rate
+    optimiser = torch.optim.AdamW(judge.parameters(), lr=rate, weight_decay=_WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps + 1)
+    generator = np.random.default_rng(settings.seed)
+    order: list[int] = []
+    judge.train()
+    for _ in track(range(steps), steps, "affect judge"):
+        if len(order) < size:
+            order = generator.permutation(len(examples)).tolist()
+        chosen, order = order[:size], order[size:]
+        loss = _loss(judge, [examples[i] for i in chosen])
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(judge.parameters(), _CLIP_NORM)
+        optimiser.step()
+        schedule.step()
+
+
+def _loss(judge: AffectJudge, examples: Sequence[_Example]) -> Tensor:
+    frames_BFC = pad_sequence([e.frames_FC for e in examples], batch_first=True)
+    lengths_B = torch.tensor([len(e.frames_FC) for e in examples])
+    spans_BW2 = pad_sequence([e.spans_W2 for e in examples], batch_first=True)
+    vad_BW3 = pad_sequence([e.vad_W3 for e in examples], batch_first=True)
+    emotion_B9 = torch.stack([e.emotion_9 for e in examples])
+    words_BW1 = (spans_BW2[..., 1:] > spans_BW2[..., :1]).float()
+    noisy_B11 = (torch.rand(len(examples), 1, 1) < 0.5) * _NOISE
+    frames_BFC = frames_BFC + noisy_B11 * torch.randn_like(frames_BFC)
+    moved_BW2 = spans_BW2 + torch.randint(-_JITTER_FRAMES, _JITTER_FRAMES + 1, spans_BW2.shape)
+    moved_BW2 = moved_BW2.clamp(min=torch.tensor([0, 1])) * words_BW1.long()
+    logits_B9, judged_BW3 = judge(frames_BFC, lengths_B, moved_BW2)
+    squared = ((judged_BW3 - vad_BW3).square() * words_BW1).sum() / words_BW1.sum()
+    emotion = -(emotion_B9 * logits_B9.log_softmax(-1)).sum(-1).mean()
+    disagreement = 1 - _agreement(judged_BW3, vad_BW3, words_BW1).mean()
+    return disagreement + _ERROR_WEIGHT * squared + _EMOTION_WEIGHT * emotion
+
+
+def _agreement(judged_BW3: Tensor, exact_BW3: Tensor, words_BW1: Tensor) -> Tensor:
+    """Concordance correlation over the words of each clip, (B, 3)."""
+    count_B1 = words_BW1.sum(1)
+
+    def mean(values_BW3: Tensor) -> Tensor:
+        return (values_BW3 * words_BW1).sum(1) / count_B1
+
+    first_B3, second_B3 = mean(judged_BW3), mean(exact_BW3)
+    apart = (judged_BW3 - first_B3[:, None], exact_BW3 - second_B3[:, None])
+    covariance_B3 = mean(apart[0] * apart[1])
+    spread_B3 = mean(apart[0].square()) + mean(apart[1].square())
+    return 2 * covariance_B3 / (spread_B3 + (first_B3 - second_B3).square() + _TINY)

@@ -71,7 +71,7 @@ class CosyVoice2LM(nn.Module):
         mask = torch.cat([prefix_mask, batch.token_mask_BL], dim=1)
         hidden = self._read(vectors, mask, None)
         task = prefix.shape[1] - 1  # predicts the first speech token
-        return Output(self.logits(hidden[:, task:]), None)
+        return Output(self.logits(hidden[:, task:]))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the output classes, (..., V)."""

@@ -25,7 +25,8 @@ class Output:
     """What the policy says about a batch, teacher-forced."""
 
     logits_BLV: Tensor  # (B, L + 1, V): position t predicts token t, position length the end
-    text_attention_BLS: Tensor | None  # of the guided head, (B, L + 1, S), where there is one
+    text_attention_BLS: Tensor | None = None  # of the guided head, (B, L + 1, S), if there is one
+    emotion_B9: Tensor | None = None  # logits of the emotion that the text suggests, if asked for
 
 
 @dataclass

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import DynamicCache, Qwen2Config, Qwen2Model
 
+from hpro_core.constants import EMOTIONS
 from hpro_core.engine.batching import Batch, additive_mask
 from hpro_core.engine.token_table import TokenTable
 from hpro_core.policy.interface import N_OUTPUTS, Cache, Output
@@ -68,6 +69,7 @@ class SpeechLM(nn.Module):
         self.qwen = Qwen2Model(qwen)
         self.speech_head = TokenTable(config.width, 3, config.factored_tokens)
         self.head_bias = nn.Parameter(torch.zeros(N_OUTPUTS))
+        self.emotion_head = nn.Linear(config.width, len(EMOTIONS))  # asked at "turn", see sft_terms
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, batch: Batch, history_BL: Tensor | None = None) -> Output:
@@ -92,6 +94,7 @@ class SpeechLM(nn.Module):
         return Output(
             logits_BLV=self.logits(hidden[:, first:]),
             text_attention_BLS=attention[:, first:, 2 : 2 + symbols],
+            emotion_B9=self.emotion_head(hidden[:, first]),
         )
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from hpro_core.engine.batching import Batch, Example, Sampler, sequential_batche
 from hpro_core.engine.checkpoint import load_weights, read_json, save_model, write_json
 from hpro_core.engine.parts import Split, batch_rows, batch_size
 from hpro_core.engine.ranks import is_first
+from hpro_core.engine.token_noise import misspoken
 from hpro_core.engine.training import (
     Loop,
     autocast,
@@ -130,31 +131,45 @@ def save_policy(folder: Path, policy: AnyPolicy, **record: object) -> None:
 
 
 def sft_terms(
-    policy: SpeechPolicy, batch: Batch, guide_weight: float, noise: float
+    policy: SpeechPolicy, batch: Batch, guide_weight: float, emotion_weight: float, noise: float
 ) -> dict[str, Tensor]:
     """Cross-entropy over all output classes, the end symbol included.
 
-    A fresh small policy also gets a guide for one attention head, and in training reads a history
-    in which a share of the tokens has one digit changed, as its own samples will have (both ours).
+    A small policy has no pretrained language model. In its stead (all ours) one attention head gets
+    a guide; before it speaks, it is asked which emotion the text suggests; and in training it
+    reads a history in which digits are changed: its own samples will differ too, and what the text
+    says must not be forgotten for what the history tells.
+
+    Args:
+        policy: in training or eval mode.
+        batch: recordings, as tokens, with labels.
+        guide_weight: of the attention guide beside the cross-entropy.
+        emotion_weight: of the question for the emotion.
+        noise: most digits that are changed in the history, see `token_noise.misspoken`.
 
     Raises:
         HproError: a guide is asked for, and the policy has no head to guide.
     """
-    history = flip_digits(batch.tokens_BL, noise) if policy.training else None
+    history = misspoken(batch.tokens_BL, noise) if policy.training else None
     output = policy(batch, history)
     targets, mask = speech_targets(batch)
     logits = output.logits_BLV[mask]
     ce = functional.cross_entropy(logits.float(), targets[mask])
     accuracy = (logits.argmax(-1) == targets[mask]).float().mean()
-    if output.text_attention_BLS is None:
-        if guide_weight:
-            raise HproError(f"sft.guide_weight is {guide_weight}: set 0.0, cosyvoice2 has no guide")
+    if output.text_attention_BLS is None or output.emotion_B9 is None:
+        if guide_weight or emotion_weight:
+            raise HproError(
+                f"sft.guide_weight is {guide_weight}, emotion_weight {emotion_weight}: set 0.0, "
+                "cosyvoice2 has no guides"
+            )
         return {"loss": ce, "ce": ce, "token_accuracy": accuracy}
     guide = alignment_guide(output.text_attention_BLS, batch)
+    emotion = functional.cross_entropy(output.emotion_B9.float(), batch.emotion_B9)
     return {
-        "loss": ce + guide_weight * guide,
+        "loss": ce + guide_weight * guide + emotion_weight * emotion,
         "ce": ce,
         "attention_guide": guide,
+        "text_emotion": emotion,
         "token_accuracy": accuracy,
     }
 
@@ -187,15 +202,6 @@ def alignment_guide(attention_BLS: Tensor, batch: Batch) -> Tensor:
     return -hit_BL.clamp(min=1e-6).log()[inside_BLW.any(-1)].mean()
 
 
-def flip_digits(tokens_BL: Tensor, share: float) -> Tensor:
-    """Change one ternary digit in a share of the tokens: neighbours in the quantiser's space."""
-    place = 3 ** torch.randint(0, 8, tokens_BL.shape, device=tokens_BL.device)
-    digit = tokens_BL // place % 3
-    other = (digit + torch.randint(1, 3, tokens_BL.shape, device=tokens_BL.device)) % 3
-    flipped = torch.rand(tokens_BL.shape, device=tokens_BL.device) < share
-    return torch.where(flipped, tokens_BL + (other - digit) * place, tokens_BL)
-
-
 def term_counts(batch: Batch, guided: bool) -> dict[str, float]:
     """Of how many things each term of `sft_terms` is the mean, see `engine.parts.Split`."""
     positions = float((batch.token_lengths_B + 1).sum())
@@ -208,6 +214,7 @@ def term_counts(batch: Batch, guided: bool) -> dict[str, float]:
         "ce": positions,
         "token_accuracy": positions,
         "attention_guide": float(in_word_BL.sum()),
+        "text_emotion": float(len(batch.tokens_BL)),
     }
 
 
@@ -224,6 +231,7 @@ def train_sft(
     profile: bool = False,
     accumulate: int = 1,
     checkpointing: bool = False,
+    start: Path | None = None,
 ) -> None:
     """Fine-tune a policy on the recordings and write it to `out`.
 
@@ -241,20 +249,33 @@ def train_sft(
         accumulate: micro-batches that a batch is cut into, for less memory; the same result where
             there is neither dropout nor history noise.
         checkpointing: see `make_policy`.
+        start: folder of a trained small policy to fine-tune instead of what `policy_settings` say.
     """
     set_threads(compute.threads)
     device = device_of(compute.device)
     torch.manual_seed(seed)
-    policy = make_policy(policy_settings, train, checkpointing).to(device)
+    policy = (
+        load_policy(start) if start else make_policy(policy_settings, train, checkpointing)
+    ).to(device)
     sampler = Sampler(train, settings.batch_size, seed)
     dev_batches = [b.to(device) for b in sequential_batches(dev, settings.batch_size)]
 
     def terms(batch: Batch) -> dict[str, Tensor]:
         with autocast(device, compute.bf16):
-            return sft_terms(policy, batch, settings.guide_weight, settings.history_noise)
+            return sft_terms(
+                policy,
+                batch,
+                settings.guide_weight,
+                settings.emotion_weight,
+                settings.history_noise,
+            )
 
     small = isinstance(policy, SpeechLM)
-    weights = {"ce": 1.0, "attention_guide": settings.guide_weight}
+    weights = {
+        "ce": 1.0,
+        "attention_guide": settings.guide_weight,
+        "text_emotion": settings.emotion_weight,
+    }
 
     loop = Loop(
         label=f"sft, seed {seed}",

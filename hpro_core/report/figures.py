@@ -16,11 +16,15 @@ from hpro_core.errors import HproError
 
 METRIC_NAMES = {
     "wer": "WER (%) ↓",
+    "wer_check": "WER (second ASR) ↓",
     "wvad_ccc": "wVAD-CCC ↑",
     "emo_sim": "EMO-SIM ↑",
     "dnsmos": "DNSMOS ↑",
     "speaker_sim": "SPK-SIM ↑",
 }
+PERCENT = ("wer", "wer_check")
+"""Metrics that are fractions in the tables and per cent in the report."""
+
 TERM_COLOURS = {"train": "#9aa5b1", "dev": "#c8442d", "probe": "#2f6db5"}
 SYSTEM_COLOURS = {
     "truth": "#000000",
@@ -58,7 +62,7 @@ def intervals(rows: pd.DataFrame) -> str:
         figure = Figure(figsize=(10, 0.9 + 0.26 * len(rows)), layout="constrained")
         axes = figure.subplots(1, len(METRIC_NAMES), sharey=True)
         for axis, (metric, name) in zip(axes, METRIC_NAMES.items(), strict=True):
-            scale = 100 if metric == "wer" else 1
+            scale = 100 if metric in PERCENT else 1
             for height, row in enumerate(rows.to_dict("records")):
                 value, low, high = (scale * row[metric + end] for end in ("", "_lo", "_hi"))
                 colour = SYSTEM_COLOURS.get(row["system"], OTHER_COLOUR)
@@ -88,9 +92,10 @@ def training_files(root: Path) -> dict[str, list[Path]]:
         "policy/sft": "hpro sft",
     }
     if (root / "codec/style/config.json").is_file() and not (root / "codec/content").exists():
-        del needed["codec/content"], needed["codec/style"]  # the authors' weights
-    if not (root / "speech/tokenizer/model.safetensors").is_file():
-        del needed["speech/tokenizer"]  # published, likewise
+        del needed["codec/content"], needed["codec/style"]  # the authors' weights, or a base's
+    has_tokenizer = (root / "speech/tokenizer/model.safetensors").is_file()
+    if not has_tokenizer or (root / "policy/base").exists():
+        del needed["speech/tokenizer"]  # published, or a base's
     for name, command in needed.items():
         if name not in found:
             raise HproError(f"{root}/{name} has no training.csv: run `{command}` first")

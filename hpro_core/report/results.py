@@ -7,14 +7,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from hpro_core.errors import HproError
+from hpro_core.evaluate.tables import COLUMNS
 from hpro_core.report.paper import CLAIMS, LOWER_IS_BETTER, Claim
 
 TABLES = ("comparison", "progressive", "ablation")
-METRICS = ("wer", "wvad_ccc", "emo_sim", "dnsmos", "speaker_sim")
-COLUMNS = (
-    *("system", "test_set", "n", "seeds"),
-    *(name for metric in METRICS for name in (metric, f"{metric}_lo", f"{metric}_hi")),
-)
 
 Rows = dict[str, dict[Hashable, Any]]
 

@@ -10,6 +10,7 @@ import jinja2
 import pandas as pd
 
 from hpro_core.errors import HproError
+from hpro_core.evaluate.scores import METRICS
 from hpro_core.params import Report
 from hpro_core.report import counts, figures, paper, provenance, results
 from hpro_core.report.samples import Sample, System, load_system, samples
@@ -46,7 +47,7 @@ def build(root: Path, settings: Report, params: Path) -> Path:
     context = {
         **_header(root, params),
         **_results(tables),
-        "judges": measurements(root / "judge" / "metrics.json", "hpro judge-train"),
+        "judges": measurements(root / "judge" / "metrics.json", "hpro judge-recordings"),
         "alignment": _alignment(root / "align" / "accuracy.json"),
         "counts": counts.stage_counts(root),
         "splits": counts.split_counts(root).to_dict("records"),
@@ -169,7 +170,7 @@ def _results(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
         "titles": TITLES,
         "tables": {name: table.to_dict("records") for name, table in tables.items()},
         "test_sets": test_sets,
-        "metrics": results.METRICS,
+        "metrics": METRICS,
         "metric_names": figures.METRIC_NAMES,
         "paper": {name: _paper_rows(rows) for name, rows in paper.FIGURES.items()},
         "paper_only": _paper_only(tables),
@@ -249,8 +250,11 @@ def _figure(value: Any) -> str:
 
 def cell(metric: str, value: float) -> str:
     """A figure as shown: WER in percent with one digit, DNSMOS two, the rest three."""
-    scale, digits = {"wer": (100, 1), "dnsmos": (1, 2)}.get(metric, (1, 3))
-    return "–" if pd.isna(value) else f"{scale * value:.{digits}f}"
+    if pd.isna(value):
+        return "–"
+    if metric in figures.PERCENT:
+        return f"{100 * value:.1f}"
+    return f"{value:.2f}" if metric == "dnsmos" else f"{value:.3f}"
 
 
 def span(metric: str, low: float, high: float) -> str:

@@ -44,6 +44,13 @@ class Project:
         self.run("git", "clone", "--quiet", str(self.folder), str(folder))
         return Project(folder)
 
+    def set_base(self, folder: str) -> None:
+        """Start the run from the trained models in a folder, or from nothing ("")."""
+        path = self.folder / "params.yaml"
+        text, count = re.subn(r"^base: \S+", f'base: "{folder}"', path.read_text(), flags=re.M)
+        assert count == 1
+        path.write_text(text)
+
     def use_stand_in(self) -> None:
         """Replace `hpro` by the fast stand-in."""
         hpro = self.folder / "workflow/bin/hpro"

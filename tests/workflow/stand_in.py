@@ -16,9 +16,14 @@ ROOMS = {
     "corpus-read": "corpus", "corpus-split": "corpus", "align": "align", "align-check": "align",
     "label": "label", "tokenizer": "speech", "tokenize": "speech", "dataset": "dataset.py",
     "codec-content": "codec", "codec-style": "codec", "sft": "policy", "reward": "reward",
-    "synthesise": "policy", "judge-train": "evaluate", "judge": "evaluate",
-    "tables": "evaluate", "report": "report",
+    "synthesise": "policy", "judge-train": "evaluate", "judge-recordings": "evaluate",
+    "judge": "evaluate", "tables": "evaluate", "report": "report", "base-take": "base.py",
 }  # fmt: skip
+PLACES = {
+    "tokenizer": "speech/tokenizer", "codec": "codec/style", "policy": "policy/base",
+    "judge": "judge",
+}  # fmt: skip
+"""Where a run keeps the models of a base."""
 
 
 def main() -> None:
@@ -58,6 +63,8 @@ def files_of(
     tokens = root / "speech/speech_tokens.parquet"
     policy = root / f"policy/{name}/seed{seed}"
     spoken = root / f"eval/{name}/seed{seed}"
+    judge = root / "judge"
+    recorded = [judge / "recordings" / label.name for label in labels]
     match command:
         case "corpus-read":
             folder = root / "corpus" / name
@@ -65,10 +72,14 @@ def files_of(
             raw = []
             if name == "controlled":
                 tables += [f"truth_{kind}.parquet" for kind in ("words", "vad", "emotion")]
+                tables.append("again_words.parquet")
             else:
                 raw = [p for p in Path("data/raw").rglob("*") if p.is_file()]
             clips = [folder / f"audio/{name}_{i}.wav" for i in range(2)]
             return raw, [*(folder / table for table in tables), *clips]
+        case "base-take":
+            base = Path(options["--base"])
+            return [*model(base / name), base / "SHA256SUMS"], model(root / PLACES[name])
         case "corpus-split":
             made = [utterances, root / "corpus/rejected.parquet"]
             return list(root.glob("corpus/*/utterances.parquet")), made
@@ -93,7 +104,8 @@ def files_of(
             return [*splits[:2], content], trained(root / "codec/style")
         case "sft":
             policy = root / f"policy/sft/seed{seed}"
-            return splits[:2], [*trained(policy), policy / "metrics.json"]
+            start = [Path(options["--start"]) / "model.safetensors"] if "--start" in options else []
+            return [*splits[:2], *start], [*trained(policy), policy / "metrics.json"]
         case "reward":
             start = start_of(Path(options["--params"]))
             models = [root / "codec/style/model.safetensors"]
@@ -108,13 +120,13 @@ def files_of(
             made = [spoken / "synthesis.parquet", spoken / "audio/a.wav", spoken / "audio/b.wav"]
             return [splits[2], splits[0], *models], made
         case "judge-train":
-            names = ("metrics.json", "affect.npz", "affect.json")
-            made = [root / "judge" / n for n in names]
-            made += [root / "judge/recordings" / label.name for label in labels]
-            return [utterances, words, *truth, *recordings], made
+            return [utterances, words, *truth, *recordings], model(judge)
+        case "judge-recordings":
+            read = [*model(judge), utterances, words, *truth, *recordings]
+            return read, [judge / "metrics.json", *recorded]
         case "judge":
             clips = list(spoken.glob("audio/*.wav"))
-            heard = [root / "judge/affect.npz", words, spoken / "synthesis.parquet", *clips]
+            heard = [*model(judge), *recorded, words, spoken / "synthesis.parquet", *clips]
             names = ("scores.parquet", "word_vad.parquet", "metrics.json")
             return [*heard, *recordings], [spoken / n for n in names]
         case "tables":
@@ -130,7 +142,11 @@ def files_of(
 
 
 def trained(folder: Path) -> list[Path]:
-    return [folder / name for name in ("model.safetensors", "config.json", "training.csv")]
+    return [*model(folder), folder / "training.csv"]
+
+
+def model(folder: Path) -> list[Path]:
+    return [folder / name for name in ("model.safetensors", "config.json")]
 
 
 def judged(root: Path) -> list[Path]:

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from hpro_core.base import FILES, MODELS, SUMS
 from tests.workflow.project import RUN, Project
 
 pytestmark = pytest.mark.workflow
 
 VARIANT = ("params.yaml", "drop: [cp, asr]", "drop: [asr]")
-SFT = ("params.yaml", "history_noise: 0.1 ", "history_noise: 0.2 ")
+SFT = ("params.yaml", "history_noise: 0.6 ", "history_noise: 0.5 ")
 OF_VARIANT = {"reward no_content", "synthesise no_content", "judge no_content", "tables", "report"}
 SYSTEMS = (
     "recordings",
@@ -38,7 +39,8 @@ OF_POLICIES = {
 OF_SFT = {"sft", "synthesise sft", "judge sft", *OF_POLICIES}
 EVERYTHING = {
     "corpus-read acted", "corpus-read controlled", "corpus-split", "align", "align-check", "label",
-    "tokenizer", "tokenize", "dataset", "codec-content", "codec-style", "judge-train", *OF_SFT,
+    "tokenizer", "tokenize", "dataset", "codec-content", "codec-style", "judge-train",
+    "judge-recordings", *OF_SFT,
     *(f"{step} {name}" for step in ("synthesise", "judge") for name in SYSTEMS),
 }  # fmt: skip
 
@@ -49,6 +51,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("agreement")
     project = Project.copied(folder / "original", data=False)
     project.use_stand_in()
+    project.set_base("")
     project.commit()
     project.run("dvc", "remote", "add", "--default", "storage", str(folder / "storage"))
     assert project.repro() == EVERYTHING
@@ -216,6 +219,21 @@ def test_a_variant_beyond_the_tables_is_kept_up_to_date_by_dvc(
     assert {"sft", "reward no_wvad", "judge no_wvad"} <= remade
     assert not {"align", "tokenizer", "codec-content", "reward no_frame"} & remade
     assert twin.results() == from_scratch(SFT, extra)
+
+
+def test_a_base_takes_the_place_of_trainings(twin: Project) -> None:
+    base = twin.folder / "data/base"
+    for name in (*FILES, SUMS):
+        (base / name).parent.mkdir(parents=True, exist_ok=True)
+        (base / name).write_text(name)
+    twin.set_base("data/base")
+    remade = twin.repro()
+    assert {f"base-take {model}" for model in MODELS} <= remade
+    assert {"corpus-split", "tokenize", "sft", "judge-recordings", "reward hpro"} <= remade
+    assert not {"tokenizer", "codec-content", "codec-style", "judge-train"} & remade
+    assert twin.is_settled()
+    (base / "judge/model.safetensors").write_text("another")
+    assert {"base-take judge", "judge-recordings", "judge sft"} <= twin.snakemake()
 
 
 def test_all_ablations_is_one_target(twin: Project) -> None:

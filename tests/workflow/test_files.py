@@ -1,7 +1,6 @@
 """The files around the workflow say the same: settings, schema, pins, environments, DVC stages."""
 
 import ast
-import itertools
 import re
 import tomllib
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from hpro_core.base import FILES, MODELS, SUMS
 from hpro_core.params import Params
-from tests.workflow.project import REPO, Project
+from tests.workflow.project import REPO, RUN, Project
 from workflow.scripts.stage_keys import code_files
 
 PHASES = {
@@ -102,11 +102,12 @@ def test_published_models_take_the_place_of_trainings(project: Project, tmp_path
             (twin.folder / folder / name).touch()
     (twin.folder / "model.pt").touch()
     settings = yaml.safe_load((twin.folder / "params.yaml").read_text())
+    settings["base"] = ""
     settings["speech"] |= {"preset": "cosyvoice2", "path": "cosy"}
     settings["dataset"] |= {"policy_text": "cosy/CosyVoice-BlankEN", "codec_text": "whisper"}
     settings["codec"] |= {"preset": "released", "checkpoint": "model.pt", "guide_weight": 0.0}
     settings["policy"] = {"preset": "cosyvoice2", "path": "cosy", "dropout": 0.0}
-    settings["sft"]["guide_weight"] = 0.0
+    settings["sft"] |= {"guide_weight": 0.0, "emotion_weight": 0.0}
     settings["reward"] |= {"probe_every": 10}
     (twin.folder / "params.yaml").write_text(yaml.safe_dump(settings))
     plan = twin.run("snakemake", "--cores", "1", "--dry-run").stdout
@@ -118,6 +119,52 @@ def test_published_models_take_the_place_of_trainings(project: Project, tmp_path
         missing = twin.run("snakemake", "--cores", "1", "--dry-run", check=False).stdout
         assert f"{folder}/{names[0]}" in missing
         (twin.folder / folder / names[0]).touch()
+
+
+@pytest.mark.workflow
+def test_a_base_takes_the_place_of_trainings(project: Project, tmp_path: Path) -> None:
+    twin = project.twin(tmp_path / "twin")
+    files = [twin.folder / "shipped" / name for name in (*FILES, SUMS)]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    twin.set_base("shipped")
+    plan = twin.run("snakemake", "--cores", "1", "--dry-run", "--printshellcmds").stdout
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", plan, flags=re.MULTILINE))
+    assert {jobs[f"base_{model}"] for model in MODELS} == {"1"}
+    assert jobs["sft"] == jobs["judge_recordings"] == jobs["report"] == "1"
+    assert not {"tokenizer", "codec_content", "codec_style", "judge_train"} & jobs.keys()
+    assert re.search(rf"hpro sft .* --start {RUN}/policy/base ", plan)
+    for file in files:
+        file.unlink()
+    missing = twin.run("snakemake", "--cores", "1", "--dry-run", check=False).stdout
+    assert all(str(file.relative_to(twin.folder)) in missing for file in files)
+
+
+@pytest.mark.workflow
+def test_a_base_of_small_models_is_not_for_cosyvoice2(project: Project, tmp_path: Path) -> None:
+    twin = project.twin(tmp_path / "twin")
+    twin.set_base("shipped")
+    settings = yaml.safe_load((twin.folder / "params.yaml").read_text())
+    settings["speech"] |= {"preset": "cosyvoice2", "path": "cosy"}
+    (twin.folder / "params.yaml").write_text(yaml.safe_dump(settings))
+    done = twin.run("snakemake", "--cores", "1", "--dry-run", check=False)
+    assert done.returncode == 1
+    assert "base: its models are small ones: set it to ''" in done.stdout
+
+
+@pytest.mark.workflow
+def test_claims_of_one_seed_are_refused_before_any_job(project: Project, tmp_path: Path) -> None:
+    twin = project.twin(tmp_path / "twin")
+    dry = ("snakemake", "--cores", "1", "--dry-run")
+    done = twin.run(*dry, "--", "claims", check=False)
+    assert done.returncode == 1
+    assert "seeds is [0], but claims.min_seeds is 5: say --configfile config/claims.yaml" in (
+        done.stdout
+    )
+    plan = twin.run(*dry, "--configfile", "config/claims.yaml", "--", "claims").stdout
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", plan, flags=re.MULTILINE))
+    assert (jobs["claims"], jobs["sft"]) == ("1", "5")
 
 
 def test_requirements_hold_every_pin_and_name_no_index(pins: list[str]) -> None:
@@ -158,7 +205,7 @@ def test_a_rule_declares_the_sections_that_its_command_reads(project: Project) -
             assert set(key) == read_by_it, f"{path.name} holds more than `hpro {command}` reads"
 
 
-LENT = {"policy": {"judge_train"}}
+LENT = {"policy": {"judge_train", "base_judge"}}
 """Rules of other phases that a stage may run: judges can watch a reward training."""
 
 
@@ -167,14 +214,17 @@ LENT = {"policy": {"judge_train"}}
 def test_a_dvc_stage_covers_its_rules(phase: str, project: Project) -> None:
     stage = dvc_stages()[phase]
     texts = rule_texts(phase)
+    from_base = base_rules(phase)
     rules = set(re.findall(r"^ *rule (\w+):", "".join(texts), flags=re.MULTILINE)) - NOT_DVC
+    rules |= from_base
     allowed, target = stage["cmd"].split("--allowed-rules ")[1].split(" -- ")
     assert set(allowed.split()) - LENT.get(phase, set()) == rules
     assert target == f"phase_{phase}"
     commands = set(re.findall(r"\bhpro ([a-z-]+)", "".join(texts)))
+    commands |= {"base-take"} if from_base else set()
     for file in {f for command in commands for f in code_files(REPO, command)}:
         assert covered(file, stage["deps"]), f"dvc.yaml: {phase} does not depend on {file}"
-    for name in PHASES[phase]:
+    for name in [*PHASES[phase], *(["base"] if from_base else [])]:
         assert f"workflow/rules/{name}.smk" in stage["deps"]
     assert {"hpro_core/cli.py", "workflow/bin", "workflow/rules/common.smk"} <= set(stage["deps"])
     sections = set().union(*(key_sections(project, command) for command in commands))
@@ -200,11 +250,9 @@ def test_persistent_outputs_and_no_analytics() -> None:
     assert re.search(r"analytics\s*=\s*false", read(".dvc/config"))
 
 
-@pytest.mark.parametrize("phase", PHASES)
-def test_every_rule_that_runs_has_log_benchmark_conda_and_resources(phase: str) -> None:
-    for rule in itertools.chain(
-        *(re.split(r"^rule ", t, flags=re.M)[1:] for t in rule_texts(phase))
-    ):
+@pytest.mark.parametrize("name", sorted(p.stem for p in (REPO / "workflow/rules").glob("*.smk")))
+def test_every_rule_that_runs_has_log_benchmark_conda_and_resources(name: str) -> None:
+    for rule in re.split(r"^ *rule\b", read(f"workflow/rules/{name}.smk"), flags=re.M)[1:]:
         if "shell:" in rule:
             for directive in ("input", "output", "log", "benchmark", "conda", "threads",
                               "resources", "message"):  # fmt: skip
@@ -234,6 +282,13 @@ def functions_used(text: str) -> str:
     """Source of the functions of common.smk that a rule file names."""
     functions = re.split(r"^(?=def )", read("workflow/rules/common.smk"), flags=re.MULTILINE)[1:]
     return "".join(f for f in functions if re.search(rf"\b{f[4:].split('(')[0]}\b", text))
+
+
+def base_rules(phase: str) -> set[str]:
+    """Rules of base.smk whose model lies in the outputs of a phase."""
+    outs = [next(iter(out)) for out in dvc_stages()[phase]["outs"]]
+    places = {f"base_{model}": place.split("/")[0] for model, place in MODELS.items()}
+    return {rule for rule, folder in places.items() if f"results/${{run}}/{folder}" in outs}
 
 
 def owner_of_rule(rule: str) -> str:

@@ -15,7 +15,7 @@ SCENES = ("sparky1", "sparky2", "sparky5", "sparky6", "sparky7", "tam2", "tam3",
           "faye3", "faye4", "faye5", "faye6")  # fmt: skip
 CLIPS = 5  # of each scene
 SYSTEMS = ("recordings", "tokenrecon", "sft", "frame", "joint")
-METRICS = ("wer", "wvad_ccc", "emo_sim", "dnsmos", "speaker_sim")
+METRICS = ("wer", "wer_check", "wvad_ccc", "emo_sim", "dnsmos", "speaker_sim")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_every_job_left_a_log_and_a_benchmark(project: Project) -> None:
         for p in _files(project, "benchmarks")
     }
     assert logs == times
-    assert len(logs) == 27
+    assert len(logs) == 28
 
 
 def test_a_second_run_does_nothing(project: Project) -> None:

@@ -1,6 +1,9 @@
 # HD-Emo, the codec whose frozen heads are the rewards: stage A content, stage B style; or, with
 # codec.checkpoint, the authors' own weights as they are.
 
+CODEC = [f"{ROOT}/codec/style/{name}" for name in MODEL]
+CODEC_CURVES = []
+
 if config["codec"]["checkpoint"]:
 
     rule codec_released:
@@ -28,10 +31,7 @@ if config["codec"]["checkpoint"]:
             "hpro codec-released {input.checkpoint:q} --root {params.root} --params {input.key}"
             " 2>&1 | tee {log}"
 
-    CODEC = rules.codec_released
-    CODEC_CURVES = []
-
-else:
+elif not config["base"]:
 
     rule codec_content:
         input:
@@ -98,7 +98,6 @@ else:
             "hpro codec-style --root {params.root} --params {input.key}"
             " --work {params.work} --threads {threads} 2>&1 | tee {log}"
 
-    CODEC = rules.codec_style
     CODEC_CURVES = [
         rules.codec_content.output.curves,
         rules.codec_style.output.curves,
@@ -107,5 +106,5 @@ else:
 
 rule phase_codec:
     input:
-        CODEC.output,
+        CODEC,
         CODEC_CURVES,

@@ -5,6 +5,7 @@ import sys
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
+from hpro_core.base import FILES, MODELS, SENTENCES, SUMS
 from hpro_core.errors import HproError
 from hpro_core.params import Params, validated
 
@@ -32,12 +33,14 @@ THREADS = 2  # of a training; `snakemake --set-threads` overrides it
 TEXTGRIDS = [
     f"{chosen['path']}/mfa_textgrids.zip"
     for chosen in config["corpus"]["sets"].values()
-    if chosen["reader"] == "amazon_queen"
-]  # MFA's own alignment, which ships with this corpus
+    if chosen["reader"] == "amazon_queen" and not chosen["path"].endswith(".1c")
+]  # MFA's own alignment, which ships with the excerpt and not with the game
 NOTHING = "(?!)"  # a wildcard that no name matches
 LARGE = (
     4 if config["policy"]["preset"] == "cosyvoice2" else 1
 )  # memory, times the small model's
+MODEL = ("model.safetensors", "config.json")  # the files of a trained model
+BASE_FILES = [*FILES, SUMS]
 KEYS = Keys(
     workflow.basedir,
     f"{ROOT}/params",
@@ -97,7 +100,7 @@ def of_sets(name, sets=SETS):
 def policy_files(system, seed):
     """The files of a trained policy that others load."""
     folder = f"{ROOT}/policy/{system}/seed{seed}"
-    return [f"{folder}/model.safetensors", f"{folder}/config.json"]
+    return [f"{folder}/{name}" for name in MODEL]
 
 
 def start_of(wildcards):
@@ -133,6 +136,16 @@ def wanted(among=SYSTEMS):
     """Every system that is a row of a table."""
     rows = [system for names in TABLES.values() for system in names]
     return [system for system in dict.fromkeys(rows) if system in among]
+
+
+def judged(wildcards):
+    """Scores of every system, if seeds suffice: refused before Snakemake deletes the old claims."""
+    if len(set(SEEDS)) < config["claims"]["min_seeds"]:
+        raise WorkflowError(
+            f"seeds is {SEEDS}, but claims.min_seeds is {config['claims']['min_seeds']}: say "
+            "--configfile config/claims.yaml"
+        )
+    return of_runs("eval", wanted(), "scores.parquet")
 
 
 def existing(folder, name):

@@ -40,6 +40,7 @@ rule corpus_render:
         words="<root>/corpus/{set}/truth_words.parquet",
         vad="<root>/corpus/{set}/truth_vad.parquet",
         emotion="<root>/corpus/{set}/truth_emotion.parquet",
+        again="<root>/corpus/{set}/again_words.parquet",
         audio=directory("<root>/corpus/{set}/audio"),
         sums="<root>/corpus/{set}/audio.sha256",
     log:
@@ -66,9 +67,10 @@ rule corpus_render:
 
 rule corpus_split:
     input:
-        key=key("corpus_split", "corpus-split", "corpus"),
+        key=key("corpus_split", "corpus-split", "corpus", "base"),
         utterances=of_sets("utterances.parquet"),
         rejected=of_sets("rejected.parquet"),
+        base=brought(config["base"], SENTENCES),
     output:
         utterances="<root>/corpus/utterances.parquet",
         rejected="<root>/corpus/rejected.parquet",

@@ -36,43 +36,76 @@ rule synthesise:
         " && checksums {output.audio} > {output.sums}) 2>&1 | tee {log}"
 
 
-rule judge_train:
+if not config["base"]:
+
+    rule judge_train:
+        input:
+            key=key("judge_train", "judge-train", "evaluate"),
+            utterances=rules.corpus_split.output.utterances,
+            words=rules.align.output.words,
+            emotion=of_sets("truth_emotion.parquet", CONTROLLED),
+            vad=of_sets("truth_vad.parquet", CONTROLLED),
+            audio=of_sets("audio.sha256"),
+        output:
+            model="<root>/judge/model.safetensors",
+            config="<root>/judge/config.json",
+        log:
+            "<logs>/evaluate/judge_train.log",
+        benchmark:
+            "<benchmarks>/evaluate/judge_train.tsv"
+        conda:
+            "../envs/hpro.yaml"
+        threads: THREADS
+        resources:
+            mem_mb=lambda wildcards, attempt: 4000 * attempt,
+            runtime=lambda wildcards, attempt: 120 * attempt,
+        params:
+            root=root_of,
+        message:
+            "judges: training on utterances that nothing else sees"
+        shell:
+            "hpro judge-train --root {params.root} --params {input.key} --threads {threads}"
+            " 2>&1 | tee {log}"
+
+
+rule judge_recordings:
     input:
-        key=key("judge_train", "judge-train", "evaluate"),
+        key=key("judge_recordings", "judge-recordings", "evaluate"),
+        judge=[f"{ROOT}/judge/model.safetensors", f"{ROOT}/judge/config.json"],
         utterances=rules.corpus_split.output.utterances,
         words=rules.align.output.words,
         emotion=of_sets("truth_emotion.parquet", CONTROLLED),
         vad=of_sets("truth_vad.parquet", CONTROLLED),
+        again=of_sets("again_words.parquet", CONTROLLED),
         audio=of_sets("audio.sha256"),
     output:
         metrics="<root>/judge/metrics.json",
-        weights="<root>/judge/affect.npz",
-        config="<root>/judge/affect.json",
         emotion="<root>/judge/recordings/emotion_posteriors.parquet",
         vad="<root>/judge/recordings/word_vad.parquet",
     log:
-        "<logs>/evaluate/judge_train.log",
+        "<logs>/evaluate/judge_recordings.log",
     benchmark:
-        "<benchmarks>/evaluate/judge_train.tsv"
+        "<benchmarks>/evaluate/judge_recordings.tsv"
     conda:
         "../envs/hpro.yaml"
-    threads: THREADS
+    threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         root=root_of,
     message:
-        "judges: training on utterances that nothing else sees"
+        "judges: hearing the recordings that systems are compared with"
     shell:
-        "hpro judge-train --root {params.root} --params {input.key} --threads {threads}"
+        "hpro judge-recordings --root {params.root} --params {input.key} --threads {threads}"
         " 2>&1 | tee {log}"
 
 
 rule judge:
     input:
         key=key("judge", "judge", "evaluate"),
-        judge=rules.judge_train.output,
+        judge=rules.judge_recordings.input.judge,
+        recorded=rules.judge_recordings.output,
         utterances=rules.corpus_split.output.utterances,
         words=rules.align.output.words,
         recordings=of_sets("audio.sha256"),

@@ -9,6 +9,7 @@ rule sft:
         start=brought(
             config["policy"]["path"], "llm.pt", "CosyVoice-BlankEN/config.json"
         ),
+        base=[f"{ROOT}/policy/base/{name}" for name in MODEL if config["base"]],
     output:
         model="<root>/policy/sft/seed{seed}/model.safetensors",
         config="<root>/policy/sft/seed{seed}/config.json",
@@ -29,8 +30,9 @@ rule sft:
     params:
         root=root_of,
         work=f"{WORK}/sft/seed{{seed}}",
+        start=f"--start {ROOT}/policy/base" if config["base"] else "",
     message:
         "policy: supervised fine-tuning, seed {wildcards.seed}"
     shell:
         "hpro sft --seed {wildcards.seed} --root {params.root} --params {input.key}"
-        " --work {params.work} --threads {threads} 2>&1 | tee {log}"
+        " --work {params.work} --threads {threads} {params.start} 2>&1 | tee {log}"

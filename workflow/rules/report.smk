@@ -89,7 +89,7 @@ rule report:
         labels=rules.label.output,
         dataset=rules.dataset.output,
         alignment=rules.align_check.output if TEXTGRIDS else [],
-        judge=rules.judge_train.output,
+        judge=rules.judge_recordings.output,
         vad=of_runs("eval", wanted(), "word_vad.parquet"),
         rejected=[
             rules.corpus_split.output.rejected,

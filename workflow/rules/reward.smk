@@ -16,13 +16,16 @@ rule reward:
         ),
         train=rules.dataset.output.train,
         dev=rules.dataset.output.dev,
-        codec=CODEC.output.model,
-        codec_config=CODEC.output.config,
+        codec=CODEC,
         reference=rules.sft.output.model,
         reference_config=rules.sft.output.config,
         start=start_of,
         watching=(
-            [f"{ROOT}/judge/affect.npz", f"{ROOT}/judge/affect.json", *DECODER]
+            [
+                f"{ROOT}/judge/model.safetensors",
+                f"{ROOT}/judge/config.json",
+                *DECODER,
+            ]
             if WATCHED
             else []
         ),

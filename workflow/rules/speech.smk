@@ -3,11 +3,13 @@
 
 PUBLISHED = config["speech"]["preset"] == "cosyvoice2"
 DECODER = [f"{ROOT}/speech/tokenizer/config.json"]
-TOKENIZER = []
+if not PUBLISHED:
+    DECODER = [f"{ROOT}/speech/tokenizer/model.safetensors", *DECODER]
+TOKENIZER = [] if PUBLISHED else DECODER
 TOKENIZER_CURVES = []
 SOUND = []
 
-if not PUBLISHED:
+if not PUBLISHED and not config["base"]:
 
     rule tokenizer:
         input:
@@ -39,8 +41,6 @@ if not PUBLISHED:
             "hpro tokenizer --root {params.root} --params {input.key}"
             " --work {params.work} --threads {threads} 2>&1 | tee {log}"
 
-    DECODER = rules.tokenizer.output[:2]
-    TOKENIZER = DECODER
     TOKENIZER_CURVES = [rules.tokenizer.output.curves]
 
 

@@ -1,0 +1,90 @@
+"""The shipped base: models trained once, from which a run starts (data/base/README.md).
+
+Four folders, one per model: the speech tokenizer with its decoder, the codec, the policy, and the
+affect judge; beside them a hash of every sentence that they were trained on, and SHA256SUMS.
+The Snakefile reads these names: what needs torch is imported inside the functions.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from hpro_core.errors import HproError
+from hpro_core.known import SENTENCES, sentence_hashes
+from hpro_core.tables import UTTERANCES, read_table
+
+MODELS = {
+    "tokenizer": "speech/tokenizer",
+    "codec": "codec/style",
+    "policy": "policy/base",
+    "judge": "judge",
+}
+"""Folder in the base, and where a run keeps that model."""
+SUMS = "SHA256SUMS"
+FILES = (
+    *(f"{name}/{file}" for name in MODELS for file in ("model.safetensors", "config.json")),
+    SENTENCES,
+)
+"""Those that SHA256SUMS names."""
+
+
+def take(base: Path, model: str, root: Path) -> None:
+    """Give a run a model of a base.
+
+    Args:
+        base: folder of the base.
+        model: one of MODELS.
+        root: results folder of the run.
+
+    Raises:
+        HproError: there is no such model, or a file is missing, broken, or not the one that
+            SHA256SUMS names.
+    """
+    from hpro_core.engine.packing import unpack
+
+    if model not in MODELS:
+        raise HproError(f"a base has no model {model!r}; it has: {', '.join(MODELS)}")
+    check(base)
+    unpack(base / model, root / MODELS[model])
+
+
+def make(root: Path, policy: Path, out: Path) -> None:
+    """Pack the models of a run as a base.
+
+    Args:
+        root: results folder of the run that trained them.
+        policy: folder of its policy.
+        out: gets the base; its README.md is left alone.
+    """
+    from hpro_core.engine.packing import pack
+
+    for name, place in MODELS.items():
+        pack(policy if name == "policy" else root / place, out / name)
+    utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
+    trained_on = utterances.loc[utterances["split"].isin(("train", "judge")), "words"]
+    np.save(out / SENTENCES, np.unique(sentence_hashes(trained_on)), allow_pickle=False)
+    lines = [f"{_sha256(out / file)}  {file}\n" for file in FILES]
+    (out / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def check(base: Path) -> None:
+    """Compare the files of a base with SHA256SUMS.
+
+    Raises:
+        HproError: a file is missing or another one.
+    """
+    sums = base / SUMS
+    if not sums.is_file():
+        raise HproError(f"{sums} does not exist: name a base in params.yaml, or set base to ''")
+    lines = [line.partition("  ") for line in sums.read_text(encoding="utf-8").splitlines()]
+    expected = {file: digest for digest, _, file in lines}
+    for file in FILES:
+        if not (base / file).is_file():
+            raise HproError(f"{base / file} is missing: get it again (git checkout {base})")
+        if _sha256(base / file) != expected.get(file):
+            raise HproError(f"{base / file} is not the file that {sums} names: get it again")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

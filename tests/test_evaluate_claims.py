@@ -1,0 +1,299 @@
+"""Tests over seeds and utterances on scores made by hand, and what `make claims` writes of them."""
+
+import re
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy.stats import f as fisher
+from snakemake.utils import update_config
+
+from hpro_core import cli
+from hpro_core.errors import HproError
+from hpro_core.evaluate import claims
+from hpro_core.evaluate.scores import METRICS, ratio
+from hpro_core.evaluate.significance import Comparison, compare, holm
+from hpro_core.evaluate.statistics import Ratio, interval
+from hpro_core.params import Claims, Params, Tables
+from hpro_core.tables import SCORES, write_table
+from tests.workflow.project import REPO, Project
+
+SETTINGS = Claims(min_seeds=3, bootstrap_samples=50, wer_margin=0.01, seed=0)
+ROWS = Tables(
+    comparison=["recordings", "sft", "hpro"],
+    progressive=["sft", "frame", "word", "hpro"],
+    ablation=["no_content", "no_emotion", "hpro"],
+)
+SEEDS = [0, 1, 2]
+SYSTEMS = ["recordings", "sft", "hpro", "frame", "word", "no_content", "no_emotion"]
+VARIANTS = SYSTEMS[2:]
+N = 30
+GAIN = {"hpro": 0.2, "no_emotion": -0.2}
+"""In wVAD-CCC and EMO-SIM. What a system gains is lost again in EMO-SIM on `acted`."""
+WORSE = {"no_content": 0.3}
+"""In WER."""
+
+
+def gaps(rng: np.random.Generator, seeds: float, utterances: float, both: float) -> Ratio:
+    """Differences of 5 seeds on 60 utterances with these deviations, and no mean."""
+    parts = seeds * rng.normal(size=(5, 1)), utterances * rng.normal(size=(1, 60))
+    return Ratio.mean_of(parts[0] + parts[1] + both * rng.normal(size=(5, 60)))
+
+
+NOTHING = Ratio.mean_of(np.zeros((5, 60)))
+
+
+def scores(system: str, seed: int, n: int = N) -> pd.DataFrame:
+    """Scores around those of the utterance, with a little of their own."""
+    shared = np.random.default_rng(0)
+    own = np.random.default_rng([SYSTEMS.index(system), seed])
+    words, hard = shared.integers(5, 12, 2 * n), shared.uniform(0.1, 0.3, 2 * n)
+    errors = own.binomial(words, hard + WORSE.get(system, 0.0))
+    gain = np.full(2 * n, GAIN.get(system, 0.0))
+    side = np.repeat([-1, 1], n)
+    return pd.DataFrame(
+        {
+            "utt_id": [f"{c}_{i:02}" for c in ("acted", "controlled") for i in range(n)],
+            "corpus": ["acted"] * n + ["controlled"] * n,
+            "transcript": "",
+            **{name: errors for name in SCORES.columns if name.startswith("n_errors")},
+            "n_words": words,
+            "wvad_ccc": hard + gain + own.normal(0, 0.05, 2 * n),
+            "emo_sim": 0.3 + hard + gain * side + own.normal(0, 0.05, 2 * n),
+            "dnsmos": own.uniform(1, 5, 2 * n),
+            "speaker_sim": own.uniform(0, 1, 2 * n),
+        }
+    )
+
+
+def write(root: Path, system: str, seed: int, n: int = N) -> None:
+    path = root / "eval" / system / f"seed{seed}" / "scores.parquet"
+    write_table(scores(system, seed, n), path, SCORES)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A judged run."""
+    for system in SYSTEMS:
+        for seed in SEEDS[:1] if system == "recordings" else SEEDS:
+            write(tmp_path, system, seed)
+    return tmp_path
+
+
+def test_a_comparison_by_hand() -> None:
+    found = compare(Ratio.mean_of(np.array([[1, 3], [2, 6]])), Ratio.mean_of(np.zeros((2, 2))))
+    # errors: seeds (2, 4) 1, utterances (1.5, 4.5) 2.25; F of seeds 9 / 1, of utterances 9 / 2.25
+    assert found.p == pytest.approx(fisher.sf(9 * 4 / (9 + 4), 1, (9 + 4) ** 2 / (9**2 + 4**2)))
+    assert (found.above, found.seeds_agree) == (3.0, 2)
+    assert (found.lo + found.hi) / 2 == pytest.approx(3.0)
+
+
+def test_word_errors_are_compared_as_rates() -> None:
+    rng = np.random.default_rng(1)
+    words = np.tile(rng.integers(3, 12, 40), (5, 1)).astype(float)
+    first, second = (Ratio(rng.binomial(words.astype(int), x) * 1.0, words) for x in (0.4, 0.2))
+    found = compare(first, second)
+    rates = [r.above_SN.sum() / r.below_SN.sum() for r in (first, second)]
+    assert found.above == pytest.approx(rates[0] - rates[1])
+    assert found.lo < found.above < found.hi
+    assert found.p < 1e-4
+    assert found.seeds_agree == 5
+
+
+@pytest.mark.parametrize(
+    ("seeds", "utterances", "both", "low", "high"),
+    [
+        (0.0, 1.0, 0.0, 0.03, 0.07),
+        (1.0, 0.0, 0.3, 0.03, 0.07),
+        (0.3, 0.5, 1.0, 0.02, 0.07),
+        (0.05, 0.5, 1.0, 0.005, 0.05),  # chance of one seed on one utterance: cautious
+    ],
+)
+def test_null_differences_are_called_real_as_often_as_promised(
+    seeds: float, utterances: float, both: float, low: float, high: float
+) -> None:
+    rng = np.random.default_rng(2)
+    p_values = [compare(gaps(rng, seeds, utterances, both), NOTHING).p for _ in range(1500)]
+    assert low <= np.mean(np.array(p_values) < 0.05) <= high
+    if not (seeds and utterances):
+        deciles = np.quantile(p_values, np.arange(0.1, 1.0, 0.1))
+        assert deciles == pytest.approx(np.arange(0.1, 1.0, 0.1), abs=0.05)
+
+
+def test_seldom_is_anything_real_in_a_family_without_differences() -> None:
+    rng = np.random.default_rng(3)
+    alarms = 0
+    for _ in range(100):
+        baseline = gaps(rng, 0.3, 0.5, 1.0)
+        family = [compare(gaps(rng, 0.3, 0.5, 1.0), baseline).p for _ in range(27)]
+        alarms += min(holm(family)) < 0.05
+    assert alarms <= 10
+
+
+def test_the_interval_excludes_zero_exactly_where_p_is_small() -> None:
+    rng = np.random.default_rng(4)
+    found = [compare(gaps(rng, 0.3, 0.5, 1.0), NOTHING) for _ in range(300)]
+    assert any(f.p < 0.05 for f in found)
+    assert all((f.p < 0.05) == (f.lo > 0 or f.hi < 0) for f in found)
+
+
+def test_differences_without_spread() -> None:
+    assert compare(NOTHING, NOTHING) == Comparison(0.0, 0.0, 0.0, 1.0, 0)
+    one = Ratio.mean_of(np.ones((5, 60)))
+    assert compare(one, NOTHING) == Comparison(1.0, 1.0, 1.0, 0.0, 5)
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    with pytest.raises(ValueError, match="shapes differ"):
+        compare(NOTHING, Ratio.mean_of(np.zeros((5, 59))))
+    with pytest.raises(HproError, match="needs 2 seeds and 2 utterances, not 1 and 60"):
+        compare(Ratio.mean_of(np.zeros((1, 60))), Ratio.mean_of(np.zeros((1, 60))))
+
+
+def test_holm_by_hand() -> None:
+    # ascending 0.005 * 4, 0.01 * 3, 0.03 * 2, 0.04 * 1; none below the one before it
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.7, 0.6]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_figures_have_a_row_for_each_seed_and_one_for_all(root: Path) -> None:
+    claims.make(root, ROWS, SEEDS, SETTINGS, root / "docs")
+    table = pd.read_csv(root / "docs/claims.csv", dtype={"seed": str})
+    assert tuple(table.columns) == claims.COLUMNS
+    assert not table.isna().any().any()
+    expected = [
+        (system, test_set, seed)
+        for system, test_set in product(SYSTEMS, ("acted", "controlled"))
+        for seed in (["all"] if system == "recordings" else ["0", "1", "2", "all"])
+    ]
+    assert list(zip(table["system"], table["test_set"], table["seed"], strict=True)) == expected
+    assert set(table["n"]) == {N}
+    rows = table.set_index(["system", "test_set", "seed"]).sort_index()
+    acted = [scores("hpro", seed)[:N] for seed in SEEDS]
+    for seed, tables in (("1", acted[1:2]), ("all", acted)):
+        for metric in METRICS:
+            found = rows.loc[("hpro", "acted", seed), [metric, f"{metric}_lo", f"{metric}_hi"]]
+            figure = interval(ratio(tables, metric), SETTINGS.bootstrap_samples, SETTINGS.seed)
+            assert found.tolist() == pytest.approx(list(figure), rel=1e-5)
+
+
+def test_each_variant_is_tested_against_sft(root: Path) -> None:
+    claims.make(root, ROWS, SEEDS, SETTINGS, root / "docs")
+    table = pd.read_csv(root / "docs/claims_tests.csv")
+    assert tuple(table.columns) == claims.TEST_COLUMNS
+    expected = product(("acted", "controlled"), VARIANTS, METRICS)
+    found = zip(table["test_set"], table["system"], table["metric"], strict=True)
+    assert list(found) == list(expected)
+    main = table[table["metric"].isin(claims.MAIN)]
+    assert table["p_holm"].notna().sum() == len(main)
+    for _, family in main.groupby("test_set"):
+        assert len(family) == 3 * len(VARIANTS)
+        assert family["p_holm"].tolist() == pytest.approx(holm(family["p"].tolist()), rel=1e-4)
+    rows = table.set_index(["test_set", "system", "metric"]).sort_index()
+    gain = rows.loc[("controlled", "hpro", "wvad_ccc")]
+    assert gain["above_sft"] == pytest.approx(0.2, abs=0.02)
+    assert gain["lo"] > 0.15
+    assert gain["p_holm"] < 0.01
+    assert (gain["seeds_agree"], gain["seeds"]) == (3, 3)
+    assert rows.loc[("controlled", "no_content", "wer"), "p_holm"] < 0.05
+    assert rows.loc[("controlled", "frame", "wvad_ccc"), "p_holm"] > 0.2
+
+
+def test_the_papers_orderings_are_looked_up(root: Path) -> None:
+    claims.make(root, ROWS, SEEDS, SETTINGS, root / "docs")
+    _, acted, controlled = (root / "docs/claims.md").read_text().split("\n## ")
+    verdicts = [
+        dict(re.findall(r"^- (.*): \*\*(.*)\*\*", text, re.M)) for text in (acted, controlled)
+    ]
+    assert verdicts[0].keys() == verdicts[1].keys()
+    assert verdicts[0]["EMO-SIM, hpro is better than sft"] == "does not hold"
+    expected = {
+        "wVAD-CCC, hpro is better than sft": "holds",
+        "EMO-SIM, hpro is better than sft": "holds",
+        "WER, no_content is the worst": "holds",
+        "wVAD-CCC, no_emotion is worse than hpro": "holds",
+        "wVAD-CCC, diffro is worse than hpro": "not judged",
+        "wVAD-CCC, sft, frame, word: each better than the one before": "undecided",
+    }
+    assert {claim: verdicts[1][claim] for claim in expected} == expected
+    assert "(diffro in no table)" in controlled
+    numbers = re.search(r"EMO-SIM, hpro is better than sft.*\(hpro - sft = (\S+) \[", controlled)
+    assert numbers
+    assert float(numbers[1]) == pytest.approx(0.2, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("metric", "margin", "ends", "expected"),
+    [
+        ("emo_sim", 0.0, [(0.01, 0.05)], "holds"),
+        ("emo_sim", 0.0, [(-0.05, -0.01)], "does not hold"),
+        ("emo_sim", 0.0, [(-0.01, 0.05)], "undecided"),
+        ("wer", 0.0, [(-0.05, -0.01)], "holds"),
+        ("wer", 0.0, [(0.01, 0.05)], "does not hold"),
+        ("wer", 0.01, [(-0.02, 0.005)], "holds"),
+        ("wer", 0.01, [(-0.02, 0.015)], "undecided"),
+        ("wer", 0.01, [(0.011, 0.02)], "does not hold"),
+        ("emo_sim", 0.0, [(0.01, 0.05), (-0.01, 0.05)], "undecided"),
+        ("emo_sim", 0.0, [(0.01, 0.05), (-0.05, -0.01)], "does not hold"),
+    ],
+)
+def test_a_verdict_reads_the_intervals(
+    metric: str, margin: float, ends: list[tuple[float, float]], expected: str
+) -> None:
+    found = [Comparison((lo + hi) / 2, lo, hi, 0.5, 0) for lo, hi in ends]
+    pairs = [("hpro", f"other{i}") for i in range(len(ends))]
+    assert claims.verdict(claims.Ordering("", metric, pairs, margin), found) == expected
+
+
+def test_too_few_seeds_are_refused(root: Path) -> None:
+    for seeds in ([0, 1], [0, 1, 1]):
+        with pytest.raises(HproError, match=r"2 seeds, but claims.min_seeds is 3"):
+            claims.make(root, ROWS, seeds, SETTINGS, root / "docs")
+    assert not (root / "docs").exists()
+
+
+def test_other_utterances_are_refused(root: Path) -> None:
+    write(root, "frame", 1, N - 1)
+    with pytest.raises(HproError, match="frame, seed 1, was judged on other utterances"):
+        claims.make(root, ROWS, SEEDS, SETTINGS, root / "docs")
+
+
+def test_a_run_without_sft_is_refused(root: Path) -> None:
+    rows = Tables(comparison=["hpro"], progressive=["word"], ablation=["frame"])
+    with pytest.raises(HproError, match="no row 'sft'"):
+        claims.make(root, rows, SEEDS, SETTINGS, root / "docs")
+
+
+def test_the_command_reads_its_key_file(root: Path) -> None:
+    key = root / "claims.yaml"
+    settings = {"seeds": SEEDS, "tables": ROWS.model_dump(), "claims": SETTINGS.model_dump()}
+    key.write_text(yaml.safe_dump(settings))
+    cli.claims(root, key, root / "docs")
+    written = {path.name for path in (root / "docs").iterdir()}
+    assert written == {"claims.csv", "claims_tests.csv", "claims.md"}
+
+
+def test_the_settings_have_every_variant_and_enough_seeds() -> None:
+    settings = yaml.safe_load((REPO / "params.yaml").read_text())
+    update_config(settings, yaml.safe_load((REPO / "config/claims.yaml").read_text()))
+    params = Params.model_validate(settings)
+    rows = {system for names in params.tables.model_dump().values() for system in names}
+    assert rows == {"recordings", "tokenrecon", "sft", *params.variants}
+    assert len(set(params.seeds)) >= params.claims.min_seeds
+    assert params.run != yaml.safe_load((REPO / "params.yaml").read_text())["run"]
+
+
+@pytest.mark.workflow
+def test_the_target_trains_every_variant_with_every_seed(tmp_path: Path) -> None:
+    project = Project.copied(tmp_path / "project", data=False)
+    settings = ["--configfile", "config/claims.yaml"]
+    plan = project.run("snakemake", "--dry-run", *settings, "--", "claims").stdout
+    jobs = {name: int(n) for name, n in re.findall(r"^(\w+) +(\d+)$", plan, flags=re.MULTILINE)}
+    assert (jobs["sft"], jobs["reward"], jobs["claims"]) == (5, 45, 1)
+    assert jobs["judge"] == jobs["synthesise"] == 52
+    key = yaml.safe_load((project.folder / "results/claims/params/claims.yaml").read_text())
+    assert key["seeds"] == [0, 1, 2, 3, 4]

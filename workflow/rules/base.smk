@@ -1,0 +1,65 @@
+# The shipped base: tokenizer, codec, judge and the policy that fine-tuning starts from are taken
+# from the folder that `base` names, and trained nowhere below. `make base` makes such a folder.
+
+if config["base"]:
+    for model, place in MODELS.items():
+
+        rule:
+            name:
+                f"base_{model}"
+            input:
+                key=key(f"base_{model}", "base-take"),
+                base=[f"{config['base']}/{name}" for name in BASE_FILES],
+            output:
+                [f"<root>/{place}/{name}" for name in MODEL],
+            log:
+                f"<logs>/base/{model}.log",
+            benchmark:
+                f"<benchmarks>/base/{model}.tsv"
+            conda:
+                "../envs/hpro.yaml"
+            threads: 1
+            resources:
+                mem_mb=lambda wildcards, attempt: 2000 * attempt,
+                runtime=lambda wildcards, attempt: 10 * attempt,
+            params:
+                root=root_of,
+                base=config["base"],
+                model=model,
+            message:
+                "base: taking the trained {params.model}"
+            shell:
+                "hpro base-take {params.model} --base {params.base:q} --root {params.root}"
+                " 2>&1 | tee {log}"
+
+else:
+
+    rule base_make:
+        input:
+            key=key("base_make", "base-make"),
+            utterances=rules.corpus_split.output.utterances,
+            tokenizer=TOKENIZER,
+            codec=CODEC,
+            judge=rules.judge_recordings.input.judge,
+            policy=policy_files("sft", SEEDS[0]),
+        output:
+            [f"<root>/base/{name}" for name in BASE_FILES],
+        log:
+            "<logs>/base/make.log",
+        benchmark:
+            "<benchmarks>/base/make.tsv"
+        conda:
+            "../envs/hpro.yaml"
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 2000 * attempt,
+            runtime=lambda wildcards, attempt: 10 * attempt,
+        params:
+            root=root_of,
+            policy=lambda wildcards, input: os.path.dirname(input.policy[0]),
+            out=lambda wildcards, output: os.path.dirname(output[-1]),
+        message:
+            "base: packing the models of this run"
+        shell:
+            "hpro base-make {params.out:q} --policy {params.policy} --root {params.root}"
+            " 2>&1 | tee {log}"
