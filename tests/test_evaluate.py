@@ -229,7 +229,7 @@ def test_a_channel_that_never_changes_stays_finite() -> None:
     judge = affect.AffectJudge({"one": 1})
     same_FC = np.full((3, affect.N_CHANNELS), 5.0, np.float32)
     judge.set_scale("one", [same_FC])
-    assert (judge.scaled("one", same_FC + 0.5) == 0.5).all()
+    assert (judge.scaled("one", same_FC + 0.5) == 5.0).all()  # as if its deviation were 0.1
 
 
 # --- the two commands
