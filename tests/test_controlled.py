@@ -150,11 +150,11 @@ def test_a_sentence_is_said_again_in_three_ways(planned: list[Plan]) -> None:
 
 
 def test_a_sentence_is_redrawn_as_it_was_drawn(planned: list[Plan]) -> None:
-    redrawn = [said_again(plan)[KINDS.index("redrawn")] for plan in planned[:2000]]
-    kept = np.mean([twin.style == plan.style for twin, plan in zip(redrawn, planned, strict=False)])
+    pairs = [(said_again(plan)[KINDS.index("redrawn")], plan) for plan in planned[:2000]]
+    kept = np.mean([twin.style == plan.style for twin, plan in pairs])
     shares = [np.square(list(affect.RENDERINGS[style].values())).sum() for style in STYLES]
     assert kept == pytest.approx(np.mean(shares), abs=0.04)
-    on_feeling = np.mean([twin.emphasised == twin.sentence.feeling[0] for twin in redrawn])
+    on_feeling = np.mean([twin.emphasised == plan.sentence.feeling[0] for twin, plan in pairs])
     assert on_feeling == pytest.approx(affect.EMPHASIS_ON_FEELING, abs=0.04)
 
 
