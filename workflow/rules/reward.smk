@@ -40,6 +40,7 @@ rule reward:
         "<logs>/reward/{variant}_seed{seed}.log",
     benchmark:
         "<benchmarks>/reward/{variant}_seed{seed}.tsv"
+    priority: 1  # before judging: others start from this policy
     conda:
         "../envs/hpro.yaml"
     threads: THREADS
