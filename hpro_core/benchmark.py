@@ -176,7 +176,7 @@ def _training(
     policy = CosyVoice2LM(workload.policy, checkpointing).to(device)
     if training == "sft":
         policy.train()
-        return policy, lambda batch: sft_terms(policy, batch, 0.0, 0.0, 0.0)
+        return policy, lambda batch: sft_terms(policy, batch, 0.0, 0.0)
     policy.eval()
     codec = HdEmo(workload.codec).to(device)
     codec.freeze(list(codec.children()))

@@ -124,6 +124,7 @@ class Sft(Section):
     guide_weight: float = Field(ge=0)
     emotion_weight: float = Field(ge=0)
     history_noise: float = Field(ge=0, lt=1)
+    noise_warmup: float = Field(ge=0, le=1)
     clip_norm: float = Field(gt=0)
     decay_share: float = Field(ge=0, le=1)
     ema: float = Field(ge=0, lt=1)

@@ -82,6 +82,7 @@ class Golden:
             transcript_BJ=text.masked_fill(~length_mask(text_lengths, text.shape[1]), 0),
             transcript_lengths_B=text_lengths,
             tokens_BL=tokens,
+            history_BL=tokens,
             token_lengths_B=self["in.speech_token_len"],
             reference_BE=torch.zeros(len(tokens), 1),
             emotion_B9=self["in.emotion"],

@@ -18,6 +18,7 @@ from hpro_core.policy.model import SpeechLM
 from hpro_core.policy.sampling import Sampling, _nucleus_draw, sample
 from hpro_core.policy.sft import (
     alignment_guide,
+    history_noise,
     load_policy,
     make_policy,
     save_policy,
@@ -57,7 +58,7 @@ def test_a_token_is_predicted_from_the_past_alone(policy, batch):
     base = policy(batch).logits_BLV
     changed = batch.tokens_BL.clone()
     changed[:, 10:] = (changed[:, 10:] + 1) % N_SPEECH_TOKENS
-    got = policy(batch, changed).logits_BLV
+    got = policy(replace(batch, history_BL=changed)).logits_BLV
     torch.testing.assert_close(got[:, :11], base[:, :11], atol=1e-5, rtol=0)
     assert not torch.allclose(got[:, 12], base[:, 12])
 
@@ -113,10 +114,10 @@ def test_the_nucleus_keeps_the_likeliest_and_their_proportions():
 def test_terms_of_parts_add_up_to_those_of_the_batch(policy, examples):
     split = Split(batch_size, batch_rows, partial(term_counts, guided=True), {"ce": 1.0})
     whole = collate(examples, [e.speaker_embedding for e in examples])
-    expected = sft_terms(policy, whole, guide_weight=0.3, emotion_weight=0.5, noise=0.0)
+    expected = sft_terms(policy, whole, guide_weight=0.3, emotion_weight=0.5)
     for pieces in (2, 8):
         parts = split.cut(whole, pieces)
-        terms = [split.scaled(sft_terms(policy, p, 0.3, 0.5, 0.0), p, whole) for p in parts]
+        terms = [split.scaled(sft_terms(policy, p, 0.3, 0.5), p, whole) for p in parts]
         for name in ("ce", "token_accuracy", "attention_guide", "text_emotion"):
             total = torch.stack([t[name] for t in terms]).sum()
             torch.testing.assert_close(total, expected[name], atol=1e-5, rtol=1e-5)
@@ -124,14 +125,35 @@ def test_terms_of_parts_add_up_to_those_of_the_batch(policy, examples):
 
 def test_the_emotion_is_asked_before_the_first_token_is_heard(policy, batch):
     foreign = torch.randint(0, N_SPEECH_TOKENS, batch.tokens_BL.shape)
-    asked, again = (policy(b).emotion_B9 for b in (batch, replace(batch, tokens_BL=foreign)))
+    asked, again = (policy(b).emotion_B9 for b in (batch, replace(batch, history_BL=foreign)))
     torch.testing.assert_close(asked, again)
     emotion_B9 = torch.eye(9)[torch.arange(len(foreign)) % 9]
-    terms = sft_terms(policy, replace(batch, emotion_B9=emotion_B9), 0.3, 0.5, 0.0)
+    terms = sft_terms(policy, replace(batch, emotion_B9=emotion_B9), 0.3, 0.5)
     expected = -(emotion_B9 * asked.log_softmax(-1)).sum(-1).mean()
     torch.testing.assert_close(terms["text_emotion"], expected)
     parts = terms["ce"] + 0.3 * terms["attention_guide"] + 0.5 * expected
     torch.testing.assert_close(terms["loss"], parts)
+
+
+def test_the_history_is_read_and_the_recording_is_the_target(policy, batch):
+    foreign = torch.randint(0, N_SPEECH_TOKENS, batch.tokens_BL.shape)
+    noisy = replace(batch, history_BL=foreign)
+    clean_BLV, noisy_BLV = (policy(b).logits_BLV for b in (batch, noisy))
+    torch.testing.assert_close(noisy_BLV[:, 0], clean_BLV[:, 0])  # nothing has been read yet
+    assert not torch.allclose(noisy_BLV[:, 1:], clean_BLV[:, 1:])
+    spoken = policy(replace(batch, tokens_BL=foreign, history_BL=foreign)).logits_BLV
+    torch.testing.assert_close(noisy_BLV, spoken)
+    targets, mask = speech_targets(batch)
+    expected = torch.nn.functional.cross_entropy(noisy_BLV[mask], targets[mask])
+    torch.testing.assert_close(sft_terms(policy, noisy, 0.3, 0.5)["ce"], expected)
+
+
+def test_the_noise_of_the_history_grows_with_the_square_of_the_training():
+    settings = SHORT.model_copy(update={"history_noise": 0.6, "noise_warmup": 0.8})
+    shares = [history_noise(done, settings) for done in (0.001, 0.4, 0.8, 1.0)]
+    assert shares == pytest.approx([0.6 * 0.001**2 / 0.64, 0.15, 0.6, 0.6])
+    at_once = SHORT.model_copy(update={"history_noise": 0.6, "noise_warmup": 0.0})
+    assert history_noise(0.001, at_once) == 0.6
 
 
 def test_the_guide_counts_attention_to_the_spoken_word(batch):
@@ -156,7 +178,7 @@ def test_one_batch_can_be_learnt(examples, batch):
     optimiser = torch.optim.AdamW(policy.parameters(), lr=5e-3)
     values = []
     for _ in range(40):
-        terms = sft_terms(policy, batch, guide_weight=0.3, emotion_weight=0.5, noise=0.0)
+        terms = sft_terms(policy, batch, guide_weight=0.3, emotion_weight=0.5)
         optimiser.zero_grad()
         terms["loss"].backward()
         optimiser.step()
@@ -166,7 +188,7 @@ def test_one_batch_can_be_learnt(examples, batch):
 
 SHORT = Sft(
     steps=2, batch_size=2, learning_rate=1e-3, guide_weight=0.3, emotion_weight=0.5,
-    history_noise=0.1, clip_norm=1.0, decay_share=0.2, ema=0.5,
+    history_noise=0.1, noise_warmup=0.5, clip_norm=1.0, decay_share=0.2, ema=0.5,
 )  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def test_teacher_forced_logits_are_upstreams(recorded, golden, examples):
         assert expected.std() > 1  # numbers that say something
         got = logits[i, : len(example.tokens) + 1]
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
-    terms = sft_terms(recorded, batch, guide_weight=0.0, emotion_weight=0.0, noise=0.0)
+    terms = sft_terms(recorded, batch, guide_weight=0.0, emotion_weight=0.0)
     torch.testing.assert_close(terms["loss"], golden["loss"], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(terms["token_accuracy"], golden["accuracy"].float())
 
@@ -140,7 +140,7 @@ def test_a_ragged_batch_equals_one_by_one(policy, ragged):
 
 def test_padding_changes_no_gradient(policy, ragged):
     def gradients(examples):
-        terms = [sft_terms(policy, batch_of(e), 0.0, 0.0, 0.0)["loss"] for e in examples]
+        terms = [sft_terms(policy, batch_of(e), 0.0, 0.0)["loss"] for e in examples]
         counts = [sum(len(x.tokens) + 1 for x in e) for e in examples]
         total = sum(n * t for n, t in zip(counts, terms, strict=True)) / sum(counts)
         return torch.autograd.grad(total, list(policy.parameters()))
@@ -178,7 +178,7 @@ def test_checkpointing_recomputes_blocks_and_changes_no_gradient(policy, ragged,
     calls = []
     light.qwen.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
     batch = batch_of(ragged)
-    terms = [sft_terms(p, batch, 0.0, 0.0, 0.0)["loss"] for p in (policy, light)]
+    terms = [sft_terms(p, batch, 0.0, 0.0)["loss"] for p in (policy, light)]
     got = [
         torch.autograd.grad(loss, list(p.parameters()))
         for loss, p in zip(terms, (policy, light), strict=True)
@@ -338,7 +338,7 @@ def test_fine_tuning_starts_from_the_published_weights(model_folder, recorded, r
         with pytest.raises(
             HproError, match=rf"guide_weight is {guide}, emotion_weight {emotion}: set"
         ):
-            sft_terms(policy, batch_of(ragged), guide, emotion, noise=0.0)
+            sft_terms(policy, batch_of(ragged), guide, emotion)
 
 
 def test_one_batch_can_be_learnt(ragged):
@@ -347,7 +347,7 @@ def test_one_batch_can_be_learnt(ragged):
     optimiser = torch.optim.Adam(policy.parameters(), lr=1e-2)
     batch, values = batch_of(ragged), []
     for _ in range(60):
-        terms = sft_terms(policy, batch, guide_weight=0.0, emotion_weight=0.0, noise=0.0)
+        terms = sft_terms(policy, batch, guide_weight=0.0, emotion_weight=0.0)
         optimiser.zero_grad()
         terms["loss"].backward()
         optimiser.step()
@@ -364,7 +364,7 @@ def test_published_to_fine_tuned_and_back(model_folder, ragged, tmp_path):
     """All the way: a CosyVoice2 folder in, two steps in four micro-batches, an llm.pt out."""
     settings = Sft(
         steps=2, batch_size=3, learning_rate=1e-3, guide_weight=0.0, emotion_weight=0.0,
-        history_noise=0.0, clip_norm=5.0, decay_share=0.0, ema=0.0,
+        history_noise=0.0, noise_warmup=0.0, clip_norm=5.0, decay_share=0.0, ema=0.0,
     )  # fmt: skip
     compute = Compute(device="cpu", bf16=False)
     out = {}
@@ -390,6 +390,6 @@ def test_published_to_fine_tuned_and_back(model_folder, ragged, tmp_path):
 
 def test_the_end_is_among_the_targets(recorded, ragged):
     with torch.no_grad():
-        base = sft_terms(recorded, batch_of(ragged), 0.0, 0.0, 0.0)["ce"]
+        base = sft_terms(recorded, batch_of(ragged), 0.0, 0.0)["ce"]
         recorded.speech_head.bias[END_OF_SPEECH] -= 5
-        assert sft_terms(recorded, batch_of(ragged), 0.0, 0.0, 0.0)["ce"] > base + 0.1
+        assert sft_terms(recorded, batch_of(ragged), 0.0, 0.0)["ce"] > base + 0.1

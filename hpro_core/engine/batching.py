@@ -44,6 +44,7 @@ class Batch:
     transcript_BJ: Tensor  # int64
     transcript_lengths_B: Tensor  # int64
     tokens_BL: Tensor  # int64
+    history_BL: Tensor  # int64, what a policy has read when it predicts: the tokens, or noisy ones
     token_lengths_B: Tensor  # int64
     reference_BE: Tensor  # float32, speaker embedding of a reference utterance
     emotion_B9: Tensor  # float32
@@ -111,13 +112,15 @@ def collate(
         rounding: see `spans_to_frames`.
     """
     spans = [spans_to_frames(e.spans_s, len(e.tokens), rounding) for e in examples]
+    tokens_BL = _pad([e.tokens for e in examples], torch.int64)
     return Batch(
         symbols_BS=_pad([e.symbols for e in examples], torch.int64),
         symbol_word_BS=_pad([e.symbol_word for e in examples], torch.int64),
         symbol_lengths_B=_lengths([e.symbols for e in examples]),
         transcript_BJ=_pad([e.transcript for e in examples], torch.int64),
         transcript_lengths_B=_lengths([e.transcript for e in examples]),
-        tokens_BL=_pad([e.tokens for e in examples], torch.int64),
+        tokens_BL=tokens_BL,
+        history_BL=tokens_BL,
         token_lengths_B=_lengths([e.tokens for e in examples]),
         reference_BE=torch.as_tensor(np.stack(references), dtype=torch.float32),
         emotion_B9=_pad([e.emotion for e in examples], torch.float32),

@@ -91,6 +91,7 @@ def batch_rows(batch: Batch, start: int, stop: int) -> Batch:
         transcript_BJ=cut(batch.transcript_BJ, transcript),
         transcript_lengths_B=transcript,
         tokens_BL=cut(batch.tokens_BL, tokens),
+        history_BL=cut(batch.history_BL, tokens),
         token_lengths_B=tokens,
         reference_BE=batch.reference_BE[start:stop],
         emotion_B9=batch.emotion_B9[start:stop],

@@ -5,8 +5,12 @@ fooled by them as a reward, and a policy that reads nothing else before its next
 history that it will not have (docs/log.md; RRPO, arXiv 2512.04552, regularises the reward too).
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
+
+from hpro_core.engine.batching import Batch
 
 LEVELS, DIGITS = 3, 8
 """Of speech tokens: 3^8 = 6561, ours as S3's."""
@@ -28,3 +32,8 @@ def misspoken(tokens_BL: Tensor, most: float) -> Tensor:
     step_BLK = 2 * torch.randint(0, 2, shape, device=device) - 1
     step_BLK = torch.where(digit_BLK == 1, step_BLK, 1 - digit_BLK)  # the ends have one neighbour
     return tokens_BL + (changed_BLK * step_BLK * place_K).sum(-1)
+
+
+def with_noisy_history(batch: Batch, most: float) -> Batch:
+    """The batch, for a policy that reads tokens as it might have said them, see `misspoken`."""
+    return replace(batch, history_BL=misspoken(batch.tokens_BL, most))

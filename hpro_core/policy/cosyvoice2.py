@@ -58,16 +58,14 @@ class CosyVoice2LM(nn.Module):
         if checkpointing:
             self.qwen.gradient_checkpointing_enable({"use_reentrant": False})
 
-    def forward(self, batch: Batch, history_BL: Tensor | None = None) -> Output:
-        """Predict every speech token of the batch from its true history, without a prompt.
+    def forward(self, batch: Batch) -> Output:
+        """Predict every speech token of the batch from its history, without a prompt.
 
         Args:
-            batch: text and the recording's speech tokens; its reference is not read.
-            history_BL: speech tokens to read instead of the batch's own.
+            batch: text and history; its reference is not read.
         """
-        history_BL = batch.tokens_BL if history_BL is None else history_BL
         prefix, prefix_mask = self._prefix(batch, None)
-        vectors = torch.cat([prefix, self.speech_embedding(history_BL)], dim=1)
+        vectors = torch.cat([prefix, self.speech_embedding(batch.history_BL)], dim=1)
         mask = torch.cat([prefix_mask, batch.token_mask_BL], dim=1)
         hidden = self._read(vectors, mask, None)
         task = prefix.shape[1] - 1  # predicts the first speech token

@@ -43,12 +43,11 @@ class SpeechPolicy(Protocol):
 
     training: bool
 
-    def __call__(self, batch: Batch, history_BL: Tensor | None = None) -> Output:
-        """Predict every speech token of the batch from its true history.
+    def __call__(self, batch: Batch) -> Output:
+        """Predict every speech token of the batch from its history.
 
         Args:
-            batch: text and speech tokens, and whatever of the reference the policy reads.
-            history_BL: speech tokens to read instead of the batch's own, int64 (B, L).
+            batch: text and history, and whatever of the reference the policy reads.
         """
         ...
 

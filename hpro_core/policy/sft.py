@@ -15,7 +15,7 @@ from hpro_core.engine.batching import Batch, Example, Sampler, sequential_batche
 from hpro_core.engine.checkpoint import load_weights, read_json, save_model, write_json
 from hpro_core.engine.parts import Split, batch_rows, batch_size
 from hpro_core.engine.ranks import is_first
-from hpro_core.engine.token_noise import misspoken
+from hpro_core.engine.token_noise import with_noisy_history
 from hpro_core.engine.training import (
     Loop,
     autocast,
@@ -131,27 +131,23 @@ def save_policy(folder: Path, policy: AnyPolicy, **record: object) -> None:
 
 
 def sft_terms(
-    policy: SpeechPolicy, batch: Batch, guide_weight: float, emotion_weight: float, noise: float
+    policy: SpeechPolicy, batch: Batch, guide_weight: float, emotion_weight: float
 ) -> dict[str, Tensor]:
     """Cross-entropy over all output classes, the end symbol included.
 
-    A small policy has no pretrained language model. In its stead (all ours) one attention head gets
-    a guide; before it speaks, it is asked which emotion the text suggests; and in training it
-    reads a history in which digits are changed: its own samples will differ too, and what the text
-    says must not be forgotten for what the history tells.
+    A small policy has no pretrained language model. In its stead (ours) one attention head gets a
+    guide, and before it speaks, it is asked which emotion the text suggests.
 
     Args:
         policy: in training or eval mode.
         batch: recordings, as tokens, with labels.
         guide_weight: of the attention guide beside the cross-entropy.
         emotion_weight: of the question for the emotion.
-        noise: most digits that are changed in the history, see `token_noise.misspoken`.
 
     Raises:
         HproError: a guide is asked for, and the policy has no head to guide.
     """
-    history = misspoken(batch.tokens_BL, noise) if policy.training else None
-    output = policy(batch, history)
+    output = policy(batch)
     targets, mask = speech_targets(batch)
     logits = output.logits_BLV[mask]
     ce = functional.cross_entropy(logits.float(), targets[mask])
@@ -172,6 +168,21 @@ def sft_terms(
         "text_emotion": emotion,
         "token_accuracy": accuracy,
     }
+
+
+def history_noise(done: float, settings: Sft) -> float:
+    """Most digits that are changed in the history of a batch, see `token_noise.misspoken` (ours).
+
+    A policy's own samples differ from recordings, and what the text says must not be forgotten for
+    what the history tells; but a policy that has not yet learned to speak needs a clean history
+    (docs/log.md). So the noise grows with the square of the training that is done.
+
+    Args:
+        done: share of the steps, in (0, 1].
+        settings: section `sft`.
+    """
+    grown = min(1.0, done / settings.noise_warmup) if settings.noise_warmup else 1.0
+    return settings.history_noise * grown**2
 
 
 def alignment_guide(attention_BLS: Tensor, batch: Batch) -> Tensor:
@@ -247,7 +258,7 @@ def train_sft(
         identity: see `Loop`.
         profile: write a trace.
         accumulate: micro-batches that a batch is cut into, for less memory; the same result where
-            there is neither dropout nor history noise.
+            there is no dropout.
         checkpointing: see `make_policy`.
         start: folder of a trained small policy to fine-tune instead of what `policy_settings` say.
     """
@@ -262,13 +273,11 @@ def train_sft(
 
     def terms(batch: Batch) -> dict[str, Tensor]:
         with autocast(device, compute.bf16):
-            return sft_terms(
-                policy,
-                batch,
-                settings.guide_weight,
-                settings.emotion_weight,
-                settings.history_noise,
-            )
+            return sft_terms(policy, batch, settings.guide_weight, settings.emotion_weight)
+
+    def batch_at(step: int) -> Batch:
+        noise = history_noise(step / settings.steps, settings)
+        return with_noisy_history(sampler.batch_at(step), noise).to(device)
 
     small = isinstance(policy, SpeechLM)
     weights = {
@@ -293,7 +302,7 @@ def train_sft(
         policy,
         torch.optim.AdamW(policy.parameters(), lr=settings.learning_rate, weight_decay=decay),
         terms,
-        lambda step: sampler.batch_at(step).to(device),
+        batch_at,
         lambda: mean_terms(terms, dev_batches),
         loop,
         out,

@@ -17,7 +17,7 @@ from tests.workflow.project import RUN, Project
 pytestmark = pytest.mark.workflow
 
 VARIANT = ("params.yaml", "drop: [cp, asr]", "drop: [asr]")
-SFT = ("params.yaml", "history_noise: 0.025 ", "history_noise: 0.05 ")
+SFT = ("params.yaml", "history_noise: 0.6 ", "history_noise: 0.05 ")
 OF_VARIANT = {"reward no_content", "synthesise no_content", "judge no_content", "tables", "report"}
 SYSTEMS = (
     "recordings",
