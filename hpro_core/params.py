@@ -154,6 +154,7 @@ class Reward(Section):
     learning_rate: float = Field(gt=0)
     clip_norm: float = Field(gt=0)
     frame_norm: Literal["l1", "mse"]
+    history_sweeps: int = Field(ge=0)
     accumulate: int = Field(default=1, ge=1)
     checkpointing: bool = False
     probe_every: int = Field(default=0, ge=0, multiple_of=10)

@@ -69,8 +69,7 @@ class SpeechLM(nn.Module):
         self.qwen = Qwen2Model(qwen)
         self.speech_head = TokenTable(config.width, 3, config.factored_tokens)
         self.head_bias = nn.Parameter(torch.zeros(N_OUTPUTS))
-        # Asked at "turn", half way up: the upper blocks can then read the answer, see sft_terms.
-        self.emotion_head = nn.Linear(config.width, len(EMOTIONS))
+        self.emotion_head = nn.Linear(config.width, len(EMOTIONS))  # asked at "turn", see sft_terms
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, batch: Batch) -> Output:
@@ -87,13 +86,13 @@ class SpeechLM(nn.Module):
         positions = torch.cat([positions, start + steps], dim=1)
         mask = torch.cat([mask, batch.token_mask_BL], dim=1)
         hidden = self.dropout(torch.cat([prefix, speech], dim=1))
-        hidden, halfway, attention = self._attend(hidden, positions, mask)
+        hidden, attention = self._attend(hidden, positions, mask)
         first = prefix.shape[1] - 1
         symbols = batch.symbols_BS.shape[1]
         return Output(
             logits_BLV=self.logits(hidden[:, first:]),
             text_attention_BLS=attention[:, first:, 2 : 2 + symbols],
-            emotion_B9=self.emotion_head(halfway[:, first]),
+            emotion_B9=self.emotion_head(hidden[:, first]),
         )
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -123,20 +122,13 @@ class SpeechLM(nn.Module):
         return torch.cat(vectors, dim=1), positions, mask
 
     def _attend(self, hidden_BPH: Tensor, positions_BP: Tensor, mask_BP: Tensor):
-        """Qwen2 over the whole sequence.
-
-        Returns:
-            The last hidden states and those half way up, (B, P, H), and the attention of the guided
-            head, (B, P, P).
-        """
+        """Qwen2 over the whole sequence; also the attention of the guided head, (B, P, P)."""
         size = hidden_BPH.shape[1]
         causal = torch.ones(size, size, dtype=torch.bool, device=mask_BP.device).tril()
         seen: dict[str, Tensor] = {}
         guided = self.qwen.get_submodule("layers.1.self_attn")
-        middle = self.qwen.get_submodule(f"layers.{self.config.blocks // 2}")
-        handles = (
-            guided.register_forward_hook(lambda m, i, output: seen.update(weights=output[1][:, 0])),
-            middle.register_forward_hook(lambda m, i, output: seen.update(halfway=output)),
+        handle = guided.register_forward_hook(
+            lambda module, inputs, output: seen.update(weights=output[1][:, 0])
         )
         try:
             output = self.qwen(
@@ -149,9 +141,8 @@ class SpeechLM(nn.Module):
                 },
             )
         finally:
-            for handle in handles:
-                handle.remove()
-        return output.last_hidden_state, seen["halfway"], seen["weights"]
+            handle.remove()
+        return output.last_hidden_state, seen["weights"]
 
     def begin(self, batch: Batch, prompt: Batch | None = None) -> tuple[Tensor, Cache]:
         """Read everything before the speech; the hidden state that predicts the first token.

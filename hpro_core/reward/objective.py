@@ -17,6 +17,7 @@ from hpro_core.params import Reward, RewardStage, Variant, required
 from hpro_core.policy.interface import SpeechPolicy, speech_targets
 from hpro_core.reward import gumbel
 from hpro_core.reward.frame import code_loss
+from hpro_core.reward.history import own_history
 from hpro_core.reward.kl import kl_divergence
 from hpro_core.reward.sentence import emotion_loss
 from hpro_core.reward.signs import signs_of
@@ -33,6 +34,7 @@ class Objective:
     weights: dict[str, float]  # of TERMS; a term of weight 0 is computed and logged, not trained
     temperature: float
     frame_norm: Literal["l1", "mse"]
+    history_sweeps: int = 0  # see `history.own_history`
 
 
 def objective_of(variant: Variant, settings: Reward) -> Objective:
@@ -40,7 +42,7 @@ def objective_of(variant: Variant, settings: Reward) -> Objective:
     stage = required(settings, variant.stage, RewardStage)
     weights = {t: 0.0 if t in variant.drop else getattr(stage.weights, t) for t in TERMS}
     temperature = stage.temperature if variant.temperature is None else variant.temperature
-    return Objective(weights, temperature, settings.frame_norm)
+    return Objective(weights, temperature, settings.frame_norm, settings.history_sweeps)
 
 
 def reward_terms(
@@ -53,11 +55,12 @@ def reward_terms(
 ) -> dict[str, Tensor]:
     """Every term of the objective on a batch, their weighted sum, and what to watch.
 
-    The policy reads the true history (teacher forcing), so its sample has the length of the
-    recording, and frames, words and transcript of the recording apply to it.
+    The sample has the length of the recording, and frames, words and transcript of the recording
+    apply to it: the policy reads the true history (teacher forcing, paper) or one of its own that
+    keeps the recording's timing (ours, see `history`).
 
     Args:
-        policy: being trained; gradients reach it alone.
+        policy: being trained, in eval mode; gradients reach it alone.
         reference: the frozen SFT policy.
         codec: frozen, in eval mode.
         batch: recordings, as tokens, with labels.
@@ -67,6 +70,7 @@ def reward_terms(
     Returns:
         "loss", the six TERMS, and the signs of `signs.signs_of`.
     """
+    batch = own_history(policy, batch, noise_BLN, objective.history_sweeps)
     with torch.no_grad():
         reference_BPV = reference(batch).logits_BLV
     return terms_at(policy(batch).logits_BLV, reference_BPV, codec, batch, objective, noise_BLN)
@@ -80,7 +84,7 @@ def terms_at(
     objective: Objective,
     noise_BLN: Tensor,
 ) -> dict[str, Tensor]:
-    """As `reward_terms`, from the logits of policy and reference after the true history."""
+    """As `reward_terms`, from the logits of policy and reference after the same history."""
     with torch.no_grad():
         content, style = codec.preference_codes(batch.tokens_BL, batch.token_lengths_B)
     sample_BLN = gumbel.sample(logits_BPV[:, :-1], objective.temperature, noise_BLN)

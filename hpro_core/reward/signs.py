@@ -29,7 +29,7 @@ def signs_of(
     """All signs of one batch.
 
     Args:
-        logits_BPV: the policy's after the true history.
+        logits_BPV: the policy's after its history.
         reading: what the codec hears in the policy's sample.
         content_BLD: discrete content codes of the recording.
         style_BLD: its discrete style codes.

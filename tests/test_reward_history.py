@@ -1,0 +1,120 @@
+"""The history that the rewarded policy reads: its own speech, at the recording's timing."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hpro_core import params as p
+from hpro_core.codec.training import make_codec
+from hpro_core.constants import N_SPEECH_TOKENS
+from hpro_core.policy.sft import make_policy
+from hpro_core.reward.draws import draw
+from hpro_core.reward.gumbel import noise_for
+from hpro_core.reward.history import TOP_K, TOP_P, own_history
+from hpro_core.reward.objective import TERMS, Objective, reward_terms
+from hpro_core.reward.rewarder import Rewarder
+
+SWEEPS = Objective(dict.fromkeys(TERMS, 1.0), temperature=1.0, frame_norm="l1", history_sweeps=3)
+
+
+@pytest.fixture(scope="module")
+def policy(examples):
+    torch.manual_seed(3)
+    policy = make_policy(p.Policy(preset="miniature", dropout=0.1), examples).eval()
+    with torch.no_grad():
+        policy.head_bias.copy_(3 * torch.randn(policy.head_bias.shape))  # candidates that differ
+    return policy
+
+
+@pytest.fixture(scope="module")
+def codec():
+    torch.manual_seed(1)
+    codec = make_codec("embedded").eval()
+    codec.freeze(list(codec.children()))
+    return codec
+
+
+@pytest.fixture
+def noise(batch):
+    return noise_for(batch.tokens_BL, torch.Generator().manual_seed(5))
+
+
+@torch.no_grad()
+def spoken_alone(policy, batch, noise, n):
+    """The first n tokens, drawn one after the other by the plain definition."""
+    hidden, cache = policy.begin(batch)
+    tokens = []
+    for t in range(n):
+        logits = policy.logits(hidden)[:, :N_SPEECH_TOKENS].float()
+        said = []
+        for row in range(len(logits)):
+            values, order = logits[row].softmax(-1).sort(descending=True)
+            kept, total = [], 0.0
+            for value, token in zip(values.tolist(), order.tolist(), strict=True):
+                if total >= TOP_P or len(kept) == TOP_K:
+                    break
+                kept.append(token)
+                total += value
+            said.append(max(kept, key=lambda k: float(logits[row, k] + noise[row, t, k])))
+        tokens.append(torch.tensor(said))
+        hidden = policy.advance(tokens[-1], cache)
+    return torch.stack(tokens, dim=1)
+
+
+def test_no_sweep_leaves_the_recording(policy, batch, noise):
+    assert own_history(policy, batch, noise, 0) is batch
+
+
+def test_after_k_sweeps_the_first_k_tokens_are_what_it_says_alone(policy, batch, noise):
+    alone = spoken_alone(policy, batch, noise, 4)
+    for sweeps in (1, 2, 4):
+        swept = own_history(policy, batch, noise, sweeps)
+        assert torch.equal(swept.history_BL[:, :sweeps], alone[:, :sweeps])
+        assert torch.equal(swept.tokens_BL, batch.tokens_BL)
+        padding = ~batch.token_mask_BL
+        assert torch.equal(swept.history_BL[padding], batch.tokens_BL[padding])
+    assert not torch.equal(alone, batch.tokens_BL[:, :4])
+
+
+def test_policy_and_reference_read_that_history(policy, codec, batch, noise):
+    swept = own_history(policy, batch, noise, 3)
+    read = []
+
+    def reference(batch):
+        read.append(batch.history_BL)
+        return policy(batch)
+
+    terms = reward_terms(policy, reference, codec, batch, SWEEPS, noise)
+    assert len(read) == 1
+    assert torch.equal(read[0], swept.history_BL)
+    assert float(terms["kl"]) == pytest.approx(0.0, abs=1e-6)
+    plain = reward_terms(policy, policy, codec, swept, replace(SWEEPS, history_sweeps=0), noise)
+    for term in TERMS:
+        torch.testing.assert_close(terms[term], plain[term])
+
+
+def test_no_gradient_goes_through_the_sweeps(policy, codec, batch, noise):
+    own = replace(SWEEPS, history_sweeps=0)
+    grads = []
+    for given, objective in ((batch, SWEEPS), (own_history(policy, batch, noise, 3), own)):
+        policy.zero_grad()
+        reward_terms(policy, policy, codec, given, objective, noise)["wvad"].backward()
+        grads.append([w.grad.clone() for w in policy.parameters() if w.grad is not None])
+    for swept, plain in zip(*grads, strict=True):
+        torch.testing.assert_close(swept, plain)
+    policy.zero_grad()
+
+
+def test_the_pull_at_the_logits_is_taken_after_that_history(policy, codec, batch):
+    rewarder = Rewarder(policy, policy, codec, SWEEPS, torch.device("cpu"), bf16=False)
+    drawn = rewarder.draw(batch, 7)
+    swept = own_history(policy, drawn.batch, drawn.noise_BLN, 3)
+    plain = Rewarder(
+        policy, policy, codec, replace(SWEEPS, history_sweeps=0), torch.device("cpu"), bf16=False
+    )
+    again = draw(swept, torch.Generator().manual_seed(7))
+    assert torch.equal(again.noise_BLN, drawn.noise_BLN)
+    want = plain.pull_at_logits(again)
+    assert rewarder.pull_at_logits(drawn) == pytest.approx(want, rel=1e-4)
+    assert rewarder.pull_at_logits(drawn) != pytest.approx(plain.pull_at_logits(drawn), rel=1e-4)
