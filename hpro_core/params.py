@@ -155,6 +155,10 @@ class Reward(Section):
     clip_norm: float = Field(gt=0)
     frame_norm: Literal["l1", "mse"]
     history_sweeps: int = Field(ge=0)
+    top_p: float = Field(gt=0, le=1)
+    top_k: int = Field(ge=1)
+    decay_share: float = Field(ge=0, le=1)
+    ema: float = Field(ge=0, lt=1)
     accumulate: int = Field(default=1, ge=1)
     checkpointing: bool = False
     probe_every: int = Field(default=0, ge=0, multiple_of=10)

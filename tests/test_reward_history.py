@@ -11,11 +11,12 @@ from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.policy.sft import make_policy
 from hpro_core.reward.draws import draw
 from hpro_core.reward.gumbel import noise_for
-from hpro_core.reward.history import TOP_K, TOP_P, own_history
+from hpro_core.reward.history import own_history
 from hpro_core.reward.objective import TERMS, Objective, reward_terms
 from hpro_core.reward.rewarder import Rewarder
 
-SWEEPS = Objective(dict.fromkeys(TERMS, 1.0), temperature=1.0, frame_norm="l1", history_sweeps=3)
+TOP_P, TOP_K = 0.8, 25
+SWEEPS = Objective(dict.fromkeys(TERMS, 1.0), 1.0, "l1", history_sweeps=3, top_p=TOP_P, top_k=TOP_K)
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +64,13 @@ def spoken_alone(policy, batch, noise, n):
 
 
 def test_no_sweep_leaves_the_recording(policy, batch, noise):
-    assert own_history(policy, batch, noise, 0) is batch
+    assert own_history(policy, batch, noise, 0, TOP_P, TOP_K) is batch
 
 
 def test_after_k_sweeps_the_first_k_tokens_are_what_it_says_alone(policy, batch, noise):
     alone = spoken_alone(policy, batch, noise, 4)
     for sweeps in (1, 2, 4):
-        swept = own_history(policy, batch, noise, sweeps)
+        swept = own_history(policy, batch, noise, sweeps, TOP_P, TOP_K)
         assert torch.equal(swept.history_BL[:, :sweeps], alone[:, :sweeps])
         assert torch.equal(swept.tokens_BL, batch.tokens_BL)
         padding = ~batch.token_mask_BL
@@ -78,7 +79,7 @@ def test_after_k_sweeps_the_first_k_tokens_are_what_it_says_alone(policy, batch,
 
 
 def test_policy_and_reference_read_that_history(policy, codec, batch, noise):
-    swept = own_history(policy, batch, noise, 3)
+    swept = own_history(policy, batch, noise, 3, TOP_P, TOP_K)
     read = []
 
     def reference(batch):
@@ -88,7 +89,7 @@ def test_policy_and_reference_read_that_history(policy, codec, batch, noise):
     terms = reward_terms(policy, reference, codec, batch, SWEEPS, noise)
     assert len(read) == 1
     assert torch.equal(read[0], swept.history_BL)
-    assert float(terms["kl"]) == pytest.approx(0.0, abs=1e-6)
+    assert float(terms["kl"].detach()) == pytest.approx(0.0, abs=1e-6)
     plain = reward_terms(policy, policy, codec, swept, replace(SWEEPS, history_sweeps=0), noise)
     for term in TERMS:
         torch.testing.assert_close(terms[term], plain[term])
@@ -97,7 +98,7 @@ def test_policy_and_reference_read_that_history(policy, codec, batch, noise):
 def test_no_gradient_goes_through_the_sweeps(policy, codec, batch, noise):
     own = replace(SWEEPS, history_sweeps=0)
     grads = []
-    for given, objective in ((batch, SWEEPS), (own_history(policy, batch, noise, 3), own)):
+    for given, objective in ((batch, SWEEPS), (own_history(policy, batch, noise, 3, TOP_P, TOP_K), own)):
         policy.zero_grad()
         reward_terms(policy, policy, codec, given, objective, noise)["wvad"].backward()
         grads.append([w.grad.clone() for w in policy.parameters() if w.grad is not None])
@@ -109,7 +110,7 @@ def test_no_gradient_goes_through_the_sweeps(policy, codec, batch, noise):
 def test_the_pull_at_the_logits_is_taken_after_that_history(policy, codec, batch):
     rewarder = Rewarder(policy, policy, codec, SWEEPS, torch.device("cpu"), bf16=False)
     drawn = rewarder.draw(batch, 7)
-    swept = own_history(policy, drawn.batch, drawn.noise_BLN, 3)
+    swept = own_history(policy, drawn.batch, drawn.noise_BLN, 3, TOP_P, TOP_K)
     plain = Rewarder(
         policy, policy, codec, replace(SWEEPS, history_sweeps=0), torch.device("cpu"), bf16=False
     )

@@ -270,6 +270,29 @@ def test_end_of_speech_is_never_drawn():
     assert rows.shape == (1, 4, N_SPEECH_TOKENS)
 
 
+def test_only_the_nucleus_is_drawn_and_learns():
+    """Of shares .5, .25, .15, .1: the first two hold .75, so that the third completes .8."""
+    shares = torch.tensor([0.1, 0.5, 0.15, 0.25], dtype=torch.float64)
+    logits = shares.log().expand(1, 1, 4).clone().requires_grad_()
+    for top_p, top_k, kept in ((0.8, 25, [1, 2, 3]), (0.8, 2, [1, 3]), (0.5, 25, [1])):
+        candidates = gumbel.within_nucleus(logits, top_p, top_k)[0, 0]
+        assert candidates.isfinite().nonzero()[:, 0].tolist() == kept
+        assert torch.equal(candidates[kept], logits[0, 0, kept])
+    noise = noise_of((1, 1, 4)).double()
+    rows = gumbel.sample(gumbel.within_nucleus(logits, 0.8, 25), 1.0, noise)
+    (rows @ torch.tensor([3.0, 1.0, 4.0, 2.0], dtype=torch.float64)).sum().backward()
+    assert logits.grad[0, 0, 0] == 0
+    assert (logits.grad[0, 0, 1:] != 0).all()
+
+
+def test_the_whole_nucleus_is_every_speech_token():
+    logits = random(1, 2, N_OUTPUTS)
+    whole = gumbel.within_nucleus(logits, 1.0, N_SPEECH_TOKENS)
+    assert torch.equal(whole, logits[..., :N_SPEECH_TOKENS])
+    all_but_one = gumbel.within_nucleus(logits, 1.0, N_SPEECH_TOKENS - 1)
+    assert torch.equal(all_but_one.isinf().sum(-1), torch.ones(1, 2, dtype=torch.int64))
+
+
 @pytest.mark.parametrize(
     ("given", "made"),
     [(torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64,) * 2],

@@ -28,13 +28,40 @@ def noise_for(tokens_BL: Tensor, generator: torch.Generator) -> Tensor:
     return gumbel_noise((*tokens_BL.shape, N_SPEECH_TOKENS), generator)
 
 
+def within_nucleus(logits_BLV: Tensor, top_p: float, top_k: int) -> Tensor:
+    """The logits of the speech tokens that can be drawn; the others are minus infinity.
+
+    A policy speaks by drawing from the likeliest `top_k` within `top_p` of the probability (0.8 and
+    25 in CosyVoice2). What is rewarded should be what it can say (ours; the paper does not say):
+    samples from the whole distribution hold a rare token in every few, which the codec has to
+    read over, and of which the policy learns mostly to avoid it (docs/log.md).
+
+    Args:
+        logits_BLV: the policy's, V at least N; only the N speech tokens are candidates.
+        top_p: 1 leaves all of them.
+        top_k: most candidates.
+
+    Returns:
+        (B, L, N), at least float32; gradients pass to the logits that are kept.
+    """
+    logits_BLN = at_least_float32(logits_BLV[..., :N_SPEECH_TOKENS])
+    if top_p >= 1 and top_k >= N_SPEECH_TOKENS:
+        return logits_BLN
+    with torch.no_grad():
+        probability_BLK, index_BLK = logits_BLN.softmax(-1).topk(min(top_k, logits_BLN.shape[-1]))
+        outside_BLK = probability_BLK.cumsum(-1) - probability_BLK >= top_p
+        cut_BLN = torch.ones_like(logits_BLN, dtype=torch.bool)
+        cut_BLN.scatter_(-1, index_BLK, outside_BLK)
+    return logits_BLN.masked_fill(cut_BLN, -torch.inf)
+
+
 def sample(logits_BLV: Tensor, temperature: float, noise_BLN: Tensor) -> Tensor:
     """Draw one speech token per position, as one-hot rows that let gradients through.
 
     Forward, the rows are the one-hot of argmax(logits + noise), which does not depend on the
     temperature. Backward, they are softmax((logits + noise) / temperature). Only the 6561 speech
     tokens can be drawn: end of speech and the other specials are cut off first (ours; the paper
-    does not say, the codec knows no others).
+    does not say, the codec knows no others). A logit of minus infinity is never drawn.
 
     Args:
         logits_BLV: the policy's, V at least N.

@@ -12,6 +12,7 @@ from torch import Tensor
 from hpro_core.codec.losses import covered_words
 from hpro_core.codec.model import HdEmo
 from hpro_core.codec.training import text_of
+from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.batching import Batch
 from hpro_core.params import Reward, RewardStage, Variant, required
 from hpro_core.policy.interface import SpeechPolicy, speech_targets
@@ -35,6 +36,8 @@ class Objective:
     temperature: float
     frame_norm: Literal["l1", "mse"]
     history_sweeps: int = 0  # see `history.own_history`
+    top_p: float = 1.0  # of what can be drawn, see `gumbel.within_nucleus`
+    top_k: int = N_SPEECH_TOKENS
 
 
 def objective_of(variant: Variant, settings: Reward) -> Objective:
@@ -42,7 +45,14 @@ def objective_of(variant: Variant, settings: Reward) -> Objective:
     stage = required(settings, variant.stage, RewardStage)
     weights = {t: 0.0 if t in variant.drop else getattr(stage.weights, t) for t in TERMS}
     temperature = stage.temperature if variant.temperature is None else variant.temperature
-    return Objective(weights, temperature, settings.frame_norm, settings.history_sweeps)
+    return Objective(
+        weights,
+        temperature,
+        settings.frame_norm,
+        settings.history_sweeps,
+        settings.top_p,
+        settings.top_k,
+    )
 
 
 def reward_terms(
@@ -70,10 +80,16 @@ def reward_terms(
     Returns:
         "loss", the six TERMS, and the signs of `signs.signs_of`.
     """
-    batch = own_history(policy, batch, noise_BLN, objective.history_sweeps)
+    batch = rehearsed(policy, batch, objective, noise_BLN)
     with torch.no_grad():
         reference_BPV = reference(batch).logits_BLV
     return terms_at(policy(batch).logits_BLV, reference_BPV, codec, batch, objective, noise_BLN)
+
+
+def rehearsed(policy: SpeechPolicy, batch: Batch, objective: Objective, noise_BLN: Tensor) -> Batch:
+    """The batch with the history after which the policy is rewarded."""
+    sweeps, top_p, top_k = objective.history_sweeps, objective.top_p, objective.top_k
+    return own_history(policy, batch, noise_BLN, sweeps, top_p, top_k)
 
 
 def terms_at(
@@ -87,7 +103,8 @@ def terms_at(
     """As `reward_terms`, from the logits of policy and reference after the same history."""
     with torch.no_grad():
         content, style = codec.preference_codes(batch.tokens_BL, batch.token_lengths_B)
-    sample_BLN = gumbel.sample(logits_BPV[:, :-1], objective.temperature, noise_BLN)
+    candidates_BLN = gumbel.within_nucleus(logits_BPV[:, :-1], objective.top_p, objective.top_k)
+    sample_BLN = gumbel.sample(candidates_BLN, objective.temperature, noise_BLN)
     text, target, text_mask = text_of(batch, codec.mends)
     reading = codec(sample_BLN, batch.token_lengths_B, batch.spans_BW2, text)
     mask, (_, position_mask) = batch.token_mask_BL, speech_targets(batch)

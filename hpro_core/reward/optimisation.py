@@ -90,6 +90,8 @@ def train_reward(
         steps=settings.steps,
         seed=seed,
         clip_norm=settings.clip_norm,
+        decay_share=settings.decay_share,
+        ema=settings.ema,
         accumulate=accumulate,
         log_every=10,
         dev_every=max(1, settings.steps // 3),

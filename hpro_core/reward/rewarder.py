@@ -11,9 +11,8 @@ from hpro_core.engine.batching import Batch
 from hpro_core.engine.training import autocast, mean_terms
 from hpro_core.policy.interface import SpeechPolicy
 from hpro_core.reward.draws import Draw, draw
-from hpro_core.reward.history import own_history
 from hpro_core.reward.liveness import gradient_shares, logit_gradients, write_report
-from hpro_core.reward.objective import Objective, reward_terms, terms_at
+from hpro_core.reward.objective import Objective, rehearsed, reward_terms, terms_at
 
 
 class Rewarder:
@@ -80,9 +79,7 @@ class Rewarder:
         """See `liveness.logit_gradients`."""
         self.policy.eval()
         with torch.no_grad(), autocast(self._device, self._bf16):
-            batch = own_history(
-                self.policy, drawn.batch, drawn.noise_BLN, self.objective.history_sweeps
-            )
+            batch = rehearsed(self.policy, drawn.batch, self.objective, drawn.noise_BLN)
             logits = self.policy(batch).logits_BLV
             reference = self._reference(batch).logits_BLV
 
