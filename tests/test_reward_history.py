@@ -98,7 +98,8 @@ def test_policy_and_reference_read_that_history(policy, codec, batch, noise):
 def test_no_gradient_goes_through_the_sweeps(policy, codec, batch, noise):
     own = replace(SWEEPS, history_sweeps=0)
     grads = []
-    for given, objective in ((batch, SWEEPS), (own_history(policy, batch, noise, 3, TOP_P, TOP_K), own)):
+    swept = own_history(policy, batch, noise, 3, TOP_P, TOP_K)
+    for given, objective in ((batch, SWEEPS), (swept, own)):
         policy.zero_grad()
         reward_terms(policy, policy, codec, given, objective, noise)["wvad"].backward()
         grads.append([w.grad.clone() for w in policy.parameters() if w.grad is not None])
