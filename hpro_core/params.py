@@ -78,6 +78,7 @@ class Speech(Section):
     segment_s: float = Field(gt=0)
     learning_rate: float = Field(gt=0)
     delta_weight: float = Field(ge=0)
+    phone_weight: float = Field(ge=0)
     ema: float = Field(ge=0, lt=1)
     width: int = Field(ge=8, multiple_of=2)
     speaker_dim: int = Field(ge=1)

@@ -73,6 +73,11 @@ def phones_of(word: str) -> tuple[str, ...]:
     return tuple(spoken)
 
 
+def phone_ids(word: str) -> tuple[int, ...]:
+    """The phones of a normalised word as places in `SYMBOLS`, see `phones_of`."""
+    return tuple(_ID[phone] for phone in phones_of(word))
+
+
 def encode(text: str, words: str) -> tuple[list[int], list[int]]:
     """Turn an utterance into symbols: phones, punctuation after its word, a blank between words.
 
@@ -95,7 +100,7 @@ def encode(text: str, words: str) -> tuple[list[int], list[int]]:
     ids: list[int] = []
     word_index: list[int] = []
     for index, (word, mark) in enumerate(zip(spoken, marks, strict=True)):
-        symbols = [_ID[phone] for phone in phones_of(word)]
+        symbols = list(phone_ids(word))
         if mark:
             symbols.append(_ID[mark])
         if index + 1 < len(spoken):

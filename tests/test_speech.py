@@ -15,6 +15,7 @@ from hpro_core.engine import fsq
 from hpro_core.engine.checkpoint import save_model
 from hpro_core.errors import HproError
 from hpro_core.params import Compute, Speech
+from hpro_core.speech import stage
 from hpro_core.speech.crops import Crops, CropSampler, Utterance, padded, read_audio
 from hpro_core.speech.decoder import TokenDecoder
 from hpro_core.speech.features import (
@@ -25,7 +26,9 @@ from hpro_core.speech.features import (
     MelFrontend,
     n_tokens,
 )
+from hpro_core.speech.phones import phone_loss
 from hpro_core.speech.stage import (
+    Learner,
     code_use,
     encode,
     load_tokenizer,
@@ -39,7 +42,8 @@ from hpro_core.speech.tokenizer import (
     TokenizerConfig,
     codes_of,
 )
-from hpro_core.tables import SPEECH_TOKENS, UTTERANCES, read_table, write_table
+from hpro_core.tables import SPEECH_TOKENS, UTTERANCES, WORDS, read_table, write_table
+from hpro_core.text import N_SYMBOLS, PADDING
 
 TINY = TokenizerConfig(width=32, speaker_dim=8, encoder_blocks=1, decoder_blocks=1, frame_blocks=1)
 COMPUTE = Compute(threads=1, device="cpu", bf16=False)
@@ -51,6 +55,7 @@ SETTINGS = Speech(
     segment_s=0.8,
     learning_rate=2e-3,
     delta_weight=0.3,
+    phone_weight=0.2,
     ema=0.9,
     width=32,
     speaker_dim=8,
@@ -77,7 +82,8 @@ def vowel(seconds: float, pitch_hz: float) -> np.ndarray:
 
 def crops_of(mels: list[np.ndarray]) -> Crops:
     """A batch in which every crop is its own reference."""
-    return Crops(*padded(mels), *padded(mels))
+    phones = torch.tensor([[7 + i, 9] for i in range(len(mels))])
+    return Crops(*padded(mels), *padded(mels), phones, torch.full((len(mels),), 2))
 
 
 def random_mels(lengths: list[int]) -> list[np.ndarray]:
@@ -193,16 +199,17 @@ def test_tokens_are_in_range_and_embeddings_of_unit_length(tiny: SpeechTokenizer
 
 def test_every_part_gets_a_gradient(tiny: SpeechTokenizer):
     batch = crops_of(random_mels([8, 8]))
-    training_terms(tiny, batch, SETTINGS)["loss"].backward()
-    silent = [n for n, p in tiny.named_parameters() if p.grad is None or not p.grad.abs().sum()]
+    learner = Learner(tiny)
+    training_terms(learner, batch, SETTINGS)["loss"].backward()
+    silent = [n for n, p in learner.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     assert silent == []
 
 
 def test_each_term_alone_teaches_the_encoder(tiny: SpeechTokenizer):
     batch = crops_of(random_mels([8, 8]))
-    for name in ("mel", "delta"):
+    for name in ("mel", "delta", "phones"):
         tiny.zero_grad()
-        training_terms(tiny, batch, SETTINGS)[name].backward()
+        training_terms(Learner(tiny), batch, SETTINGS)[name].backward()
         gradient = tiny.to_digits.weight.grad
         assert gradient is not None
         assert float(gradient.abs().sum()) > 0, name
@@ -216,16 +223,29 @@ def test_loss_terms_of_a_worked_example(tiny: SpeechTokenizer, monkeypatch: pyte
     guess[0, :4] = torch.tensor([1.0, 3.0, 2.0, 2.0])[:, None]
     guess[0, 4:] = 99.0
     monkeypatch.setattr(tiny, "mel", lambda *_: guess + batch.mel_BFM)
-    settings = SETTINGS.model_copy(update={"delta_weight": 0.5})
-    terms = training_terms(tiny, batch, settings)
+    monkeypatch.setattr(stage, "phone_loss", lambda *_: torch.tensor(7.0))
+    settings = SETTINGS.model_copy(update={"delta_weight": 0.5, "phone_weight": 0.1})
+    terms = training_terms(Learner(tiny), batch, settings)
     assert float(terms["mel"].detach()) == pytest.approx((1 + 3 + 2 + 2) / 4)
     assert float(terms["delta"].detach()) == pytest.approx((2 + 1 + 0) / 3)
-    assert float(terms["loss"].detach()) == pytest.approx(2.0 + 0.5 * 1.0)
+    assert float(terms["loss"].detach()) == pytest.approx(2.0 + 0.5 * 1.0 + 0.1 * 7.0)
+
+
+def test_the_phones_of_a_worked_example():
+    """Two tokens can say phone 3 in three ways; crops of no or too many phones are left out."""
+    share = torch.full((3, 2, N_SYMBOLS), 0.1 / (N_SYMBOLS - 2))
+    share[:, :, PADDING], share[:, :, 3] = 0.5, 0.4
+    phones = torch.tensor([[3, 0], [0, 0], [3, 3]])  # the last needs a blank between, 3 tokens
+    lengths = torch.tensor([1, 0, 2])
+    loss = phone_loss(share.log(), torch.tensor([2, 2, 2]), phones, lengths)
+    assert float(loss) == pytest.approx(-math.log(0.4 * 0.4 + 2 * 0.4 * 0.5), abs=1e-5)
+    none = phone_loss(share[1:].log(), torch.tensor([2, 2]), phones[1:], lengths[1:])
+    assert float(none) == 0.0
 
 
 def test_one_batch_overfits():
     torch.manual_seed(0)
-    model = SpeechTokenizer(TINY)
+    model = Learner(SpeechTokenizer(TINY))
     frontend = MelFrontend()
     mels = [frontend.analyse(torch.from_numpy(vowel(0.4, hz))).numpy() for hz in (110.0, 220.0)]
     batch = crops_of(mels)
@@ -248,7 +268,38 @@ def made_up_utterances() -> list[Utterance]:
     corpora = ["acted", "acted", "acted", "controlled", "controlled"]
     speakers = ["tam", "tam", "joe", "one", "one"]
     columns = zip(corpora, speakers, mels, strict=True)
-    return [Utterance(str(i), *row) for i, row in enumerate(columns)]
+    edges = np.zeros((0, 2), dtype=np.int64)
+    return [Utterance(str(i), *row, edges) for i, row in enumerate(columns)]
+
+
+def test_crops_hold_whole_words_and_their_phones():
+    """Frame i of the mel says in which token it lies; words are three tokens long, two apart."""
+    size = 60
+    mel = np.repeat(np.arange(size), FRAMES_PER_TOKEN)[:, None].repeat(N_MELS, 1)
+    edges = np.array([(start, start + 3) for start in range(4, size - 4, 5)])
+    phones = tuple((10 + w, 30 + w) for w in range(len(edges)))
+    whole = Utterance("u", "acted", "tam", mel.astype(np.float16), edges, phones)
+    batch = CropSampler([whole], 64, 0.8, seed=0).batch_at(1)
+    seen = set()
+    for row, length in enumerate(batch.lengths_B.tolist()):
+        assert 3 <= length <= 20
+        first, last = int(batch.mel_BFM[row, 0, 0]), int(batch.mel_BFM[row, 4 * length - 1, 0])
+        inside = [w for w, (a, b) in enumerate(edges) if first <= a and b <= last + 1]
+        cut = [w for w, (a, b) in enumerate(edges) if w not in inside and a <= last and first < b]
+        assert cut == []
+        found = batch.phones_BJ[row, : batch.phone_lengths_B[row]].tolist()
+        assert found == [p for w in inside for p in phones[w]]
+        assert found
+        seen.update(inside)
+    assert seen == set(range(len(edges)))
+
+
+def test_a_word_longer_than_a_crop_is_kept_whole():
+    mel = np.zeros((160, N_MELS), dtype=np.float16)
+    one = Utterance("u", "acted", "tam", mel, np.array([[3, 38]]), ((11, 12),))
+    batch = CropSampler([one], 8, 0.4, seed=0).batch_at(1)
+    assert all(35 <= length <= 38 for length in batch.lengths_B.tolist())
+    assert batch.phone_lengths_B.tolist() == [2] * 8
 
 
 def test_crops_depend_on_seed_and_step_only():
@@ -361,6 +412,9 @@ def root(tmp_path: Path) -> Path:
         rows.append((utt_id, "toy", f"s{i % 2}", "Ah.", "ah", path, seconds, split, utt_id, None))
     table = pd.DataFrame(rows, columns=list(UTTERANCES.columns))
     write_table(table, tmp_path / "corpus/utterances.parquet", UTTERANCES)
+    words = [(f"toy_{i}", 0, "ah", 0.1, 0.4 + 0.1 * i, None) for i in range(1, len(splits))]
+    table = pd.DataFrame(words, columns=list(WORDS.columns))  # the first was not aligned
+    write_table(table, tmp_path / "align/words.parquet", WORDS)
     return tmp_path
 
 
@@ -370,7 +424,7 @@ def test_train_and_encode(root: Path, tmp_path: Path):
     curves = pd.read_csv(root / "speech/tokenizer/training.csv")
     dev = curves[(curves["split"] == "dev") & (curves["term"] == "mel")].sort_values("step")
     assert dev["value"].iloc[-1] < dev["value"].iloc[0]
-    assert {"loss", "mel", "delta", "mel_toy", "codes_used"} <= set(curves["term"])
+    assert {"loss", "mel", "delta", "phones", "mel_toy", "codes_used"} <= set(curves["term"])
     tokens = read_table(root / "speech/speech_tokens.parquet", SPEECH_TOKENS).set_index("utt_id")
     assert list(tokens.index) == [f"toy_{i}" for i in range(6)]
     for utt_id, row in tokens.iterrows():

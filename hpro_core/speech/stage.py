@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.batching import length_mask
@@ -20,8 +20,9 @@ from hpro_core.progress import track
 from hpro_core.speech import crops
 from hpro_core.speech.crops import Crops, CropSampler, Utterance
 from hpro_core.speech.features import FRAMES_PER_TOKEN
+from hpro_core.speech.phones import PhoneReader, phone_loss
 from hpro_core.speech.tokenizer import SpeechTokenizer, TokenizerConfig
-from hpro_core.tables import SPEECH_TOKENS, UTTERANCES, read_table, write_table
+from hpro_core.tables import SPEECH_TOKENS, UTTERANCES, WORDS, read_table, write_table
 
 ENCODED_SPLITS = ("train", "dev", "test")
 """The judges' own split never becomes tokens."""
@@ -34,7 +35,7 @@ def train(
     """Train the tokenizer on the train split of all sets and write speech/tokenizer/.
 
     Args:
-        root: results folder of the run; reads corpus/utterances.parquet and the audio.
+        root: results folder of the run; reads its utterances, word times and audio.
         settings: section `speech`.
         compute: threads, device, bfloat16.
         work: keeps the checkpoint from which a killed run goes on.
@@ -45,11 +46,13 @@ def train(
     """
     set_threads(compute.threads)
     table = read_table(root / "corpus/utterances.parquet", UTTERANCES)
-    train_set = crops.load(root, _split(table, "train", root), "mel spectra, train")
-    dev_set = crops.load(root, _split(table, "dev", root), "mel spectra, dev")
+    words = read_table(root / "align/words.parquet", WORDS)
+    train_set = crops.load(root, _split(table, "train", root), "mel spectra, train", words)
+    dev_set = crops.load(root, _split(table, "dev", root), "mel spectra, dev", words)
     torch.manual_seed(settings.seed)
     device = device_of(compute.device)
-    model = SpeechTokenizer(TokenizerConfig(settings.width, settings.speaker_dim)).to(device)
+    tokenizer = SpeechTokenizer(TokenizerConfig(settings.width, settings.speaker_dim))
+    model = Learner(tokenizer).to(device)
     sampler = CropSampler(train_set, settings.batch_size, settings.segment_s, settings.seed)
     dev_batches = _dev_batches(dev_set, settings)
 
@@ -67,24 +70,36 @@ def train(
     out = root / "speech/tokenizer"
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.01)
     fit(model, optimiser, loss_terms, sampler.batch_at, dev_terms, loop, out, work, profile)
-    save_model(out, model, {"model": asdict(model.config)})
+    save_model(out, tokenizer, {"model": asdict(tokenizer.config)})
     clear(work)
 
 
-def training_terms(model: SpeechTokenizer, batch: Crops, settings: Speech) -> dict[str, Tensor]:
-    """L = mel + delta_weight * delta (ours).
+class Learner(nn.Module):
+    """What is trained: the tokenizer, and a reader of phones that is left behind."""
+
+    def __init__(self, tokenizer: SpeechTokenizer):
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.reader = PhoneReader()
+
+
+def training_terms(model: Learner, batch: Crops, settings: Speech) -> dict[str, Tensor]:
+    """L = mel + delta_weight * delta + phone_weight * phones (ours).
 
     mel is the L1 distance of log-mel frames and delta that of their differences in time; means over
-    the frames that exist and over mel bands.
+    the frames that exist and over mel bands. phones: `phones.phone_loss`.
     """
-    speaker_BE = model.speaker(batch.reference_BFM, batch.reference_lengths_B)
-    codes = model.codes(batch.mel_BFM, batch.lengths_B)
-    error_BFM = model.mel(codes, batch.lengths_B, speaker_BE) - batch.mel_BFM
+    speaker_BE = model.tokenizer.speaker(batch.reference_BFM, batch.reference_lengths_B)
+    codes = model.tokenizer.codes(batch.mel_BFM, batch.lengths_B)
+    error_BFM = model.tokenizer.mel(codes, batch.lengths_B, speaker_BE) - batch.mel_BFM
     mask_BF = length_mask(FRAMES_PER_TOKEN * batch.lengths_B, error_BFM.shape[1]).float()
     mel = (error_BFM.abs().mean(-1) * mask_BF).sum() / mask_BF.sum()
     change_BF = error_BFM.diff(dim=1).abs().mean(-1)
     delta = (change_BF * mask_BF[:, 1:]).sum() / mask_BF[:, 1:].sum()
-    return {"loss": mel + settings.delta_weight * delta, "mel": mel, "delta": delta}
+    read_BLS = model.reader(codes, batch.lengths_B)
+    phones = phone_loss(read_BLS, batch.lengths_B, batch.phones_BJ, batch.phone_lengths_B)
+    loss = mel + settings.delta_weight * delta + settings.phone_weight * phones
+    return {"loss": loss, "mel": mel, "delta": delta, "phones": phones}
 
 
 def encode(root: Path, settings: Speech, compute: Compute) -> None:
@@ -179,7 +194,7 @@ def _dev_batches(dev_set: Sequence[Utterance], settings: Speech) -> dict[str, li
 
 
 def _dev_terms(
-    model: SpeechTokenizer, batches: dict[str, list[Crops]], settings: Speech
+    model: Learner, batches: dict[str, list[Crops]], settings: Speech
 ) -> dict[str, float]:
     """Mean terms over sets, the mel term of each set, and how many codes are in use."""
     device = next(model.parameters()).device
@@ -190,11 +205,12 @@ def _dev_terms(
             values = training_terms(model, batch, settings)
             for name, value in [*values.items(), (f"mel_{corpus}", values["mel"])]:
                 terms.setdefault(name, []).append(float(value))
-            seen.update(model.tokens(batch.mel_BFM, batch.lengths_B).flatten().tolist())
+            seen.update(model.tokenizer.tokens(batch.mel_BFM, batch.lengths_B).flatten().tolist())
     return {n: float(np.mean(v)) for n, v in terms.items()} | {"codes_used": float(len(seen))}
 
 
 def _identity(root: Path, settings: Speech, compute: Compute) -> str:
     """What a checkpoint belongs to: settings, precision, and the table of utterances."""
     settings_json = settings.model_dump_json() + str(compute.bf16)
-    return settings_json + fingerprint(root / "corpus/utterances.parquet")
+    inputs = (root / "corpus/utterances.parquet", root / "align/words.parquet")
+    return settings_json + fingerprint(*inputs)

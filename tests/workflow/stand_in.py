@@ -91,7 +91,7 @@ def files_of(
         case "label":
             return [utterances, words, *recordings, *truth], labels
         case "tokenizer":
-            return [utterances, *recordings], trained(tokenizer.parent)
+            return [utterances, words, *recordings], trained(tokenizer.parent)
         case "tokenize":
             return [utterances, *recordings, tokenizer], [tokens]
         case "dataset":

@@ -43,7 +43,7 @@ rule reward:
     priority: 1  # before judging: others start from this policy
     conda:
         "../envs/hpro.yaml"
-    threads: THREADS
+    threads: 1  # two trainings side by side use two cores better than one on both
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 6000 * LARGE * attempt,

@@ -15,6 +15,7 @@ if not PUBLISHED and not config["base"]:
         input:
             key=key("tokenizer", "tokenizer", "speech", "compute"),
             utterances=rules.corpus_split.output.utterances,
+            words=rules.align.output.words,
             audio=of_sets("audio.sha256"),
         output:
             model="<root>/speech/tokenizer/model.safetensors",
