@@ -33,7 +33,7 @@ def within_nucleus(logits_BLV: Tensor, top_p: float, top_k: int) -> Tensor:
 
     A policy speaks by drawing from the likeliest `top_k` within `top_p` of the probability (0.8 and
     25 in CosyVoice2). What is rewarded should be what it can say (ours; the paper does not say):
-    samples from the whole distribution hold a rare token in every few, which the codec has to
+    samples from the whole distribution hold a rare token every few frames, which the codec has to
     read over, and of which the policy learns mostly to avoid it (docs/log.md).
 
     Args:
