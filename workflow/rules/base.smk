@@ -24,7 +24,7 @@ if config["base"]:
                 runtime=lambda wildcards, attempt: 10 * attempt,
             params:
                 root=root_of,
-                base=config["base"],
+                base=lambda wildcards, input: os.path.commonpath(input.base),
                 model=model,
             message:
                 "base: taking the trained {params.model}"
