@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from hpro_core.codec.model import HdEmo
+from hpro_core.codec.training import make_codec
 from hpro_core.engine.batching import Batch, Example, Sampler
 from hpro_core.text import BEGIN_TEXT, END_TEXT, encode
 
@@ -43,3 +45,12 @@ def examples() -> list[Example]:
 def batch(examples: list[Example]) -> Batch:
     """All eight as one batch."""
     return Sampler(examples, len(examples), seed=0).batch_at(1)
+
+
+@pytest.fixture(scope="session")
+def codec() -> HdEmo:
+    """A codec with random weights, frozen as rewards have it."""
+    torch.manual_seed(1)
+    codec = make_codec("embedded").eval()
+    codec.freeze(list(codec.children()))
+    return codec

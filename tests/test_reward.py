@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from hpro_core import params as p
-from hpro_core.codec.training import make_codec
 from hpro_core.engine.batching import collate
 from hpro_core.engine.parts import batch_rows
 from hpro_core.policy.sft import make_policy
@@ -28,14 +27,6 @@ SIGNS = {
     "stop_at_end",
     "stop_before_end",
 }
-
-
-@pytest.fixture(scope="module")
-def codec():
-    torch.manual_seed(1)
-    codec = make_codec("embedded").eval()
-    codec.freeze(list(codec.children()))
-    return codec
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from hpro_core import params as p
-from hpro_core.codec.training import make_codec
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.policy.sft import make_policy
 from hpro_core.reward.draws import draw
@@ -26,14 +25,6 @@ def policy(examples):
     with torch.no_grad():
         policy.head_bias.copy_(3 * torch.randn(policy.head_bias.shape))  # candidates that differ
     return policy
-
-
-@pytest.fixture(scope="module")
-def codec():
-    torch.manual_seed(1)
-    codec = make_codec("embedded").eval()
-    codec.freeze(list(codec.children()))
-    return codec
 
 
 @pytest.fixture

@@ -106,13 +106,27 @@ def _draw(
     return drawn_B
 
 
+def nucleus(logits: Tensor, top_p: float, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The likeliest `top_k` classes, and which of them lie beyond `top_p` of the probability.
+
+    Args:
+        logits: (..., V), V at least `top_k`.
+        top_p: a class is outside if those likelier than it already hold so much.
+        top_k: number of classes, K.
+
+    Returns:
+        Probabilities, falling, their classes, and true for those outside, each (..., K).
+    """
+    probability, index = logits.softmax(-1).topk(top_k, dim=-1)
+    return probability, index, probability.cumsum(-1) - probability >= top_p
+
+
 def _nucleus_draw(
     logits_BV: Tensor, generators: list[torch.Generator], top_p: float, top_k: int
 ) -> Tensor:
     """One class per row from the likeliest `top_k` within `top_p` of the probability, (B,)."""
-    probability_BK, index_BK = logits_BV.softmax(-1).topk(top_k, dim=-1)
-    before_BK = probability_BK.cumsum(-1) - probability_BK
-    kept_BK = probability_BK.masked_fill(before_BK >= top_p, 0.0)
+    probability_BK, index_BK, outside_BK = nucleus(logits_BV, top_p, top_k)
+    kept_BK = probability_BK.masked_fill(outside_BK, 0.0)
     uniform_B = torch.stack(
         [torch.rand((), generator=g, device=logits_BV.device) for g in generators]
     )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.precision import at_least_float32
+from hpro_core.policy.sampling import nucleus
 
 SMALLEST = 1e-20
 """Keeps the double logarithm of the noise finite."""
@@ -48,8 +49,7 @@ def within_nucleus(logits_BLV: Tensor, top_p: float, top_k: int) -> Tensor:
     if top_p >= 1 and top_k >= N_SPEECH_TOKENS:
         return logits_BLN
     with torch.no_grad():
-        probability_BLK, index_BLK = logits_BLN.softmax(-1).topk(min(top_k, logits_BLN.shape[-1]))
-        outside_BLK = probability_BLK.cumsum(-1) - probability_BLK >= top_p
+        _, index_BLK, outside_BLK = nucleus(logits_BLN, top_p, min(top_k, logits_BLN.shape[-1]))
         cut_BLN = torch.ones_like(logits_BLN, dtype=torch.bool)
         cut_BLN.scatter_(-1, index_BLK, outside_BLK)
     return logits_BLN.masked_fill(cut_BLN, -torch.inf)

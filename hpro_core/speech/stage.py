@@ -210,7 +210,7 @@ def _dev_terms(
 
 
 def _identity(root: Path, settings: Speech, compute: Compute) -> str:
-    """What a checkpoint belongs to: settings, precision, and the table of utterances."""
+    """What a checkpoint belongs to: settings, precision, and the tables of utterances and words."""
     settings_json = settings.model_dump_json() + str(compute.bf16)
     inputs = (root / "corpus/utterances.parquet", root / "align/words.parquet")
     return settings_json + fingerprint(*inputs)
