@@ -16,7 +16,14 @@ from hpro_core.engine.checkpoint import save_model
 from hpro_core.errors import HproError
 from hpro_core.params import Compute, Speech
 from hpro_core.speech import stage
-from hpro_core.speech.crops import Crops, CropSampler, Utterance, padded, read_audio
+from hpro_core.speech.crops import (
+    Crops,
+    CropSampler,
+    Utterance,
+    padded,
+    read_audio,
+    warped,
+)
 from hpro_core.speech.decoder import TokenDecoder
 from hpro_core.speech.features import (
     FRAMES_PER_TOKEN,
@@ -26,7 +33,7 @@ from hpro_core.speech.features import (
     MelFrontend,
     n_tokens,
 )
-from hpro_core.speech.phones import phone_loss
+from hpro_core.speech.phones import PhoneListener, phone_loss
 from hpro_core.speech.stage import (
     Learner,
     code_use,
@@ -56,6 +63,9 @@ SETTINGS = Speech(
     learning_rate=2e-3,
     delta_weight=0.3,
     phone_weight=0.2,
+    feature_weight=1.0,
+    tempo_spread=0.1,
+    tract_spread=0.05,
     ema=0.9,
     width=32,
     speaker_dim=8,
@@ -207,7 +217,7 @@ def test_every_part_gets_a_gradient(tiny: SpeechTokenizer):
 
 def test_each_term_alone_teaches_the_encoder(tiny: SpeechTokenizer):
     batch = crops_of(random_mels([8, 8]))
-    for name in ("mel", "delta", "phones"):
+    for name in ("mel", "delta", "phones", "features"):
         tiny.zero_grad()
         training_terms(Learner(tiny), batch, SETTINGS)[name].backward()
         gradient = tiny.to_digits.weight.grad
@@ -224,11 +234,36 @@ def test_loss_terms_of_a_worked_example(tiny: SpeechTokenizer, monkeypatch: pyte
     guess[0, 4:] = 99.0
     monkeypatch.setattr(tiny, "mel", lambda *_: guess + batch.mel_BFM)
     monkeypatch.setattr(stage, "phone_loss", lambda *_: torch.tensor(7.0))
-    settings = SETTINGS.model_copy(update={"delta_weight": 0.5, "phone_weight": 0.1})
+    monkeypatch.setattr(PhoneListener, "distance", lambda *_: torch.tensor(0.25))
+    weights = {"delta_weight": 0.5, "phone_weight": 0.1, "feature_weight": 4.0}
+    settings = SETTINGS.model_copy(update=weights)
     terms = training_terms(Learner(tiny), batch, settings)
     assert float(terms["mel"].detach()) == pytest.approx((1 + 3 + 2 + 2) / 4)
     assert float(terms["delta"].detach()) == pytest.approx((2 + 1 + 0) / 3)
-    assert float(terms["loss"].detach()) == pytest.approx(2.0 + 0.5 * 1.0 + 0.1 * 7.0)
+    assert float(terms["loss"].detach()) == pytest.approx(
+        2.0 + 0.5 * 1.0 + 0.1 * 7.0 + 4.0 * 0.25 + 7.0
+    )
+
+
+def test_spectra_are_compared_as_a_listener_hears_them_and_only_they_are_moved():
+    torch.manual_seed(0)
+    listener = PhoneListener()
+    mel_BFM, lengths_B = padded(random_mels([6, 3]))
+    _, layers = listener(mel_BFM, lengths_B)
+    assert float(listener.distance(layers, mel_BFM, lengths_B).detach()) == 0.0
+    rebuilt_BFM = (mel_BFM + 0.3).requires_grad_()
+    distance = listener.distance(layers, rebuilt_BFM, lengths_B)
+    distance.backward()
+    assert float(distance.detach()) > 0
+    assert rebuilt_BFM.grad is not None
+    moved_BF = rebuilt_BFM.grad.abs().sum(-1) > 0
+    assert moved_BF[0].all()
+    assert moved_BF[1, : 3 * FRAMES_PER_TOKEN].all()
+    assert not moved_BF[1, 3 * FRAMES_PER_TOKEN :].any()
+    assert all(p.grad is None for p in listener.parameters())
+    longer_BFM = rebuilt_BFM.detach().clone()
+    longer_BFM[1, 3 * FRAMES_PER_TOKEN :] = 50.0  # padding is never read
+    assert float(listener.distance(layers, longer_BFM, lengths_B)) == float(distance.detach())
 
 
 def test_the_phones_of_a_worked_example():
@@ -300,6 +335,32 @@ def test_a_word_longer_than_a_crop_is_kept_whole():
     batch = CropSampler([one], 8, 0.4, seed=0).batch_at(1)
     assert all(35 <= length <= 38 for length in batch.lengths_B.tolist())
     assert batch.phone_lengths_B.tolist() == [2] * 8
+
+
+def test_a_slower_and_longer_voice_of_a_worked_example():
+    mel = np.add.outer(np.arange(40.0), 100 * np.arange(N_MELS)).astype(np.float32)
+    assert np.array_equal(warped(mel, 1.0, 1.0), mel)
+    slower = warped(mel, 1.2, 1.0)
+    assert slower.shape == (48, N_MELS)
+    assert slower[[0, 47]] == pytest.approx(mel[[0, 39]], abs=1e-3)
+    assert np.diff(slower[:, 0]) == pytest.approx(39 / 47, abs=1e-3)
+    longer = warped(mel, 1.0, 1.05)
+    assert longer[0, 40] == pytest.approx(100 * 42, rel=1e-5)  # band 42 is now heard in band 40
+    assert longer[0, 77:] == pytest.approx(100 * 79, rel=1e-5)
+    assert warped(mel[:4], 0.3, 1.0).shape == (4, N_MELS)
+
+
+def test_a_crop_and_its_reference_are_of_one_throat():
+    tilted = np.tile(np.arange(N_MELS, dtype=np.float16), (200, 1))
+    edges, phones = np.array([[3, 38]]), ((11, 12),)
+    members = [Utterance(name, "acted", "tam", tilted, edges, phones) for name in "uv"]
+    batch = CropSampler(members, 16, 1.0, 0, tempo_spread=0.2, tract_spread=0.06).batch_at(1)
+    tract_B = batch.mel_BFM[:, 0, 50] / 50
+    assert torch.allclose(tract_B, batch.reference_BFM[:, 0, 50] / 50, atol=1e-5)
+    assert 0.94 <= float(tract_B.min()) < 0.98 < 1.02 < float(tract_B.max()) <= 1.062
+    assert len(batch.lengths_B.unique()) > 3
+    assert batch.reference_lengths_B.tolist() == [25] * 16
+    assert batch.phone_lengths_B.tolist() == [2] * 16
 
 
 def test_crops_depend_on_seed_and_step_only():

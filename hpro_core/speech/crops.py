@@ -4,7 +4,9 @@ Letters: B batch, F = 4 L frame, M mel band, W word, J phone.
 
 Every test set of the run (acted, controlled, ..) has the same share of a batch whatever its size;
 within a set every utterance is as likely as another. Crops begin and end between words, so that
-their phones are known; an utterance whose words are not known is cut anywhere.
+their phones are known; an utterance whose words are not known is cut anywhere. In training they are
+also spoken faster or slower, and by longer or shorter throats (`warped`): five hours of speech are
+few to learn sounds from (docs/log.md).
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +18,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 import torch
+from scipy.ndimage import affine_transform
 from torch import Tensor
 
 from hpro_core.constants import SAMPLE_RATE_HZ, TOKEN_RATE_HZ
@@ -128,22 +131,53 @@ def _padded_phones(phones: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
     return stacked, torch.tensor([len(row) for row in phones])
 
 
+def warped(mel_FM: np.ndarray, tempo: float, tract: float) -> np.ndarray:
+    """Log-mel frames as if spoken slower and by a longer throat.
+
+    Bands are moved by a factor of the mel scale (vocal tract length perturbation, Jaitly and Hinton
+    2013, in its simplest form).
+
+    Args:
+        mel_FM: (4 L, 80).
+        tempo: frames after by frames before, up to whole tokens.
+        tract: band that is read by band that it becomes; the last one stands for all above it.
+
+    Returns:
+        float32 (4 L', 80), at least one token.
+    """
+    frames = max(1, round(len(mel_FM) * tempo / FRAMES_PER_TOKEN)) * FRAMES_PER_TOKEN
+    step = (len(mel_FM) - 1) / (frames - 1), tract
+    shape = frames, N_MELS
+    return affine_transform(
+        mel_FM.astype(np.float32), step, output_shape=shape, order=1, mode="nearest"
+    )
+
+
 class CropSampler:
     """The crops of a step: a pure function of seed and step, so that a resumed run is exact."""
 
     def __init__(
-        self, utterances: Sequence[Utterance], batch_size: int, segment_s: float, seed: int
+        self,
+        utterances: Sequence[Utterance],
+        batch_size: int,
+        segment_s: float,
+        seed: int,
+        tempo_spread: float = 0.0,
+        tract_spread: float = 0.0,
     ):
         """
         Args:
             utterances: what to draw from.
             batch_size: crops in a batch.
-            segment_s: length of a crop; shorter utterances are taken whole.
+            segment_s: length of a crop before it is warped; shorter utterances are taken whole.
             seed: of every draw.
+            tempo_spread: largest natural logarithm of the change in length.
+            tract_spread: largest natural logarithm of the change in frequency.
         """
         self.batch_size = batch_size
         self.tokens = max(1, round(segment_s * TOKEN_RATE_HZ))
         self.seed = seed
+        self.spreads = tempo_spread, tract_spread
         self._sets: dict[str, list[Utterance]] = {}
         self._speakers: dict[tuple[str, str], list[Utterance]] = {}
         for utterance in utterances:
@@ -161,6 +195,13 @@ class CropSampler:
             chosen.append(members[int(rng.integers(len(members)))])
         mels, phones = zip(*(self._spoken(u, rng) for u in chosen), strict=True)
         references = [self._crop(self._reference(u, rng).mel_FM, rng) for u in chosen]
+        if any(self.spreads):
+            tempo_B, tract_B = (np.exp(rng.uniform(-x, x, len(chosen))) for x in self.spreads)
+            mels = tuple(map(warped, mels, tempo_B, tract_B))
+            # The reference is the same throat, at a tempo of its own.
+            references = [
+                warped(x, 1.0, tract) for x, tract in zip(references, tract_B, strict=True)
+            ]
         return Crops(*padded(mels), *padded(references), *_padded_phones(phones))
 
     def _spoken(

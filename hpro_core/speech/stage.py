@@ -20,7 +20,7 @@ from hpro_core.progress import track
 from hpro_core.speech import crops
 from hpro_core.speech.crops import Crops, CropSampler, Utterance
 from hpro_core.speech.features import FRAMES_PER_TOKEN
-from hpro_core.speech.phones import PhoneReader, phone_loss
+from hpro_core.speech.phones import PhoneListener, PhoneReader, phone_loss
 from hpro_core.speech.tokenizer import SpeechTokenizer, TokenizerConfig
 from hpro_core.tables import SPEECH_TOKENS, UTTERANCES, WORDS, read_table, write_table
 
@@ -53,7 +53,10 @@ def train(
     device = device_of(compute.device)
     tokenizer = SpeechTokenizer(TokenizerConfig(settings.width, settings.speaker_dim))
     model = Learner(tokenizer).to(device)
-    sampler = CropSampler(train_set, settings.batch_size, settings.segment_s, settings.seed)
+    sampler = CropSampler(
+        train_set, settings.batch_size, settings.segment_s, settings.seed,
+        settings.tempo_spread, settings.tract_spread,
+    )  # fmt: skip
     dev_batches = _dev_batches(dev_set, settings)
 
     def loss_terms(batch: Crops) -> dict[str, Tensor]:
@@ -75,31 +78,41 @@ def train(
 
 
 class Learner(nn.Module):
-    """What is trained: the tokenizer, and a reader of phones that is left behind."""
+    """What is trained: the tokenizer, and two that know phones and are left behind."""
 
     def __init__(self, tokenizer: SpeechTokenizer):
         super().__init__()
         self.tokenizer = tokenizer
         self.reader = PhoneReader()
+        self.listener = PhoneListener()
 
 
 def training_terms(model: Learner, batch: Crops, settings: Speech) -> dict[str, Tensor]:
-    """L = mel + delta_weight * delta + phone_weight * phones (ours).
+    """L = mel + delta_weight * delta + phone_weight * phones + feature_weight * features + heard.
 
     mel is the L1 distance of log-mel frames and delta that of their differences in time; means over
-    the frames that exist and over mel bands. phones: `phones.phone_loss`.
+    the frames that exist and over mel bands. phones: the phones that codes spell
+    (`phones.phone_loss`). features: `PhoneListener.distance`. heard: the phones that the listener
+    hears in the recording; it teaches the listener alone. The last three are ours.
     """
+    lengths_B = batch.lengths_B
     speaker_BE = model.tokenizer.speaker(batch.reference_BFM, batch.reference_lengths_B)
-    codes = model.tokenizer.codes(batch.mel_BFM, batch.lengths_B)
-    error_BFM = model.tokenizer.mel(codes, batch.lengths_B, speaker_BE) - batch.mel_BFM
-    mask_BF = length_mask(FRAMES_PER_TOKEN * batch.lengths_B, error_BFM.shape[1]).float()
+    codes = model.tokenizer.codes(batch.mel_BFM, lengths_B)
+    rebuilt_BFM = model.tokenizer.mel(codes, lengths_B, speaker_BE)
+    error_BFM = rebuilt_BFM - batch.mel_BFM
+    mask_BF = length_mask(FRAMES_PER_TOKEN * lengths_B, error_BFM.shape[1]).float()
     mel = (error_BFM.abs().mean(-1) * mask_BF).sum() / mask_BF.sum()
     change_BF = error_BFM.diff(dim=1).abs().mean(-1)
     delta = (change_BF * mask_BF[:, 1:]).sum() / mask_BF[:, 1:].sum()
-    read_BLS = model.reader(codes, batch.lengths_B)
-    phones = phone_loss(read_BLS, batch.lengths_B, batch.phones_BJ, batch.phone_lengths_B)
+    spoken = batch.phones_BJ, batch.phone_lengths_B
+    phones = phone_loss(model.reader(codes, lengths_B), lengths_B, *spoken)
+    heard_BLS, layers = model.listener(batch.mel_BFM, lengths_B)
+    heard = phone_loss(heard_BLS, lengths_B, *spoken)
+    features = model.listener.distance(layers, rebuilt_BFM, lengths_B)
     loss = mel + settings.delta_weight * delta + settings.phone_weight * phones
-    return {"loss": loss, "mel": mel, "delta": delta, "phones": phones}
+    loss = loss + settings.feature_weight * features + heard
+    terms = {"mel": mel, "delta": delta, "phones": phones, "features": features, "heard": heard}
+    return {"loss": loss} | terms
 
 
 def encode(root: Path, settings: Speech, compute: Compute) -> None:

@@ -119,7 +119,7 @@ class SpeechTokenizer(nn.Module):
         Returns:
             float32 (B, L, 8) on {0, 1/2, 1}; gradients pass straight through the rounding.
         """
-        patch_BLP, mask_BL1 = _patches(mel_BFM, lengths_B)
+        patch_BLP, mask_BL1 = patches(mel_BFM, lengths_B)
         hidden = self.encoder(self.project(patch_BLP), mask_BL1)
         return fsq.quantise(torch.sigmoid(self.to_digits(hidden).float()), LEVELS)
 
@@ -129,7 +129,7 @@ class SpeechTokenizer(nn.Module):
 
     def speaker(self, mel_BFM: Tensor, lengths_B: Tensor) -> Tensor:
         """Speaker embeddings of utterances, float32 (B, E), each of length one."""
-        return self.speaker_encoder(*_patches(mel_BFM, lengths_B))
+        return self.speaker_encoder(*patches(mel_BFM, lengths_B))
 
     def mel(self, codes_BLD: Tensor, lengths_B: Tensor, speaker_BE: Tensor) -> Tensor:
         """Log-mel frames of codes.
@@ -173,7 +173,7 @@ def _mask(lengths_B: Tensor, size: int) -> Tensor:
     return length_mask(lengths_B, size)[..., None].float()
 
 
-def _patches(mel_BFM: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+def patches(mel_BFM: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
     """Four frames of a token side by side, (B, L, 320), scaled; and the mask (B, L, 1)."""
     scaled = (mel_BFM.float() - _MEL_MEAN) / _MEL_SPREAD
     patch_BLP = scaled.unflatten(1, (-1, FRAMES_PER_TOKEN)).flatten(2)
