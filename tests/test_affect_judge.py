@@ -259,6 +259,9 @@ def test_it_comes_back_from_the_disk_as_it_was(trained: affect.AffectJudge, tmp_
     sounds, _ = made_up(1, seed=5)
     before, after = (judgements(judge, sounds)["told_0"] for judge in (trained, again))
     assert all((first == second).all() for first, second in zip(before, after, strict=True))
+    assert before[0].sum() == pytest.approx(1.0)
+    wordless = again.posterior("told", sounds.frames["told_0"])
+    assert wordless == pytest.approx(before[0])
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(HproError, match="is not of an affect judge: run `hpro judge-train`"):
         affect.load(tmp_path)

@@ -484,5 +484,19 @@ def test_a_sentence_that_cannot_be_said_is_rejected(tmp_path: Path, monkeypatch)
     assert controlled._reason(outcomes[0], settings(Path())) == "phones and words do not match"
 
 
+def test_a_sentence_that_cannot_be_said_again_is_listed(tmp_path: Path, monkeypatch):
+    def outcomes(planned: list[Plan], *_: object) -> list[tuple[float, np.ndarray]]:
+        times = [np.arange(len(plan.sentence.words.split()) + 1) / 8 for plan in planned]
+        spans = [np.stack([time[:-1], time[1:]], 1) for time in times]
+        lengths = [0.0 if plan.utt_id.endswith("redrawn") else 2.0 for plan in planned]
+        return list(zip(lengths, spans, strict=True))
+
+    monkeypatch.setattr(controlled, "_render_all", outcomes)
+    utterances, lost = controlled.render(tmp_path, "told", SMALL, settings(Path()), workers=1)
+    tests = utterances.utt_id[utterances.split == "test"]
+    assert set(lost) == {f"{utt_id}.redrawn" for utt_id in tests}
+    assert set(lost.values()) == {"phones and words do not match"}
+
+
 def test_vad_order_is_the_projects():
     assert VAD == ("valence", "arousal", "dominance")

@@ -207,24 +207,6 @@ def test_silence_has_finite_features() -> None:
     assert np.isfinite(sound_FC).all()
 
 
-def test_the_affect_judge_survives_the_disk(tmp_path: Path, clips: list[np.ndarray]) -> None:
-    torch.manual_seed(0)
-    judge = affect.AffectJudge({"one": 2}).eval()
-    sounds = [affect.heard(clip) for clip in clips[:2]]
-    judge.set_scale("one", sounds)
-    affect.save(judge, tmp_path)
-    spans = [(0.1, 0.4), (0.4, 1.0)]
-    posterior_9, vad_W3 = affect.load(tmp_path).judge("one", sounds[0], spans)
-    expected_9, expected_W3 = judge.judge("one", sounds[0], spans)
-    assert (posterior_9 == expected_9).all()
-    assert (vad_W3 == expected_W3).all()
-    assert posterior_9.sum() == pytest.approx(1.0)
-    assert vad_W3.shape == (2, 3)
-    assert judge.posterior("one", sounds[0]) == pytest.approx(posterior_9)  # not by its words
-    with pytest.raises(HproError, match="knows no test set 'two'"):
-        judge.judge("two", sounds[0], spans)
-
-
 def test_a_channel_that_never_changes_stays_finite() -> None:
     judge = affect.AffectJudge({"one": 1})
     same_FC = np.full((3, affect.N_CHANNELS), 5.0, np.float32)

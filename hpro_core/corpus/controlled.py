@@ -35,7 +35,7 @@ def render(
         workers: processes.
 
     Returns:
-        The `utterances` table, and utt_id -> reason for what was rejected.
+        The `utterances` table, and utt_id -> reason for what was rejected, here or said again.
     """
     shutil.rmtree(folder / "audio", ignore_errors=True)
     (folder / "audio").mkdir(parents=True)
@@ -43,10 +43,10 @@ def render(
     kept, lost = _rendered(planned, folder / "audio", corpus, workers)
     _write_truth(folder, kept)
     again = [twin for plan, *_ in kept if plan.split == "test" for twin in said_again(plan)]
-    repeated, _ = _rendered(again, folder / "audio", corpus, workers)
+    repeated, lost_again = _rendered(again, folder / "audio", corpus, workers)
     _write_words(folder / "again_words.parquet", repeated)
     rows = [_row(name, plan, duration_s) for plan, duration_s, _ in kept]
-    return pd.DataFrame(rows, columns=list(tables.UTTERANCES.columns)), lost
+    return pd.DataFrame(rows, columns=list(tables.UTTERANCES.columns)), lost | lost_again
 
 
 def _rendered(
