@@ -81,7 +81,6 @@ class Speech(Section):
     phone_weight: float = Field(ge=0)
     feature_weight: float = Field(ge=0)
     tempo_spread: float = Field(ge=0, lt=1)
-    tract_spread: float = Field(ge=0, lt=1)
     ema: float = Field(ge=0, lt=1)
     width: int = Field(ge=8, multiple_of=2)
     speaker_dim: int = Field(ge=1)

@@ -55,7 +55,7 @@ def train(
     model = Learner(tokenizer).to(device)
     sampler = CropSampler(
         train_set, settings.batch_size, settings.segment_s, settings.seed,
-        settings.tempo_spread, settings.tract_spread,
+        settings.tempo_spread,
     )  # fmt: skip
     dev_batches = _dev_batches(dev_set, settings)
 
