@@ -188,6 +188,7 @@ class Variant(Section):
     stage: Literal["frame", "word", "sentence"]
     drop: list[Literal["kl", "sp", "cp", "asr", "wvad", "ser"]] = []
     temperature: float | None = Field(default=None, gt=0)
+    stages: int = Field(default=1, ge=1)  # it has the steps of so many
 
 
 class Synthesis(Section):

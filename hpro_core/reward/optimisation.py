@@ -86,20 +86,21 @@ def train_reward(
         drawn = rewarder.draw(sampler.batch_at(1), seed)
         first = split.cut(drawn, accumulate * process_count())[0]  # as much as a step has at a time
         rewarder.report_liveness(first, label, out / "liveness.json")
+    steps = settings.steps * variant.stages
     probing = None
     if watching is not None:
         heard = sequential_batches(watching.sentences, settings.batch_size, edges)
         probing = probing_of(watching, policy, lambda: rewarder.reward_over(heard))
     loop = Loop(
         label=label,
-        steps=settings.steps,
+        steps=steps,
         seed=seed,
         clip_norm=settings.clip_norm,
         decay_share=settings.decay_share,
         ema=settings.ema,
         accumulate=accumulate,
         log_every=10,
-        dev_every=max(1, settings.steps // 3),
+        dev_every=max(1, steps // 3),
         checkpoint_every=50,
         identity=identity,
     )
