@@ -55,7 +55,7 @@ WRONG = [
     ("controlled.test", 4, r"controlled.test: input should be greater than or equal to 5, not 4"),
     ("evaluate.judge_epochs", 0, r"evaluate.judge_epochs: input should be greater than or equal"),
     ("base", None, r"base: input should be a valid string, not None"),
-    ("reward.probe_every", 100, r"reward.probe_every: 1 looks in 100 steps, but hacking_patience"),
+    ("reward.probe_every", 40, r"reward.probe_every: 1 looks in 40 steps, but hacking_patience"),
 ]
 
 
