@@ -20,7 +20,7 @@ from hpro_core.reward.objective import objective_of
 from hpro_core.reward.rewarder import Rewarder
 from hpro_core.reward.watch import Watching, probing_of, record_of
 
-CURVE_SENTENCES = 96
+CURVE_SENTENCES = 48
 """About so many dev sentences make a point of the dev curve: a look at all takes as long as an
 embedded stage."""
 
