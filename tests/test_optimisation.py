@@ -94,7 +94,8 @@ def test_two_processes_are_one(whole, tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert {"process 0 of 2", "process 1 of 2"} <= set(done.stdout.splitlines())
+    # Both write to one pipe, so that a line may end after the other has begun.
+    assert "process 0 of 2" in done.stdout and "process 1 of 2" in done.stdout
     assert_same_training(whole, tmp_path)
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
     assert not list((tmp_path / "work").iterdir())
