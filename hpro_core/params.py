@@ -215,6 +215,7 @@ class Tables(Section):
 class Evaluate(Section):
     judge_epochs: int = Field(ge=1)
     judge_learning_rate: float = Field(gt=0)
+    check_every: int = Field(ge=1)
     dnsmos_windows: int = Field(ge=1)
     bootstrap_samples: int = Field(ge=1)
     seed: int

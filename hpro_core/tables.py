@@ -106,11 +106,12 @@ SCORES = _schema(
         "corpus": _text,
         "transcript": pa.Column(str),  # what the ASR judge heard, normalised; may be empty
         "n_errors": pa.Column(int, pa.Check.ge(0)),  # word errors
-        "n_errors_check": pa.Column(int, pa.Check.ge(0)),  # word errors by the second ASR judge
+        # Word errors by the second ASR judge; null where it did not listen (evaluate.check_every).
+        "n_errors_check": pa.Column("Int64", pa.Check.ge(0), nullable=True),
         "n_words": pa.Column(int, pa.Check.gt(0)),  # words of the reference, normalised
         "wvad_ccc": pa.Column(float, pa.Check.in_range(-1.0, 1.0), nullable=True),
         "emo_sim": pa.Column(float, pa.Check.in_range(-1.0, 1.0001)),
-        "dnsmos": pa.Column(float),
+        "dnsmos": pa.Column(float, nullable=True),  # null where n_errors_check is
         "speaker_sim": pa.Column(float, pa.Check.in_range(-1.0001, 1.0001)),
     },
     unique=["utt_id"],

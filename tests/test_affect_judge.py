@@ -15,7 +15,12 @@ from hpro_core.evaluate.metrics import ccc
 from hpro_core.params import Evaluate
 
 SETTINGS = Evaluate(
-    judge_epochs=60, judge_learning_rate=3e-3, dnsmos_windows=1, bootstrap_samples=1, seed=0
+    judge_epochs=60,
+    judge_learning_rate=3e-3,
+    check_every=1,
+    dnsmos_windows=1,
+    bootstrap_samples=1,
+    seed=0,
 )
 HIGH, LOW = EMOTIONS.index("happy"), EMOTIONS.index("sad")
 

@@ -8,13 +8,18 @@ import pytest
 
 from hpro_core.errors import HproError
 from hpro_core.evaluate import tables
-from hpro_core.evaluate.scores import METRICS, figures, ratio
+from hpro_core.evaluate.scores import METRICS, checked, figures, ratio
 from hpro_core.evaluate.statistics import Ratio, interval, paired_difference
 from hpro_core.params import Evaluate, Tables
 from hpro_core.tables import SCORES, write_table
 
 SETTINGS = Evaluate(
-    judge_epochs=1, judge_learning_rate=1e-3, dnsmos_windows=1, bootstrap_samples=200, seed=0
+    judge_epochs=1,
+    judge_learning_rate=1e-3,
+    check_every=1,
+    dnsmos_windows=1,
+    bootstrap_samples=200,
+    seed=0,
 )
 ROWS = Tables(
     comparison=["recordings", "tokenrecon", "sft", "hpro"],
@@ -113,6 +118,28 @@ def test_words_that_were_not_found_count_as_no_agreement() -> None:
     assert (found["n"], found["n_wvad"]) == (6, 4)
     table["wvad_ccc"] = None
     assert ratio([table], "wvad_ccc").above_SN.sum() == 0
+
+
+def test_checks_are_figures_of_what_they_heard() -> None:
+    table = scores(0)
+    unheard = [0, 2, 3, 5]
+    table["n_errors_check"] = table["n_errors_check"].astype("Int64")
+    table.loc[unheard, ["n_errors_check", "dnsmos"]] = None
+    heard = table.loc[[1, 4]]
+    found = figures(table, SETTINGS)["acted"]
+    expected = heard["n_errors_check"].sum() / heard["n_words"].sum()
+    assert found["wer_check"]["value"] == pytest.approx(expected)
+    assert found["dnsmos"]["value"] == pytest.approx(heard["dnsmos"].mean())
+    assert (found["n"], found["n_checked"]) == (6, 2)
+
+
+@pytest.mark.parametrize(("every", "n"), [(1, 6), (4, 2), (9, 1)])
+def test_of_every_test_set_the_same_share_is_checked(every: int, n: int) -> None:
+    settings = SETTINGS.model_copy(update={"check_every": every})
+    utterances = scores(0)[["utt_id", "corpus"]]
+    chosen = checked(utterances, settings)
+    assert utterances[utterances["utt_id"].isin(chosen)].groupby("corpus").size().tolist() == [n, n]
+    assert checked(utterances.sample(frac=1, random_state=1), settings) == chosen
 
 
 def test_tables_have_every_cell(root: Path) -> None:

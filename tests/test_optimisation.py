@@ -95,7 +95,8 @@ def test_two_processes_are_one(whole, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     # Both write to one pipe, so that a line may end after the other has begun.
-    assert "process 0 of 2" in done.stdout and "process 1 of 2" in done.stdout
+    assert "process 0 of 2" in done.stdout
+    assert "process 1 of 2" in done.stdout
     assert_same_training(whole, tmp_path)
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
     assert not list((tmp_path / "work").iterdir())

@@ -79,11 +79,12 @@ class Panel:
         self._aligner = PocketsphinxAligner()
         self._voices: dict[str, np.ndarray] = {}
 
-    def score(self, row: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]:
+    def score(self, row: dict[str, Any], checked: bool) -> tuple[dict[str, Any], np.ndarray | None]:
         """Judge one utterance.
 
         Args:
             row: of a SYNTHESIS table.
+            checked: whether the second recogniser and DNSMOS, the slowest judges, hear it too.
 
         Returns:
             A row of SCORES, and the judged affect of each word, float (W, 3), or None where the
@@ -95,19 +96,21 @@ class Panel:
         scores = {
             "utt_id": utt_id,
             "corpus": row["corpus"],
-            **self._word_errors(row["text"], audio_T),
+            **self._word_errors(row["text"], audio_T, checked),
             "wvad_ccc": None if vad_W3 is None else self._agreement(utt_id, vad_W3),
             "emo_sim": cosine(posterior_9, self._recorded.posterior(utt_id)),
-            "dnsmos": self._dnsmos.score(audio_T, self._most_windows).ovrl,
+            "dnsmos": self._dnsmos.score(audio_T, self._most_windows).ovrl if checked else None,
             "speaker_sim": cosine(embed(self._encoder, audio_T), self._reference_voice(row)),
         }
         return scores, vad_W3
 
-    def _word_errors(self, text: str, audio_T: np.ndarray) -> dict[str, Any]:
+    def _word_errors(self, text: str, audio_T: np.ndarray, checked: bool) -> dict[str, Any]:
         """The columns of SCORES that come from the two recognisers."""
-        first = self._counter.count(text, self._ears.hear(audio_T))
+        first = self._counter.count(text, self._ears.hear(audio_T))._asdict()
+        if not checked:
+            return {**first, "n_errors_check": None}
         second = self._counter.count(text, self._second_ears.hear(audio_T))
-        return {**first._asdict(), "n_errors_check": second.n_errors}
+        return {**first, "n_errors_check": second.n_errors}
 
     def _judged_affect(
         self, row: dict[str, Any], audio_T: np.ndarray

@@ -12,6 +12,24 @@ METRICS = ("wer", "wer_check", "wvad_ccc", "emo_sim", "dnsmos", "speaker_sim")
 """In the order of the tables' columns; all but the two WERs are better when higher."""
 
 _ERRORS = {"wer": "n_errors", "wer_check": "n_errors_check"}
+_CHECKS = {"wer_check": "n_errors_check", "dnsmos": "dnsmos"}
+
+
+def checked(utterances: pd.DataFrame, settings: Evaluate) -> set[str]:
+    """Utterances that DNSMOS and the second recogniser hear: one in `check_every` of a test set.
+
+    They support no claim and take half of the judging time. Drawn by seed, so the same ones for
+    every system.
+
+    Args:
+        utterances: columns utt_id and corpus.
+        settings: check_every and the seed of the draw.
+    """
+    chosen: set[str] = set()
+    for _, utt_ids in utterances.sort_values("utt_id").groupby("corpus")["utt_id"]:
+        order = np.random.default_rng(settings.seed).permutation(len(utt_ids))
+        chosen.update(utt_ids.to_numpy()[order % settings.check_every == 0])
+    return chosen
 
 
 def ratio(scores: Sequence[pd.DataFrame], metric: str) -> Ratio:
@@ -25,9 +43,14 @@ def ratio(scores: Sequence[pd.DataFrame], metric: str) -> Ratio:
         scores: one SCORES table per seed, of one test set, with the same utterances in one order.
         metric: one of METRICS.
     """
+    if metric in _CHECKS:
+        scores = [s[s[_CHECKS[metric]].notna()] for s in scores]
     if metric in _ERRORS:
-        errors, words = (np.stack([s[c] for s in scores]) for c in (_ERRORS[metric], "n_words"))
-        return Ratio(errors.astype(float), words.astype(float))
+        errors, words = (
+            np.stack([s[column].to_numpy(dtype=float) for s in scores])
+            for column in (_ERRORS[metric], "n_words")
+        )
+        return Ratio(errors, words)
     columns = [s[metric].astype(float) for s in scores]
     return Ratio.mean_of(np.stack([c.fillna(0.0) if metric == "wvad_ccc" else c for c in columns]))
 
@@ -40,13 +63,14 @@ def figures(scores: pd.DataFrame, settings: Evaluate) -> dict[str, dict]:
         settings: resamples and seed of the intervals.
 
     Returns:
-        By test set: `n`, `n_wvad` (utterances whose words the aligner found) and each metric with
-        value, lo and hi.
+        By test set: `n`, `n_wvad` (utterances whose words the aligner found), `n_checked` (those
+        that DNSMOS and the second recogniser heard) and each metric with value, lo and hi.
     """
     return {
         str(corpus): {
             "n": len(rows),
             "n_wvad": int(rows["wvad_ccc"].notna().sum()),
+            "n_checked": int(rows["dnsmos"].notna().sum()),
             **{metric: _figure(rows, metric, settings) for metric in METRICS},
         }
         for corpus, rows in scores.groupby("corpus")

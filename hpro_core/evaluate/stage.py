@@ -13,7 +13,7 @@ from hpro_core.evaluate import affect
 from hpro_core.evaluate.grades import Judgements, ceilings, grades, judgements
 from hpro_core.evaluate.hearing import read_audio, spans_by_utterance
 from hpro_core.evaluate.panel import Panel
-from hpro_core.evaluate.scores import figures
+from hpro_core.evaluate.scores import checked, figures
 from hpro_core.evaluate.training import Sounds, labels, train_judge
 from hpro_core.params import Evaluate
 from hpro_core.progress import track
@@ -100,7 +100,7 @@ def judge(
         root: results folder of the run.
         system: recordings, tokenrecon or a variant.
         seed: of the policy.
-        settings: resamples of the intervals, windows of DNSMOS.
+        settings: resamples of the intervals, what DNSMOS and the second recogniser hear.
         weights: folder of the weights from outside.
         threads: CPU threads.
 
@@ -114,9 +114,12 @@ def judge(
         raise HproError(f"{folder / 'synthesis.parquet'} has no utterances: synthesise again")
     panel = Panel(root, settings, weights, threads)
     rows, vad = [], {}
+    twice_heard = checked(synthesis[["utt_id", "corpus"]], settings)
     spoken = synthesis.to_dict("records")
     for row in track(spoken, len(spoken), f"judge {system}"):
-        scored, vad_W3 = panel.score({str(name): value for name, value in row.items()})
+        scored, vad_W3 = panel.score(
+            {str(name): value for name, value in row.items()}, row["utt_id"] in twice_heard
+        )
         rows.append(scored)
         if vad_W3 is not None:
             vad[row["utt_id"]] = vad_W3

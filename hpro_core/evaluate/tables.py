@@ -88,15 +88,20 @@ def read_scores(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> Sco
     for system in systems:
         own = seeds[:1] if system in SEEDLESS else seeds
         scores[system] = [_read(root, system, seed) for seed in own]
-    expected = scores[systems[0]][0]["utt_id"].tolist()
+    expected = _heard(scores[systems[0]][0])
     for system, tables in scores.items():
         for seed, table in zip(seeds, tables, strict=False):
-            if table["utt_id"].tolist() != expected:
+            if _heard(table) != expected:
                 raise HproError(
                     f"{system}, seed {seed}, was judged on other utterances than {systems[0]}: "
                     f"run `hpro synthesise` and `hpro judge` again for the one that is outdated"
                 )
     return scores
+
+
+def _heard(table: pd.DataFrame) -> list[tuple[str, bool]]:
+    """Which utterances the judges heard, and whether all of them did."""
+    return list(zip(table["utt_id"], table["dnsmos"].notna(), strict=True))
 
 
 def _read(root: Path, system: str, seed: int) -> pd.DataFrame:
