@@ -5,9 +5,11 @@ from collections import Counter
 import pytest
 import torch
 from scipy.stats import chisquare
+from torch import nn
 
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.batching import collate
+from hpro_core.engine.token_table import TokenTable, rows_kept
 from hpro_core.policy.interface import END_OF_SPEECH, N_OUTPUTS, Cache
 from hpro_core.policy.sampling import Sampling, _draw, sample
 
@@ -29,6 +31,9 @@ class Fixed:
     def advance(self, tokens_B, cache):
         self.read.append(tokens_B.tolist())
         return torch.zeros(self.rows, 1)
+
+    def modules(self):
+        return iter(())
 
     def logits(self, hidden):
         return self.logits_V.expand(len(hidden), -1).clone()
@@ -163,3 +168,16 @@ def test_a_row_that_ends_leaves_the_others_as_they_are(examples):
         (alone,) = sample(policy, single, [torch.Generator().manual_seed(i)], RAS)
         assert torch.equal(alone.tokens, together[i].tokens)
         assert alone.stopped == together[i].stopped
+
+
+def test_rows_that_are_kept_are_those_of_the_weights():
+    table = TokenTable(4, extra=3, factored=True)
+    fresh = table.rows()
+    with rows_kept([nn.Linear(1, 1), table]):
+        assert table.rows() is table.rows()
+        assert torch.equal(table.rows(), fresh)
+        assert not table.rows().requires_grad
+    with torch.no_grad():
+        table.digits.add_(1.0)
+    assert not torch.allclose(table.rows()[:10], fresh[:10])
+    assert table.rows().requires_grad

@@ -7,6 +7,9 @@ neighbours (ours; measured in the spike that preceded this project). The plain t
 CosyVoice2 and of the released codec.
 """
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +24,7 @@ class TokenTable(nn.Module):
     def __init__(self, width: int, extra: int = 0, factored: bool = False, std: float = 0.02):
         super().__init__()
         self.factored = factored
+        self._kept: Tensor | None = None  # see `rows_kept`
         self.digit_onehot: Tensor
         rows = N_SPEECH_TOKENS + extra
         self.weight = nn.Parameter(torch.randn(rows, width) * std)
@@ -33,6 +37,8 @@ class TokenTable(nn.Module):
         """All vectors, (V + extra, D)."""
         if not self.factored:
             return self.weight
+        if self._kept is not None:
+            return self._kept
         shared = self.digit_onehot @ self.digits
         return self.weight + nn.functional.pad(shared, (0, 0, 0, len(self.weight) - len(shared)))
 
@@ -46,6 +52,22 @@ class TokenTable(nn.Module):
             rows = self.rows()[: tokens.shape[-1]]
             return tokens @ rows.to(tokens.dtype)
         return nn.functional.embedding(tokens, self.rows())
+
+
+@contextmanager
+def rows_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Within it the tables among modules add up their rows once, not for every spoken token.
+
+    No gradient passes, and the weights must stay as they are.
+    """
+    tables = [module for module in modules if isinstance(module, TokenTable)]
+    for table in tables:
+        table._kept = table.rows().detach()
+    try:
+        yield
+    finally:
+        for table in tables:
+            table._kept = None
 
 
 def _digit_onehot() -> Tensor:

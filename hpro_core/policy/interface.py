@@ -75,6 +75,10 @@ class SpeechPolicy(Protocol):
         """What training changes."""
         ...
 
+    def modules(self) -> Iterator[nn.Module]:
+        """All parts of it."""
+        ...
+
     def eval(self) -> Self:
         """Switch dropout off."""
         ...

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.batching import Batch
+from hpro_core.engine.token_table import rows_kept
 from hpro_core.policy.interface import END_OF_SPEECH, SpeechPolicy
 
 Method = Literal["nucleus", "ras", "greedy"]
@@ -65,26 +66,27 @@ def sample(
     longest = (batch.symbol_lengths_B * how.max_ratio).long().clamp(min=1)
     tokens: list[list[int]] = [[] for _ in range(rows)]
     stopped = [False] * rows
-    hidden, cache = policy.begin(batch, prompt)
     running = set(range(rows))
-    for step in range(int(longest.max())):
-        logits = policy.logits(hidden).float() / how.temperature
-        logits[:, END_OF_SPEECH + 1 :] = -torch.inf
-        logits[shortest > step, END_OF_SPEECH] = -torch.inf
-        drawn = _draw(logits, generators, how, tokens)
-        for row, token in enumerate(drawn.tolist()):
-            if row not in running:
-                continue
-            if token == END_OF_SPEECH:
-                stopped[row] = True
-                running.discard(row)
-                continue
-            tokens[row].append(token)
-            if len(tokens[row]) >= int(longest[row]):
-                running.discard(row)
-        if not running:
-            break
-        hidden = policy.advance(drawn.clamp(max=N_SPEECH_TOKENS - 1), cache)
+    with rows_kept(policy.modules()):
+        hidden, cache = policy.begin(batch, prompt)
+        for step in range(int(longest.max())):
+            logits = policy.logits(hidden).float() / how.temperature
+            logits[:, END_OF_SPEECH + 1 :] = -torch.inf
+            logits[shortest > step, END_OF_SPEECH] = -torch.inf
+            drawn = _draw(logits, generators, how, tokens)
+            for row, token in enumerate(drawn.tolist()):
+                if row not in running:
+                    continue
+                if token == END_OF_SPEECH:
+                    stopped[row] = True
+                    running.discard(row)
+                    continue
+                tokens[row].append(token)
+                if len(tokens[row]) >= int(longest[row]):
+                    running.discard(row)
+            if not running:
+                break
+            hidden = policy.advance(drawn.clamp(max=N_SPEECH_TOKENS - 1), cache)
     return [
         Sampled(torch.tensor(row, dtype=torch.int64), done)
         for row, done in zip(tokens, stopped, strict=True)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from hpro_core.engine.batching import Batch
+from hpro_core.engine.token_table import rows_kept
 from hpro_core.policy.interface import SpeechPolicy
 from hpro_core.reward.gumbel import within_nucleus
 
@@ -35,9 +36,10 @@ def own_history(
         top_p: see `gumbel.within_nucleus`.
         top_k: see there.
     """
-    for _ in range(sweeps):
-        logits_BLN = within_nucleus(policy(batch).logits_BLV[:, :-1], top_p, top_k)
-        said_BL = (logits_BLN + noise_BLN).argmax(-1)
-        history_BL = torch.where(batch.token_mask_BL, said_BL, batch.tokens_BL)
-        batch = replace(batch, history_BL=history_BL)
+    with rows_kept(policy.modules()):
+        for _ in range(sweeps):
+            logits_BLN = within_nucleus(policy(batch).logits_BLV[:, :-1], top_p, top_k)
+            said_BL = (logits_BLN + noise_BLN).argmax(-1)
+            history_BL = torch.where(batch.token_mask_BL, said_BL, batch.tokens_BL)
+            batch = replace(batch, history_BL=history_BL)
     return batch
