@@ -211,7 +211,8 @@ def reward(
     profile: Profile = False,
 ) -> None:
     """Train a policy by reward: one variant of `variants` in params.yaml."""
-    _reward(variant, root, params, work, seed, threads, profile, _train_dev(root), None, [])
+    examples = _rewarded(root, p.read_section(params, "reward", p.Reward))
+    _reward(variant, root, params, work, seed, threads, profile, examples, None, [])
 
 
 @app.command()
@@ -233,7 +234,7 @@ def reward_watched(
     from hpro_core.reward.watch import Watching
 
     settings = p.read_section(params, "reward", p.Reward)
-    train, dev = _train_dev(root)
+    train, dev = _rewarded(root, settings)
     drawn = p.read_section(params, "synthesis", p.Synthesis)
     compute = _compute(params, threads)
     size = settings.probe_sentences
@@ -398,6 +399,18 @@ def _train_dev(root: Path) -> "tuple[list[Example], list[Example]]":
 
     train, dev, _ = _dataset_files(root)
     return load(train), load(dev)
+
+
+def _rewarded(root: Path, settings: p.Reward) -> "tuple[list[Example], list[Example]]":
+    """Of `_train_dev` what the reward stages learn from."""
+    train, dev = ([e for e in part if e.corpus not in settings.leave_out]
+                  for part in _train_dev(root))  # fmt: skip
+    if not train or not dev:
+        raise HproError(
+            f"reward.leave_out in params.yaml is {settings.leave_out}, and nothing is left to "
+            f"learn from in {root / 'dataset'}: take a corpus out of the list"
+        )
+    return train, dev
 
 
 def _dataset_files(root: Path) -> list[Path]:

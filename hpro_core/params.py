@@ -152,6 +152,7 @@ class RewardStage(Section):
 class Reward(Section):
     """All stages in `params.yaml`; a variant's own extract holds its stage alone."""
 
+    leave_out: list[str] = Field(default=[])
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
