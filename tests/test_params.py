@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.utils import update_config
 
 from hpro_core import params as p
 from hpro_core.errors import HproError
@@ -22,6 +23,14 @@ def changed(tmp_path, dotted, value):
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump(settings))
     return file
+
+
+@pytest.mark.parametrize("name", ["acted", "base", "claims"])
+def test_the_shipped_differences_are_valid_and_have_a_run_of_their_own(name):
+    whole = yaml.safe_load(SHIPPED.read_text())
+    file = SHIPPED.parent / "config" / f"{name}.yaml"
+    update_config(whole, yaml.safe_load(file.read_text()))
+    assert p.validated(whole, p.Params, file).run == name
 
 
 def test_the_shipped_settings_are_valid_and_complete():
