@@ -24,7 +24,7 @@ from hpro_core.engine.training import autocast, device_of, set_threads
 from hpro_core.params import Reward, Variant
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.sft import sft_terms
-from hpro_core.reward.gumbel import noise_for
+from hpro_core.reward.draws import draw
 from hpro_core.reward.objective import objective_of, reward_terms
 
 Training = Literal["sft", "codec_content", "codec_style", "frame", "word", "sentence"]
@@ -188,7 +188,7 @@ def _training(
     generator = torch.Generator(device).manual_seed(0)
 
     def terms(batch: Batch) -> dict[str, Tensor]:
-        noise = noise_for(batch.tokens_BL, generator)
+        noise = draw(batch, generator, objective.samples).noise_KBLN
         return reward_terms(policy, reference, codec, batch, objective, noise)
 
     return policy, terms

@@ -159,6 +159,7 @@ class Reward(Section):
     clip_norm: float = Field(gt=0)
     frame_norm: Literal["l1", "mse"]
     history_sweeps: int = Field(ge=0)
+    samples: int = Field(default=1, ge=1)
     top_p: float = Field(gt=0, le=1)
     top_k: int = Field(ge=1)
     decay_share: float = Field(ge=0, le=1)

@@ -13,6 +13,7 @@ from hpro_core import params as p
 from hpro_core.engine.batching import collate
 from hpro_core.engine.parts import batch_rows
 from hpro_core.policy.sft import make_policy
+from hpro_core.reward.draws import draw
 from hpro_core.reward.gumbel import noise_for
 from hpro_core.reward.objective import TERMS, Objective, counts, objective_of, reward_terms
 
@@ -37,7 +38,7 @@ def policies(examples):
 
 
 def terms_of(policies, codec, batch, objective=ALL, seed=0):
-    noise = noise_for(batch.tokens_BL, torch.Generator().manual_seed(seed))
+    noise = noise_for(batch.tokens_BL, torch.Generator().manual_seed(seed))[None]
     return reward_terms(*policies, codec, batch, objective, noise)
 
 
@@ -61,16 +62,33 @@ def test_each_term_alone_gives_the_logits_a_gradient(term, policies, codec, batc
     assert gradient[~mask].abs().max() == 0  # nothing at positions after the end
 
 
+def test_several_samples_of_an_utterance_count_as_their_mean(policies, codec, batch):
+    noise = draw(batch, torch.Generator().manual_seed(4), samples=3).noise_KBLN
+    assert len({float(one.sum()) for one in noise}) == 3
+    together = reward_terms(*policies, codec, batch, ALL, noise)
+    alone = [reward_terms(*policies, codec, batch, ALL, one[None]) for one in noise]
+    for name, value in together.items():
+        mean = torch.stack([terms[name] for terms in alone]).mean()
+        torch.testing.assert_close(value, mean, rtol=1e-4, atol=1e-6)
+    gradients = [
+        torch.autograd.grad(terms["loss"], policies[0].speech_head.digits)[0]
+        for terms in (together, *alone)
+    ]
+    torch.testing.assert_close(
+        gradients[0], torch.stack(gradients[1:]).mean(0), rtol=1e-3, atol=1e-6
+    )
+
+
 @pytest.mark.parametrize("norm", ["l1", "mse"])
 def test_a_ragged_batch_is_the_mean_of_its_utterances(norm, policies, codec, examples):
     """Padding changes no term and no sign: each row has the noise that it had in the batch."""
     objective = replace(ALL, frame_norm=norm)
     batch = collate(examples, [e.speaker_embedding for e in examples])
-    noise = noise_for(batch.tokens_BL, torch.Generator().manual_seed(3))
+    noise = noise_for(batch.tokens_BL, torch.Generator().manual_seed(3))[None]
     together = reward_terms(*policies, codec, batch, objective, noise)
     alone = []
     for row, example in enumerate(examples):
-        own = noise[row : row + 1, : len(example.tokens)]
+        own = noise[:, row : row + 1, : len(example.tokens)]
         single = collate([example], [example.speaker_embedding])
         alone.append(reward_terms(*policies, codec, single, objective, own))
     frames = [len(e.tokens) for e in examples]

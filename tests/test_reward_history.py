@@ -77,11 +77,13 @@ def test_policy_and_reference_read_that_history(policy, codec, batch, noise):
         read.append(batch.history_BL)
         return policy(batch)
 
-    terms = reward_terms(policy, reference, codec, batch, SWEEPS, noise)
+    terms = reward_terms(policy, reference, codec, batch, SWEEPS, noise[None])
     assert len(read) == 1
     assert torch.equal(read[0], swept.history_BL)
     assert float(terms["kl"].detach()) == pytest.approx(0.0, abs=1e-6)
-    plain = reward_terms(policy, policy, codec, swept, replace(SWEEPS, history_sweeps=0), noise)
+    plain = reward_terms(
+        policy, policy, codec, swept, replace(SWEEPS, history_sweeps=0), noise[None]
+    )
     for term in TERMS:
         torch.testing.assert_close(terms[term], plain[term])
 
@@ -92,7 +94,7 @@ def test_no_gradient_goes_through_the_sweeps(policy, codec, batch, noise):
     swept = own_history(policy, batch, noise, 3, TOP_P, TOP_K)
     for given, objective in ((batch, SWEEPS), (swept, own)):
         policy.zero_grad()
-        reward_terms(policy, policy, codec, given, objective, noise)["wvad"].backward()
+        reward_terms(policy, policy, codec, given, objective, noise[None])["wvad"].backward()
         grads.append([w.grad.clone() for w in policy.parameters() if w.grad is not None])
     for swept, plain in zip(*grads, strict=True):
         torch.testing.assert_close(swept, plain)
@@ -102,12 +104,12 @@ def test_no_gradient_goes_through_the_sweeps(policy, codec, batch, noise):
 def test_the_pull_at_the_logits_is_taken_after_that_history(policy, codec, batch):
     rewarder = Rewarder(policy, policy, codec, SWEEPS, torch.device("cpu"), bf16=False)
     drawn = rewarder.draw(batch, 7)
-    swept = own_history(policy, drawn.batch, drawn.noise_BLN, 3, TOP_P, TOP_K)
+    swept = own_history(policy, drawn.batch, drawn.noise_KBLN[0], 3, TOP_P, TOP_K)
     plain = Rewarder(
         policy, policy, codec, replace(SWEEPS, history_sweeps=0), torch.device("cpu"), bf16=False
     )
-    again = draw(swept, torch.Generator().manual_seed(7))
-    assert torch.equal(again.noise_BLN, drawn.noise_BLN)
+    again = draw(swept, torch.Generator().manual_seed(7), samples=1)
+    assert torch.equal(again.noise_KBLN, drawn.noise_KBLN)
     want = plain.pull_at_logits(again)
     assert rewarder.pull_at_logits(drawn) == pytest.approx(want, rel=1e-4)
     assert rewarder.pull_at_logits(drawn) != pytest.approx(plain.pull_at_logits(drawn), rel=1e-4)

@@ -1,6 +1,7 @@
 """What a reward stage minimises: L = sum of lambda_i L_i (paper II-B, table of stages in III-B).
 
-Letters: B batch, L speech token, P = L + 1 position, V output class, N speech-token class.
+Letters: K sample of an utterance, B batch, L speech token, P = L + 1 position, V output class, N
+speech-token class.
 """
 
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class Objective:
     history_sweeps: int = 0  # see `history.own_history`
     top_p: float = 1.0  # of what can be drawn, see `gumbel.within_nucleus`
     top_k: int = N_SPEECH_TOKENS
+    samples: int = 1  # of each utterance, after one history; the terms are their means
 
 
 def objective_of(variant: Variant, settings: Reward) -> Objective:
@@ -52,6 +54,7 @@ def objective_of(variant: Variant, settings: Reward) -> Objective:
         settings.history_sweeps,
         settings.top_p,
         settings.top_k,
+        settings.samples,
     )
 
 
@@ -61,7 +64,7 @@ def reward_terms(
     codec: HdEmo,
     batch: Batch,
     objective: Objective,
-    noise_BLN: Tensor,
+    noise_KBLN: Tensor,
 ) -> dict[str, Tensor]:
     """Every term of the objective on a batch, their weighted sum, and what to watch.
 
@@ -75,21 +78,23 @@ def reward_terms(
         codec: frozen, in eval mode.
         batch: recordings, as tokens, with labels.
         objective: weights, temperature, norm.
-        noise_BLN: of the sample, see `gumbel.noise_for`.
+        noise_KBLN: of the samples, see `gumbel.noise_for`; the history continues the first.
 
     Returns:
         "loss", the six TERMS, and the signs of `signs.signs_of`.
     """
-    batch = rehearsed(policy, batch, objective, noise_BLN)
+    batch = rehearsed(policy, batch, objective, noise_KBLN)
     with torch.no_grad():
         reference_BPV = reference(batch).logits_BLV
-    return terms_at(policy(batch).logits_BLV, reference_BPV, codec, batch, objective, noise_BLN)
+    return terms_at(policy(batch).logits_BLV, reference_BPV, codec, batch, objective, noise_KBLN)
 
 
-def rehearsed(policy: SpeechPolicy, batch: Batch, objective: Objective, noise_BLN: Tensor) -> Batch:
+def rehearsed(
+    policy: SpeechPolicy, batch: Batch, objective: Objective, noise_KBLN: Tensor
+) -> Batch:
     """The batch with the history after which the policy is rewarded."""
     sweeps, top_p, top_k = objective.history_sweeps, objective.top_p, objective.top_k
-    return own_history(policy, batch, noise_BLN, sweeps, top_p, top_k)
+    return own_history(policy, batch, noise_KBLN[0], sweeps, top_p, top_k)
 
 
 def terms_at(
@@ -98,27 +103,36 @@ def terms_at(
     codec: HdEmo,
     batch: Batch,
     objective: Objective,
-    noise_BLN: Tensor,
+    noise_KBLN: Tensor,
 ) -> dict[str, Tensor]:
     """As `reward_terms`, from the logits of policy and reference after the same history."""
     with torch.no_grad():
         content, style = codec.preference_codes(batch.tokens_BL, batch.token_lengths_B)
     candidates_BLN = gumbel.within_nucleus(logits_BPV[:, :-1], objective.top_p, objective.top_k)
-    sample_BLN = gumbel.sample(candidates_BLN, objective.temperature, noise_BLN)
     text, target, text_mask = text_of(batch, codec.mends)
-    reading = codec(sample_BLN, batch.token_lengths_B, batch.spans_BW2, text)
     mask, (_, position_mask) = batch.token_mask_BL, speech_targets(batch)
-    terms = {
-        "kl": kl_divergence(logits_BPV, reference_BPV, position_mask),
-        "sp": code_loss(reading.style_BLD, style, mask, objective.frame_norm),
-        "cp": code_loss(reading.content_BLD, content, mask, objective.frame_norm),
-        "asr": intelligibility_loss(reading, target, text_mask),
-        "wvad": affect_loss(reading, batch),
-        "ser": emotion_loss(reading, batch),
-    }
+
+    def rewarded(noise_BLN: Tensor) -> dict[str, Tensor]:
+        """Terms and signs of one sample."""
+        sample_BLN = gumbel.sample(candidates_BLN, objective.temperature, noise_BLN)
+        reading = codec(sample_BLN, batch.token_lengths_B, batch.spans_BW2, text)
+        signs = signs_of(
+            logits_BPV, reading, content, style, target, text_mask, batch, codec.config
+        )
+        return {
+            "sp": code_loss(reading.style_BLD, style, mask, objective.frame_norm),
+            "cp": code_loss(reading.content_BLD, content, mask, objective.frame_norm),
+            "asr": intelligibility_loss(reading, target, text_mask),
+            "wvad": affect_loss(reading, batch),
+            "ser": emotion_loss(reading, batch),
+            **signs,
+        }
+
+    samples = [rewarded(noise_BLN) for noise_BLN in noise_KBLN]
+    means = {name: torch.stack([one[name] for one in samples]).mean(0) for name in samples[0]}
+    terms = {"kl": kl_divergence(logits_BPV, reference_BPV, position_mask), **means}
     total = torch.stack([objective.weights[t] * terms[t] for t in TERMS if objective.weights[t]])
-    signs = signs_of(logits_BPV, reading, content, style, target, text_mask, batch, codec.config)
-    return {"loss": total.sum(), **terms, **signs}
+    return {"loss": total.sum(), **terms}
 
 
 def counts(batch: Batch) -> dict[str, float]:

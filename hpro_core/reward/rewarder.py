@@ -38,7 +38,8 @@ class Rewarder:
 
     def draw(self, batch: Batch, seed: int) -> Draw:
         """The batch on the device, with noise by the seed."""
-        return draw(batch.to(self._device), self._noise.manual_seed(seed))
+        generator = self._noise.manual_seed(seed)
+        return draw(batch.to(self._device), generator, self.objective.samples)
 
     def terms(self, drawn: Draw) -> dict[str, Tensor]:
         """See `objective.reward_terms`.
@@ -54,14 +55,14 @@ class Rewarder:
                 self._codec,
                 drawn.batch,
                 self.objective,
-                drawn.noise_BLN,
+                drawn.noise_KBLN,
             )
 
     def mean_over(self, batches: Sequence[Batch]) -> dict[str, float]:
         """Mean terms, with the same noise at every call, so that the points of a curve compare."""
         self._noise.manual_seed(0)
         return mean_terms(
-            lambda batch: self.terms(draw(batch.to(self._device), self._noise)), batches
+            lambda batch: self.terms(draw(batch.to(self._device), self._noise, samples=1)), batches
         )
 
     def reward_over(self, batches: Sequence[Batch]) -> float:
@@ -79,7 +80,7 @@ class Rewarder:
         """See `liveness.logit_gradients`."""
         self.policy.eval()
         with torch.no_grad(), autocast(self._device, self._bf16):
-            batch = rehearsed(self.policy, drawn.batch, self.objective, drawn.noise_BLN)
+            batch = rehearsed(self.policy, drawn.batch, self.objective, drawn.noise_KBLN)
             logits = self.policy(batch).logits_BLV
             reference = self._reference(batch).logits_BLV
 
@@ -91,7 +92,7 @@ class Rewarder:
                     self._codec,
                     drawn.batch,
                     self.objective,
-                    drawn.noise_BLN,
+                    drawn.noise_KBLN,
                 )
 
         return logit_gradients(terms, logits, self.objective)
