@@ -188,7 +188,7 @@ def _training(
     generator = torch.Generator(device).manual_seed(0)
 
     def terms(batch: Batch) -> dict[str, Tensor]:
-        noise = draw(batch, generator, objective.samples).noise_KBLN
+        noise = draw(batch, generator, objective.samples, objective.candidates).noise_KBLC
         return reward_terms(policy, reference, codec, batch, objective, noise)
 
     return policy, terms

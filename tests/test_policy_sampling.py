@@ -9,7 +9,7 @@ from torch import nn
 
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.batching import collate
-from hpro_core.engine.token_table import TokenTable, rows_kept
+from hpro_core.engine.token_table import TokenMix, TokenTable, rows_kept
 from hpro_core.policy.interface import END_OF_SPEECH, N_OUTPUTS, Cache
 from hpro_core.policy.sampling import Sampling, _draw, sample
 
@@ -168,6 +168,20 @@ def test_a_row_that_ends_leaves_the_others_as_they_are(examples):
         (alone,) = sample(policy, single, [torch.Generator().manual_seed(i)], RAS)
         assert torch.equal(alone.tokens, together[i].tokens)
         assert alone.stopped == together[i].stopped
+
+
+@pytest.mark.parametrize("factored", [False, True])
+def test_a_mix_of_few_tokens_is_the_distribution_with_zeros(factored):
+    table = TokenTable(4, extra=3, factored=factored)
+    tokens = torch.tensor([[7, 6560, 0], [1, 2, 3]])
+    shares = torch.tensor([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]], requires_grad=True)
+    dense = torch.zeros(2, 6561).scatter(-1, tokens, shares)
+    pull = torch.tensor([[1.0, -2.0, 3.0, 0.5]])
+    found = []
+    for vectors in (table(TokenMix(tokens, shares)), table(dense)):
+        found.append((vectors, *torch.autograd.grad((vectors * pull).sum(), shares)))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_rows_that_are_kept_are_those_of_the_weights():

@@ -29,7 +29,7 @@ def policy(examples):
 
 @pytest.fixture
 def noise(batch):
-    return noise_for(batch.tokens_BL, torch.Generator().manual_seed(5))
+    return noise_for(batch.tokens_BL, torch.Generator().manual_seed(5), TOP_K)
 
 
 @torch.no_grad()
@@ -48,7 +48,8 @@ def spoken_alone(policy, batch, noise, n):
                     break
                 kept.append(token)
                 total += value
-            said.append(max(kept, key=lambda k: float(logits[row, k] + noise[row, t, k])))
+            perturbed = logits[row, kept] + noise[row, t, : len(kept)]
+            said.append(kept[int(perturbed.argmax())])
         tokens.append(torch.tensor(said))
         hidden = policy.advance(tokens[-1], cache)
     return torch.stack(tokens, dim=1)
@@ -104,12 +105,12 @@ def test_no_gradient_goes_through_the_sweeps(policy, codec, batch, noise):
 def test_the_pull_at_the_logits_is_taken_after_that_history(policy, codec, batch):
     rewarder = Rewarder(policy, policy, codec, SWEEPS, torch.device("cpu"), bf16=False)
     drawn = rewarder.draw(batch, 7)
-    swept = own_history(policy, drawn.batch, drawn.noise_KBLN[0], 3, TOP_P, TOP_K)
+    swept = own_history(policy, drawn.batch, drawn.noise_KBLC[0], 3, TOP_P, TOP_K)
     plain = Rewarder(
         policy, policy, codec, replace(SWEEPS, history_sweeps=0), torch.device("cpu"), bf16=False
     )
-    again = draw(swept, torch.Generator().manual_seed(7), samples=1)
-    assert torch.equal(again.noise_KBLN, drawn.noise_KBLN)
+    again = draw(swept, torch.Generator().manual_seed(7), 1, TOP_K)
+    assert torch.equal(again.noise_KBLC, drawn.noise_KBLC)
     want = plain.pull_at_logits(again)
     assert rewarder.pull_at_logits(drawn) == pytest.approx(want, rel=1e-4)
     assert rewarder.pull_at_logits(drawn) != pytest.approx(plain.pull_at_logits(drawn), rel=1e-4)

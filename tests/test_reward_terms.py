@@ -13,6 +13,7 @@ from hpro_core.engine.batching import length_mask
 from hpro_core.policy.interface import END_OF_SPEECH, N_OUTPUTS
 from hpro_core.reward import gumbel, signs
 from hpro_core.reward.frame import code_loss
+from hpro_core.reward.gumbel import Candidates
 from hpro_core.reward.kl import kl_divergence
 from hpro_core.reward.sentence import emotion_loss
 from hpro_core.reward.word import affect_loss, intelligibility_loss
@@ -221,7 +222,7 @@ def test_samples_are_one_hot_and_follow_the_softmax():
     """Chi-square of 30 000 draws; the seed is fixed, so the test does not flicker."""
     share = torch.tensor([0.45, 0.25, 0.15, 0.1, 0.05])
     logits = share.log().expand(1, 30_000, 5)
-    rows = gumbel.sample(logits, 2.0, noise_of((1, 30_000, 5)))
+    rows = gumbel.sample(Candidates(logits), 2.0, noise_of((1, 30_000, 5)))
     torch.testing.assert_close(rows.sum(-1), torch.ones(1, 30_000))
     assert set(rows.round().unique().tolist()) == {0.0, 1.0}
     found = rows.round().sum((0, 1)).numpy()
@@ -240,7 +241,7 @@ def test_noise_is_standard_gumbel():
 
 def test_the_draw_does_not_depend_on_the_temperature():
     logits, noise = random(2, 5, 20), noise_of((2, 5, 20))
-    hot, cold = (gumbel.sample(logits, tau, noise).argmax(-1) for tau in (2.0, 0.8))
+    hot, cold = (gumbel.sample(Candidates(logits), tau, noise).argmax(-1) for tau in (2.0, 0.8))
     assert torch.equal(hot, cold)
 
 
@@ -252,7 +253,7 @@ def test_the_gradient_is_the_softmax_jacobian_over_the_temperature(temperature):
     jacobian = (soft.diag() - soft[:, None] * soft[None]) / temperature
 
     def drawn(x):
-        return gumbel.sample(x[None, None], temperature, noise[None, None])[0, 0]
+        return gumbel.sample(Candidates(x[None, None]), temperature, noise[None, None])[0, 0]
 
     found = torch.autograd.functional.jacobian(drawn, logits)
     torch.testing.assert_close(found, jacobian, atol=1e-12, rtol=0)
@@ -262,35 +263,59 @@ def test_the_gradient_is_the_softmax_jacobian_over_the_temperature(temperature):
     torch.testing.assert_close(straight.grad, explicit.grad, atol=1e-12, rtol=0)
 
 
-def test_end_of_speech_is_never_drawn():
+@pytest.mark.parametrize(("top_p", "top_k"), [(1.0, N_SPEECH_TOKENS), (0.8, 25)])
+def test_end_of_speech_is_never_drawn(top_p, top_k):
     logits = torch.zeros(1, 4, N_OUTPUTS)
     logits[..., END_OF_SPEECH:] = 100.0
-    noise = gumbel.noise_for(torch.zeros(1, 4), torch.Generator().manual_seed(0))
-    rows = gumbel.sample(logits, 1.0, noise)
-    assert rows.shape == (1, 4, N_SPEECH_TOKENS)
+    candidates = gumbel.within_nucleus(logits, top_p, top_k)
+    noise = gumbel.noise_for(torch.zeros(1, 4), torch.Generator().manual_seed(0), top_k)
+    assert candidates.logits_BLC.shape == noise.shape == (1, 4, top_k)
+    assert int(candidates.drawn(noise).max()) < N_SPEECH_TOKENS
 
 
 def test_only_the_nucleus_is_drawn_and_learns():
     """Of shares .5, .25, .15, .1: the first two hold .75, so that the third completes .8."""
     shares = torch.tensor([0.1, 0.5, 0.15, 0.25], dtype=torch.float64)
     logits = shares.log().expand(1, 1, 4).clone().requires_grad_()
-    for top_p, top_k, kept in ((0.8, 25, [1, 2, 3]), (0.8, 2, [1, 3]), (0.5, 25, [1])):
-        candidates = gumbel.within_nucleus(logits, top_p, top_k)[0, 0]
-        assert candidates.isfinite().nonzero()[:, 0].tolist() == kept
-        assert torch.equal(candidates[kept], logits[0, 0, kept])
-    noise = noise_of((1, 1, 4)).double()
-    rows = gumbel.sample(gumbel.within_nucleus(logits, 0.8, 25), 1.0, noise)
-    (rows @ torch.tensor([3.0, 1.0, 4.0, 2.0], dtype=torch.float64)).sum().backward()
+    for top_p, top_k, kept in ((0.8, 3, [1, 3, 2]), (0.8, 2, [1, 3]), (0.5, 3, [1])):
+        candidates = gumbel.within_nucleus(logits, top_p, top_k)
+        assert candidates.tokens_BLC[0, 0, : len(kept)].tolist() == kept
+        assert torch.equal(candidates.logits_BLC[0, 0, : len(kept)], logits[0, 0, kept])
+        assert candidates.logits_BLC[0, 0, len(kept) :].isinf().all()
+    mix = gumbel.sample(gumbel.within_nucleus(logits, 0.8, 3), 1.0, noise_of((1, 1, 3)).double())
+    values = torch.tensor([3.0, 1.0, 4.0, 2.0], dtype=torch.float64)
+    (mix.shares * values[mix.tokens]).sum().backward()
     assert logits.grad[0, 0, 0] == 0
     assert (logits.grad[0, 0, 1:] != 0).all()
+
+
+def test_few_candidates_are_the_same_sample_as_all_with_the_others_cut_off():
+    """Value and gradient at the logits, where a linear reader takes the sample."""
+    logits = (3 * random(2, 5, 40)).requires_grad_()
+    few, all_of_them = (gumbel.within_nucleus(logits, 0.8, k) for k in (39, 40))
+    assert few.logits_BLC.isinf().any()
+    assert all_of_them.tokens_BLC is None
+    noise = noise_of((2, 5, 40)).double()
+    at_rank = noise.gather(-1, few.tokens_BLC)  # few candidates have theirs by rank
+    assert torch.equal(few.drawn(at_rank), all_of_them.drawn(noise))
+    table, found = random(40, 6, seed=1), []
+    mix, rows = gumbel.sample(few, 0.7, at_rank), gumbel.sample(all_of_them, 0.7, noise)
+    for read in ((mix.shares[..., None] * table[mix.tokens]).sum(-2), rows @ table):
+        (gradient,) = torch.autograd.grad((read * random(2, 5, 6, seed=2)).sum(), logits)
+        found.append((read, gradient))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+    assert found[0][1].abs().max() > 0
 
 
 def test_the_whole_nucleus_is_every_speech_token():
     logits = random(1, 2, N_OUTPUTS)
     whole = gumbel.within_nucleus(logits, 1.0, N_SPEECH_TOKENS)
-    assert torch.equal(whole, logits[..., :N_SPEECH_TOKENS])
+    assert torch.equal(whole.logits_BLC, logits[..., :N_SPEECH_TOKENS])
+    assert whole.tokens_BLC is None
     all_but_one = gumbel.within_nucleus(logits, 1.0, N_SPEECH_TOKENS - 1)
-    assert torch.equal(all_but_one.isinf().sum(-1), torch.ones(1, 2, dtype=torch.int64))
+    assert all_but_one.logits_BLC.shape == (1, 2, N_SPEECH_TOKENS - 1)
+    assert all_but_one.logits_BLC.isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -299,7 +324,8 @@ def test_the_whole_nucleus_is_every_speech_token():
 )
 def test_the_sample_is_float32_at_least(given, made):
     with torch.autocast("cpu", torch.bfloat16):
-        rows = gumbel.sample(random(1, 3, 8).to(given), 1.0, noise_of((1, 3, 8)))
+        candidates = gumbel.within_nucleus(random(1, 3, 8).to(given), 1.0, 8)
+        rows = gumbel.sample(candidates, 1.0, noise_of((1, 3, 8)))
     assert rows.dtype == made
     assert rows.sum(-1) == pytest.approx(1.0, abs=1e-6)
 

@@ -29,7 +29,7 @@ from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, VAD
 from hpro_core.engine import fsq
 from hpro_core.engine.batching import additive_mask, length_mask
 from hpro_core.engine.precision import at_least_float32
-from hpro_core.engine.token_table import TokenTable
+from hpro_core.engine.token_table import TokenMix, TokenTable
 from hpro_core.errors import HproError
 from hpro_core.text import N_TRANSCRIPT_SYMBOLS
 
@@ -320,7 +320,7 @@ class HdEmo(nn.Module):
         parts = self.content_parts()
         return parts if self.mends.embedding_frozen else parts[1:]
 
-    def content_features(self, tokens: Tensor, lengths_B: Tensor) -> Tensor:
+    def content_features(self, tokens: Tensor | TokenMix, lengths_B: Tensor) -> Tensor:
         """Output of the content extractor, (B, L, H); zero in the padding."""
         return _zero_padding(self.content_extractor(self.embedding(tokens), lengths_B), lengths_B)
 
@@ -343,7 +343,7 @@ class HdEmo(nn.Module):
         code = self.to_content_code(self.modulation_adapter(content_BLH, lengths_B))
         return torch.sigmoid(at_least_float32(code))
 
-    def style_features(self, tokens: Tensor, lengths_B: Tensor) -> Tensor:
+    def style_features(self, tokens: Tensor | TokenMix, lengths_B: Tensor) -> Tensor:
         """Output of the style extractor, (B, L, H); zero in the padding."""
         return _zero_padding(self.style_extractor(self.embedding(tokens), lengths_B), lengths_B)
 
@@ -389,12 +389,12 @@ class HdEmo(nn.Module):
         return self.to_tokens(combined[:, 1:])
 
     def forward(
-        self, tokens: Tensor, lengths_B: Tensor, spans_BW2: Tensor, text_BJ: Tensor
+        self, tokens: Tensor | TokenMix, lengths_B: Tensor, spans_BW2: Tensor, text_BJ: Tensor
     ) -> Reading:
         """Read speech tokens as a reward does: gradients reach a distribution over tokens.
 
         Args:
-            tokens: token ids, int64 (B, L), or distributions, float (B, L, V).
+            tokens: token ids, int64 (B, L), or distributions, float (B, L, V) or a mix of few.
             lengths_B: frames before the padding.
             spans_BW2: frames of each word, first and one past the last; padding is (0, 0).
             text_BJ: text tokens, the begin symbol first.

@@ -1,4 +1,4 @@
-"""A vector for each speech token. Letters: V token, D width.
+"""A vector for each speech token. Letters: V token, C candidate, D width.
 
 The 6561 tokens are the 3^8 codes of a finite scalar quantiser, so neighbours in code space sound
 alike. A factored table says so: the vector of a token is the sum of one vector per ternary digit
@@ -9,6 +9,7 @@ CosyVoice2 and of the released codec.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,14 @@ from torch import Tensor, nn
 from hpro_core.constants import N_SPEECH_TOKENS
 
 DIGITS = 8
+
+
+@dataclass(frozen=True)
+class TokenMix:
+    """A distribution over a few tokens at each position; all others have none of it."""
+
+    tokens: Tensor  # int64 (..., C)
+    shares: Tensor  # float (..., C)
 
 
 class TokenTable(nn.Module):
@@ -42,12 +51,16 @@ class TokenTable(nn.Module):
         shared = self.digit_onehot @ self.digits
         return self.weight + nn.functional.pad(shared, (0, 0, 0, len(self.weight) - len(shared)))
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor | TokenMix) -> Tensor:
         """Vectors of token ids, int64 (...), or of distributions over tokens, float (..., V).
 
         A distribution gets the mean of the vectors, so gradients reach it: this is how a policy's
-        sample enters the codec.
+        sample enters the codec. Over few tokens it is looked up (`TokenMix`), for a fraction of the
+        product's time.
         """
+        if isinstance(tokens, TokenMix):
+            vectors = nn.functional.embedding(tokens.tokens, self.rows())
+            return (tokens.shares[..., None] * vectors).sum(-2)
         if tokens.is_floating_point():
             rows = self.rows()[: tokens.shape[-1]]
             return tokens @ rows.to(tokens.dtype)

@@ -1,6 +1,6 @@
 """What a training step samples from: a batch and the noise of its samples, cut together.
 
-Letters: K sample of an utterance, B batch, L speech token, N speech-token class.
+Letters: K sample of an utterance, B batch, L speech token, C candidate.
 """
 
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from hpro_core.reward.objective import Objective, counts
 
 @dataclass(frozen=True)
 class Draw:
-    """A batch, and the Gumbel noise of its samples, (K, B, L, N)."""
+    """A batch, and the Gumbel noise of its samples, (K, B, L, C)."""
 
     batch: Batch
-    noise_KBLN: Tensor
+    noise_KBLC: Tensor
 
 
-def draw(batch: Batch, generator: torch.Generator, samples: int) -> Draw:
+def draw(batch: Batch, generator: torch.Generator, samples: int, candidates: int) -> Draw:
     """A batch with fresh noise for so many samples of each utterance."""
-    noises = [noise_for(batch.tokens_BL, generator) for _ in range(samples)]
+    noises = [noise_for(batch.tokens_BL, generator, candidates) for _ in range(samples)]
     return Draw(batch, torch.stack(noises))
 
 
@@ -40,4 +40,4 @@ def split_of(objective: Objective) -> Split[Draw]:
 
 def _rows(whole: Draw, start: int, stop: int) -> Draw:
     batch = batch_rows(whole.batch, start, stop)
-    return Draw(batch, whole.noise_KBLN[:, start:stop, : batch.tokens_BL.shape[1]])
+    return Draw(batch, whole.noise_KBLC[:, start:stop, : batch.tokens_BL.shape[1]])

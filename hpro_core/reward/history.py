@@ -1,6 +1,6 @@
 """What the policy has read where its sample is rewarded: in the paper the recording, here its own.
 
-Letters: B batch, L speech token, N speech-token class.
+Letters: B batch, L speech token, C candidate.
 
 Under teacher forcing the history tells a small policy how the recording was spoken, and a reward
 teaches it to go on like that; when it speaks for itself, that is to go on like whatever it happened
@@ -24,22 +24,22 @@ from hpro_core.reward.gumbel import within_nucleus
 
 @torch.no_grad()
 def own_history(
-    policy: SpeechPolicy, batch: Batch, noise_BLN: Tensor, sweeps: int, top_p: float, top_k: int
+    policy: SpeechPolicy, batch: Batch, noise_BLC: Tensor, sweeps: int, top_p: float, top_k: int
 ) -> Batch:
     """The batch, its history spoken by the policy.
 
     Args:
         policy: in eval mode.
         batch: recordings, as tokens; the first sweep reads its history.
-        noise_BLN: Gumbel noise of the sample that is rewarded: it continues the sweeps.
+        noise_BLC: Gumbel noise of the sample that is rewarded: it continues the sweeps.
         sweeps: 0 leaves the history as it is (paper).
         top_p: see `gumbel.within_nucleus`.
         top_k: see there.
     """
     with rows_kept(policy.modules()):
         for _ in range(sweeps):
-            logits_BLN = within_nucleus(policy(batch).logits_BLV[:, :-1], top_p, top_k)
-            said_BL = (logits_BLN + noise_BLN).argmax(-1)
+            candidates = within_nucleus(policy(batch).logits_BLV[:, :-1], top_p, top_k)
+            said_BL = candidates.drawn(noise_BLC)
             history_BL = torch.where(batch.token_mask_BL, said_BL, batch.tokens_BL)
             batch = replace(batch, history_BL=history_BL)
     return batch

@@ -1,7 +1,7 @@
 """What a reward stage minimises: L = sum of lambda_i L_i (paper II-B, table of stages in III-B).
 
-Letters: K sample of an utterance, B batch, L speech token, P = L + 1 position, V output class, N
-speech-token class.
+Letters: K sample of an utterance, B batch, L speech token, P = L + 1 position, V output class, C
+candidate.
 """
 
 from dataclasses import dataclass
@@ -41,6 +41,11 @@ class Objective:
     top_k: int = N_SPEECH_TOKENS
     samples: int = 1  # of each utterance, after one history; the terms are their means
 
+    @property
+    def candidates(self) -> int:
+        """Speech tokens that a sample is drawn from at each position."""
+        return min(self.top_k, N_SPEECH_TOKENS)
+
 
 def objective_of(variant: Variant, settings: Reward) -> Objective:
     """The objective of a variant: its stage's, less the terms that it drops."""
@@ -64,7 +69,7 @@ def reward_terms(
     codec: HdEmo,
     batch: Batch,
     objective: Objective,
-    noise_KBLN: Tensor,
+    noise_KBLC: Tensor,
 ) -> dict[str, Tensor]:
     """Every term of the objective on a batch, their weighted sum, and what to watch.
 
@@ -78,23 +83,23 @@ def reward_terms(
         codec: frozen, in eval mode.
         batch: recordings, as tokens, with labels.
         objective: weights, temperature, norm.
-        noise_KBLN: of the samples, see `gumbel.noise_for`; the history continues the first.
+        noise_KBLC: of the samples, see `gumbel.noise_for`; the history continues the first.
 
     Returns:
         "loss", the six TERMS, and the signs of `signs.signs_of`.
     """
-    batch = rehearsed(policy, batch, objective, noise_KBLN)
+    batch = rehearsed(policy, batch, objective, noise_KBLC)
     with torch.no_grad():
         reference_BPV = reference(batch).logits_BLV
-    return terms_at(policy(batch).logits_BLV, reference_BPV, codec, batch, objective, noise_KBLN)
+    return terms_at(policy(batch).logits_BLV, reference_BPV, codec, batch, objective, noise_KBLC)
 
 
 def rehearsed(
-    policy: SpeechPolicy, batch: Batch, objective: Objective, noise_KBLN: Tensor
+    policy: SpeechPolicy, batch: Batch, objective: Objective, noise_KBLC: Tensor
 ) -> Batch:
     """The batch with the history after which the policy is rewarded."""
     sweeps, top_p, top_k = objective.history_sweeps, objective.top_p, objective.top_k
-    return own_history(policy, batch, noise_KBLN[0], sweeps, top_p, top_k)
+    return own_history(policy, batch, noise_KBLC[0], sweeps, top_p, top_k)
 
 
 def terms_at(
@@ -103,19 +108,19 @@ def terms_at(
     codec: HdEmo,
     batch: Batch,
     objective: Objective,
-    noise_KBLN: Tensor,
+    noise_KBLC: Tensor,
 ) -> dict[str, Tensor]:
     """As `reward_terms`, from the logits of policy and reference after the same history."""
     with torch.no_grad():
         content, style = codec.preference_codes(batch.tokens_BL, batch.token_lengths_B)
-    candidates_BLN = gumbel.within_nucleus(logits_BPV[:, :-1], objective.top_p, objective.top_k)
+    candidates = gumbel.within_nucleus(logits_BPV[:, :-1], objective.top_p, objective.top_k)
     text, target, text_mask = text_of(batch, codec.mends)
     mask, (_, position_mask) = batch.token_mask_BL, speech_targets(batch)
 
-    def rewarded(noise_BLN: Tensor) -> dict[str, Tensor]:
+    def rewarded(noise_BLC: Tensor) -> dict[str, Tensor]:
         """Terms and signs of one sample."""
-        sample_BLN = gumbel.sample(candidates_BLN, objective.temperature, noise_BLN)
-        reading = codec(sample_BLN, batch.token_lengths_B, batch.spans_BW2, text)
+        sample = gumbel.sample(candidates, objective.temperature, noise_BLC)
+        reading = codec(sample, batch.token_lengths_B, batch.spans_BW2, text)
         signs = signs_of(
             logits_BPV, reading, content, style, target, text_mask, batch, codec.config
         )
@@ -128,7 +133,7 @@ def terms_at(
             **signs,
         }
 
-    samples = [rewarded(noise_BLN) for noise_BLN in noise_KBLN]
+    samples = [rewarded(noise_BLC) for noise_BLC in noise_KBLC]
     means = {name: torch.stack([one[name] for one in samples]).mean(0) for name in samples[0]}
     terms = {"kl": kl_divergence(logits_BPV, reference_BPV, position_mask), **means}
     total = torch.stack([objective.weights[t] * terms[t] for t in TERMS if objective.weights[t]])

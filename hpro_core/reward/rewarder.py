@@ -39,7 +39,8 @@ class Rewarder:
     def draw(self, batch: Batch, seed: int) -> Draw:
         """The batch on the device, with noise by the seed."""
         generator = self._noise.manual_seed(seed)
-        return draw(batch.to(self._device), generator, self.objective.samples)
+        objective = self.objective
+        return draw(batch.to(self._device), generator, objective.samples, objective.candidates)
 
     def terms(self, drawn: Draw) -> dict[str, Tensor]:
         """See `objective.reward_terms`.
@@ -55,15 +56,18 @@ class Rewarder:
                 self._codec,
                 drawn.batch,
                 self.objective,
-                drawn.noise_KBLN,
+                drawn.noise_KBLC,
             )
 
     def mean_over(self, batches: Sequence[Batch]) -> dict[str, float]:
         """Mean terms, with the same noise at every call, so that the points of a curve compare."""
         self._noise.manual_seed(0)
-        return mean_terms(
-            lambda batch: self.terms(draw(batch.to(self._device), self._noise, samples=1)), batches
-        )
+        size = self.objective.candidates
+
+        def terms(batch: Batch) -> dict[str, Tensor]:
+            return self.terms(draw(batch.to(self._device), self._noise, 1, size))
+
+        return mean_terms(terms, batches)
 
     def reward_over(self, batches: Sequence[Batch]) -> float:
         """What the policy earns: minus the weighted terms but the leash, mean over batches."""
@@ -80,7 +84,7 @@ class Rewarder:
         """See `liveness.logit_gradients`."""
         self.policy.eval()
         with torch.no_grad(), autocast(self._device, self._bf16):
-            batch = rehearsed(self.policy, drawn.batch, self.objective, drawn.noise_KBLN)
+            batch = rehearsed(self.policy, drawn.batch, self.objective, drawn.noise_KBLC)
             logits = self.policy(batch).logits_BLV
             reference = self._reference(batch).logits_BLV
 
@@ -92,7 +96,7 @@ class Rewarder:
                     self._codec,
                     drawn.batch,
                     self.objective,
-                    drawn.noise_KBLN,
+                    drawn.noise_KBLC,
                 )
 
         return logit_gradients(terms, logits, self.objective)
