@@ -158,6 +158,7 @@ class Reward(Section):
     learning_rate: float = Field(gt=0)
     clip_norm: float = Field(gt=0)
     frame_norm: Literal["l1", "mse"]
+    kl_reduction: Literal["sum", "mean"]
     history_sweeps: int = Field(ge=0)
     samples: int = Field(default=1, ge=1)
     top_p: float = Field(gt=0, le=1)

@@ -86,8 +86,8 @@ def test_kl_by_hand_and_zero_for_equal_policies():
     reference = torch.log(torch.tensor([[[0.25, 0.75]]]))
     mask = torch.ones(1, 1, dtype=torch.bool)
     want = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
-    assert float(kl_divergence(policy, reference, mask)) == pytest.approx(want, rel=1e-5)
-    assert float(kl_divergence(policy, policy, mask)) == 0.0
+    assert float(kl_divergence(policy, reference, mask, "mean")) == pytest.approx(want, rel=1e-5)
+    assert float(kl_divergence(policy, policy, mask, "mean")) == 0.0
 
 
 @pytest.mark.parametrize(("norm", "want"), [("l1", (0.1 + 0.3) / 2), ("mse", (0.01 + 0.09) / 2)])
@@ -122,7 +122,7 @@ LOSSES = {
         x, torch.tensor([[0, 1, 2, 0], [2, 1, 0, 0]]), MASK
     ),
     "frame": lambda x: code_loss(x, numbers(2, 4, 3, seed=4).round(), MASK, "l1"),
-    "kl": lambda x: kl_divergence(x, numbers(2, 4, 3, seed=5), MASK),
+    "kl": lambda x: kl_divergence(x, numbers(2, 4, 3, seed=5), MASK, "mean"),
     "pool": lambda x: losses.pool_words(x, SPANS[:, :, :].clamp(max=4)).sum(),
 }
 

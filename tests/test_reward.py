@@ -79,10 +79,10 @@ def test_several_samples_of_an_utterance_count_as_their_mean(policies, codec, ba
     )
 
 
-@pytest.mark.parametrize("norm", ["l1", "mse"])
-def test_a_ragged_batch_is_the_mean_of_its_utterances(norm, policies, codec, examples):
+@pytest.mark.parametrize(("norm", "leash"), [("l1", "sum"), ("mse", "mean")])
+def test_a_ragged_batch_is_the_mean_of_its_utterances(norm, leash, policies, codec, examples):
     """Padding changes no term and no sign: each row has the noise that it had in the batch."""
-    objective = replace(ALL, frame_norm=norm)
+    objective = replace(ALL, frame_norm=norm, kl_reduction=leash)
     batch = collate(examples, [e.speaker_embedding for e in examples])
     noise = noise_for(batch.tokens_BL, torch.Generator().manual_seed(3))[None]
     together = reward_terms(*policies, codec, batch, objective, noise)
@@ -96,7 +96,8 @@ def test_a_ragged_batch_is_the_mean_of_its_utterances(norm, policies, codec, exa
     ones = [1] * len(examples)
     per_frame = ("sp", "cp", "code_agreement_content", "code_agreement_style")
     per_utterance = ("wvad", "ser", "emotion_similarity", "stop_at_end", "stop_before_end")
-    sizes = {name: [n + 1 for n in frames] for name in ("kl", "entropy")}  # with the end
+    positions = [n + 1 for n in frames]  # with the end
+    sizes = {"entropy": positions, "kl": positions if leash == "mean" else ones}
     sizes |= dict.fromkeys(per_frame, frames)
     sizes |= dict.fromkeys(("asr", "symbol_error_rate"), symbols)
     sizes |= dict.fromkeys(per_utterance, ones)
@@ -105,7 +106,7 @@ def test_a_ragged_batch_is_the_mean_of_its_utterances(norm, policies, codec, exa
         share = torch.tensor(weights) / sum(weights)
         want = (torch.stack([a[term] for a in alone]) * share).sum()
         torch.testing.assert_close(together[term], want, atol=1e-5, rtol=1e-5)
-        assert counts(batch)[term] == sum(weights)
+        assert counts(batch, leash)[term] == sum(weights)
 
 
 def test_rows_of_a_batch_are_the_batch_of_the_rows(examples):

@@ -42,12 +42,12 @@ def words(*counts):
 def test_kl_by_hand():
     policy = torch.log(torch.tensor([[[0.5, 0.5]]]))
     reference = torch.log(torch.tensor([[[0.9, 0.1]]]))
-    value = kl_divergence(policy, reference, frames(1))
+    value = kl_divergence(policy, reference, frames(1), "mean")
     assert float(value) == pytest.approx(0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1))
     assert float(value) == pytest.approx(0.510826, abs=1e-6)
 
 
-def test_kl_is_a_mean_over_positions_and_goes_from_policy_to_reference():
+def test_kl_is_over_positions_and_goes_from_policy_to_reference():
     policy, reference, mask = random(2, 4, 7), random(2, 4, 7, seed=1), frames(4, 2)
     values = []
     for b, length in enumerate((4, 2)):
@@ -56,8 +56,10 @@ def test_kl_is_a_mean_over_positions_and_goes_from_policy_to_reference():
             q = reference[b, t].exp() / reference[b, t].exp().sum()
             values.append(sum(float(x) * math.log(x / y) for x, y in zip(p, q, strict=True)))
     want = sum(values) / 6
-    assert float(kl_divergence(policy, reference, mask)) == pytest.approx(want, rel=1e-12)
-    assert float(kl_divergence(reference, policy, mask)) != pytest.approx(want, rel=0.01)
+    assert float(kl_divergence(policy, reference, mask, "mean")) == pytest.approx(want, rel=1e-12)
+    by_utterance = kl_divergence(policy, reference, mask, "sum")
+    assert float(by_utterance) == pytest.approx(sum(values) / 2, rel=1e-12)
+    assert float(kl_divergence(reference, policy, mask, "mean")) != pytest.approx(want, rel=0.01)
 
 
 def test_kl_is_over_all_outputs_the_end_of_speech_among_them():
@@ -67,7 +69,9 @@ def test_kl_is_over_all_outputs_the_end_of_speech_among_them():
     p = math.exp(5) / (math.exp(5) + N_OUTPUTS - 1)
     rest = (1 - p) / (N_OUTPUTS - 1)
     want = p * math.log(p * N_OUTPUTS) + (1 - p) * math.log(rest * N_OUTPUTS)
-    assert float(kl_divergence(policy, reference, frames(1))) == pytest.approx(want, rel=1e-4)
+    assert float(kl_divergence(policy, reference, frames(1), "mean")) == pytest.approx(
+        want, rel=1e-4
+    )
 
 
 # --- frame terms: generated codes (B, L, D), codes of the recording, mask
@@ -173,7 +177,7 @@ CODES = torch.full((2, 4, 3), 0.4, dtype=torch.float64)
 REFERENCE = random(2, 4, 6, seed=7)
 
 TERMS = {
-    "kl": (lambda x: kl_divergence(x, REFERENCE, frames(4, 2)), (2, 4, 6)),
+    "kl": (lambda x: kl_divergence(x, REFERENCE, frames(4, 2), "sum"), (2, 4, 6)),
     "frame_l1": (lambda x: code_loss(x, CODES, frames(4, 2), "l1"), (2, 4, 3)),
     "frame_mse": (lambda x: code_loss(x, CODES, frames(4, 2), "mse"), (2, 4, 3)),
     "asr": (lambda x: intelligibility_loss(SimpleNamespace(text_BJV=x), TARGET, TEXT), (2, 3, 5)),

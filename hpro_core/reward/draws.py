@@ -33,7 +33,7 @@ def split_of(objective: Objective) -> Split[Draw]:
     return Split(
         size=lambda whole: batch_size(whole.batch),
         rows=_rows,
-        counts=lambda part: counts(part.batch),
+        counts=lambda part: counts(part.batch, objective.kl_reduction),
         weights=objective.weights,
     )
 

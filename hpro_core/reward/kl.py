@@ -3,23 +3,33 @@
 Letters: B batch, L position, V output class.
 """
 
+from typing import Literal
+
 from torch import Tensor
 
 from hpro_core.engine.precision import at_least_float32
 
 
-def kl_divergence(policy_BLV: Tensor, reference_BLV: Tensor, mask_BL: Tensor) -> Tensor:
-    """KL(policy || reference) over all output classes, mean over real positions.
+def kl_divergence(
+    policy_BLV: Tensor,
+    reference_BLV: Tensor,
+    mask_BL: Tensor,
+    reduction: Literal["sum", "mean"],
+) -> Tensor:
+    """KL(policy || reference) over all output classes and an utterance's positions.
 
-    The paper gives neither direction nor reduction; this is CosyVoice 3's direction (2505.17589),
-    with a mean over tokens, so that lambda compares with the other mean-reduced terms. The end of
-    speech is among the classes and its position among the positions: no reward sees it.
+    The paper gives neither direction nor reduction. Both are CosyVoice 3's (2505.17589), which adds
+    up tokens: "sum". The mean over tokens is a sixtieth of it here, and then no leash at all: a
+    policy drifts where the reward does not care (docs/log.md). The end of speech is among the
+    classes and its position among the positions: no reward sees it.
 
     Args:
         policy_BLV: logits of the policy.
-        reference_BLV: logits of the frozen SFT policy after the same true history.
+        reference_BLV: logits of the frozen SFT policy after the same history.
         mask_BL: true at real positions, that of the end included.
+        reduction: "sum" over positions, mean over utterances; or "mean" over all positions.
     """
     policy = at_least_float32(policy_BLV[mask_BL]).log_softmax(-1)
     reference = at_least_float32(reference_BLV[mask_BL]).log_softmax(-1)
-    return (policy.exp() * (policy - reference)).sum(-1).mean()
+    divergence = (policy.exp() * (policy - reference)).sum(-1)
+    return divergence.mean() if reduction == "mean" else divergence.sum() / len(mask_BL)

@@ -36,6 +36,7 @@ class Objective:
     weights: dict[str, float]  # of TERMS; a term of weight 0 is computed and logged, not trained
     temperature: float
     frame_norm: Literal["l1", "mse"]
+    kl_reduction: Literal["sum", "mean"] = "sum"  # over an utterance's tokens, see `kl`
     history_sweeps: int = 0  # see `history.own_history`
     top_p: float = 1.0  # of what can be drawn, see `gumbel.within_nucleus`
     top_k: int = N_SPEECH_TOKENS
@@ -56,6 +57,7 @@ def objective_of(variant: Variant, settings: Reward) -> Objective:
         weights,
         temperature,
         settings.frame_norm,
+        settings.kl_reduction,
         settings.history_sweeps,
         settings.top_p,
         settings.top_k,
@@ -135,18 +137,20 @@ def terms_at(
 
     samples = [rewarded(noise_BLC) for noise_BLC in noise_KBLC]
     means = {name: torch.stack([one[name] for one in samples]).mean(0) for name in samples[0]}
-    terms = {"kl": kl_divergence(logits_BPV, reference_BPV, position_mask), **means}
+    leash = kl_divergence(logits_BPV, reference_BPV, position_mask, objective.kl_reduction)
+    terms = {"kl": leash, **means}
     total = torch.stack([objective.weights[t] * terms[t] for t in TERMS if objective.weights[t]])
     return {"loss": total.sum(), **terms}
 
 
-def counts(batch: Batch) -> dict[str, float]:
+def counts(batch: Batch, kl_reduction: Literal["sum", "mean"]) -> dict[str, float]:
     """Of how many things each term and sign is the mean, for `engine.parts.Split`."""
     utterances, frames = len(batch.tokens_BL), int(batch.token_lengths_B.sum())
     symbols = int((batch.transcript_lengths_B - 1).sum())
     spoken = int(covered_words(batch.spans_BW2).any(1).sum())
     means = (
-        (frames + utterances, ("kl", "entropy")),
+        (utterances if kl_reduction == "sum" else frames + utterances, ("kl",)),
+        (frames + utterances, ("entropy",)),
         (frames, ("sp", "cp", "code_agreement_content", "code_agreement_style")),
         (symbols, ("asr", "symbol_error_rate")),
         (spoken, ("wvad",)),
