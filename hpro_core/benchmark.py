@@ -188,7 +188,7 @@ def _training(
     generator = torch.Generator(device).manual_seed(0)
 
     def terms(batch: Batch) -> dict[str, Tensor]:
-        noise = draw(batch, generator, objective.samples, objective.candidates).noise_KBLC
+        noise = draw(batch, generator, objective).noise_KRBLC
         return reward_terms(policy, reference, codec, batch, objective, noise)
 
     return policy, terms

@@ -161,6 +161,7 @@ class Reward(Section):
     kl_reduction: Literal["sum", "mean"]
     history_sweeps: int = Field(ge=0)
     samples: int = Field(default=1, ge=1)
+    redraws: int = Field(default=0, ge=0)
     top_p: float = Field(gt=0, le=1)
     top_k: int = Field(ge=1)
     decay_share: float = Field(ge=0, le=1)

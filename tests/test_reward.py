@@ -63,7 +63,7 @@ def test_each_term_alone_gives_the_logits_a_gradient(term, policies, codec, batc
 
 
 def test_several_samples_of_an_utterance_count_as_their_mean(policies, codec, batch):
-    noise = draw(batch, torch.Generator().manual_seed(4), 3, ALL.candidates).noise_KBLC
+    noise = draw(batch, torch.Generator().manual_seed(4), ALL, samples=3).noise_KRBLC
     assert len({float(one.sum()) for one in noise}) == 3
     together = reward_terms(*policies, codec, batch, ALL, noise)
     alone = [reward_terms(*policies, codec, batch, ALL, one[None]) for one in noise]
@@ -84,11 +84,11 @@ def test_a_ragged_batch_is_the_mean_of_its_utterances(norm, leash, policies, cod
     """Padding changes no term and no sign: each row has the noise that it had in the batch."""
     objective = replace(ALL, frame_norm=norm, kl_reduction=leash)
     batch = collate(examples, [e.speaker_embedding for e in examples])
-    noise = noise_for(batch.tokens_BL, torch.Generator().manual_seed(3))[None]
+    noise = noise_for(batch.tokens_BL, torch.Generator().manual_seed(3), 2)[None]
     together = reward_terms(*policies, codec, batch, objective, noise)
     alone = []
     for row, example in enumerate(examples):
-        own = noise[:, row : row + 1, : len(example.tokens)]
+        own = noise[:, :, row : row + 1, : len(example.tokens)]
         single = collate([example], [example.speaker_embedding])
         alone.append(reward_terms(*policies, codec, single, objective, own))
     frames = [len(e.tokens) for e in examples]

@@ -29,7 +29,7 @@ def policy(examples):
 
 @pytest.fixture
 def noise(batch):
-    return noise_for(batch.tokens_BL, torch.Generator().manual_seed(5), TOP_K)
+    return noise_for(batch.tokens_BL, torch.Generator().manual_seed(5), 1, TOP_K)
 
 
 @torch.no_grad()
@@ -48,7 +48,7 @@ def spoken_alone(policy, batch, noise, n):
                     break
                 kept.append(token)
                 total += value
-            perturbed = logits[row, kept] + noise[row, t, : len(kept)]
+            perturbed = logits[row, kept] + noise[0, row, t, : len(kept)]
             said.append(kept[int(perturbed.argmax())])
         tokens.append(torch.tensor(said))
         hidden = policy.advance(tokens[-1], cache)
@@ -56,13 +56,13 @@ def spoken_alone(policy, batch, noise, n):
 
 
 def test_no_sweep_leaves_the_recording(policy, batch, noise):
-    assert own_history(policy, batch, noise, 0, TOP_P, TOP_K) is batch
+    assert own_history(policy, batch, noise[0], 0, TOP_P, TOP_K) is batch
 
 
 def test_after_k_sweeps_the_first_k_tokens_are_what_it_says_alone(policy, batch, noise):
     alone = spoken_alone(policy, batch, noise, 4)
     for sweeps in (1, 2, 4):
-        swept = own_history(policy, batch, noise, sweeps, TOP_P, TOP_K)
+        swept = own_history(policy, batch, noise[0], sweeps, TOP_P, TOP_K)
         assert torch.equal(swept.history_BL[:, :sweeps], alone[:, :sweeps])
         assert torch.equal(swept.tokens_BL, batch.tokens_BL)
         padding = ~batch.token_mask_BL
@@ -71,7 +71,7 @@ def test_after_k_sweeps_the_first_k_tokens_are_what_it_says_alone(policy, batch,
 
 
 def test_policy_and_reference_read_that_history(policy, codec, batch, noise):
-    swept = own_history(policy, batch, noise, 3, TOP_P, TOP_K)
+    swept = own_history(policy, batch, noise[0], 3, TOP_P, TOP_K)
     read = []
 
     def reference(batch):
@@ -92,7 +92,7 @@ def test_policy_and_reference_read_that_history(policy, codec, batch, noise):
 def test_no_gradient_goes_through_the_sweeps(policy, codec, batch, noise):
     own = replace(SWEEPS, history_sweeps=0)
     grads = []
-    swept = own_history(policy, batch, noise, 3, TOP_P, TOP_K)
+    swept = own_history(policy, batch, noise[0], 3, TOP_P, TOP_K)
     for given, objective in ((batch, SWEEPS), (swept, own)):
         policy.zero_grad()
         reward_terms(policy, policy, codec, given, objective, noise[None])["wvad"].backward()
@@ -105,12 +105,12 @@ def test_no_gradient_goes_through_the_sweeps(policy, codec, batch, noise):
 def test_the_pull_at_the_logits_is_taken_after_that_history(policy, codec, batch):
     rewarder = Rewarder(policy, policy, codec, SWEEPS, torch.device("cpu"), bf16=False)
     drawn = rewarder.draw(batch, 7)
-    swept = own_history(policy, drawn.batch, drawn.noise_KBLC[0], 3, TOP_P, TOP_K)
+    swept = own_history(policy, drawn.batch, drawn.noise_KRBLC[0, 0], 3, TOP_P, TOP_K)
     plain = Rewarder(
         policy, policy, codec, replace(SWEEPS, history_sweeps=0), torch.device("cpu"), bf16=False
     )
-    again = draw(swept, torch.Generator().manual_seed(7), 1, TOP_K)
-    assert torch.equal(again.noise_KBLC, drawn.noise_KBLC)
+    again = draw(swept, torch.Generator().manual_seed(7), SWEEPS)
+    assert torch.equal(again.noise_KRBLC, drawn.noise_KRBLC)
     want = plain.pull_at_logits(again)
     assert rewarder.pull_at_logits(drawn) == pytest.approx(want, rel=1e-4)
     assert rewarder.pull_at_logits(drawn) != pytest.approx(plain.pull_at_logits(drawn), rel=1e-4)

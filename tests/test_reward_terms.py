@@ -226,7 +226,7 @@ def test_samples_are_one_hot_and_follow_the_softmax():
     """Chi-square of 30 000 draws; the seed is fixed, so the test does not flicker."""
     share = torch.tensor([0.45, 0.25, 0.15, 0.1, 0.05])
     logits = share.log().expand(1, 30_000, 5)
-    rows = gumbel.sample(Candidates(logits), 2.0, noise_of((1, 30_000, 5)))
+    rows = gumbel.sample(Candidates(logits), 2.0, noise_of((1, 1, 30_000, 5)))
     torch.testing.assert_close(rows.sum(-1), torch.ones(1, 30_000))
     assert set(rows.round().unique().tolist()) == {0.0, 1.0}
     found = rows.round().sum((0, 1)).numpy()
@@ -244,7 +244,7 @@ def test_noise_is_standard_gumbel():
 
 
 def test_the_draw_does_not_depend_on_the_temperature():
-    logits, noise = random(2, 5, 20), noise_of((2, 5, 20))
+    logits, noise = random(2, 5, 20), noise_of((1, 2, 5, 20))
     hot, cold = (gumbel.sample(Candidates(logits), tau, noise).argmax(-1) for tau in (2.0, 0.8))
     assert torch.equal(hot, cold)
 
@@ -257,7 +257,7 @@ def test_the_gradient_is_the_softmax_jacobian_over_the_temperature(temperature):
     jacobian = (soft.diag() - soft[:, None] * soft[None]) / temperature
 
     def drawn(x):
-        return gumbel.sample(Candidates(x[None, None]), temperature, noise[None, None])[0, 0]
+        return gumbel.sample(Candidates(x[None, None]), temperature, noise[None, None, None])[0, 0]
 
     found = torch.autograd.functional.jacobian(drawn, logits)
     torch.testing.assert_close(found, jacobian, atol=1e-12, rtol=0)
@@ -272,9 +272,10 @@ def test_end_of_speech_is_never_drawn(top_p, top_k):
     logits = torch.zeros(1, 4, N_OUTPUTS)
     logits[..., END_OF_SPEECH:] = 100.0
     candidates = gumbel.within_nucleus(logits, top_p, top_k)
-    noise = gumbel.noise_for(torch.zeros(1, 4), torch.Generator().manual_seed(0), top_k)
-    assert candidates.logits_BLC.shape == noise.shape == (1, 4, top_k)
-    assert int(candidates.drawn(noise).max()) < N_SPEECH_TOKENS
+    noise = gumbel.noise_for(torch.zeros(1, 4), torch.Generator().manual_seed(0), 2, top_k)
+    assert candidates.logits_BLC.shape == noise.shape[1:] == (1, 4, top_k)
+    assert len(noise) == 3
+    assert int(candidates.drawn(noise[0]).max()) < N_SPEECH_TOKENS
 
 
 def test_only_the_nucleus_is_drawn_and_learns():
@@ -286,7 +287,7 @@ def test_only_the_nucleus_is_drawn_and_learns():
         assert candidates.tokens_BLC[0, 0, : len(kept)].tolist() == kept
         assert torch.equal(candidates.logits_BLC[0, 0, : len(kept)], logits[0, 0, kept])
         assert candidates.logits_BLC[0, 0, len(kept) :].isinf().all()
-    mix = gumbel.sample(gumbel.within_nucleus(logits, 0.8, 3), 1.0, noise_of((1, 1, 3)).double())
+    mix = gumbel.sample(gumbel.within_nucleus(logits, 0.8, 3), 1.0, noise_of((2, 1, 1, 3)).double())
     values = torch.tensor([3.0, 1.0, 4.0, 2.0], dtype=torch.float64)
     (mix.shares * values[mix.tokens]).sum().backward()
     assert logits.grad[0, 0, 0] == 0
@@ -303,13 +304,59 @@ def test_few_candidates_are_the_same_sample_as_all_with_the_others_cut_off():
     at_rank = noise.gather(-1, few.tokens_BLC)  # few candidates have theirs by rank
     assert torch.equal(few.drawn(at_rank), all_of_them.drawn(noise))
     table, found = random(40, 6, seed=1), []
-    mix, rows = gumbel.sample(few, 0.7, at_rank), gumbel.sample(all_of_them, 0.7, noise)
+    mix = gumbel.sample(few, 0.7, at_rank[None])
+    rows = gumbel.sample(all_of_them, 0.7, noise[None])
     for read in ((mix.shares[..., None] * table[mix.tokens]).sum(-2), rows @ table):
         (gradient,) = torch.autograd.grad((read * random(2, 5, 6, seed=2)).sum(), logits)
         found.append((read, gradient))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
     assert found[0][1].abs().max() > 0
+
+
+def test_redrawn_noise_is_that_which_would_have_drawn_the_same():
+    """Against the definition: of fresh noise, that whose largest is the drawn token."""
+    logits = torch.tensor([0.5, -0.3, 1.0, -torch.inf], dtype=torch.float64)
+    noise = noise_of((200_000, 4), seed=1).double()
+    drawn = torch.full((200_000, 1), 1)
+    found = gumbel._redrawn(logits.expand(200_000, 4), drawn, noise)
+    assert (found.argmax(-1) == 1).all()
+    assert (found[:, 3] == -torch.inf).all()
+    fresh = logits + noise_of((200_000, 4), seed=2).double()
+    fresh = fresh[fresh.argmax(-1) == 1]
+    for c in range(3):
+        same = stats.ks_2samp(found[:5000, c].numpy(), fresh[:5000, c].numpy())
+        assert same.pvalue > 0.01
+        other = stats.ks_2samp(noise[:5000, c].numpy() + float(logits[c]), fresh[:5000, c].numpy())
+        assert other.pvalue < 1e-6  # the test can fail
+
+
+def test_redraws_leave_the_mean_gradient_and_steady_it():
+    logits, pull = random(1, 1, 6), random(6, seed=3)
+    draws = 4000
+    found = {}
+    for redraws in (0, 8):
+        noise = noise_of((1 + redraws, 1, draws, 6), seed=4).double()
+        many = logits.expand(1, draws, 6).clone().requires_grad_()
+        rows = gumbel.sample(Candidates(many), 0.8, noise)
+        (rows @ pull).square().sum().backward()  # the reader's pull depends on the token drawn
+        found[redraws] = (rows.detach(), many.grad[0])
+    assert torch.equal(found[0][0].sum(-1).round(), found[8][0].sum(-1).round())
+    one, many = found[0][1], found[8][1]
+    error = ((one.var(0) + many.var(0)) / draws).sqrt()
+    assert ((one.mean(0) - many.mean(0)).abs() < 4 * error).all()
+    assert float(many.var(0).sum()) < 0.9 * float(one.var(0).sum())
+
+
+def test_gradients_stay_finite_where_candidates_are_cut_off():
+    logits = random(1, 3, 30).requires_grad_()
+    candidates = gumbel.within_nucleus(logits, 0.5, 20)
+    assert candidates.logits_BLC.isinf().any()
+    mix = gumbel.sample(candidates, 0.8, noise_of((5, 1, 3, 20)).double())
+    (mix.shares * random(1, 3, 20, seed=1)).sum().backward()
+    assert torch.isfinite(logits.grad).all()
+    assert (logits.grad != 0).any()
+    torch.testing.assert_close(mix.shares.sum(-1), torch.ones(1, 3, dtype=torch.float64))
 
 
 def test_the_whole_nucleus_is_every_speech_token():
@@ -329,7 +376,7 @@ def test_the_whole_nucleus_is_every_speech_token():
 def test_the_sample_is_float32_at_least(given, made):
     with torch.autocast("cpu", torch.bfloat16):
         candidates = gumbel.within_nucleus(random(1, 3, 8).to(given), 1.0, 8)
-        rows = gumbel.sample(candidates, 1.0, noise_of((1, 3, 8)))
+        rows = gumbel.sample(candidates, 1.0, noise_of((2, 1, 3, 8)))
     assert rows.dtype == made
     assert rows.sum(-1) == pytest.approx(1.0, abs=1e-6)
 

@@ -1,6 +1,7 @@
 """What a training step samples from: a batch and the noise of its samples, cut together.
 
-Letters: K sample of an utterance, B batch, L speech token, C candidate.
+Letters: K sample of an utterance, B batch, L speech token, C candidate, R
+redraw of the noise.
 """
 
 from dataclasses import dataclass
@@ -16,15 +17,21 @@ from hpro_core.reward.objective import Objective, counts
 
 @dataclass(frozen=True)
 class Draw:
-    """A batch, and the Gumbel noise of its samples, (K, B, L, C)."""
+    """A batch, and the Gumbel noise of its samples, (K, R, B, L, C)."""
 
     batch: Batch
-    noise_KBLC: Tensor
+    noise_KRBLC: Tensor
 
 
-def draw(batch: Batch, generator: torch.Generator, samples: int, candidates: int) -> Draw:
-    """A batch with fresh noise for so many samples of each utterance."""
-    noises = [noise_for(batch.tokens_BL, generator, candidates) for _ in range(samples)]
+def draw(
+    batch: Batch, generator: torch.Generator, objective: Objective, samples: int | None = None
+) -> Draw:
+    """A batch with fresh noise for the objective's samples of each utterance, or for so many."""
+    redraws, candidates = objective.redraws, objective.candidates
+    noises = [
+        noise_for(batch.tokens_BL, generator, redraws, candidates)
+        for _ in range(objective.samples if samples is None else samples)
+    ]
     return Draw(batch, torch.stack(noises))
 
 
@@ -40,4 +47,4 @@ def split_of(objective: Objective) -> Split[Draw]:
 
 def _rows(whole: Draw, start: int, stop: int) -> Draw:
     batch = batch_rows(whole.batch, start, stop)
-    return Draw(batch, whole.noise_KBLC[:, start:stop, : batch.tokens_BL.shape[1]])
+    return Draw(batch, whole.noise_KRBLC[:, :, start:stop, : batch.tokens_BL.shape[1]])

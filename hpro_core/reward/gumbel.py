@@ -1,6 +1,7 @@
 """Differentiable sampling of speech tokens (paper II-B; straight-through Gumbel-softmax).
 
-Letters: B batch, L speech token, V output class, N speech-token class, C candidate.
+Letters: B batch, L speech token, V output class, N speech-token class, C candidate, R redraw of the
+noise, the first of which decides.
 """
 
 from dataclasses import dataclass
@@ -24,14 +25,17 @@ def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def noise_for(
-    tokens_BL: Tensor, generator: torch.Generator, candidates: int = N_SPEECH_TOKENS
+    tokens_BL: Tensor,
+    generator: torch.Generator,
+    redraws: int = 0,
+    candidates: int = N_SPEECH_TOKENS,
 ) -> Tensor:
-    """The noise of one sample of a batch, float32 (B, L, C).
+    """The noise of one sample of a batch, float32 (1 + `redraws`, B, L, C).
 
     Drawn for the whole batch and handed to `sample`, so that a row has the same noise whether it
     is sampled with its batch, in a micro-batch, in another process or alone.
     """
-    return gumbel_noise((*tokens_BL.shape, candidates), generator)
+    return gumbel_noise((1 + redraws, *tokens_BL.shape, candidates), generator)
 
 
 @dataclass(frozen=True)
@@ -80,23 +84,45 @@ def within_nucleus(logits_BLV: Tensor, top_p: float, top_k: int) -> Candidates:
     return Candidates(logits_BLC, tokens_BLC)
 
 
-def sample(candidates: Candidates, temperature: float, noise_BLC: Tensor) -> Tensor | TokenMix:
+def sample(candidates: Candidates, temperature: float, noise_RBLC: Tensor) -> Tensor | TokenMix:
     """Draw one speech token per position, as one-hot rows that let gradients through.
 
     Forward, the rows are the one-hot of argmax(logits + noise), which does not depend on the
-    temperature. Backward, they are softmax((logits + noise) / temperature).
+    temperature. Backward, they are softmax((logits + noise) / temperature), and if the noise is
+    drawn more than once, the mean over all noise that would have drawn the same tokens: the same
+    gradient on average, and steadier (Paulus et al. 2021, arXiv 2010.04838; ours, the paper has
+    none). The codec reads the sample once, whatever R is.
 
     Args:
         candidates: from the policy's logits.
         temperature: tau; 2, 1 and 0.8 in stages I, II and III.
-        noise_BLC: standard Gumbel, see `noise_for`.
+        noise_RBLC: standard Gumbel, see `noise_for`.
 
     Returns:
         Rows over the candidates, each one-hot, float32, or float64 as the logits are: (B, L, N) if
         these are all N, else a mix of few.
     """
-    perturbed = candidates.logits_BLC + noise_BLC
-    soft = (perturbed / temperature).softmax(-1)
-    hard = torch.zeros_like(soft).scatter(-1, perturbed.argmax(-1, keepdim=True), 1.0)
+    logits_BLC = candidates.logits_BLC
+    perturbed_BLC = logits_BLC + noise_RBLC[0]
+    drawn_BL1 = perturbed_BLC.argmax(-1, keepdim=True)
+    redrawn = [_redrawn(logits_BLC, drawn_BL1, noise_BLC) for noise_BLC in noise_RBLC[1:]]
+    softs = [(one / temperature).softmax(-1) for one in (perturbed_BLC, *redrawn)]
+    soft = torch.stack(softs).mean(0) if redrawn else softs[0]
+    hard = torch.zeros_like(soft).scatter(-1, drawn_BL1, 1.0)
     rows = hard + (soft - soft.detach())
     return rows if candidates.tokens_BLC is None else TokenMix(candidates.tokens_BLC, rows)
+
+
+def _redrawn(logits_BLC: Tensor, drawn_BL1: Tensor, noise_BLC: Tensor) -> Tensor:
+    """Logits with other noise, given that the drawn tokens stay the largest.
+
+    The largest is Gumbel around the logarithm of the sum of all, whichever it is; the others are
+    Gumbel around their logits, cut off at it (Maddison et al. 2014, arXiv 1411.0030). To gradients
+    the noise is a constant, as it is where it was drawn once.
+    """
+    with torch.no_grad():
+        top_BL1 = logits_BLC.logsumexp(-1, keepdim=True) + noise_BLC.gather(-1, drawn_BL1)
+        below_BLC = -torch.logaddexp(-top_BL1, -(logits_BLC + noise_BLC))
+        noise_BLC = below_BLC.scatter(-1, drawn_BL1, top_BL1) - logits_BLC
+        noise_BLC = noise_BLC.masked_fill(logits_BLC.isinf(), 0.0)
+    return logits_BLC + noise_BLC

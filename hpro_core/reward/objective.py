@@ -1,7 +1,7 @@
 """What a reward stage minimises: L = sum of lambda_i L_i (paper II-B, table of stages in III-B).
 
 Letters: K sample of an utterance, B batch, L speech token, P = L + 1 position, V output class, C
-candidate.
+candidate, R redraw of the noise.
 """
 
 from dataclasses import dataclass
@@ -41,6 +41,7 @@ class Objective:
     top_p: float = 1.0  # of what can be drawn, see `gumbel.within_nucleus`
     top_k: int = N_SPEECH_TOKENS
     samples: int = 1  # of each utterance, after one history; the terms are their means
+    redraws: int = 0  # of the noise of each sample in the backward pass, see `gumbel.sample`
 
     @property
     def candidates(self) -> int:
@@ -62,6 +63,7 @@ def objective_of(variant: Variant, settings: Reward) -> Objective:
         settings.top_p,
         settings.top_k,
         settings.samples,
+        settings.redraws,
     )
 
 
@@ -71,7 +73,7 @@ def reward_terms(
     codec: HdEmo,
     batch: Batch,
     objective: Objective,
-    noise_KBLC: Tensor,
+    noise_KRBLC: Tensor,
 ) -> dict[str, Tensor]:
     """Every term of the objective on a batch, their weighted sum, and what to watch.
 
@@ -85,23 +87,23 @@ def reward_terms(
         codec: frozen, in eval mode.
         batch: recordings, as tokens, with labels.
         objective: weights, temperature, norm.
-        noise_KBLC: of the samples, see `gumbel.noise_for`; the history continues the first.
+        noise_KRBLC: of the samples, see `gumbel.noise_for`; the history continues the first.
 
     Returns:
         "loss", the six TERMS, and the signs of `signs.signs_of`.
     """
-    batch = rehearsed(policy, batch, objective, noise_KBLC)
+    batch = rehearsed(policy, batch, objective, noise_KRBLC)
     with torch.no_grad():
         reference_BPV = reference(batch).logits_BLV
-    return terms_at(policy(batch).logits_BLV, reference_BPV, codec, batch, objective, noise_KBLC)
+    return terms_at(policy(batch).logits_BLV, reference_BPV, codec, batch, objective, noise_KRBLC)
 
 
 def rehearsed(
-    policy: SpeechPolicy, batch: Batch, objective: Objective, noise_KBLC: Tensor
+    policy: SpeechPolicy, batch: Batch, objective: Objective, noise_KRBLC: Tensor
 ) -> Batch:
     """The batch with the history after which the policy is rewarded."""
     sweeps, top_p, top_k = objective.history_sweeps, objective.top_p, objective.top_k
-    return own_history(policy, batch, noise_KBLC[0], sweeps, top_p, top_k)
+    return own_history(policy, batch, noise_KRBLC[0, 0], sweeps, top_p, top_k)
 
 
 def terms_at(
@@ -110,7 +112,7 @@ def terms_at(
     codec: HdEmo,
     batch: Batch,
     objective: Objective,
-    noise_KBLC: Tensor,
+    noise_KRBLC: Tensor,
 ) -> dict[str, Tensor]:
     """As `reward_terms`, from the logits of policy and reference after the same history."""
     with torch.no_grad():
@@ -119,9 +121,9 @@ def terms_at(
     text, target, text_mask = text_of(batch, codec.mends)
     mask, (_, position_mask) = batch.token_mask_BL, speech_targets(batch)
 
-    def rewarded(noise_BLC: Tensor) -> dict[str, Tensor]:
+    def rewarded(noise_RBLC: Tensor) -> dict[str, Tensor]:
         """Terms and signs of one sample."""
-        sample = gumbel.sample(candidates, objective.temperature, noise_BLC)
+        sample = gumbel.sample(candidates, objective.temperature, noise_RBLC)
         reading = codec(sample, batch.token_lengths_B, batch.spans_BW2, text)
         signs = signs_of(
             logits_BPV, reading, content, style, target, text_mask, batch, codec.config
@@ -135,7 +137,7 @@ def terms_at(
             **signs,
         }
 
-    samples = [rewarded(noise_BLC) for noise_BLC in noise_KBLC]
+    samples = [rewarded(noise_RBLC) for noise_RBLC in noise_KRBLC]
     means = {name: torch.stack([one[name] for one in samples]).mean(0) for name in samples[0]}
     leash = kl_divergence(logits_BPV, reference_BPV, position_mask, objective.kl_reduction)
     terms = {"kl": leash, **means}

@@ -39,8 +39,7 @@ class Rewarder:
     def draw(self, batch: Batch, seed: int) -> Draw:
         """The batch on the device, with noise by the seed."""
         generator = self._noise.manual_seed(seed)
-        objective = self.objective
-        return draw(batch.to(self._device), generator, objective.samples, objective.candidates)
+        return draw(batch.to(self._device), generator, self.objective)
 
     def terms(self, drawn: Draw) -> dict[str, Tensor]:
         """See `objective.reward_terms`.
@@ -56,16 +55,15 @@ class Rewarder:
                 self._codec,
                 drawn.batch,
                 self.objective,
-                drawn.noise_KBLC,
+                drawn.noise_KRBLC,
             )
 
     def mean_over(self, batches: Sequence[Batch]) -> dict[str, float]:
         """Mean terms, with the same noise at every call, so that the points of a curve compare."""
         self._noise.manual_seed(0)
-        size = self.objective.candidates
 
         def terms(batch: Batch) -> dict[str, Tensor]:
-            return self.terms(draw(batch.to(self._device), self._noise, 1, size))
+            return self.terms(draw(batch.to(self._device), self._noise, self.objective, samples=1))
 
         return mean_terms(terms, batches)
 
@@ -84,7 +82,7 @@ class Rewarder:
         """See `liveness.logit_gradients`."""
         self.policy.eval()
         with torch.no_grad(), autocast(self._device, self._bf16):
-            batch = rehearsed(self.policy, drawn.batch, self.objective, drawn.noise_KBLC)
+            batch = rehearsed(self.policy, drawn.batch, self.objective, drawn.noise_KRBLC)
             logits = self.policy(batch).logits_BLV
             reference = self._reference(batch).logits_BLV
 
@@ -96,7 +94,7 @@ class Rewarder:
                     self._codec,
                     drawn.batch,
                     self.objective,
-                    drawn.noise_KBLC,
+                    drawn.noise_KRBLC,
                 )
 
         return logit_gradients(terms, logits, self.objective)
