@@ -1,7 +1,7 @@
 """What a training step samples from: a batch and the noise of its samples, cut together.
 
-Letters: K sample of an utterance, B batch, L speech token, C candidate, R
-redraw of the noise.
+Letters: K sample of an utterance, B batch, L speech token, C candidate, R redraw of the
+noise.
 """
 
 from dataclasses import dataclass
