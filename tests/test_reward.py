@@ -63,7 +63,7 @@ def test_each_term_alone_gives_the_logits_a_gradient(term, policies, codec, batc
 
 
 def test_several_samples_of_an_utterance_count_as_their_mean(policies, codec, batch):
-    noise = draw(batch, torch.Generator().manual_seed(4), ALL, samples=3).noise_KRBLC
+    noise = draw(batch, torch.Generator().manual_seed(4), replace(ALL, samples=3)).noise_KRBLC
     assert len({float(one.sum()) for one in noise}) == 3
     together = reward_terms(*policies, codec, batch, ALL, noise)
     alone = [reward_terms(*policies, codec, batch, ALL, one[None]) for one in noise]

@@ -1,7 +1,6 @@
 """What a training step samples from: a batch and the noise of its samples, cut together.
 
-Letters: K sample of an utterance, B batch, L speech token, C candidate, R redraw of the
-noise.
+Letters: K sample of an utterance, B batch, L speech token, C candidate, R redraw of the noise.
 """
 
 from dataclasses import dataclass
@@ -23,14 +22,11 @@ class Draw:
     noise_KRBLC: Tensor
 
 
-def draw(
-    batch: Batch, generator: torch.Generator, objective: Objective, samples: int | None = None
-) -> Draw:
-    """A batch with fresh noise for the objective's samples of each utterance, or for so many."""
-    redraws, candidates = objective.redraws, objective.candidates
+def draw(batch: Batch, generator: torch.Generator, objective: Objective) -> Draw:
+    """A batch with fresh noise for the objective's samples of each utterance."""
     noises = [
-        noise_for(batch.tokens_BL, generator, redraws, candidates)
-        for _ in range(objective.samples if samples is None else samples)
+        noise_for(batch.tokens_BL, generator, objective.redraws, objective.candidates)
+        for _ in range(objective.samples)
     ]
     return Draw(batch, torch.stack(noises))
 

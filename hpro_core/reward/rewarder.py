@@ -1,6 +1,7 @@
 """All that stays the same while a policy is trained by reward, and what it computes of a batch."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -61,11 +62,10 @@ class Rewarder:
     def mean_over(self, batches: Sequence[Batch]) -> dict[str, float]:
         """Mean terms, with the same noise at every call, so that the points of a curve compare."""
         self._noise.manual_seed(0)
-
-        def terms(batch: Batch) -> dict[str, Tensor]:
-            return self.terms(draw(batch.to(self._device), self._noise, self.objective, samples=1))
-
-        return mean_terms(terms, batches)
+        once = replace(self.objective, samples=1, redraws=0)  # redraws are for gradients alone
+        return mean_terms(
+            lambda batch: self.terms(draw(batch.to(self._device), self._noise, once)), batches
+        )
 
     def reward_over(self, batches: Sequence[Batch]) -> float:
         """What the policy earns: minus the weighted terms but the leash, mean over batches."""
