@@ -79,6 +79,7 @@ class Speech(Section):
     learning_rate: float = Field(gt=0)
     delta_weight: float = Field(ge=0)
     phone_weight: float = Field(ge=0)
+    affect_weight: float = Field(ge=0)
     feature_weight: float = Field(ge=0)
     tempo_spread: float = Field(ge=0, lt=1)
     ema: float = Field(ge=0, lt=1)

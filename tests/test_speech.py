@@ -1,6 +1,7 @@
 """The speech room: features, tokenizer, decoder and its two stages, on tiny models and clips."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,17 +11,19 @@ import pytest
 import soundfile
 import torch
 
-from hpro_core.constants import N_SPEECH_TOKENS, SAMPLE_RATE_HZ
+from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, SAMPLE_RATE_HZ, VAD
 from hpro_core.engine import fsq
 from hpro_core.engine.checkpoint import save_model
 from hpro_core.errors import HproError
 from hpro_core.params import Compute, Speech
 from hpro_core.speech import stage
 from hpro_core.speech.crops import (
+    N_AFFECT,
     Crops,
     CropSampler,
     Utterance,
     at_tempo,
+    labelled,
     padded,
     read_audio,
 )
@@ -33,7 +36,7 @@ from hpro_core.speech.features import (
     MelFrontend,
     n_tokens,
 )
-from hpro_core.speech.phones import PhoneListener, phone_loss
+from hpro_core.speech.listening import SpectrumListener, affect_loss, phone_loss
 from hpro_core.speech.stage import (
     Learner,
     code_use,
@@ -49,7 +52,15 @@ from hpro_core.speech.tokenizer import (
     TokenizerConfig,
     codes_of,
 )
-from hpro_core.tables import SPEECH_TOKENS, UTTERANCES, WORDS, read_table, write_table
+from hpro_core.tables import (
+    EMOTION_POSTERIORS,
+    SPEECH_TOKENS,
+    UTTERANCES,
+    WORD_VAD,
+    WORDS,
+    read_table,
+    write_table,
+)
 from hpro_core.text import N_SYMBOLS, PADDING
 
 TINY = TokenizerConfig(width=32, speaker_dim=8, encoder_blocks=1, decoder_blocks=1, frame_blocks=1)
@@ -63,6 +74,7 @@ SETTINGS = Speech(
     learning_rate=2e-3,
     delta_weight=0.3,
     phone_weight=0.2,
+    affect_weight=0.2,
     feature_weight=1.0,
     tempo_spread=0.1,
     ema=0.9,
@@ -92,7 +104,13 @@ def vowel(seconds: float, pitch_hz: float) -> np.ndarray:
 def crops_of(mels: list[np.ndarray]) -> Crops:
     """A batch in which every crop is its own reference."""
     phones = torch.tensor([[7 + i, 9] for i in range(len(mels))])
-    return Crops(*padded(mels), *padded(mels), phones, torch.full((len(mels),), 2))
+    mel_BFM, lengths_B = padded(mels)
+    affect_BLA = torch.full((len(mels), mel_BFM.shape[1] // FRAMES_PER_TOKEN, N_AFFECT), math.nan)
+    for i, row_LA in enumerate(affect_BLA):
+        row_LA[1] = torch.eye(N_AFFECT)[i]  # a word of one token
+    phone_lengths_B = torch.full((len(mels),), 2)
+    spoken = phones, phone_lengths_B, affect_BLA
+    return Crops(mel_BFM, lengths_B, mel_BFM, lengths_B, *spoken)
 
 
 def random_mels(lengths: list[int]) -> list[np.ndarray]:
@@ -216,7 +234,7 @@ def test_every_part_gets_a_gradient(tiny: SpeechTokenizer):
 
 def test_each_term_alone_teaches_the_encoder(tiny: SpeechTokenizer):
     batch = crops_of(random_mels([8, 8]))
-    for name in ("mel", "delta", "phones", "features"):
+    for name in ("mel", "delta", "phones", "affect", "features"):
         tiny.zero_grad()
         training_terms(Learner(tiny), batch, SETTINGS)[name].backward()
         gradient = tiny.to_digits.weight.grad
@@ -233,20 +251,21 @@ def test_loss_terms_of_a_worked_example(tiny: SpeechTokenizer, monkeypatch: pyte
     guess[0, 4:] = 99.0
     monkeypatch.setattr(tiny, "mel", lambda *_: guess + batch.mel_BFM)
     monkeypatch.setattr(stage, "phone_loss", lambda *_: torch.tensor(7.0))
-    monkeypatch.setattr(PhoneListener, "distance", lambda *_: torch.tensor(0.25))
-    weights = {"delta_weight": 0.5, "phone_weight": 0.1, "feature_weight": 4.0}
-    settings = SETTINGS.model_copy(update=weights)
+    monkeypatch.setattr(stage, "affect_loss", lambda *_: torch.tensor(5.0))
+    monkeypatch.setattr(SpectrumListener, "distance", lambda *_: torch.tensor(0.25))
+    weights = {"delta_weight": 0.5, "phone_weight": 0.1, "affect_weight": 0.3}
+    settings = SETTINGS.model_copy(update=weights | {"feature_weight": 4.0})
     terms = training_terms(Learner(tiny), batch, settings)
     assert float(terms["mel"].detach()) == pytest.approx((1 + 3 + 2 + 2) / 4)
     assert float(terms["delta"].detach()) == pytest.approx((2 + 1 + 0) / 3)
     assert float(terms["loss"].detach()) == pytest.approx(
-        2.0 + 0.5 * 1.0 + 0.1 * 7.0 + 4.0 * 0.25 + 7.0
+        2.0 + 0.5 * 1.0 + 0.1 * 7.0 + 0.3 * 5.0 + 4.0 * 0.25 + (7.0 + 0.3 * 5.0)
     )
 
 
 def test_spectra_are_compared_as_a_listener_hears_them_and_only_they_are_moved():
     torch.manual_seed(0)
-    listener = PhoneListener()
+    listener = SpectrumListener()
     mel_BFM, lengths_B = padded(random_mels([6, 3]))
     _, layers = listener(mel_BFM, lengths_B)
     assert float(listener.distance(layers, mel_BFM, lengths_B).detach()) == 0.0
@@ -277,6 +296,19 @@ def test_the_phones_of_a_worked_example():
     assert float(none) == 0.0
 
 
+def test_the_affect_of_a_worked_example():
+    """Of three tokens two are in a word that is half angry, half sad; one of them is told right."""
+    truth = torch.full((1, 3, N_AFFECT), math.nan)
+    posterior = [0.5 * (name in ("angry", "sad")) for name in EMOTIONS]
+    truth[0, :2] = torch.tensor([*posterior, 0.2, 0.5, 0.8])
+    told = torch.full((1, 3, N_AFFECT), 99.0)
+    told[0, 0] = torch.tensor([*([0.0] * len(EMOTIONS)), 0.2, 0.5, 0.8])
+    told[0, 1] = torch.tensor([*([0.0] * len(EMOTIONS)), 0.3, 0.5, 0.8])
+    expected = math.log(len(EMOTIONS)) + 20.0 * 0.1**2 / (2 * len(VAD))
+    assert float(affect_loss(told, truth)) == pytest.approx(expected, abs=1e-5)
+    assert float(affect_loss(told[:, 2:], truth[:, 2:])) == 0.0
+
+
 def test_one_batch_overfits():
     torch.manual_seed(0)
     model = Learner(SpeechTokenizer(TINY))
@@ -302,35 +334,58 @@ def made_up_utterances() -> list[Utterance]:
     corpora = ["acted", "acted", "acted", "controlled", "controlled"]
     speakers = ["tam", "tam", "joe", "one", "one"]
     columns = zip(corpora, speakers, mels, strict=True)
-    edges = np.zeros((0, 2), dtype=np.int64)
-    return [Utterance(str(i), *row, edges) for i, row in enumerate(columns)]
+    return [spoken(str(i), *row) for i, row in enumerate(columns)]
 
 
-def test_crops_hold_whole_words_and_their_phones():
+def spoken(
+    utt_id: str,
+    corpus: str,
+    speaker: str,
+    mel_FM: np.ndarray,
+    edges: Sequence[tuple[int, int]] = (),
+    phones: tuple[tuple[int, ...], ...] = (),
+) -> Utterance:
+    """An utterance whose affect says the number of the word."""
+    edges_W2 = np.array(edges, dtype=np.int64).reshape(-1, 2)
+    affect_LA = np.full((len(mel_FM) // FRAMES_PER_TOKEN, N_AFFECT), np.nan, dtype=np.float32)
+    for word, (first, end) in enumerate(edges):
+        affect_LA[first:end] = word
+    return Utterance(utt_id, corpus, speaker, mel_FM, edges_W2, phones, affect_LA)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.2])
+def test_crops_hold_whole_words_their_phones_and_their_affect(spread: float):
     """Frame i of the mel says in which token it lies; words are three tokens long, two apart."""
     size = 60
     mel = np.repeat(np.arange(size), FRAMES_PER_TOKEN)[:, None].repeat(N_MELS, 1)
-    edges = np.array([(start, start + 3) for start in range(4, size - 4, 5)])
+    edges = [(start, start + 3) for start in range(4, size - 4, 5)]
     phones = tuple((10 + w, 30 + w) for w in range(len(edges)))
-    whole = Utterance("u", "acted", "tam", mel.astype(np.float16), edges, phones)
-    batch = CropSampler([whole], 64, 0.8, seed=0).batch_at(1)
+    whole = spoken("u", "acted", "tam", mel.astype(np.float16), edges, phones)
+    batch = CropSampler([whole], 64, 0.8, 0, spread).batch_at(1)
     seen = set()
     for row, length in enumerate(batch.lengths_B.tolist()):
-        assert 3 <= length <= 20
-        first, last = int(batch.mel_BFM[row, 0, 0]), int(batch.mel_BFM[row, 4 * length - 1, 0])
+        assert 3 * (1 - spread) <= length <= 20 * (1 + 1.2 * spread)
+        first, last = (round(float(batch.mel_BFM[row, f, 0])) for f in (0, 4 * length - 1))
         inside = [w for w, (a, b) in enumerate(edges) if first <= a and b <= last + 1]
         cut = [w for w, (a, b) in enumerate(edges) if w not in inside and a <= last and first < b]
         assert cut == []
         found = batch.phones_BJ[row, : batch.phone_lengths_B[row]].tolist()
         assert found == [p for w in inside for p in phones[w]]
         assert found
+        affect_L = batch.affect_BLA[row, :length, 0]
+        assert affect_L[affect_L.isfinite()].unique().tolist() == inside
+        assert batch.affect_BLA[row, length:].isnan().all()
+        token_L = batch.mel_BFM[row, : 4 * length, 0].unflatten(0, (-1, 4)).mean(1).round()
+        for said, token in zip(affect_L.tolist(), token_L.tolist(), strict=True):
+            near = [w for w, (a, b) in enumerate(edges) if a - 1 <= token <= b]
+            assert said in near if said == said else token not in (a + 1 for a, _ in edges)
         seen.update(inside)
     assert seen == set(range(len(edges)))
 
 
 def test_a_word_longer_than_a_crop_is_kept_whole():
     mel = np.zeros((160, N_MELS), dtype=np.float16)
-    one = Utterance("u", "acted", "tam", mel, np.array([[3, 38]]), ((11, 12),))
+    one = spoken("u", "acted", "tam", mel, [(3, 38)], ((11, 12),))
     batch = CropSampler([one], 8, 0.4, seed=0).batch_at(1)
     assert all(35 <= length <= 38 for length in batch.lengths_B.tolist())
     assert batch.phone_lengths_B.tolist() == [2] * 8
@@ -349,7 +404,7 @@ def test_a_slower_voice_of_a_worked_example():
 
 def test_crops_are_slower_or_faster_and_their_references_as_they_were():
     mel = np.tile(np.arange(200, dtype=np.float16)[:, None], N_MELS)
-    members = [Utterance(n, "acted", "tam", mel, np.array([[3, 38]]), ((11, 12),)) for n in "uv"]
+    members = [spoken(n, "acted", "tam", mel, [(3, 38)], ((11, 12),)) for n in "uv"]
     batch = CropSampler(members, 32, 1.0, 0, tempo_spread=0.2).batch_at(1)
     last_B = batch.mel_BFM[torch.arange(32), FRAMES_PER_TOKEN * batch.lengths_B - 1, 0]
     before_B = (last_B - batch.mel_BFM[:, 0, 0] + 1) / FRAMES_PER_TOKEN
@@ -473,7 +528,19 @@ def root(tmp_path: Path) -> Path:
     words = [(f"toy_{i}", 0, "ah", 0.1, 0.4 + 0.1 * i, None) for i in range(1, len(splits))]
     table = pd.DataFrame(words, columns=list(WORDS.columns))  # the first was not aligned
     write_table(table, tmp_path / "align/words.parquet", WORDS)
+    posteriors = table[["utt_id"]].assign(**dict.fromkeys(EMOTIONS, 0.0)).assign(sad=1.0)
+    write_table(posteriors, tmp_path / "label/emotion_posteriors.parquet", EMOTION_POSTERIORS)
+    affect = table[["utt_id", "word_index"]].assign(**dict.fromkeys(VAD, 0.5))
+    write_table(affect, tmp_path / "label/word_vad.parquet", WORD_VAD)
     return tmp_path
+
+
+def test_a_word_without_a_label_is_named(root: Path):
+    affect = read_table(root / "label/word_vad.parquet", WORD_VAD)
+    assert labelled(root)[[*EMOTIONS, *VAD]].notna().all(axis=None)
+    write_table(affect[1:], root / "label/word_vad.parquet", WORD_VAD)
+    with pytest.raises(HproError, match="1 words have no label, the first is word 0 of toy_1"):
+        labelled(root)
 
 
 def test_train_and_encode(root: Path, tmp_path: Path):
@@ -482,7 +549,8 @@ def test_train_and_encode(root: Path, tmp_path: Path):
     curves = pd.read_csv(root / "speech/tokenizer/training.csv")
     dev = curves[(curves["split"] == "dev") & (curves["term"] == "mel")].sort_values("step")
     assert dev["value"].iloc[-1] < dev["value"].iloc[0]
-    assert {"loss", "mel", "delta", "phones", "mel_toy", "codes_used"} <= set(curves["term"])
+    terms = {"loss", "mel", "delta", "phones", "affect", "features", "heard", "mel_toy"}
+    assert terms | {"codes_used"} <= set(curves["term"])
     tokens = read_table(root / "speech/speech_tokens.parquet", SPEECH_TOKENS).set_index("utt_id")
     assert list(tokens.index) == [f"toy_{i}" for i in range(6)]
     for utt_id, row in tokens.iterrows():

@@ -1,6 +1,7 @@
 """Batches of log-mel crops for the tokenizer.
 
-Letters: B batch, F = 4 L frame, M mel band, W word, J phone.
+Letters: B batch, L speech token, F = 4 L frame, M mel band, W word, J phone, A = 12 affect: the
+nine emotions, then V, A, D.
 
 Every test set of the run (acted, controlled, ..) has the same share of a batch whatever its size;
 within a set every utterance is as likely as another. Crops begin and end between words, so that
@@ -8,6 +9,7 @@ their phones are known; an utterance whose words are not known is cut anywhere. 
 also spoken faster or slower (`at_tempo`): few hours of speech are little to learn sounds from.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
@@ -20,12 +22,15 @@ import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from hpro_core.constants import SAMPLE_RATE_HZ, TOKEN_RATE_HZ
+from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, TOKEN_RATE_HZ, VAD
 from hpro_core.engine.batching import spans_to_frames
 from hpro_core.errors import HproError
 from hpro_core.progress import track
 from hpro_core.speech.features import FRAMES_PER_TOKEN, N_MELS, SILENCE, MelFrontend
+from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, WORDS, read_table
 from hpro_core.text import PADDING, phone_ids
+
+N_AFFECT = len(EMOTIONS) + len(VAD)
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ class Utterance:
     speaker: str
     mel_FM: np.ndarray  # float16 (4 L, 80)
     edges_W2: np.ndarray  # int64, first and one-past-last token of each word; (0, 2): not known
-    phones: tuple[tuple[int, ...], ...] = ()  # of each word, ids of `text.SYMBOLS`
+    phones: tuple[tuple[int, ...], ...]  # of each word, ids of `text.SYMBOLS`
+    affect_LA: np.ndarray  # float32, as in `Crops`
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Crops:
     reference_lengths_B: Tensor  # int64, tokens
     phones_BJ: Tensor  # int64, padded with text.PADDING
     phone_lengths_B: Tensor  # int64; 0: not known
+    affect_BLA: Tensor  # float32, of the word that a token is in; NaN: in none, or not known
 
     def to(self, device: torch.device) -> "Crops":
         """The same crops on another device."""
@@ -65,31 +72,65 @@ def load(
         root: results folder of the run.
         utterances: rows of the UTTERANCES table.
         label: of the progress line.
-        words: the WORDS table, for crops whose phones are known.
+        words: the WORDS table with the columns of V, A, D and the emotions (`labelled`), for crops
+            whose phones and affect are known.
 
     Raises:
         HproError: a file is missing, unreadable, empty, or not 16 kHz mono.
     """
     frontend = MelFrontend()
     known = {} if words is None else dict(_words_by_utterance(words))
+    nothing = np.zeros((0, 2)), (), np.zeros((0, N_AFFECT), dtype=np.float32)
     loaded = []
     columns = (utterances[name] for name in ("utt_id", "corpus", "speaker", "audio"))
     rows = list(zip(*columns, strict=True))
     for utt_id, corpus, speaker, path in track(rows, len(rows), label):
         mel_FM = frontend.analyse(torch.from_numpy(read_audio(root / path))).half().numpy()
-        edges_s, phones = known.get(utt_id, (np.zeros((0, 2)), ()))
-        edges_W2 = spans_to_frames(edges_s, len(mel_FM) // FRAMES_PER_TOKEN)
-        loaded.append(Utterance(utt_id, corpus, speaker, mel_FM, edges_W2, phones))
+        size = len(mel_FM) // FRAMES_PER_TOKEN
+        edges_s, phones, affect_WA = known.get(utt_id, nothing)
+        edges_W2 = spans_to_frames(edges_s, size)
+        affect_LA = _at_tokens(affect_WA, edges_W2, size)
+        loaded.append(Utterance(utt_id, corpus, speaker, mel_FM, edges_W2, phones, affect_LA))
     return loaded
+
+
+def labelled(root: Path) -> pd.DataFrame:
+    """The WORDS table of a run, each word with its V, A, D and the emotions of its utterance.
+
+    Raises:
+        HproError: a table of the align or label stage is missing, or a word has no label.
+    """
+    words = read_table(root / "align/words.parquet", WORDS)
+    affect = read_table(root / "label/word_vad.parquet", WORD_VAD)
+    emotion = read_table(root / "label/emotion_posteriors.parquet", EMOTION_POSTERIORS)
+    joined = words.merge(affect, how="left", on=["utt_id", "word_index"])
+    joined = joined.merge(emotion, how="left", on="utt_id")
+    unknown = joined[joined[[*EMOTIONS, *VAD]].isna().any(axis=1)]
+    if len(unknown):
+        raise HproError(
+            f"{root}/label: {len(unknown)} words have no label, the first is word "
+            f"{unknown['word_index'].iloc[0]} of {unknown['utt_id'].iloc[0]}: "
+            "run `hpro label` again"
+        )
+    return joined
 
 
 def _words_by_utterance(
     words: pd.DataFrame,
-) -> Iterator[tuple[str, tuple[np.ndarray, tuple[tuple[int, ...], ...]]]]:
-    """Times (W, 2) in seconds and phones of the words of each utterance."""
+) -> Iterator[tuple[str, tuple[np.ndarray, tuple[tuple[int, ...], ...], np.ndarray]]]:
+    """Times (W, 2) in seconds, phones, and affect (W, A) of the words of each utterance."""
     for utt_id, rows in words.sort_values(["utt_id", "word_index"]).groupby("utt_id"):
         phones = tuple(phone_ids(word) for word in rows["word"])
-        yield str(utt_id), (rows[["start_s", "end_s"]].to_numpy(), phones)
+        affect_WA = rows[[*EMOTIONS, *VAD]].to_numpy(dtype=np.float32)
+        yield str(utt_id), (rows[["start_s", "end_s"]].to_numpy(), phones, affect_WA)
+
+
+def _at_tokens(affect_WA: np.ndarray, edges_W2: np.ndarray, size: int) -> np.ndarray:
+    """Affect of the word that each token is in, (L, A); NaN outside of words."""
+    affect_LA = np.full((size, N_AFFECT), np.nan, dtype=np.float32)
+    for row_A, (first, end) in zip(affect_WA, edges_W2, strict=True):
+        affect_LA[first:end] = row_A
+    return affect_LA
 
 
 def read_audio(path: Path) -> np.ndarray:
@@ -124,6 +165,11 @@ def padded(mels: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(mel_BFM), lengths
 
 
+def _padded_affect(affects: Sequence[np.ndarray]) -> Tensor:
+    rows = [torch.from_numpy(affect_LA) for affect_LA in affects]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=math.nan)
+
+
 def _padded_phones(phones: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
     rows = [torch.tensor(row, dtype=torch.int64) for row in phones]
     stacked = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING)
@@ -147,6 +193,12 @@ def at_tempo(mel_FM: np.ndarray, longer: float) -> np.ndarray:
     frames_F = np.linspace(0, len(mel_FM) - 1, tokens * FRAMES_PER_TOKEN)
     spline = CubicSpline(np.arange(len(mel_FM)), mel_FM.astype(np.float32))
     return spline(frames_F).astype(np.float32)
+
+
+def _longer(affect_LA: np.ndarray, size: int) -> np.ndarray:
+    """The rows of `size` tokens that last as long as these: the nearest in time."""
+    middles = (np.arange(size) + 0.5) * len(affect_LA) / size
+    return affect_LA[middles.astype(np.int64)]
 
 
 class CropSampler:
@@ -187,20 +239,24 @@ class CropSampler:
         for i in range(self.batch_size):
             members = sets[(i + step) % len(sets)]
             chosen.append(members[int(rng.integers(len(members)))])
-        mels, phones = zip(*(self._spoken(u, rng) for u in chosen), strict=True)
+        mels, phones, affects = zip(*(self._spoken(u, rng) for u in chosen), strict=True)
         references = [self._crop(self._reference(u, rng).mel_FM, rng) for u in chosen]
         if self.tempo_spread:
             longer_B = np.exp(rng.uniform(-self.tempo_spread, self.tempo_spread, len(chosen)))
             mels = tuple(map(at_tempo, mels, longer_B))
-        return Crops(*padded(mels), *padded(references), *_padded_phones(phones))
+            sizes = [len(mel) // FRAMES_PER_TOKEN for mel in mels]
+            affects = tuple(map(_longer, affects, sizes))
+        spoken = *_padded_phones(phones), _padded_affect(affects)
+        return Crops(*padded(mels), *padded(references), *spoken)
 
     def _spoken(
         self, utterance: Utterance, rng: np.random.Generator
-    ) -> tuple[np.ndarray, tuple[int, ...]]:
-        """Whole words and the pauses beside them, at least one word; and their phones."""
+    ) -> tuple[np.ndarray, tuple[int, ...], np.ndarray]:
+        """Whole words and the pauses beside them, at least one word; their phones and affect."""
         edges_W2, n_words = utterance.edges_W2, len(utterance.edges_W2)
         if not n_words:
-            return self._crop(utterance.mel_FM, rng), ()
+            mel_FM = self._crop(utterance.mel_FM, rng)
+            return mel_FM, (), utterance.affect_LA[: len(mel_FM) // FRAMES_PER_TOKEN]
         size = len(utterance.mel_FM) // FRAMES_PER_TOKEN
         start = int(rng.integers(max(1, size - self.tokens + 1)))
         first = min(int((edges_W2[:, 0] < start).sum()), n_words - 1)
@@ -212,7 +268,8 @@ class CropSampler:
         follows = int(edges_W2[stop, 0]) if stop < n_words else size
         end = max(int(edges_W2[stop - 1, 1]), min(follows, start + self.tokens))
         phones = tuple(chain.from_iterable(utterance.phones[first:stop]))
-        return utterance.mel_FM[start * FRAMES_PER_TOKEN : end * FRAMES_PER_TOKEN], phones
+        mel_FM = utterance.mel_FM[start * FRAMES_PER_TOKEN : end * FRAMES_PER_TOKEN]
+        return mel_FM, phones, utterance.affect_LA[start:end]
 
     def _crop(self, mel_FM: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         frames = self.tokens * FRAMES_PER_TOKEN

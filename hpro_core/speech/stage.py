@@ -20,13 +20,14 @@ from hpro_core.progress import track
 from hpro_core.speech import crops
 from hpro_core.speech.crops import Crops, CropSampler, Utterance
 from hpro_core.speech.features import FRAMES_PER_TOKEN
-from hpro_core.speech.phones import PhoneListener, PhoneReader, phone_loss
+from hpro_core.speech.listening import CodeReader, SpectrumListener, affect_loss, phone_loss
 from hpro_core.speech.tokenizer import SpeechTokenizer, TokenizerConfig
-from hpro_core.tables import SPEECH_TOKENS, UTTERANCES, WORDS, read_table, write_table
+from hpro_core.tables import SPEECH_TOKENS, UTTERANCES, read_table, write_table
 
 ENCODED_SPLITS = ("train", "dev", "test")
 """The judges' own split never becomes tokens."""
 _DEV_BATCHES = 4
+_HEARD_AFFECT = 0.3  # ours: beside phones, of about the same size in nats
 
 
 def train(
@@ -46,7 +47,7 @@ def train(
     """
     set_threads(compute.threads)
     table = read_table(root / "corpus/utterances.parquet", UTTERANCES)
-    words = read_table(root / "align/words.parquet", WORDS)
+    words = crops.labelled(root)
     train_set = crops.load(root, _split(table, "train", root), "mel spectra, train", words)
     dev_set = crops.load(root, _split(table, "dev", root), "mel spectra, dev", words)
     torch.manual_seed(settings.seed)
@@ -78,22 +79,23 @@ def train(
 
 
 class Learner(nn.Module):
-    """What is trained: the tokenizer, and two that know phones and are left behind."""
+    """What is trained: the tokenizer, and two that know phones and affect and are left behind."""
 
     def __init__(self, tokenizer: SpeechTokenizer):
         super().__init__()
         self.tokenizer = tokenizer
-        self.reader = PhoneReader()
-        self.listener = PhoneListener()
+        self.reader = CodeReader()
+        self.listener = SpectrumListener()
 
 
 def training_terms(model: Learner, batch: Crops, settings: Speech) -> dict[str, Tensor]:
-    """L = mel + delta_weight * delta + phone_weight * phones + feature_weight * features + heard.
+    """L = mel + the terms below, each by its weight, + heard.
 
     mel is the L1 distance of log-mel frames and delta that of their differences in time; means over
-    the frames that exist and over mel bands. phones: the phones that codes spell
-    (`phones.phone_loss`). features: `PhoneListener.distance`. heard: the phones that the listener
-    hears in the recording; it teaches the listener alone. The last three are ours.
+    the frames that exist and over mel bands. phones and affect: what codes tell of them
+    (`listening.phone_loss`, `affect_loss`). features: `SpectrumListener.distance`. heard: phones
+    and affect that the listener hears in the recording; it teaches the listener alone. The last
+    four are ours.
     """
     lengths_B = batch.lengths_B
     speaker_BE = model.tokenizer.speaker(batch.reference_BFM, batch.reference_lengths_B)
@@ -105,14 +107,22 @@ def training_terms(model: Learner, batch: Crops, settings: Speech) -> dict[str, 
     change_BF = error_BFM.diff(dim=1).abs().mean(-1)
     delta = (change_BF * mask_BF[:, 1:]).sum() / mask_BF[:, 1:].sum()
     spoken = batch.phones_BJ, batch.phone_lengths_B
-    phones = phone_loss(model.reader(codes, lengths_B), lengths_B, *spoken)
-    heard_BLS, layers = model.listener(batch.mel_BFM, lengths_B)
+    told_BLS, told_BLA = model.reader(codes, lengths_B)
+    (heard_BLS, heard_BLA), layers = model.listener(batch.mel_BFM, lengths_B)
+    weighted = {
+        "delta": (settings.delta_weight, delta),
+        "phones": (settings.phone_weight, phone_loss(told_BLS, lengths_B, *spoken)),
+        "affect": (settings.affect_weight, affect_loss(told_BLA, batch.affect_BLA)),
+        "features": (
+            settings.feature_weight,
+            model.listener.distance(layers, rebuilt_BFM, lengths_B),
+        ),
+    }
     heard = phone_loss(heard_BLS, lengths_B, *spoken)
-    features = model.listener.distance(layers, rebuilt_BFM, lengths_B)
-    loss = mel + settings.delta_weight * delta + settings.phone_weight * phones
-    loss = loss + settings.feature_weight * features + heard
-    terms = {"mel": mel, "delta": delta, "phones": phones, "features": features, "heard": heard}
-    return {"loss": loss} | terms
+    heard = heard + _HEARD_AFFECT * affect_loss(heard_BLA, batch.affect_BLA)
+    loss = mel + heard + sum(weight * term for weight, term in weighted.values())
+    terms = {name: term for name, (_, term) in weighted.items()}
+    return {"loss": loss, "mel": mel, "heard": heard} | terms
 
 
 def encode(root: Path, settings: Speech, compute: Compute) -> None:
@@ -225,5 +235,5 @@ def _dev_terms(
 def _identity(root: Path, settings: Speech, compute: Compute) -> str:
     """What a checkpoint belongs to: settings, precision, and the tables of utterances and words."""
     settings_json = settings.model_dump_json() + str(compute.bf16)
-    inputs = (root / "corpus/utterances.parquet", root / "align/words.parquet")
-    return settings_json + fingerprint(*inputs)
+    inputs = ("corpus/utterances", "align/words", "label/word_vad", "label/emotion_posteriors")
+    return settings_json + fingerprint(*(root / f"{name}.parquet" for name in inputs))

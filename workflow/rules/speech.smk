@@ -16,6 +16,7 @@ if not PUBLISHED and not config["base"]:
             key=key("tokenizer", "tokenizer", "speech", "compute"),
             utterances=rules.corpus_split.output.utterances,
             words=rules.align.output.words,
+            labels=[rules.label.output.emotion, rules.label.output.vad],
             audio=of_sets("audio.sha256"),
         output:
             model="<root>/speech/tokenizer/model.safetensors",
@@ -26,6 +27,7 @@ if not PUBLISHED and not config["base"]:
             "<logs>/speech/tokenizer.log",
         benchmark:
             "<benchmarks>/speech/tokenizer.tsv"
+        priority: 1  # before the judges: all other trainings wait for it
         conda:
             "../envs/hpro.yaml"
         threads: THREADS
