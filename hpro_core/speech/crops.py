@@ -79,7 +79,9 @@ def load(
         HproError: a file is missing, unreadable, empty, or not 16 kHz mono.
     """
     frontend = MelFrontend()
-    known = {} if words is None else dict(_words_by_utterance(words))
+    known = {}
+    if words is not None:
+        known = dict(_words_by_utterance(words[words["utt_id"].isin(utterances["utt_id"])]))
     nothing = np.zeros((0, 2)), (), np.zeros((0, N_AFFECT), dtype=np.float32)
     loaded = []
     columns = (utterances[name] for name in ("utt_id", "corpus", "speaker", "audio"))

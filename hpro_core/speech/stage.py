@@ -36,7 +36,7 @@ def train(
     """Train the tokenizer on the train split of all sets and write speech/tokenizer/.
 
     Args:
-        root: results folder of the run; reads its utterances, word times and audio.
+        root: results folder of the run; reads its utterances, words, labels and audio.
         settings: section `speech`.
         compute: threads, device, bfloat16.
         work: keeps the checkpoint from which a killed run goes on.
@@ -233,7 +233,7 @@ def _dev_terms(
 
 
 def _identity(root: Path, settings: Speech, compute: Compute) -> str:
-    """What a checkpoint belongs to: settings, precision, and the tables of utterances and words."""
+    """What a checkpoint belongs to: settings, precision, and the tables that it reads."""
     settings_json = settings.model_dump_json() + str(compute.bf16)
     inputs = ("corpus/utterances", "align/words", "label/word_vad", "label/emotion_posteriors")
     return settings_json + fingerprint(*(root / f"{name}.parquet" for name in inputs))
