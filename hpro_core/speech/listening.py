@@ -102,18 +102,20 @@ def phone_loss(
     Crops with more phones than tokens can spell (a blank must part two equal ones) do not count.
     Without any crop that counts the loss is zero, and without gradient.
     """
+    within_BJ = length_mask(phone_lengths_B, phones_BJ.shape[1])[:, 1:]
+    equal_B = ((phones_BJ[:, 1:] == phones_BJ[:, :-1]) & within_BJ).sum(1)
+    counted_B = (phone_lengths_B > 0) & (phone_lengths_B + equal_B <= lengths_B)
+    if not counted_B.any():
+        return torch.zeros((), device=logarithms_BLS.device)
     loss_B = functional.ctc_loss(
-        logarithms_BLS.transpose(0, 1),
-        phones_BJ,
-        lengths_B,
-        phone_lengths_B,
+        logarithms_BLS[counted_B].transpose(0, 1),
+        phones_BJ[counted_B],
+        lengths_B[counted_B],
+        phone_lengths_B[counted_B],
         blank=PADDING,
         reduction="none",
     )
-    counted_B = (phone_lengths_B > 0) & loss_B.isfinite()
-    if not counted_B.any():
-        return torch.zeros((), device=loss_B.device)
-    return (loss_B[counted_B] / phone_lengths_B[counted_B]).mean()
+    return (loss_B / phone_lengths_B[counted_B]).mean()
 
 
 def affect_loss(affect_BLA: Tensor, truth_BLA: Tensor) -> Tensor:
