@@ -63,7 +63,7 @@ def test_kl_is_over_positions_and_goes_from_policy_to_reference():
 
 
 def test_kl_is_over_all_outputs_the_end_of_speech_among_them():
-    reference = torch.zeros(1, 1, N_OUTPUTS)
+    reference = torch.zeros(1, 1, N_OUTPUTS, dtype=torch.float64)
     policy = reference.clone()
     policy[..., END_OF_SPEECH] = 5.0
     p = math.exp(5) / (math.exp(5) + N_OUTPUTS - 1)
@@ -424,8 +424,7 @@ def test_similarity_and_errors_are_loops(batch):
         text_BJV=torch.nn.functional.one_hot(written, 121).float(),
     )
     codes = torch.zeros(*batch.tokens_BL.shape, 4), torch.zeros(*batch.tokens_BL.shape, 3)
-    found = signs.signs_of(
-        torch.zeros(8, batch.tokens_BL.shape[1] + 1, N_OUTPUTS),
+    found = signs.reading_signs(
         reading, *codes, target, mask, batch, SimpleNamespace(content_levels=6, style_levels=5),
     )  # fmt: skip
     cosines, errors, total = [], 0, 0

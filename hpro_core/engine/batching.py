@@ -56,6 +56,11 @@ class Batch:
         """The same batch on another device."""
         return Batch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
+    def repeated(self, times: int) -> "Batch":
+        """The batch so many times, one after the other."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Batch(**{n: v.repeat(times, *(1,) * (v.ndim - 1)) for n, v in values.items()})
+
     @property
     def token_mask_BL(self) -> Tensor:
         """True where there is a speech token."""

@@ -52,6 +52,11 @@ class Candidates:
             return best_BL
         return self.tokens_BLC.gather(-1, best_BL[..., None])[..., 0]
 
+    def repeated(self, times: int) -> "Candidates":
+        """Those of the batch so many times, one after the other."""
+        tokens_BLC = None if self.tokens_BLC is None else self.tokens_BLC.repeat(times, 1, 1)
+        return Candidates(self.logits_BLC.repeat(times, 1, 1), tokens_BLC)
+
 
 def within_nucleus(logits_BLV: Tensor, top_p: float, top_k: int) -> Candidates:
     """The speech tokens that a sample is drawn from.

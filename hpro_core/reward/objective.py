@@ -1,7 +1,7 @@
 """What a reward stage minimises: L = sum of lambda_i L_i (paper II-B, table of stages in III-B).
 
-Letters: K sample of an utterance, B batch, L speech token, P = L + 1 position, V output class, C
-candidate, R redraw of the noise.
+Letters: K sample of an utterance, B batch (of all samples, where they are read), L speech token,
+P = L + 1 position, V output class, C candidate, R redraw of the noise.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from hpro_core.reward.frame import code_loss
 from hpro_core.reward.history import own_history
 from hpro_core.reward.kl import kl_divergence
 from hpro_core.reward.sentence import emotion_loss
-from hpro_core.reward.signs import signs_of
+from hpro_core.reward.signs import policy_signs, reading_signs
 from hpro_core.reward.word import affect_loss, intelligibility_loss
 
 TERMS = ("kl", "sp", "cp", "asr", "wvad", "ser")
@@ -90,7 +90,7 @@ def reward_terms(
         noise_KRBLC: of the samples, see `gumbel.noise_for`; the history continues the first.
 
     Returns:
-        "loss", the six TERMS, and the signs of `signs.signs_of`.
+        "loss", the six TERMS, and the signs of `signs`.
     """
     batch = rehearsed(policy, batch, objective, noise_KRBLC)
     with torch.no_grad():
@@ -115,34 +115,32 @@ def terms_at(
     noise_KRBLC: Tensor,
 ) -> dict[str, Tensor]:
     """As `reward_terms`, from the logits of policy and reference after the same history."""
+    k = len(noise_KRBLC)
     with torch.no_grad():
-        content, style = codec.preference_codes(batch.tokens_BL, batch.token_lengths_B)
+        codes = codec.preference_codes(batch.tokens_BL, batch.token_lengths_B)
+        content, style = (code_BLD.repeat(k, 1, 1) for code_BLD in codes)
     candidates = gumbel.within_nucleus(logits_BPV[:, :-1], objective.top_p, objective.top_k)
-    text, target, text_mask = text_of(batch, codec.mends)
-    mask, (_, position_mask) = batch.token_mask_BL, speech_targets(batch)
-
-    def rewarded(noise_RBLC: Tensor) -> dict[str, Tensor]:
-        """Terms and signs of one sample."""
-        sample = gumbel.sample(candidates, objective.temperature, noise_RBLC)
-        reading = codec(sample, batch.token_lengths_B, batch.spans_BW2, text)
-        signs = signs_of(
-            logits_BPV, reading, content, style, target, text_mask, batch, codec.config
-        )
-        return {
-            "sp": code_loss(reading.style_BLD, style, mask, objective.frame_norm),
-            "cp": code_loss(reading.content_BLD, content, mask, objective.frame_norm),
-            "asr": intelligibility_loss(reading, target, text_mask),
-            "wvad": affect_loss(reading, batch),
-            "ser": emotion_loss(reading, batch),
-            **signs,
-        }
-
-    samples = [rewarded(noise_RBLC) for noise_RBLC in noise_KRBLC]
-    means = {name: torch.stack([one[name] for one in samples]).mean(0) for name in samples[0]}
+    noise_RBLC = noise_KRBLC.transpose(0, 1).flatten(1, 2)
+    sample = gumbel.sample(candidates.repeated(k), objective.temperature, noise_RBLC)
+    _, position_mask = speech_targets(batch)
     leash = kl_divergence(logits_BPV, reference_BPV, position_mask, objective.kl_reduction)
-    terms = {"kl": leash, **means}
+    spoken = policy_signs(logits_BPV, batch)
+
+    batch = batch.repeated(k)  # all samples are read at once
+    text, target, text_mask = text_of(batch, codec.mends)
+    reading = codec(sample, batch.token_lengths_B, batch.spans_BW2, text)
+    mask, norm = batch.token_mask_BL, objective.frame_norm
+    terms = {
+        "kl": leash,
+        "sp": code_loss(reading.style_BLD, style, mask, norm),
+        "cp": code_loss(reading.content_BLD, content, mask, norm),
+        "asr": intelligibility_loss(reading, target, text_mask),
+        "wvad": affect_loss(reading, batch),
+        "ser": emotion_loss(reading, batch),
+    }
+    heard = reading_signs(reading, content, style, target, text_mask, batch, codec.config)
     total = torch.stack([objective.weights[t] * terms[t] for t in TERMS if objective.weights[t]])
-    return {"loss": total.sum(), **terms}
+    return {"loss": total.sum(), **terms, **heard, **spoken}
 
 
 def counts(batch: Batch, kl_reduction: Literal["sum", "mean"]) -> dict[str, float]:

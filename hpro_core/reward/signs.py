@@ -16,8 +16,7 @@ from hpro_core.policy.interface import END_OF_SPEECH
 
 
 @torch.no_grad()
-def signs_of(
-    logits_BPV: Tensor,
+def reading_signs(
     reading: Reading,
     content_BLD: Tensor,
     style_BLD: Tensor,
@@ -26,29 +25,25 @@ def signs_of(
     batch: Batch,
     config: CodecConfig,
 ) -> dict[str, Tensor]:
-    """All signs of one batch.
+    """Signs in what the codec hears.
 
     Args:
-        logits_BPV: the policy's after its history.
-        reading: what the codec hears in the policy's sample.
-        content_BLD: discrete content codes of the recording.
-        style_BLD: its discrete style codes.
+        reading: of the policy's samples.
+        content_BLD: discrete content codes of the recordings.
+        style_BLD: their discrete style codes.
         target_BJ: what the text decoder should write.
         target_mask_BJ: true at real targets.
-        batch: the recordings.
+        batch: the recordings, each as often as it has samples.
         config: levels of the codes.
 
     Returns:
         code_agreement_content, code_agreement_style: share of frames whose code is the recording's.
         emotion_similarity: cosine of the heard emotion posterior and the teacher's.
         symbol_error_rate: share of text positions that the teacher-forced decoder gets wrong.
-        entropy: of the policy in nats, mean over positions.
-        stop_at_end, stop_before_end: see `stopping`.
     """
     mask = batch.token_mask_BL
     heard = at_least_float32(reading.emotion_B9).softmax(-1)
     wrong = reading.text_BJV.argmax(-1) != target_BJ
-    at_end, before_end = stopping(logits_BPV, batch.token_lengths_B)
     return {
         "code_agreement_content": code_agreement(
             reading.content_BLD, content_BLD, config.content_levels, mask
@@ -58,6 +53,19 @@ def signs_of(
         ),
         "emotion_similarity": torch.cosine_similarity(heard, batch.emotion_B9).mean(),
         "symbol_error_rate": wrong[target_mask_BJ].float().mean(),
+    }
+
+
+@torch.no_grad()
+def policy_signs(logits_BPV: Tensor, batch: Batch) -> dict[str, Tensor]:
+    """Signs in the policy's logits after its history.
+
+    Returns:
+        entropy: of the policy in nats, mean over positions.
+        stop_at_end, stop_before_end: see `stopping`.
+    """
+    at_end, before_end = stopping(logits_BPV, batch.token_lengths_B)
+    return {
         "entropy": entropy(logits_BPV, length_mask(batch.token_lengths_B + 1, logits_BPV.shape[1])),
         "stop_at_end": at_end,
         "stop_before_end": before_end,
