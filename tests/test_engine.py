@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from hpro_core.engine import ranks, training
+from hpro_core.engine.ahead import Ahead
 from hpro_core.engine.batching import Sampler, collate, spans_to_frames
 from hpro_core.engine.checkpoint import load_weights, save_model
 from hpro_core.engine.token_noise import misspoken
@@ -214,3 +215,26 @@ def test_misspoken_digits_are_one_level_away():
     assert torch.equal(misspoken(tokens, 0.0), tokens)
     assert heard.min() >= 0
     assert heard.max() < 3**8
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_batches_made_ahead_are_those_of_their_steps(processes):
+    """From the first step, after a resume in the middle, and asked again from the start."""
+    made = Ahead(lambda step: {"step": step, "batch": torch.full((3,), step)}, 9, processes)
+    for steps in (range(1, 5), range(7, 10), range(1, 3)):
+        for step in steps:
+            batch = made(step)
+            assert batch["step"] == step
+            assert batch["batch"].tolist() == [step] * 3
+
+
+@pytest.mark.parametrize(
+    ("known", "used"),
+    [({"avx512_bf16": True}, True), ({"avx2": True, "avx512_bf16": False}, False), ({}, False)],
+)
+def test_bfloat16_is_used_where_the_cpu_has_it(known, used, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    with training.autocast(torch.device("cpu"), bf16=True):
+        assert torch.is_autocast_enabled("cpu") == used
+    with training.autocast(torch.device("cpu"), bf16=False):
+        assert not torch.is_autocast_enabled("cpu")

@@ -173,8 +173,10 @@ def device_of(name: str) -> torch.device:
 
 
 def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
-    """Matrix products in bfloat16, if they are wanted and the device has instructions for them."""
-    return torch.autocast(device.type, torch.bfloat16) if bf16 and has_bf16(device) else nullcontext()
+    """Matrix products in bfloat16, if they are wanted and the device has them."""
+    if bf16 and has_bf16(device):
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -211,14 +213,14 @@ class Curves:
             out.mkdir(parents=True, exist_ok=True)
         self.path = out / "training.csv"
         self.rows: list[tuple[int, str, str, float]] = []
-        self._sums: dict[str, Tensor] = {}
+        self._sums: dict[str, Tensor | float] = {}
         self._count = 0
         self._board = SummaryWriter(str(out / "tensorboard")) if writes else None
 
     def train(self, step: int, terms: Mapping[str, Tensor], every: int) -> None:
         """Add a step's terms; every so often their means become a row each."""
-        for name, value in terms.items():
-            self._sums[name] = self._sums.get(name, torch.zeros(())) + value.detach().cpu().double()
+        for name, value in terms.items():  # added up where they are: a GPU is not waited for
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach().double()
         self._count += 1
         if step % every == 0:
             self.add(step, "train", {k: float(v / self._count) for k, v in self._sums.items()})
@@ -268,9 +270,11 @@ class Average:
         """Move the average towards the model; early on faster, so that it forgets the start."""
         self._updates += 1
         decay = min(self.decay, (1 + self._updates) / (10 + self._updates))
-        for name, parameter in model.named_parameters():
-            if name in self.weights:
-                self.weights[name].lerp_(parameter, 1 - decay)
+        parameters = dict(model.named_parameters())
+        averaged = list(self.weights.values())
+        own: list[Tensor] = [parameters[name] for name in self.weights]
+        if averaged:
+            torch._foreach_lerp_(averaged, own, 1 - decay)
 
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:
@@ -398,12 +402,14 @@ def _trained(optimiser: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def _stop_if_not_finite(terms: Mapping[str, Tensor], step: int, label: str) -> None:
-    bad = {n: float(v.detach()) for n, v in terms.items() if not torch.isfinite(v.detach()).all()}
-    if bad:
-        raise HproError(
-            f"{label}, step {step}: {bad} is not finite. Lower the learning rate of this stage in "
-            "params.yaml, or look at the utterances of that step's batch"
-        )
+    values = {name: value.detach() for name, value in terms.items()}
+    if torch.stack([value.isfinite().all() for value in values.values()]).all():
+        return  # asked once for all: each question waits for a GPU
+    bad = {name: float(value) for name, value in values.items() if not value.isfinite().all()}
+    raise HproError(
+        f"{label}, step {step}: {bad} is not finite. Lower the learning rate of this stage in "
+        "params.yaml, or look at the utterances of that step's batch"
+    )
 
 
 def _checkpoint(work: Path) -> Path:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hpro_core.constants import N_SPEECH_TOKENS
+from hpro_core.engine.ahead import Ahead
 from hpro_core.engine.batching import length_mask
 from hpro_core.engine.checkpoint import fingerprint, load_weights, read_json, save_model
 from hpro_core.engine.training import Loop, autocast, clear, device_of, fit, set_threads
@@ -58,6 +59,9 @@ def train(
         train_set, settings.batch_size, settings.segment_s, settings.seed,
         settings.tempo_spread,
     )  # fmt: skip
+    # A core cuts crops more slowly than a GPU learns from them; without a GPU all cores have work.
+    processes = 0 if device.type == "cpu" else max(1, compute.threads - 1)
+    batch_at = Ahead(sampler.batch_at, settings.steps, processes)
     dev_batches = _dev_batches(dev_set, settings)
 
     def loss_terms(batch: Crops) -> dict[str, Tensor]:
@@ -73,7 +77,7 @@ def train(
     )  # fmt: skip
     out = root / "speech/tokenizer"
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.01)
-    fit(model, optimiser, loss_terms, sampler.batch_at, dev_terms, loop, out, work, profile)
+    fit(model, optimiser, loss_terms, batch_at, dev_terms, loop, out, work, profile)
     save_model(out, tokenizer, {"model": asdict(tokenizer.config)})
     clear(work)
 
