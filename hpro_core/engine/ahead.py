@@ -1,7 +1,7 @@
 """Batches made ahead by other processes, so that a GPU need not wait for them."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -21,9 +21,9 @@ class Ahead(Generic[BatchT]):
         Args:
             batch_at: the batch of a step, counted from 1.
             steps: the last step.
-            processes: that make batches; 0: they are made where they are used.
+            processes: that make batches, at least one; they are forked and share the corpus.
         """
-        self._batch_at = batch_at
+        self._batches_of = _Steps(batch_at)
         self._steps = steps
         self._processes = processes
         self._next = 0
@@ -37,17 +37,14 @@ class Ahead(Generic[BatchT]):
         return next(self._batches)
 
     def _loader(self, first: int) -> DataLoader[BatchT]:
-        ahead: dict[str, Any] = {}
-        if self._processes:  # forked: they share the corpus
-            ahead = {"prefetch_factor": 4, "multiprocessing_context": "fork"}
         return DataLoader(
-            _Steps(self._batch_at),
+            self._batches_of,
             batch_size=None,
             sampler=range(first, self._steps + 1),
             num_workers=self._processes,
-            collate_fn=_as_it_is,
+            prefetch_factor=4,
+            multiprocessing_context="fork",
             generator=torch.Generator(),  # a loader draws a number, and not from the training's
-            **ahead,
         )
 
 
@@ -57,7 +54,3 @@ class _Steps(Dataset[BatchT]):
 
     def __getitem__(self, step: int) -> BatchT:
         return self._batch_at(step)
-
-
-def _as_it_is(batch: BatchT) -> BatchT:
-    return batch

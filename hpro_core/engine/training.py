@@ -182,8 +182,8 @@ def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]
 def has_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 itself.
 
-    A CPU that does not (x86 before AVX512-BF16 and AMX, as AMD's Zen 3) imitates it, at an eighth
-    of its speed in float32 (docs/performance.md).
+    A CPU that does not (x86 before AVX512-BF16 and AMX, as AMD's Zen 3) imitates it, five to ten
+    times as slowly as it multiplies float32 (docs/performance.md).
     """
     if device.type != "cpu":
         return torch.cuda.is_bf16_supported(including_emulation=False)

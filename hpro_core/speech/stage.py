@@ -1,7 +1,7 @@
 """The stages `hpro tokenizer` and `hpro tokenize`. Letters as in `tokenizer` and `crops`."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -59,9 +59,9 @@ def train(
         train_set, settings.batch_size, settings.segment_s, settings.seed,
         settings.tempo_spread,
     )  # fmt: skip
-    # A core cuts crops more slowly than a GPU learns from them; without a GPU all cores have work.
-    processes = 0 if device.type == "cpu" else max(1, compute.threads - 1)
-    batch_at = Ahead(sampler.batch_at, settings.steps, processes)
+    batch_at: Callable[[int], Crops] = sampler.batch_at
+    if device.type != "cpu":  # it learns from crops faster than a core cuts them
+        batch_at = Ahead(batch_at, settings.steps, max(1, compute.threads - 1))
     dev_batches = _dev_batches(dev_set, settings)
 
     def loss_terms(batch: Crops) -> dict[str, Tensor]:
