@@ -25,8 +25,8 @@ def read(
     """Read one corpus of the settings into `root`/corpus/`name`/.
 
     Writes utterances.parquet, rejected.parquet and audio/<utt_id>.wav; the controlled corpus also
-    writes its three truth tables. The same input gives the same bytes; what is rendered differs
-    between kinds of CPU (docs/corpora.md).
+    writes its three truth tables. The same input gives the same bytes on the same machine; on
+    another, what is rendered can differ (docs/corpora.md).
 
     Args:
         root: results folder of the run.
