@@ -20,7 +20,7 @@ from hpro_core.engine.checkpoint import save_model
 from hpro_core.engine.parts import Split
 from hpro_core.errors import HproError
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
-from hpro_core.policy.sft import make_policy, save_policy
+from hpro_core.policy.sft import make_policy, rewarded_steps, save_policy
 from hpro_core.reward import optimisation
 from hpro_core.reward.liveness import gradient_shares, logit_gradients, warnings_about, write_report
 from hpro_core.reward.objective import TERMS, Objective
@@ -361,7 +361,7 @@ def weights(**changed):
     return {**dict(kl=0.02, sp=2.0, cp=1.0, asr=5.0, wvad=1.0, ser=0.5), **changed}
 
 
-def run(folders, examples, out, steps=30, watching=None, accumulate=1):
+def run(folders, examples, out, steps=30, watching=None, accumulate=1, start=None):
     stage = p.RewardStage(temperature=0.8, weights=p.Weights(**weights()))
     settings = p.Reward(
         steps=steps, batch_size=2, learning_rate=3e-3, clip_norm=5.0, frame_norm="l1",
@@ -370,8 +370,8 @@ def run(folders, examples, out, steps=30, watching=None, accumulate=1):
     )  # fmt: skip
     optimisation.train_reward(
         "joint", p.Variant(start="sft", stage="sentence"), settings,
-        p.Compute(device="cpu", bf16=False), folders / "sft", folders / "sft", folders / "codec",
-        examples, examples[:4], 0, out, out / "work", "identity",
+        p.Compute(device="cpu", bf16=False), start or folders / "sft", folders / "sft",
+        folders / "codec", examples, examples[:4], 0, out, out / "work", "identity",
         accumulate=accumulate, watching=watching,
     )  # fmt: skip
     return load_file(out / "model.safetensors")
@@ -408,6 +408,28 @@ def test_without_a_watch_the_last_weights_are_kept(folders, examples, tmp_path):
     live = json.loads((tmp_path / "liveness.json").read_text())
     assert set(live["terms"]) == set(TERMS)
     assert "kl" not in " ".join(live["warnings"])
+
+
+def test_a_stage_goes_on_with_the_batches_and_the_noise_of_its_start(
+    folders, examples, tmp_path, monkeypatch
+):
+    seen = []
+    draw = optimisation.Rewarder.draw
+
+    def noted(self, batch, seed):
+        seen.append((tuple(batch.tokens_BL.flatten().tolist()), seed))
+        return draw(self, batch, seed)
+
+    monkeypatch.setattr(optimisation.Rewarder, "draw", noted)
+    run(folders, examples, tmp_path / "long", steps=6)
+    whole = seen[-6:]
+    seen.clear()
+    run(folders, examples, tmp_path / "first", steps=3)
+    first = seen[-3:]
+    run(folders, examples, tmp_path / "second", steps=3, start=tmp_path / "first")
+    assert [*first, *seen[-3:]] == whole
+    assert len(set(whole)) == 6
+    assert rewarded_steps(tmp_path / "second") == 6
 
 
 def test_the_kept_weights_are_those_of_the_chosen_step(folders, examples, tmp_path):

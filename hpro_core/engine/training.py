@@ -32,6 +32,7 @@ class Loop:
     label: str
     steps: int
     seed: int
+    before: int = 0  # steps of trainings that this one goes on from: batches and noise go on, too
     clip_norm: float = 5.0
     warmup_steps: int = 0
     decay_share: float = 0.0  # the last share of the steps in which the rate falls to zero
@@ -70,7 +71,7 @@ def fit(
         model: what is trained; parameters without gradient stay as they are.
         optimiser: over the trained parameters, at its full learning rate.
         loss_terms: the terms of a batch by name; "loss" is what is minimised.
-        batch_at: the batch of a step, counted from 1; the same in every process.
+        batch_at: the batch of a step, counted from `loop.before` + 1; the same in every process.
         dev_terms: mean terms on the dev split, called with the model in eval mode.
         loop: length and kind of the run.
         out: gets training.csv (step, split, term, value), tensorboard/ and, on request, profile/.
@@ -309,6 +310,7 @@ class Average:
 
 def _seeded_batch(batch_at: Callable[[int], BatchT], step: int, loop: Loop, ranks: Ranks) -> BatchT:
     """The batch of a step, the same in every process; then dropout of each process has its own."""
+    step += loop.before
     seed = loop.seed * 1_000_003 + step
     torch.manual_seed(seed)
     batch = batch_at(step)

@@ -130,6 +130,11 @@ def save_policy(folder: Path, policy: AnyPolicy, **record: object) -> None:
     save_model(folder, policy, config)
 
 
+def rewarded_steps(folder: Path) -> int:
+    """Steps of reward optimisation behind a policy; 0 after fine-tuning."""
+    return int(read_json(folder / "config.json").get("rewarded_steps", 0))
+
+
 def sft_terms(
     policy: SpeechPolicy, batch: Batch, guide_weight: float, emotion_weight: float
 ) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from hpro_core.engine.checkpoint import write_json
 from hpro_core.engine.ranks import is_first, process_count
 from hpro_core.engine.training import Loop, clear, device_of, fit, set_threads
 from hpro_core.params import Compute, Reward, Variant
-from hpro_core.policy.sft import load_policy, save_policy
+from hpro_core.policy.sft import load_policy, rewarded_steps, save_policy
 from hpro_core.reward.draws import split_of
 from hpro_core.reward.objective import objective_of
 from hpro_core.reward.rewarder import Rewarder
@@ -56,7 +56,8 @@ def train_reward(
         codec_folder: the trained codec.
         train: recordings to learn from.
         dev: recordings for the dev curve.
-        seed: of the batches and the noise.
+        seed: of the batches and the noise; a stage goes on where the one it starts from ended, so
+            that a policy of three stages has seen what one of three times the steps has.
         out: gets the policy, training.csv, liveness.json and metrics.json.
         work: for the resumable checkpoint.
         identity: see `Loop`.
@@ -78,12 +79,13 @@ def train_reward(
     split = split_of(objective)
     edges = codec.config.word_edges
     sampler = Sampler(train, settings.batch_size, seed, edges)
+    before = rewarded_steps(start)
     every = max(1, len(dev) // CURVE_SENTENCES)
     dev_batches = sequential_batches(dev[::every], settings.batch_size, edges)
     label = f"{name} ({variant.stage}), seed {seed}"
 
     if is_first():
-        drawn = rewarder.draw(sampler.batch_at(1), seed)
+        drawn = rewarder.draw(sampler.batch_at(before + 1), seed)
         first = split.cut(drawn, accumulate * process_count())[0]  # as much as a step has at a time
         rewarder.report_liveness(first, label, out / "liveness.json")
     steps = settings.steps * variant.stages
@@ -95,6 +97,7 @@ def train_reward(
         label=label,
         steps=steps,
         seed=seed,
+        before=before,
         clip_norm=settings.clip_norm,
         decay_share=settings.decay_share,
         ema=settings.ema,
@@ -122,5 +125,6 @@ def train_reward(
     if is_first():
         found = {} if probing is None else record_of(probing)
         write_json(out / "metrics.json", {"dev": dev_end, **found})
-        save_policy(out, policy, variant=name, seed=seed, weights=objective.weights)
+        record = {"weights": objective.weights, "rewarded_steps": before + steps}
+        save_policy(out, policy, variant=name, seed=seed, **record)
         clear(work)
