@@ -25,7 +25,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+corpus_app = typer.Typer(help="Published corpora.", no_args_is_help=True)
 weights_app = typer.Typer(help="Weights from outside, by hash.", no_args_is_help=True)
+app.add_typer(corpus_app, name="corpus")
 app.add_typer(weights_app, name="weights")
 app.add_typer(codec_app, name="codec")
 app.add_typer(policy_app, name="policy")
@@ -57,6 +59,23 @@ def corpus_split(root: Root, params: Params) -> None:
 
     base = p.read_yaml(params)["base"]
     split(root, p.read_section(params, "corpus", p.Corpus), Path(base) if base else None)
+
+
+@corpus_app.command("check")
+def corpus_check(
+    path: Path,
+    reader: Annotated[str, typer.Option(help="Its reader, where it is not recognised.")] = "",
+    faults: Annotated[Path | None, typer.Option(help="A CSV file for all faults.")] = None,
+) -> None:
+    """Read a published corpus to its end: what is in it, and what of it cannot be used."""
+    from hpro_core.corpus.check import check, described, write_faults
+
+    about, contents = check(path, reader)
+    print("\n".join(described(about, contents)))
+    if faults is not None:
+        write_faults(contents, faults)
+    if contents.faults or not contents.utterances:
+        raise HproError(f"{path}: {len(contents.faults)} faults, see above")
 
 
 @app.command()

@@ -26,9 +26,13 @@ class Compute(Section):
 
 
 class CorpusSet(Section):
-    reader: Literal["amazon_queen", "csv", "controlled"]
+    reader: Literal[
+        "amazon_queen", "amazon_queen_scenes", "csv", "controlled", "crema_d", "emov_db",
+        "emovoice_db", "esd", "expresso", "iemocap", "librispeech", "libritts", "lssed",
+        "msp_podcast", "ravdess",
+    ]  # fmt: skip
     path: str
-    split: Literal["", "train"] = ""  # "train": all of it; "": the corpus's own, or by the shares
+    split: Literal["", "train", "judge"] = ""  # all of it; "": the corpus's own, or by the shares
 
 
 class Corpus(Section):

@@ -35,7 +35,8 @@ UTTERANCES = _schema(
         "duration_s": pa.Column(float, pa.Check.gt(0.0)),
         "split": pa.Column(str, pa.Check.isin(("", *SPLITS))),  # empty until `hpro corpus split`
         "group": _text,  # what may not straddle splits: the scene, the sentence
-        "emotion": pa.Column(str, nullable=True),  # label of the corpus, one of EMOTIONS, or null
+        "emotion": pa.Column(str, nullable=True),  # of the corpus, as one of EMOTIONS, or null
+        "label": pa.Column(str, nullable=True),  # the same in the corpus's own words, or null
     },
     unique=["utt_id"],
 )

@@ -82,6 +82,7 @@ def _utterance(root: Path, utt_id: str, speaker: str, text: str, audio: np.ndarr
         "split": "train",
         "group": utt_id,
         "emotion": None,
+        "label": None,
     }
 
 

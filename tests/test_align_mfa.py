@@ -217,6 +217,7 @@ def test_the_stage_writes_the_same_tables_with_mfa(mfa: Path):
             "split": "train",
             "group": job.utt_id,
             "emotion": None,
+            "label": None,
         }
         for job in jobs()
     ]

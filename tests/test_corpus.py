@@ -304,6 +304,40 @@ def test_decoding_keeps_pitch_and_mixes_down(tmp_path: Path):
         decoded(tmp_path / "missing.wav")
 
 
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "ULAW"])
+@pytest.mark.parametrize(("rate_hz", "channels"), [(8_000, 1), (16_000, 2), (48_000, 1)])
+def test_any_wav_is_read_and_half_of_it_refused(tmp_path, subtype, rate_hz, channels):
+    tone_T = 0.4 * np.sin(2 * np.pi * 440 * np.arange(rate_hz) / rate_hz)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.stack([tone_T] * channels, 1), rate_hz, subtype=subtype)
+    samples = decoded(path)
+    assert len(samples) == 16_000
+    assert np.abs(np.fft.rfft(samples)).argmax() == 440
+    content = path.read_bytes()
+    with pytest.raises(Unusable, match="audio that is cut off"):
+        decoded(content[: len(content) // 2])
+
+
+def test_other_formats_that_are_cut_off_do_not_pass_as_whole(tmp_path):
+    tone_T = 0.4 * np.sin(2 * np.pi * 440 * np.arange(48_000) / 16_000)
+    for suffix in ("flac", "ogg"):
+        path = tmp_path / f"a.{suffix}"
+        soundfile.write(path, tone_T, 16_000)
+        content = path.read_bytes()
+        assert len(decoded(content)) == pytest.approx(48_000, abs=400)
+        with pytest.raises(Unusable, match=r"unreadable audio|empty audio"):
+            decoded(content[: len(content) // 2])
+
+
+def test_the_size_of_a_stream_says_nothing(tmp_path):
+    """ffmpeg writes 2^32 - 1 where it cannot go back."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.full(16_000, 0.1), 16_000, subtype="PCM_16")
+    content = path.read_bytes()
+    at = content.index(b"data") + 4
+    assert len(decoded(content[:at] + b"\xff" * 4 + content[at + 4 :])) == 16_000
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

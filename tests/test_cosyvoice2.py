@@ -249,7 +249,7 @@ def run_folder(tmp_path):
             {
                 "utt_id": f"u{i}", "corpus": "made", "group": f"g{i}", "speaker": "s",
                 "text": "a b", "words": "a b", "audio": f"u{i}.wav", "duration_s": seconds,
-                "split": ("train", "test", "judge")[i], "emotion": None,
+                "split": ("train", "test", "judge")[i], "emotion": None, "label": None,
             }
         )  # fmt: skip
     write_table(pd.DataFrame(rows), tmp_path / "corpus/utterances.parquet", UTTERANCES)

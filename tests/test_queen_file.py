@@ -1,13 +1,14 @@
 """The game's data file: a small one made here, its faults, and the real one where it is there."""
 
 import struct
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from hpro_core import tables
 from hpro_core.corpus import stage
-from hpro_core.corpus.queen_file import dialogue
+from hpro_core.corpus.queen_file import cut_scenes, dialogue
 from hpro_core.errors import HproError
 from tests.test_corpus import CONTROLLED, EXCERPT, excerpt_rows, settings
 
@@ -48,6 +49,35 @@ def padded(content: bytes, step: int) -> bytes:
     return content + bytes(-len(content) % step)
 
 
+def cut_scene(*records: tuple[int, int, int, bool, str]) -> bytes:
+    """A scene of records: object, room, colour, whether it moves in two frames, line."""
+    content, lines = b"", padded(string("*FL"), 2)
+    for number, room, colour, moves, line in records:
+        frames = struct.pack(">h18xh18xh", number, number, -2) if moves else b""
+        fields = (number, moves, moves, colour, 0, room, 1, 0)
+        content += struct.pack(">h6xhh8xh2xh4xh2xHh", *fields) + frames
+        lines += string(line)
+        lines += bytes(len(lines) % 2) if line else b""
+    end = 12 + len(content) + 2
+    header = struct.pack(">2xh2x3H", len(records), end, end, 0)
+    return bytes(20) + header + content + b"\0\0" + lines
+
+
+def queen_jas(objects: list[tuple[int, int]], actors: list[tuple[int, int, int, int]]) -> bytes:
+    """Objects (room, image) and actors (room, place, name, colour) in two rooms."""
+    content = struct.pack(">4H", 2, 3, len(objects), 4)
+    content += b"".join(struct.pack(">10xH2xh", *each) for each in objects) + bytes(10)
+    content += table(10) + table(10) + 2 * (b"\0\0" + table(16)) + bytes(8 * len(objects))
+    content += b"".join(map(table, (6, 8, 20, 6, 6, 6, 8))) + b"\0\0" + table(4)
+    content += struct.pack(">4H", len(actors), 5, 0, 0)
+    content += b"".join(struct.pack(">hhH4xH12x", *each) for each in actors)
+    return bytes(20) + content + table(6) + b"CEM10"
+
+
+def table(row_size: int) -> bytes:
+    return b"\0\3" + bytes(3 * row_size)
+
+
 @pytest.fixture(scope="module")
 def sounds() -> list[bytes]:
     """Clips of the excerpt."""
@@ -82,6 +112,36 @@ def game(entries: dict[str, bytes], tmp_path: Path) -> Path:
     path = tmp_path / "queen.1c"
     path.write_bytes(archive(entries))
     return path
+
+
+@pytest.fixture(scope="module")
+def staged(sounds: list[bytes]) -> dict[str, bytes]:
+    """Two cut-scenes with their sounds, and who is on stage."""
+    first = cut_scene(
+        (0, 1, 0, False, "*03Hello?*04Who is there?"),
+        (1, 1, 0, False, "It's me."),
+        (2, 1, 0, True, "*"),
+        (3, 1, 0, False, "One of two."),
+        (4, 2, 0, False, "My name is Tammy."),
+        (-1, 2, 0, True, ""),
+        (-2, 1, 14, False, "A trap."),
+        (-2, 2, 11, False, "Behind you!"),
+        (-3, 2, 13, False, "SMASH!"),
+    )
+    people = [(1, -3), (1, 7), (1, -4), (2, -3)]
+    actors = [(1, 1, 1, 10), (1, 2, 2, 12), (1, 2, 3, 12), (2, 1, 4, 11)]
+    names = ["-"] * (4 + 3 + 2 + 12 + 40 + 5) + ["BOB", "FAYE-H", "GUARDS", "TAMMY"]
+    ids = ("C1A__012", "C1A__013", "C1A__021", "C1A__041", "C1A__051", "C1A__071", "C1A__081")
+    named = {f"{clip_id}.SB": sound for clip_id, sound in zip(ids, sounds, strict=False)}
+    return {
+        "C1A.CUT": first,
+        "CINTR.CUT": cut_scene((1, 1, 0, False, "Ah!*XY00(237,112)I'm Bob.")),
+        "QUEEN.JAS": queen_jas(people, actors),
+        "QUEEN2.JAS": "\r\n".join(names).encode(),
+        "C1A__091.SB": sounds[7],
+        "CINTR012.SB": sounds[8],
+        **named,
+    }
 
 
 # --- a small file ------------------------------------------------------------------------------
@@ -121,6 +181,26 @@ def test_the_reader_takes_the_file_in_place_of_the_folder(game: Path, tmp_path: 
     published_s = [float(row["duration_s"]) for row in excerpt_rows()[:12]]
     assert duration_s["mine_06ssssj1"] == pytest.approx(published_s[0], abs=0.01)
     assert duration_s["mine_22xxxxj1"] == pytest.approx(published_s[11], abs=0.01)
+
+
+def test_every_clip_of_a_cut_scene_is_read_back(
+    staged: dict[str, bytes], game: Path, sounds: list[bytes]
+):
+    game.write_bytes(archive(staged))
+    found = cut_scenes(game)
+    assert [(clip.utterance, clip.speaker, clip.text) for clip in found] == [
+        ("c1a__012", "joe", "Hello?"),
+        ("c1a__013", "joe", "Who is there?"),
+        ("c1a__021", "bob", "It's me."),
+        ("c1a__041", "c1a_object3", "One of two."),
+        ("c1a__051", "tam", "My name is Tammy."),
+        ("c1a__071", "joe", "A trap."),
+        ("c1a__081", "tam", "Behind you!"),
+        ("c1a__091", "c1a_colour13", "SMASH!"),
+        ("cintr012", "bob", "I'm Bob."),
+    ]
+    assert [clip.group for clip in found] == ["c1a"] * 8 + ["cintr"]
+    assert [clip.audio for clip in found] == sounds[:9]
 
 
 # --- faults ------------------------------------------------------------------------------------
@@ -178,6 +258,46 @@ def test_a_damaged_dialogue(
         dialogue(game)
 
 
+def test_no_cut_scene(staged: dict[str, bytes], game: Path):
+    game.write_bytes(archive({k: v for k, v in staged.items() if not k.endswith(".SB")}))
+    with pytest.raises(HproError, match=r"queen\.1c holds no cut-scene with sound"):
+        cut_scenes(game)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "message"),
+    [
+        (2, 2, r"the records end at byte 88, not \d+"),
+        (6, 40, r"the records end at byte \d+, not 38"),
+        (8, 9_999, "index out of range"),
+    ],
+)
+def test_a_damaged_cut_scene(
+    staged: dict[str, bytes], game: Path, at: int, value: int, message: str
+):
+    scene = bytearray(staged["C1A.CUT"])
+    struct.pack_into(">H", scene, 20 + at, value)
+    game.write_bytes(archive({**staged, "C1A.CUT": bytes(scene)}))
+    with pytest.raises(HproError, match=rf"queen\.1c: C1A\.CUT is damaged \(.*{message}"):
+        cut_scenes(game)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("QUEEN.JAS", b"", "unpack_from requires a buffer"),
+        ("QUEEN.JAS", bytes(900), "CEM does not stand at byte"),
+        ("QUEEN2.JAS", b"", "list index out of range"),
+    ],
+)
+def test_nobody_knows_who_is_on_stage(
+    staged: dict[str, bytes], game: Path, name: str, content: bytes, message: str
+):
+    game.write_bytes(archive({**staged, name: content}))
+    with pytest.raises(HproError, match=rf"QUEEN\.JAS or QUEEN2\.JAS is damaged \(.*{message}"):
+        cut_scenes(game)
+
+
 # --- the real file -----------------------------------------------------------------------------
 
 
@@ -195,3 +315,26 @@ def test_the_game_has_all_that_the_excerpt_has():
             row["dialogue"],
         )
         assert clip.audio == (EXCERPT / row["audio"]).read_bytes()
+
+
+@pytest.mark.skipif(not GAME.is_file(), reason="the game: make data/raw/queen/queen.1c")
+def test_the_cut_scenes_of_the_game_have_speakers():
+    known = {clip.utterance: clip for clip in dialogue(GAME)}
+    found = {clip.utterance: clip for clip in cut_scenes(GAME)}
+    assert len(found) == 2040
+    assert len(known | found) == 6023
+    assert len({clip.group for clip in found.values()}) == 251
+    names = Counter(clip.speaker for clip in found.values())
+    in_dialogue = {clip.speaker for clip in known.values()}
+    assert sum(n for name, n in names.items() if name in in_dialogue) == 1860
+    assert sum(n for name, n in names.items() if "_colour" in name) == 53
+    assert not any("_object" in name for name in names)
+    for utterance, speaker, text in (
+        ("c69z_353", "frank", "I must destroy you!!"),
+        ("c69z_591", "sparky", "You gotta do something Joe!"),
+        ("c18b_292", "prin", "He's the man who kidnapped me!"),
+        ("c18a_051", "amguard", "Our Princess is in grave danger."),
+        ("c75b_271", "faye", "You've crashed the plane!!"),
+        ("c24a_021", "joe", "These may come in handy..."),
+    ):
+        assert (found[utterance].speaker, found[utterance].text) == (speaker, text)

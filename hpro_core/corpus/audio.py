@@ -1,7 +1,9 @@
 """Audio files of any format soundfile reads -> 16 kHz mono, 16-bit WAV."""
 
 import io
+import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -27,13 +29,19 @@ def decoded(audio: Path | bytes) -> np.ndarray:
         float32 (T,), mono at `SAMPLE_RATE_HZ`, within [-1, 1].
 
     Raises:
-        Unusable: not decodable, without samples, not finite, or silent.
+        Unusable: not decodable, a WAV file that is cut off (a FLAC file then does not decode; of
+            MP3 it cannot be told), without samples, not finite, or silent.
     """
-    file = io.BytesIO(audio) if isinstance(audio, bytes) else audio
     try:
-        samples, rate_hz = soundfile.read(file, dtype="float32", always_2d=True)
+        with _opened(audio) as raw, soundfile.SoundFile(raw) as file:
+            rate_hz = file.samplerate
+            samples = file.read(dtype="float32", always_2d=True)
+            raw.seek(0)
+            cut_off = _cut_off_wav(raw)
     except (soundfile.SoundFileError, OSError) as error:
         raise Unusable("unreadable audio") from error
+    if cut_off:
+        raise Unusable("audio that is cut off")
     if not len(samples):
         raise Unusable("empty audio")
     if not np.isfinite(samples).all():
@@ -42,6 +50,29 @@ def decoded(audio: Path | bytes) -> np.ndarray:
     if not len(mono) or np.abs(mono).max() < SILENT_PEAK:
         raise Unusable("silent audio")
     return np.clip(mono, -1.0, 1.0)
+
+
+def _opened(audio: Path | bytes) -> BinaryIO:
+    return io.BytesIO(audio) if isinstance(audio, bytes) else audio.open("rb")
+
+
+def _cut_off_wav(raw: BinaryIO) -> bool:
+    """Whether a WAV file ends before its samples do: libsndfile reads what there is, silently.
+
+    Sizes of streams that were written before their length was known (0 and 2^32 - 1) say nothing.
+    """
+    riff, _, wave = struct.unpack("<4sI4s", raw.read(12).ljust(12, b"\0"))
+    if (riff, wave) != (b"RIFF", b"WAVE"):
+        return False
+    end = raw.seek(0, io.SEEK_END)
+    at = 12
+    while at + 8 <= end:
+        raw.seek(at)
+        name, size = struct.unpack("<4sI", raw.read(8))
+        if name == b"data":
+            return size != 2**32 - 1 and at + 8 + size > end
+        at += 8 + size + size % 2
+    return True
 
 
 def write_wav(path: Path, samples: np.ndarray) -> None:

@@ -122,6 +122,7 @@ def _row(name: str, plan: Plan, duration_s: float) -> dict:
         "split": plan.split,
         "group": plan.sentence.words,
         "emotion": plan.style,
+        "label": plan.style,
     }
 
 

@@ -38,6 +38,7 @@ def recordings(folder: Path) -> list[Recording]:
 
 def _recording(folder: Path, row: dict[str, str], where: str, seen: set[str]) -> Recording:
     utterance = checked_id(row["utterance"], seen, where)
+    emotion = _one_of(row.get("emotion", ""), EMOTIONS, "emotion", where)
     return Recording(
         utterance=utterance,
         speaker=checked_name(row, "speaker", where),
@@ -45,7 +46,8 @@ def _recording(folder: Path, row: dict[str, str], where: str, seen: set[str]) ->
         audio=checked_audio(folder, row["audio"], where),
         group=row.get("group", "").strip() or utterance,
         split=_one_of(row.get("split", ""), SPLITS, "split", where),
-        emotion=_one_of(row.get("emotion", ""), EMOTIONS, "emotion", where) or None,
+        emotion=emotion or None,
+        label=emotion,
     )
 
 

@@ -1,21 +1,33 @@
-"""Reader `amazon_queen`, the whole game: the dialogue in its data file, queen.1c with MP3 sound.
+"""Readers of the whole game: dialogue and cut-scenes in its data file, queen.1c with MP3 sound.
 
-The file is an archive: an index of names, then the entries. Numbers are big-endian. The entry
-BOB1.DOG is the dialogue `bob1` between Joe, the hero, and Bob: a header, a tree of choices, the
-numbered lines of Joe, those of Bob, and how the two greet when they meet again. A line is one
-string, "Ah.*04You again.*00What now?", which stage commands cut into clips. <id>.SB is the sound of
-a clip, a whole MP3 file, and the id is made of
+The file is an archive: an index of names, then the entries. Numbers are big-endian. <id>.SB is the
+sound of a clip, a whole MP3 file. A line is one string, "Ah.*04You again.*00What now?", which stage
+commands cut into clips.
+
+The entry BOB1.DOG is the dialogue `bob1` between Joe, the hero, and Bob: a header, a tree of
+choices, the numbered lines of Joe, those of Bob, and how the two greet when they meet again. An id
+is made of
 
 - the number of the dialogue, two decimal digits;
 - the number of the line, four hexadecimal digits; `ssss` for Joe's first greeting, `xxxx` for how
   the two greet later;
 - `j` where Joe speaks and `p` where the other does;
 - the place of the clip in its line, from 1, hexadecimal.
+
+The entry C18A.CUT is the cut-scene `c18a`: a header, records, and a line for each record. A record
+has the number of an object: a person who speaks the line, Joe, or a subtitle, of which it has room
+and colour. An id is made of the scene, filled up with `_`, two digits for the record, from 1, and
+the place of the clip. Who a person is stands in QUEEN.JAS, with names in QUEEN2.JAS: the nth person
+among the objects of a room is one of the actors whose place in that room is n. An actor's subtitles
+have one colour.
 """
 
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from hpro_core.corpus.recording import Recording
@@ -28,16 +40,58 @@ SUFFIX = ".1c"
 """Tells the data file from the folder of the excerpt."""
 
 _MAGIC = b"QTBL"
+_VERSION = b"CEM"  # at the end of QUEEN.JAS
 _COUNT_AT, _INDEX_AT = 13, 15
 _ENTRY = struct.Struct(">12sxII")  # name, offset, size
-_DIALOGUE_HEADER = 20  # bytes; offsets count from behind them
+_HEADER = 20  # bytes of an entry; offsets count from behind them
 _TREE_AT, _LEVEL = 32, 96  # bytes before the tree, and of each of its levels
 _STAGE_COMMAND = re.compile(r"\*[A-Z0-9]{2}(?:\d*\([^)]*\))?")  # *03, *AO, *XY00(237,112)
 _TRADEMARK = "^_"  # a sign of the game's font
 
+_OBJECT = struct.Struct(">10xH2xh")  # room, image
+_PERSON_IMAGES = (-3, -4)  # faces left, right
+_ACTOR = struct.Struct(">hhH4xH12x")  # room, place, name, colour
+_VERBS, _ANSWERS = 12, 40  # lines of QUEEN2.JAS
+_RECORDS_AT = 12
+_RECORD = struct.Struct(
+    ">h6xhh8xh2xh4xh2xH"
+)  # object, animation, runs, colour, copied, room, people
+_HERO_NUMBERS = (0, -1)  # -1: he appears while the room fades in
+_SUBTITLES = (-2, -3, -4)
+_HERO_COLOUR = 14
+_COSTUME = re.compile(r"X\d+_|-[EFH]$")  # of an actor's name: X10_RITA, FAYE-H
+_IN_DIALOGUE = {
+    "anderson": "and",
+    "andson": "and",
+    "ape1": "ape",
+    "ape2": "ape",
+    "azura": "prin",
+    "jimmy": "jim",
+    "johan": "john",
+    "lola_shower": "lola",
+    "man1": "man",
+    "princess1": "prin",
+    "princess2": "prin",
+    "secretary": "sec",
+    "tammy": "tam",
+    "wedgewood": "wedge",
+}
+"""Names of actors -> how `dialogue` calls the same character."""
+_TURNS = {
+    121: (("", "faye"),),
+    122: (("c18[bc]", "prin"), ("", "amguard")),
+    292: (("c41b", "and"), ("", "frank")),
+    306: (("c62a", "henry"), ("", "death")),
+    517: (("c69z_[0-3]", "frank"), ("", "sparky")),
+    518: (("c69z_[2-5]", "tmpd"), ("", "prin")),
+}
+"""Object -> beginnings of ids and who speaks there: two actors share these objects, and the course
+of the game, which the file does not have, decides which one appears. What they say tells; a speaker
+encoder agrees (docs/corpora.md)."""
+
 
 def dialogue(path: Path) -> list[Recording]:
-    """Every clip of dialogue, in the order of the file; cut-scenes are left out.
+    """Every clip of dialogue, in the order of the file.
 
     A recording's group is the dialogue. Where two lines have one id (two pairs in LARIS.DOG), the
     first keeps the clips: it is what Whisper hears in them.
@@ -49,15 +103,47 @@ def dialogue(path: Path) -> list[Recording]:
     clips: dict[str, Recording] = {}
     for name, content in entries.items():
         if name.endswith(".DOG"):
-            try:
-                lines = list(_lines(content[_DIALOGUE_HEADER:]))
-            except (struct.error, IndexError, ValueError) as error:
-                raise HproError(f"{path}: {name} is damaged ({error}): {CURE}") from error
-            for clip in _clips(name.removesuffix(".DOG").lower(), lines, entries):
+            group = name.removesuffix(".DOG").lower()
+            with _named_if_damaged(path, name):
+                lines = list(_lines(content[_HEADER:], group.rstrip("0123456789")))
+            for clip in _clips(group, lines, entries):
                 clips.setdefault(clip.utterance, clip)
     if not clips:
         raise HproError(f"{path} holds no dialogue with sound: {CURE}")
     return list(clips.values())
+
+
+def cut_scenes(path: Path) -> list[Recording]:
+    """Every clip of the cut-scenes, in the order of the file; no id is one of `dialogue`.
+
+    A recording's group is the scene. A speaker that `dialogue` has too has the same name. Where the
+    file does not say who speaks, the speaker is `<scene>_colour<n>` after the colour of the
+    subtitles, or `<scene>_object<n>`.
+
+    Raises:
+        HproError: no such file, not the game's, or damaged.
+    """
+    entries = _entries(path)
+    with _named_if_damaged(path, "QUEEN.JAS or QUEEN2.JAS"):
+        cast = _cast(entries)
+    clips: list[Recording] = []
+    for name, content in entries.items():
+        if name.endswith(".CUT"):
+            group = name.removesuffix(".CUT").lower()
+            with _named_if_damaged(path, name):
+                lines = list(_scene_lines(group, content[_HEADER:], cast))
+            clips += _clips(group, lines, entries)
+    if not clips:
+        raise HproError(f"{path} holds no cut-scene with sound: {CURE}")
+    return clips
+
+
+@contextmanager
+def _named_if_damaged(path: Path, name: str) -> Iterator[None]:
+    try:
+        yield
+    except (struct.error, IndexError, ValueError) as error:
+        raise HproError(f"{path}: {name} is damaged ({error}): {CURE}") from error
 
 
 def _entries(path: Path) -> dict[str, bytes]:
@@ -81,22 +167,22 @@ def _entries(path: Path) -> dict[str, bytes]:
     return entries
 
 
-def _lines(data: bytes) -> Iterator[tuple[str, str]]:
-    """Lines of a dialogue, each with the beginning of its clips' ids."""
+def _lines(data: bytes, other: str) -> Iterator[tuple[str, str, str]]:
+    """Lines of a dialogue, each behind the beginning of its clips' ids and the speaker."""
     levels, _, number, n_hero, n_other = struct.unpack_from(">hHHHH", data)
     other_at, _, again_at = struct.unpack_from(">3H", data, 22)
-    hero, end = _numbered(data, _TREE_AT + _LEVEL * abs(levels), n_hero)
+    hero_lines, end = _numbered(data, _TREE_AT + _LEVEL * abs(levels), n_hero)
     if end != other_at:
         raise ValueError(f"the first speaker's lines end at byte {end}, not {other_at}")
-    other, _ = _numbered(data, other_at, n_other)
+    other_lines, _ = _numbered(data, other_at, n_other)
     other_again, end = _string(data, again_at)
     hero_again, _ = _string(data, end + end % 2)
-    for line, text in hero:
-        yield f"{number:02d}{f'{line:04x}' if line else 'ssss'}j", text
-    for line, text in other:
-        yield f"{number:02d}{line:04x}p", text
-    yield f"{number:02d}xxxxp", other_again
-    yield f"{number:02d}xxxxj", hero_again
+    for line, text in hero_lines:
+        yield f"{number:02d}{f'{line:04x}' if line else 'ssss'}j", HERO, text
+    for line, text in other_lines:
+        yield f"{number:02d}{line:04x}p", other, text
+    yield f"{number:02d}xxxxp", other, other_again
+    yield f"{number:02d}xxxxj", HERO, hero_again
 
 
 def _numbered(data: bytes, at: int, count: int) -> tuple[list[tuple[int, str]], int]:
@@ -119,19 +205,153 @@ def _string(data: bytes, at: int) -> tuple[str, int]:
 
 
 def _clips(
-    name: str, lines: list[tuple[str, str]], entries: Mapping[str, bytes]
+    group: str, lines: Iterable[tuple[str, str, str]], entries: Mapping[str, bytes]
 ) -> Iterator[Recording]:
-    """The clips of a dialogue that have a sound."""
-    other = name.rstrip("0123456789")
-    for line_id, line in lines:
+    """The clips of a dialogue or scene that have a sound."""
+    for line_id, speaker, line in lines:
         for place, text in enumerate(_STAGE_COMMAND.split(line), start=1):
             clip_id = f"{line_id}{place:x}"
             sound = entries.get(f"{clip_id.upper()}.SB")
             if sound is not None:
                 yield Recording(
                     utterance=clip_id,
-                    speaker=HERO if line_id.endswith("j") else other,
+                    speaker=speaker,
                     text=text.replace(_TRADEMARK, "").strip(),
                     audio=sound,
-                    group=name,
+                    group=group,
                 )
+
+
+@dataclass(frozen=True)
+class _Cast:
+    """Who can appear.
+
+    Attributes:
+        people: number of each object that is a person -> characters that it can be.
+        coloured: room and colour -> characters whose subtitles it can be.
+    """
+
+    people: Mapping[int, set[str]]
+    coloured: Mapping[tuple[int, int], set[str]]
+
+
+def _cast(entries: Mapping[str, bytes]) -> _Cast:
+    data = entries.get("QUEEN.JAS", b"")[_HEADER:]
+    texts = entries.get("QUEEN2.JAS", b"").decode("ascii").split("\r\n")
+    placed: dict[tuple[int, int], set[str]] = defaultdict(set)
+    coloured: dict[tuple[int, int], set[str]] = defaultdict(set)
+    for name, room, place, colour in _actors(data, texts):
+        placed[room, place].add(name)
+        coloured[room, colour].add(name)
+    (n_objects,) = struct.unpack_from(">H", data, 4)
+    people: dict[int, set[str]] = {}
+    places: Counter[int] = Counter()
+    objects = _OBJECT.iter_unpack(data[8 : 8 + _OBJECT.size * n_objects])
+    for number, (room, image) in enumerate(objects, start=1):
+        if image in _PERSON_IMAGES:
+            places[room] += 1
+            people[number] = placed[room, places[room]]
+    return _Cast(people, coloured)
+
+
+def _actors(data: bytes, texts: list[str]) -> Iterator[tuple[str, int, int, int]]:
+    """Character, room, place in it and colour of each actor; an actor is there at some times."""
+    n_rooms, n_names, n_objects, n_descriptions = struct.unpack_from(">4H", data)
+    at = _actors_at(data, n_rooms, n_objects)
+    n_actors, n_animations = struct.unpack_from(">2H", data, at)
+    names_at = n_descriptions + n_names + n_rooms + _VERBS + _ANSWERS + n_animations
+    end = _behind_table(data, at + 8 + _ACTOR.size * n_actors, 6)  # movements
+    if not data.startswith(_VERSION, end):
+        raise ValueError(f"{_VERSION.decode()} does not stand at byte {end}")
+    for index in range(n_actors):
+        room, place, number, colour = _ACTOR.unpack_from(data, at + 8 + _ACTOR.size * index)
+        name = _COSTUME.sub("", texts[names_at + number - 1]).lower()
+        yield _IN_DIALOGUE.get(name, name), room, place, colour
+
+
+def _actors_at(data: bytes, n_rooms: int, n_objects: int) -> int:
+    """Where in QUEEN.JAS the actors begin: behind tables of which only the size matters here."""
+    at = 8 + _OBJECT.size * n_objects + 2 * (2 * n_rooms + 1)
+    for row_size in (10, 10):  # items, images
+        at = _behind_table(data, at, row_size)
+    for _ in range(n_rooms):
+        at = _behind_table(data, at + 2, 16)  # areas
+    at += 8 * n_objects  # where they can be clicked
+    for row_size in (6, 8, 20, 6, 6, 6, 8):  # ways out, descriptions, commands and what they set
+        at = _behind_table(data, at, row_size)
+    return _behind_table(data, at + 2, 4)  # furniture
+
+
+def _behind_table(data: bytes, at: int, row_size: int) -> int:
+    (count,) = struct.unpack_from(">H", data, at)
+    return at + 2 + count * row_size
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What a record of a cut-scene says of the speaker of its line.
+
+    Attributes:
+        number: of an object, or one of `_HERO_NUMBERS` or `_SUBTITLES`.
+        room: where it is; 0 if the scene stays where it was.
+        colour: of a subtitle.
+    """
+
+    number: int
+    room: int
+    colour: int
+
+
+def _records(data: bytes, cast: _Cast) -> Iterator[_Record]:
+    """The records of a cut-scene."""
+    count, end = struct.unpack_from(">2xhxxH", data)
+    at = _RECORDS_AT
+    for _ in range(abs(count)):
+        number, animation, runs, colour, copied, room, n_people = _RECORD.unpack_from(data, at)
+        at += _RECORD.size + 2 * n_people
+        talks = not animation and (number in _HERO_NUMBERS or number in cast.people)
+        if runs and copied <= 0 and not talks and number not in _SUBTITLES:
+            at = _behind_frames(data, at)
+        yield _Record(number, room, colour)
+    if not end - 4 <= at <= end - 2:  # the game's own files differ by 2
+        raise ValueError(f"the records end at byte {at}, not {end - 2}")
+
+
+def _behind_frames(data: bytes, at: int) -> int:
+    """Frames have 20 bytes each; -2 ends them."""
+    while struct.unpack_from(">h", data, at) != (-2,):
+        at += 20
+    return at + 2
+
+
+def _scene_lines(scene: str, data: bytes, cast: _Cast) -> Iterator[tuple[str, str, str]]:
+    """Lines of a cut-scene, each behind the beginning of its clips' ids and the speaker."""
+    (at,) = struct.unpack_from(">H", data, 8)
+    _, at = _scene_string(data, at)  # where Joe looks
+    for index, record in enumerate(_records(data, cast), start=1):
+        text, at = _scene_string(data, at)
+        line_id = f"{scene:_<5}{index:02d}"
+        yield line_id, _speaker(scene, line_id, record, cast), text
+
+
+def _scene_string(data: bytes, at: int) -> tuple[str, int]:
+    """A string that is filled up to an even place, unless it is empty; and where it ends."""
+    text, end = _string(data, at)
+    return text, end + end % 2 if text else end
+
+
+def _speaker(scene: str, line_id: str, record: _Record, cast: _Cast) -> str:
+    """The character, or a stand-in if the file leaves open who it is."""
+    if record.number > 0:
+        names, stand_in = cast.people.get(record.number, set()), f"object{record.number}"
+    elif record.number in _SUBTITLES and record.colour != _HERO_COLOUR:
+        names = cast.coloured.get((record.room, record.colour), set())
+        stand_in = f"colour{record.colour}"
+    else:
+        return HERO
+    if len(names) == 1:
+        return next(iter(names))
+    for beginning, name in _TURNS.get(record.number, ()):
+        if re.match(beginning, line_id):
+            return name
+    return f"{scene}_{stand_in}"

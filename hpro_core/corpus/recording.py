@@ -1,4 +1,4 @@
-"""What every reader hands over: one `Recording` per utterance, most from a metadata file."""
+"""What every reader hands over: one `Recording` per utterance, or the `Fault` in its place."""
 
 import csv
 import re
@@ -18,6 +18,7 @@ class Recording:
         group: what may not straddle splits (the scene); the utterance itself where none is known.
         split: split that the corpus prescribes, or empty.
         emotion: one of `EMOTIONS`, or None.
+        label: the emotion as the corpus itself has it, or empty.
     """
 
     utterance: str
@@ -27,6 +28,22 @@ class Recording:
     group: str
     split: str = ""
     emotion: str | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why an utterance that a corpus lists, or whose audio it has, cannot be read.
+
+    Attributes:
+        utterance: id within the corpus.
+        reason: short, the same for all faults of a kind.
+        where: file, and line or field where there is one, with the value that is wrong.
+    """
+
+    utterance: str
+    reason: str
+    where: str
 
 
 def metadata_rows(folder: Path, columns: tuple[str, ...]) -> list[tuple[str, dict[str, str]]]:

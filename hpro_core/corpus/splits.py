@@ -5,9 +5,11 @@ Letters: G group (scene or sentence), S speaker, E emotion label (no label is on
 
 from collections import Counter
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_array
 
 from hpro_core import tables
 from hpro_core.constants import SPLITS
@@ -17,8 +19,16 @@ from hpro_core.known import known_sentences
 from hpro_core.params import Corpus
 
 STAGE = "corpus-split"
-TRIES = 2000
-"""Random orders of the groups that are tried for each split (ours)."""
+Counts: TypeAlias = "np.ndarray | csr_array"
+TRIES, LEAST_TRIES = 2000, 20
+"""Random orders of the groups that are tried for each split; so many fewer of many groups, whose
+random choices differ less (ours)."""
+GROUPS_TRIED = 20_000_000
+"""Tries times groups, at most (ours): a million groups are split in a minute."""
+DENSE = 1_000_000
+"""Counts of up to so many cells are a plain array: quicker, where it is small."""
+FULL = "test set is full"
+"""The reason of a prescribed test utterance above `max_test_utterances`: no fault of the corpus."""
 CLAIMS = ("test", "dev", "judge", "train")
 """Who keeps a sentence that occurs in several splits: the first of these."""
 
@@ -47,6 +57,7 @@ def split(root: Path, settings: Corpus, base: Path | None = None) -> None:
         for index, (name, table) in enumerate(read.items())
     ]
     entered = pd.concat(assigned, ignore_index=True)
+    _check_ids(entered)
     left_out = _left_out(entered, settings)
     entered = entered[~entered.utt_id.isin(left_out)]
     lost = _known(entered, base) if base else {}
@@ -84,7 +95,7 @@ def rejected(entered: pd.DataFrame, settings: Corpus) -> dict[str, str]:
     for _, table in entered[entered.split == "test"].groupby("corpus"):
         rng = np.random.default_rng([settings.seed, len(table)])
         surplus = rng.permutation(table.utt_id.to_numpy())[settings.max_test_utterances :]
-        lost |= dict.fromkeys(sorted(surplus), "test set is full")
+        lost |= dict.fromkeys(sorted(surplus), FULL)
     kept = entered[~entered.utt_id.isin(lost)]
     lost |= _repeats(kept)
     return lost | _without_reference(kept[~kept.utt_id.isin(lost)])
@@ -185,30 +196,39 @@ def _assigned(
             group = straddling.index[straddling > 1][0]
             raise HproError(f"corpus {name!r}: group {group!r} is in several prescribed splits")
         return table
-    counts_GS = pd.crosstab(table.group, table.speaker)
-    if len(counts_GS) < len(SPLITS):
+    group_N, groups = pd.factorize(table.group, sort=True)
+    if len(groups) < len(SPLITS):
         raise HproError(
-            f"corpus {name!r} has {len(counts_GS)} groups: {len(SPLITS)} are needed, one per split"
+            f"corpus {name!r} has {len(groups)} groups: {len(SPLITS)} are needed, one per split"
         )
-    counts_GE = pd.crosstab(table.group, table.emotion.fillna(""))
-    split_of = dict.fromkeys(counts_GS.index, "train")
+    counts_GS = _counted(group_N, table.speaker)
+    counts_GE = _counted(group_N, table.emotion.fillna(""))
+    split_G = np.full(len(groups), "train", dtype=object)
     n = len(table)
     for label, wanted in (
         ("test", min(settings.test_share * n, settings.max_test_utterances)),
         ("dev", settings.dev_share * n),
         ("judge", settings.judge_share * n),
     ):
-        free = [group for group, used in split_of.items() if used == "train"]
+        free = np.flatnonzero(split_G == "train")
         if len(free) < 2:
             raise HproError(f"corpus {name!r}: the shares of the splits leave nothing for train")
-        free_GS, free_GE = counts_GS.loc[free].to_numpy(), counts_GE.loc[free].to_numpy()
-        chosen = chosen_groups(free_GS, free_GE, max(1, round(wanted)), rng)
-        split_of |= {free[index]: label for index in chosen}
-    return table.assign(split=table.group.map(split_of))
+        chosen = chosen_groups(counts_GS[free], counts_GE[free], max(1, round(wanted)), rng)
+        split_G[free[chosen]] = label
+    return table.assign(split=split_G[group_N])
+
+
+def _counted(group_N: np.ndarray, value: pd.Series) -> Counts:
+    """Utterances of each value in each group."""
+    value_N, values = pd.factorize(value, sort=True)
+    ones_N = np.ones(len(value), dtype=np.int64)
+    shape = (group_N.max() + 1, len(values))
+    counts = csr_array((ones_N, (group_N, value_N)), shape=shape)
+    return counts.toarray() if np.prod(shape) <= DENSE else counts
 
 
 def chosen_groups(
-    counts_GS: np.ndarray, counts_GE: np.ndarray, wanted: int, rng: np.random.Generator
+    counts_GS: Counts, counts_GE: Counts, wanted: int, rng: np.random.Generator
 ) -> list[int]:
     """Pick groups for one split, the best of `TRIES` random ways to fill it.
 
@@ -216,7 +236,7 @@ def chosen_groups(
     speakers, then emotions in shares most like those of all groups, then the fullest.
 
     Args:
-        counts_GS: utterances of each speaker in each group, int (G, S).
+        counts_GS: utterances of each speaker in each group, int (G, S); sparse if it is large.
         counts_GE: utterances of each emotion in each group, int (G, E).
         wanted: utterances that the split may hold; it never gets more, unless even the smallest
             group is too big.
@@ -224,19 +244,18 @@ def chosen_groups(
     Returns:
         Row indices, at least one and never all.
     """
-    tries = [_filled(counts_GS.sum(axis=1), wanted, rng) for _ in range(TRIES)]
-    return max(tries, key=lambda chosen: _merit(counts_GS, counts_GE, chosen, wanted))
+    size_G = counts_GS.sum(axis=1)
+    total_S, total_E = counts_GS.sum(axis=0), counts_GE.sum(axis=0)
 
+    def merit(chosen: list[int]) -> tuple[float, ...]:
+        taken_S, taken_E = counts_GS[chosen].sum(axis=0), counts_GE[chosen].sum(axis=0)
+        n = int(taken_S.sum())
+        used_up = int(((taken_S == total_S) & (total_S > 0)).sum())
+        emotion_gap = float(np.abs(taken_E / n - total_E / total_E.sum()).max())
+        return -used_up, n >= 0.9 * wanted, int((taken_S > 0).sum()), -emotion_gap, n
 
-def _merit(
-    counts_GS: np.ndarray, counts_GE: np.ndarray, chosen: list[int], wanted: int
-) -> tuple[float, ...]:
-    taken_S, total_S = counts_GS[chosen].sum(axis=0), counts_GS.sum(axis=0)
-    taken_E, total_E = counts_GE[chosen].sum(axis=0), counts_GE.sum(axis=0)
-    n = int(taken_S.sum())
-    used_up = int(((taken_S == total_S) & (total_S > 0)).sum())
-    emotion_gap = float(np.abs(taken_E / n - total_E / total_E.sum()).max())
-    return -used_up, n >= 0.9 * wanted, int((taken_S > 0).sum()), -emotion_gap, n
+    tries = max(LEAST_TRIES, min(TRIES, GROUPS_TRIED // len(size_G)))
+    return max((_filled(size_G, wanted, rng) for _ in range(tries)), key=merit)
 
 
 def _filled(size_G: np.ndarray, wanted: int, rng: np.random.Generator) -> list[int]:
@@ -251,10 +270,20 @@ def _filled(size_G: np.ndarray, wanted: int, rng: np.random.Generator) -> list[i
     return chosen or [int(size_G.argmin())]
 
 
+def _check_ids(entered: pd.DataFrame) -> None:
+    """The sets `a` and `a_b` can have the utterances `b_c` and `c`."""
+    twice = entered[entered.utt_id.duplicated(keep=False)]
+    if len(twice):
+        names = " and ".join(sorted(set(twice.corpus)))
+        raise HproError(
+            f"the sets {names} both have {twice.utt_id.iloc[0]!r}: rename one in corpus.sets"
+        )
+
+
 def _check_shares(entered: pd.DataFrame, lost: dict[str, str], settings: Corpus) -> None:
     for name in settings.sets:
         ids = entered.utt_id[entered.corpus == name]
-        lost_here = {utt_id: lost[utt_id] for utt_id in ids if utt_id in lost}
+        lost_here = {utt_id: lost[utt_id] for utt_id in ids if lost.get(utt_id, FULL) != FULL}
         check_rejected_share(lost_here, len(ids), settings.max_rejected_share, name)
 
 
@@ -262,11 +291,12 @@ def _check_splits(kept: pd.DataFrame, settings: Corpus) -> None:
     for label in SPLITS:
         if not (kept.split == label).any():
             raise HproError(
-                f"split {label!r} has no utterance: add data, or prescribe it in the column 'split'"
+                f"split {label!r} has no utterance: add a corpus that is split by the shares, or "
+                "one for this split alone (corpus.sets.<set>.split), or prescribe it (reader csv)"
             )
     for name, chosen in settings.sets.items():
         if not chosen.split and not ((kept.split == "test") & (kept.corpus == name)).any():
             raise HproError(
                 f"corpus {name!r} has no test utterance: each set needs some, unless it is all for "
-                f"training (corpus.sets.{name}.split: train)"
+                f"training or judges (corpus.sets.{name}.split: train or judge)"
             )

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,8 @@ import pandas as pd
 from hpro_core import tables
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.corpus import amazon_queen, audio, controlled, csv_folder, queen_file
-from hpro_core.corpus.recording import Recording
+from hpro_core.corpus.readers import PUBLISHED
+from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.corpus.text import normalised_words
 from hpro_core.errors import HproError
 from hpro_core.params import Controlled, Corpus, CorpusSet
@@ -79,24 +81,36 @@ def check_rejected_share(lost: dict[str, str], n_entered: int, max_share: float,
         )
 
 
-def _recordings(chosen: CorpusSet, name: str) -> list[Recording]:
+def _recordings(chosen: CorpusSet, name: str) -> Sequence[Recording | Fault]:
     path = Path(chosen.path)
     if chosen.reader == "amazon_queen" and path.suffix == queen_file.SUFFIX:
         return queen_file.dialogue(path)
+    if chosen.reader == "amazon_queen_scenes":
+        return queen_file.cut_scenes(path)
     if not chosen.path or not path.is_dir():
         raise HproError(f"corpus.sets.{name}.path: {chosen.path!r} is not a folder")
+    if chosen.reader in PUBLISHED:
+        return list(PUBLISHED[chosen.reader].read(path))
     reader = amazon_queen if chosen.reader == "amazon_queen" else csv_folder
     return reader.recordings(path)
 
 
 def _read_files(
-    folder: Path, name: str, recordings: list[Recording], corpus: Corpus
+    folder: Path, name: str, recordings: Sequence[Recording | Fault], corpus: Corpus
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     shutil.rmtree(folder / "audio", ignore_errors=True)
     (folder / "audio").mkdir(parents=True)
-    rows, lost = [], {}
+    rows: list[dict] = []
+    lost: dict[str, str] = {}
+    seen: set[str] = set()
     for recording in track(recordings, len(recordings), f"reading {name}"):
         utt_id = f"{name}_{recording.utterance}"
+        if utt_id in seen:
+            raise HproError(f"corpus {name!r}: {recording.utterance!r} is a duplicate id")
+        seen.add(utt_id)
+        if isinstance(recording, Fault):
+            lost[utt_id] = recording.reason
+            continue
         try:
             rows.append(_row(folder, name, utt_id, recording, corpus))
         except audio.Unusable as reason:
@@ -132,6 +146,7 @@ def _row(folder: Path, name: str, utt_id: str, recording: Recording, corpus: Cor
         "split": recording.split,
         "group": recording.group,
         "emotion": recording.emotion,
+        "label": recording.label or None,
     }
 
 

@@ -94,6 +94,8 @@ def fit(
         probing.check(loop.log_every)
     ranks = Ranks.joined(_trained(optimiser)[0].device)
     ranks.same_weights(model)
+    if ranks.first and ranks.count > 1:
+        print(f"{loop.label}: shared by {ranks.count} processes", flush=True)
     curves = Curves(out, writes=ranks.first)
     average = Average(model, loop.ema)
     full_rates = [group["lr"] for group in optimiser.param_groups]

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 REPO = Path(__file__).parents[2]
@@ -14,8 +15,9 @@ RUN = "results/embedded"
 class Project:
     """A checkout that tests may change and run."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None):
         self.folder = folder
+        self.environment = environment or {}
 
     @classmethod
     def copied(cls, folder: Path, data: bool = True) -> "Project":
@@ -37,7 +39,7 @@ class Project:
     def twin(self, folder: Path) -> "Project":
         """The same tree elsewhere, times and hidden folders included."""
         shutil.copytree(self.folder, folder, symlinks=True)
-        return Project(folder)
+        return Project(folder, self.environment)
 
     def clone(self, folder: Path) -> "Project":
         """A fresh git clone."""
@@ -67,20 +69,26 @@ class Project:
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in the tree, with this environment's programs and without its settings."""
-        inherited = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MAKEFLAGS")}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}"
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env={**inherited, "PATH": path, "DVC_NO_ANALYTICS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        running = self.start(*command)
+        out, _ = running.communicate()
+        done = subprocess.CompletedProcess(command, running.returncode, out)
         if check and done.returncode != 0:
             raise AssertionError(f"{' '.join(command)} failed:\n{done.stdout[-4000:]}")
         return done
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """The same without waiting for its end."""
+        inherited = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MAKEFLAGS")}
+        own = {**inherited, **self.environment, "DVC_NO_ANALYTICS": "1"}
+        own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=own,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def snakemake(self, *arguments: str) -> set[str]:
         """Run Snakemake; returns what the stand-in did, as "command name"."""

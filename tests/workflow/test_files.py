@@ -1,7 +1,9 @@
 """The files around the workflow say the same: settings, schema, pins, environments, DVC stages."""
 
 import ast
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -323,3 +325,31 @@ def sections_read(command: str) -> set[str]:
             if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
                 sections.add(node.slice.value)
     return sections
+
+
+def test_launch_starts_a_process_for_each_gpu_of_a_node(tmp_path: Path) -> None:
+    """One GPU is the command itself; several nodes are tried in test_cluster."""
+    for name in ("python", "hpro"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        (tmp_path / name).chmod(0o755)
+
+    def said(gpus: int, nodes: int) -> str:
+        command = [
+            REPO / "workflow/bin/launch",
+            str(gpus),
+            str(nodes),
+            "hpro",
+            "sft",
+            "--seed",
+            "0",
+        ]
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        done = subprocess.run(command, env={"PATH": path}, capture_output=True, text=True)
+        return done.stdout or done.stderr
+
+    assert said(1, 1) == said(0, 1) == "hpro sft --seed 0\n"
+    assert said(4, 1).startswith("python -m accelerate.commands.launch --multi_gpu")
+    assert "--num_processes 4 --num_machines 1" in said(4, 1)
+    assert said(4, 1).endswith("-m hpro_core.cli sft --seed 0\n")
+    assert "not the same number on each of 2 nodes" in said(3, 2)
+    assert "--workflow-profile profiles/slurm" in said(4, 2)

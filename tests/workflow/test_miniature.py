@@ -1,19 +1,15 @@
 """The whole workflow with the real `hpro` on a handful of real and rendered sentences."""
 
 import csv
-from collections import Counter
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.workflow.project import REPO, Project
+from tests.workflow.miniature import miniature
+from tests.workflow.project import Project
 
 pytestmark = pytest.mark.workflow
 
-SCENES = ("sparky1", "sparky2", "sparky5", "sparky6", "sparky7", "tam2", "tam3", "tam4",
-          "faye3", "faye4", "faye5", "faye6")  # fmt: skip
-CLIPS = 5  # of each scene
 SYSTEMS = ("recordings", "tokenrecon", "sft", "frame", "joint")
 METRICS = ("wer", "wer_check", "wvad_ccc", "emo_sim", "dnsmos", "speaker_sim")
 
@@ -21,11 +17,7 @@ METRICS = ("wer", "wer_check", "wvad_ccc", "emo_sim", "dnsmos", "speaker_sim")
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A copy of the project with miniature settings and a small excerpt, after `snakemake`."""
-    made = Project.copied(tmp_path_factory.mktemp("miniature") / "project")
-    _cut_settings(made.folder / "params.yaml")
-    _cut_corpus(made.folder / "data/raw/amazon_queen/metadata.csv")
-    assert (REPO / "weights").is_dir(), "run `make setup`: the judges' weights are missing"
-    (made.folder / "weights").symlink_to(REPO / "weights")
+    made = miniature(tmp_path_factory.mktemp("miniature") / "project")
     made.run("snakemake", "--cores", "all")
     return made
 
@@ -99,29 +91,3 @@ def test_snakemake_writes_its_own_report(project: Project) -> None:
 
 def _files(project: Project, folder: str) -> list[Path]:
     return [p for p in (project.folder / folder).rglob("*") if p.is_file()]
-
-
-def _cut_settings(path: Path) -> None:
-    """Merge miniature.yaml into params.yaml."""
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    small = yaml.safe_load((Path(__file__).parent / "miniature.yaml").read_text(encoding="utf-8"))
-    for section, values in small.items():
-        merged = {**settings[section], **values} if isinstance(values, dict) else values
-        settings[section] = merged
-    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
-
-
-def _cut_corpus(path: Path) -> None:
-    """Keep the first clips of a few scenes, none of the hero's."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    seen: Counter[str] = Counter()
-    kept = []
-    for row in rows:
-        if row["dialogue"] in SCENES and row["speaker"] != "joe" and seen[row["dialogue"]] < CLIPS:
-            seen[row["dialogue"]] += 1
-            kept.append(row)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(kept)

@@ -55,6 +55,7 @@ elif not config["base"]:
         threads: 1  # side by side with sft
         resources:
             gpu=1,
+            nodes=1,
             mem_mb=lambda wildcards, attempt: 6000 * attempt,
             runtime=lambda wildcards, attempt: 1440 * attempt,
         params:
@@ -63,7 +64,7 @@ elif not config["base"]:
         message:
             "codec, stage A: content tokens that spell the words"
         shell:
-            "hpro codec-content --root {params.root} --params {input.key}"
+            "launch {resources.gpu} {resources.nodes} hpro codec-content --root {params.root} --params {input.key}"
             " --work {params.work} --threads {threads} 2>&1 | tee {log}"
 
     rule codec_style:
@@ -87,6 +88,7 @@ elif not config["base"]:
         threads: 1  # side by side with sft
         resources:
             gpu=1,
+            nodes=1,
             mem_mb=lambda wildcards, attempt: 6000 * attempt,
             runtime=lambda wildcards, attempt: 1440 * attempt,
         params:
@@ -95,7 +97,7 @@ elif not config["base"]:
         message:
             "codec, stage B: style tokens, emotion and word-affect heads"
         shell:
-            "hpro codec-style --root {params.root} --params {input.key}"
+            "launch {resources.gpu} {resources.nodes} hpro codec-style --root {params.root} --params {input.key}"
             " --work {params.work} --threads {threads} 2>&1 | tee {log}"
 
     CODEC_CURVES = [

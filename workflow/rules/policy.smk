@@ -25,6 +25,7 @@ rule sft:
     threads: THREADS
     resources:
         gpu=1,
+        nodes=1,
         mem_mb=lambda wildcards, attempt: 6000 * LARGE * attempt,
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
@@ -34,5 +35,5 @@ rule sft:
     message:
         "policy: supervised fine-tuning, seed {wildcards.seed}"
     shell:
-        "hpro sft --seed {wildcards.seed} --root {params.root} --params {input.key}"
+        "launch {resources.gpu} {resources.nodes} hpro sft --seed {wildcards.seed} --root {params.root} --params {input.key}"
         " --work {params.work} --threads {threads} {params.start} 2>&1 | tee {log}"

@@ -46,6 +46,7 @@ rule reward:
     threads: 1  # two trainings side by side use two cores better than one on both
     resources:
         gpu=1,
+        nodes=1,
         mem_mb=lambda wildcards, attempt: 6000 * LARGE * attempt,
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
@@ -54,7 +55,8 @@ rule reward:
     message:
         "reward: optimising {wildcards.variant}, seed {wildcards.seed}"
     shell:
-        ("hpro reward-watched" if WATCHED else "hpro reward")
+        "launch {resources.gpu} {resources.nodes} "
+        + ("hpro reward-watched" if WATCHED else "hpro reward")
         + " {wildcards.variant} --seed {wildcards.seed} --root {params.root}"
         " --params {input.key}"
         " --work {params.work} --threads {threads} 2>&1 | tee {log}"

@@ -1,0 +1,74 @@
+"""What a reader says of its corpus, and what readers share."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from hpro_core.corpus.recording import Fault, Recording
+from hpro_core.errors import HproError
+
+
+@dataclass(frozen=True)
+class About:
+    """A published corpus.
+
+    Attributes:
+        title: its name, authors and year.
+        licence: name of the licence, with what it forbids.
+        source: where and how to get it, and which archives.
+        signs: glob patterns below the folder; one match tells the corpus from all others.
+        emotions: its labels -> `EMOTIONS`; empty where it has none.
+    """
+
+    title: str
+    licence: str
+    source: str
+    signs: tuple[str, ...]
+    emotions: Mapping[str, str] = field(default_factory=dict)
+
+
+class Reader(Protocol):
+    """A module of this package."""
+
+    ABOUT: About
+
+    def read(self, folder: Path) -> Iterator[Recording | Fault]:
+        """See the package's docstring."""
+
+
+def text_of(path: Path, encoding: str = "utf-8-sig") -> str:
+    """The text of a file.
+
+    Raises:
+        HproError: no such file, or it is not in that encoding.
+    """
+    if not path.is_file():
+        raise HproError(f"{path} does not exist: extract the whole archive")
+    try:
+        return path.read_text(encoding=encoding)
+    except UnicodeError as error:
+        line = path.read_bytes()[: getattr(error, "start", 0)].count(b"\n") + 1
+        raise HproError(f"{path}, line {line}: not {encoding}: take the published file") from error
+
+
+def audio_files(folder: Path, *patterns: str) -> list[Path]:
+    """Files below a folder in order of their paths, without the traces of macOS (._name).
+
+    Args:
+        folder: where to look.
+        patterns: of `Path.glob`.
+    """
+    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def safe_id(name: str) -> str:
+    """A published name as an utterance id: signs that no file name should have become `_`."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+
+
+def inside(folder: Path, name: str) -> bool:
+    """Whether a path that metadata names stays in the folder of the corpus."""
+    return bool(name) and (folder / name).resolve().is_relative_to(folder.resolve())

@@ -1,0 +1,121 @@
+"""Reader `expresso`: Expresso, expressive speech of two women and two men; the part that is read.
+
+    read_transcriptions.txt     "<id><tab><text>" in each line
+    audio_48khz/read/<speaker>/<style>/<base or longform>/<id>.wav
+
+An id is <speaker>_<style>_<number>; between style and number it may have `emphasis` (a sentence
+said with each of its words stressed in turn) or `essentials`, both of `default` and `base`, or
+`longform`: texts of minutes, which are too long to be used.
+
+Left out, and no fault: `audio_48khz/conversational`, which has no transcripts, and the style
+`singing`, which is no speech. `splits/` is not read: it cuts the long files in three, and every
+twentieth sentence is in several of its splits, said by another speaker or in another style. So a
+sentence is a group.
+
+Layout, styles and ids are those of the publishers' documentation and split lists
+(facebookresearch/textlesslib, examples/expresso). The form of read_transcriptions.txt and its marks
+are those of the draft in the history of that repository, which numbers the speakers otherwise; that
+the archive has the same form is assumed.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from hpro_core.corpus.published.about import About, audio_files, safe_id, text_of
+from hpro_core.corpus.recording import Fault, Recording
+from hpro_core.corpus.text import normalised_words
+from hpro_core.errors import HproError
+
+TRANSCRIPTS = "read_transcriptions.txt"
+ABOUT = About(
+    title="Expresso, Nguyen et al. 2023 (its read speech: the dialogues have no transcripts)",
+    licence="CC BY-NC 4.0: no commercial use",
+    source="github.com/facebookresearch/textlesslib, examples/expresso/dataset: expresso.tar",
+    signs=(TRANSCRIPTS, f"*/{TRANSCRIPTS}"),
+    emotions={
+        "default": "neutral",
+        "happy": "happy",
+        "laughing": "happy",
+        "sad": "sad",
+        "confused": "other",
+    },
+)
+MANNERS = ("enunciated", "narration", "whisper")
+"""Styles that say how one speaks, and nothing of emotion."""
+
+_ID = re.compile(r"(ex\d\d)_([a-z]+)(?:_(emphasis|essentials|longform))?_\d{5}")
+_MARKS = re.compile(r"<\w+>|[*|]")
+"""<laugh> and <breath>, *stressed words*, and bars at pauses: none is a word."""
+_APOSTROPHE = ("´", "'")
+"""There´s: what some lines have, and what is meant."""
+
+
+def read(folder: Path) -> Iterator[Recording | Fault]:
+    """All utterances that are read, without songs.
+
+    Args:
+        folder: what is in the archive, or the folder that holds its folder `expresso`.
+
+    Raises:
+        HproError: no list of transcripts, a line of it is damaged, or it belongs to other audio.
+    """
+    lists = [*folder.glob(TRANSCRIPTS), *folder.glob(f"*/{TRANSCRIPTS}")]
+    root = lists[0].parent if lists else folder
+    listed = _listed(root / TRANSCRIPTS)
+    found: dict[str, list[Path]] = {}
+    for path in audio_files(root, "audio_48khz/read/**/*.wav"):
+        found.setdefault(path.stem, []).append(path)
+    if not listed.keys() & found.keys():
+        raise HproError(
+            f"{root / TRANSCRIPTS} lists no file that is in {root / 'audio_48khz/read'}: extract "
+            "the whole archive, and keep audio and transcripts of one version"
+        )
+    for utterance in sorted(listed.keys() | found.keys()):
+        if "_singing_" not in utterance:
+            yield _entry(root, utterance, listed.get(utterance, []), found.get(utterance, []))
+
+
+def _listed(path: Path) -> dict[str, list[tuple[str, str]]]:
+    """Id -> place and text of each line that has it."""
+    listed: dict[str, list[tuple[str, str]]] = {}
+    for number, line in enumerate(text_of(path).split("\n"), start=1):
+        utterance, tab, text = line.partition("\t")
+        if tab:
+            listed.setdefault(utterance, []).append((f"{path}, line {number}", text))
+        elif line.strip():
+            raise HproError(
+                f"{path}, line {number}: {line[:60]!r} is not <id><tab><text>: take the file of "
+                "the archive"
+            )
+    return listed
+
+
+def _entry(
+    root: Path, utterance: str, lines: list[tuple[str, str]], paths: list[Path]
+) -> Recording | Fault:
+    where = "; ".join([place for place, _ in lines] + [str(path) for path in paths])
+    fields = _ID.fullmatch(utterance)
+    if fields is None or fields[2] not in (*ABOUT.emotions, *MANNERS):
+        return Fault(safe_id(utterance), "id that Expresso does not have", where)
+    speaker, style, substyle = fields.groups()
+    part = "longform" if substyle == "longform" else "base"
+    audio = root / "audio_48khz/read" / speaker / style / part / f"{utterance}.wav"
+    if not lines:
+        return Fault(utterance, "no transcript", where)
+    if len(lines) > 1:
+        return Fault(utterance, "listed more than once", where)
+    if not paths:
+        return Fault(utterance, "no audio file", f"{where}: {audio}")
+    if paths != [audio]:
+        return Fault(utterance, "audio in another folder than its id says", f"{where}: not {audio}")
+    text = " ".join(_MARKS.sub("", lines[0][1].replace(*_APOSTROPHE)).split())
+    return Recording(
+        utterance=utterance,
+        speaker=speaker,
+        text=text,
+        audio=audio,
+        group=normalised_words(text) or utterance,
+        emotion=ABOUT.emotions.get(style),
+        label=style,
+    )

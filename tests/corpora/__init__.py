@@ -1,0 +1,1 @@
+"""Readers of published corpora: each module has a miniature in the true layout, and faults."""

@@ -1,0 +1,70 @@
+"""Every reader of a published corpus on its miniature, whole and with planted faults."""
+
+import typing
+
+import pytest
+
+from hpro_core.constants import EMOTIONS
+from hpro_core.corpus.check import described
+from hpro_core.corpus.readers import PUBLISHED, recognised
+from hpro_core.errors import HproError
+from hpro_core.params import CorpusSet
+from tests.corpora import (
+    crema_d,
+    emov_db,
+    emovoice_db,
+    esd,
+    expresso,
+    iemocap,
+    librispeech,
+    libritts,
+    lssed,
+    msp_podcast,
+    ravdess,
+)
+from tests.corpora.planting import checked
+
+MINIATURES = {miniature.READER: miniature for miniature in (
+    crema_d, emov_db, emovoice_db, esd, expresso, iemocap, librispeech, libritts, lssed,
+    msp_podcast, ravdess,
+)}  # fmt: skip
+FAULTS = [(name, fault) for name, miniature in MINIATURES.items() for fault in miniature.PLANTED]
+
+
+def test_every_reader_has_a_miniature_and_can_be_asked_for_in_params():
+    assert set(MINIATURES) == set(PUBLISHED)
+    asked = typing.get_args(CorpusSet.model_fields["reader"].annotation)
+    assert set(asked) == {"amazon_queen", "amazon_queen_scenes", "csv", "controlled", *PUBLISHED}
+
+
+def test_labels_are_mapped_to_the_nine_classes():
+    for reader in PUBLISHED.values():
+        assert set(reader.ABOUT.emotions.values()) <= set(EMOTIONS)
+
+
+@pytest.mark.parametrize("name", MINIATURES)
+def test_a_miniature_is_recognised_and_without_fault(name, tmp_path):
+    miniature = MINIATURES[name]
+    miniature.build(tmp_path)
+    assert recognised(tmp_path) == name
+    contents = checked(tmp_path)
+    assert contents.faults == []
+    assert contents.utterances.total() == miniature.UTTERANCES
+    assert len(contents.speakers) == miniature.SPEAKERS
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"), FAULTS, ids=[f"{name}: {fault.name}" for name, fault in FAULTS]
+)
+def test_a_planted_fault_is_named(name, fault, tmp_path):
+    MINIATURES[name].build(tmp_path)
+    fault.plant(tmp_path)
+    if fault.stops:
+        with pytest.raises(HproError) as error:
+            checked(tmp_path, name)
+        assert fault.says in str(error.value)
+    else:
+        contents = checked(tmp_path, name)
+        assert fault.says in "\n".join(described(PUBLISHED[name].ABOUT, contents))
+        n = contents.utterances.total() + len(contents.faults)
+        assert n >= MINIATURES[name].UTTERANCES  # nothing is lost

@@ -1,0 +1,49 @@
+"""A miniature of the whole workflow: the real `hpro` on a handful of sentences, in minutes."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import yaml
+
+from tests.workflow.project import REPO, Project
+
+SCENES = ("sparky1", "sparky2", "sparky5", "sparky6", "sparky7", "tam2", "tam3", "tam4",
+          "faye3", "faye4", "faye5", "faye6")  # fmt: skip
+CLIPS = 5  # of each scene
+
+
+def miniature(folder: Path) -> Project:
+    """A copy of the project with miniature settings and a small excerpt; nothing has run yet."""
+    made = Project.copied(folder)
+    _cut_settings(made.folder / "params.yaml")
+    _cut_corpus(made.folder / "data/raw/amazon_queen/metadata.csv")
+    assert (REPO / "weights").is_dir(), "run `make setup`: the judges' weights are missing"
+    (made.folder / "weights").symlink_to(REPO / "weights")
+    return made
+
+
+def _cut_settings(path: Path) -> None:
+    """Merge miniature.yaml into params.yaml."""
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    small = yaml.safe_load((Path(__file__).parent / "miniature.yaml").read_text(encoding="utf-8"))
+    for section, values in small.items():
+        merged = {**settings[section], **values} if isinstance(values, dict) else values
+        settings[section] = merged
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+
+
+def _cut_corpus(path: Path) -> None:
+    """Keep the first clips of a few scenes, none of the hero's."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    seen: Counter[str] = Counter()
+    kept = []
+    for row in rows:
+        if row["dialogue"] in SCENES and row["speaker"] != "joe" and seen[row["dialogue"]] < CLIPS:
+            seen[row["dialogue"]] += 1
+            kept.append(row)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(kept)
