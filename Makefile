@@ -27,7 +27,7 @@ data/raw/queen/queen.1c:  ## all of the acted speech, from a Debian package: doc
 	workflow/scripts/queen.sh $@
 
 base: setup data/raw/queen/queen.1c   ## trains the models of data/base anew, from nothing
-	snakemake --cores all --set-threads sft=1 judge_train=1 --configfile config/base.yaml -- base_make tables
+	snakemake --cores all --set-threads sft=1 judge_train=1 label=2 --configfile config/base.yaml -- base_make tables
 	cp -r results/base/base/. data/base/
 	cp results/base/tables/comparison.csv data/base/figures.csv
 

@@ -13,8 +13,9 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ NO_RESULT = {
 """Modules that every stage imports and that change no result: they hold the version, check settings
 (whose values are in the key), word errors and show progress. Without this exception every edit of
 them would re-run everything."""
+
+Lines = list[str]
+LISTED = "HPRO_LISTING_"
+"""Begins the names of environment variables that hold hashes of listings."""
 
 
 class Keys:
@@ -142,18 +147,49 @@ def write_if_changed(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _raw_files(settings: Mapping[str, Any], values: Mapping[str, str]) -> str | None:
-    """Hash of the listing of the raw corpus that a key with the wildcard {set} is about."""
+    """Hash of the listing of the raw corpus that a key with the wildcard {set} is about.
+
+    A million files take seconds to list. The Snakemakes inside a job of a cluster are told by the
+    one that submitted it.
+    """
     if "set" not in values:
         return None
     path = Path(settings["corpus"]["sets"][values["set"]]["path"])
-    return listing_hash(path) if path.name and path.exists() else None
+    if not path.name or not path.exists():
+        return None
+    told = f"{LISTED}{_sha256(str(path.absolute()).encode())[:16]}"
+    if "--mode" not in sys.argv or told not in os.environ:
+        os.environ[told] = listing_hash(path)
+    return os.environ[told]
 
 
 def listing_hash(path: Path) -> str:
     """Hash of the names, sizes and times of the files at or below a path (not of their content)."""
-    found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    lines = [f"{p.relative_to(path)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in found]
-    return _sha256("\n".join(lines).encode())
+    digest = hashlib.sha256()
+    for lines in _listing(path) if path.is_dir() else [[_line(path.name, path.stat())]]:
+        digest.update("\n".join(lines).encode())
+    return digest.hexdigest()
+
+
+def _listing(folder: str | Path, name: str = "", above: tuple[str, ...] = ()) -> Iterator[Lines]:
+    """Each folder at or below a path: its name and its files, in a fixed order.
+
+    Links to folders are followed, as readers follow them, but for those that lead back up. A
+    million files take five seconds, most of it for their sizes.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=attrgetter("name"))
+    yield [name, *(_line(entry.name, entry.stat()) for entry in entries if entry.is_file())]
+    for entry in entries:
+        if entry.is_dir():
+            yield from _listing(entry.path, f"{name}{entry.name}/", (*above, real))
+
+
+def _line(name: str, found: os.stat_result) -> str:
+    return f"{name} {found.st_size} {found.st_mtime_ns}"
 
 
 def code_hash(root: Path, command: str) -> str:
