@@ -5,7 +5,9 @@ PINS := $(shell cat requirements.txt pyproject.toml hpro_core/weights.csv | sha2
 STAMP := $(VENV)/.setup-$(PINS)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: setup run ablations claims base pull test slow lint types ci schema pins clean
+CHOSEN := $(if $(CONFIG),--configfile $(CONFIG))
+
+.PHONY: setup run plan ablations claims base pull test slow lint types ci schema pins clean
 
 setup: $(STAMP)
 
@@ -16,6 +18,10 @@ $(STAMP):
 
 run: setup            ## raw speech to report, the embedded default
 	snakemake --cores all
+
+plan: setup           ## what a run costs and what it lacks: make plan CONFIG=config/paper.yaml
+	hpro plan $(CHOSEN)
+	hpro preflight $(CHOSEN)
 
 ablations: setup      ## every variant of params.yaml, in results/<run>/tables_all
 	snakemake --cores all -- all all_ablations

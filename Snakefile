@@ -2,10 +2,17 @@
 # per phase; every setting is in params.yaml.
 from snakemake.utils import min_version
 
+from hpro_core.plan.bill import announced
+from hpro_core.plan.settings import without_null_sets
+
 min_version("9.27")
 
 
 configfile: "params.yaml"
+
+
+# A --configfile leaves out a corpus of params.yaml by null.
+config.update(without_null_sets(config))
 
 
 include: "workflow/rules/common.smk"
@@ -33,5 +40,9 @@ rule all_ablations:
     input:
         rules.tables_all.output,
 
+
+# What a full-size run costs, dry run or not; the processes of jobs are silent.
+if workflow.is_main_process:
+    announced(config)
 
 KEYS.write(rule.shellcmd for rule in workflow.rules)

@@ -40,6 +40,9 @@ Threads = Annotated[int, typer.Option(min=1, help="CPU threads or processes.")]
 Profile = Annotated[bool, typer.Option("--profile", help="Write a trace for torch-tb-profiler.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the tables; <root>/tables if absent.")]
 Weights = Annotated[Path, typer.Option(help="Folder of the weights from outside.")]
+Differences = Annotated[
+    list[Path] | None, typer.Option(help="Differences from params.yaml, as for snakemake.")
+]
 
 
 @app.command()
@@ -115,11 +118,18 @@ def align_check(root: Root, reference: Path) -> None:
 
 
 @app.command()
-def label(root: Root, params: Params, weights: Weights = Path("weights")) -> None:
+def label(
+    root: Root,
+    params: Params,
+    work: Work,
+    weights: Weights = Path("weights"),
+    threads: Threads = 1,
+) -> None:
     """Emotion posteriors per utterance, valence, arousal and dominance per word."""
     from hpro_core.label.stage import run
 
-    run(root, p.read_section(params, "label", p.Label), weights)
+    settings = p.read_section(params, "label", p.Label)
+    run(root, settings, weights, _compute(params, threads), work)
 
 
 @app.command()
@@ -366,6 +376,42 @@ def benchmark(
     reward = p.read_section(params, "reward", p.Reward)
     cost = measure(training, FULL_SIZE, reward, device, threads, steps, checkpointing)
     print(json.dumps(dataclasses.asdict(cost), indent=2))
+
+
+@app.command()
+def plan(
+    params: Params = Path("params.yaml"),
+    configfile: Differences = None,
+    hours: Annotated[
+        list[str] | None, typer.Option(help="Speech of a corpus, SET=HOURS:UTTERANCES.")
+    ] = None,
+) -> None:
+    """Jobs, hours and bytes of a whole run, from measured costs; no corpus or weight is needed."""
+    from hpro_core.plan.bill import bill_of, described, parsed_hours
+    from hpro_core.plan.settings import read_settings
+
+    try:
+        given = parsed_hours(hours or [])
+    except ValueError as error:
+        raise HproError(f"--hours: SET=HOURS:UTTERANCES is expected ({error})") from error
+    print("\n".join(described(bill_of(read_settings(params, configfile or []), given))))
+
+
+@app.command()
+def preflight(
+    params: Params = Path("params.yaml"),
+    configfile: Differences = None,
+    weights: Weights = Path("weights"),
+) -> None:
+    """Check corpora, weights, disk, GPU and licences before the first job."""
+    from hpro_core.plan.settings import read_settings
+    from hpro_core.preflight import checks, described
+
+    found = checks(read_settings(params, configfile or []), weights)
+    print("\n".join(described(found)))
+    failed = sum(check.status == "FAIL" for check in found)
+    if failed:
+        raise HproError(f"preflight: {failed} of {len(found)} checks failed, see above")
 
 
 @app.command()

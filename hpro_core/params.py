@@ -64,8 +64,14 @@ class Align(Section):
 
 
 class Label(Section):
+    emotion_teacher: Literal["weak", "emotion2vec"] = "weak"
+    emotion2vec: str = ""
+    vad_teacher: Literal["weak", "audeering"] = "weak"
+    audeering: str = ""
     window_words: int = Field(ge=0)
     temperature: float = Field(gt=0)
+    batch_size: int = Field(default=32, ge=1)
+    shard_utterances: int = Field(default=500, ge=1)
 
 
 class Dataset(Section):
@@ -290,8 +296,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _models_fit_each_other(self) -> "Params":
-        problems = [self._base_problem(), self._policy_problem(), self._codec_problem()]
-        for message in filter(None, problems):
+        models = [self._base_problem(), self._policy_problem(), self._codec_problem()]
+        for message in filter(None, [self._label_problem(), *models]):
             raise ValueError(message)
         if self.speech.preset == "cosyvoice2" and not self.speech.path:
             raise ValueError("speech.path: name the folder CosyVoice2-0.5B")
@@ -307,6 +313,13 @@ class Params(Section):
         embedded = (self.speech.preset, self.codec.preset, self.policy.preset)
         if self.base and (embedded != ("embedded",) * 3 or self.codec.checkpoint):
             return "base: its models are small ones: set it to '' for CosyVoice2 or HD-Emo's own"
+        return None
+
+    def _label_problem(self) -> str | None:
+        if self.label.emotion_teacher == "emotion2vec" and not self.label.emotion2vec:
+            return "label.emotion2vec: name the folder emotion2vec_plus_large"
+        if self.label.vad_teacher == "audeering" and not self.label.audeering:
+            return "label.audeering: name the folder wav2vec2-large-robust-12-ft-emotion-msp-dim"
         return None
 
     def _policy_problem(self) -> str | None:

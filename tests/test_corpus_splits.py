@@ -134,19 +134,32 @@ def test_prescribed_test_set_that_is_too_big(tmp_path: Path):
     assert lost.reason.tolist().count("test set is full") == 3
 
 
+def test_what_publishers_do_not_prescribe_is_taken_from_train(tmp_path: Path):
+    n = 100
+    words = [f"w{index}" for index in range(n)]
+    labels = ["train"] * 80 + ["dev"] * 10 + ["test"] * 10
+    groups = [f"g{index // 2}" for index in range(n)]
+    write_set(tmp_path, "mine", one_set(words=words, split=labels, group=groups))
+    kept, lost = run(tmp_path, settings(Path(), judge_share=0.12))
+    judge = kept[kept.split == "judge"]
+    assert len(judge) == 12
+    assert set(judge.utt_id) <= {f"mine_{index}" for index in range(80)}
+    assert (kept.groupby("group").split.nunique() == 1).all()
+    assert kept.split.value_counts().to_dict() == {
+        "train": 68, "judge": 12, "dev": 10, "test": 10
+    }  # fmt: skip
+    assert len(lost) == 1
+
+
 def test_a_set_for_the_judges_alone(tmp_path: Path):
-    """Beside one whose publishers prescribe no such split."""
-    labels = ["train"] * 5 + ["dev", "test", "test"]
-    write_set(tmp_path, "mine", one_set(words=list("abcdefgh"), split=labels))
+    write_set(tmp_path, "mine", one_set(words=list("abcdefgh"), split=PRESCRIBED))
     heard = one_set(words=list("ijklmnoa"))
     heard = heard.assign(utt_id=[f"heard_{index}" for index in range(8)], corpus="heard")
     write_set(tmp_path, "heard", heard)
     sets = {"mine": {"reader": "csv", "path": "unused"}}
     sets["heard"] = sets["mine"] | {"split": "judge"}
     kept, lost = run(tmp_path, settings(Path(), sets=sets, max_rejected_share=0.2))
-    assert kept.groupby("corpus").split.unique().map(list).to_dict() == {
-        "mine": ["train", "dev", "test"], "heard": ["judge"]
-    }  # fmt: skip
+    assert kept[kept.corpus == "heard"].split.unique().tolist() == ["judge"]
     assert lost[lost.stage == "corpus-split"].values.tolist() == [
         ["mine_0", "corpus-split", "same sentence as in judge"]
     ]
@@ -194,9 +207,9 @@ def test_errors(tmp_path: Path):
     write_set(tmp_path, "mine", table)
     with pytest.raises(HproError, match="group 'g' is in several prescribed splits"):
         run(tmp_path, settings(Path()))
-    labels = ["train"] * 6 + ["dev", "test"]
+    labels = ["train"] * 6 + ["judge", "test"]
     write_set(tmp_path, "mine", one_set(words=list("abcdefgh"), split=labels))
-    with pytest.raises(HproError, match="split 'judge' has no utterance"):
+    with pytest.raises(HproError, match="split 'dev' has no utterance"):
         run(tmp_path, settings(Path()))
 
 

@@ -240,7 +240,7 @@ def root(
             {
                 **{"utt_id": utt_id, "corpus": "acted", "speaker": row["speaker"]},
                 **{"text": row["text"], "words": " ".join(spoken), "group": row["dialogue"]},
-                **{"audio": f"corpus/acted/audio/{utt_id}.wav", "emotion": None},
+                **{"audio": f"corpus/acted/audio/{utt_id}.wav", "emotion": None, "label": None},
                 **{"duration_s": len(clip) / SAMPLE_RATE_HZ},
                 "split": "test" if index % 5 > 2 else "judge",
             }
@@ -265,7 +265,9 @@ def root(
 
 def _synthesis(root: Path, system: str, change) -> None:  # type: ignore[no-untyped-def]
     utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
-    test = utterances[utterances["split"] == "test"].drop(columns=["split", "group", "emotion"])
+    test = utterances[utterances["split"] == "test"].drop(
+        columns=["split", "group", "emotion", "label"]
+    )
     judged = utterances[utterances["split"] == "judge"].drop_duplicates("speaker")
     reference = dict(zip(judged["speaker"], judged["utt_id"], strict=True))
     folder = Path("eval") / system / "seed0"

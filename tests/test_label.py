@@ -183,7 +183,7 @@ def run_folder(tmp_path):
         (root / audio).parent.mkdir(parents=True)
         soundfile.write(root / audio, voice(f0_hz, 1.0), 16000)
         rows.append(
-            (utt_id, corpus, "ann", "Good run!", "good run", audio, 1.0, "train", "g", None)
+            (utt_id, corpus, "ann", "Good run!", "good run", audio, 1.0, "train", "g", None, None)
         )
         words += [(utt_id, 0, "good", 0.1, 0.5, 1.0), (utt_id, 1, "run", 0.5, 0.9, 1.0)]
     write_table(

@@ -72,7 +72,19 @@ def write_corpus(root, ids, rng):
     every = [(name, i, split) for name in SETS for i, split in zip(ids[name], splits, strict=True)]
     n_words = len(WORDS_OF_IT.split())
     table = [
-        (i, name, "ann", SENTENCE, WORDS_OF_IT, f"corpus/{name}/audio/{i}.wav", 1.4, split, i, None)
+        (
+            i,
+            name,
+            "ann",
+            SENTENCE,
+            WORDS_OF_IT,
+            f"corpus/{name}/audio/{i}.wav",
+            1.4,
+            split,
+            i,
+            None,
+            None,
+        )
         for name, i, split in every
     ]
     utterances = pd.DataFrame(table, columns=list(UTTERANCES.columns))

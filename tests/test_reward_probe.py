@@ -115,7 +115,13 @@ def judge(clip, tmp_path_factory):
     audio = read_audio(root, "corpus/a.wav")
     table = {
         **{"utt_id": "a", "corpus": "acted", "speaker": "x", "text": row["text"]},
-        **{"words": " ".join(spoken), "group": "g", "audio": "corpus/a.wav", "emotion": None},
+        **{
+            "words": " ".join(spoken),
+            "group": "g",
+            "audio": "corpus/a.wav",
+            "emotion": None,
+            "label": None,
+        },
         **{"duration_s": len(audio) / SAMPLE_RATE_HZ, "split": "dev"},
     }
     write_table(pd.DataFrame([table]), root / "corpus" / "utterances.parquet", UTTERANCES)

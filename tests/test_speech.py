@@ -526,7 +526,9 @@ def root(tmp_path: Path) -> Path:
         path = f"corpus/toy/audio/{utt_id}.wav"
         soundfile.write(tmp_path / path, audio, SAMPLE_RATE_HZ)
         seconds = len(audio) / SAMPLE_RATE_HZ
-        rows.append((utt_id, "toy", f"s{i % 2}", "Ah.", "ah", path, seconds, split, utt_id, None))
+        rows.append(
+            (utt_id, "toy", f"s{i % 2}", "Ah.", "ah", path, seconds, split, utt_id, None, None)
+        )
     table = pd.DataFrame(rows, columns=list(UTTERANCES.columns))
     write_table(table, tmp_path / "corpus/utterances.parquet", UTTERANCES)
     words = [(f"toy_{i}", 0, "ah", 0.1, 0.4 + 0.1 * i, None) for i in range(1, len(splits))]

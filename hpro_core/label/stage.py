@@ -1,6 +1,7 @@
 """The label stage: a teacher for every corpus, two tables for the run."""
 
 from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,16 @@ import numpy as np
 import pandas as pd
 
 from hpro_core.constants import EMOTIONS, VAD
+from hpro_core.engine.training import device_of, set_threads
 from hpro_core.errors import HproError
 from hpro_core.label.exact import ExactLabels
 from hpro_core.label.lexicon import Lexicon
+from hpro_core.label.shards import (
+    PublishedEmotion,
+    PublishedWordVad,
+    ShardedEmotion,
+    ShardedWordVad,
+)
 from hpro_core.label.teachers import (
     EmotionTeacher,
     SpokenUtterance,
@@ -18,7 +26,7 @@ from hpro_core.label.teachers import (
     in_order,
 )
 from hpro_core.label.weak import WeakEmotion, WeakWordVad
-from hpro_core.params import Label
+from hpro_core.params import Compute, Label
 from hpro_core.tables import (
     EMOTION_POSTERIORS,
     UTTERANCES,
@@ -28,29 +36,81 @@ from hpro_core.tables import (
     write_table,
 )
 
+ON_CPU = Compute(device="cpu", bf16=False)
 
-def run(root: Path, settings: Label, weights: Path) -> None:
+
+@dataclass(frozen=True)
+class Published:
+    """The published teachers that the settings ask for, loaded once for all corpora."""
+
+    emotion: PublishedEmotion | None = None
+    words: PublishedWordVad | None = None
+
+
+def run(
+    root: Path,
+    settings: Label,
+    weights: Path,
+    compute: Compute = ON_CPU,
+    work: Path = Path("work/label"),
+) -> None:
     """Label every aligned utterance: label/emotion_posteriors.parquet and label/word_vad.parquet.
 
-    A corpus that came with exact labels keeps them; any other gets the weak teachers.
+    A corpus that came with exact labels keeps them; any other gets the teachers of the settings.
 
     Args:
         root: results folder of the run.
         settings: section `label`.
         weights: folder of `hpro weights fetch`, for the word norms.
+        compute: device and threads of the published teachers; they run in float32.
+        work: keeps the shards of the published teachers, with which a killed run goes on.
 
     Raises:
-        HproError: a table, an audio file or the norms are missing, or counts of words differ.
+        HproError: a table, an audio file, the norms or a teacher's files are missing, or counts of
+            words differ.
     """
     posteriors, affect = [], []
-    for corpus, utterances in spoken(root).items():
-        emotion_N9, vad = _labels(root / "corpus" / corpus, utterances, settings, weights)
+    corpora = spoken(root)
+    exact = {corpus for corpus in corpora if ExactLabels.known(root / "corpus" / corpus)}
+    published = Published() if exact == set(corpora) else load_published(settings, compute)
+    for corpus, utterances in corpora.items():
+        if corpus in exact:
+            teacher = ExactLabels(root / "corpus" / corpus)
+            emotion_N9, vad = _posteriors(teacher, utterances), _word_vad(teacher, utterances)
+        else:
+            emotion_N9, vad = _labels(utterances, settings, weights, published, work / corpus)
         posteriors.append(_posterior_table(utterances, emotion_N9))
         affect += [_vad_table(u.utt_id, rows) for u, rows in zip(utterances, vad, strict=True)]
         print(f"label: {corpus}: {len(utterances)} utterances, {sum(map(len, vad))} words")
     out = root / "label"
     write_table(pd.concat(posteriors), out / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
     write_table(pd.concat(affect), out / "word_vad.parquet", WORD_VAD)
+
+
+def load_published(settings: Label, compute: Compute) -> Published:
+    """The published teachers, from the folders that the settings name.
+
+    Raises:
+        HproError: a file or an optional package is missing, or a file is of another model.
+    """
+    emotion: PublishedEmotion | None = None
+    words: PublishedWordVad | None = None
+    if {settings.emotion_teacher, settings.vad_teacher} != {"weak"}:
+        set_threads(compute.threads)
+    if settings.emotion_teacher == "emotion2vec":
+        from hpro_core.label.emotion2vec import Emotion2vecPosteriors
+
+        emotion = Emotion2vecPosteriors(Path(settings.emotion2vec), device_of(compute.device))
+    if settings.vad_teacher == "audeering":
+        from hpro_core.label.audeering import AudeeringWordVad
+
+        words = AudeeringWordVad(
+            Path(settings.audeering),
+            settings.window_words,
+            settings.batch_size,
+            device_of(compute.device),
+        )
+    return Published(emotion, words)
 
 
 def spoken(root: Path) -> dict[str, list[SpokenUtterance]]:
@@ -90,20 +150,30 @@ def _spoken(root: Path, row: Mapping[Hashable, Any], words: pd.DataFrame) -> Spo
 
 
 def _labels(
-    folder: Path, utterances: list[SpokenUtterance], settings: Label, weights: Path
+    utterances: list[SpokenUtterance],
+    settings: Label,
+    weights: Path,
+    published: Published,
+    work: Path,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Posteriors (N, 9) and affect (W, 3) per utterance, columns in the project's order."""
     words: WordVadTeacher
     emotion: EmotionTeacher
-    if ExactLabels.known(folder):
-        words = emotion = ExactLabels(folder)
-        vad = _word_vad(words, utterances)
+    if published.words is not None:
+        words = ShardedWordVad(published.words, work / "word_vad", settings.shard_utterances)
     else:
         words = WeakWordVad(Lexicon.read(weights), settings.window_words)
-        vad = _word_vad(words, utterances)
+    vad = _word_vad(words, utterances)
+    if published.emotion is not None:
+        emotion = ShardedEmotion(published.emotion, work / "emotion", settings.shard_utterances)
+    else:
         affect = {u.utt_id: rows for u, rows in zip(utterances, vad, strict=True)}
         emotion = WeakEmotion(affect, settings.temperature)
-    return in_order(emotion.posteriors(utterances), emotion.classes, EMOTIONS), vad
+    return _posteriors(emotion, utterances), vad
+
+
+def _posteriors(teacher: EmotionTeacher, utterances: list[SpokenUtterance]) -> np.ndarray:
+    return in_order(teacher.posteriors(utterances), teacher.classes, EMOTIONS)
 
 
 def _word_vad(teacher: WordVadTeacher, utterances: list[SpokenUtterance]) -> list[np.ndarray]:

@@ -98,6 +98,10 @@ class Project:
         """Run `dvc repro`; returns what the stand-in did."""
         return self._made("dvc", "repro")
 
+    def experiment(self, name: str, setting: str) -> set[str]:
+        """Run `dvc exp run` with a setting such as "sft.steps=9"; returns what the stand-in did."""
+        return self._made("dvc", "exp", "run", "--name", name, "--set-param", setting)
+
     def _made(self, *command: str) -> set[str]:
         record = self.folder / "logs/made"
         record.unlink(missing_ok=True)

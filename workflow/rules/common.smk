@@ -81,6 +81,16 @@ def brought(folder, *names):
     return [f"{folder}/{name}" for name in names] if folder else []
 
 
+def audeering_files(folder):
+    """Those of the word-affect model; its weights in either of the two formats."""
+    weights = brought(folder, "model.safetensors", "pytorch_model.bin")
+    there = [path for path in weights if os.path.exists(path)]
+    return [
+        *brought(folder, "config.json", "preprocessor_config.json"),
+        *(there or weights)[:1],
+    ]
+
+
 def tokenizer_files(setting):
     """The tokenizer behind dataset.policy_text or dataset.codec_text; phones need none."""
     folder = "" if setting == "phones" else setting

@@ -1,9 +1,22 @@
 # Labels: an emotion posterior for each utterance, valence, arousal and dominance for each word.
+# The paper's two teachers are published models, which the user brings; the embedded ones need no GPU.
+
+EMOTION2VEC = config["label"].get("emotion_teacher") == "emotion2vec"
+AUDEERING = config["label"].get("vad_teacher") == "audeering"
+PUBLISHED_TEACHER = EMOTION2VEC or AUDEERING
+LABEL_MB, LABEL_MINUTES = (12000, 1440) if PUBLISHED_TEACHER else (4000, 240)
+TEACHERS = []
+if EMOTION2VEC:
+    TEACHERS += brought(
+        config["label"]["emotion2vec"], "model.pt", "config.yaml", "tokens.txt"
+    )
+if AUDEERING:
+    TEACHERS += audeering_files(config["label"]["audeering"])
 
 
 rule label:
     input:
-        key=key("label", "label", "label"),
+        key=key("label", "label", "label", "compute"),
         utterances=rules.corpus_split.output.utterances,
         words=rules.align.output.words,
         audio=of_sets("audio.sha256"),
@@ -11,6 +24,7 @@ rule label:
             of_sets(f"truth_{kind}.parquet", CONTROLLED)
             for kind in ("words", "vad", "emotion")
         ],
+        teachers=TEACHERS,
     output:
         emotion="<root>/label/emotion_posteriors.parquet",
         vad="<root>/label/word_vad.parquet",
@@ -20,16 +34,19 @@ rule label:
         "<benchmarks>/label/label.tsv"
     conda:
         "../envs/hpro.yaml"
-    threads: 1
+    threads: THREADS if PUBLISHED_TEACHER else 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        gpu=1 if PUBLISHED_TEACHER else 0,
+        mem_mb=lambda wildcards, attempt: LABEL_MB * attempt,
+        runtime=lambda wildcards, attempt: LABEL_MINUTES * attempt,
     params:
         root=root_of,
+        work=f"{WORK}/label",
     message:
         "label: emotion and word-level affect"
     shell:
-        "hpro label --root {params.root} --params {input.key} 2>&1 | tee {log}"
+        "hpro label --root {params.root} --params {input.key}"
+        " --work {params.work} --threads {threads} 2>&1 | tee {log}"
 
 
 rule phase_label:

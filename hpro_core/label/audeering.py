@@ -1,0 +1,264 @@
+"""The paper's teacher of word affect: audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim.
+
+Published weights, from a folder in Hugging Face format (docs/labels.md). It hears the window of
+words around each word, cut from the waveform (paper: the word, one before and one after).
+Letters: B windows of a batch, T samples, F frames of 20 ms, D features, C dimensions, W words.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import LongTensor, Tensor, nn
+from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+
+from hpro_core.constants import SAMPLE_RATE_HZ, VAD
+from hpro_core.engine.checkpoint import fingerprint, read_json, read_pt
+from hpro_core.errors import HproError
+from hpro_core.label.teachers import SpokenUtterance, word_windows
+from hpro_core.label.weak import read_audio
+
+ORIGIN = "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim"
+MIN_WINDOW_S = 0.1
+"""Shorter windows are widened (ours): the convolutions need 25 ms for their first frame."""
+
+# Replaces masked frames in training and nothing else; the same file may or may not hold it.
+_UNUSED = ("wav2vec2.masked_spec_embed",)
+# How weight normalisation was stored before PyTorch 2.0, as in the published file, and since.
+_RENAMED = {
+    ".weight_g": ".parametrizations.weight.original0",
+    ".weight_v": ".parametrizations.weight.original1",
+}
+
+
+class AffectModel(nn.Module):
+    """wav2vec2 and a regression head on the mean of its last hidden states (model card)."""
+
+    def __init__(self, config: Wav2Vec2Config):
+        """
+        Args:
+            config: of the folder; `id2label` names the dimensions.
+        """
+        super().__init__()
+        self.wav2vec2 = Wav2Vec2Model(config)
+        self.classifier = nn.ModuleDict(
+            {
+                "dense": nn.Linear(config.hidden_size, config.hidden_size),
+                "out_proj": nn.Linear(config.hidden_size, len(dimensions_of(config))),
+            }
+        )
+
+    def forward(self, samples_BT: Tensor, mask_BT: LongTensor) -> Tensor:
+        """Affect of each window.
+
+        Args:
+            samples_BT: normalised waveforms, float (B, T), zero where padded.
+            mask_BT: 1 for samples, 0 for padding, int (B, T); padding changes nothing.
+
+        Returns:
+            float (B, C), not bounded.
+        """
+        hidden_BFD = self.wav2vec2(samples_BT, attention_mask=mask_BT).last_hidden_state
+        inside_BF = self.wav2vec2._get_feature_vector_attention_mask(hidden_BFD.shape[1], mask_BT)
+        inside_BF1 = inside_BF.unsqueeze(-1).to(hidden_BFD)
+        pooled_BD = (hidden_BFD * inside_BF1).sum(dim=1) / inside_BF1.sum(dim=1)
+        return self.classifier["out_proj"](torch.tanh(self.classifier["dense"](pooled_BD)))
+
+
+class AudeeringWordVad:
+    """Arousal, dominance and valence of the window of words around each word."""
+
+    def __init__(
+        self,
+        folder: Path,
+        window_words: int,
+        batch_size: int,
+        device: torch.device,
+    ):
+        """
+        Args:
+            folder: config.json, preprocessor_config.json, and model.safetensors or, without it,
+                pytorch_model.bin.
+            window_words: words to either side that belong to a word's window.
+            batch_size: windows that go through the model together.
+            device: where the model runs, in float32.
+
+        Raises:
+            HproError: a file is missing, broken, of another model, or lacks weights.
+        """
+        self.weights = weights_file(folder)
+        config = _config(folder)
+        files = (self.weights, folder / "config.json", folder / "preprocessor_config.json")
+        self.dimensions = dimensions_of(config)
+        self.window_words = window_words
+        self.batch_size = batch_size
+        self._extractor = _extractor(folder)
+        self.identity: dict[str, object] = {
+            "teacher": ORIGIN,
+            "files": fingerprint(*files),
+            "window_words": window_words,
+            "code": fingerprint(*sorted(Path(__file__).parent.glob("*.py"))),
+        }  # not the size of batches, so that one that does not fit can be mended half way
+        self._device = device
+        model = AffectModel(config)
+        _load(self.weights, model)
+        self._model = model.to(device).eval()
+
+    def word_vad(self, utterances: Sequence[SpokenUtterance]) -> list[np.ndarray]:
+        """See `WordVadTeacher`; what leaves [0, 1] is clipped and counted.
+
+        Raises:
+            HproError: an audio file is missing, unreadable, not 16 kHz mono or too short, or the
+                model puts out a number that is not finite.
+        """
+        windows = [self._windows(utterance) for utterance in utterances]
+        raw = self._outputs([samples_T for of_one in windows for samples_T in of_one])
+        ends = np.cumsum([len(of_one) for of_one in windows])
+        rows = np.split(raw, ends[:-1])
+        for utterance, rows_WC in zip(utterances, rows, strict=True):
+            if not np.isfinite(rows_WC).all():
+                raise HproError(
+                    f"{utterance.utt_id}: {self.weights} makes of {utterance.audio} numbers that "
+                    "are not finite: listen to it, or get the weights again"
+                )
+        clipped = int(((raw < 0) | (raw > 1)).any(axis=1).sum())
+        if clipped:
+            print(f"label: values outside [0, 1], clipped: {clipped} of {len(raw)} words")
+        return [np.clip(rows_WC, 0.0, 1.0) for rows_WC in rows]
+
+    def _windows(self, utterance: SpokenUtterance) -> list[np.ndarray]:
+        """The waveform of the window around each word, float32 (T,)."""
+        samples_T = read_audio(utterance)
+        shortest = round(MIN_WINDOW_S * SAMPLE_RATE_HZ)
+        if len(samples_T) < shortest:
+            raise HproError(
+                f"{utterance.utt_id}: {utterance.audio} lasts {len(samples_T)} samples, and a "
+                f"window needs {shortest}: raise corpus.min_duration_s in params.yaml"
+            )
+        spans_s = utterance.spans_s
+        return [
+            samples_T[window_samples(spans_s[first, 0], spans_s[past - 1, 1], len(samples_T))]
+            for first, past in word_windows(len(utterance.words), self.window_words)
+        ]
+
+    def _outputs(self, windows: list[np.ndarray]) -> np.ndarray:
+        """What the model says of each window, float64 (N, C), in the order of the windows."""
+        by_length = sorted(range(len(windows)), key=lambda index: len(windows[index]))
+        out = np.empty((len(windows), len(self.dimensions)))
+        for chosen in _chunks(by_length, self.batch_size):
+            out[chosen] = self._batch([windows[index] for index in chosen])
+        return out
+
+    @torch.inference_mode()
+    def _batch(self, windows: list[np.ndarray]) -> np.ndarray:
+        inputs = self._extractor(
+            windows,
+            sampling_rate=SAMPLE_RATE_HZ,
+            padding=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        ).to(self._device)
+        return self._model(inputs["input_values"], inputs["attention_mask"]).cpu().numpy()
+
+
+def window_samples(start_s: float, end_s: float, n_samples: int) -> slice:
+    """Samples of a window, at least MIN_WINDOW_S of the recording.
+
+    Args:
+        start_s: start of its first word.
+        end_s: end of its last word.
+        n_samples: samples of the recording, no fewer than a shortest window has.
+
+    Returns:
+        The samples between the two; a shorter window reaches equally far into what is around it,
+        and where the recording ends on one side, further on the other.
+    """
+    shortest = round(MIN_WINDOW_S * SAMPLE_RATE_HZ)
+    first = min(round(start_s * SAMPLE_RATE_HZ), n_samples)
+    past = min(round(end_s * SAMPLE_RATE_HZ), n_samples)
+    lacking = max(shortest - (past - first), 0)
+    first = min(max(first - lacking // 2, 0), n_samples - shortest)
+    return slice(first, max(past, first + shortest))
+
+
+def weights_file(folder: Path) -> Path:
+    """The weights in a folder in Hugging Face format: safetensors where there are both.
+
+    Raises:
+        HproError: there are none.
+    """
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return folder / name
+    raise HproError(
+        f"{folder} holds neither model.safetensors nor pytorch_model.bin: get the whole folder of "
+        f"{ORIGIN}, and name it in label.audeering of params.yaml"
+    )
+
+
+def _config(folder: Path) -> Wav2Vec2Config:
+    """Sizes and names of the model in a folder, checked as far as results depend on them."""
+    path = folder / "config.json"
+    values = read_json(path)
+    expected = {"model_type": "wav2vec2", "feat_extract_norm": "layer", "pooling_mode": "mean"}
+    for name, value in expected.items():
+        if values.get(name) != value:
+            raise HproError(
+                f"{path}: {name} is {values.get(name)!r}, and {value!r} in the model of {ORIGIN}"
+            )
+    config = Wav2Vec2Config.from_dict(values)
+    if sorted(dimensions_of(config)) != sorted(VAD):
+        raise HproError(
+            f"{path}: id2label names {', '.join(dimensions_of(config))}, and {', '.join(VAD)} are "
+            f"needed: get the file of {ORIGIN}"
+        )
+    config.mask_time_prob = config.mask_feature_prob = 0.0  # then no parameter for masked frames
+    return config
+
+
+def dimensions_of(config: Wav2Vec2Config) -> tuple[str, ...]:
+    """Names of the outputs, in their order (published: arousal, dominance, valence)."""
+    names = {int(index): str(name) for index, name in (config.id2label or {}).items()}
+    return tuple(names[index] for index in sorted(names))
+
+
+def _extractor(folder: Path) -> Wav2Vec2FeatureExtractor:
+    """What normalises and pads waveforms."""
+    path = folder / "preprocessor_config.json"
+    values = read_json(path)
+    if values.get("sampling_rate") != SAMPLE_RATE_HZ:
+        raise HproError(
+            f"{path}: sampling_rate is {values.get('sampling_rate')}, not {SAMPLE_RATE_HZ}: "
+            f"get the file of {ORIGIN}"
+        )
+    extractor = Wav2Vec2FeatureExtractor.from_dict(values)
+    assert isinstance(extractor, Wav2Vec2FeatureExtractor)
+    return extractor
+
+
+def _load(path: Path, model: AffectModel) -> None:
+    """Give the model its weights, each of them and no other."""
+    try:
+        stored = load_file(path) if path.suffix == ".safetensors" else read_pt(path, ORIGIN)
+        weights = {_renamed(name): value for name, value in stored.items() if name not in _UNUSED}
+        model.load_state_dict(weights, strict=True)
+    except (SafetensorError, RuntimeError) as error:
+        detail = " ".join(str(error).split())[:400]
+        raise HproError(
+            f"{path} does not fit its config.json ({detail}): get both from {ORIGIN}"
+        ) from error
+
+
+def _renamed(name: str) -> str:
+    for old, new in _RENAMED.items():
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
+
+
+def _chunks(items: list[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,183 @@
+"""The paper's teacher of emotions: emotion2vec_plus_large.
+
+Published weights, from the model's own folder, and FunASR's own model class, an optional package
+(docs/labels.md). Letters: N utterances, T samples, C classes.
+"""
+
+import importlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ
+from hpro_core.engine.checkpoint import fingerprint
+from hpro_core.errors import HproError
+from hpro_core.label.teachers import SpokenUtterance
+from hpro_core.label.weak import read_audio
+
+ORIGIN = "emotion2vec/emotion2vec_plus_large"
+SHORTEST_S = 0.1
+"""Shorter utterances are refused (ours): the convolutions need 25 ms for their first frame."""
+
+_FILES = ("model.pt", "config.yaml", "tokens.txt")
+_UNKNOWN = "<unk>"  # of tokens.txt: the class that EMOTIONS calls unknown
+_SILENCED = "unuse"  # tokens that begin so never get a probability (FunASR)
+_SCOPE = "d2v_model."  # what fine-tuning put before the names of the encoder
+# For pre-training alone, and not in the published file: the decoder that rebuilds masked frames,
+# which FunASR's class has, and the average that was its teacher.
+_DECODER = "modality_encoders.AUDIO.decoder."
+_AVERAGE = "_ema"
+_LAYERS = re.compile(r"[\d\s()\[\],+*]+")
+
+
+class Emotion2vecPosteriors:
+    """The posterior of nine emotions, of each utterance as a whole."""
+
+    def __init__(self, folder: Path, device: torch.device):
+        """
+        Args:
+            folder: model.pt, config.yaml, tokens.txt.
+            device: where the model runs, in float32.
+
+        Raises:
+            HproError: the package or a file is missing, a file is broken or of another model, or
+                weights are missing or unexpected.
+        """
+        for name in _FILES:
+            if not (folder / name).is_file():
+                raise HproError(
+                    f"{folder / name} is not a file: get the whole folder of {ORIGIN}, and name it "
+                    "in label.emotion2vec of params.yaml"
+                )
+        self.folder = folder
+        self.tokens = (folder / "tokens.txt").read_text(encoding="utf-8").split()
+        self._class_of = class_names(self.tokens, folder / "tokens.txt")
+        self.classes = tuple(self._class_of.values())
+        self.identity: dict[str, object] = {
+            "teacher": ORIGIN,
+            "files": fingerprint(*(folder / name for name in _FILES)),
+            "code": fingerprint(*sorted(Path(__file__).parent.glob("*.py"))),
+        }
+        self._device = device
+        self._model = _model(folder, len(self.tokens)).to(device).eval()
+
+    def posteriors(self, utterances: Sequence[SpokenUtterance]) -> np.ndarray:
+        """See `EmotionTeacher`; one at a time, as published: nothing is padded.
+
+        Raises:
+            HproError: an audio file is missing, unreadable, not 16 kHz mono or too short, or the
+                model puts out no probabilities.
+        """
+        return np.stack([self._posterior(utterance) for utterance in utterances])
+
+    @torch.inference_mode()
+    def _posterior(self, utterance: SpokenUtterance) -> np.ndarray:
+        samples_T = read_audio(utterance)
+        if len(samples_T) < SHORTEST_S * SAMPLE_RATE_HZ:
+            raise HproError(
+                f"{utterance.utt_id}: {utterance.audio} lasts {len(samples_T)} samples, and "
+                f"{SHORTEST_S} s are needed: raise corpus.min_duration_s in params.yaml"
+            )
+        results, _ = self._model.inference(
+            [torch.from_numpy(samples_T)],
+            key=[utterance.utt_id],
+            tokenizer=SimpleNamespace(token_list=self.tokens),
+            device=self._device,
+            granularity="utterance",
+            extract_embedding=False,
+        )
+        said = dict(zip(results[0]["labels"], results[0]["scores"], strict=True))
+        if set(said) != set(self._class_of) or not np.isfinite(list(said.values())).all():
+            raise HproError(
+                f"{utterance.utt_id}: {self.folder} makes of {utterance.audio} {said}, which are "
+                f"no probabilities of {', '.join(self._class_of)}: get the folder again"
+            )
+        return np.array([said[token] for token in self._class_of])
+
+
+def class_names(tokens: Sequence[str], path: Path) -> dict[str, str]:
+    """The token of each class and its name in EMOTIONS, in the order of the tokens.
+
+    Args:
+        tokens: such as "生气/angry"; the last, "<unk>", is the class `unknown`.
+        path: of tokens.txt, for the error.
+
+    Raises:
+        HproError: the names are not those of EMOTIONS, each once.
+    """
+    used = [token for token in tokens if not token.startswith(_SILENCED)]
+    names = ["unknown" if token == _UNKNOWN else token.split("/")[-1] for token in used]
+    if sorted(names) != sorted(EMOTIONS):
+        raise HproError(
+            f"{path} names {', '.join(names)}, and {', '.join(EMOTIONS)} are needed: get the file "
+            f"of {ORIGIN}"
+        )
+    return dict(zip(used, names, strict=True))
+
+
+def _model(folder: Path, n_tokens: int) -> Any:
+    """FunASR's model with the published weights, each that it uses and no other."""
+    emotion2vec = _package("funasr.models.emotion2vec.model").Emotion2vec
+    model = emotion2vec(model_conf=_sizes(folder / "config.yaml"), vocab_size=n_tokens)
+    model.modality_encoders["AUDIO"].decoder = None
+    try:
+        model.load_state_dict(_weights(folder / "model.pt"), strict=True)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:400]
+        raise HproError(
+            f"{folder / 'model.pt'} does not fit its config.yaml ({detail}): get both from {ORIGIN}"
+        ) from error
+    return model
+
+
+def _sizes(path: Path) -> Any:
+    """The entry `model_conf` of config.yaml."""
+    config = _package("omegaconf").OmegaConf.load(path)
+    if config.get("model") != "Emotion2vec" or "model_conf" not in config:
+        raise HproError(f"{path} describes no Emotion2vec model: get the file of {ORIGIN}")
+    layers = str(config.model_conf.modalities.audio.feature_encoder_spec)
+    if not _LAYERS.fullmatch(layers):  # FunASR runs it as Python
+        raise HproError(f"{path}: feature_encoder_spec is {layers!r}, and numbers are expected")
+    return config.model_conf
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    """The weights in a file of fairseq, named as FunASR's class names them."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, EOFError) as error:
+        raise HproError(
+            f"{path} is no PyTorch file or holds objects that could run code: get it from "
+            f"{ORIGIN}, or, if you trust it, save nothing but its entry 'model'"
+        ) from error
+    except (RuntimeError, OSError) as error:
+        detail = " ".join(str(error).split())[:80]
+        raise HproError(f"{path} is broken ({detail}): get it again from {ORIGIN}") from error
+    weights = state.get("model", state) if isinstance(state, dict) else None
+    if not isinstance(weights, dict):
+        raise HproError(f"{path} holds no weights by name: get it from {ORIGIN}")
+    named = {name.removeprefix(_SCOPE): value for name, value in weights.items()}
+    return {
+        name: value
+        for name, value in named.items()
+        if name != _AVERAGE and not name.startswith(_DECODER)
+    }
+
+
+def _package(name: str) -> Any:
+    """An optional package, or the sentence that says how to get it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise HproError(
+            f"label.emotion_teacher is emotion2vec, and the optional package {name.split('.')[0]} "
+            f"or one that it needs is not installed ({error.name}): say pip install -e "
+            "'.[emotion2vec]' and pip install --no-deps funasr==1.4.16 (docs/labels.md)"
+        ) from error

@@ -1,0 +1,195 @@
+"""Labelling in shards that outlive a killed run: hours of a large model are not lost.
+
+A shard is a fixed number of utterances. Its result is one Parquet file, written whole or not at
+all, that carries the identity of what it was made from: the settings and weights of the teacher,
+and the names, word times and audio of its utterances. A file with another identity is not used.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hpro_core.engine.checkpoint import fingerprint
+from hpro_core.errors import HproError
+from hpro_core.label.teachers import EmotionTeacher, SpokenUtterance, WordVadTeacher
+from hpro_core.progress import track
+
+IDENTITY = b"hpro.identity"
+"""Key of the identity in the metadata of a shard."""
+
+Compute = Callable[[Sequence[SpokenUtterance]], pd.DataFrame]
+
+
+class PublishedEmotion(EmotionTeacher, Protocol):
+    """An `EmotionTeacher` that labels each utterance on its own, and says what it is."""
+
+    identity: dict[str, object]
+    """All that its results depend on besides the utterances, such as the hash of its weights."""
+
+
+class PublishedWordVad(WordVadTeacher, Protocol):
+    """A `WordVadTeacher` that labels each utterance on its own, and says what it is."""
+
+    identity: dict[str, object]
+    """All that its results depend on besides the utterances, such as the hash of its weights."""
+
+
+class ShardedEmotion:
+    """An `EmotionTeacher` whose results are kept in shards."""
+
+    def __init__(self, teacher: PublishedEmotion, folder: Path, size: int):
+        """
+        Args:
+            teacher: does the work.
+            folder: of the shards, of one teacher and one corpus.
+            size: utterances of a shard; the last one may hold fewer.
+        """
+        self.teacher = teacher
+        self.classes = teacher.classes
+        self.folder = folder
+        self.size = size
+
+    def posteriors(self, utterances: Sequence[SpokenUtterance]) -> np.ndarray:
+        """See `EmotionTeacher`.
+
+        Raises:
+            HproError: a shard cannot be read, or what the teacher raises.
+        """
+        identity = self.teacher.identity
+        table = label_in_shards(utterances, self._table, self.folder, self.size, identity)
+        return table[list(self.classes)].to_numpy()
+
+    def _table(self, utterances: Sequence[SpokenUtterance]) -> pd.DataFrame:
+        posteriors_NC = np.asarray(self.teacher.posteriors(utterances), dtype=np.float64)
+        table = pd.DataFrame(posteriors_NC, columns=list(self.classes))
+        table.insert(0, "utt_id", [utterance.utt_id for utterance in utterances])
+        return table
+
+
+class ShardedWordVad:
+    """A `WordVadTeacher` whose results are kept in shards."""
+
+    def __init__(self, teacher: PublishedWordVad, folder: Path, size: int):
+        """
+        Args:
+            teacher: does the work.
+            folder: of the shards, of one teacher and one corpus.
+            size: utterances of a shard; the last one may hold fewer.
+        """
+        self.teacher = teacher
+        self.dimensions = teacher.dimensions
+        self.folder = folder
+        self.size = size
+
+    def word_vad(self, utterances: Sequence[SpokenUtterance]) -> list[np.ndarray]:
+        """See `WordVadTeacher`.
+
+        Raises:
+            HproError: a shard cannot be read, or what the teacher raises.
+        """
+        identity = self.teacher.identity
+        table = label_in_shards(utterances, self._table, self.folder, self.size, identity)
+        ends = np.cumsum([len(utterance.words) for utterance in utterances])
+        return np.split(table[list(self.dimensions)].to_numpy(), ends[:-1])
+
+    def _table(self, utterances: Sequence[SpokenUtterance]) -> pd.DataFrame:
+        rows = [np.asarray(found, dtype=np.float64) for found in self.teacher.word_vad(utterances)]
+        table = pd.DataFrame(np.concatenate(rows), columns=list(self.dimensions))
+        words = [(u.utt_id, index) for u in utterances for index in range(len(u.words))]
+        table.insert(0, "utt_id", [utt_id for utt_id, _ in words])
+        table.insert(1, "word_index", [index for _, index in words])
+        return table
+
+
+def label_in_shards(
+    utterances: Sequence[SpokenUtterance],
+    compute: Compute,
+    folder: Path,
+    size: int,
+    about: Mapping[str, object],
+) -> pd.DataFrame:
+    """The table of all utterances: shards that are there are read, the others made and written.
+
+    Args:
+        utterances: in the order in which they are cut into shards.
+        compute: makes the table of some utterances.
+        folder: of the shards.
+        size: utterances of a shard.
+        about: all that results depend on besides the utterances; JSON values.
+
+    Returns:
+        What `compute` makes, for all utterances.
+
+    Raises:
+        HproError: a shard cannot be read, or an audio file is missing.
+    """
+    starts = range(0, len(utterances), size)
+    found, stale, tables = 0, 0, []
+    for index, start in enumerate(track(starts, len(starts), f"label: shards in {folder}")):
+        part = utterances[start : start + size]
+        path = folder / f"{index:05d}.parquet"
+        identity = identity_of(part, about)
+        table = read_shard(path, identity)
+        found += table is not None
+        stale += table is None and path.is_file()
+        if table is None:
+            table = compute(part)
+            write_shard(table, path, identity)
+        tables.append(table)
+    print(
+        f"label: {folder}: {len(starts)} shards, {found} found, {stale} there of other settings, "
+        "weights, code or utterances and made anew",
+        flush=True,
+    )
+    return pd.concat(tables, ignore_index=True)
+
+
+def identity_of(utterances: Sequence[SpokenUtterance], about: Mapping[str, object]) -> str:
+    """Hash of all that a shard depends on: `about`, and names, word times and audio.
+
+    Raises:
+        HproError: an audio file is missing.
+    """
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for utterance in utterances:
+        if not utterance.audio.is_file():
+            raise HproError(
+                f"{utterance.utt_id}: {utterance.audio} is missing: run `hpro corpus-read` again"
+            )
+        said = [utterance.utt_id, utterance.words, utterance.spans_s.tolist()]
+        digest.update(json.dumps([*said, fingerprint(utterance.audio)]).encode())
+    return digest.hexdigest()
+
+
+def read_shard(path: Path, identity: str) -> pd.DataFrame | None:
+    """The table of a shard, or None where there is none, or one of another identity.
+
+    Raises:
+        HproError: the file is broken.
+    """
+    if not path.is_file():
+        return None
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise HproError(f"{path} is not a readable shard ({error}): remove it") from error
+    if (table.schema.metadata or {}).get(IDENTITY) != identity.encode():
+        return None
+    return table.to_pandas()
+
+
+def write_shard(table: pd.DataFrame, path: Path, identity: str) -> None:
+    """Write a shard, all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = pa.Table.from_pandas(table, preserve_index=False)
+    partial = path.with_name(f".{path.name}.partial")
+    pq.write_table(rows.replace_schema_metadata({IDENTITY: identity.encode()}), partial)
+    os.replace(partial, path)

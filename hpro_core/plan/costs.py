@@ -1,0 +1,207 @@
+"""What a job costs, from what was measured and nothing else.
+
+Every unit cost names its place in the docs. Where nothing was measured the cost is None: it is
+shown as such and left out of sums. `bound` says which way a cost is off where the measured job was
+not quite this one: "<=" it is at most so much, ">=" at least.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from hpro_core.constants import SAMPLE_RATE_HZ
+from hpro_core.params import Params
+from hpro_core.plan.jobs import Job, policies, rewarded, systems
+from hpro_core.plan.speech import Amount
+
+Bound = Literal["", "<=", ">="]
+
+MEASURED_BATCH_S = 8 * 6.0  # of speech in a step of `hpro benchmark` (docs/performance.md)
+SFT_STEP_S = 0.104  # on an H100 (docs/performance.md), CosyVoice2's language model
+REWARD_STEP_S = 0.270  # the same; four samples, three sweeps: the stage `sentence`
+REWARD_SAMPLES, REWARD_SWEEPS, REWARD_REDRAWS = 4, 3, 8  # of that step
+CODEC_STEP_S = {"codec_content": 0.077, "codec_style": 0.101}  # the same; the released sizes
+PEAK_MEMORY_GB = 18.2  # of that reward step, the largest
+RENDER_S = 35 * 16 / 10_796  # of a core, per sentence (docs/log.md, the H100's 16 cores)
+ALIGN_RATE = 42  # seconds of speech in a second of a core: pocketsphinx (docs/alignment.md)
+LABEL_RATE = 48.5 * 60 / 9.9  # the same: the weak teachers (docs/labels.md)
+JUDGE_S = 0.77  # of a core, per clip (docs/judges.md)
+CHECK_S = 0.13 + 0.26  # of these the second recogniser and DNSMOS
+JUDGE_TRAIN_S = 159 * 2 / (2_093 * 20)  # of a core, per recording and pass (docs/judges.md)
+
+POLICY_PARAMETERS = 505_803_812
+CODEC_PARAMETERS = {"released": 236_713_259, "paper": 539_905_323}
+"""Counted in the classes; a test counts again."""
+STORED_BYTES = 4  # a weight in model.safetensors, a gradient moment in a checkpoint
+WAV_BYTES_S = 2 * SAMPLE_RATE_HZ
+
+
+class Hours(NamedTuple):
+    """Hours of a core or of a GPU."""
+
+    value: float
+    bound: Bound = ""
+
+
+NOTHING = Hours(0.0)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of all jobs of a rule; None: not measured, or the size of a corpus is not known.
+
+    Attributes:
+        job: the rule.
+        cpu: hours of a core.
+        gpu: hours of one H100.
+        stored: bytes that stay on the disk, tables and logs not counted.
+    """
+
+    job: Job
+    cpu: Hours | None = None
+    gpu: Hours | None = NOTHING
+    stored: int | None = 0
+
+
+def cost_of(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> Cost:
+    """The cost of a rule's jobs."""
+    match job.rule:
+        case "corpus_read":
+            return Cost(job, stored=_audio_bytes(settings, speech, rendered=False))
+        case "corpus_render":
+            n = _total("utterances", settings, speech, rendered=True)
+            cpu = None if n is None else Hours(n * RENDER_S / 3600)
+            return Cost(job, cpu, stored=_audio_bytes(settings, speech, rendered=True))
+        case "align":
+            hours = _total("hours", settings, speech)
+            known = hours is not None and settings.align.backend == "pocketsphinx"
+            return Cost(job, Hours((hours or 0.0) / ALIGN_RATE) if known else None)
+        case "label":
+            if {settings.label.emotion_teacher, settings.label.vad_teacher} != {"weak"}:
+                return Cost(job, None, None)
+            hours = _total("hours", settings, speech)
+            return Cost(job, None if hours is None else Hours(hours / LABEL_RATE))
+        case "codec_content" | "codec_style" | "sft" | "reward":
+            return _training(job, settings, speech)
+        case "codec_released":
+            return Cost(job, stored=STORED_BYTES * CODEC_PARAMETERS["released"])
+        case "judge_train":
+            n = _total("judge", settings, speech, rendered=True)
+            passes = settings.evaluate.judge_epochs
+            return Cost(job, None if n is None else Hours(n * passes * JUDGE_TRAIN_S / 3600))
+        case "synthesise":
+            return Cost(job, None, None, _spoken_bytes(job, settings, speech))
+        case "judge":
+            return Cost(job, _judging(job, settings, speech))
+        case "tokenizer" | "tokenize":
+            return Cost(job, None, None)
+    return Cost(job)
+
+
+def checkpoint_bytes(settings: Params) -> int:
+    """The largest checkpoint of a training under way: weights, two moments, the averaged weights.
+
+    Of full-size trainings; those of the embedded ones are small.
+    """
+    sizes = [0]
+    if settings.policy.preset == "cosyvoice2" and policies(settings):
+        ema = settings.sft.ema or (settings.reward.ema if rewarded(settings) else 0.0)
+        sizes.append(STORED_BYTES * POLICY_PARAMETERS * (4 if ema else 3))
+    if settings.codec.preset in CODEC_PARAMETERS and not settings.codec.checkpoint:
+        size = CODEC_PARAMETERS[settings.codec.preset]
+        sizes.append(STORED_BYTES * size * (4 if settings.codec.ema else 3))
+    return max(sizes)
+
+
+def reward_steps(settings: Params) -> int:
+    """Steps of all reward trainings of one seed."""
+    return sum(settings.variants[name].stages for name in rewarded(settings)) * (
+        settings.reward.steps
+    )
+
+
+def _training(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> Cost:
+    stored, step_s, steps, batch, bound = _training_size(job, settings)
+    learnt = [
+        amount
+        for name, amount in speech.items()
+        if settings.corpus.sets[name].split != "judge"
+        and not (job.rule == "reward" and name in settings.reward.leave_out)
+    ]
+    if step_s is None or not learnt or any(amount is None for amount in learnt):
+        return Cost(job, NOTHING, None, stored)
+    known = [amount for amount in learnt if amount is not None]
+    mean_s = sum(a.hours for a in known) * 3600 / sum(a.utterances for a in known)
+    # A GPU is not filled by the measured batch, so that of a larger one costs at most its share.
+    times = batch * mean_s / MEASURED_BATCH_S
+    hours = steps * step_s * max(times, 1.0) / 3600
+    return Cost(job, NOTHING, Hours(hours, bound or ("<=" if times > 1 else "")), stored)
+
+
+def _training_size(job: Job, settings: Params) -> tuple[int | None, float | None, int, int, Bound]:
+    """Bytes that stay, measured seconds of a step, steps, utterances of a batch, the bound."""
+    if job.rule in CODEC_STEP_S:
+        codec = settings.codec
+        size = CODEC_PARAMETERS.get(codec.preset)
+        stored = None if size is None else STORED_BYTES * size
+        step_s = CODEC_STEP_S[job.rule] if codec.preset == "released" else None
+        stage = codec.content if job.rule == "codec_content" else codec.style
+        return stored, step_s, stage.steps, codec.batch_size, ""
+    full = settings.policy.preset == "cosyvoice2"
+    stored = job.count * STORED_BYTES * POLICY_PARAMETERS if full else None
+    if job.rule == "sft":
+        steps = settings.sft.steps * len(settings.seeds)
+        return stored, SFT_STEP_S if full else None, steps, settings.sft.batch_size, ""
+    reward = settings.reward
+    most = (REWARD_SAMPLES, REWARD_SWEEPS, REWARD_REDRAWS)
+    asked = (reward.samples, reward.history_sweeps, reward.redraws)
+    measured = full and all(a <= b for a, b in zip(asked, most, strict=True))
+    steps = reward_steps(settings) * len(settings.seeds)
+    step_s = REWARD_STEP_S if measured else None
+    return stored, step_s, steps, reward.batch_size, "" if asked == most else "<="
+
+
+def _judging(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> Hours | None:
+    clips = _total("test", settings, speech)
+    if clips is None:
+        return None
+    checks = CHECK_S * (1 - 1 / settings.evaluate.check_every)
+    # Measured with clips of two and a half seconds and at most two windows of DNSMOS.
+    bound: Bound = ">=" if settings.evaluate.dnsmos_windows > 2 or _mean_s(speech) > 5 else ""
+    return Hours(job.count * clips * (JUDGE_S - checks) / 3600, bound)
+
+
+def _mean_s(speech: Mapping[str, Amount | None]) -> float:
+    tested = [a for a in speech.values() if a is not None and a.test]
+    return sum(a.mean_s * a.test for a in tested) / max(1, sum(a.test for a in tested))
+
+
+def _spoken_bytes(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> int | None:
+    """As if all systems spoke as long as the recordings, which are not written again."""
+    if any(amount is None for amount in speech.values()):
+        return None
+    seconds = sum(a.test * a.mean_s for a in speech.values() if a is not None)
+    return round((job.count - ("recordings" in systems(settings))) * seconds * WAV_BYTES_S)
+
+
+def _audio_bytes(
+    settings: Params, speech: Mapping[str, Amount | None], rendered: bool
+) -> int | None:
+    hours = _total("hours", settings, speech, rendered)
+    return None if hours is None else round(hours * 3600 * WAV_BYTES_S)
+
+
+def _total(
+    what: Literal["hours", "utterances", "test", "judge"],
+    settings: Params,
+    speech: Mapping[str, Amount | None],
+    rendered: bool | None = None,
+) -> float | None:
+    """Sum over the corpora, or over those that are rendered, or the others; None: unknown."""
+    total = 0.0
+    for name, amount in speech.items():
+        if rendered is None or rendered == (settings.corpus.sets[name].reader == "controlled"):
+            if amount is None:
+                return None
+            total += getattr(amount, what)
+    return total

@@ -1,0 +1,90 @@
+"""The jobs of a run, as the Snakefile plans them: told from the settings alone.
+
+`snakemake --dry-run` needs every file that the user brings; this does not. A test compares both.
+"""
+
+from dataclasses import dataclass
+
+from hpro_core.params import Params
+
+NOT_POLICIES = ("recordings", "tokenrecon")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A rule of `workflow/rules/<phase>.smk`, and how often the target `all` runs it."""
+
+    phase: str
+    rule: str
+    count: int
+
+
+def jobs_of(settings: Params) -> list[Job]:
+    """What the target `all` runs in an empty results folder, in the order of the phases."""
+    readers = [chosen.reader for chosen in settings.corpus.sets.values()]
+    rendered = readers.count("controlled")
+    excerpts = [
+        each.path
+        for each in settings.corpus.sets.values()
+        if each.reader == "amazon_queen" and not each.path.endswith(".1c")
+    ]
+    trained, seeds = policies(settings), len(settings.seeds)
+    base, published = bool(settings.base), settings.speech.preset == "cosyvoice2"
+    spoken = sum(seeds if system in trained else 1 for system in systems(settings))
+    found = [
+        Job("corpus", "corpus_read", len(readers) - rendered),
+        Job("corpus", "corpus_render", rendered),
+        Job("corpus", "corpus_split", 1),
+        Job("align", "align", 1),
+        Job("align", "align_check", 1 if excerpts else 0),
+        Job("label", "label", 1),
+        Job("speech", "base_tokenizer" if base else "tokenizer", 0 if published else 1),
+        Job("speech", "tokenize", 1),
+        Job("dataset", "dataset", 1),
+        *_codec_jobs(settings),
+        Job("policy", "base_policy", 1 if base and trained else 0),
+        Job("policy", "sft", seeds if trained else 0),
+        Job("reward", "reward", seeds * len(rewarded(settings))),
+        Job("evaluate", "base_judge" if base else "judge_train", 1),
+        Job("evaluate", "judge_recordings", 1),
+        Job("evaluate", "synthesise", spoken),
+        Job("evaluate", "judge", spoken),
+        Job("report", "tables", 1),
+        Job("report", "report", 1),
+    ]
+    return [job for job in found if job.count]
+
+
+def systems(settings: Params) -> list[str]:
+    """Every system that is a row of a table, once."""
+    rows = [system for names in settings.tables.model_dump().values() for system in names]
+    return list(dict.fromkeys(rows))
+
+
+def policies(settings: Params) -> list[str]:
+    """The policies that are trained: `sft`, and what the tables name with all that it starts from.
+
+    Empty where the tables name none.
+    """
+    wanted: list[str] = []
+    for system in systems(settings):
+        chain: list[str] = []
+        while system not in (*NOT_POLICIES, "sft"):
+            chain.append(system)
+            system = settings.variants[system].start
+        wanted += ["sft", *reversed(chain)] if system == "sft" else []
+    return list(dict.fromkeys(wanted))
+
+
+def rewarded(settings: Params) -> list[str]:
+    """Of the policies, those that are trained by rewards."""
+    return [name for name in policies(settings) if name != "sft"]
+
+
+def _codec_jobs(settings: Params) -> list[Job]:
+    needed = 1 if rewarded(settings) else 0
+    if settings.codec.checkpoint:
+        return [Job("codec", "codec_released", needed)]
+    if settings.base:
+        return [Job("codec", "base_codec", needed)]
+    return [Job("codec", "codec_content", 1), Job("codec", "codec_style", 1)]

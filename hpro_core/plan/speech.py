@@ -1,0 +1,106 @@
+"""How much speech a corpus holds: from the run's own tables, else from what was published."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpro_core.errors import HproError
+from hpro_core.params import CorpusSet, Params
+
+PUBLISHED: dict[str, tuple[float, int, str]] = {
+    "emovoice_db": (40.45, 22_100, "Yang et al. 2025 and its dataset card"),
+    "lssed": (206.0 + 25 / 60, 147_025, "Fan et al. 2021"),
+    # 100.6 + 363.6 + 496.7 hours of training, 10.7 of dev, 10.5 of test
+    "librispeech": (982.1, 292_367, "Panayotov et al. 2015; the card of openslr/librispeech_asr"),
+    "amazon_queen": (43.4 / 60, 946, "docs/corpora.md"),
+}
+"""Reader -> hours, utterances, source."""
+
+PRESCRIBED_TESTS = {"emovoice_db": 700}
+"""Reader -> utterances of the test set that the corpus prescribes (its dataset card)."""
+
+RENDERED_S = (51.4 + 8.2 + 4.5) * 60 / (1200 + 192 + 104)
+"""Mean duration of a rendered sentence (docs/corpora.md, the default run)."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """Speech of one corpus.
+
+    Attributes:
+        hours: of all its utterances.
+        utterances: how many.
+        test: how many of them are test sentences.
+        judge: how many are for training the judges.
+        source: where the numbers are from.
+    """
+
+    hours: float
+    utterances: int
+    test: int
+    judge: int
+    source: str
+
+    @property
+    def mean_s(self) -> float:
+        return self.hours * 3600 / self.utterances
+
+
+def amounts(settings: Params, given: Mapping[str, tuple[float, int]]) -> dict[str, Amount | None]:
+    """Speech of every corpus of the settings; None where nothing says how much.
+
+    Args:
+        settings: of the run. Tables of corpora that were read already win over what is published.
+        given: set -> hours and utterances, which win over both.
+
+    Raises:
+        HproError: `given` names a set that the settings do not have.
+    """
+    unknown = sorted(given.keys() - settings.corpus.sets.keys())
+    if unknown:
+        known = ", ".join(settings.corpus.sets)
+        raise HproError(f"--hours: corpus.sets has no {unknown[0]!r} ({known})")
+    return {
+        name: _amount(name, chosen, settings, given)
+        for name, chosen in settings.corpus.sets.items()
+    }
+
+
+def _amount(
+    name: str, chosen: CorpusSet, settings: Params, given: Mapping[str, tuple[float, int]]
+) -> Amount | None:
+    if name in given:
+        return _split(*given[name], "--hours", chosen, settings)
+    if (read := _read_already(name, settings.run)) is not None:
+        return _split(*read, f"results/{settings.run}", chosen, settings)
+    if chosen.reader == "controlled":
+        counts = settings.controlled
+        n = counts.train + counts.dev + counts.test + counts.judge
+        test, judge = (counts.test, counts.judge) if not chosen.split else (0, n)
+        judge = judge if chosen.split != "train" else 0
+        return Amount(n * RENDERED_S / 3600, n, test, judge, "docs/corpora.md")
+    if chosen.reader in PUBLISHED and not chosen.path.endswith(".1c"):
+        return _split(*PUBLISHED[chosen.reader], chosen, settings)
+    return None
+
+
+def _read_already(name: str, run: str) -> tuple[float, int] | None:
+    """Hours and utterances of a corpus that the run has read."""
+    table = Path("results", run, "corpus", name, "utterances.parquet")
+    if not table.is_file():
+        return None
+    from hpro_core.tables import UTTERANCES, read_table
+
+    durations = read_table(table, UTTERANCES)["duration_s"]
+    return (float(durations.sum()) / 3600, len(durations)) if len(durations) else None
+
+
+def _split(hours: float, n: int, source: str, chosen: CorpusSet, settings: Params) -> Amount:
+    corpus = settings.corpus
+    if chosen.split:
+        return Amount(hours, n, 0, n if chosen.split == "judge" else 0, source)
+    if chosen.reader in PRESCRIBED_TESTS:
+        test = min(PRESCRIBED_TESTS[chosen.reader], corpus.max_test_utterances)
+        return Amount(hours, n, test, 0, source)
+    test = min(round(corpus.test_share * n), corpus.max_test_utterances)
+    return Amount(hours, n, test, round(corpus.judge_share * n), source)

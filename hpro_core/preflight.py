@@ -1,0 +1,377 @@
+"""`hpro preflight`: what a run needs and does not make itself, checked before the first job.
+
+Every check is made and listed; a failed one says what to do. Files are looked at, not loaded:
+`hpro corpus check` reads a corpus to its end, and the stages check weights name by name.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hpro_core.base import FILES, SUMS
+from hpro_core.corpus.published.lssed import TRANSCRIPTS
+from hpro_core.corpus.readers import PUBLISHED, recognised
+from hpro_core.errors import HproError
+from hpro_core.params import CorpusSet, Label, Params
+from hpro_core.plan.bill import bill_of
+from hpro_core.plan.costs import PEAK_MEMORY_GB, POLICY_PARAMETERS
+from hpro_core.weights import WeightFile, listed
+
+Status = Literal["ok", "note", "FAIL"]
+
+GIGA = 1e9
+LFS = b"version https://git-lfs.github.com/spec/"
+"""How the stand-in begins that git leaves where a large file was not fetched."""
+AUDIO = (".wav", ".flac", ".mp3", ".ogg")
+TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json")
+LEAST_BYTES = {"llm.pt": 2 * POLICY_PARAMETERS}
+"""File -> bytes that its weights take at 16 bits each."""
+PACKAGES = {"s3tokenizer": "s3tokenizer", "cosyvoice": "token2wav-cosyvoice"}
+"""Module -> package, of what CosyVoice2's tokens and sound need."""
+LICENCES = {
+    "CosyVoice2-0.5B": "Apache-2.0 (FunAudioLLM/CosyVoice): forbids nothing that a run does",
+    "the authors' codec": "Apache-2.0 (XXH333/HD-EMO): forbids nothing that a run does",
+    "Whisper": "MIT (openai/whisper): forbids nothing that a run does",
+    "audeering's teacher": "CC BY-NC-SA 4.0: forbids commercial use",
+    "emotion2vec": "its own: read its model card",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at: `says` what was found and, of a failure, what to do."""
+
+    status: Status
+    what: str
+    says: str
+
+
+def checks(settings: Params, weights: Path) -> list[Check]:
+    """All checks of a run, in the order in which it needs things.
+
+    Args:
+        settings: of the run.
+        weights: folder of the judges' weights.
+    """
+    found = list(_corpora(settings))
+    found += _judging(settings)
+    found += _models(settings)
+    found += _packages(settings)
+    found += _judges_weights(weights)
+    found += _aligner(settings)
+    found += [_disk(settings), _gpu(settings)]
+    found += _licences(settings)
+    return found
+
+
+def described(found: Sequence[Check]) -> Iterator[str]:
+    """A line for each check."""
+    return (f"{check.status:<4}  {check.what}: {check.says}" for check in found)
+
+
+def _corpora(settings: Params) -> Iterator[Check]:
+    for name, chosen in settings.corpus.sets.items():
+        if chosen.reader != "controlled":
+            what = f"corpus.sets.{name} ({chosen.reader})"
+            try:
+                yield Check("ok", what, _corpus(chosen))
+            except HproError as error:
+                yield Check("FAIL", what, " ".join(str(error).split()))
+
+
+def _corpus(chosen: CorpusSet) -> str:
+    """What is in the folder of a corpus, or HproError."""
+    path = Path(chosen.path)
+    source = f": {PUBLISHED[chosen.reader].ABOUT.source}" if chosen.reader in PUBLISHED else ""
+    if not chosen.path or not path.exists():
+        raise HproError(f"{chosen.path!r} does not exist: set the path{source}")
+    if path.is_file():
+        _check_file(path)
+        return f"{path}, {path.stat().st_size / GIGA:.2f} GB"
+    if chosen.reader not in PUBLISHED:
+        _check_file(path / "metadata.csv")
+        return f"{path} has a metadata.csv"
+    signs = PUBLISHED[chosen.reader].ABOUT.signs
+    if not any(next(path.glob(sign), None) for sign in signs):
+        raise HproError(
+            f"{path} is not this corpus ({' or '.join(signs)} is not there); {_other(path)}{source}"
+        )
+    if chosen.reader == "lssed":
+        _check_file(path / TRANSCRIPTS)
+    for file in sorted(each for each in path.glob("[!.]*") if each.is_file()):
+        _check_file(file)
+    sound = _first_audio(path)
+    if sound is None:
+        raise HproError(f"{path} has no audio ({', '.join(AUDIO)}): extract the archives")
+    _check_file(sound)
+    return f"{path} is recognised; `hpro corpus check {path}` reads all of it"
+
+
+def _other(path: Path) -> str:
+    try:
+        return f"it looks like {recognised(path)}"
+    except HproError:
+        return "nor does it look like another one"
+
+
+def _first_audio(path: Path) -> Path | None:
+    for folder, _, names in os.walk(path):
+        for name in sorted(names):
+            if name.lower().endswith(AUDIO) and not name.startswith("."):
+                return Path(folder, name)
+    return None
+
+
+def _judging(settings: Params) -> Iterator[Check]:
+    """What would stop the judges, after all trainings."""
+    sets = settings.corpus.sets
+    if settings.base:
+        return
+    exact = any(
+        each.reader == "controlled"
+        and (each.split == "judge" or (not each.split and settings.controlled.judge > 1))
+        for each in sets.values()
+    )
+    yield Check(
+        "ok" if exact else "FAIL",
+        "exact labels for the affect judge",
+        "of a controlled corpus"
+        if exact
+        else "none: add {reader: controlled, path: '', split: judge} to corpus.sets and raise "
+        "controlled.judge",
+    )
+    for name, chosen in sets.items():
+        if chosen.reader == "controlled" and not chosen.split and not settings.controlled.judge:
+            yield Check(
+                "FAIL",
+                f"recordings of {name} for the affect judge",
+                "none, so that it would refuse this test set: raise controlled.judge",
+            )
+
+
+def _models(settings: Params) -> Iterator[Check]:
+    """Files that the user brings: every one that a rule has as input, and what they load beside."""
+    for path in dict.fromkeys(_brought(settings)):
+        try:
+            yield Check("ok", str(path), _check_file(path))
+        except HproError as error:
+            yield Check("FAIL", str(path), str(error).removeprefix(f"{path} "))
+
+
+def _brought(settings: Params) -> Iterator[Path]:
+    if settings.speech.preset == "cosyvoice2":
+        for name in ("speech_tokenizer_v2.onnx", "campplus.onnx", "flow.pt", "hift.pt"):
+            yield Path(settings.speech.path, name)
+    if settings.policy.preset == "cosyvoice2":
+        yield Path(settings.policy.path, "llm.pt")
+        yield Path(settings.policy.path, "CosyVoice-BlankEN", "config.json")
+    for folder in (settings.dataset.policy_text, settings.dataset.codec_text):
+        if folder != "phones":
+            yield from (Path(folder, name) for name in TOKENIZER)
+    yield from _teachers(settings.label)
+    if settings.codec.checkpoint:
+        yield Path(settings.codec.checkpoint)
+    elif settings.codec.whisper:
+        yield from (Path(settings.codec.whisper, n) for n in ("config.json", "model.safetensors"))
+    if settings.base:
+        yield from (Path(settings.base, name) for name in (*FILES, SUMS))
+
+
+def _teachers(label: Label) -> Iterator[Path]:
+    """The published teachers' files; audeering's weights are in either of two formats."""
+    if label.emotion_teacher == "emotion2vec":
+        for name in ("model.pt", "config.yaml", "tokens.txt"):
+            yield Path(label.emotion2vec, name)
+    if label.vad_teacher == "audeering":
+        folder = Path(label.audeering)
+        yield from (folder / name for name in ("config.json", "preprocessor_config.json"))
+        older = folder / "pytorch_model.bin"
+        newer = folder / "model.safetensors"
+        yield older if older.is_file() and not newer.is_file() else newer
+
+
+def _check_file(path: Path) -> str:
+    """The size of a file, or HproError: missing, empty, a stand-in, cut off or another one."""
+    if not path.is_file():
+        raise HproError(f"{path} is missing: put it there, or mend the path in the settings")
+    size = path.stat().st_size
+    if size == 0:
+        raise HproError(f"{path} is empty: get it again")
+    with path.open("rb") as file:
+        if file.read(len(LFS)) == LFS:
+            raise HproError(f"{path} is a pointer of Git LFS, not the file: run git lfs pull there")
+    least = LEAST_BYTES.get(path.name, 0)
+    if size < least:
+        raise HproError(
+            f"{path} has {size:,} bytes, its weights alone take {least:,}: get it again"
+        )
+    if path.suffix == ".safetensors":
+        _check_safetensors(path, size)
+    known = _known_sha256(path)
+    if known and (found := _sha256(path)) != known:
+        raise HproError(f"{path} has sha256 {found}, but {known} is expected: get it again")
+    return f"{size / GIGA:.3f} GB" + (", sha256 as expected" if known else "")
+
+
+def _check_safetensors(path: Path, size: int) -> None:
+    """The header of a .safetensors says where its last weight ends."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > size:
+                raise ValueError("header longer than the file")
+            entries = json.loads(file.read(length))
+        ends = [e["data_offsets"][1] for name, e in entries.items() if name != "__metadata__"]
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise HproError(f"{path} is no .safetensors file ({error}): get it again") from error
+    if size != 8 + length + max(ends, default=0):
+        raise HproError(
+            f"{path} has {size:,} bytes, its header says {8 + length + max(ends, default=0):,}: "
+            "get it again"
+        )
+
+
+def _known_sha256(path: Path) -> str | None:
+    """The hash that a file is known to have: the speech tokenizer's, and those of a base."""
+    if path.name == "speech_tokenizer_v2.onnx":
+        from hpro_core.speech.cosyvoice2 import _TOKENIZER_SHA256
+
+        return _TOKENIZER_SHA256
+    for above in path.parents[:2]:
+        if (above / SUMS).is_file() and path.name != SUMS:
+            name = path.relative_to(above).as_posix()
+            lines = (line.split(maxsplit=1) for line in (above / SUMS).read_text().splitlines())
+            return next((parts[0] for parts in lines if parts[1:] == [name]), None)
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _packages(settings: Params) -> Iterator[Check]:
+    if settings.speech.preset == "cosyvoice2":
+        for module, package in PACKAGES.items():
+            there = importlib.util.find_spec(module) is not None
+            cure = "is installed" if there else "is not installed: see docs/cosyvoice2.md"
+            yield Check("ok" if there else "FAIL", f"package {package}", cure)
+
+
+def _judges_weights(folder: Path) -> Iterator[Check]:
+    """The files of weights.csv, by hash."""
+    for row in dict.fromkeys((each.name, each.file, each.sha256) for each in listed()):
+        path = Path(folder, row[0], row[1])
+        try:
+            says = _check_file(path)
+            if (found := _sha256(path)) != row[2]:
+                raise HproError(f"{path} has sha256 {found}, but {row[2]} is expected: delete it")
+            yield Check("ok", str(path), f"{says}, sha256 as expected")
+        except HproError as error:
+            says = str(error).removeprefix(f"{path} ")
+            yield Check("FAIL", str(path), f"{says}; then run `hpro weights fetch`")
+
+
+def _aligner(settings: Params) -> Iterator[Check]:
+    if settings.align.backend != "mfa":
+        return
+    from hpro_core.align.mfa_aligner import _model_path, _program
+
+    wanted = [
+        ("align.mfa_command", lambda: shlex.join(_program(settings.align.mfa_command))),
+        (
+            "align.mfa_dictionary",
+            lambda: str(_model_path(settings.align.mfa_dictionary, "dictionary", ".dict")),
+        ),
+    ]
+    model = settings.align.mfa_acoustic_model
+    if model:
+        wanted.append(
+            ("align.mfa_acoustic_model", lambda: str(_model_path(model, "acoustic", ".zip")))
+        )
+    for what, look in wanted:
+        try:
+            yield Check("ok", what, look())
+        except HproError as error:
+            yield Check("FAIL", what, str(error).removeprefix(f"{what}: "))
+
+
+def _disk(settings: Params) -> Check:
+    bill = bill_of(settings)
+    folder = Path("results", settings.run)
+    there = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    needed, free = max(0, bill.disk_bytes - there), shutil.disk_usage(Path.cwd()).free
+    unknown = [name for name, amount in bill.speech.items() if amount is None]
+    says = f"{free / GIGA:.0f} GB free, {needed / GIGA:.0f} GB more are needed (`hpro plan`)"
+    if unknown:
+        says += f", not counting {', '.join(unknown)}, whose size is not known"
+    if free < needed:
+        return Check("FAIL", "disk", f"{says}: free some, or put results/ on a larger disk")
+    return Check("ok", "disk", says)
+
+
+def _gpu(settings: Params) -> Check:
+    if settings.policy.preset != "cosyvoice2":
+        return Check("ok", "GPU", "none is needed for the small models")
+    needed = f"{PEAK_MEMORY_GB} GB at eight utterances of 6 s a micro-batch (docs/performance.md)"
+    if settings.compute.device == "cpu":
+        return Check("FAIL", "GPU", "compute.device is cpu: set it to auto for models of this size")
+    name, memory_gb = _gpu_memory()
+    if not name:
+        return Check(
+            "note", "GPU", f"none here, a reward step took {needed}: on a cluster run preflight in "
+            "a job of the GPU's partition"
+        )  # fmt: skip
+    if memory_gb < PEAK_MEMORY_GB:
+        return Check(
+            "FAIL", "GPU", f"{name} has {memory_gb:.0f} GB, a reward step took {needed}: raise "
+            "reward.accumulate and sft.accumulate, set checkpointing, or take a larger one"
+        )  # fmt: skip
+    return Check("ok", "GPU", f"{name}, {memory_gb:.0f} GB; a reward step took {needed}")
+
+
+def _gpu_memory() -> tuple[str, float]:
+    """Name and memory in GB of the first GPU; "" where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "", 0.0
+    found = torch.cuda.get_device_properties(0)
+    return found.name, found.total_memory / GIGA
+
+
+def _licences(settings: Params) -> Iterator[Check]:
+    """Nothing to pass or fail: what the licences ask of whoever starts the run."""
+    for name, chosen in settings.corpus.sets.items():
+        if chosen.reader in PUBLISHED:
+            about = PUBLISHED[chosen.reader].ABOUT
+            yield Check("note", f"licence of {name}", f"{about.title}: {about.licence}")
+    brought = {
+        "CosyVoice2-0.5B": settings.policy.preset == "cosyvoice2",
+        "the authors' codec": bool(settings.codec.checkpoint),
+        "Whisper": bool(settings.codec.whisper),
+        "audeering's teacher": settings.label.vad_teacher == "audeering",
+        "emotion2vec": settings.label.emotion_teacher == "emotion2vec",
+    }
+    for name, used in brought.items():
+        if used:
+            yield Check("note", f"licence of {name}", LICENCES[name])
+    if settings.align.backend == "mfa":
+        says = "see the page of each model that you downloaded"
+        yield Check("note", "licence of MFA's model and dictionary", says)
+    for licence in dict.fromkeys(row.licence for row in listed()):
+        yield Check("note", f"licence {licence}", _names(licence, listed()))
+
+
+def _names(licence: str, rows: Sequence[WeightFile]) -> str:
+    names = ", ".join(dict.fromkeys(row.name for row in rows if row.licence == licence))
+    forbids = "forbids commercial use and changed copies" if "NC-ND" in licence else ""
+    return f"weights/{{{names}}}" + (f": {forbids}" if forbids else "")

@@ -1,0 +1,293 @@
+"""`hpro plan` and config/paper.yaml: the jobs are Snakemake's, the costs are what was measured."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from hpro_core import params as p
+from hpro_core import tables
+from hpro_core.cli import app
+from hpro_core.errors import HproError
+from hpro_core.plan import costs
+from hpro_core.plan.bill import Bill, bill_of, described, parsed_hours
+from hpro_core.plan.jobs import policies
+from hpro_core.plan.settings import read_settings
+from hpro_core.plan.speech import amounts
+from tests.workflow.project import REPO, Project
+
+SHIPPED, PAPER = REPO / "params.yaml", REPO / "config/paper.yaml"
+
+
+@pytest.fixture
+def paper() -> p.Params:
+    return read_settings(SHIPPED, [PAPER])
+
+
+def changed(settings: p.Params, **sections: dict[str, Any]) -> p.Params:
+    """Settings with some values of sections replaced."""
+    whole = settings.model_dump()
+    for name, values in sections.items():
+        whole[name] = {**whole[name], **values}
+    return p.Params.model_validate(whole)
+
+
+def cost(bill: Bill, rule: str) -> costs.Cost:
+    return next(each for each in bill.costs if each.job.rule == rule)
+
+
+def leaves(values: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    if not isinstance(values, dict):
+        return [(path, values)]
+    return [leaf for key, inner in values.items() for leaf in leaves(inner, (*path, key))]
+
+
+def value_at(settings: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        settings = settings.get(key, "absent") if isinstance(settings, dict) else "absent"
+    return settings
+
+
+def test_the_papers_configuration_holds_differences_only():
+    whole, different = (yaml.safe_load(file.read_text()) for file in (SHIPPED, PAPER))
+    same = [path for path, value in leaves(different) if value_at(whole, path) == value]
+    assert same == []
+
+
+def test_the_papers_configuration_is_the_papers(paper):
+    assert (paper.run, paper.seeds) == ("paper", [0, 1, 2])
+    assert {each.reader for each in paper.corpus.sets.values()} == {
+        "controlled", "emovoice_db", "lssed", "librispeech",
+    }  # fmt: skip
+    stages = [paper.reward.frame, paper.reward.word, paper.reward.sentence]
+    assert [stage.temperature for stage in stages] == [2.0, 1.0, 0.8]
+    assert [stage.weights.kl for stage in stages] == [0.05, 0.02, 0.02]
+    assert stages[2].weights == p.Weights(kl=0.02, sp=2.0, cp=1.0, asr=5.0, wvad=1.0, ser=0.5)
+    reward = paper.reward
+    assert (reward.learning_rate, reward.frame_norm, reward.samples) == (1e-5, "l1", 1)
+    assert (reward.history_sweeps, reward.redraws, reward.top_p, reward.top_k) == (0, 0, 1.0, 6561)
+    assert policies(paper) == [
+        "sft", "diffro", "frame", "word", "hpro",
+        "no_content", "no_emotion", "no_frame", "no_wvad", "joint",
+    ]  # fmt: skip
+
+
+def test_the_papers_paths_are_one_block_at_the_top():
+    before, block, after = re.split(r"^# =+.*=+$", PAPER.read_text(), flags=re.MULTILINE)
+    paths = re.compile(r"\b(data/raw|models)/")
+    code = [re.sub(r"#.*", "", part) for part in (before, block, after)]
+    assert [bool(paths.search(part)) for part in code] == [False, True, False]
+    assert len(before.splitlines()) < 35
+
+
+def test_a_corpus_that_is_null_is_left_out(tmp_path):
+    file = tmp_path / "without.yaml"
+    file.write_text("run: other\ncorpus: {sets: {acted: null}}\nreward: {leave_out: []}\n")
+    settings = read_settings(SHIPPED, [file])
+    assert (settings.run, list(settings.corpus.sets)) == ("other", ["controlled"])
+    file.write_text("corpus: {sets: null}\n")
+    with pytest.raises(HproError, match=r"without.yaml: corpus.sets: input should be a valid dict"):
+        read_settings(SHIPPED, [file])
+
+
+def test_a_later_file_of_differences_wins(tmp_path):
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("sft: {steps: 7, batch_size: 3}\nseeds: [0, 1]\n")
+    second.write_text("sft: {steps: 8}\n")
+    settings = read_settings(SHIPPED, [first, second])
+    assert (settings.sft.steps, settings.sft.batch_size, settings.seeds) == (8, 3, [0, 1])
+
+
+def placeholders(folder: Path, settings: p.Params) -> None:
+    """Every file that the rules have as input and no rule makes, empty."""
+    from hpro_core.preflight import _brought
+
+    for path in _brought(settings):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+
+
+SMALL = "base: ''\nseeds: [0, 1]\ntables: {comparison: [recordings], progressive: [word]}\n"
+CONFIGURATIONS = {
+    "default": "",
+    "from nothing, two seeds": SMALL,
+    "no policy at all": "tables: {comparison: [tokenrecon], progressive: [], ablation: []}\n",
+    "paper": PAPER.read_text(),
+    "paper, with its teachers": re.sub(
+        r"^# (label:|  \w+: )", r"\1", PAPER.read_text(), flags=re.M
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project.copied(tmp_path_factory.mktemp("plan") / "project", data=False)
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_the_jobs_are_those_of_snakemakes_dry_run(name, project):
+    file = project.folder / "config/tried.yaml"
+    file.write_text(CONFIGURATIONS[name] or "seeds: [0]\n")
+    settings = read_settings(project.folder / "params.yaml", [file])
+    assert (settings.label.emotion_teacher == "emotion2vec") == name.endswith("its teachers")
+    placeholders(project.folder, settings)
+    said = project.run("snakemake", "--dry-run", "--configfile", str(file)).stdout
+    planned = {r: int(n) for r, n in re.findall(r"^(\w+) +(\d+)$", said, flags=re.MULTILINE)}
+    bill = bill_of(settings)
+    assert planned.pop("total") == sum(bill.jobs.values()) + planned.pop("all")
+    assert planned == bill.jobs
+    assert ("The whole run 'paper', seeds [0, 1, 2]" in said) == name.startswith("paper")
+
+
+@pytest.mark.workflow
+def test_a_dry_run_without_the_weights_says_the_costs_and_what_is_missing(project):
+    done = project.run("snakemake", "-n", "--configfile", "config/paper.yaml", "--config",
+                       "speech={preset: cosyvoice2, path: nowhere}", check=False)  # fmt: skip
+    assert done.returncode == 1
+    assert "GPU h: of one H100" in done.stdout
+    assert "nowhere/campplus.onnx" in done.stdout
+
+
+def test_hours_of_a_training_by_hand(paper):
+    given = {"lssed": (100.0, 72_000), "emovoice": (10.0, 7_200), "librispeech": (10.0, 7_200)}
+    small = changed(paper, sft={"steps": 3600, "batch_size": 16})
+    bill = bill_of(small, given)
+    rendered = amounts(small, given)["controlled"]
+    assert rendered is not None
+    assert rendered.utterances == 3020
+    # Judges' sentences are not learnt from: clips of 5 s, 80 s a batch where 48 were measured.
+    assert cost(bill, "sft").gpu == (pytest.approx(3 * 0.104 * 80 / 48), "<=")
+    tiny = bill_of(changed(small, sft={"batch_size": 4}), given)
+    assert cost(tiny, "sft").gpu == (pytest.approx(3 * 0.104), "")
+    # frame, word and hpro have one stage each, the six rows of Table III three
+    assert costs.reward_steps(paper) == (3 + 6 * 3) * 2000
+    assert cost(bill, "reward").gpu == (
+        pytest.approx(3 * 21 * 2000 * 0.270 * 80 / 48 / 3600), "<=",
+    )  # fmt: skip
+
+
+def test_bytes_by_hand(paper):
+    given = {"lssed": (1.0, 1000), "emovoice": (1.0, 1000), "librispeech": (1.0, 1000)}
+    bill = bill_of(paper, given)
+    assert cost(bill, "corpus_read").stored == 3 * 3600 * 32_000
+    assert cost(bill, "reward").stored == 27 * 4 * costs.POLICY_PARAMETERS
+    # 700 sentences of EmoVoice-DB and 5 of LSSED, of 3.6 s; the recordings are not written again
+    assert cost(bill, "synthesise").stored == 31 * 705 * 3.6 * 32_000
+    assert costs.checkpoint_bytes(paper) == 3 * 4 * costs.CODEC_PARAMETERS["paper"]
+    averaged = changed(paper, sft={"ema": 0.9})
+    assert costs.checkpoint_bytes(averaged) == 4 * 4 * costs.POLICY_PARAMETERS
+    everything = sum(each.stored or 0 for each in bill.costs) + costs.checkpoint_bytes(paper)
+    assert bill.disk_bytes == everything
+
+
+def test_what_was_not_measured_is_named_and_in_no_sum(paper):
+    bill = bill_of(paper)
+    for rule in ("tokenize", "codec_content", "codec_style", "synthesise"):
+        assert cost(bill, rule).gpu is None
+    assert cost(bill, "align").cpu is None  # MFA
+    lines = list(described(bill))
+    assert any(re.match(r"codec +codec_style +1 +- +not measured +2\.2$", line) for line in lines)
+    left_out = next(line for line in lines if line.startswith("not in the sum of GPU h"))
+    assert left_out == ("not in the sum of GPU h: tokenize, codec_content, codec_style, synthesise")
+    total = next(line for line in lines if "sum of what is known" in line)
+    known = cost(bill, "sft").gpu.value + cost(bill, "reward").gpu.value
+    assert f"<= {known:.1f}" in total
+
+
+def test_labels_of_published_teachers_have_no_figure(paper):
+    weak = cost(bill_of(paper), "label").cpu
+    assert weak is not None
+    assert weak.value == pytest.approx(1231.1 * 9.9 / (48.5 * 60), rel=1e-3)
+    teacher = {"emotion_teacher": "emotion2vec", "emotion2vec": "e2v"}
+    asked = cost(bill_of(changed(paper, label=teacher)), "label")
+    assert (asked.cpu, asked.gpu) == (None, None)
+
+
+def test_a_reward_that_costs_more_than_the_measured_one_has_no_figure(paper):
+    more = bill_of(changed(paper, reward={"samples": 5}))
+    assert cost(more, "reward").gpu is None
+    sweeps = bill_of(changed(paper, reward={"history_sweeps": 4}))
+    assert cost(sweeps, "reward").gpu is None
+
+
+def test_a_corpus_of_unknown_size_is_named(paper):
+    sets = {**paper.corpus.model_dump()["sets"], "own": {"reader": "csv", "path": "x"}}
+    bill = bill_of(changed(paper, corpus={"sets": sets}))
+    assert cost(bill, "sft").gpu is None
+    assert "  own: size not known: say --hours SET=HOURS:UTTERANCES" in list(described(bill))
+    with pytest.raises(HproError, match=r"--hours: corpus.sets has no 'owm' \(controlled"):
+        bill_of(paper, {"owm": (1.0, 2)})
+
+
+@pytest.mark.parametrize("text", ["lssed", "lssed=3", "lssed=3:x", "lssed=0:10"])
+def test_a_wrong_option_is_refused(text):
+    with pytest.raises(ValueError, match=r"invalid|could not|above zero"):
+        parsed_hours([text])
+
+
+def test_tables_that_were_read_win_over_published_sizes(paper, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"utt_id": f"lssed_{i}", "corpus": "lssed", "speaker": "a", "text": "go", "words": "go",
+         "audio": f"{i}.wav", "duration_s": 9.0, "split": "", "group": str(i), "emotion": None,
+         "label": None}
+        for i in range(800)
+    ]  # fmt: skip
+    path = tmp_path / "results/paper/corpus/lssed/utterances.parquet"
+    tables.write_table(pd.DataFrame(rows), path, tables.UTTERANCES)
+    found = amounts(paper, {})["lssed"]
+    assert found is not None
+    assert (found.hours, found.utterances, found.test) == (2.0, 800, 4)
+    assert found.source == "results/paper"
+    given = amounts(paper, {"lssed": (3.0, 9)})["lssed"]
+    assert given is not None
+    assert given.hours == 3.0
+
+
+def test_unit_costs_stand_in_the_docs():
+    places = {
+        "docs/performance.md": ["| SFT | 0.104 |", "| codec, stage A | 0.077 |",
+                                "| codec, stage B | 0.101 |",
+                                "| HPRO stage III, sentence | 0.270 | 18.2 |"],
+        "docs/alignment.md": ["42 times real time per core"],
+        "docs/labels.md": ["48.5 min", "9.9 s for everything"],
+        "docs/judges.md": ["0.77 s per clip on one core", "two\nrecognisers 0.13 each, DNSMOS 0.26",
+                           "2,093 recordings and trains in 159 s"],
+        "docs/log.md": ["10,796 sentences were rendered within 35 s"],
+        "docs/corpora.md": ["51.4 / 8.2 / 4.5", "946 clips, 43.4 minutes"],
+    }  # fmt: skip
+    for file, texts in places.items():
+        written = " ".join((REPO / file).read_text().split())
+        assert [text for text in texts if " ".join(text.split()) not in written] == [], file
+
+
+def test_sizes_are_those_of_the_classes():
+    from hpro_core.codec.model import PRESETS, CodecConfig, HdEmo
+    from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
+
+    with torch.device("meta"):
+        policy = CosyVoice2LM(CosyVoice2Config())
+        codecs = {name: HdEmo(CodecConfig(**PRESETS[name])) for name in costs.CODEC_PARAMETERS}
+    assert size_of(policy) == costs.POLICY_PARAMETERS
+    assert {name: size_of(codec) for name, codec in codecs.items()} == costs.CODEC_PARAMETERS
+
+
+def size_of(model: torch.nn.Module) -> int:
+    return sum(value.numel() for value in model.state_dict().values())
+
+
+def test_the_command_prints_the_table():
+    from typer.testing import CliRunner
+
+    options = ["--params", str(SHIPPED), "--configfile", str(PAPER), "--hours", "lssed=10:5000"]
+    said = CliRunner().invoke(app, ["plan", *options])
+    assert said.exit_code == 0, said.output
+    assert "lssed: 10.0 h, 5,000 utterances, 25 for test" in said.output
+    wrong = CliRunner().invoke(app, ["plan", *options[:4], "--hours", "lssed"])
+    assert isinstance(wrong.exception, HproError)
+    assert "SET=HOURS:UTTERANCES is expected" in str(wrong.exception)

@@ -1,0 +1,244 @@
+"""Results travel: push, clone, pull, over a folder and over S3; experiments, metrics and plots.
+
+With the real tools, a stand-in for `hpro` and, for S3, moto's server on the loopback interface.
+"""
+
+import csv
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from moto.server import ThreadedMotoServer
+
+from tests.workflow.project import REPO, RUN, Project
+
+pytestmark = pytest.mark.workflow
+
+VARIANT = ("params.yaml", "drop: [cp, asr]", "drop: [asr]")
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "nobody",
+    "AWS_SECRET_ACCESS_KEY": "nothing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "NO_PROXY": "127.0.0.1",
+}
+"""What no cloud knows."""
+LOST = f"{RUN}/policy/word/seed0/model.safetensors"
+
+
+class Folder:
+    """A DVC remote that is a folder."""
+
+    def __init__(self, place: Path):
+        self.place = place
+
+    def add_to(self, project: Project) -> None:
+        project.run("dvc", "remote", "add", "--default", "storage", str(self.place))
+
+    @contextmanager
+    def without(self, md5: str) -> Iterator[None]:
+        """The remote has lost an object."""
+        path = self.place / "files/md5" / md5[:2] / md5[2:]
+        path.rename(self.place / "lost")
+        yield
+        (self.place / "lost").rename(path)
+
+
+class S3:
+    """A DVC remote in a bucket of a server that speaks S3."""
+
+    def __init__(self, url: str, bucket: str):
+        self.url, self.bucket = url, bucket
+        secret = {"aws_access_key_id": "nobody", "aws_secret_access_key": "nothing"}
+        self.client: Any = boto3.client("s3", "us-east-1", endpoint_url=url, **secret)
+        self.client.create_bucket(Bucket=bucket)
+
+    def add_to(self, project: Project) -> None:
+        project.environment = {**project.environment, **CREDENTIALS}
+        project.run("dvc", "remote", "add", "--default", "storage", f"s3://{self.bucket}/runs")
+        project.run("dvc", "remote", "modify", "storage", "endpointurl", self.url)
+
+    @contextmanager
+    def without(self, md5: str) -> Iterator[None]:
+        """The remote has lost an object."""
+        place = {"Bucket": self.bucket, "Key": f"runs/files/md5/{md5[:2]}/{md5[2:]}"}
+        content = self.client.get_object(**place)["Body"].read()
+        self.client.delete_object(**place)
+        yield
+        self.client.put_object(**place, Body=content)
+
+
+Pushed = tuple[Project, Folder | S3]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished run, recorded in DVC and committed."""
+    project = Project.copied(tmp_path_factory.mktemp("remotes") / "original", data=False)
+    project.use_stand_in()
+    project.set_base("")
+    project.commit()
+    project.snakemake()
+    project.run("dvc", "commit", "--force")
+    project.commit()
+    return project
+
+
+@pytest.fixture(scope="module")
+def on_folder(original: Project, tmp_path_factory: pytest.TempPathFactory) -> Pushed:
+    """The run in a folder that its commit names."""
+    folder = tmp_path_factory.mktemp("folder")
+    return pushed(original, folder / "project", Folder(folder / "storage"))
+
+
+@pytest.fixture(scope="module")
+def on_s3(original: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushed]:
+    """The run in a bucket that its commit names."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    remote = S3("http://{}:{}".format(*server.get_host_and_port()), "results-of-hpro")
+    yield pushed(original, tmp_path_factory.mktemp("s3") / "project", remote)
+    server.stop()
+
+
+def pushed(original: Project, folder: Path, remote: Folder | S3) -> Pushed:
+    project = original.twin(folder)
+    remote.add_to(project)
+    project.commit()
+    project.run("dvc", "push")
+    return project, remote
+
+
+@pytest.fixture
+def changed(original: Project, tmp_path: Path) -> Project:
+    """The finished run, free to be changed; DVC's experiments are commits of someone."""
+    twin = original.twin(tmp_path / "changed")
+    twin.run("git", "config", "user.name", "test")
+    twin.run("git", "config", "user.email", "test@localhost")
+    return twin
+
+
+def cloned(project: Project, folder: Path) -> Project:
+    clone = project.clone(folder)
+    clone.environment = project.environment
+    return clone
+
+
+def md5_of(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("remote", ["on_folder", "on_s3"])
+def test_a_pulled_clone_has_everything_and_nothing_to_do(
+    remote: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    project, _ = request.getfixturevalue(remote)
+    clone = cloned(project, tmp_path / "clone")
+    clone.run("workflow/scripts/pull.sh")
+    assert clone.is_settled()
+    assert clone.repro() == set()
+    assert clone.results() == project.results()
+
+
+def test_a_file_that_the_remote_lost_is_named(on_s3: Pushed, tmp_path: Path) -> None:
+    project, storage = on_s3
+    clone = cloned(project, tmp_path / "clone")
+    with storage.without(md5_of(project.folder / LOST)):
+        done = clone.run("workflow/scripts/pull.sh", check=False)
+    assert done.returncode == 1
+    assert LOST in done.stdout
+    assert "pull: not every file of dvc.lock came" in done.stdout
+    assert not (clone.folder / RUN).exists()
+
+
+def test_a_half_pulled_clone_keeps_no_stale_file(on_folder: Pushed, tmp_path: Path) -> None:
+    project, storage = on_folder
+    clone = cloned(project, tmp_path / "clone")
+    clone.run("workflow/scripts/pull.sh")
+    newer = project.twin(tmp_path / "newer")
+    newer.edit(*VARIANT)
+    newer.snakemake()
+    newer.run("dvc", "commit", "--force")
+    newer.commit()
+    newer.run("dvc", "push")
+    clone.run("git", "pull", "--quiet", str(newer.folder), "HEAD")
+    lost = f"{RUN}/eval/no_content/seed0/metrics.json"
+    with storage.without(md5_of(newer.folder / lost)):
+        done = clone.run("workflow/scripts/pull.sh", check=False)
+    assert done.returncode == 1
+    assert lost in done.stdout
+    clone.run("dvc", "checkout", check=False)  # what came, as one might
+    clone.snakemake()
+    assert clone.results() == newer.results()
+
+
+def test_key_files_from_before_a_pull_vouch_for_nothing(on_folder: Pushed, tmp_path: Path) -> None:
+    project, _ = on_folder
+    clone = cloned(project, tmp_path / "clone")
+    clone.edit(*VARIANT)
+    clone.run("snakemake", "--dry-run", "--quiet", "all")  # a look, which writes key files
+    assert clone.run("workflow/scripts/pull.sh", check=False).returncode == 1
+    files = [p for p in (clone.folder / RUN).rglob("*") if p.is_file()]
+    keys = [p.stat().st_mtime_ns for p in files if p.parent.name == "params"]
+    assert min(keys) > max(p.stat().st_mtime_ns for p in files if p.parent.name != "params")
+
+
+def test_an_experiment_reruns_what_its_setting_needs(changed: Project, tmp_path: Path) -> None:
+    before = changed.results()
+    settings = yaml.safe_load((changed.folder / "params.yaml").read_text())
+    comments = (changed.folder / "params.yaml").read_text().count("#")
+    remade = changed.experiment("louder", "reward.word.weights.wvad=2")
+    steps = ("reward", "synthesise", "judge")
+    of_word = {f"{step} {name}" for step in steps for name in ("word", "hpro")}
+    assert remade == {"tables", "report", *of_word}
+    assert changed.is_settled()
+
+    text = (changed.folder / "params.yaml").read_text()
+    settings["reward"]["word"]["weights"]["wvad"] = 2
+    assert yaml.safe_load(text) == settings
+    assert text.count("#") == comments, "DVC lost comments of params.yaml"
+    touched = changed.run("git", "status", "--porcelain").stdout.split()
+    assert touched == ["M", "dvc.lock", "M", "params.yaml"]
+    shown = changed.run("dvc", "exp", "show", "--csv").stdout
+    rows = {row["Experiment"]: row for row in csv.DictReader(StringIO(shown))}
+    assert rows["louder"]["reward.word.weights.wvad"] == "2"
+
+    shows_metrics_and_plots(changed, tmp_path)
+    after = changed.results()
+    changed.run("git", "checkout", "--quiet", "--", "params.yaml", "dvc.lock")
+    changed.run("dvc", "checkout")
+    assert changed.results() == before
+    changed.run("dvc", "exp", "apply", "louder")
+    assert changed.results() == after
+    assert changed.run("dvc", "status", "-q", check=False).returncode == 0
+
+
+def shows_metrics_and_plots(changed: Project, tmp_path: Path) -> None:
+    """DVC's own commands compare an experiment in the workspace with the commit below it."""
+    found = json.loads(changed.run("dvc", "metrics", "diff", "--json").stdout)
+    assert set(found) == {f"{RUN}/eval/{name}/seed0/metrics.json" for name in ("word", "hpro")}
+    wer = found[f"{RUN}/eval/hpro/seed0/metrics.json"]["test_sets.acted.wer.value"]
+    assert wer["diff"] == pytest.approx(wer["new"] - wer["old"])
+    changed.run("dvc", "plots", "diff", "HEAD", "--out", str(tmp_path / "plots"))
+    page = (tmp_path / "plots/index.html").read_text()
+    for plot in yaml.safe_load((REPO / "dvc.yaml").read_text())["plots"]:
+        assert f'"text": "{next(iter(plot))}"' in page
+    assert '"domain": ["workspace", "HEAD"]' in page
+    assert "<DVC_METRIC" not in page
+
+
+def test_dvc_compares_the_policies_of_the_tables() -> None:
+    settings = yaml.safe_load((REPO / "params.yaml").read_text())
+    rows = {system for systems in settings["tables"].values() for system in systems}
+    policies = rows - {"recordings", "tokenrecon"}
+    named = yaml.safe_load((REPO / "dvc.yaml").read_text())["metrics"]
+    expected = {f"results/${{run}}/eval/{name}/seed0/metrics.json" for name in policies}
+    assert set(named) == expected
