@@ -99,8 +99,6 @@ def _split(hours: float, n: int, source: str, chosen: CorpusSet, settings: Param
     corpus = settings.corpus
     if chosen.split:
         return Amount(hours, n, 0, n if chosen.split == "judge" else 0, source)
-    if chosen.reader in PRESCRIBED_TESTS:
-        test = min(PRESCRIBED_TESTS[chosen.reader], corpus.max_test_utterances)
-        return Amount(hours, n, test, 0, source)
-    test = min(round(corpus.test_share * n), corpus.max_test_utterances)
+    wanted = PRESCRIBED_TESTS.get(chosen.reader, round(corpus.test_share * n))
+    test = min(wanted, corpus.max_test_utterances)
     return Amount(hours, n, test, round(corpus.judge_share * n), source)
