@@ -37,7 +37,7 @@ def root(tmp_path):
     ids = list(SPLIT_OF)
     tables = {
         "corpus/utterances": [
-            (i, "a", "ann", "Good day!", "good day", f"{i}.wav", 1.0, SPLIT_OF[i], i, None)
+            (i, "a", "ann", "Good day!", "good day", f"{i}.wav", 1.0, SPLIT_OF[i], i, None, None)
             for i in ids
         ],
         "align/words": [
