@@ -12,6 +12,13 @@ from hpro_core.text import BEGIN_TEXT, END_TEXT, encode
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that two processes end at about the same time."""
+    items.sort(
+        key=lambda item: [item.get_closest_marker(mark) is None for mark in ("slurm", "workflow")]
+    )
+
+
 def make_example(index: int, n_tokens: int, seed: int = 0, n_words: int = 5) -> Example:
     """An utterance with random tokens and labels and evenly spread words."""
     rng = np.random.default_rng([seed, index])
