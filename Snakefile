@@ -43,6 +43,6 @@ rule all_ablations:
 
 # What a full-size run costs, dry run or not; the processes of jobs are silent.
 if workflow.is_main_process:
-    announced(config)
+    announced(SETTINGS)
 
 KEYS.write(rule.shellcmd for rule in workflow.rules)

@@ -64,7 +64,7 @@ def make(root: Path, policy: Path, out: Path) -> None:
     utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
     trained_on = utterances.loc[utterances["split"].isin(("train", "judge")), "words"]
     np.save(out / SENTENCES, np.unique(sentence_hashes(trained_on)), allow_pickle=False)
-    lines = [f"{_sha256(out / file)}  {file}\n" for file in FILES]
+    lines = [f"{sha256_of(out / file)}  {file}\n" for file in FILES]
     (out / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
@@ -77,14 +77,21 @@ def check(base: Path) -> None:
     sums = base / SUMS
     if not sums.is_file():
         raise HproError(f"{sums} does not exist: name a base in params.yaml, or set base to ''")
-    lines = [line.partition("  ") for line in sums.read_text(encoding="utf-8").splitlines()]
-    expected = {file: digest for digest, _, file in lines}
+    expected = listed_sums(sums)
     for file in FILES:
         if not (base / file).is_file():
             raise HproError(f"{base / file} is missing: get it again (git checkout {base})")
-        if _sha256(base / file) != expected.get(file):
+        if sha256_of(base / file) != expected.get(file):
             raise HproError(f"{base / file} is not the file that {sums} names: get it again")
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def listed_sums(sums: Path) -> dict[str, str]:
+    """File -> its hash, of a list as sha256sum writes it."""
+    lines = [line.partition("  ") for line in sums.read_text(encoding="utf-8").splitlines()]
+    return {file: digest for digest, _, file in lines}
+
+
+def sha256_of(path: Path) -> str:
+    """Of the content of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,7 +4,6 @@ Every check is made and listed; a failed one says what to do. Files are looked a
 `hpro corpus check` reads a corpus to its end, and the stages check weights name by name.
 """
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -16,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hpro_core.base import FILES, SUMS
+from hpro_core.base import FILES, SUMS, listed_sums, sha256_of
+from hpro_core.corpus.published.about import LFS_POINTER
 from hpro_core.corpus.published.lssed import TRANSCRIPTS
 from hpro_core.corpus.readers import PUBLISHED, recognised
 from hpro_core.errors import HproError
+from hpro_core.label.files import AUDEERING, EMOTION2VEC, audeering_weights
 from hpro_core.params import CorpusSet, Label, Params
 from hpro_core.plan.bill import bill_of
 from hpro_core.plan.costs import PEAK_MEMORY_GB, POLICY_PARAMETERS
@@ -28,8 +29,6 @@ from hpro_core.weights import WeightFile, listed
 Status = Literal["ok", "note", "FAIL"]
 
 GIGA = 1e9
-LFS = b"version https://git-lfs.github.com/spec/"
-"""How the stand-in begins that git leaves where a large file was not fetched."""
 AUDIO = (".wav", ".flac", ".mp3", ".ogg")
 TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json")
 LEAST_BYTES = {"llm.pt": 2 * POLICY_PARAMETERS}
@@ -188,14 +187,11 @@ def _brought(settings: Params) -> Iterator[Path]:
 def _teachers(label: Label) -> Iterator[Path]:
     """The published teachers' files; audeering's weights are in either of two formats."""
     if label.emotion_teacher == "emotion2vec":
-        for name in ("model.pt", "config.yaml", "tokens.txt"):
-            yield Path(label.emotion2vec, name)
+        yield from (Path(label.emotion2vec, name) for name in EMOTION2VEC)
     if label.vad_teacher == "audeering":
         folder = Path(label.audeering)
-        yield from (folder / name for name in ("config.json", "preprocessor_config.json"))
-        older = folder / "pytorch_model.bin"
-        newer = folder / "model.safetensors"
-        yield older if older.is_file() and not newer.is_file() else newer
+        yield from (folder / name for name in AUDEERING)
+        yield audeering_weights(folder)
 
 
 def _check_file(path: Path) -> str:
@@ -206,7 +202,7 @@ def _check_file(path: Path) -> str:
     if size == 0:
         raise HproError(f"{path} is empty: get it again")
     with path.open("rb") as file:
-        if file.read(len(LFS)) == LFS:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
             raise HproError(f"{path} is a pointer of Git LFS, not the file: run git lfs pull there")
     least = LEAST_BYTES.get(path.name, 0)
     if size < least:
@@ -216,7 +212,7 @@ def _check_file(path: Path) -> str:
     if path.suffix == ".safetensors":
         _check_safetensors(path, size)
     known = _known_sha256(path)
-    if known and (found := _sha256(path)) != known:
+    if known and (found := sha256_of(path)) != known:
         raise HproError(f"{path} has sha256 {found}, but {known} is expected: get it again")
     return f"{size / GIGA:.3f} GB" + (", sha256 as expected" if known else "")
 
@@ -242,20 +238,14 @@ def _check_safetensors(path: Path, size: int) -> None:
 def _known_sha256(path: Path) -> str | None:
     """The hash that a file is known to have: the speech tokenizer's, and those of a base."""
     if path.name == "speech_tokenizer_v2.onnx":
-        from hpro_core.speech.cosyvoice2 import _TOKENIZER_SHA256
+        from hpro_core.speech.cosyvoice2 import TOKENIZER_SHA256
 
-        return _TOKENIZER_SHA256
+        return TOKENIZER_SHA256
     for above in path.parents[:2]:
         if (above / SUMS).is_file() and path.name != SUMS:
             name = path.relative_to(above).as_posix()
-            lines = (line.split(maxsplit=1) for line in (above / SUMS).read_text().splitlines())
-            return next((parts[0] for parts in lines if parts[1:] == [name]), None)
+            return listed_sums(above / SUMS).get(name)
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _packages(settings: Params) -> Iterator[Check]:
@@ -272,7 +262,7 @@ def _judges_weights(folder: Path) -> Iterator[Check]:
         path = Path(folder, row[0], row[1])
         try:
             says = _check_file(path)
-            if (found := _sha256(path)) != row[2]:
+            if (found := sha256_of(path)) != row[2]:
                 raise HproError(f"{path} has sha256 {found}, but {row[2]} is expected: delete it")
             yield Check("ok", str(path), f"{says}, sha256 as expected")
         except HproError as error:
@@ -283,19 +273,19 @@ def _judges_weights(folder: Path) -> Iterator[Check]:
 def _aligner(settings: Params) -> Iterator[Check]:
     if settings.align.backend != "mfa":
         return
-    from hpro_core.align.mfa_aligner import _model_path, _program
+    from hpro_core.align.mfa_aligner import model_path, program
 
     wanted = [
-        ("align.mfa_command", lambda: shlex.join(_program(settings.align.mfa_command))),
+        ("align.mfa_command", lambda: shlex.join(program(settings.align.mfa_command))),
         (
             "align.mfa_dictionary",
-            lambda: str(_model_path(settings.align.mfa_dictionary, "dictionary", ".dict")),
+            lambda: str(model_path(settings.align.mfa_dictionary, "dictionary", ".dict")),
         ),
     ]
     model = settings.align.mfa_acoustic_model
     if model:
         wanted.append(
-            ("align.mfa_acoustic_model", lambda: str(_model_path(model, "acoustic", ".zip")))
+            ("align.mfa_acoustic_model", lambda: str(model_path(model, "acoustic", ".zip")))
         )
     for what, look in wanted:
         try:

@@ -68,7 +68,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> p.Params:
     monkeypatch.setattr(preflight, "listed", lambda: [row])
     monkeypatch.setattr(preflight, "LEAST_BYTES", {"llm.pt": 7})
     tokenizer = sha256(COSY / "speech_tokenizer_v2.onnx")
-    monkeypatch.setattr("hpro_core.speech.cosyvoice2._TOKENIZER_SHA256", tokenizer)
+    monkeypatch.setattr("hpro_core.speech.cosyvoice2.TOKENIZER_SHA256", tokenizer)
     monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: "there")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**13, 0, 10**13))
     _give_gpu(monkeypatch, 80)

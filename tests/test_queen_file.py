@@ -132,7 +132,7 @@ def staged(sounds: list[bytes]) -> dict[str, bytes]:
     actors = [(1, 1, 1, 10), (1, 2, 2, 12), (1, 2, 3, 12), (2, 1, 4, 11)]
     names = ["-"] * (4 + 3 + 2 + 12 + 40 + 5) + ["BOB", "FAYE-H", "GUARDS", "TAMMY"]
     ids = ("C1A__012", "C1A__013", "C1A__021", "C1A__041", "C1A__051", "C1A__071", "C1A__081")
-    named = {f"{clip_id}.SB": sound for clip_id, sound in zip(ids, sounds, strict=False)}
+    named = {f"{clip_id}.SB": sound for clip_id, sound in zip(ids, sounds[:7], strict=True)}
     return {
         "C1A.CUT": first,
         "CINTR.CUT": cut_scene((1, 1, 0, False, "Ah!*XY00(237,112)I'm Bob.")),

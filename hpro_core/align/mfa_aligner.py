@@ -44,10 +44,10 @@ def align_all(jobs: list[Job], settings: Align, threads: int, folder: Path) -> I
     Raises:
         HproError: `mfa`, the model or the dictionary is missing, or MFA failed.
     """
-    command = _program(settings.mfa_command)
-    dictionary = _model_path(settings.mfa_dictionary, "dictionary", ".dict")
+    command = program(settings.mfa_command)
+    dictionary = model_path(settings.mfa_dictionary, "dictionary", ".dict")
     model = settings.mfa_acoustic_model
-    acoustic = _model_path(model, "acoustic", ".zip") if model else None
+    acoustic = model_path(model, "acoustic", ".zip") if model else None
     with tempfile.TemporaryDirectory(prefix="mfa_", dir=folder, ignore_cleanup_errors=True) as name:
         work = Path(name).resolve()
         placed = _lay_out(jobs, work / "corpus")
@@ -74,7 +74,7 @@ def _arguments(
     return ["train", *source, "--output_directory", str(output)]
 
 
-def _program(command: str) -> list[str]:
+def program(command: str) -> list[str]:
     """The command as a list, `mfa` or for example `conda run -n mfa mfa`."""
     parts = shlex.split(command)
     if not parts or shutil.which(parts[0]) is None:
@@ -86,7 +86,7 @@ def _program(command: str) -> list[str]:
     return parts
 
 
-def _model_path(name: str, kind: str, suffix: str) -> Path:
+def model_path(name: str, kind: str, suffix: str) -> Path:
     """A file that exists, or a model of that name among those that the user downloaded."""
     home = Path(os.environ.get("MFA_ROOT_DIR", Path.home() / "Documents" / "MFA"))
     downloaded = home / "pretrained_models" / kind / f"{name}{suffix}"

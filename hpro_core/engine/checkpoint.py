@@ -60,18 +60,7 @@ def read_pt(path: Path, origin: str) -> dict[str, Tensor]:
     Raises:
         HproError: the file is missing or broken, or holds anything but weights; nothing in it runs.
     """
-    if not path.is_file():
-        raise HproError(f"{path} is not a file: get it from {origin}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, EOFError) as error:
-        raise HproError(
-            f"{path} is no PyTorch file or holds objects that could run code: get it from "
-            f"{origin}, or save a plain state_dict()"
-        ) from error
-    except (RuntimeError, OSError) as error:
-        detail = " ".join(str(error).split())[:80]
-        raise HproError(f"{path} is broken ({detail}): get it again from {origin}") from error
+    state = loaded_pt(path, origin, "save a plain state_dict()")
     if not isinstance(state, dict):
         raise HproError(f"{path} holds a {type(state).__name__}: save a plain state_dict()")
     weights = {name: value for name, value in state.items() if name not in BOOKKEEPING}
@@ -79,6 +68,31 @@ def read_pt(path: Path, origin: str) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             raise HproError(f"{path}: {name!r} is no weight: save a plain state_dict()")
     return weights
+
+
+def loaded_pt(path: Path, origin: str, otherwise: str) -> object:
+    """What is in a PyTorch file of another project; nothing in it runs.
+
+    Args:
+        path: of the file.
+        origin: where a good one is from, for messages.
+        otherwise: what else helps where the file holds objects, for messages.
+
+    Raises:
+        HproError: the file is missing or broken, or holds objects that could run code.
+    """
+    if not path.is_file():
+        raise HproError(f"{path} is not a file: get it from {origin}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, EOFError) as error:
+        raise HproError(
+            f"{path} is no PyTorch file or holds objects that could run code: get it from "
+            f"{origin}, or {otherwise}"
+        ) from error
+    except (RuntimeError, OSError) as error:
+        detail = " ".join(str(error).split())[:80]
+        raise HproError(f"{path} is broken ({detail}): get it again from {origin}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 from hpro_core.constants import SAMPLE_RATE_HZ, VAD
 from hpro_core.engine.checkpoint import fingerprint, read_json, read_pt
 from hpro_core.errors import HproError
+from hpro_core.label.files import AUDEERING, audeering_weights
 from hpro_core.label.teachers import SpokenUtterance, word_windows
 from hpro_core.label.weak import read_audio
 
@@ -91,7 +92,7 @@ class AudeeringWordVad:
         """
         self.weights = weights_file(folder)
         config = _config(folder)
-        files = (self.weights, folder / "config.json", folder / "preprocessor_config.json")
+        files = (self.weights, *(folder / name for name in AUDEERING))
         self.dimensions = dimensions_of(config)
         self.window_words = window_words
         self.batch_size = batch_size
@@ -190,9 +191,9 @@ def weights_file(folder: Path) -> Path:
     Raises:
         HproError: there are none.
     """
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / name).is_file():
-            return folder / name
+    path = audeering_weights(folder)
+    if path.is_file():
+        return path
     raise HproError(
         f"{folder} holds neither model.safetensors nor pytorch_model.bin: get the whole folder of "
         f"{ORIGIN}, and name it in label.audeering of params.yaml"

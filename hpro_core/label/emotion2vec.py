@@ -8,7 +8,6 @@ import importlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,8 +16,9 @@ import torch
 from torch import Tensor
 
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ
-from hpro_core.engine.checkpoint import fingerprint
+from hpro_core.engine.checkpoint import fingerprint, loaded_pt
 from hpro_core.errors import HproError
+from hpro_core.label.files import EMOTION2VEC
 from hpro_core.label.teachers import SpokenUtterance
 from hpro_core.label.weak import read_audio
 
@@ -26,7 +26,6 @@ ORIGIN = "emotion2vec/emotion2vec_plus_large"
 SHORTEST_S = 0.1
 """Shorter utterances are refused (ours): the convolutions need 25 ms for their first frame."""
 
-_FILES = ("model.pt", "config.yaml", "tokens.txt")
 _UNKNOWN = "<unk>"  # of tokens.txt: the class that EMOTIONS calls unknown
 _SILENCED = "unuse"  # tokens that begin so never get a probability (FunASR)
 _SCOPE = "d2v_model."  # what fine-tuning put before the names of the encoder
@@ -50,7 +49,7 @@ class Emotion2vecPosteriors:
             HproError: the package or a file is missing, a file is broken or of another model, or
                 weights are missing or unexpected.
         """
-        for name in _FILES:
+        for name in EMOTION2VEC:
             if not (folder / name).is_file():
                 raise HproError(
                     f"{folder / name} is not a file: get the whole folder of {ORIGIN}, and name it "
@@ -62,7 +61,7 @@ class Emotion2vecPosteriors:
         self.classes = tuple(self._class_of.values())
         self.identity: dict[str, object] = {
             "teacher": ORIGIN,
-            "files": fingerprint(*(folder / name for name in _FILES)),
+            "files": fingerprint(*(folder / name for name in EMOTION2VEC)),
             "code": fingerprint(*sorted(Path(__file__).parent.glob("*.py"))),
         }
         self._device = device
@@ -150,16 +149,7 @@ def _sizes(path: Path) -> Any:
 
 def _weights(path: Path) -> dict[str, Tensor]:
     """The weights in a file of fairseq, named as FunASR's class names them."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, EOFError) as error:
-        raise HproError(
-            f"{path} is no PyTorch file or holds objects that could run code: get it from "
-            f"{ORIGIN}, or, if you trust it, save nothing but its entry 'model'"
-        ) from error
-    except (RuntimeError, OSError) as error:
-        detail = " ".join(str(error).split())[:80]
-        raise HproError(f"{path} is broken ({detail}): get it again from {ORIGIN}") from error
+    state = loaded_pt(path, ORIGIN, "if you trust it, save nothing but its entry 'model'")
     weights = state.get("model", state) if isinstance(state, dict) else None
     if not isinstance(weights, dict):
         raise HproError(f"{path} holds no weights by name: get it from {ORIGIN}")

@@ -3,9 +3,8 @@
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from hpro_core.params import Params, validated
+from hpro_core.params import Params
 from hpro_core.plan.costs import Cost, Hours, checkpoint_bytes, cost_of
 from hpro_core.plan.jobs import jobs_of
 from hpro_core.plan.speech import Amount, amounts
@@ -53,15 +52,14 @@ def bill_of(settings: Params, given: Mapping[str, tuple[float, int]] | None = No
     return Bill(settings, speech, [cost_of(job, settings, speech) for job in jobs_of(settings)])
 
 
-def announced(config: Mapping[str, Any]) -> None:
+def announced(settings: Params) -> None:
     """Say on standard error what a full-size run costs, when Snakemake starts, dry or not.
 
     A dry run stops where files are missing that the user brings; this was said before.
 
     Args:
-        config: all settings, checked already.
+        settings: of the run.
     """
-    settings = validated(dict(config), Params, "params.yaml")
     if settings.policy.preset == "cosyvoice2":
         print("\n".join(described(bill_of(settings))), file=sys.stderr)
         print("Whether all is there that it needs: hpro preflight", file=sys.stderr, flush=True)

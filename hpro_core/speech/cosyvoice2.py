@@ -41,7 +41,7 @@ LONGEST_S = 30
 X_VECTOR_SIZE = 192
 _MELS = 80
 _FFT, _HOP = 1920, 480
-_TOKENIZER_SHA256 = "d43342aa12163a80bf07bffb94c9de2e120a8df2f9917cd2f642e7f4219c6f71"
+TOKENIZER_SHA256 = "d43342aa12163a80bf07bffb94c9de2e120a8df2f9917cd2f642e7f4219c6f71"
 
 
 class S3Tokenizer:
@@ -62,9 +62,9 @@ class S3Tokenizer:
         path = _file(folder, "speech_tokenizer_v2.onnx")
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != _TOKENIZER_SHA256:
+        if found != TOKENIZER_SHA256:
             raise HproError(
-                f"{path} has sha256 {found}, but S3 tokenizer v2 has {_TOKENIZER_SHA256}: "
+                f"{path} has sha256 {found}, but S3 tokenizer v2 has {TOKENIZER_SHA256}: "
                 "take the file from CosyVoice2-0.5B"
             )
         model = _package("s3tokenizer", "s3tokenizer").S3TokenizerV2("speech_tokenizer_v2_25hz")

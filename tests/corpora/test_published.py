@@ -1,6 +1,7 @@
 """Every reader of a published corpus on its miniature, whole and with planted faults."""
 
 import typing
+from importlib import import_module
 
 import pytest
 
@@ -9,25 +10,10 @@ from hpro_core.corpus.check import described
 from hpro_core.corpus.readers import PUBLISHED, recognised
 from hpro_core.errors import HproError
 from hpro_core.params import CorpusSet
-from tests.corpora import (
-    crema_d,
-    emov_db,
-    emovoice_db,
-    esd,
-    expresso,
-    iemocap,
-    librispeech,
-    libritts,
-    lssed,
-    msp_podcast,
-    ravdess,
-)
 from tests.corpora.planting import checked
 
-MINIATURES = {miniature.READER: miniature for miniature in (
-    crema_d, emov_db, emovoice_db, esd, expresso, iemocap, librispeech, libritts, lssed,
-    msp_podcast, ravdess,
-)}  # fmt: skip
+_MODULES = [import_module(f"tests.corpora.{name}") for name in PUBLISHED]
+MINIATURES = {module.READER: module for module in _MODULES}
 FAULTS = [(name, fault) for name, miniature in MINIATURES.items() for fault in miniature.PLANTED]
 
 

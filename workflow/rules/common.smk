@@ -14,7 +14,7 @@ from stage_keys import Keys, use_checkout
 
 # Twice: once for one line that names the setting, once with the schema that editors use.
 try:
-    validated(config, Params, "params.yaml")
+    SETTINGS = validated(config, Params, "params.yaml")
 except HproError as error:
     raise WorkflowError(str(error)) from None
 validate(config, schema="../schemas/params.schema.json")
@@ -79,16 +79,6 @@ def key(name, command, *sections, settings=config):
 def brought(folder, *names):
     """Files that the user brings, in a folder that a setting names; none where it names none."""
     return [f"{folder}/{name}" for name in names] if folder else []
-
-
-def audeering_files(folder):
-    """Those of the word-affect model; its weights in either of the two formats."""
-    weights = brought(folder, "model.safetensors", "pytorch_model.bin")
-    there = [path for path in weights if os.path.exists(path)]
-    return [
-        *brought(folder, "config.json", "preprocessor_config.json"),
-        *(there or weights)[:1],
-    ]
 
 
 def tokenizer_files(setting):

@@ -1,5 +1,8 @@
 # Labels: an emotion posterior for each utterance, valence, arousal and dominance for each word.
 # The paper's two teachers are published models, which the user brings; the embedded ones need no GPU.
+from pathlib import Path
+
+from hpro_core.label import files as teachers
 
 EMOTION2VEC = config["label"].get("emotion_teacher") == "emotion2vec"
 AUDEERING = config["label"].get("vad_teacher") == "audeering"
@@ -7,11 +10,11 @@ PUBLISHED_TEACHER = EMOTION2VEC or AUDEERING
 LABEL_MB, LABEL_MINUTES = (12000, 1440) if PUBLISHED_TEACHER else (4000, 240)
 TEACHERS = []
 if EMOTION2VEC:
-    TEACHERS += brought(
-        config["label"]["emotion2vec"], "model.pt", "config.yaml", "tokens.txt"
-    )
+    TEACHERS += brought(config["label"]["emotion2vec"], *teachers.EMOTION2VEC)
 if AUDEERING:
-    TEACHERS += audeering_files(config["label"]["audeering"])
+    FOLDER = config["label"]["audeering"]
+    TEACHERS += brought(FOLDER, *teachers.AUDEERING)
+    TEACHERS += [str(teachers.audeering_weights(Path(FOLDER)))]
 
 
 rule label:

@@ -1,5 +1,7 @@
 """What a reader says of its corpus, and what readers share."""
 
+import csv
+import io
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +10,9 @@ from typing import Protocol
 
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.errors import HproError
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How the stand-in begins that git leaves where a large file was not fetched."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,23 @@ def text_of(path: Path, encoding: str = "utf-8-sig") -> str:
         raise HproError(f"{path}, line {line}: not {encoding}: take the published file") from error
 
 
+def table_rows(path: Path, *columns: str) -> list[tuple[str, dict[str, str]]]:
+    """Rows of a CSV file, each with its place ("file, line 7").
+
+    Raises:
+        HproError: no such file, not UTF-8, no rows, a column is missing, or a row has fewer or more
+            cells than the header.
+    """
+    reader = csv.DictReader(io.StringIO(text_of(path), newline=""))
+    rows = [(f"{path}, line {reader.line_num}", row) for row in reader]
+    if not rows or not set(columns) <= rows[0][1].keys():
+        raise HproError(f"{path}: needed are rows with the columns {', '.join(columns)}")
+    for where, row in rows:
+        if None in row or None in row.values():
+            raise HproError(f"{where}: not as many cells as the header has: take the whole file")
+    return rows
+
+
 def audio_files(folder: Path, *patterns: str) -> list[Path]:
     """Files below a folder in order of their paths, without the traces of macOS (._name).
 
@@ -67,8 +89,3 @@ def audio_files(folder: Path, *patterns: str) -> list[Path]:
 def safe_id(name: str) -> str:
     """A published name as an utterance id: signs that no file name should have become `_`."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
-
-
-def inside(folder: Path, name: str) -> bool:
-    """Whether a path that metadata names stays in the folder of the corpus."""
-    return bool(name) and (folder / name).resolve().is_relative_to(folder.resolve())

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpro_core.corpus.published.about import About, audio_files, safe_id, text_of
+from hpro_core.corpus.published.about import LFS_POINTER, About, audio_files, safe_id, text_of
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.errors import HproError
 
@@ -49,7 +49,7 @@ LIST = "SentenceFilenames.csv"
 _NAME = re.compile(r"(1\d{3})_([A-Z]{3})_([A-Z]{3})_(?:XX|LO|MD|HI)")
 _SOUNDLESS = {"1076_MTI_SAD_XX"}  # the publishers' README: no audio
 _FORMER = {"1040_ITH_SAD_XX": "1040_ITH_SAD_X"}  # the file's name until October 2022
-_POINTER, _POINTER_BYTES = b"version https://git-lfs", 1024
+_POINTER_BYTES = 1024
 
 
 def read(folder: Path) -> Iterator[Recording | Fault]:
@@ -99,7 +99,7 @@ def _utterance(name: str, path: Path | None, where: str) -> Recording | Fault:
         return Fault(safe_id(name), "name that is not CREMA-D's", f"{where}: {name!r}")
     if path is None:
         return Fault(name, "no audio file", f"{where}: AudioWAV/{name}.wav")
-    if path.stat().st_size < _POINTER_BYTES and path.read_bytes().startswith(_POINTER):
+    if path.stat().st_size < _POINTER_BYTES and path.read_bytes().startswith(LFS_POINTER):
         return Fault(name, "Git LFS pointer instead of audio", f"{path}: run git lfs pull")
     if name in _SOUNDLESS:
         return Fault(name, "no sound, as the publishers say", str(path))

@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hpro_core.corpus.published.about import About, audio_files, inside, safe_id
-from hpro_core.corpus.recording import Fault, Recording
+from hpro_core.corpus.published.about import LFS_POINTER, About, audio_files, safe_id
+from hpro_core.corpus.recording import Fault, Recording, inside
 from hpro_core.errors import HproError
 
 LABELS = ("angry", "disgusted", "fearful", "happy", "neutral", "sad", "surprised")
@@ -83,7 +83,7 @@ def _rows(path: Path, split: str) -> Iterator[_Row]:
             try:
                 values = json.loads(line)
             except ValueError as error:
-                lfs = line.startswith(b"version https://git-lfs")
+                lfs = line.startswith(LFS_POINTER)
                 cure = "run git lfs pull" if lfs else "download the file again"
                 raise HproError(f"{where}: not JSON in UTF-8 ({error}): {cure}") from error
             text, emotion, wav = (

@@ -17,13 +17,11 @@ speaker 883 on) is not part of the corpus. Nothing says which utterances are of 
 each is its own group.
 """
 
-import csv
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpro_core.corpus.published.about import About, audio_files, safe_id, text_of
+from hpro_core.corpus.published.about import About, audio_files, safe_id, table_rows
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.errors import HproError
 
@@ -86,7 +84,7 @@ def _labels(folder: Path) -> dict[str, list[tuple[str, str]]]:
     if len(paths) != 1:
         names = ", ".join(path.name for path in paths) or "none"
         raise HproError(f"{folder}: metadata*.csv: one table of labels is needed, found: {names}")
-    rows = _table(paths[0], "name")
+    rows = table_rows(paths[0], "name")
     column = next((each for each in ("faces", "label") if each in rows[0][1]), None)
     if column is None:
         columns = ", ".join(rows[0][1])
@@ -108,24 +106,12 @@ def _texts(folder: Path) -> dict[str, str]:
             "columns name (as in metadata*.csv) and text (what a speech recogniser hears)"
         )
     texts: dict[str, str] = {}
-    for where, row in _table(path, "name", "text"):
+    for where, row in table_rows(path, "name", "text"):
         name = row["name"].strip()
         if name in texts:
             raise HproError(f"{where}: {name!r} has a text already: keep one")
         texts[name] = row["text"].strip()
     return texts
-
-
-def _table(path: Path, *columns: str) -> list[tuple[str, dict[str, str]]]:
-    """Rows of a CSV file, each with its place."""
-    reader = csv.DictReader(io.StringIO(text_of(path), newline=""))
-    rows = [(f"{path}, line {reader.line_num}", row) for row in reader]
-    if not rows or not set(columns) <= rows[0][1].keys():
-        raise HproError(f"{path}: needed are rows with the columns {', '.join(columns)}")
-    for where, row in rows:
-        if None in row or None in row.values():
-            raise HproError(f"{where}: not as many cells as the header has: take the whole file")
-    return rows
 
 
 def _entry(

@@ -12,13 +12,11 @@ the raters do not agree. Contempt is "other": it is none of the nine classes. X 
 class "unknown" would be learnt like a feeling.
 """
 
-import csv
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpro_core.corpus.published.about import About, audio_files, safe_id, text_of
+from hpro_core.corpus.published.about import About, audio_files, safe_id, table_rows
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.errors import HproError
 
@@ -84,18 +82,9 @@ def _rows(folder: Path) -> dict[str, list[tuple[str, dict[str, str]]]]:
     path, old = folder / "labels_consensus.csv", folder / "labels_concensus.csv"
     if old.is_file() and not path.is_file():
         raise HproError(f"{old} is of a release before 1.10: get one of 1.10 to 2.0")
-    reader = csv.DictReader(io.StringIO(text_of(path)))
     found: dict[str, list[tuple[str, dict[str, str]]]] = {}
-    for column in COLUMNS:
-        if column not in (reader.fieldnames or ()):
-            raise HproError(f"{path}: no column {column!r}; 1.10 to 2.0 have {', '.join(COLUMNS)}")
-    for row in reader:
-        where = f"{path}, line {reader.line_num}"
-        if None in row or None in row.values():
-            raise HproError(f"{where}: not as many cells as the header: take the published file")
+    for where, row in table_rows(path, *COLUMNS):
         found.setdefault(row["FileName"], []).append((where, row))
-    if not found:
-        raise HproError(f"{path} lists no utterance: take the published file")
     return found
 
 
