@@ -21,6 +21,7 @@ include: "workflow/rules/align.smk"
 include: "workflow/rules/label.smk"
 include: "workflow/rules/speech.smk"
 include: "workflow/rules/dataset.smk"
+include: "workflow/rules/shards.smk"
 include: "workflow/rules/codec.smk"
 include: "workflow/rules/policy.smk"
 include: "workflow/rules/reward.smk"
@@ -41,8 +42,7 @@ rule all_ablations:
         rules.tables_all.output,
 
 
-# What a full-size run costs, dry run or not; the processes of jobs are silent.
+# Not in the processes of a cluster's jobs: what a full-size run costs, and the key files.
 if workflow.is_main_process:
     announced(SETTINGS)
-
-KEYS.write(rule.shellcmd for rule in workflow.rules)
+    KEYS.write(rule.shellcmd for rule in workflow.rules)

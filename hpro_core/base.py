@@ -2,7 +2,7 @@
 
 Four folders, one per model: the speech tokenizer with its decoder, the codec, the policy, and the
 affect judge; beside them a hash of every sentence that they were trained on, and SHA256SUMS.
-The Snakefile reads these names: what needs torch is imported inside the functions.
+The Snakefile reads these names: torch and pandera are imported inside the functions.
 """
 
 import hashlib
@@ -12,7 +12,6 @@ import numpy as np
 
 from hpro_core.errors import HproError
 from hpro_core.known import SENTENCES, sentence_hashes
-from hpro_core.tables import UTTERANCES, read_table
 
 MODELS = {
     "tokenizer": "speech/tokenizer",
@@ -58,6 +57,7 @@ def make(root: Path, policy: Path, out: Path) -> None:
         out: gets the base; its README.md is left alone.
     """
     from hpro_core.engine.packing import pack
+    from hpro_core.tables import UTTERANCES, read_table
 
     for name, place in MODELS.items():
         pack(policy if name == "policy" else root / place, out / name)

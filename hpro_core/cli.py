@@ -40,6 +40,9 @@ Threads = Annotated[int, typer.Option(min=1, help="CPU threads or processes.")]
 Profile = Annotated[bool, typer.Option("--profile", help="Write a trace for torch-tb-profiler.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the tables; <root>/tables if absent.")]
 Weights = Annotated[Path, typer.Option(help="Folder of the weights from outside.")]
+Shard = Annotated[
+    int | None, typer.Option(min=0, help="This shard of the corpora alone (docs/scaling.md).")
+]
 Differences = Annotated[
     list[Path] | None, typer.Option(help="Differences from params.yaml, as for snakemake.")
 ]
@@ -60,8 +63,9 @@ def corpus_split(root: Root, params: Params) -> None:
     """Join the corpora and assign train, dev, test and judge."""
     from hpro_core.corpus.splits import split
 
-    base = p.read_yaml(params)["base"]
-    split(root, p.read_section(params, "corpus", p.Corpus), Path(base) if base else None)
+    settings = p.read_yaml(params)
+    corpus = p.read_section(params, "corpus", p.Corpus)
+    split(root, corpus, Path(settings["base"]) if settings["base"] else None, settings["shards"])
 
 
 @corpus_app.command("check")
@@ -102,11 +106,19 @@ def base_make(
 
 
 @app.command()
-def align(root: Root, params: Params, threads: Threads = 1) -> None:
+def align(root: Root, params: Params, threads: Threads = 1, shard: Shard = None) -> None:
     """Find the word boundaries."""
     from hpro_core.align.stage import run
 
-    run(root, p.read_section(params, "align", p.Align), threads)
+    run(root, p.read_section(params, "align", p.Align), threads, shard)
+
+
+@app.command()
+def align_models(root: Root, params: Params) -> None:
+    """Download MFA's models and dictionary where they are named and not there yet."""
+    from hpro_core.align.mfa_models import get
+
+    get(root, p.read_section(params, "align", p.Align))
 
 
 @app.command()
@@ -124,12 +136,13 @@ def label(
     work: Work,
     weights: Weights = Path("weights"),
     threads: Threads = 1,
+    shard: Shard = None,
 ) -> None:
     """Emotion posteriors per utterance, valence, arousal and dominance per word."""
     from hpro_core.label.stage import run
 
     settings = p.read_section(params, "label", p.Label)
-    run(root, settings, weights, _compute(params, threads), work)
+    run(root, settings, weights, _compute(params, threads), work, shard)
 
 
 @app.command()
@@ -144,7 +157,15 @@ def tokenizer(
 
 
 @app.command()
-def tokenize(root: Root, params: Params, threads: Threads = 1) -> None:
+def tokenizer_published(root: Root, params: Params) -> None:
+    """Say where the decoder of a published tokenizer is: nothing is trained."""
+    from hpro_core.speech.cosyvoice2_stage import describe
+
+    describe(root, Path(p.read_section(params, "speech", p.Speech).path))
+
+
+@app.command()
+def tokenize(root: Root, params: Params, threads: Threads = 1, shard: Shard = None) -> None:
     """Speech tokens and speaker embeddings of every utterance."""
     from hpro_core.speech.cosyvoice2_stage import encode as encode_s3
     from hpro_core.speech.stage import encode
@@ -152,17 +173,27 @@ def tokenize(root: Root, params: Params, threads: Threads = 1) -> None:
     speech = p.read_section(params, "speech", p.Speech)
     compute = _compute(params, threads)
     if speech.preset == "cosyvoice2":
-        encode_s3(root, Path(speech.path), speech.batch_size, compute)
+        encode_s3(root, Path(speech.path), speech.batch_size, compute, shard)
     else:
-        encode(root, speech, compute)
+        encode(root, speech, compute, shard)
 
 
 @app.command()
-def dataset(root: Root, params: Params) -> None:
+def dataset(root: Root, params: Params, shard: Shard = None) -> None:
     """Join utterances, words, labels and tokens; from here on no audio is read."""
     from hpro_core.dataset import build
 
-    build(root, p.read_section(params, "dataset", p.Dataset))
+    build(root, p.read_section(params, "dataset", p.Dataset), shard)
+
+
+@app.command()
+def gather(stage: str, root: Root, params: Params) -> None:
+    """Write the tables of all shards of a stage into one each: align, label or dataset."""
+    from hpro_core.shards import gather as join
+
+    settings = p.read_yaml(params)
+    share = settings.get(stage, {}).get("max_rejected_share", 1.0)
+    join(root, stage, settings["shards"], share)
 
 
 @app.command()
@@ -176,7 +207,8 @@ def codec_content(
     settings = p.read_section(params, "codec", p.Codec)
     start = [Path(settings.whisper) / "model.safetensors"] if settings.whisper else []
     identity = fingerprint(params, *start, *_dataset_files(root))
-    train_content(*_train_dev(root), settings,
+    learnt = _learnt(root, p.required(settings, "content", p.CodecStage).leave_out, "codec.content")
+    train_content(*learnt, settings,
                   _compute(params, threads), root / "codec" / "content",
                   work, identity, profile)  # fmt: skip
 
@@ -190,8 +222,10 @@ def codec_style(
     from hpro_core.engine.checkpoint import fingerprint
 
     content = root / "codec" / "content"
+    settings = p.read_section(params, "codec", p.Codec)
+    learnt = _learnt(root, p.required(settings, "style", p.CodecStage).leave_out, "codec.style")
     identity = fingerprint(params, content / "model.safetensors", *_dataset_files(root))
-    train_style(content, *_train_dev(root), p.read_section(params, "codec", p.Codec),
+    train_style(content, *learnt, settings,
                 _compute(params, threads), root / "codec" / "style",
                 work, identity, profile)  # fmt: skip
 
@@ -224,7 +258,8 @@ def sft(
     from_files = [Path(policy.path) / "llm.pt"] if policy.preset == "cosyvoice2" else []
     from_files += [start / "model.safetensors"] if start else []
     identity = fingerprint(params, *from_files, *_dataset_files(root))
-    train_sft(*_train_dev(root), policy, settings, _compute(params, threads),
+    learnt = _learnt(root, settings.leave_out, "sft")
+    train_sft(*learnt, policy, settings, _compute(params, threads),
               seed, root / "policy" / "sft" / f"seed{seed}", work, identity, profile,
               settings.accumulate, settings.checkpointing, start)  # fmt: skip
 
@@ -240,7 +275,8 @@ def reward(
     profile: Profile = False,
 ) -> None:
     """Train a policy by reward: one variant of `variants` in params.yaml."""
-    examples = _rewarded(root, p.read_section(params, "reward", p.Reward))
+    left_out = p.read_section(params, "reward", p.Reward).leave_out
+    examples = _learnt(root, left_out, "reward")
     _reward(variant, root, params, work, seed, threads, profile, examples, None, [])
 
 
@@ -263,7 +299,7 @@ def reward_watched(
     from hpro_core.reward.watch import Watching
 
     settings = p.read_section(params, "reward", p.Reward)
-    train, dev = _rewarded(root, settings)
+    train, dev = _learnt(root, settings.leave_out, "reward")
     drawn = p.read_section(params, "synthesis", p.Synthesis)
     compute = _compute(params, threads)
     size = settings.probe_sentences
@@ -302,11 +338,12 @@ def judge_train(root: Root, params: Params, threads: Threads = 1) -> None:
 
 
 @app.command()
-def judge_recordings(root: Root, params: Params, threads: Threads = 1) -> None:
-    """Grade the affect judge, and let it hear the recordings that systems are compared with."""
+def judge_recordings(root: Root, params: Params, work: Work, threads: Threads = 1) -> None:
+    """Grade the judges of affect, who hear the recordings that systems are compared with."""
     from hpro_core.evaluate.stage import judge_recordings as hear
 
-    hear(root, p.read_section(params, "evaluate", p.Evaluate), threads)
+    settings = p.read_section(params, "evaluate", p.Evaluate)
+    hear(root, settings, _compute(params, threads), work, _teachers(params))
 
 
 @app.command()
@@ -314,6 +351,7 @@ def judge(
     system: str,
     root: Root,
     params: Params,
+    work: Work,
     seed: Seed = 0,
     weights: Weights = Path("weights"),
     threads: Threads = 1,
@@ -321,7 +359,9 @@ def judge(
     """Judge what a system spoke: WER, wVAD-CCC, EMO-SIM, DNSMOS, speaker similarity."""
     from hpro_core.evaluate.stage import judge as hear
 
-    hear(root, system, seed, p.read_section(params, "evaluate", p.Evaluate), weights, threads)
+    settings = p.read_section(params, "evaluate", p.Evaluate)
+    compute = _compute(params, threads)
+    hear(root, system, seed, settings, weights, compute, work, _teachers(params))
 
 
 @app.command()
@@ -453,26 +493,29 @@ def _reward(
                  settings.accumulate, settings.checkpointing, watching)  # fmt: skip
 
 
+def _teachers(params: Path) -> set[str]:
+    """Who made the labels that the rewards learn from."""
+    label = p.read_section(params, "label", p.Label)
+    return {label.emotion_teacher, label.vad_teacher}
+
+
 def _compute(params: Path, threads: int) -> p.Compute:
     """Device and precision from the settings; how many threads is the caller's to say."""
     section = p.read_section(params, "compute", p.Compute)
     return section.model_copy(update={"threads": threads})
 
 
-def _train_dev(root: Path) -> "tuple[list[Example], list[Example]]":
+def _learnt(
+    root: Path, leave_out: list[str], section: str
+) -> "tuple[list[Example], list[Example]]":
+    """The train and dev sets without the corpora that a section's `leave_out` names."""
     from hpro_core.dataset import load
 
-    train, dev, _ = _dataset_files(root)
-    return load(train), load(dev)
-
-
-def _rewarded(root: Path, settings: p.Reward) -> "tuple[list[Example], list[Example]]":
-    """Of `_train_dev` what the reward stages learn from."""
-    train, dev = ([e for e in part if e.corpus not in settings.leave_out]
-                  for part in _train_dev(root))  # fmt: skip
+    train, dev = ([e for e in load(path) if e.corpus not in leave_out]
+                  for path in _dataset_files(root)[:2])  # fmt: skip
     if not train or not dev:
         raise HproError(
-            f"reward.leave_out in params.yaml is {settings.leave_out}, and nothing is left to "
+            f"{section}.leave_out in params.yaml is {leave_out}, and nothing is left to "
             f"learn from in {root / 'dataset'}: take a corpus out of the list"
         )
     return train, dev

@@ -7,19 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import pandera.pandas as pa
 
-from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, SPLITS, TOKEN_RATE_HZ, VAD
+from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, TOKEN_RATE_HZ, VAD
 from hpro_core.errors import HproError
 from hpro_core.frontend import Frontend, frontend
 from hpro_core.params import Dataset
+from hpro_core.shards import folder_of
 from hpro_core.tables import (
+    DATASET,
     EMOTION_POSTERIORS,
     REJECTED,
     SPEECH_TOKENS,
+    TRAINING_SPLITS,
     UTTERANCES,
     WORD_VAD,
     WORDS,
+    check_rejected,
+    check_split,
+    empty,
     read_table,
     rejected,
     write_table,
@@ -28,42 +33,14 @@ from hpro_core.tables import (
 if TYPE_CHECKING:  # batching imports torch, which building the tables does not need
     from hpro_core.engine.batching import Example
 
-TRAINING_SPLITS = tuple(split for split in SPLITS if split != "judge")
-"""Splits with a table; `judge` is for the judges alone."""
-
 _DURATION_TOLERANCE_S = 0.25  # ours: tokenizers pad or cut an utterance by a few frames
-
-_list = pa.Column(object)
-_text = pa.Column(str, pa.Check.str_length(min_value=1))
-DATASET = pa.DataFrameSchema(
-    {
-        "utt_id": _text,
-        "corpus": _text,
-        "speaker": _text,
-        "text": _text,  # as published
-        "words": _text,  # normalised, single blanks
-        "n_words": pa.Column(int, pa.Check.gt(0)),
-        "symbols": _list,  # int32, what the policy reads (hpro_core.frontend)
-        "symbol_word": _list,  # int16, the word of each symbol; zeros where it is not known
-        "transcript": _list,  # int32, what the codec's text decoder writes (hpro_core.frontend)
-        "tokens": _list,  # int16, 25 Hz
-        "speaker_embedding": _list,  # float32
-        "emotion": _list,  # float32, nine, sums to one
-        "word_start_s": _list,  # float64, one per word
-        "word_end_s": _list,
-        "word_vad": _list,  # float32, n_words * 3: valence, arousal, dominance word after word
-    },
-    unique=["utt_id"],
-    strict=True,
-    coerce=True,
-)
 
 
 class Unusable(Exception):
     """Why one utterance cannot be in the dataset."""
 
 
-def build(root: Path, settings: Dataset) -> None:
+def build(root: Path, settings: Dataset, shard: int | None = None) -> None:
     """Join utterances, words, labels and tokens: dataset/{train,dev,test,rejected}.parquet.
 
     Utterances of the split `judge` are not part of the dataset and not counted as rejected; every
@@ -72,14 +49,15 @@ def build(root: Path, settings: Dataset) -> None:
     Args:
         root: results folder of the run.
         settings: section `dataset`.
+        shard: to join this one alone (hpro_core.shards); any of its splits may be empty.
 
     Raises:
-        HproError: a table is missing or invalid, a split is left without utterances, or more than
-            `max_rejected_share` of the utterances cannot be used.
+        HproError: a table is missing or invalid; without `shard` also, a split is left without
+            utterances, or more than `max_rejected_share` of the utterances cannot be used.
     """
-    utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
+    utterances = read_table(folder_of(root, "corpus", shard) / "utterances.parquet", UTTERANCES)
     entering = utterances[utterances["split"].isin(TRAINING_SPLITS)]
-    parts = _parts(root)
+    parts = _parts(root, shard)
     reads = frontend(settings.policy_text, settings.codec_text)
     rows: dict[str, list[dict]] = {split: [] for split in TRAINING_SPLITS}
     lost: dict[str, str] = {}
@@ -88,11 +66,18 @@ def build(root: Path, settings: Dataset) -> None:
             rows[utterance["split"]].append(_row(utterance, parts, reads))
         except Unusable as reason:
             lost[utterance["utt_id"]] = str(reason)
-    _check_lost(root, lost, len(entering), settings.max_rejected_share)
+    reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(lost.values()).most_common(5))
+    used = len(entering) - len(lost)
+    print(f"dataset: {used} of {len(entering)} utterances; rejected: {reasons or 0}")
+    folder = folder_of(root, "dataset", shard)
+    if shard is None:
+        check_rejected(lost.items(), "dataset", len(entering), settings.max_rejected_share)
     for split, kept in rows.items():
-        _check_split(root, split, kept)
-        write_table(pd.DataFrame(kept), root / "dataset" / f"{split}.parquet", DATASET)
-    write_table(rejected(lost.items(), "dataset"), root / "dataset" / "rejected.parquet", REJECTED)
+        path = folder / f"{split}.parquet"
+        if shard is None:
+            check_split(path, len(kept))
+        write_table(pd.DataFrame(kept) if kept else empty(DATASET), path, DATASET)
+    write_table(rejected(lost.items(), "dataset"), folder / "rejected.parquet", REJECTED)
 
 
 def load(path: Path) -> list["Example"]:
@@ -127,19 +112,29 @@ def _example(row: Mapping[Hashable, Any]) -> "Example":
     )
 
 
-def _parts(root: Path) -> dict[str, dict]:
+def _parts(root: Path, shard: int | None) -> dict[str, dict]:
     """What other stages know of each utterance, by table and utt_id."""
-    words = read_table(root / "align" / "words.parquet", WORDS)
-    vad = read_table(root / "label" / "word_vad.parquet", WORD_VAD)
-    emotion = read_table(root / "label" / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
-    tokens = read_table(root / "speech" / "speech_tokens.parquet", SPEECH_TOKENS)
-    by_word = ["utt_id", "word_index"]
+    aligned, labelled, spoken = (
+        folder_of(root, stage, shard) for stage in ("align", "label", "speech")
+    )
+    words = read_table(aligned / "words.parquet", WORDS)
+    vad = read_table(labelled / "word_vad.parquet", WORD_VAD)
+    emotion = read_table(labelled / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
+    tokens = read_table(spoken / "speech_tokens.parquet", SPEECH_TOKENS)
     return {
-        "word times": dict(list(words.sort_values(by_word).groupby("utt_id"))),
-        "word labels": dict(list(vad.sort_values(by_word).groupby("utt_id"))),
+        "word times": _by_utterance(words, ["word_index", "start_s", "end_s"]),
+        "word labels": _by_utterance(vad, list(VAD)),
         "emotion label": dict(zip(emotion["utt_id"], emotion[list(EMOTIONS)].values, strict=True)),
         "speech tokens": {row["utt_id"]: row for row in tokens.to_dict("records")},
     }
+
+
+def _by_utterance(of_words: pd.DataFrame, columns: list[str]) -> dict[str, np.ndarray]:
+    """Columns of a table of words, float64 (words, columns) of each utterance, in order."""
+    ordered = of_words.sort_values(["utt_id", "word_index"])
+    utt_ids, starts = np.unique(ordered["utt_id"].to_numpy(dtype=str), return_index=True)
+    values = ordered[columns].to_numpy(dtype=np.float64)
+    return dict(zip(utt_ids.tolist(), np.split(values, starts)[1:], strict=True))
 
 
 def _row(utterance: Mapping[Hashable, Any], parts: dict[str, dict], reads: Frontend) -> dict:
@@ -163,15 +158,15 @@ def _row(utterance: Mapping[Hashable, Any], parts: dict[str, dict], reads: Front
         "emotion": np.asarray(mine["emotion label"], dtype=np.float32),
         "word_start_s": spans_s[:, 0],
         "word_end_s": spans_s[:, 1],
-        "word_vad": mine["word labels"][list(VAD)].to_numpy(dtype=np.float32).ravel(),
+        "word_vad": mine["word labels"].astype(np.float32).ravel(),
     }
 
 
-def _spans(words: pd.DataFrame, n_words: int, duration_s: float) -> np.ndarray:
-    """Start and end of each word, (n_words, 2), clipped to the utterance."""
-    if words["word_index"].tolist() != list(range(n_words)):
+def _spans(words: np.ndarray, n_words: int, duration_s: float) -> np.ndarray:
+    """Start and end of each word, (n_words, 2), within the utterance; from index, start, end."""
+    if words[:, 0].tolist() != list(range(n_words)):
         raise Unusable(f"{len(words)} word times for {n_words} words")
-    spans_s = np.clip(words[["start_s", "end_s"]].to_numpy(dtype=np.float64), 0.0, duration_s)
+    spans_s = np.clip(words[:, 1:], 0.0, duration_s)
     if (spans_s[:, 1] <= spans_s[:, 0]).any():
         raise Unusable("a word lies beyond the end of the audio")
     return spans_s
@@ -205,22 +200,3 @@ def _embedding(embedding: np.ndarray) -> np.ndarray:
     if not len(embedding) or not np.isfinite(embedding).all():
         raise Unusable("the speaker embedding is empty or not finite")
     return embedding
-
-
-def _check_lost(root: Path, lost: dict[str, str], n_entered: int, max_share: float) -> None:
-    reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(lost.values()).most_common(5))
-    print(f"dataset: {n_entered - len(lost)} of {n_entered} utterances; rejected: {reasons or 0}")
-    if len(lost) > max_share * n_entered:
-        raise HproError(
-            f"{root}/dataset: {len(lost)} of {n_entered} utterances rejected, more than "
-            f"dataset.max_rejected_share {max_share} ({reasons}; first: {next(iter(lost))}); mend "
-            "the stage that lost them or raise the share"
-        )
-
-
-def _check_split(root: Path, split: str, rows: list[dict]) -> None:
-    if not rows:
-        raise HproError(
-            f"{root}/dataset: split {split!r} has no utterance: give the corpus more data, "
-            "or raise corpus.dev_share and corpus.test_share"
-        )

@@ -59,6 +59,9 @@ class Align(Section):
     backend: Literal["pocketsphinx", "mfa"]
     mfa_acoustic_model: str
     mfa_dictionary: str
+    mfa_g2p_model: str
+    mfa_min_log_likelihood: float | None = Field(allow_inf_nan=False)
+    mfa_max_duration_deviation: float | None = Field(gt=0, allow_inf_nan=False)
     mfa_command: str
     max_rejected_share: float = Field(ge=0, le=1)
 
@@ -99,6 +102,7 @@ class Speech(Section):
 
 
 class CodecStage(Section):
+    leave_out: list[str] = Field(default=[])
     steps: int = Field(ge=1)
 
 
@@ -130,6 +134,7 @@ class Policy(Section):
 
 
 class Sft(Section):
+    leave_out: list[str] = Field(default=[])
     accumulate: int = Field(default=1, ge=1)
     checkpointing: bool = False
     steps: int = Field(ge=1)
@@ -228,6 +233,15 @@ class Tables(Section):
 
 
 class Evaluate(Section):
+    asr: Literal["embedded", "whisper"] = "embedded"
+    whisper: str = ""
+    emotion: Literal["embedded", "emotion2vec"] = "embedded"
+    emotion2vec: str = ""
+    vad: Literal["embedded", "audeering"] = "embedded"
+    audeering: str = ""
+    speaker: Literal["embedded", "wavlm"] = "embedded"
+    wavlm: str = ""
+    batch_size: int = Field(default=8, ge=1)
     judge_epochs: int = Field(ge=1)
     judge_learning_rate: float = Field(gt=0)
     check_every: int = Field(ge=1)
@@ -253,6 +267,7 @@ class Params(Section):
     run: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     seeds: list[int] = Field(min_length=1)
     base: str
+    shards: int = Field(ge=1, le=99_999)
     compute: Compute
     corpus: Corpus
     controlled: Controlled
@@ -297,7 +312,8 @@ class Params(Section):
     @model_validator(mode="after")
     def _models_fit_each_other(self) -> "Params":
         models = [self._base_problem(), self._policy_problem(), self._codec_problem()]
-        for message in filter(None, [self._label_problem(), *models]):
+        files = [self._align_problem(), self._label_problem(), self._evaluate_problem()]
+        for message in filter(None, [*files, *models]):
             raise ValueError(message)
         if self.speech.preset == "cosyvoice2" and not self.speech.path:
             raise ValueError("speech.path: name the folder CosyVoice2-0.5B")
@@ -315,11 +331,32 @@ class Params(Section):
             return "base: its models are small ones: set it to '' for CosyVoice2 or HD-Emo's own"
         return None
 
+    def _align_problem(self) -> str | None:
+        trains = self.align.backend == "mfa" and not self.align.mfa_acoustic_model
+        if trains and self.shards > 1:
+            return "align.mfa_acoustic_model: each of several shards would train its own: name one"
+        return None
+
     def _label_problem(self) -> str | None:
         if self.label.emotion_teacher == "emotion2vec" and not self.label.emotion2vec:
             return "label.emotion2vec: name the folder emotion2vec_plus_large"
         if self.label.vad_teacher == "audeering" and not self.label.audeering:
             return "label.audeering: name the folder wav2vec2-large-robust-12-ft-emotion-msp-dim"
+        return None
+
+    def _evaluate_problem(self) -> str | None:
+        chosen = {
+            "whisper": (self.evaluate.asr, "the file large-v3.pt of openai-whisper"),
+            "emotion2vec": (self.evaluate.emotion, "the folder emotion2vec_plus_large"),
+            "audeering": (
+                self.evaluate.vad,
+                "the folder wav2vec2-large-robust-12-ft-emotion-msp-dim",
+            ),
+            "wavlm": (self.evaluate.speaker, "the folder wavlm-base-plus-sv"),
+        }
+        for judge, (asked, what) in chosen.items():
+            if asked == judge and not getattr(self.evaluate, judge):
+                return f"evaluate.{judge}: name {what}"
         return None
 
     def _policy_problem(self) -> str | None:

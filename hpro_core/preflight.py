@@ -10,7 +10,7 @@ import os
 import shlex
 import shutil
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +20,7 @@ from hpro_core.corpus.published.about import LFS_POINTER
 from hpro_core.corpus.published.lssed import TRANSCRIPTS
 from hpro_core.corpus.readers import PUBLISHED, recognised
 from hpro_core.errors import HproError
+from hpro_core.evaluate.files import WHISPER_SHA256, all_affect_published, brought
 from hpro_core.label.files import AUDEERING, EMOTION2VEC, audeering_weights
 from hpro_core.params import CorpusSet, Label, Params
 from hpro_core.plan.bill import bill_of
@@ -39,8 +40,9 @@ LICENCES = {
     "CosyVoice2-0.5B": "Apache-2.0 (FunAudioLLM/CosyVoice): forbids nothing that a run does",
     "the authors' codec": "Apache-2.0 (XXH333/HD-EMO): forbids nothing that a run does",
     "Whisper": "MIT (openai/whisper): forbids nothing that a run does",
-    "audeering's teacher": "CC BY-NC-SA 4.0: forbids commercial use",
+    "audeering's model": "CC BY-NC-SA 4.0: forbids commercial use",
     "emotion2vec": "its own: read its model card",
+    "WavLM": "that of microsoft/UniSpeech: read its model card",
 }
 
 
@@ -132,7 +134,7 @@ def _first_audio(path: Path) -> Path | None:
 def _judging(settings: Params) -> Iterator[Check]:
     """What would stop the judges, after all trainings."""
     sets = settings.corpus.sets
-    if settings.base:
+    if settings.base or all_affect_published(settings.evaluate):
         return
     exact = any(
         each.reader == "controlled"
@@ -176,6 +178,7 @@ def _brought(settings: Params) -> Iterator[Path]:
         if folder != "phones":
             yield from (Path(folder, name) for name in TOKENIZER)
     yield from _teachers(settings.label)
+    yield from brought(settings.evaluate)
     if settings.codec.checkpoint:
         yield Path(settings.codec.checkpoint)
     elif settings.codec.whisper:
@@ -236,7 +239,9 @@ def _check_safetensors(path: Path, size: int) -> None:
 
 
 def _known_sha256(path: Path) -> str | None:
-    """The hash that a file is known to have: the speech tokenizer's, and those of a base."""
+    """The hash that a file is known to have: Whisper's, the speech tokenizer's, those of a base."""
+    if path.name in WHISPER_SHA256:
+        return WHISPER_SHA256[path.name]
     if path.name == "speech_tokenizer_v2.onnx":
         from hpro_core.speech.cosyvoice2 import TOKENIZER_SHA256
 
@@ -254,6 +259,15 @@ def _packages(settings: Params) -> Iterator[Check]:
             there = importlib.util.find_spec(module) is not None
             cure = "is installed" if there else "is not installed: see docs/cosyvoice2.md"
             yield Check("ok" if there else "FAIL", f"package {package}", cure)
+    if _hears_emotion2vec(settings):
+        there = importlib.util.find_spec("funasr") is not None
+        cure = "is installed" if there else "is not installed: see docs/labels.md"
+        yield Check("ok" if there else "FAIL", "package funasr", cure)
+
+
+def _hears_emotion2vec(settings: Params) -> bool:
+    """As a teacher or as a judge."""
+    return "emotion2vec" in (settings.label.emotion_teacher, settings.evaluate.emotion)
 
 
 def _judges_weights(folder: Path) -> Iterator[Check]:
@@ -273,23 +287,16 @@ def _judges_weights(folder: Path) -> Iterator[Check]:
 def _aligner(settings: Params) -> Iterator[Check]:
     if settings.align.backend != "mfa":
         return
-    from hpro_core.align.mfa_aligner import model_path, program
+    from hpro_core.align.mfa_models import wanted
+    from hpro_core.align.mfa_program import program
 
-    wanted = [
-        ("align.mfa_command", lambda: shlex.join(program(settings.align.mfa_command))),
-        (
-            "align.mfa_dictionary",
-            lambda: str(model_path(settings.align.mfa_dictionary, "dictionary", ".dict")),
-        ),
-    ]
-    model = settings.align.mfa_acoustic_model
-    if model:
-        wanted.append(
-            ("align.mfa_acoustic_model", lambda: str(model_path(model, "acoustic", ".zip")))
-        )
-    for what, look in wanted:
+    looks: dict[str, Callable[[], object]] = {
+        "align.mfa_command": lambda: shlex.join(program(settings.align.mfa_command))
+    }
+    looks |= {model.setting: model.path for model in wanted(settings.align)}
+    for what, look in looks.items():
         try:
-            yield Check("ok", what, look())
+            yield Check("ok", what, str(look()))
         except HproError as error:
             yield Check("FAIL", what, str(error).removeprefix(f"{what}: "))
 
@@ -344,14 +351,15 @@ def _licences(settings: Params) -> Iterator[Check]:
         if chosen.reader in PUBLISHED:
             about = PUBLISHED[chosen.reader].ABOUT
             yield Check("note", f"licence of {name}", f"{about.title}: {about.licence}")
-    brought = {
+    models = {
         "CosyVoice2-0.5B": settings.policy.preset == "cosyvoice2",
         "the authors' codec": bool(settings.codec.checkpoint),
-        "Whisper": bool(settings.codec.whisper),
-        "audeering's teacher": settings.label.vad_teacher == "audeering",
-        "emotion2vec": settings.label.emotion_teacher == "emotion2vec",
+        "Whisper": bool(settings.codec.whisper) or settings.evaluate.asr == "whisper",
+        "audeering's model": "audeering" in (settings.label.vad_teacher, settings.evaluate.vad),
+        "emotion2vec": _hears_emotion2vec(settings),
+        "WavLM": settings.evaluate.speaker == "wavlm",
     }
-    for name, used in brought.items():
+    for name, used in models.items():
         if used:
             yield Check("note", f"licence of {name}", LICENCES[name])
     if settings.align.backend == "mfa":

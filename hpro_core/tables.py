@@ -4,12 +4,18 @@ Every table is a Parquet file. Times are seconds; audio is 16 kHz mono. An utter
 workflow is either in the tables of a stage or in that stage's `rejected` table, never in neither.
 """
 
+import functools
+import operator
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 import pandera.pandas as pa
+import pyarrow
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from hpro_core.constants import EMOTIONS, SPLITS, VAD
 from hpro_core.errors import HproError
@@ -83,6 +89,31 @@ SPEECH_TOKENS = _schema(
     unique=["utt_id"],
 )
 
+TRAINING_SPLITS = tuple(split for split in SPLITS if split != "judge")
+"""Splits with a dataset; `judge` is for the judges alone."""
+
+_list = pa.Column(object)
+DATASET = _schema(
+    {
+        "utt_id": _text,
+        "corpus": _text,
+        "speaker": _text,
+        "text": _text,  # as published
+        "words": _text,  # normalised, single blanks
+        "n_words": pa.Column(int, pa.Check.gt(0)),
+        "symbols": _list,  # int32, what the policy reads (hpro_core.frontend)
+        "symbol_word": _list,  # int16, the word of each symbol; zeros where it is not known
+        "transcript": _list,  # int32, what the codec's text decoder writes (hpro_core.frontend)
+        "tokens": _list,  # int16, 25 Hz
+        "speaker_embedding": _list,  # float32
+        "emotion": _list,  # float32, nine, sums to one
+        "word_start_s": _list,  # float64, one per word
+        "word_end_s": _list,
+        "word_vad": _list,  # float32, n_words * 3: valence, arousal, dominance word after word
+    },
+    unique=["utt_id"],
+)
+
 REJECTED = _schema({"utt_id": _text, "stage": _text, "reason": _text}, unique=["utt_id", "stage"])
 
 SYNTHESIS = _schema(
@@ -133,8 +164,17 @@ def rejected(rows: Iterable[tuple[str, str]], stage: str) -> pd.DataFrame:
     )
 
 
-def read_table(path: str | Path, schema: pa.DataFrameSchema) -> pd.DataFrame:
+def read_table(
+    path: str | Path,
+    schema: pa.DataFrameSchema,
+    only: Mapping[str, Collection] | None = None,
+) -> pd.DataFrame:
     """Read a Parquet table and check it.
+
+    Args:
+        path: of the file.
+        schema: what it should be.
+        only: values of a column; other rows are not read into memory.
 
     Raises:
         HproError: the file is missing, is not Parquet, or a row breaks the schema.
@@ -143,10 +183,26 @@ def read_table(path: str | Path, schema: pa.DataFrameSchema) -> pd.DataFrame:
     if not path.is_file():
         raise HproError(f"{path} does not exist: run the stage that makes it first")
     try:
-        table = pd.read_parquet(path)
+        table = pd.read_parquet(path, filters=_chosen(path, only))
     except (OSError, ValueError) as error:
         raise HproError(f"{path} is not a readable Parquet table: {error}") from error
     return _validated(table, schema, path)
+
+
+def count_rows(path: str | Path, only: Mapping[str, Collection] | None = None) -> int:
+    """Rows of a table, which is not read into memory.
+
+    Args:
+        path: of the file.
+        only: values of a column; other rows do not count.
+
+    Raises:
+        HproError: the file is missing or is not Parquet.
+    """
+    try:
+        return ds.dataset(path).count_rows(filter=_chosen(path, only))
+    except (OSError, ValueError) as error:
+        raise HproError(f"{path} is not a readable Parquet table: {error}") from error
 
 
 def write_table(table: pd.DataFrame, path: str | Path, schema: pa.DataFrameSchema) -> None:
@@ -161,6 +217,57 @@ def write_table(table: pd.DataFrame, path: str | Path, schema: pa.DataFrameSchem
     partial = path.with_name(f".{path.name}.partial")
     checked.to_parquet(partial, index=False)
     os.replace(partial, path)
+
+
+def check_rejected(
+    lost: Iterable[tuple[str, str]], stage: str, entered: int, max_share: float
+) -> None:
+    """Refuse a result that lacks too much.
+
+    Args:
+        lost: rejected utterances and why; a note in brackets at the end of a reason is its own.
+        stage: with the setting `max_rejected_share`.
+        entered: utterances that entered the stage.
+        max_share: of those, the most that may be lost.
+
+    Raises:
+        HproError: more is lost.
+    """
+    lost = list(lost)
+    if len(lost) <= max_share * entered:
+        return
+    reasons = Counter(reason.split(" (")[0] for _, reason in lost).most_common(5)
+    raise HproError(
+        f"{stage}: {len(lost)} of {entered} utterances rejected, more than "
+        f"{stage}.max_rejected_share {max_share} ({', '.join(f'{n} {r}' for r, n in reasons)}; "
+        f"first: {lost[0][0]}). Compare its transcript with its audio, and mend the stage that "
+        "lost it or raise the share"
+    )
+
+
+def check_split(path: Path, n_utterances: int) -> None:
+    """Refuse a dataset without a split.
+
+    Raises:
+        HproError: it has no utterance.
+    """
+    if not n_utterances:
+        raise HproError(
+            f"{path}: split {path.stem!r} has no utterance: give the corpus more data, "
+            "or raise corpus.dev_share and corpus.test_share"
+        )
+
+
+def _chosen(path: str | Path, only: Mapping[str, Collection] | None) -> ds.Expression | None:
+    """What Parquet's reader keeps; all of a table without rows, whose columns have no types."""
+    if not only or not pq.read_metadata(path).num_rows:
+        return None
+    types = pq.read_schema(path)
+    kept = [
+        ds.field(name).isin(pyarrow.array(list(values), type=types.field(name).type))
+        for name, values in only.items()
+    ]
+    return functools.reduce(operator.and_, kept)
 
 
 def _validated(table: pd.DataFrame, schema: pa.DataFrameSchema, path: Path) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
 from hpro_core.evaluate import affect, training
-from hpro_core.evaluate.grades import ceilings, judgements
+from hpro_core.evaluate.grades import Judgements, ceilings
 from hpro_core.evaluate.metrics import ccc
 from hpro_core.params import Evaluate
 
@@ -45,6 +45,10 @@ def made_up(count: int, seed: int, corpus: str = "told") -> tuple[training.Sound
         vad[utt_id] = np.tile(0.5 + 0.5 * np.log2(pitch_hz / 180)[:, None] / 1.5, 3)
     clips = [(utt_id, corpus) for utt_id in frames]
     return training.Sounds(clips, frames, spans), training.Labels(posteriors, vad)
+
+
+def judgements(judge: affect.AffectJudge, sounds: training.Sounds) -> Judgements:
+    return {u: judge.judge(corpus, sounds.frames[u], sounds.spans[u]) for u, corpus in sounds.clips}
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,9 @@ SETTINGS = Align(
     backend="pocketsphinx",
     mfa_acoustic_model="",
     mfa_dictionary="",
+    mfa_g2p_model="",
+    mfa_min_log_likelihood=None,
+    mfa_max_duration_deviation=None,
     mfa_command="mfa",
     max_rejected_share=0.5,
 )

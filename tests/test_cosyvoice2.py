@@ -1,6 +1,7 @@
 """CosyVoice2's speech tokens and sound: what is refused, and the numbers where packages allow."""
 
 import random
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,6 +27,7 @@ from hpro_core.speech.cosyvoice2 import (
     mel_frames,
     prompt_of,
 )
+from hpro_core.speech.stage import to_encode, write_tokens
 from hpro_core.tables import SPEECH_TOKENS, UTTERANCES, read_table, write_table
 
 TINY = SoundSizes(
@@ -258,7 +260,9 @@ def run_folder(tmp_path):
 
 def test_the_stage_writes_tokens_of_all_but_the_judges_split(run_folder, campplus, s3_stand_in):
     tokenizer, speakers = S3Tokenizer(Loud()), CamPlus.load(campplus)
-    cosyvoice2_stage.write_tokens(run_folder, tokenizer, speakers, batch_size=2)
+    wanted = to_encode(run_folder, None)
+    rows = cosyvoice2_stage.encoded(run_folder, wanted, tokenizer, speakers, batch_size=2)
+    write_tokens(run_folder, None, wanted, rows)
     table = read_table(run_folder / "speech/speech_tokens.parquet", SPEECH_TOKENS)
     assert table["utt_id"].tolist() == ["u0", "u1"]
     assert [len(t) for t in table["tokens"]] == [30, 20]
@@ -266,9 +270,7 @@ def test_the_stage_writes_tokens_of_all_but_the_judges_split(run_folder, campplu
 
 
 def test_a_run_says_which_decoder_its_tokens_have(run_folder, monkeypatch):
-    (run_folder / "speech/tokenizer").mkdir(parents=True)
-    config = run_folder / "speech/tokenizer/config.json"
-    config.write_text('{"kind": "cosyvoice2", "folder": "models/CosyVoice2-0.5B"}')
+    cosyvoice2_stage.describe(run_folder, Path("models/CosyVoice2-0.5B"))
     seen = []
 
     def load(folder, device):

@@ -9,9 +9,11 @@ from hpro_core.constants import EMOTIONS
 from hpro_core.errors import HproError
 from hpro_core.params import Dataset
 from hpro_core.tables import (
+    DATASET,
     EMOTION_POSTERIORS,
     REJECTED,
     SPEECH_TOKENS,
+    TRAINING_SPLITS,
     UTTERANCES,
     WORD_VAD,
     WORDS,
@@ -95,8 +97,8 @@ def test_examples_can_be_collated(root):
 def test_judge_utterances_are_no_part_of_the_dataset(root):
     dataset.build(root, LENIENT)
     tables = {
-        split: read_table(root / f"dataset/{split}.parquet", dataset.DATASET)["utt_id"].tolist()
-        for split in dataset.TRAINING_SPLITS
+        split: read_table(root / f"dataset/{split}.parquet", DATASET)["utt_id"].tolist()
+        for split in TRAINING_SPLITS
     }
     assert tables == {"train": ["a_1", "a_2"], "dev": ["a_3"], "test": ["a_4"]}
     assert read_table(root / "dataset/rejected.parquet", REJECTED).empty

@@ -21,7 +21,7 @@ from hpro_core.evaluate.dnsmos import Dnsmos
 from hpro_core.evaluate.hearing import read_audio
 from hpro_core.evaluate.metrics import ccc, cosine
 from hpro_core.evaluate.speaker import embed, load_encoder
-from hpro_core.params import Evaluate
+from hpro_core.params import Compute, Evaluate
 from hpro_core.tables import (
     EMOTION_POSTERIORS,
     SCORES,
@@ -34,6 +34,9 @@ from hpro_core.tables import (
 )
 from hpro_core.weights import located
 
+ON_CPU = Compute(device="cpu", bf16=False)
+NOWHERE = Path("/nonexistent")
+"""The embedded judges keep no shards."""
 EXCERPT = Path(__file__).parent.parent / "data" / "raw" / "amazon_queen"
 SETTINGS = Evaluate(
     judge_epochs=2,
@@ -285,12 +288,12 @@ def _synthesis(root: Path, system: str, change) -> None:  # type: ignore[no-unty
 @pytest.fixture(scope="module")
 def trained(root: Path) -> Path:
     stage.train(root, SETTINGS, threads=1)
-    stage.judge_recordings(root, SETTINGS, threads=1)
+    stage.judge_recordings(root, SETTINGS, ON_CPU, NOWHERE, set())
     return root
 
 
 def _judged(root: Path, system: str, weights_folder: Path) -> tuple[pd.DataFrame, dict]:
-    stage.judge(root, system, 0, SETTINGS, weights_folder, threads=1)
+    stage.judge(root, system, 0, SETTINGS, weights_folder, ON_CPU, NOWHERE, set())
     folder = root / "eval" / system / "seed0"
     report = json.loads((folder / "metrics.json").read_text())
     assert (report["system"], report["seed"]) == (system, 0)
@@ -345,9 +348,9 @@ def test_speech_without_the_words_has_no_agreement(trained: Path, weights_folder
 
 def test_what_is_missing_is_named(trained: Path, weights_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(HproError, match=r"eval/hpro/seed3/synthesis.parquet does not exist"):
-        stage.judge(trained, "hpro", 3, SETTINGS, weights_folder, threads=1)
+        stage.judge(trained, "hpro", 3, SETTINGS, weights_folder, ON_CPU, NOWHERE, set())
     with pytest.raises(HproError, match=r"is missing: run `hpro weights fetch`"):
-        stage.judge(trained, "recordings", 0, SETTINGS, tmp_path, threads=1)
+        stage.judge(trained, "recordings", 0, SETTINGS, tmp_path, ON_CPU, NOWHERE, set())
     soundfile.write(tmp_path / "slow.wav", np.ones(8000), 8000)
     with pytest.raises(HproError, match=r"slow\.wav is not 16 kHz mono \(8000 Hz\)"):
         read_audio(tmp_path, "slow.wav")

@@ -12,8 +12,10 @@ from scipy.stats import f as fisher
 from snakemake.utils import update_config
 
 from hpro_core import cli
+from hpro_core.engine.checkpoint import write_json
 from hpro_core.errors import HproError
 from hpro_core.evaluate import claims
+from hpro_core.evaluate.origin import Origin, told
 from hpro_core.evaluate.scores import METRICS, ratio
 from hpro_core.evaluate.significance import Comparison, compare, holm
 from hpro_core.evaluate.statistics import Ratio, interval
@@ -70,8 +72,9 @@ def scores(system: str, seed: int, n: int = N) -> pd.DataFrame:
 
 
 def write(root: Path, system: str, seed: int, n: int = N) -> None:
-    path = root / "eval" / system / f"seed{seed}" / "scores.parquet"
-    write_table(scores(system, seed, n), path, SCORES)
+    folder = root / "eval" / system / f"seed{seed}"
+    write_table(scores(system, seed, n), folder / "scores.parquet", SCORES)
+    write_json(folder / "metrics.json", told(Origin({"emotion": "an ear"}, {})))
 
 
 @pytest.fixture
@@ -260,6 +263,18 @@ def test_other_utterances_are_refused(root: Path) -> None:
     write(root, "frame", 1, N - 1)
     with pytest.raises(HproError, match="frame, seed 1, was judged on other utterances"):
         claims.make(root, ROWS, SEEDS, SETTINGS, root / "docs")
+
+
+def test_other_judges_are_refused_and_judges_that_taught_are_told(root: Path) -> None:
+    paths = sorted(root.glob("eval/*/seed*/metrics.json"))
+    write_json(paths[-1], told(Origin({"emotion": "another"}, {})))
+    with pytest.raises(HproError, match=r"are of different judges .emotion: another, and an ear."):
+        claims.make(root, ROWS, SEEDS, SETTINGS, root / "docs")
+    for path in paths:
+        write_json(path, told(Origin({"emotion": "an ear"}, {"emo_sim": "an ear"})))
+    claims.make(root, ROWS, SEEDS, SETTINGS, root / "docs")
+    introduction = (root / "docs/claims.md").read_text().split("\n## ")[0]
+    assert "EMO-SIM is not independent here: an ear judged it" in introduction
 
 
 def test_a_run_without_sft_is_refused(root: Path) -> None:

@@ -1,9 +1,8 @@
 """The published teachers: tiny random weights in their true format, and shards after a kill."""
 
-import json
 import re
 import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,8 +10,8 @@ import pytest
 import soundfile
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
-from transformers import Wav2Vec2Config, Wav2Vec2Model
+from safetensors.torch import load_file
+from transformers import Wav2Vec2Model
 
 from hpro_core import params as p
 from hpro_core.constants import EMOTIONS, VAD
@@ -21,7 +20,7 @@ from hpro_core.label import stage
 from hpro_core.label.audeering import MIN_WINDOW_S, AudeeringWordVad, window_samples
 from hpro_core.label.emotion2vec import Emotion2vecPosteriors, class_names
 from hpro_core.label.shards import ShardedEmotion, ShardedWordVad
-from hpro_core.label.teachers import SpokenUtterance, in_order, word_windows
+from hpro_core.label.teachers import in_order, word_windows
 from hpro_core.params import Label
 from hpro_core.tables import (
     EMOTION_POSTERIORS,
@@ -31,60 +30,24 @@ from hpro_core.tables import (
     read_table,
     write_table,
 )
+from tests.published import (
+    DECODER,
+    PUBLISHED_ORDER,
+    SIZES,
+    SPANS,
+    TOKENS,
+    StandIn,
+    change_weights,
+    save_audeering,
+    save_emotion2vec,
+    use_stand_in,
+    utterance,
+)
 from tests.workflow.project import REPO, Project
 
 CPU = torch.device("cpu")
-PUBLISHED_ORDER = ("arousal", "dominance", "valence")
 
 # ------------------------------------------------------------------------------------ audeering
-
-
-def save_audeering(folder, form="safetensors", **changes):
-    """A model folder: the published config.json at a tiny size, weights named as in 2022."""
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
-    config = Wav2Vec2Config(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-        conv_dim=(16,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4,
-        feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True, mask_time_prob=0.05,
-        id2label=dict(enumerate(PUBLISHED_ORDER)), final_dropout=0.1, problem_type="regression",
-        architectures=["Wav2Vec2ForSpeechClassification"],
-    )  # fmt: skip
-    config.save_pretrained(folder)
-    values = json.loads((folder / "config.json").read_text())
-    values |= {"pooling_mode": "mean", "finetuning_task": "wav2vec2_reg", "vocab_size": None}
-    (folder / "config.json").write_text(json.dumps(values | changes))
-    preprocessor = {
-        "do_normalize": True, "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-        "feature_size": 1, "padding_side": "right", "padding_value": 0.0,
-        "return_attention_mask": True, "sampling_rate": 16000,
-    }  # fmt: skip
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
-    weights = {f"wav2vec2.{old_name(n)}": v for n, v in Wav2Vec2Model(config).state_dict().items()}
-    weights |= {
-        "classifier.dense.weight": torch.randn(32, 32),
-        "classifier.dense.bias": torch.randn(32),
-        "classifier.out_proj.weight": 0.02 * torch.randn(3, 32),
-        "classifier.out_proj.bias": torch.full((3,), 0.5),
-    }
-    weights = {name: value.clone().contiguous() for name, value in weights.items()}
-    if form == "safetensors":
-        save_file(weights, folder / "model.safetensors")
-    else:
-        torch.save(weights, folder / "pytorch_model.bin")
-    return folder
-
-
-def old_name(name):
-    for number, letter in enumerate("gv"):
-        name = name.replace(f"parametrizations.weight.original{number}", f"weight_{letter}")
-    return name
-
-
-def change_weights(folder, change):
-    weights = load_file(folder / "model.safetensors")
-    change(weights)
-    save_file(weights, folder / "model.safetensors")
 
 
 def audeering(folder, batch_size=8, window_words=1):
@@ -94,23 +57,6 @@ def audeering(folder, batch_size=8, window_words=1):
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory):
     return save_audeering(tmp_path_factory.mktemp("audeering"))
-
-
-def utterance(folder, utt_id, spans_s, seconds=2.0, seed=0):
-    """Noise whose level changes from word to word."""
-    folder.mkdir(parents=True, exist_ok=True)
-    generator = np.random.default_rng(seed)
-    samples = generator.normal(0, 0.02, round(16000 * seconds))
-    for start_s, end_s in spans_s:
-        inside = slice(round(16000 * start_s), round(16000 * end_s))
-        samples[inside] *= generator.uniform(0.5, 10)
-    soundfile.write(folder / f"{utt_id}.wav", samples, 16000, subtype="FLOAT")
-    words = tuple("abcdefgh"[: len(spans_s)])
-    spans = np.array(spans_s, dtype=np.float64)
-    return SpokenUtterance(utt_id, "ann", " ".join(words), words, spans, folder / f"{utt_id}.wav")
-
-
-SPANS = [(0.1, 0.35), (0.35, 0.4), (0.6, 1.1), (1.1, 1.15), (1.5, 1.98)]
 
 
 def as_published(folder, samples_T):
@@ -396,94 +342,10 @@ def test_a_broken_shard_and_lost_audio_are_named(spoken, tmp_path):
 
 # ---------------------------------------------------------------------------------- emotion2vec
 
-TOKENS = """生气/angry
-厌恶/disgusted
-恐惧/fearful
-开心/happy
-中立/neutral
-其他/other
-难过/sad
-吃惊/surprised
-<unk>"""
-SIZES = yaml.safe_load("""
-  {depth: 1, embed_dim: 16, num_heads: 2, mlp_ratio: 2.0, norm_eps: 1.0e-5, norm_affine: true,
-   encoder_dropout: 0.1, attention_dropout: 0.1, activation_dropout: 0.0, post_mlp_drop: 0.1,
-   dropout_input: 0.0, layerdrop: 0.05, start_drop_path_rate: 0.0, end_drop_path_rate: 0.0,
-   layer_norm_first: false, end_of_block_targets: false, average_top_k_layers: 1, loss_beta: 0.0,
-   loss_scale: null, clone_batch: 2, normalize: true,
-   modalities: {audio: {
-     feature_encoder_spec: '[(8, 10, 5)] + [(8, 3, 2)] * 4 + [(8, 2, 2)] + [(8, 2, 2)]',
-     extractor_mode: layer_norm, conv_pos_depth: 2, conv_pos_width: 9, conv_pos_groups: 4,
-     conv_pos_pre_ln: false, start_drop_path_rate: 0.0, end_drop_path_rate: 0.0, prenet_depth: 1,
-     model_depth: 1, prenet_layerdrop: 0.0, prenet_dropout: 0.1, num_extra_tokens: 2,
-     init_extra_token_zero: true, local_grad_mult: 1.0, use_alibi_encoder: true,
-     learned_alibi: false, alibi_max_pos: null, alibi_scale: 1.0, num_alibi_heads: 2,
-     learned_alibi_scale: true, learned_alibi_scale_per_head: true,
-     learned_alibi_scale_per_layer: false, mask_noise_std: 0.01,
-     decoder: {input_dropout: 0.1, decoder_dim: 8, decoder_groups: 2, decoder_kernel: 3,
-               decoder_layers: 1, decoder_residual: true, projection_layers: 1,
-               projection_ratio: 2.0, add_positions_masked: false, add_positions_all: false}}}}
-""")
-DECODER = "modality_encoders.AUDIO.decoder."
-
-
-class StandIn(torch.nn.Module):
-    """What is used of funasr.models.emotion2vec.model.Emotion2vec; loudness decides the class."""
-
-    def __init__(self, model_conf, vocab_size):
-        super().__init__()
-        self.width = model_conf["embed_dim"]
-        encoder = torch.nn.Module()
-        encoder.scale = torch.nn.Parameter(torch.ones(self.width))
-        encoder.decoder = torch.nn.Linear(2, 2)
-        self.modality_encoders = torch.nn.ModuleDict({"AUDIO": encoder})
-        self.proj = torch.nn.Linear(self.width, vocab_size)
-
-    def inference(self, data_in, key, tokenizer, device, granularity, extract_embedding):
-        assert (granularity, extract_embedding, self.training) == ("utterance", False, False)
-        results = []
-        for utt_id, samples_T in zip(key, data_in, strict=True):
-            level = samples_T.to(device).pow(2).mean().sqrt()
-            logits = self.proj(level * self.modality_encoders["AUDIO"].scale)
-            unused = torch.tensor([t.startswith("unuse") for t in tokenizer.token_list])
-            scores = logits.masked_fill(unused, -torch.inf).softmax(-1).tolist()
-            kept = [not each for each in unused.tolist()]
-            results.append(
-                {
-                    "key": utt_id,
-                    "labels": [t for t, k in zip(tokenizer.token_list, kept, strict=True) if k],
-                    "scores": [s for s, k in zip(scores, kept, strict=True) if k],
-                }
-            )
-        return results, {}
-
 
 @pytest.fixture
 def funasr(monkeypatch):
-    """A stand-in for the package, and for how its files of settings are read."""
-    module = ModuleType("funasr.models.emotion2vec.model")
-    module.Emotion2vec = StandIn
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    return module
-
-
-def save_emotion2vec(folder, model=None, tokens=TOKENS, change=lambda weights: None, **conf):
-    """A model folder: a fairseq checkpoint whose encoder is in the scope of the fine-tuning."""
-    folder.mkdir(parents=True, exist_ok=True)
-    model = model or StandIn(SIZES, len(tokens.split()))
-    torch.manual_seed(0)
-    config = {"model": "Emotion2vec", "model_conf": SIZES, "tokenizer": "CharTokenizer"} | conf
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    (folder / "tokens.txt").write_text(tokens, encoding="utf-8")
-    weights = {
-        name if name.startswith("proj.") else f"d2v_model.{name}": torch.randn_like(value)
-        for name, value in model.state_dict().items()
-        if not name.startswith(DECODER)
-    }
-    change(weights)
-    state = {"model": weights, "args": None, "cfg": {"task": "x"}, "optimizer_history": []}
-    torch.save(state, folder / "model.pt")
-    return folder
+    use_stand_in(monkeypatch)
 
 
 def test_tokens_are_mapped_by_name():

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hpro_core import cli
+from hpro_core import cli, dataset
 from hpro_core import params as p
 from hpro_core.codec.training import make_codec
 from hpro_core.engine.checkpoint import save_model
@@ -510,12 +510,12 @@ def test_pulls_at_the_logits_are_in_the_curves(folders, examples, tmp_path):
 # --- what is learnt from
 
 
-def test_rewards_do_not_learn_from_a_corpus_that_is_left_out(monkeypatch, tmp_path):
+def test_nothing_is_learnt_from_a_corpus_that_is_left_out(monkeypatch, tmp_path):
     made = [make_example(i, 24) for i in range(2)]
     weak = [replace(example, corpus="weak") for example in made]
-    monkeypatch.setattr(cli, "_train_dev", lambda root: ([*made, *weak], [*weak, made[1]]))
-    settings = p.read_section(Path(__file__).parents[1] / "params.yaml", "reward", p.Reward)
-    train, dev = cli._rewarded(tmp_path, settings.model_copy(update={"leave_out": ["weak"]}))
+    stored = {"train": [*made, *weak], "dev": [*weak, made[1]]}
+    monkeypatch.setattr(dataset, "load", lambda path: stored[path.stem])
+    train, dev = cli._learnt(tmp_path, ["weak"], "reward")
     assert [e.corpus for e in (*train, *dev)] == ["made"] * 3
-    with pytest.raises(HproError, match="nothing is left to learn from"):
-        cli._rewarded(tmp_path, settings.model_copy(update={"leave_out": ["weak", "made"]}))
+    with pytest.raises(HproError, match=r"reward.leave_out .* nothing is left to learn from"):
+        cli._learnt(tmp_path, ["weak", "made"], "reward")

@@ -144,6 +144,8 @@ def write_eval(root, system, ids, number, rng):
             vad += [(i, w, *rng.uniform(0.2, 0.8, 3)) for w in range(7)]
     write_table(frame(made, SYNTHESIS), folder / "synthesis.parquet", SYNTHESIS)
     write_table(frame(scores, SCORES), folder / "scores.parquet", SCORES)
+    who = {"judges": {"asr": "an ear, sha256 ab"}, "judged_by_teachers": {"emo_sim": "a teacher"}}
+    write_json(folder / "metrics.json", who)
     if system != "diffro":
         write_table(frame(vad, WORD_VAD), folder / "word_vad.parquet", WORD_VAD)
 
@@ -234,6 +236,8 @@ def test_sections_and_counts(page):
     assert "does not add up" not in page
     assert "controlled · median_ms</th><td>7.5" in page
     assert "0.05 [0.04, 0.06]" in page
+    assert "<th>asr</th><td>an ear, sha256 ab</td>" in page
+    assert "EMO-SIM is not independent here: a teacher judged it" in page
     assert "<summary>policy/hpro</summary>" in page
     line = page.split("How much of the pull")[1].split("</table>")[0]
     assert "<th>hpro</th><td>0</td>" in line

@@ -22,9 +22,11 @@ class Outcome:
 
     Attributes:
         unknown_words: words without an entry in the aligner's dictionary.
+        pronounced: those of them that MFA's G2P model read, with their phones.
     """
 
     utt_id: str
     spans: tuple[WordSpan, ...] = ()
     reason: str = ""
     unknown_words: tuple[str, ...] = ()
+    pronounced: tuple[tuple[str, str], ...] = ()

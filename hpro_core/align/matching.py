@@ -57,6 +57,7 @@ def _accepted(word: str, parts: list[Interval]) -> Interval | None:
         label=word,
         end_s=parts[-1].end_s,
         is_spn=any(part.is_spn for part in parts) or is_unknown,
+        phones=tuple(phone for part in parts for phone in part.phones),
     )
 
 

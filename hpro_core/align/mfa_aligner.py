@@ -5,30 +5,32 @@ Traps of MFA that are handled here:
 - Its working folder and database are keyed by the corpus folder's NAME, so two runs side by side
   would share them: every run has its own MFA_ROOT_DIR and --temporary_directory.
 - With an MFA_ROOT_DIR of our own, models that the user downloaded are out of its sight: names are
-  looked up in the user's folder and passed as paths.
+  looked up in the user's folder and passed as paths (mfa_models.py).
 - `mfa train` writes <dictionary name>.dict beside the model and would overwrite the user's own
   dictionary there: the model goes into a folder of its own.
+- `mfa align` takes words apart with a spaCy model where the acoustic model names its language, and
+  downloads that model in the middle of the job: our words are words already (--no_tokenization).
+- In 3.4.0 and 3.4.1 the table of quality is written on request only (--output_analysis); 3.3.9
+  writes it always and ignores the option.
 """
 
-import os
 import re
-import shlex
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from hpro_core.align.jobs import Job, Outcome
 from hpro_core.align.matching import match_words
+from hpro_core.align.mfa_models import wanted
+from hpro_core.align.mfa_program import execute, program
+from hpro_core.align.mfa_quality import ANALYSIS, Quality, read_analysis, refusal
 from hpro_core.align.spans import WordSpan
 from hpro_core.align.textgrid import Interval, read_words
-from hpro_core.errors import HproError
 from hpro_core.params import Align
 
-ENVIRONMENT = "workflow/envs/mfa.yaml"
-LINES_IN_ERROR = 5
+EXAMPLES = 8
+"""Words of the G2P model that are printed, with what it made of them."""
 
 
 def align_all(jobs: list[Job], settings: Align, threads: int, folder: Path) -> Iterator[Outcome]:
@@ -36,67 +38,55 @@ def align_all(jobs: list[Job], settings: Align, threads: int, folder: Path) -> I
 
     Args:
         jobs: utterances; all words [a-z'].
-        settings: the command, and the names or paths of model and dictionary. Without a model one
-            is trained on these utterances and left in `folder`/mfa_model/.
+        settings: the command, names or paths of models and dictionary, limits of quality. Without
+            an acoustic model one is trained on these utterances and left in `folder`/mfa_model/.
         threads: jobs of MFA.
-        folder: where mfa.log and a trained model are written.
+        folder: where mfa.log, MFA's table of quality and a trained model are written.
 
     Raises:
-        HproError: `mfa`, the model or the dictionary is missing, or MFA failed.
+        HproError: `mfa`, a model or the dictionary is missing, or MFA failed.
     """
     command = program(settings.mfa_command)
-    dictionary = model_path(settings.mfa_dictionary, "dictionary", ".dict")
-    model = settings.mfa_acoustic_model
-    acoustic = model_path(model, "acoustic", ".zip") if model else None
+    models = {model.kind: model.path() for model in wanted(settings)}
+    pronounced: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="mfa_", dir=folder, ignore_cleanup_errors=True) as name:
         work = Path(name).resolve()
         placed = _lay_out(jobs, work / "corpus")
+        arguments = [*_arguments(work, models, folder), *_options(work, models, threads)]
+        with (folder / "mfa.log").open("w", encoding="utf-8") as log:
+            execute([*command, *arguments], log, root=work / "root")
         output = work / "textgrids"
-        arguments = _arguments(work, dictionary, acoustic, output, folder)
-        options = ["--temporary_directory", str(work / "temporary"), "-j", str(threads)]
-        options += ["--clean", "--final_clean", "--output_format", "long_textgrid"]
-        _execute([*command, *arguments, *options], work / "root", folder / "mfa.log")
+        quality = read_analysis(output / ANALYSIS)
+        shutil.copy(output / ANALYSIS, folder)
+        entries = _entries(models["dictionary"]) if "g2p" in models else None
         for job in jobs:
-            yield _outcome(job, output / placed[job.utt_id].with_suffix(".TextGrid"))
+            grid = output / placed[job.utt_id].with_suffix(".TextGrid")
+            outcome = _outcome(job, grid, quality.get(job.utt_id), settings, entries)
+            pronounced.update(outcome.pronounced)
+            yield outcome
+    if entries is not None:
+        print(_told(pronounced))
 
 
-def _arguments(
-    work: Path, dictionary: Path, acoustic: Path | None, output: Path, folder: Path
-) -> list[str]:
+def _arguments(work: Path, models: Mapping[str, Path], folder: Path) -> list[str]:
     """`align` with a model, or `train` without one."""
-    if acoustic:
-        return ["align", str(work / "corpus"), str(dictionary), str(acoustic), str(output)]
+    source = [str(work / "corpus"), str(models["dictionary"])]
+    output = str(work / "textgrids")
+    if "acoustic" in models:
+        return ["align", *source, str(models["acoustic"]), output, "--no_tokenization"]
     own = folder.resolve() / "mfa_model"
     shutil.rmtree(own, ignore_errors=True)
     own.mkdir()
-    trained = str(own / "acoustic.zip")
-    source = [str(work / "corpus"), str(dictionary), trained]
-    return ["train", *source, "--output_directory", str(output)]
+    return ["train", *source, str(own / "acoustic.zip"), "--output_directory", output]
 
 
-def program(command: str) -> list[str]:
-    """The command as a list, `mfa` or for example `conda run -n mfa mfa`."""
-    parts = shlex.split(command)
-    if not parts or shutil.which(parts[0]) is None:
-        raise HproError(
-            f"align.mfa_command: {command!r} is not on PATH: create the environment with "
-            f"`conda env create -f {ENVIRONMENT}` and set `conda run -n mfa mfa`, or run Snakemake "
-            "with --use-conda, or set align.backend: pocketsphinx"
-        )
-    return parts
-
-
-def model_path(name: str, kind: str, suffix: str) -> Path:
-    """A file that exists, or a model of that name among those that the user downloaded."""
-    home = Path(os.environ.get("MFA_ROOT_DIR", Path.home() / "Documents" / "MFA"))
-    downloaded = home / "pretrained_models" / kind / f"{name}{suffix}"
-    for path in (Path(name), downloaded):
-        if name and path.is_file():
-            return path.resolve()
-    raise HproError(
-        f"MFA {kind} model {name!r} is neither a file nor {downloaded}: "
-        f"run `mfa model download {kind} {name or 'NAME'}` or give the path of a {suffix} file"
-    )
+def _options(work: Path, models: Mapping[str, Path], threads: int) -> list[str]:
+    """What both take. --output_analysis is last: MFA does not declare it, and would read on."""
+    options = ["--temporary_directory", str(work / "temporary"), "-j", str(threads)]
+    options += ["--clean", "--final_clean", "--output_format", "long_textgrid"]
+    if "g2p" in models:
+        options += ["--g2p_model_path", str(models["g2p"])]
+    return [*options, "--output_analysis"]
 
 
 def _lay_out(jobs: list[Job], corpus: Path) -> dict[str, Path]:
@@ -119,54 +109,78 @@ def _lay_out(jobs: list[Job], corpus: Path) -> dict[str, Path]:
     return placed
 
 
-def _execute(command: list[str], root: Path, log: Path) -> None:
-    """Run MFA; what it says goes to the log and, as it comes, to stderr."""
-    root.mkdir()
-    environment = {**os.environ, "MFA_ROOT_DIR": str(root)}
-    tail: list[str] = []
-    with (
-        log.open("w", encoding="utf-8") as file,
-        subprocess.Popen(
-            command,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        ) as process,
-    ):
-        print(shlex.join(command), file=file, flush=True)
-        assert process.stdout is not None
-        for line in process.stdout:
-            file.write(line)
-            sys.stderr.write(line)
-            tail = [*tail, line.strip()][-LINES_IN_ERROR:] if line.strip() else tail
-    if process.returncode != 0:
-        raise HproError(
-            f"mfa ended with status {process.returncode}; its output is in {log}: "
-            + " | ".join(tail)
-        )
+def _outcome(
+    job: Job,
+    grid: Path,
+    quality: Quality | None,
+    settings: Align,
+    entries: Collection[str] | None,
+) -> Outcome:
+    """Read what MFA wrote for one utterance.
 
-
-def _outcome(job: Job, grid: Path) -> Outcome:
-    """Read what MFA wrote for one utterance."""
+    Args:
+        job: the utterance.
+        grid: its TextGrid.
+        quality: its figures, if it has a row of them.
+        settings: limits of quality.
+        entries: words of the dictionary; None without a G2P model.
+    """
     if not grid.is_file():
         return Outcome(job.utt_id, reason="MFA wrote no TextGrid: the words do not fit the audio")
+    if quality is None:
+        return Outcome(job.utt_id, reason=f"MFA's {ANALYSIS} has no row for it")
     found = match_words(list(job.words), read_words(grid))
-    spans = [_span(word, interval) for word, interval in zip(job.words, found, strict=True)]
+    spans = [_span(*pair, quality) for pair in zip(job.words, found, strict=True)]
     lost = [word for word, span in zip(job.words, spans, strict=True) if span is None]
     if lost:
         return Outcome(job.utt_id, reason=f"MFA's TextGrid has no interval for {lost[0]!r}")
-    unknown = {interval.label for interval in found if interval and interval.is_spn}
+    if reason := refusal(quality, settings):
+        return Outcome(job.utt_id, reason=reason)
+    placed = [interval for interval in found if interval]
+    pronounced = _pronounced(placed, entries)
+    unknown = {interval.label for interval in placed if interval.is_spn} | pronounced.keys()
     return Outcome(
         job.utt_id,
         tuple(span for span in spans if span),
         unknown_words=tuple(sorted(unknown)),
+        pronounced=tuple(sorted(pronounced.items())),
     )
 
 
-def _span(word: str, interval: Interval | None) -> WordSpan | None:
+def _span(word: str, interval: Interval | None, quality: Quality) -> WordSpan | None:
     if interval is None or interval.end_s <= interval.start_s:
         return None
-    return WordSpan(word, interval.start_s, interval.end_s)
+    score = quality.log_likelihood
+    return WordSpan(
+        word, interval.start_s, interval.end_s, None if score is None else round(score, 3)
+    )
+
+
+def _entries(dictionary: Path) -> frozenset[str]:
+    """The words of a dictionary: what stands before the first blank of a line."""
+    lines = dictionary.read_text(encoding="utf-8").splitlines()
+    return frozenset(line.split(maxsplit=1)[0].lower() for line in lines if line.strip())
+
+
+def _pronounced(placed: list[Interval], entries: Collection[str] | None) -> dict[str, str]:
+    """Words that the dictionary lacks and the G2P model could read, with their phones."""
+    return {
+        interval.label: " ".join(interval.phones)
+        for interval in placed
+        if entries is not None and not interval.is_spn and not _has_entry(interval.label, entries)
+    }
+
+
+def _has_entry(word: str, entries: Collection[str]) -> bool:
+    """Whole, or in two parts at an apostrophe, as MFA looks words up ("sparky" and "'s")."""
+    cuts = [i + after for i, letter in enumerate(word) if letter == "'" for after in (0, 1)]
+    return any(
+        part in entries and (not rest or rest in entries)
+        for part, rest in ((word, ""), (word.strip("'"), ""), *((word[:i], word[i:]) for i in cuts))
+    )
+
+
+def _told(pronounced: Mapping[str, str]) -> str:
+    examples = [f"{word} ({phones})" for word, phones in sorted(pronounced.items())[:EXAMPLES]]
+    such = f", such as {', '.join(examples)}" if examples else ""
+    return f"align: words pronounced by MFA's G2P model: {len(pronounced)}{such}"

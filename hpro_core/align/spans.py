@@ -10,7 +10,8 @@ class WordSpan:
     Attributes:
         word: as in the column `words` of the utterances.
         start_s, end_s: seconds from the start of the audio; end_s > start_s.
-        score: the aligner's own, higher is better; None where it gives none (MFA).
+        score: the aligner's own, higher is better; None where it gives none. Pocketsphinx scores
+            words, MFA an utterance: then all its words have the same.
     """
 
     word: str

@@ -15,6 +15,7 @@ from hpro_core.align.textgrid import write_words
 from hpro_core.errors import HproError
 from hpro_core.params import Align
 from hpro_core.progress import track
+from hpro_core.shards import folder_of
 
 STAGE = "align"
 REFERENCE_SET = "acted"
@@ -23,7 +24,7 @@ EXACT_SET = "controlled"
 """The corpus set with exact word times."""
 
 
-def run(root: Path, settings: Align, threads: int) -> None:
+def run(root: Path, settings: Align, threads: int, shard: int | None = None) -> None:
     """Align every utterance of `root`/corpus/utterances.parquet.
 
     Writes align/words.parquet, align/rejected.parquet and align/textgrids/<utt_id>.TextGrid. Every
@@ -33,19 +34,22 @@ def run(root: Path, settings: Align, threads: int) -> None:
         root: results folder of the run.
         settings: backend and its options.
         threads: processes.
+        shard: to align this one alone (hpro_core.shards), whatever part of it is rejected.
 
     Raises:
-        HproError: there is nothing to align, the backend cannot run, or more than
+        HproError: there is nothing to align, the backend cannot run, or, without `shard`, more than
             `max_rejected_share` of the utterances are rejected.
     """
-    utterances = tables.read_table(root / "corpus" / "utterances.parquet", tables.UTTERANCES)
+    source = folder_of(root, "corpus", shard) / "utterances.parquet"
+    utterances = tables.read_table(source, tables.UTTERANCES)
     if utterances.empty:
-        raise HproError(f"{root}/corpus/utterances.parquet has no utterances: check the corpus")
-    folder = _emptied(root / "align")
+        raise HproError(f"{source} has no utterances: check the corpus")
+    folder = _emptied(folder_of(root, "align", shard))
     outcomes = list(_outcomes(_jobs(root, utterances), settings, threads, folder))
     lost = [(outcome.utt_id, outcome.reason) for outcome in outcomes if outcome.reason]
     tables.write_table(tables.rejected(lost, STAGE), folder / "rejected.parquet", tables.REJECTED)
-    _check_share(lost, len(outcomes), settings.max_rejected_share)
+    if shard is None:
+        tables.check_rejected(lost, STAGE, len(outcomes), settings.max_rejected_share)
     duration_s = dict(zip(utterances["utt_id"], utterances["duration_s"], strict=True))
     for outcome in outcomes:
         if outcome.spans:
@@ -105,17 +109,6 @@ def _outcomes(jobs: list[Job], settings: Align, threads: int, folder: Path) -> I
     from hpro_core.align import workers
 
     return track(workers.align_all(jobs, threads), len(jobs), STAGE)
-
-
-def _check_share(lost: list[tuple[str, str]], total: int, max_share: float) -> None:
-    if len(lost) <= max_share * total:
-        return
-    reason, count = Counter(reason.split(" (")[0] for _, reason in lost).most_common(1)[0]
-    raise HproError(
-        f"align: {len(lost)} of {total} utterances rejected, more than align.max_rejected_share "
-        f"{max_share}; {count} of them: {reason}; the first is {lost[0][0]}. "
-        "Compare its transcript with its audio; align/rejected.parquet lists all"
-    )
 
 
 def _word_table(outcomes: list[Outcome]) -> pd.DataFrame:

@@ -23,12 +23,14 @@ class Interval:
         label: as written, stripped of blanks.
         start_s, end_s: seconds.
         is_spn: the word was aligned as "some speech" because its pronunciation is unknown.
+        phones: of the word, where the TextGrid has them.
     """
 
     label: str
     start_s: float
     end_s: float
     is_spn: bool = False
+    phones: tuple[str, ...] = ()
 
 
 def write_words(path: Path, spans: list[WordSpan], duration_s: float) -> None:
@@ -53,17 +55,16 @@ def read_words(path: Path) -> list[Interval]:
         grid = praatio_textgrid.openTextgrid(str(path), includeEmptyIntervals=False)
     except (OSError, ValueError, IndexError, PraatioException) as error:
         raise HproError(f"{path} is not a readable TextGrid: {error!r}") from error
-    spn = [entry for entry in _tier(grid, "phones", path) if entry.label == SPOKEN_NOISE]
-    return [
-        Interval(
-            entry.label.strip(),
-            entry.start,
-            entry.end,
-            any(phone.start < entry.end and entry.start < phone.end for phone in spn),
-        )
-        for entry in _tier(grid, "words", path, required=True)
-        if entry.label.strip() not in SILENCES
-    ]
+    phones = _tier(grid, "phones", path)
+    words = _tier(grid, "words", path, required=True)
+    return [_interval(word, phones) for word in words if word.label.strip() not in SILENCES]
+
+
+def _interval(word, phones: tuple) -> Interval:
+    """An entry of the tier of words, with the phones that lie in it."""
+    inside = tuple(p.label for p in phones if p.start < word.end and word.start < p.end)
+    is_spn = SPOKEN_NOISE in inside
+    return Interval(word.label.strip(), word.start, word.end, is_spn, inside)
 
 
 def _tier(grid, kind: str, path: Path, required: bool = False) -> tuple:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from hpro_core import tables
+from hpro_core import shards, tables
 from hpro_core.constants import SPLITS
 from hpro_core.corpus.stage import check_rejected_share
 from hpro_core.errors import HproError
@@ -33,7 +33,7 @@ CLAIMS = ("test", "dev", "judge", "train")
 """Who keeps a sentence that occurs in several splits: the first of these."""
 
 
-def split(root: Path, settings: Corpus, base: Path | None = None) -> None:
+def split(root: Path, settings: Corpus, base: Path | None = None, n_shards: int = 1) -> None:
     """Merge all sets, assign splits, and write `root`/corpus/{utterances,rejected}.parquet.
 
     No group and no normalised sentence is in two splits; a test set has at most
@@ -45,11 +45,12 @@ def split(root: Path, settings: Corpus, base: Path | None = None) -> None:
         settings: section `corpus`.
         base: trained models that the run starts from: no dev or test sentence may be one of those
             that they were trained on.
+        n_shards: also write so many shards (hpro_core.shards), unless it is one.
 
     Raises:
         HproError: a set was not read yet or has too few groups; a split that the corpus prescribes
             cuts a group; a split is empty; more is rejected than `max_rejected_share`; a set for
-            training adds nothing.
+            training adds nothing; there are fewer speakers than shards.
     """
     read = {name: _read(root, name) for name in _ordered(settings)}
     assigned = [
@@ -73,6 +74,7 @@ def split(root: Path, settings: Corpus, base: Path | None = None) -> None:
     all_lost = pd.concat([*earlier, here], ignore_index=True)
     tables.write_table(kept, root / "corpus" / "utterances.parquet", tables.UTTERANCES)
     tables.write_table(all_lost, root / "corpus" / "rejected.parquet", tables.REJECTED)
+    shards.write(root, kept, n_shards)
     print(summary(kept).to_string())
 
 

@@ -1,4 +1,4 @@
-"""The ASR judges: two Whisper models. Letters: T samples, C mel channels, F mel frames."""
+"""The embedded ASR judges: two Whisper models. Letters: T samples, C mel channels, F mel frames."""
 
 import re
 from pathlib import Path
@@ -72,7 +72,7 @@ class Ears:
         """
         audio_T = audio_T[: self._windows_s[-1] * SAMPLE_RATE_HZ]
         mel_1CF = ctranslate2.StorageView.from_array(padded_mel(audio_T, self._windows_s))
-        most = SPARE_TOKENS + int(TOKENS_PER_S * len(audio_T) / SAMPLE_RATE_HZ)
+        most = most_tokens(audio_T)
         result = self._model.generate(
             mel_1CF,
             [self._prompt],
@@ -109,9 +109,14 @@ class WordErrorCounter:
         return WordErrors(transcript, n_errors, len(expected.split()))
 
 
-def padded_mel(audio_T: np.ndarray, windows_s: tuple[int, ...]) -> np.ndarray:
-    """Log-mel spectrogram (1, 80, F) of a clip padded to the first window that holds it."""
+def most_tokens(audio_T: np.ndarray) -> int:
+    """How many tokens a recogniser may write for a clip."""
+    return SPARE_TOKENS + int(TOKENS_PER_S * len(audio_T) / SAMPLE_RATE_HZ)
+
+
+def padded_mel(audio_T: np.ndarray, windows_s: tuple[int, ...], n_mels: int = 80) -> np.ndarray:
+    """Log-mel spectrogram (1, C, F) of a clip padded to the first window that holds it."""
     samples = next(s * SAMPLE_RATE_HZ for s in windows_s if len(audio_T) <= s * SAMPLE_RATE_HZ)
     padding = samples - len(audio_T)
-    mel_CF = log_mel_spectrogram(audio_T.astype(np.float32), n_mels=80, padding=padding)
+    mel_CF = log_mel_spectrogram(audio_T.astype(np.float32), n_mels=n_mels, padding=padding)
     return np.ascontiguousarray(mel_CF.numpy()[None])

@@ -22,6 +22,7 @@ from hpro_core.evaluate.tables import (
     METRIC_NAMES,
     SEEDLESS,
     Scores,
+    cautions_of,
     figures_of,
     markdown,
     of_set,
@@ -72,7 +73,7 @@ def make(root: Path, tables: Tables, seeds: Sequence[int], settings: Claims, out
 
     Raises:
         HproError: there are too few seeds, `sft` is in no table, a system was not judged, or
-            systems were judged on different utterances.
+            systems were judged on different utterances or by different models.
     """
     if len(set(seeds)) < settings.min_seeds:
         raise HproError(
@@ -83,8 +84,9 @@ def make(root: Path, tables: Tables, seeds: Sequence[int], settings: Claims, out
     if BASELINE not in systems:
         raise HproError(f"tables in params.yaml has no row {BASELINE!r}, which claims compare with")
     scores = read_scores(root, systems, seeds)
+    cautions = cautions_of(root, systems, seeds)
     figures, tested = by_seed(scores, seeds, settings), tests(scores)
-    text = _markdown(scores, figures, tested, settings.wer_margin)
+    text = _markdown(scores, figures, tested, settings.wer_margin, cautions)
     out.mkdir(parents=True, exist_ok=True)
     figures.to_csv(out / "claims.csv", index=False, float_format="%.6g")
     tested.to_csv(out / "claims_tests.csv", index=False, float_format="%.6g")
@@ -180,11 +182,16 @@ def _steps(worst_first: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _markdown(
-    scores: Scores, figures: pd.DataFrame, tested: pd.DataFrame, wer_margin: float
+    scores: Scores,
+    figures: pd.DataFrame,
+    tested: pd.DataFrame,
+    wer_margin: float,
+    cautions: Sequence[str],
 ) -> str:
     """All of it for people."""
     seeds = len(scores[BASELINE])
     parts = [_INTRODUCTION.format(seeds=seeds, metrics=", ".join(METRIC_NAMES[m] for m in MAIN))]
+    parts += [f"{caution}\n" for caution in cautions]
     overall = figures[figures["seed"] == ALL]
     overall = overall.assign(seeds=[len(scores[system]) for system in overall["system"]])
     for test_set in test_sets(scores):

@@ -1,4 +1,4 @@
-"""How far the affect judge can be trusted: its figures on `test` recordings with exact labels.
+"""How far the judges of affect can be trusted: figures on `test` recordings with exact labels.
 
 Letters: N utterances, W words, 9 emotions, 3 valence, arousal and dominance.
 """
@@ -9,9 +9,8 @@ from typing import TypeVar
 import numpy as np
 
 from hpro_core.constants import EMOTIONS, VAD
-from hpro_core.evaluate.affect import AffectJudge
 from hpro_core.evaluate.metrics import ccc, cosine
-from hpro_core.evaluate.training import Labels, Sounds
+from hpro_core.evaluate.training import Labels
 
 SHUFFLES = 20
 """Rounds of pairing each recording with another one, for the floors."""
@@ -22,17 +21,12 @@ Judgements = dict[str, tuple[np.ndarray, np.ndarray]]
 T = TypeVar("T")
 
 
-def judgements(judge: AffectJudge, sounds: Sounds) -> Judgements:
-    """What the judge makes of the recordings."""
-    return {u: judge.judge(corpus, sounds.frames[u], sounds.spans[u]) for u, corpus in sounds.clips}
-
-
-def grades(sounds: Sounds, judged: Judgements, known: Labels, seed: int) -> dict:
-    """Grade the judge.
+def grades(clips: Sequence[tuple[str, str]], judged: Judgements, known: Labels, seed: int) -> dict:
+    """Grade the judges of affect.
 
     Args:
-        sounds: the recordings.
-        judged: the judge's word on those of `test`.
+        clips: utt_id and corpus of each recording.
+        judged: the judges' word on them.
         known: exact labels.
         seed: of the pairing.
 
@@ -41,11 +35,12 @@ def grades(sounds: Sounds, judged: Judgements, known: Labels, seed: int) -> dict
         the exact posterior. `word_vad`: mean CCC per utterance with the exact labels. `floor`: per
         test set, what EMO-SIM and wVAD-CCC come to between recordings of different sentences.
     """
-    corpora = sorted({corpus for _, corpus in sounds.clips})
+    names = [utt_id for utt_id, _ in clips]
+    corpora = sorted({corpus for _, corpus in clips})
     return {
-        "emotion": _emotion(sounds, judged, known),
-        "word_vad": _word_vad(sounds, judged, known),
-        "floor": {corpus: _floor(sounds, judged, corpus, seed) for corpus in corpora},
+        "emotion": _emotion(names, judged, known),
+        "word_vad": _word_vad(names, judged, known),
+        "floor": {corpus: _floor(clips, judged, corpus, seed) for corpus in corpora},
     }
 
 
@@ -72,8 +67,8 @@ def ceilings(judged: Judgements, again: Judgements) -> dict[str, dict[str, float
     }
 
 
-def _emotion(sounds: Sounds, judged: Judgements, known: Labels) -> dict:
-    clips = [u for u, _ in sounds.clips if u in known.posteriors]
+def _emotion(names: Sequence[str], judged: Judgements, known: Labels) -> dict:
+    clips = [u for u in names if u in known.posteriors]
     if not clips:
         return {"n": 0}
     judged_N9 = np.stack([judged[u][0] for u in clips])
@@ -90,8 +85,8 @@ def _emotion(sounds: Sounds, judged: Judgements, known: Labels) -> dict:
     }
 
 
-def _word_vad(sounds: Sounds, judged: Judgements, known: Labels) -> dict[str, float]:
-    clips = [u for u, _ in sounds.clips if u in known.vad]
+def _word_vad(names: Sequence[str], judged: Judgements, known: Labels) -> dict[str, float]:
+    clips = [u for u in names if u in known.vad]
     if not clips:
         return {"n": 0}
     agreement_N3 = np.stack([ccc(judged[u][1], known.vad[u]) for u in clips])
@@ -99,14 +94,16 @@ def _word_vad(sounds: Sounds, judged: Judgements, known: Labels) -> dict[str, fl
     return {"n": len(clips), "ccc": float(agreement_N3.mean()), **by_dimension}
 
 
-def _floor(sounds: Sounds, judged: Judgements, corpus: str, seed: int) -> dict[str, float]:
-    clips = [u for u, other in sounds.clips if other == corpus]
-    if len(clips) < 2:
-        return {"n": len(clips)}
-    similarities = [cosine(*pair) for pair in _mismatched([judged[u][0] for u in clips], seed)]
-    agreements = [_overlap_ccc(*pair) for pair in _mismatched([judged[u][1] for u in clips], seed)]
+def _floor(
+    clips: Sequence[tuple[str, str]], judged: Judgements, corpus: str, seed: int
+) -> dict[str, float]:
+    names = [u for u, other in clips if other == corpus]
+    if len(names) < 2:
+        return {"n": len(names)}
+    similarities = [cosine(*pair) for pair in _mismatched([judged[u][0] for u in names], seed)]
+    agreements = [_overlap_ccc(*pair) for pair in _mismatched([judged[u][1] for u in names], seed)]
     return {
-        "n": len(clips),
+        "n": len(names),
         "emo_sim": float(np.mean(similarities)),
         "wvad_ccc": float(np.mean(agreements)),
     }

@@ -15,7 +15,12 @@ from hpro_core.evaluate.affect import Span
 
 
 def read_audio(root: Path, audio: str) -> np.ndarray:
-    """Read a WAV file of the run.
+    """Read a WAV file of the run, named relative to its results folder: see `read_wav`."""
+    return read_wav(root / audio)
+
+
+def read_wav(path: Path) -> np.ndarray:
+    """Read a WAV file.
 
     Returns:
         float32 (T,), 16 kHz, mono, in [-1, 1].
@@ -23,7 +28,6 @@ def read_audio(root: Path, audio: str) -> np.ndarray:
     Raises:
         HproError: unreadable, empty, with values that are not numbers, not mono, or another rate.
     """
-    path = root / audio
     try:
         samples_T, rate_hz = soundfile.read(path, dtype="float32")
     except (soundfile.SoundFileError, OSError) as error:
@@ -33,6 +37,15 @@ def read_audio(root: Path, audio: str) -> np.ndarray:
     if not len(samples_T) or not np.isfinite(samples_T).all():
         raise HproError(f"{path} is empty or has values that are not numbers: make it again")
     return np.clip(samples_T, -1.0, 1.0)
+
+
+def at_least(audio_T: np.ndarray, seconds: float) -> np.ndarray:
+    """The clip, with silence after it where it is shorter.
+
+    A bad system may say next to nothing, and is to get its marks for that too.
+    """
+    lacking = round(seconds * SAMPLE_RATE_HZ) - len(audio_T)
+    return np.pad(audio_T, (0, lacking)) if lacking > 0 else audio_T
 
 
 def spans_by_utterance(words: pd.DataFrame) -> dict[str, list[Span]]:

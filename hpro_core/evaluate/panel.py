@@ -1,9 +1,11 @@
 """All judges together, and the recordings that they compare synthesis with. Letters: T, W, 3."""
 
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pandas as pd
 
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.constants import EMOTIONS
@@ -11,14 +13,23 @@ from hpro_core.errors import HproError
 from hpro_core.evaluate import affect
 from hpro_core.evaluate.asr import BASE, Ears, WordErrorCounter
 from hpro_core.evaluate.dnsmos import Dnsmos
-from hpro_core.evaluate.hearing import read_audio, realigned, spans_by_utterance
+from hpro_core.evaluate.hearing import read_wav, realigned, spans_by_utterance
+from hpro_core.evaluate.judges import (
+    Clip,
+    load_affect,
+    load_recogniser,
+    load_voices,
+    one_by_one,
+)
 from hpro_core.evaluate.metrics import ccc, cosine
-from hpro_core.evaluate.speaker import embed, load_encoder
 from hpro_core.evaluate.training import vad_by_utterance
-from hpro_core.params import Evaluate
+from hpro_core.params import Compute, Evaluate
+from hpro_core.progress import track
 from hpro_core.tables import EMOTION_POSTERIORS, UTTERANCES, WORD_VAD, WORDS, read_table
 from hpro_core.weights import located
 
+Row = Mapping[str, Any]
+"""Of a SYNTHESIS table."""
 T = TypeVar("T")
 
 
@@ -31,7 +42,8 @@ class Recorded:
         utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
         posteriors = read_table(folder / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
         vad = read_table(folder / "word_vad.parquet", WORD_VAD)
-        words = read_table(root / "align" / "words.parquet", WORDS)
+        words_path, tested = root / "align" / "words.parquet", set(posteriors["utt_id"])
+        words = read_table(words_path, WORDS, only={"utt_id": tested})
         values = posteriors[list(EMOTIONS)].to_numpy()
         self._audio = dict(zip(utterances["utt_id"], utterances["audio"], strict=True))
         self._spans = spans_by_utterance(words)
@@ -58,74 +70,97 @@ class Recorded:
 class Panel:
     """All judges, loaded once."""
 
-    def __init__(self, root: Path, settings: Evaluate, weights: Path, threads: int) -> None:
+    def __init__(
+        self, root: Path, settings: Evaluate, weights: Path, compute: Compute, work: Path
+    ) -> None:
         """Load the judges and the recordings' tables.
 
         Args:
             root: results folder of the run.
-            settings: windows of DNSMOS.
+            settings: which judges; windows of DNSMOS.
             weights: folder of the weights from outside.
-            threads: CPU threads of each network.
+            compute: CPU threads of each embedded network, device of the published ones.
+            work: folder for the shards of the published judges, of one system and seed.
+
+        Raises:
+            HproError: a table or weights are missing, or weights are broken or of another model.
         """
         self._root = root
-        self._most_windows = settings.dnsmos_windows
+        self._work = work
         self._recorded = Recorded(root)
-        self._affect = affect.load(root / "judge")
-        self._ears = Ears(located("whisper_tiny_en", weights), threads)
-        self._second_ears = Ears(located("whisper_base", weights), threads, BASE)
+        self._affect = load_affect(root, settings, compute)
+        self._hear = load_recogniser(settings, weights, compute)
+        self._voices = load_voices(settings, weights, compute)
+        checking = Ears(located("whisper_base", weights), compute.threads, BASE)
+        self._hear_again = one_by_one(checking.hear, "judges: words, second recogniser")
+        quality = Dnsmos(located("dnsmos", weights), compute.threads)
+        windows = settings.dnsmos_windows
+        self._quality = one_by_one(
+            lambda audio_T: quality.score(audio_T, windows).ovrl, "judges: DNSMOS"
+        )
         self._counter = WordErrorCounter()
-        self._dnsmos = Dnsmos(located("dnsmos", weights), threads)
-        self._encoder = load_encoder(located("ge2e", weights))
         self._aligner = PocketsphinxAligner()
-        self._voices: dict[str, np.ndarray] = {}
 
-    def score(self, row: dict[str, Any], checked: bool) -> tuple[dict[str, Any], np.ndarray | None]:
-        """Judge one utterance.
+    def scores(
+        self, spoken: Sequence[Row], checked: Collection[str]
+    ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+        """Judge utterances.
 
         Args:
-            row: of a SYNTHESIS table.
-            checked: whether the second recogniser and DNSMOS, the slowest judges, hear it too.
+            spoken: rows of a SYNTHESIS table.
+            checked: those that the second recogniser and DNSMOS, the slowest embedded judges, hear.
 
         Returns:
-            A row of SCORES, and the judged affect of each word, float (W, 3), or None where the
-            aligner could not find the words.
+            A SCORES table in the same order, and by utt_id the judged affect of each word, float
+            (W, 3), where the aligner found the words.
         """
-        utt_id = row["utt_id"]
-        audio_T = read_audio(self._root, row["audio"])
-        posterior_9, vad_W3 = self._judged_affect(row, audio_T)
-        scores = {
-            "utt_id": utt_id,
-            "corpus": row["corpus"],
-            **self._word_errors(row["text"], audio_T, checked),
-            "wvad_ccc": None if vad_W3 is None else self._agreement(utt_id, vad_W3),
-            "emo_sim": cosine(posterior_9, self._recorded.posterior(utt_id)),
-            "dnsmos": self._dnsmos.score(audio_T, self._most_windows).ovrl if checked else None,
-            "speaker_sim": cosine(embed(self._encoder, audio_T), self._reference_voice(row)),
-        }
-        return scores, vad_W3
+        clips = [self._clip(row) for row in track(spoken, len(spoken), "judges: word times")]
+        heard_twice = [clip for clip in clips if clip.utt_id in checked]
+        again = _by_id(heard_twice, self._hear_again(heard_twice, self._work / "asr_check"))
+        quality = _by_id(heard_twice, self._quality(heard_twice, self._work / "dnsmos"))
+        transcripts = self._hear(clips, self._work / "asr")
+        judged = self._affect.judged(clips, self._work)
+        similarities = self._similarities(spoken, clips)
+        rows = []
+        for row, transcript, similarity in zip(spoken, transcripts, similarities, strict=True):
+            utt_id = row["utt_id"]
+            posterior_9, vad_W3 = judged[utt_id]
+            rows.append({
+                "utt_id": utt_id,
+                "corpus": row["corpus"],
+                **self._word_errors(row["text"], transcript, again.get(utt_id)),
+                "wvad_ccc": None if vad_W3 is None else self._agreement(utt_id, vad_W3),
+                "emo_sim": cosine(posterior_9, self._recorded.posterior(utt_id)),
+                "dnsmos": quality.get(utt_id),
+                "speaker_sim": similarity,
+            })  # fmt: skip
+        found = {utt_id: vad_W3 for utt_id, (_, vad_W3) in judged.items() if vad_W3 is not None}
+        return pd.DataFrame(rows), found
 
-    def _word_errors(self, text: str, audio_T: np.ndarray, checked: bool) -> dict[str, Any]:
-        """The columns of SCORES that come from the two recognisers."""
-        first = self._counter.count(text, self._ears.hear(audio_T))._asdict()
-        if not checked:
-            return {**first, "n_errors_check": None}
-        second = self._counter.count(text, self._second_ears.hear(audio_T))
-        return {**first, "n_errors_check": second.n_errors}
-
-    def _judged_affect(
-        self, row: dict[str, Any], audio_T: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Emotion posterior (9,), and affect of each word (W, 3) where the words were found."""
-        sound = affect.heard(audio_T)
-        spans = self._spans(row, audio_T)
-        if spans is None:
-            return self._affect.posterior(row["corpus"], sound), None
-        return self._affect.judge(row["corpus"], sound, spans)
-
-    def _spans(self, row: dict[str, Any], audio_T: np.ndarray) -> list[affect.Span] | None:
+    def _clip(self, row: Row) -> Clip:
+        """An utterance with the times of its words, if they were found."""
+        path, words = self._root / row["audio"], tuple(row["words"].split())
+        spans: list[affect.Span] | None
         if row["audio"] == self._recorded.audio(row["utt_id"]):
-            return self._recorded.spans(row["utt_id"])
-        return realigned(self._aligner, audio_T, row["words"].split())
+            spans = self._recorded.spans(row["utt_id"])
+        else:
+            spans = realigned(self._aligner, read_wav(path), words)
+        return Clip(
+            utt_id=row["utt_id"],
+            speaker=row["speaker"],
+            text=row["text"],
+            words=() if spans is None else words,
+            spans_s=np.array(spans or [], dtype=np.float64).reshape(-1, 2),
+            audio=path,
+            corpus=row["corpus"],
+        )
+
+    def _word_errors(self, text: str, heard: str, heard_again: str | None) -> dict[str, Any]:
+        """The columns of SCORES that come from the two recognisers."""
+        first = self._counter.count(text, heard)._asdict()
+        if heard_again is None:
+            return {**first, "n_errors_check": None}
+        return {**first, "n_errors_check": self._counter.count(text, heard_again).n_errors}
 
     def _agreement(self, utt_id: str, vad_W3: np.ndarray) -> float:
         recorded_W3 = self._recorded.vad(utt_id)
@@ -136,17 +171,33 @@ class Panel:
             )
         return float(ccc(vad_W3, recorded_W3).mean())
 
-    def _reference_voice(self, row: dict[str, Any]) -> np.ndarray:
-        reference = row["reference"]
-        if not isinstance(reference, str):
-            raise HproError(
-                f"{row['utt_id']} has no reference to compare voices with: give its speaker a "
-                "second utterance and run `hpro synthesise` again"
-            )
-        if reference not in self._voices:
-            audio_T = read_audio(self._root, self._recorded.audio(reference))
-            self._voices[reference] = embed(self._encoder, audio_T)
-        return self._voices[reference]
+    def _similarities(self, spoken: Sequence[Row], clips: Sequence[Clip]) -> list[float]:
+        """How alike the voices of each utterance and its reference are."""
+        references = [_reference(row) for row in spoken]
+        recorded = [self._reference_clip(utt_id) for utt_id in dict.fromkeys(references)]
+        known = _by_id(recorded, self._voices(recorded, self._work / "speaker_reference"))
+        own = self._voices(clips, self._work / "speaker")
+        pairs = zip(own, references, strict=True)
+        return [cosine(voice, known[reference]) for voice, reference in pairs]
+
+    def _reference_clip(self, utt_id: str) -> Clip:
+        """A recording that is heard for its voice alone."""
+        path = self._root / self._recorded.audio(utt_id)
+        return Clip(utt_id, "", "", (), np.empty((0, 2)), path, corpus="")
+
+
+def _reference(row: Row) -> str:
+    reference = row["reference"]
+    if not isinstance(reference, str):
+        raise HproError(
+            f"{row['utt_id']} has no reference to compare voices with: give its speaker a "
+            "second utterance and run `hpro synthesise` again"
+        )
+    return reference
+
+
+def _by_id(clips: Sequence[Clip], made: Sequence[Any]) -> dict[str, Any]:
+    return dict(zip((clip.utt_id for clip in clips), made, strict=True))
 
 
 def _found(entries: dict[str, T], utt_id: str, where: str) -> T:

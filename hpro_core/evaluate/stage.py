@@ -1,5 +1,6 @@
 """`hpro judge-train`: the affect judge and its own grades. `hpro judge`: scores of one system."""
 
+from collections.abc import Set
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,15 @@ from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.engine.checkpoint import write_json
 from hpro_core.errors import HproError
 from hpro_core.evaluate import affect
-from hpro_core.evaluate.grades import Judgements, ceilings, grades, judgements
+from hpro_core.evaluate.grades import Judgements, ceilings, grades
 from hpro_core.evaluate.hearing import read_audio, spans_by_utterance
+from hpro_core.evaluate.judges import Affect, Clip, Judged, load_affect
+from hpro_core.evaluate.named import affect_judges_of, judges_of, taught_by
+from hpro_core.evaluate.origin import Origin, told
 from hpro_core.evaluate.panel import Panel
 from hpro_core.evaluate.scores import checked, figures
 from hpro_core.evaluate.training import Sounds, labels, train_judge
-from hpro_core.params import Evaluate
+from hpro_core.params import Compute, Evaluate
 from hpro_core.progress import track
 from hpro_core.tables import (
     EMOTION_POSTERIORS,
@@ -46,37 +50,45 @@ def train(root: Path, settings: Evaluate, threads: int) -> None:
     """
     torch.set_num_threads(threads)
     utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
-    judge = train_judge(_sounds(root, utterances, "judge"), labels(root, utterances), settings)
+    judge = train_judge(_sounds(root, utterances), labels(root, utterances), settings)
     affect.save(judge, root / "judge")
 
 
-def judge_recordings(root: Path, settings: Evaluate, threads: int) -> None:
-    """Let the affect judge hear the recordings of `test`, and grade it where labels are exact.
+def judge_recordings(
+    root: Path, settings: Evaluate, compute: Compute, work: Path, teachers: Set[str]
+) -> None:
+    """Let the judges of affect hear the recordings of `test`, and grade them by exact labels.
 
     Writes judge/recordings/{emotion_posteriors,word_vad}.parquet, with which every system is
-    compared, and judge/metrics.json: how far the judge can be trusted.
+    compared, and judge/metrics.json: how far these judges can be trusted.
 
     Args:
-        root: results folder of the run, with a trained judge.
-        settings: seed of the floors.
-        threads: CPU threads.
+        root: results folder of the run, with a trained judge unless both are published.
+        settings: which judges; seed of the floors.
+        compute: CPU threads, device of the published judges.
+        work: folder for their shards.
+        teachers: of the run's labels, to say whether a judge is one of them.
 
     Raises:
-        HproError: a table is missing, or the judge does not know a test set.
+        HproError: a table is missing, or a judge's files are missing or do not fit.
     """
-    torch.set_num_threads(threads)
+    torch.set_num_threads(compute.threads)
     utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
-    judge = affect.load(root / "judge")
-    sounds = _sounds(root, utterances, "test")
-    judged = judgements(judge, sounds)
+    judges = load_affect(root, settings, compute)
+    clips = _recordings(root, utterances)
+    judged = _of_words(judges.judged(clips, work / "recordings"))
     write_judgements(root / "judge" / "recordings", judged)
-    marks = grades(sounds, judged, labels(root, utterances), settings.seed)
+    pairs = [(clip.utt_id, clip.corpus) for clip in clips]
+    marks = grades(pairs, judged, labels(root, utterances), settings.seed)
     marks["ceiling"] = {
-        corpus: ceilings(judged, judgements(judge, _said_again(root, corpus, judged)))
+        corpus: ceilings(judged, _again(root, corpus, judged, judges, work))
         for corpus in utterances["corpus"].unique()
         if (root / "corpus" / corpus / AGAIN).is_file()
     }
-    write_json(root / "judge" / "metrics.json", {"trained_on": judge.trained_on, **marks})
+    if judges.embedded is not None:
+        marks = {"trained_on": judges.embedded.trained_on, **marks}
+    who = Origin(affect_judges_of(root, settings), taught_by(settings, teachers))
+    write_json(root / "judge" / "metrics.json", {**marks, **told(who)})
 
 
 def write_judgements(folder: Path, judged: Judgements) -> None:
@@ -89,7 +101,14 @@ def write_judgements(folder: Path, judged: Judgements) -> None:
 
 
 def judge(
-    root: Path, system: str, seed: int, settings: Evaluate, weights: Path, threads: int
+    root: Path,
+    system: str,
+    seed: int,
+    settings: Evaluate,
+    weights: Path,
+    compute: Compute,
+    work: Path,
+    teachers: Set[str],
 ) -> None:
     """Score what a system spoke.
 
@@ -100,58 +119,88 @@ def judge(
         root: results folder of the run.
         system: recordings, tokenrecon or a variant.
         seed: of the policy.
-        settings: resamples of the intervals, what DNSMOS and the second recogniser hear.
+        settings: which judges, resamples of the intervals, what DNSMOS and the second recogniser
+            hear.
         weights: folder of the weights from outside.
-        threads: CPU threads.
+        compute: CPU threads, device of the published judges.
+        work: folder for the shards of the published judges, of this system and seed alone.
+        teachers: of the run's labels, to say whether a judge is one of them.
 
     Raises:
-        HproError: the system was not synthesised, the judge not trained, or audio is unusable.
+        HproError: the system was not synthesised, a judge not trained or not to be had, or audio
+            is unusable.
     """
-    torch.set_num_threads(threads)
+    torch.set_num_threads(compute.threads)
     folder = root / "eval" / system / f"seed{seed}"
     synthesis = read_table(folder / "synthesis.parquet", SYNTHESIS)
     if synthesis.empty:
         raise HproError(f"{folder / 'synthesis.parquet'} has no utterances: synthesise again")
-    panel = Panel(root, settings, weights, threads)
-    rows, vad = [], {}
-    twice_heard = checked(synthesis[["utt_id", "corpus"]], settings)
-    spoken = synthesis.to_dict("records")
-    for row in track(spoken, len(spoken), f"judge {system}"):
-        scored, vad_W3 = panel.score(
-            {str(name): value for name, value in row.items()}, row["utt_id"] in twice_heard
-        )
-        rows.append(scored)
-        if vad_W3 is not None:
-            vad[row["utt_id"]] = vad_W3
-    scores = pd.DataFrame(rows)
+    panel = Panel(root, settings, weights, compute, work)
+    spoken = [{str(k): v for k, v in row.items()} for row in synthesis.to_dict("records")]
+    scores, vad = panel.scores(spoken, checked(synthesis[["utt_id", "corpus"]], settings))
     write_table(scores, folder / "scores.parquet", SCORES)
     write_table(_vad_table(vad), folder / "word_vad.parquet", WORD_VAD)
-    report = {"system": system, "seed": seed, "test_sets": figures(scores, settings)}
+    who = Origin(judges_of(root, settings), taught_by(settings, teachers))
+    report = {"system": system, "seed": seed, **told(who), "test_sets": figures(scores, settings)}
     write_json(folder / "metrics.json", report)
 
 
-def _sounds(root: Path, utterances: pd.DataFrame, split: str) -> Sounds:
-    """Hear every recording of a split that could be aligned."""
+def _sounds(root: Path, utterances: pd.DataFrame) -> Sounds:
+    """Hear every recording of the split `judge` that could be aligned."""
     spans = spans_by_utterance(read_table(root / "align" / "words.parquet", WORDS))
-    used = (utterances["split"] == split) & utterances["utt_id"].isin(list(spans))
+    used = (utterances["split"] == "judge") & utterances["utt_id"].isin(list(spans))
     rows = utterances.loc[used, ["utt_id", "corpus", "audio"]]
     if rows.empty:
-        raise HproError(f"{root}: the split {split!r} has no aligned utterance")
-    paths = track(rows["audio"], len(rows), f"affect judge: hearing {split} recordings")
+        raise HproError(f"{root}: the split 'judge' has no aligned utterance")
+    paths = track(rows["audio"], len(rows), "affect judge: hearing judge recordings")
     frames = [affect.heard(read_audio(root, path)) for path in paths]
     by_id = dict(zip(rows["utt_id"], frames, strict=True))
     clips = list(zip(rows["utt_id"], rows["corpus"], strict=True))
     return Sounds(clips, by_id, {utt_id: spans[utt_id] for utt_id in by_id})
 
 
-def _said_again(root: Path, corpus: str, judged: Judgements) -> Sounds:
-    """Hear what was rendered again of the sentences that were judged."""
+def _recordings(root: Path, utterances: pd.DataFrame) -> list[Clip]:
+    """Every recording of `test` that could be aligned."""
+    rows = utterances[utterances["split"] == "test"].to_dict("records")
+    chosen = {row["utt_id"]: (row["corpus"], root / row["audio"]) for row in rows}
+    words = read_table(root / "align" / "words.parquet", WORDS, only={"utt_id": chosen.keys()})
+    clips = _clips(words, chosen)
+    if not clips:
+        raise HproError(f"{root}: the split 'test' has no aligned utterance")
+    return clips
+
+
+def _again(root: Path, corpus: str, judged: Judgements, judges: Affect, work: Path) -> Judgements:
+    """What the judges make of the sentences of a corpus that were rendered again."""
     folder = root / "corpus" / corpus
-    known = spans_by_utterance(read_table(folder / AGAIN, WORDS))
-    spans = {name: found for name, found in known.items() if name.rsplit(".", 1)[0] in judged}
-    names = track(spans, len(spans), "affect judge: hearing sentences rendered again")
-    frames = {name: affect.heard(read_audio(folder, f"audio/{name}.wav")) for name in names}
-    return Sounds([(name, corpus) for name in spans], frames, spans)
+    words = read_table(folder / AGAIN, WORDS)
+    names = [name for name in sorted(set(words["utt_id"])) if name.rsplit(".", 1)[0] in judged]
+    chosen = {name: (corpus, folder / "audio" / f"{name}.wav") for name in names}
+    return _of_words(judges.judged(_clips(words, chosen), work / f"again_{corpus}"))
+
+
+def _clips(words: pd.DataFrame, chosen: dict[str, tuple[str, Path]]) -> list[Clip]:
+    """Clips of what is in a WORDS table; of each that is chosen its test set and file are given."""
+    ordered = words.sort_values(["utt_id", "word_index"])
+    timed = {str(utt_id): rows for utt_id, rows in ordered.groupby("utt_id", sort=False)}
+    return [
+        Clip(
+            utt_id=utt_id,
+            speaker="",  # not asked for
+            text="",
+            words=tuple(timed[utt_id]["word"]),
+            spans_s=timed[utt_id][["start_s", "end_s"]].to_numpy(),
+            audio=path,
+            corpus=corpus,
+        )
+        for utt_id, (corpus, path) in chosen.items()
+        if utt_id in timed
+    ]
+
+
+def _of_words(judged: Judged) -> Judgements:
+    """What was made of clips all of which have word times."""
+    return {u: (found[0], found[1]) for u, found in judged.items() if found[1] is not None}
 
 
 def _vad_table(vad: dict[str, np.ndarray]) -> pd.DataFrame:

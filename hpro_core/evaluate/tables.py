@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from hpro_core.errors import HproError
+from hpro_core.evaluate.origin import common_origin, notes
 from hpro_core.evaluate.scores import METRICS, ratio
 from hpro_core.evaluate.statistics import interval, paired_difference
 from hpro_core.params import Evaluate, Tables
@@ -50,7 +51,7 @@ def make(
 
     Raises:
         HproError: a table has no rows, a system was not judged, or systems were judged on
-            different utterances.
+            different utterances or by different models.
     """
     folder = root / "tables" if out is None else out
     rows: dict[str, list[str]] = tables.model_dump()
@@ -59,12 +60,13 @@ def make(
             raise HproError(f"tables.{name} in params.yaml names no system")
     systems = systems_of(tables)
     scores = read_scores(root, systems, seeds)
+    cautions = "".join(f"\n{note}\n" for note in cautions_of(root, systems, seeds))
     folder.mkdir(parents=True, exist_ok=True)
     for name, systems in rows.items():
         chosen = {system: scores[system] for system in systems}
         table = summarised(chosen, settings.bootstrap_samples, settings.seed)
         table.to_csv(folder / f"{name}.csv", index=False)
-        (folder / f"{name}.md").write_text(markdown(table), encoding="utf-8")
+        (folder / f"{name}.md").write_text(markdown(table) + cautions, encoding="utf-8")
     _differences(scores, settings).to_csv(folder / "differences.csv", index=False)
 
 
@@ -86,8 +88,7 @@ def read_scores(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> Sco
     """
     scores: Scores = {}
     for system in systems:
-        own = seeds[:1] if system in SEEDLESS else seeds
-        scores[system] = [_read(root, system, seed) for seed in own]
+        scores[system] = [_read(root, system, seed) for seed in _seeds_of(system, seeds)]
     expected = _heard(scores[systems[0]][0])
     for system, tables in scores.items():
         for seed, table in zip(seeds, tables, strict=False):
@@ -97,6 +98,26 @@ def read_scores(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> Sco
                     f"run `hpro synthesise` and `hpro judge` again for the one that is outdated"
                 )
     return scores
+
+
+def cautions_of(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    """What must stand beside figures of these systems: which judges are not independent.
+
+    Args:
+        root: results folder of the run.
+        systems: at least one.
+        seeds: policy seeds, as for `read_scores`.
+
+    Raises:
+        HproError: the systems were judged by different models, or a file does not name them.
+    """
+    judged = [(system, seed) for system in systems for seed in _seeds_of(system, seeds)]
+    paths = [root / "eval" / name / f"seed{seed}" / "metrics.json" for name, seed in judged]
+    return notes(common_origin(paths), METRIC_NAMES)
+
+
+def _seeds_of(system: str, seeds: Sequence[int]) -> Sequence[int]:
+    return seeds[:1] if system in SEEDLESS else seeds
 
 
 def _heard(table: pd.DataFrame) -> list[tuple[str, bool]]:

@@ -10,16 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import LongTensor, Tensor, nn
-from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from hpro_core.constants import SAMPLE_RATE_HZ, VAD
-from hpro_core.engine.checkpoint import fingerprint, read_json, read_pt
+from hpro_core.engine.checkpoint import fingerprint, read_json
 from hpro_core.errors import HproError
-from hpro_core.label.files import AUDEERING, audeering_weights
-from hpro_core.label.teachers import SpokenUtterance, word_windows
+from hpro_core.label.files import AUDEERING
+from hpro_core.label.hugging_face import extractor_of, fill, weights_file
+from hpro_core.label.teachers import Read, SpokenUtterance, word_windows
 from hpro_core.label.weak import read_audio
 
 ORIGIN = "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim"
@@ -28,11 +27,6 @@ MIN_WINDOW_S = 0.1
 
 # Replaces masked frames in training and nothing else; the same file may or may not hold it.
 _UNUSED = ("wav2vec2.masked_spec_embed",)
-# How weight normalisation was stored before PyTorch 2.0, as in the published file, and since.
-_RENAMED = {
-    ".weight_g": ".parametrizations.weight.original0",
-    ".weight_v": ".parametrizations.weight.original1",
-}
 
 
 class AffectModel(nn.Module):
@@ -78,6 +72,7 @@ class AudeeringWordVad:
         window_words: int,
         batch_size: int,
         device: torch.device,
+        read: Read = read_audio,
     ):
         """
         Args:
@@ -86,17 +81,19 @@ class AudeeringWordVad:
             window_words: words to either side that belong to a word's window.
             batch_size: windows that go through the model together.
             device: where the model runs, in float32.
+            read: gives the samples of an utterance.
 
         Raises:
             HproError: a file is missing, broken, of another model, or lacks weights.
         """
-        self.weights = weights_file(folder)
+        self.weights = weights_file(folder, ORIGIN)
         config = _config(folder)
         files = (self.weights, *(folder / name for name in AUDEERING))
         self.dimensions = dimensions_of(config)
         self.window_words = window_words
         self.batch_size = batch_size
-        self._extractor = _extractor(folder)
+        self._extractor = extractor_of(folder, ORIGIN)
+        self._read = read
         self.identity: dict[str, object] = {
             "teacher": ORIGIN,
             "files": fingerprint(*files),
@@ -105,7 +102,7 @@ class AudeeringWordVad:
         }  # not the size of batches, so that one that does not fit can be mended half way
         self._device = device
         model = AffectModel(config)
-        _load(self.weights, model)
+        fill(self.weights, model, ORIGIN, _UNUSED)
         self._model = model.to(device).eval()
 
     def word_vad(self, utterances: Sequence[SpokenUtterance]) -> list[np.ndarray]:
@@ -127,12 +124,12 @@ class AudeeringWordVad:
                 )
         clipped = int(((raw < 0) | (raw > 1)).any(axis=1).sum())
         if clipped:
-            print(f"label: values outside [0, 1], clipped: {clipped} of {len(raw)} words")
+            print(f"audeering: values outside [0, 1], clipped: {clipped} of {len(raw)} words")
         return [np.clip(rows_WC, 0.0, 1.0) for rows_WC in rows]
 
     def _windows(self, utterance: SpokenUtterance) -> list[np.ndarray]:
         """The waveform of the window around each word, float32 (T,)."""
-        samples_T = read_audio(utterance)
+        samples_T = self._read(utterance)
         shortest = round(MIN_WINDOW_S * SAMPLE_RATE_HZ)
         if len(samples_T) < shortest:
             raise HproError(
@@ -185,21 +182,6 @@ def window_samples(start_s: float, end_s: float, n_samples: int) -> slice:
     return slice(first, max(past, first + shortest))
 
 
-def weights_file(folder: Path) -> Path:
-    """The weights in a folder in Hugging Face format: safetensors where there are both.
-
-    Raises:
-        HproError: there are none.
-    """
-    path = audeering_weights(folder)
-    if path.is_file():
-        return path
-    raise HproError(
-        f"{folder} holds neither model.safetensors nor pytorch_model.bin: get the whole folder of "
-        f"{ORIGIN}, and name it in label.audeering of params.yaml"
-    )
-
-
 def _config(folder: Path) -> Wav2Vec2Config:
     """Sizes and names of the model in a folder, checked as far as results depend on them."""
     path = folder / "config.json"
@@ -224,40 +206,6 @@ def dimensions_of(config: Wav2Vec2Config) -> tuple[str, ...]:
     """Names of the outputs, in their order (published: arousal, dominance, valence)."""
     names = {int(index): str(name) for index, name in (config.id2label or {}).items()}
     return tuple(names[index] for index in sorted(names))
-
-
-def _extractor(folder: Path) -> Wav2Vec2FeatureExtractor:
-    """What normalises and pads waveforms."""
-    path = folder / "preprocessor_config.json"
-    values = read_json(path)
-    if values.get("sampling_rate") != SAMPLE_RATE_HZ:
-        raise HproError(
-            f"{path}: sampling_rate is {values.get('sampling_rate')}, not {SAMPLE_RATE_HZ}: "
-            f"get the file of {ORIGIN}"
-        )
-    extractor = Wav2Vec2FeatureExtractor.from_dict(values)
-    assert isinstance(extractor, Wav2Vec2FeatureExtractor)
-    return extractor
-
-
-def _load(path: Path, model: AffectModel) -> None:
-    """Give the model its weights, each of them and no other."""
-    try:
-        stored = load_file(path) if path.suffix == ".safetensors" else read_pt(path, ORIGIN)
-        weights = {_renamed(name): value for name, value in stored.items() if name not in _UNUSED}
-        model.load_state_dict(weights, strict=True)
-    except (SafetensorError, RuntimeError) as error:
-        detail = " ".join(str(error).split())[:400]
-        raise HproError(
-            f"{path} does not fit its config.json ({detail}): get both from {ORIGIN}"
-        ) from error
-
-
-def _renamed(name: str) -> str:
-    for old, new in _RENAMED.items():
-        if name.endswith(old):
-            return name.removesuffix(old) + new
-    return name
 
 
 def _chunks(items: list[int], size: int) -> Iterator[list[int]]:

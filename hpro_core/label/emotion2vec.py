@@ -19,7 +19,7 @@ from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ
 from hpro_core.engine.checkpoint import fingerprint, loaded_pt
 from hpro_core.errors import HproError
 from hpro_core.label.files import EMOTION2VEC
-from hpro_core.label.teachers import SpokenUtterance
+from hpro_core.label.teachers import Read, SpokenUtterance
 from hpro_core.label.weak import read_audio
 
 ORIGIN = "emotion2vec/emotion2vec_plus_large"
@@ -39,11 +39,12 @@ _LAYERS = re.compile(r"[\d\s()\[\],+*]+")
 class Emotion2vecPosteriors:
     """The posterior of nine emotions, of each utterance as a whole."""
 
-    def __init__(self, folder: Path, device: torch.device):
+    def __init__(self, folder: Path, device: torch.device, read: Read = read_audio):
         """
         Args:
             folder: model.pt, config.yaml, tokens.txt.
             device: where the model runs, in float32.
+            read: gives the samples of an utterance.
 
         Raises:
             HproError: the package or a file is missing, a file is broken or of another model, or
@@ -53,9 +54,10 @@ class Emotion2vecPosteriors:
             if not (folder / name).is_file():
                 raise HproError(
                     f"{folder / name} is not a file: get the whole folder of {ORIGIN}, and name it "
-                    "in label.emotion2vec of params.yaml"
+                    "in params.yaml"
                 )
         self.folder = folder
+        self._read = read
         self.tokens = (folder / "tokens.txt").read_text(encoding="utf-8").split()
         self._class_of = class_names(self.tokens, folder / "tokens.txt")
         self.classes = tuple(self._class_of.values())
@@ -78,7 +80,7 @@ class Emotion2vecPosteriors:
 
     @torch.inference_mode()
     def _posterior(self, utterance: SpokenUtterance) -> np.ndarray:
-        samples_T = read_audio(utterance)
+        samples_T = self._read(utterance)
         if len(samples_T) < SHORTEST_S * SAMPLE_RATE_HZ:
             raise HproError(
                 f"{utterance.utt_id}: {utterance.audio} lasts {len(samples_T)} samples, and "
@@ -167,7 +169,7 @@ def _package(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise HproError(
-            f"label.emotion_teacher is emotion2vec, and the optional package {name.split('.')[0]} "
+            f"params.yaml asks for emotion2vec, and the optional package {name.split('.')[0]} "
             f"or one that it needs is not installed ({error.name}): say pip install -e "
             "'.[emotion2vec]' and pip install --no-deps funasr==1.4.16 (docs/labels.md)"
         ) from error

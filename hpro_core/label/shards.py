@@ -1,8 +1,8 @@
-"""Labelling in shards that outlive a killed run: hours of a large model are not lost.
+"""Labels and judgements in shards that outlive a killed run: hours of a large model are not lost.
 
 A shard is a fixed number of utterances. Its result is one Parquet file, written whole or not at
-all, that carries the identity of what it was made from: the settings and weights of the teacher,
-and the names, word times and audio of its utterances. A file with another identity is not used.
+all, that carries the identity of what it was made from: the settings and weights of the model, and
+the names, word times and audio of its utterances. A file with another identity is not used.
 """
 
 import hashlib
@@ -64,7 +64,7 @@ class ShardedEmotion:
             HproError: a shard cannot be read, or what the teacher raises.
         """
         identity = self.teacher.identity
-        table = label_in_shards(utterances, self._table, self.folder, self.size, identity)
+        table = in_shards(utterances, self._table, self.folder, self.size, identity)
         return table[list(self.classes)].to_numpy()
 
     def _table(self, utterances: Sequence[SpokenUtterance]) -> pd.DataFrame:
@@ -96,7 +96,7 @@ class ShardedWordVad:
             HproError: a shard cannot be read, or what the teacher raises.
         """
         identity = self.teacher.identity
-        table = label_in_shards(utterances, self._table, self.folder, self.size, identity)
+        table = in_shards(utterances, self._table, self.folder, self.size, identity)
         ends = np.cumsum([len(utterance.words) for utterance in utterances])
         return np.split(table[list(self.dimensions)].to_numpy(), ends[:-1])
 
@@ -109,7 +109,7 @@ class ShardedWordVad:
         return table
 
 
-def label_in_shards(
+def in_shards(
     utterances: Sequence[SpokenUtterance],
     compute: Compute,
     folder: Path,
@@ -133,7 +133,7 @@ def label_in_shards(
     """
     starts = range(0, len(utterances), size)
     found, stale, tables = 0, 0, []
-    for index, start in enumerate(track(starts, len(starts), f"label: shards in {folder}")):
+    for index, start in enumerate(track(starts, len(starts), f"shards in {folder}")):
         part = utterances[start : start + size]
         path = folder / f"{index:05d}.parquet"
         identity = identity_of(part, about)
@@ -145,7 +145,7 @@ def label_in_shards(
             write_shard(table, path, identity)
         tables.append(table)
     print(
-        f"label: {folder}: {len(starts)} shards, {found} found, {stale} there of other settings, "
+        f"{folder}: {len(starts)} shards, {found} found, {stale} there of other settings, "
         "weights, code or utterances and made anew",
         flush=True,
     )

@@ -27,11 +27,13 @@ from hpro_core.label.teachers import (
 )
 from hpro_core.label.weak import WeakEmotion, WeakWordVad
 from hpro_core.params import Compute, Label
+from hpro_core.shards import folder_of
 from hpro_core.tables import (
     EMOTION_POSTERIORS,
     UTTERANCES,
     WORD_VAD,
     WORDS,
+    empty,
     read_table,
     write_table,
 )
@@ -53,6 +55,7 @@ def run(
     weights: Path,
     compute: Compute = ON_CPU,
     work: Path = Path("work/label"),
+    shard: int | None = None,
 ) -> None:
     """Label every aligned utterance: label/emotion_posteriors.parquet and label/word_vad.parquet.
 
@@ -64,13 +67,14 @@ def run(
         weights: folder of `hpro weights fetch`, for the word norms.
         compute: device and threads of the published teachers; they run in float32.
         work: keeps the shards of the published teachers, with which a killed run goes on.
+        shard: to label this one alone (hpro_core.shards), of which nothing need be aligned.
 
     Raises:
         HproError: a table, an audio file, the norms or a teacher's files are missing, or counts of
             words differ.
     """
     posteriors, affect = [], []
-    corpora = spoken(root)
+    corpora = spoken(root, shard)
     exact = {corpus for corpus in corpora if ExactLabels.known(root / "corpus" / corpus)}
     published = Published() if exact == set(corpora) else load_published(settings, compute)
     for corpus, utterances in corpora.items():
@@ -82,7 +86,8 @@ def run(
         posteriors.append(_posterior_table(utterances, emotion_N9))
         affect += [_vad_table(u.utt_id, rows) for u, rows in zip(utterances, vad, strict=True)]
         print(f"label: {corpus}: {len(utterances)} utterances, {sum(map(len, vad))} words")
-    out = root / "label"
+    out = folder_of(root, "label", shard)
+    posteriors, affect = posteriors or [empty(EMOTION_POSTERIORS)], affect or [empty(WORD_VAD)]
     write_table(pd.concat(posteriors), out / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
     write_table(pd.concat(affect), out / "word_vad.parquet", WORD_VAD)
 
@@ -113,21 +118,25 @@ def load_published(settings: Label, compute: Compute) -> Published:
     return Published(emotion, words)
 
 
-def spoken(root: Path) -> dict[str, list[SpokenUtterance]]:
+def spoken(root: Path, shard: int | None = None) -> dict[str, list[SpokenUtterance]]:
     """The aligned utterances of each corpus, in the order of the table.
+
+    Args:
+        root: results folder of the run.
+        shard: to read this one alone, of which nothing need be aligned.
 
     Raises:
         HproError: nothing is aligned, or an utterance's word count differs from its alignment.
     """
-    utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
-    words = read_table(root / "align" / "words.parquet", WORDS)
+    utterances = read_table(folder_of(root, "corpus", shard) / "utterances.parquet", UTTERANCES)
+    words = read_table(folder_of(root, "align", shard) / "words.parquet", WORDS)
     aligned = dict(list(words.sort_values(["utt_id", "word_index"]).groupby("utt_id")))
     by_corpus: dict[str, list[SpokenUtterance]] = {}
     for row in utterances.to_dict("records"):
         if row["utt_id"] in aligned:
             known = _spoken(root, row, aligned[row["utt_id"]])
             by_corpus.setdefault(row["corpus"], []).append(known)
-    if not by_corpus:
+    if not by_corpus and shard is None:
         raise HproError(f"{root}/align/words.parquet holds no utterance of this run: align again")
     return by_corpus
 

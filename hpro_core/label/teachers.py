@@ -3,7 +3,7 @@
 Letters: N utterances, W words of an utterance, C classes or dimensions that a teacher puts out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +23,10 @@ class SpokenUtterance:
     words: tuple[str, ...]
     spans_s: np.ndarray  # float64 (W, 2), start and end of each word
     audio: Path  # 16 kHz mono WAV
+
+
+Read = Callable[[SpokenUtterance], np.ndarray]
+"""Gives the samples of an utterance, float32 (T,), 16 kHz."""
 
 
 class EmotionTeacher(Protocol):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from hpro_core.constants import SAMPLE_RATE_HZ
+from hpro_core.evaluate.files import affect, brought
 from hpro_core.params import Params
 from hpro_core.plan.jobs import Job, policies, rewarded, systems
 from hpro_core.plan.speech import Amount
@@ -91,6 +92,10 @@ def cost_of(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> 
             return Cost(job, None if n is None else Hours(n * passes * JUDGE_TRAIN_S / 3600))
         case "synthesise":
             return Cost(job, None, None, _spoken_bytes(job, settings, speech))
+        case "judge_recordings" if any(affect(settings.evaluate)):
+            return Cost(job, None, None)
+        case "judge" if any(brought(settings.evaluate)):
+            return Cost(job, None, None)
         case "judge":
             return Cost(job, _judging(job, settings, speech))
         case "tokenizer" | "tokenize":
@@ -122,11 +127,16 @@ def reward_steps(settings: Params) -> int:
 
 def _training(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> Cost:
     stored, step_s, steps, batch, bound = _training_size(job, settings)
+    left_out = {
+        "codec_content": settings.codec.content.leave_out,
+        "codec_style": settings.codec.style.leave_out,
+        "sft": settings.sft.leave_out,
+        "reward": settings.reward.leave_out,
+    }[job.rule]
     learnt = [
         amount
         for name, amount in speech.items()
-        if settings.corpus.sets[name].split != "judge"
-        and not (job.rule == "reward" and name in settings.reward.leave_out)
+        if settings.corpus.sets[name].split != "judge" and name not in left_out
     ]
     if step_s is None or not learnt or any(amount is None for amount in learnt):
         return Cost(job, NOTHING, None, stored)

@@ -5,6 +5,8 @@
 
 from dataclasses import dataclass
 
+from hpro_core.align.mfa_models import published
+from hpro_core.evaluate.files import all_affect_published
 from hpro_core.params import Params
 
 NOT_POLICIES = ("recordings", "tokenrecon")
@@ -29,23 +31,28 @@ def jobs_of(settings: Params) -> list[Job]:
         if each.reader == "amazon_queen" and not each.path.endswith(".1c")
     ]
     trained, seeds = policies(settings), len(settings.seeds)
-    base, published = bool(settings.base), settings.speech.preset == "cosyvoice2"
+    base = bool(settings.base)
+    shards, gathered = settings.shards, int(settings.shards > 1)
     spoken = sum(seeds if system in trained else 1 for system in systems(settings))
     found = [
         Job("corpus", "corpus_read", len(readers) - rendered),
         Job("corpus", "corpus_render", rendered),
         Job("corpus", "corpus_split", 1),
-        Job("align", "align", 1),
+        Job("align", "align_models", 1 if published(settings.align) else 0),
+        Job("align", "align", shards),
+        Job("align", "align_gather", gathered),
         Job("align", "align_check", 1 if excerpts else 0),
-        Job("label", "label", 1),
-        Job("speech", "base_tokenizer" if base else "tokenizer", 0 if published else 1),
-        Job("speech", "tokenize", 1),
-        Job("dataset", "dataset", 1),
+        Job("label", "label", shards),
+        Job("label", "label_gather", gathered),
+        Job("speech", _tokenizer(settings), 1),
+        Job("speech", "tokenize", shards),
+        Job("dataset", "dataset", shards),
+        Job("dataset", "dataset_gather", gathered),
         *_codec_jobs(settings),
         Job("policy", "base_policy", 1 if base and trained else 0),
         Job("policy", "sft", seeds if trained else 0),
         Job("reward", "reward", seeds * len(rewarded(settings))),
-        Job("evaluate", "base_judge" if base else "judge_train", 1),
+        Job("evaluate", "base_judge" if base else "judge_train", _embedded_judge(settings)),
         Job("evaluate", "judge_recordings", 1),
         Job("evaluate", "synthesise", spoken),
         Job("evaluate", "judge", spoken),
@@ -79,6 +86,18 @@ def policies(settings: Params) -> list[str]:
 def rewarded(settings: Params) -> list[str]:
     """Of the policies, those that are trained by rewards."""
     return [name for name in policies(settings) if name != "sft"]
+
+
+def _tokenizer(settings: Params) -> str:
+    if settings.speech.preset == "cosyvoice2":
+        return "tokenizer_published"
+    return "base_tokenizer" if settings.base else "tokenizer"
+
+
+def _embedded_judge(settings: Params) -> int:
+    """Whether anything asks for the affect judge that is trained here: tables, or a training."""
+    watches = settings.reward.probe_every > 0 and bool(rewarded(settings))
+    return int(watches or not all_affect_published(settings.evaluate))
 
 
 def _codec_jobs(settings: Params) -> list[Job]:

@@ -110,8 +110,8 @@ def _number(seed: int, utt_id: str) -> int:
 
 
 def _recorded(root: Path, test: list[Example]) -> pd.DataFrame:
-    utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
-    made = utterances[utterances["utt_id"].isin([e.utt_id for e in test])]
+    spoken = {"utt_id": [e.utt_id for e in test]}
+    made = read_table(root / "corpus" / "utterances.parquet", UTTERANCES, only=spoken)
     tokens = {e.utt_id: len(e.tokens) for e in test}
     return made[["utt_id", "audio", "duration_s"]].assign(
         n_tokens=made["utt_id"].map(tokens), stopped=True

@@ -9,8 +9,7 @@ import pandas as pd
 
 from hpro_core.constants import SPLITS
 from hpro_core.corpus.splits import STAGE as SPLIT_STAGE
-from hpro_core.dataset import DATASET, TRAINING_SPLITS
-from hpro_core.tables import REJECTED, UTTERANCES, WORDS, read_table
+from hpro_core.tables import REJECTED, TRAINING_SPLITS, UTTERANCES, count_rows, read_table
 
 
 class StageCount(NamedTuple):
@@ -38,13 +37,13 @@ def stage_counts(root: Path) -> list[StageCount]:
     corpora = read_table(root / "corpus" / "rejected.parquet", REJECTED)
     unsplit = corpora[corpora["stage"] == SPLIT_STAGE] if len(corpora) else corpora
     counts.append(_count("split", sum(c.kept for c in counts), len(utterances), unsplit))
-    words = read_table(root / "align" / "words.parquet", WORDS)
+    aligned = count_rows(root / "align" / "words.parquet", only={"word_index": [0]})
     unaligned = read_table(root / "align" / "rejected.parquet", REJECTED)
-    counts.append(_count("align", len(utterances), words["utt_id"].nunique(), unaligned))
-    splits = [read_table(root / f"dataset/{split}.parquet", DATASET) for split in TRAINING_SPLITS]
+    counts.append(_count("align", len(utterances), aligned, unaligned))
+    used = sum(count_rows(root / f"dataset/{split}.parquet") for split in TRAINING_SPLITS)
     unused = read_table(root / "dataset" / "rejected.parquet", REJECTED)
     entered = int(utterances["split"].isin(TRAINING_SPLITS).sum())
-    counts.append(_count("dataset", entered, sum(map(len, splits)), unused))
+    counts.append(_count("dataset", entered, used, unused))
     return counts
 
 
@@ -66,7 +65,7 @@ def split_counts(root: Path) -> pd.DataFrame:
 
 def _read_count(root: Path, name: str) -> StageCount:
     folder = root / "corpus" / name
-    kept = len(read_table(folder / "utterances.parquet", UTTERANCES))
+    kept = count_rows(folder / "utterances.parquet")
     lost = read_table(folder / "rejected.parquet", REJECTED)
     return _count(f"read {name}", kept + len(lost), kept, lost)
 

@@ -81,8 +81,10 @@ def load_system(root: Path, name: str) -> System:
     )
 
 
-def _rows(path: Path, schema: pa.DataFrameSchema) -> Rows:
-    return {row["utt_id"]: row for row in read_table(path, schema).to_dict("records")}
+def _rows(
+    path: Path, schema: pa.DataFrameSchema, only: Mapping[str, list[str]] | None = None
+) -> Rows:
+    return {row["utt_id"]: row for row in read_table(path, schema, only).to_dict("records")}
 
 
 def first_seed(root: Path, system: str) -> Path:
@@ -124,11 +126,10 @@ def samples(root: Path, systems: list[System], per_set: int) -> list[Sample]:
     Raises:
         HproError: a table or an audio file is missing.
     """
-    known = _rows(root / "corpus" / "utterances.parquet", UTTERANCES)
-    truth = read_table(root / "label" / "word_vad.parquet", WORD_VAD)
-    return [
-        _sample(root, utt_id, known[utt_id], truth, systems) for utt_id in chosen(systems, per_set)
-    ]
+    heard = chosen(systems, per_set)
+    known = _rows(root / "corpus" / "utterances.parquet", UTTERANCES, only={"utt_id": heard})
+    truth = read_table(root / "label" / "word_vad.parquet", WORD_VAD, only={"utt_id": heard})
+    return [_sample(root, utt_id, known[utt_id], truth, systems) for utt_id in heard]
 
 
 def _sample(

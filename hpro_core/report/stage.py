@@ -10,7 +10,9 @@ import jinja2
 import pandas as pd
 
 from hpro_core.errors import HproError
+from hpro_core.evaluate.origin import Origin, notes, read_origin
 from hpro_core.evaluate.scores import METRICS
+from hpro_core.evaluate.tables import METRIC_NAMES
 from hpro_core.params import Report
 from hpro_core.report import counts, figures, paper, provenance, results
 from hpro_core.report.samples import Sample, System, load_system, samples
@@ -44,9 +46,12 @@ def build(root: Path, settings: Report, params: Path) -> Path:
     tables = results.read_tables(root)
     systems = [load_system(root, name) for name in in_order(results.systems_of(tables))]
     spoken = samples(root, systems, settings.samples)
+    origin = _origin(root, systems[0])
     context = {
         **_header(root, params),
         **_results(tables),
+        "judged_by": sorted(origin.judges.items()),
+        "cautions": notes(origin, METRIC_NAMES),
         "judges": measurements(root / "judge" / "metrics.json", "hpro judge-recordings"),
         "alignment": _alignment(root / "align" / "accuracy.json"),
         "counts": counts.stage_counts(root),
@@ -83,6 +88,11 @@ def measurements(path: Path, command: str) -> list[tuple[str, str]]:
         return list(_flat(json.loads(path.read_text(encoding="utf-8")), ""))
     except json.JSONDecodeError as error:
         raise HproError(f"{path} is not JSON ({error}): run `{command}` again") from error
+
+
+def _origin(root: Path, system: System) -> Origin:
+    """Who judged; `hpro tables` has refused systems of different judges."""
+    return read_origin(root / "eval" / system.name / f"seed{system.seed}" / "metrics.json")
 
 
 def _alignment(path: Path) -> list[tuple[str, str]]:
@@ -124,8 +134,8 @@ def weak_points(root: Path, tables: Mapping[str, pd.DataFrame], systems: list[Sy
         "utterances; they do not hold what another training seed would change.",
         "Labels of real speech are weak (docs/labels.md): formulas over word norms, pitch, level "
         "and rate. Emotional figures on real speech say how well a policy follows these formulas.",
-        "The judges are small models trained here, or shipped by packages; their own errors are "
-        "below. Nobody listened: there is no MOS in this report.",
+        "The judges are models, small ones unless the settings name others; who they are and "
+        "their own errors are under Judges. Nobody listened: there is no MOS in this report.",
     ]
     if _is_small(root):
         points += [

@@ -12,18 +12,30 @@ from hpro_core.params import Compute
 from hpro_core.progress import track
 from hpro_core.speech.cosyvoice2 import KIND, CamPlus, S3Tokenizer
 from hpro_core.speech.crops import read_audio
-from hpro_core.speech.stage import ENCODED_SPLITS
-from hpro_core.tables import SPEECH_TOKENS, UTTERANCES, read_table, write_table
+from hpro_core.speech.stage import to_encode, write_tokens
 
 
-def encode(root: Path, folder: Path, batch_size: int, compute: Compute) -> None:
-    """Write speech/speech_tokens.parquet, and where its decoder is to speech/tokenizer/config.json.
+def describe(root: Path, folder: Path) -> None:
+    """Write to speech/tokenizer/config.json where the decoder of the tokens is.
+
+    Args:
+        root: results folder of the run.
+        folder: of CosyVoice2-0.5B.
+    """
+    write_json(root / "speech/tokenizer/config.json", {"kind": KIND, "folder": str(folder)})
+
+
+def encode(
+    root: Path, folder: Path, batch_size: int, compute: Compute, shard: int | None = None
+) -> None:
+    """Write speech/speech_tokens.parquet for all splits but the judges' own.
 
     Args:
         root: results folder of the run; reads corpus/utterances.parquet and the audio.
         folder: of CosyVoice2-0.5B.
         batch_size: clips that go through the tokenizer together.
         compute: threads and device.
+        shard: to encode this one alone (hpro_core.shards).
 
     Raises:
         HproError: a file or package is missing, or a clip is longer than 30 s.
@@ -31,21 +43,11 @@ def encode(root: Path, folder: Path, batch_size: int, compute: Compute) -> None:
     set_threads(compute.threads)
     tokenizer = S3Tokenizer.load(folder, device_of(compute.device))
     speakers = CamPlus.load(folder)
-    write_tokens(root, tokenizer, speakers, batch_size)
-    config = {"kind": KIND, "folder": str(folder)}
-    write_json(root / "speech/tokenizer/config.json", config)
+    wanted = to_encode(root, shard)
+    write_tokens(root, shard, wanted, encoded(root, wanted, tokenizer, speakers, batch_size))
 
 
-def write_tokens(root: Path, tokenizer: S3Tokenizer, speakers: CamPlus, batch_size: int) -> None:
-    """Write speech/speech_tokens.parquet for all splits but the judges' own."""
-    table = read_table(root / "corpus/utterances.parquet", UTTERANCES)
-    wanted = table[table["split"].isin(ENCODED_SPLITS)]
-    rows = {row["utt_id"]: row for row in _rows(root, wanted, tokenizer, speakers, batch_size)}
-    tokens = pd.DataFrame([rows[utt_id] for utt_id in wanted["utt_id"]])
-    write_table(tokens, root / "speech/speech_tokens.parquet", SPEECH_TOKENS)
-
-
-def _rows(
+def encoded(
     root: Path,
     wanted: pd.DataFrame,
     tokenizer: S3Tokenizer,

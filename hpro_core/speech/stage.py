@@ -1,7 +1,7 @@
 """The stages `hpro tokenizer` and `hpro tokenize`. Letters as in `tokenizer` and `crops`."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,15 +18,21 @@ from hpro_core.engine.training import Loop, autocast, clear, device_of, fit, set
 from hpro_core.errors import HproError
 from hpro_core.params import Compute, Speech
 from hpro_core.progress import track
+from hpro_core.shards import folder_of
 from hpro_core.speech import crops
 from hpro_core.speech.crops import Crops, CropSampler, Utterance
 from hpro_core.speech.features import FRAMES_PER_TOKEN
 from hpro_core.speech.listening import CodeReader, SpectrumListener, affect_loss, phone_loss
 from hpro_core.speech.tokenizer import SpeechTokenizer, TokenizerConfig
-from hpro_core.tables import SPEECH_TOKENS, UTTERANCES, read_table, write_table
+from hpro_core.tables import (
+    SPEECH_TOKENS,
+    TRAINING_SPLITS,
+    UTTERANCES,
+    empty,
+    read_table,
+    write_table,
+)
 
-ENCODED_SPLITS = ("train", "dev", "test")
-"""The judges' own split never becomes tokens."""
 _DEV_BATCHES = 4
 _HEARD_AFFECT = 0.3  # ours: beside phones, of about the same size in nats
 
@@ -129,7 +135,7 @@ def training_terms(model: Learner, batch: Crops, settings: Speech) -> dict[str, 
     return {"loss": loss, "mel": mel, "heard": heard} | terms
 
 
-def encode(root: Path, settings: Speech, compute: Compute) -> None:
+def encode(root: Path, settings: Speech, compute: Compute, shard: int | None = None) -> None:
     """Write speech/speech_tokens.parquet: tokens and speaker embedding of every utterance.
 
     All of train, dev and test; the judges' split and what joins no split have no tokens. Tokens do
@@ -139,6 +145,7 @@ def encode(root: Path, settings: Speech, compute: Compute) -> None:
         root: results folder of the run, with a trained tokenizer.
         settings: section `speech`; its batch size is used.
         compute: threads and device.
+        shard: to encode this one alone (hpro_core.shards).
 
     Raises:
         HproError: there is no tokenizer, or an audio file is not as it should be.
@@ -146,13 +153,39 @@ def encode(root: Path, settings: Speech, compute: Compute) -> None:
     set_threads(compute.threads)
     device = device_of(compute.device)
     model = load_tokenizer(root / "speech/tokenizer").to(device)
-    table = read_table(root / "corpus/utterances.parquet", UTTERANCES)
-    wanted = table[table["split"].isin(ENCODED_SPLITS)]
+    wanted = to_encode(root, shard)
     utterances = crops.load(root, wanted, "mel spectra")
-    rows = {row["utt_id"]: row for row in _encoded(model, utterances, settings.batch_size, device)}
-    tokens = pd.DataFrame([rows[utt_id] for utt_id in wanted["utt_id"]])
-    write_table(tokens, root / "speech/speech_tokens.parquet", SPEECH_TOKENS)
+    tokens = write_tokens(
+        root, shard, wanted, _encoded(model, utterances, settings.batch_size, device)
+    )
     print(json.dumps(code_use(list(tokens["tokens"]))), flush=True)
+
+
+def to_encode(root: Path, shard: int | None) -> pd.DataFrame:
+    """The utterances that get tokens, of one shard or of all."""
+    path = folder_of(root, "corpus", shard) / "utterances.parquet"
+    return read_table(path, UTTERANCES, only={"split": TRAINING_SPLITS})
+
+
+def write_tokens(
+    root: Path, shard: int | None, wanted: pd.DataFrame, rows: Iterable[dict[str, object]]
+) -> pd.DataFrame:
+    """Write speech/speech_tokens.parquet, of one shard or of all.
+
+    Args:
+        root: results folder of the run.
+        shard: of `to_encode`.
+        wanted: from `to_encode`; the order of the table.
+        rows: of SPEECH_TOKENS, one of each utterance, in any order.
+
+    Returns:
+        What was written.
+    """
+    by_id = {row["utt_id"]: row for row in rows}
+    tokens = pd.DataFrame([by_id[utt_id] for utt_id in wanted["utt_id"]])
+    tokens = empty(SPEECH_TOKENS) if tokens.empty else tokens
+    write_table(tokens, folder_of(root, "speech", shard) / "speech_tokens.parquet", SPEECH_TOKENS)
+    return tokens
 
 
 def load_tokenizer(folder: Path) -> SpeechTokenizer:
@@ -169,7 +202,7 @@ def load_tokenizer(folder: Path) -> SpeechTokenizer:
 
 def code_use(tokens: Sequence[np.ndarray]) -> dict[str, float]:
     """Tokens in all, codes that occur, and the perplexity of their distribution."""
-    counts = np.bincount(np.concatenate(tokens), minlength=N_SPEECH_TOKENS)
+    counts = np.bincount(np.concatenate([[], *tokens]).astype(int), minlength=N_SPEECH_TOKENS)
     share = counts[counts > 0] / counts.sum()
     return {
         "tokens": float(counts.sum()),

@@ -41,7 +41,7 @@ def main() -> None:
     for path in written:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content_of(path, digest.hexdigest(), judged(root)))
-    if "--work" in options:
+    if any(path.name == "training.csv" for path in written):
         board = written[0].parent / "tensorboard"
         board.mkdir(parents=True, exist_ok=True)
         (board / "events").write_bytes(os.urandom(8))

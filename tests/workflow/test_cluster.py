@@ -25,6 +25,7 @@ HERE = (  # what a site without accounting says, and a test that does not want t
     "--seconds-between-status-checks", "1", "--latency-wait", "5",
 )  # fmt: skip
 WITH_GPU = {"tokenizer", "tokenize", "codec_content", "codec_style", "sft", "reward", "synthesise"}
+IN_SHARDS = {"align", "label", "tokenize", "dataset"}
 FRAME = f"{RESULTS}/policy/frame/seed0/model.safetensors"
 
 
@@ -53,6 +54,7 @@ def project(cluster: MiniSlurm, tmp_path_factory: pytest.TempPathFactory) -> Pro
         "ablation": ["frame"],
     }
     settings["reward"] |= {"steps": 60, "probe_every": 0}  # the checkpoint is of step 50
+    settings["shards"] = 2
     path.write_text(yaml.safe_dump(settings))
     made.environment = cluster.environment
     made.run(*SLURM, *HERE)
@@ -75,6 +77,7 @@ def test_every_job_was_the_schedulers_and_gpus_were_counted(
     assert len(jobs) >= len(left) > 15
     with_gpu = {rule for rule, job in zip(rules, jobs, strict=True) if gpus_of(job)}
     assert with_gpu == WITH_GPU
+    assert {rule for rule in rules if rules.count(rule) == 2} >= IN_SHARDS
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}
     assert all((project.folder / f"logs/slurm/rule_{rule}").is_dir() for rule in set(rules))
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.version import Version
 
 from hpro_core.base import FILES, MODELS, SUMS
 from hpro_core.params import Params
+from hpro_core.shards import TABLES
 from tests.workflow.project import REPO, RUN, Project
 from workflow.scripts.stage_keys import code_files
 
@@ -177,22 +179,34 @@ def test_requirements_hold_every_pin_and_name_no_index(pins: list[str]) -> None:
     assert {canonical(pin) for pin in [*pins, *dev]} <= pinned, "run `make pins`"
 
 
-@pytest.mark.parametrize("name", ["environment.yml", "workflow/envs/hpro.yaml"])
-def test_conda_environments_have_the_pinned_versions(name: str, pins: list[str]) -> None:
+CONDA = {
+    "environment.yml": ["conda-forge", "bioconda", "nodefaults"],
+    "workflow/envs/hpro.yaml": ["conda-forge", "nodefaults"],
+    "workflow/envs/mfa.yaml": ["conda-forge", "nodefaults"],
+}
+"""Environment file -> its channels, the first before the others."""
+
+
+@pytest.mark.parametrize("name", CONDA)
+def test_conda_environments_have_the_tested_versions(name: str, pins: list[str]) -> None:
     environment = yaml.safe_load(read(name))
-    assert environment["channels"][-1] == "nodefaults"
+    assert environment["channels"] == CONDA[name]
+    specs = [spec for spec in environment["dependencies"] if isinstance(spec, str)]
+    for spec in specs:
+        assert re.fullmatch(r"[a-z0-9][a-z0-9._-]*(>?=[0-9.]+)?", spec), spec
+    tested = dict(pin.split("==") for pin in pins)
+    for package, least in (spec.split(">=") for spec in specs if ">=" in spec):
+        assert package not in tested or Version(tested[package]) >= Version(least)
     in_jobs = [pin for pin in pins if not pin.startswith(WORKFLOW_TOOLS)]
-    expected = pins if name == "environment.yml" else in_jobs
-    assert environment["dependencies"][-1] == {"pip": expected}
-    for spec in environment["dependencies"][:-1]:
-        assert re.fullmatch(r"[a-z0-9][a-z0-9._-]*(=[0-9.]+)?", spec), spec
+    wheels = {"environment.yml": [{"pip": pins}], "workflow/envs/hpro.yaml": [{"pip": in_jobs}]}
+    assert environment["dependencies"][len(specs) :] == wheels.get(name, [])
 
 
 def test_every_conda_environment_of_a_rule_exists() -> None:
-    named = {n for f in PHASES for t in rule_texts(f) for n in re.findall(r'"\.\./(envs/\S+)"', t)}
-    assert named == {"envs/hpro.yaml", "envs/mfa.yaml"}
-    for name in named:
-        assert yaml.safe_load(read(f"workflow/{name}"))["dependencies"]
+    texts = [path.read_text(encoding="utf-8") for path in (REPO / "workflow/rules").glob("*.smk")]
+    named = {name for text in texts for name in re.findall(r'"\.\./(envs/\S+)"', text)}
+    assert {f"workflow/{name}" for name in named} == {*CONDA} - {"environment.yml"}
+    assert len(list((REPO / "workflow/envs").iterdir())) == len(named)
 
 
 @pytest.mark.workflow
@@ -218,15 +232,17 @@ def test_a_dvc_stage_covers_its_rules(phase: str, project: Project) -> None:
     texts = rule_texts(phase)
     from_base = base_rules(phase)
     rules = set(re.findall(r"^ *rule (\w+):", "".join(texts), flags=re.MULTILINE)) - NOT_DVC
-    rules |= from_base
+    rules |= from_base | gathered(phase)
     allowed, target = stage["cmd"].split("--allowed-rules ")[1].split(" -- ")
     assert set(allowed.split()) - LENT.get(phase, set()) == rules
     assert target == f"phase_{phase}"
     commands = set(re.findall(r"\bhpro ([a-z-]+)", "".join(texts)))
     commands |= {"base-take"} if from_base else set()
+    commands |= {"gather"} if gathered(phase) else set()
     for file in {f for command in commands for f in code_files(REPO, command)}:
         assert covered(file, stage["deps"]), f"dvc.yaml: {phase} does not depend on {file}"
-    for name in [*PHASES[phase], *(["base"] if from_base else [])]:
+    shared = [*(["base"] if from_base else []), *(["shards"] if gathered(phase) else [])]
+    for name in [*PHASES[phase], *shared]:
         assert f"workflow/rules/{name}.smk" in stage["deps"]
     assert {"hpro_core/cli.py", "workflow/bin", "workflow/rules/common.smk"} <= set(stage["deps"])
     sections = set().union(*(key_sections(project, command) for command in commands))
@@ -241,7 +257,8 @@ def test_dvc_stages_cover_what_their_rules_write_and_read() -> None:
         outputs = re.findall(r'"<root>/([a-z]+)/', text)
         assert {owner[f"results/${{run}}/{name}"] for name in outputs} == {phase}
         used = re.findall(r"rules\.(\w+)\.output", text + functions_used(text))
-        needed = {owner_of_rule(rule) for rule in used} - {phase}
+        needed = {owner_of_rule(rule) for rule in used} | owners_of_tables(text)
+        needed -= {phase}
         have = {owner[dep] for dep in stage["deps"] if dep in owner}
         assert needed <= have, f"dvc.yaml: {phase} does not depend on outputs of {needed - have}"
 
@@ -295,6 +312,21 @@ def base_rules(phase: str) -> set[str]:
 
 def owner_of_rule(rule: str) -> str:
     return next(p for p in PHASES if f"rule {rule}:" in "".join(rule_texts(p)))
+
+
+def gathered(phase: str) -> set[str]:
+    """The rule of shards.smk that joins the shards of a phase."""
+    return {f"{phase}_gather"} if phase in TABLES else set()
+
+
+def owners_of_tables(text: str) -> set[str]:
+    """Phases that make the tables which a rule file calls by their names in common.smk."""
+    defined = r"^([A-Z]+(?:, [A-Z]+)*) = [(\[]?\s*f\"\{ROOT\}/(\w+)/"
+    found = re.findall(defined, read("workflow/rules/common.smk"), flags=re.MULTILINE)
+    owners = {name: owner for names, owner in found for name in names.split(", ")}
+    owners |= dict.fromkeys(("TRAIN", "DEV", "TEST"), owners["DATASET"])
+    assert {"SHARD", "WORDS", "UNALIGNED", "LABELS"} <= owners.keys()
+    return {owner for name, owner in owners.items() if re.search(rf"\b{name}\b", text)}
 
 
 def key_sections(project: Project, command: str) -> set[str]:

@@ -1,7 +1,6 @@
 """Key files hold what a result depends on, and change when that changes."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -149,16 +148,3 @@ def test_a_listing_follows_names_sizes_and_times(tmp_path: Path) -> None:
     assert stage_keys.listing_hash(clip.with_name("other.wav")) != changed  # one file
     (tmp_path / "again").symlink_to(tmp_path)  # leads back up
     assert stage_keys.listing_hash(tmp_path) != before
-
-
-def test_a_nested_snakemake_is_told_the_listing(tmp_path: Path, monkeypatch) -> None:
-    settings = {"corpus": {"sets": {"mine": {"path": str(tmp_path)}}}}
-    here = {name: value for name, value in os.environ.items() if "HPRO_LISTING_" not in name}
-    monkeypatch.setattr(os, "environ", here)
-    (tmp_path / "a.wav").write_bytes(b"1")
-    first = stage_keys._raw_files(settings, {"set": "mine"})
-    (tmp_path / "b.wav").write_bytes(b"2")
-    monkeypatch.setattr(sys, "argv", ["snakemake", "--mode", "remote"])
-    assert stage_keys._raw_files(settings, {"set": "mine"}) == first
-    monkeypatch.setattr(sys, "argv", ["snakemake", "--cores", "all"])
-    assert stage_keys._raw_files(settings, {"set": "mine"}) != first

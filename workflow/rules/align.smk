@@ -1,19 +1,48 @@
 # Forced alignment: where each word begins and ends.
+from hpro_core.align.mfa_models import given, published
+
+
+# On the machine where Snakemake runs: compute nodes may have no internet.
+rule align_models:
+    input:
+        key=key("align_models", "align-models", "align"),
+        given=[model.name for model in given(SETTINGS.align)],
+    output:
+        models="<root>/align/mfa_models.csv",
+    log:
+        "<logs>/align/models.log",
+    benchmark:
+        "<benchmarks>/align/models.tsv"
+    localrule: True
+    conda:
+        "../envs/mfa.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        runtime=lambda wildcards, attempt: 20 * attempt,
+    params:
+        root=root_of,
+    message:
+        "align: models of the Montreal Forced Aligner"
+    shell:
+        "hpro align-models --root {params.root} --params {input.key} 2>&1 | tee {log}"
 
 
 rule align:
     input:
         key=key("align", "align", "align"),
-        utterances=rules.corpus_split.output.utterances,
+        given=[model.name for model in given(SETTINGS.align)],
+        models=rules.align_models.output if published(SETTINGS.align) else [],
+        utterances=SHARD,
         audio=of_sets("audio.sha256"),
     output:
-        words="<root>/align/words.parquet",
-        rejected="<root>/align/rejected.parquet",
-        textgrids=directory("<root>/align/textgrids"),
+        words="<root>/align/{shard}words.parquet",
+        rejected="<root>/align/{shard}rejected.parquet",
+        textgrids=directory("<root>/align/{shard}textgrids"),
     log:
-        "<logs>/align/align.log",
+        "<logs>/align/{shard}align.log",
     benchmark:
-        "<benchmarks>/align/align.tsv"
+        "<benchmarks>/align/{shard}align.tsv"
     conda:
         "../envs/mfa.yaml"
         if config["align"]["backend"] == "mfa"
@@ -24,10 +53,12 @@ rule align:
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         root=root_of,
+        shard=shard_of,
     message:
-        "align: word boundaries by {config[align][backend]}"
+        "align: word boundaries by {config[align][backend]} {params.shard}"
     shell:
-        "hpro align --root {params.root} --params {input.key} --threads {threads} 2>&1 | tee {log}"
+        "hpro align --root {params.root} --params {input.key} --threads {threads} {params.shard}"
+        " 2>&1 | tee {log}"
 
 
 rule align_check:
@@ -35,7 +66,7 @@ rule align_check:
         key=key("align_check", "align-check"),
         reference=TEXTGRIDS,
         utterances=rules.corpus_split.output.utterances,
-        words=rules.align.output.words,
+        words=WORDS,
         truth=of_sets("truth_words.parquet", CONTROLLED),
     output:
         accuracy="<root>/align/accuracy.json",
@@ -59,6 +90,7 @@ rule align_check:
 
 rule phase_align:
     input:
-        rules.align.output.words,
-        rules.align.output.rejected,
+        WORDS,
+        UNALIGNED,
+        [f"<root>/align/{shard}textgrids" for shard in SHARDS],
         rules.align_check.output if TEXTGRIDS else [],

@@ -40,7 +40,7 @@ else:
             utterances=rules.corpus_split.output.utterances,
             tokenizer=TOKENIZER,
             codec=CODEC,
-            judge=rules.judge_recordings.input.judge,
+            judge=[f"{ROOT}/judge/{name}" for name in MODEL],
             policy=policy_files("sft", SEEDS[0]),
         output:
             [f"<root>/base/{name}" for name in BASE_FILES],

@@ -36,8 +36,8 @@ elif not config["base"]:
     rule codec_content:
         input:
             key=key("codec_content", "codec-content", "codec.content", "compute"),
-            train=rules.dataset.output.train,
-            dev=rules.dataset.output.dev,
+            train=TRAIN,
+            dev=DEV,
             whisper=brought(
                 config["codec"]["whisper"], "config.json", "model.safetensors"
             ),
@@ -70,8 +70,8 @@ elif not config["base"]:
     rule codec_style:
         input:
             key=key("codec_style", "codec-style", "codec.style", "compute"),
-            train=rules.dataset.output.train,
-            dev=rules.dataset.output.dev,
+            train=TRAIN,
+            dev=DEV,
             content=rules.codec_content.output.model,
             content_config=rules.codec_content.output.config,
         output:

@@ -35,6 +35,19 @@ TEXTGRIDS = [
     for chosen in config["corpus"]["sets"].values()
     if chosen["reader"] == "amazon_queen" and not chosen["path"].endswith(".1c")
 ]  # MFA's own alignment, which ships with the excerpt and not with the game
+SHARDS = (
+    [f"shards/{shard:05d}/" for shard in range(config["shards"])]
+    if config["shards"] > 1
+    else [""]
+)  # folders within those of the stages from align to dataset; one shard has none of its own
+SHARD = f"{ROOT}/corpus/{{shard}}utterances.parquet"  # what they read of the corpora
+# What they make of all shards, for the rules that read it whole
+WORDS, UNALIGNED = f"{ROOT}/align/words.parquet", f"{ROOT}/align/rejected.parquet"
+LABELS = [f"{ROOT}/label/{name}.parquet" for name in ("emotion_posteriors", "word_vad")]
+DATASET = [
+    f"{ROOT}/dataset/{name}.parquet" for name in ("train", "dev", "test", "rejected")
+]
+TRAIN, DEV, TEST, _ = DATASET
 NOTHING = "(?!)"  # a wildcard that no name matches
 LARGE = (
     4 if config["policy"]["preset"] == "cosyvoice2" else 1
@@ -64,6 +77,7 @@ wildcard_constraints:
     variant="|".join(VARIANTS),
     seed=r"\d+",
     system="|".join(SYSTEMS),
+    shard="|".join(SHARDS) or "(?:)",  # no shard: no folder
 
 
 def key(name, command, *sections, settings=config):
@@ -90,6 +104,11 @@ def tokenizer_files(setting):
 def root_of(wildcards, input):
     """The results folder of the run: key files lie in its params/."""
     return os.path.dirname(os.path.dirname(input.key))
+
+
+def shard_of(wildcards):
+    """The option that names a shard to a command."""
+    return f"--shard {int(wildcards.shard.split('/')[1])}" if wildcards.shard else ""
 
 
 def of_sets(name, sets=SETS):

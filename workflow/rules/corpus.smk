@@ -67,13 +67,14 @@ rule corpus_render:
 
 rule corpus_split:
     input:
-        key=key("corpus_split", "corpus-split", "corpus", "base"),
+        key=key("corpus_split", "corpus-split", "corpus", "base", "shards"),
         utterances=of_sets("utterances.parquet"),
         rejected=of_sets("rejected.parquet"),
         base=brought(config["base"], SENTENCES),
     output:
         utterances="<root>/corpus/utterances.parquet",
         rejected="<root>/corpus/rejected.parquet",
+        shards=[f"<root>/corpus/{shard}utterances.parquet" for shard in SHARDS if shard],
     log:
         "<logs>/corpus/split.log",
     benchmark:

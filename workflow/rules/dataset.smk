@@ -4,7 +4,7 @@
 rule dataset:
     input:
         key=key("dataset", "dataset", "dataset"),
-        utterances=rules.corpus_split.output.utterances,
+        utterances=SHARD,
         words=rules.align.output.words,
         emotion=rules.label.output.emotion,
         vad=rules.label.output.vad,
@@ -12,14 +12,14 @@ rule dataset:
         policy_text=tokenizer_files(config["dataset"]["policy_text"]),
         codec_text=tokenizer_files(config["dataset"]["codec_text"]),
     output:
-        train="<root>/dataset/train.parquet",
-        dev="<root>/dataset/dev.parquet",
-        test="<root>/dataset/test.parquet",
-        rejected="<root>/dataset/rejected.parquet",
+        train="<root>/dataset/{shard}train.parquet",
+        dev="<root>/dataset/{shard}dev.parquet",
+        test="<root>/dataset/{shard}test.parquet",
+        rejected="<root>/dataset/{shard}rejected.parquet",
     log:
-        "<logs>/dataset/dataset.log",
+        "<logs>/dataset/{shard}dataset.log",
     benchmark:
-        "<benchmarks>/dataset/dataset.tsv"
+        "<benchmarks>/dataset/{shard}dataset.tsv"
     conda:
         "../envs/hpro.yaml"
     threads: 1
@@ -28,12 +28,13 @@ rule dataset:
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         root=root_of,
+        shard=shard_of,
     message:
-        "dataset: joining tables, one file per split"
+        "dataset: joining tables, one file per split {params.shard}"
     shell:
-        "hpro dataset --root {params.root} --params {input.key} 2>&1 | tee {log}"
+        "hpro dataset --root {params.root} --params {input.key} {params.shard} 2>&1 | tee {log}"
 
 
 rule phase_dataset:
     input:
-        rules.dataset.output,
+        DATASET,

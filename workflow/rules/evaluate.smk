@@ -1,11 +1,19 @@
 # Synthesis of the test sentences, and judges that were no reward.
+# The embedded judges need no GPU; published ones are models that the user brings.
+from hpro_core.evaluate import files as judges
+
+PUBLISHED_AFFECT = [str(path) for path in judges.affect(SETTINGS.evaluate)]
+PUBLISHED_JUDGES = [str(path) for path in judges.brought(SETTINGS.evaluate)]
+JUDGE = []
+if not judges.all_affect_published(SETTINGS.evaluate):
+    JUDGE = [f"{ROOT}/judge/{name}" for name in MODEL]
 
 
 rule synthesise:
     input:
         key=key("synthesise", "synthesise", "synthesis", "compute"),
-        train=rules.dataset.output.train,
-        test=rules.dataset.output.test,
+        train=TRAIN,
+        test=TEST,
         utterances=rules.corpus_split.output.utterances,
         audio=of_sets("audio.sha256"),
         models=spoken_by,
@@ -42,7 +50,7 @@ if not config["base"]:
         input:
             key=key("judge_train", "judge-train", "evaluate"),
             utterances=rules.corpus_split.output.utterances,
-            words=rules.align.output.words,
+            words=WORDS,
             emotion=of_sets("truth_emotion.parquet", CONTROLLED),
             vad=of_sets("truth_vad.parquet", CONTROLLED),
             audio=of_sets("audio.sha256"),
@@ -70,10 +78,11 @@ if not config["base"]:
 
 rule judge_recordings:
     input:
-        key=key("judge_recordings", "judge-recordings", "evaluate"),
-        judge=[f"{ROOT}/judge/model.safetensors", f"{ROOT}/judge/config.json"],
+        key=key("judge_recordings", "judge-recordings", "evaluate", "compute", "label"),
+        judge=JUDGE,
+        published=PUBLISHED_AFFECT,
         utterances=rules.corpus_split.output.utterances,
-        words=rules.align.output.words,
+        words=WORDS,
         emotion=of_sets("truth_emotion.parquet", CONTROLLED),
         vad=of_sets("truth_vad.parquet", CONTROLLED),
         again=of_sets("again_words.parquet", CONTROLLED),
@@ -88,26 +97,31 @@ rule judge_recordings:
         "<benchmarks>/evaluate/judge_recordings.tsv"
     conda:
         "../envs/hpro.yaml"
-    threads: 1
+    threads: THREADS if PUBLISHED_AFFECT else 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        gpu=1 if PUBLISHED_AFFECT else 0,
+        mem_mb=lambda wildcards, attempt: (12000 if PUBLISHED_AFFECT else 4000)
+        * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         root=root_of,
+        work=f"{WORK}/judge_recordings",
     message:
         "judges: hearing the recordings that systems are compared with"
     shell:
-        "hpro judge-recordings --root {params.root} --params {input.key} --threads {threads}"
+        "hpro judge-recordings --root {params.root} --params {input.key}"
+        " --work {params.work} --threads {threads}"
         " 2>&1 | tee {log}"
 
 
 rule judge:
     input:
-        key=key("judge", "judge", "evaluate"),
-        judge=rules.judge_recordings.input.judge,
+        key=key("judge", "judge", "evaluate", "compute", "label"),
+        judge=JUDGE,
+        published=PUBLISHED_JUDGES,
         recorded=rules.judge_recordings.output,
         utterances=rules.corpus_split.output.utterances,
-        words=rules.align.output.words,
+        words=WORDS,
         recordings=of_sets("audio.sha256"),
         table=rules.synthesise.output.table,
         audio=rules.synthesise.output.sums,
@@ -121,17 +135,20 @@ rule judge:
         "<benchmarks>/evaluate/judge_{system}_seed{seed}.tsv"
     conda:
         "../envs/hpro.yaml"
-    threads: 1
+    threads: THREADS if PUBLISHED_JUDGES else 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        gpu=1 if PUBLISHED_JUDGES else 0,
+        mem_mb=lambda wildcards, attempt: (24000 if PUBLISHED_JUDGES else 4000)
+        * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         root=root_of,
+        work=f"{WORK}/judge_{{system}}_seed{{seed}}",
     message:
         "judge: {wildcards.system}, seed {wildcards.seed}"
     shell:
         "hpro judge {wildcards.system} --seed {wildcards.seed} --root {params.root}"
-        " --params {input.key} --threads {threads} 2>&1 | tee {log}"
+        " --params {input.key} --work {params.work} --threads {threads} 2>&1 | tee {log}"
 
 
 rule phase_evaluate:

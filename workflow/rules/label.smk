@@ -20,7 +20,7 @@ if AUDEERING:
 rule label:
     input:
         key=key("label", "label", "label", "compute"),
-        utterances=rules.corpus_split.output.utterances,
+        utterances=SHARD,
         words=rules.align.output.words,
         audio=of_sets("audio.sha256"),
         truth=[
@@ -29,12 +29,12 @@ rule label:
         ],
         teachers=TEACHERS,
     output:
-        emotion="<root>/label/emotion_posteriors.parquet",
-        vad="<root>/label/word_vad.parquet",
+        emotion="<root>/label/{shard}emotion_posteriors.parquet",
+        vad="<root>/label/{shard}word_vad.parquet",
     log:
-        "<logs>/label/label.log",
+        "<logs>/label/{shard}label.log",
     benchmark:
-        "<benchmarks>/label/label.tsv"
+        "<benchmarks>/label/{shard}label.tsv"
     conda:
         "../envs/hpro.yaml"
     threads: THREADS if PUBLISHED_TEACHER else 1
@@ -44,14 +44,15 @@ rule label:
         runtime=lambda wildcards, attempt: LABEL_MINUTES * attempt,
     params:
         root=root_of,
-        work=f"{WORK}/label",
+        work=f"{WORK}/label/{{shard}}",
+        shard=shard_of,
     message:
-        "label: emotion and word-level affect"
+        "label: emotion and word-level affect {params.shard}"
     shell:
         "hpro label --root {params.root} --params {input.key}"
-        " --work {params.work} --threads {threads} 2>&1 | tee {log}"
+        " --work {params.work} --threads {threads} {params.shard} 2>&1 | tee {log}"
 
 
 rule phase_label:
     input:
-        rules.label.output,
+        LABELS,

@@ -4,8 +4,8 @@
 rule sft:
     input:
         key=key("sft", "sft", "policy", "sft", "compute"),
-        train=rules.dataset.output.train,
-        dev=rules.dataset.output.dev,
+        train=TRAIN,
+        dev=DEV,
         start=brought(
             config["policy"]["path"], "llm.pt", "CosyVoice-BlankEN/config.json"
         ),

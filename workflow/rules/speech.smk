@@ -15,8 +15,8 @@ if not PUBLISHED and not config["base"]:
         input:
             key=key("tokenizer", "tokenizer", "speech", "compute"),
             utterances=rules.corpus_split.output.utterances,
-            words=rules.align.output.words,
-            labels=[rules.label.output.emotion, rules.label.output.vad],
+            words=WORDS,
+            labels=LABELS,
             audio=of_sets("audio.sha256"),
         output:
             model="<root>/speech/tokenizer/model.safetensors",
@@ -53,20 +53,41 @@ if PUBLISHED:
     )
     SOUND = brought(config["speech"]["path"], "flow.pt", "hift.pt")
 
+    rule tokenizer_published:
+        input:
+            key=key("tokenizer_published", "tokenizer-published", "speech"),
+        output:
+            DECODER,
+        log:
+            "<logs>/speech/tokenizer_published.log",
+        benchmark:
+            "<benchmarks>/speech/tokenizer_published.tsv"
+        conda:
+            "../envs/hpro.yaml"
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 2000 * attempt,
+            runtime=lambda wildcards, attempt: 10 * attempt,
+        params:
+            root=root_of,
+        message:
+            "tokenizer: CosyVoice2's"
+        shell:
+            "hpro tokenizer-published --root {params.root} --params {input.key} 2>&1 | tee {log}"
+
 
 rule tokenize:
     input:
         key=key("tokenize", "tokenize", "speech", "compute"),
-        utterances=rules.corpus_split.output.utterances,
+        utterances=SHARD,
         audio=of_sets("audio.sha256"),
         tokenizer=TOKENIZER,
     output:
-        DECODER if PUBLISHED else [],
-        tokens="<root>/speech/speech_tokens.parquet",
+        tokens="<root>/speech/{shard}speech_tokens.parquet",
     log:
-        "<logs>/speech/tokenize.log",
+        "<logs>/speech/{shard}tokenize.log",
     benchmark:
-        "<benchmarks>/speech/tokenize.tsv"
+        "<benchmarks>/speech/{shard}tokenize.tsv"
     conda:
         "../envs/hpro.yaml"
     threads: THREADS
@@ -76,13 +97,16 @@ rule tokenize:
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         root=root_of,
+        shard=shard_of,
     message:
-        "tokenize: speech tokens and speaker embeddings of every utterance"
+        "tokenize: speech tokens and speaker embeddings of every utterance {params.shard}"
     shell:
-        "hpro tokenize --root {params.root} --params {input.key} --threads {threads} 2>&1 | tee {log}"
+        "hpro tokenize --root {params.root} --params {input.key} --threads {threads} {params.shard}"
+        " 2>&1 | tee {log}"
 
 
 rule phase_speech:
     input:
         TOKENIZER_CURVES,
-        rules.tokenize.output,
+        [f"<root>/speech/{shard}speech_tokens.parquet" for shard in SHARDS],
+        DECODER,

@@ -33,8 +33,6 @@ NO_RESULT = {
 them would re-run everything."""
 
 Lines = list[str]
-LISTED = "HPRO_LISTING_"
-"""Begins the names of environment variables that hold hashes of listings."""
 
 
 class Keys:
@@ -147,20 +145,13 @@ def write_if_changed(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _raw_files(settings: Mapping[str, Any], values: Mapping[str, str]) -> str | None:
-    """Hash of the listing of the raw corpus that a key with the wildcard {set} is about.
-
-    A million files take seconds to list. The Snakemakes inside a job of a cluster are told by the
-    one that submitted it.
-    """
+    """Hash of the listing of the raw corpus that a key with the wildcard {set} is about."""
     if "set" not in values:
         return None
     path = Path(settings["corpus"]["sets"][values["set"]]["path"])
     if not path.name or not path.exists():
         return None
-    told = f"{LISTED}{_sha256(str(path.absolute()).encode())[:16]}"
-    if "--mode" not in sys.argv or told not in os.environ:
-        os.environ[told] = listing_hash(path)
-    return os.environ[told]
+    return listing_hash(path)
 
 
 def listing_hash(path: Path) -> str:
@@ -225,8 +216,7 @@ def code_files(root: Path, command: str) -> list[str]:
 
 def _command_source(root: Path, command: str) -> tuple[str, set[str]]:
     """Source of a command's function with the helpers in `cli.py` that it names; its imports."""
-    text = (root / PACKAGE / "cli.py").read_text(encoding="utf-8")
-    named = _top_level(ast.parse(text))
+    lines, named = _commands((root / PACKAGE / "cli.py").read_text(encoding="utf-8"))
     function = command.replace("-", "_")
     if function not in named:
         raise ValueError(f"{PACKAGE}/cli.py has no function {function} for `hpro {command}`")
@@ -240,7 +230,20 @@ def _command_source(root: Path, command: str) -> tuple[str, set[str]]:
         waiting |= (names & named.keys()) - used
     nodes = [named[name] for name in sorted(used)]
     imports = {f for node in nodes for f in _imports(root, node, f"{PACKAGE}/cli.py")}
-    return "\n".join(ast.get_source_segment(text, node) or "" for node in nodes), imports
+    source = [line for node in nodes for line in lines[_first(node) : node.end_lineno]]
+    return "\n".join(source), imports
+
+
+@cache
+def _commands(text: str) -> tuple[Lines, dict[str, ast.stmt]]:
+    """The lines of `cli.py`, and what they define."""
+    return text.splitlines(), _top_level(ast.parse(text))
+
+
+def _first(node: ast.stmt) -> int:
+    """The place of a statement's first line, its decorators included."""
+    decorators = node.decorator_list if isinstance(node, ast.FunctionDef) else []
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)]) - 1
 
 
 def _top_level(tree: ast.Module) -> dict[str, ast.stmt]:

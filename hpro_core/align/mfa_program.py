@@ -1,0 +1,65 @@
+"""The program `mfa` of its conda environment: where it is, and running it."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from hpro_core.errors import HproError
+
+ENVIRONMENT = "workflow/envs/mfa.yaml"
+LINES_IN_ERROR = 5
+
+
+def program(command: str) -> list[str]:
+    """The command as a list, `mfa` or for example `conda run -n mfa mfa`.
+
+    Raises:
+        HproError: it is not there.
+    """
+    parts = shlex.split(command)
+    if not parts or shutil.which(parts[0]) is None:
+        raise HproError(
+            f"align.mfa_command: {command!r} is not on PATH: create the environment with "
+            f"`conda env create -f {ENVIRONMENT}` and set `conda run -n mfa mfa`, or run Snakemake "
+            "with --use-conda, or set align.backend: pocketsphinx"
+        )
+    return parts
+
+
+def execute(command: list[str], log: TextIO, root: Path | None = None) -> None:
+    """Run MFA; what it says goes to the log and, as it comes, to stderr.
+
+    Args:
+        command: the program with its arguments.
+        log: an open file.
+        root: MFA_ROOT_DIR of this run; the user's own without it.
+
+    Raises:
+        HproError: MFA failed; the message has the last lines of what it said.
+    """
+    own = {} if root is None else {"MFA_ROOT_DIR": str(root)}
+    print(shlex.join(command), file=log, flush=True)
+    tail: list[str] = []
+    with subprocess.Popen(
+        command,
+        env={**os.environ, **own},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            log.write(line)
+            sys.stderr.write(line)
+            tail = [*tail, line.strip()][-LINES_IN_ERROR:] if line.strip() else tail
+    if process.returncode != 0:
+        raise HproError(
+            f"mfa ended with status {process.returncode}; its output is in {log.name}: "
+            + " | ".join(tail)
+        )

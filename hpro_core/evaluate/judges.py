@@ -1,0 +1,213 @@
+"""The judges that the settings choose, and what each makes of clips.
+
+The embedded ones hear one clip after the other on the CPU. The published ones run on the device of
+the settings and keep what they find in shards (hpro_core/label/shards.py), so that a judgement
+that was killed goes on. Letters: N clips, W words, T samples, 9 emotions, 3 affect dimensions.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from hpro_core.constants import EMOTIONS, VAD
+from hpro_core.engine.checkpoint import fingerprint
+from hpro_core.engine.training import device_of
+from hpro_core.evaluate import affect
+from hpro_core.evaluate.asr import Ears
+from hpro_core.evaluate.files import all_affect_published
+from hpro_core.evaluate.hearing import at_least, read_wav
+from hpro_core.evaluate.speaker import embed, load_encoder
+from hpro_core.label.shards import (
+    PublishedEmotion,
+    PublishedWordVad,
+    ShardedEmotion,
+    ShardedWordVad,
+    in_shards,
+)
+from hpro_core.label.teachers import SpokenUtterance, in_order
+from hpro_core.params import Compute, Evaluate
+from hpro_core.progress import track
+from hpro_core.weights import located
+
+SHARD_CLIPS = 100
+"""Clips of a shard (ours): what a killed judgement loses at most of each published judge."""
+WINDOW_WORDS = 1
+"""Words to either side that audeering's model hears with a word (paper)."""
+SHORTEST_S = 0.1
+"""Shorter clips get silence after them (ours): the paper's affect models hear no less."""
+
+
+@dataclass(frozen=True)
+class Clip(SpokenUtterance):
+    """Speech to be judged, of a system or a recording; no words where they were not found."""
+
+    corpus: str  # the test set
+
+
+Listener = Callable[[Sequence[Clip], Path], list[Any]]
+"""What a judge makes of each clip. The path is a folder for shards, of these clips and it alone."""
+
+Judged = dict[str, tuple[np.ndarray, np.ndarray | None]]
+"""By utt_id: emotion posterior (9,), and affect of each word (W, 3) where the words were found."""
+
+
+class PublishedListener(Protocol):
+    """A published model that hears each clip on its own, and says what it is."""
+
+    identity: dict[str, object]
+    """All that its results depend on besides the clips, such as the hash of its weights."""
+
+    def hear(self, clips: Sequence[SpokenUtterance]) -> Sequence[Any]:
+        """What it makes of each clip."""
+        ...
+
+
+def one_by_one(hear: Callable[[np.ndarray], Any], label: str) -> Listener:
+    """An embedded judge: a function of the samples of a clip, float32 (T,), 16 kHz."""
+
+    def listen(clips: Sequence[Clip], work: Path) -> list[Any]:
+        return [hear(read_wav(clip.audio)) for clip in track(clips, len(clips), label)]
+
+    return listen
+
+
+def sharded(model: PublishedListener) -> Listener:
+    """A published judge, whose results are kept."""
+
+    def table(clips: Sequence[SpokenUtterance]) -> pd.DataFrame:
+        ids = [clip.utt_id for clip in clips]
+        return pd.DataFrame({"utt_id": ids, "heard": list(model.hear(clips))})
+
+    def listen(clips: Sequence[Clip], work: Path) -> list[Any]:
+        about = model.identity | _code()
+        return in_shards(clips, table, work, SHARD_CLIPS, about)["heard"].tolist() if clips else []
+
+    return listen
+
+
+def load_recogniser(settings: Evaluate, weights: Path, compute: Compute) -> Listener:
+    """The first recogniser: gives the transcript of each clip.
+
+    Raises:
+        HproError: its files are missing, broken or of another model.
+    """
+    if settings.asr == "whisper":
+        from hpro_core.evaluate.whisper import WhisperTranscripts
+
+        path, device = Path(settings.whisper), device_of(compute.device)
+        return sharded(WhisperTranscripts(path, settings.batch_size, device))
+    ears = Ears(located("whisper_tiny_en", weights), compute.threads)
+    return one_by_one(ears.hear, "judges: words")
+
+
+def load_voices(settings: Evaluate, weights: Path, compute: Compute) -> Listener:
+    """The judge of speakers: gives the voice of each clip, a vector of unit length.
+
+    Raises:
+        HproError: its files are missing, broken or of another model.
+    """
+    if settings.speaker == "wavlm":
+        from hpro_core.evaluate.wavlm import WavlmVoices
+
+        return sharded(WavlmVoices(Path(settings.wavlm), device_of(compute.device)))
+    encoder = load_encoder(located("ge2e", weights))
+    return one_by_one(lambda audio_T: embed(encoder, audio_T), "judges: voice")
+
+
+@dataclass(frozen=True)
+class Affect:
+    """Emotion of a clip and affect of its words, each by the judge that the settings name."""
+
+    embedded: affect.AffectJudge | None  # for what has no published judge
+    emotion: PublishedEmotion | None
+    words: PublishedWordVad | None
+
+    def judged(self, clips: Sequence[Clip], work: Path) -> Judged:
+        """Judge clips.
+
+        Args:
+            clips: of any test sets; without words, only their emotion is judged.
+            work: folder for the shards of the published judges, of these clips alone.
+
+        Raises:
+            HproError: audio is unusable, the embedded judge does not know a test set, or a
+                published one puts out no numbers.
+        """
+        own = self._by_embedded(clips)
+        posteriors = {utt_id: posterior_9 for utt_id, (posterior_9, _) in own.items()}
+        posteriors |= self._posteriors(clips, work / "emotion")
+        vad = {utt_id: vad_W3 for utt_id, (_, vad_W3) in own.items() if vad_W3 is not None}
+        vad |= self._word_vad(clips, work / "word_vad")
+        return {clip.utt_id: (posteriors[clip.utt_id], vad.get(clip.utt_id)) for clip in clips}
+
+    def _by_embedded(self, clips: Sequence[Clip]) -> Judged:
+        if self.embedded is None:
+            return {}
+        steps = track(clips, len(clips), "judges: affect")
+        return {clip.utt_id: _judged(self.embedded, clip) for clip in steps}
+
+    def _posteriors(self, clips: Sequence[Clip], work: Path) -> dict[str, np.ndarray]:
+        if self.emotion is None:
+            return {}
+        found_NC = ShardedEmotion(self.emotion, work, SHARD_CLIPS).posteriors(clips)
+        found_N9 = in_order(found_NC, self.emotion.classes, EMOTIONS)
+        return dict(zip((clip.utt_id for clip in clips), found_N9, strict=True))
+
+    def _word_vad(self, clips: Sequence[Clip], work: Path) -> dict[str, np.ndarray]:
+        worded = [clip for clip in clips if clip.words]
+        if self.words is None or not worded:
+            return {}
+        found = ShardedWordVad(self.words, work, SHARD_CLIPS).word_vad(worded)
+        return {
+            clip.utt_id: in_order(rows_WC, self.words.dimensions, VAD)
+            for clip, rows_WC in zip(worded, found, strict=True)
+        }
+
+
+def load_affect(root: Path, settings: Evaluate, compute: Compute) -> Affect:
+    """The judges of emotion and word affect; the embedded one only if it is to judge anything.
+
+    Raises:
+        HproError: files are missing, broken or of another model, or the embedded judge is not
+            trained.
+    """
+    embedded: affect.AffectJudge | None = None
+    emotion: PublishedEmotion | None = None
+    words: PublishedWordVad | None = None
+    if not all_affect_published(settings):
+        embedded = affect.load(root / "judge")
+    device = device_of(compute.device)
+    if settings.emotion == "emotion2vec":
+        from hpro_core.label.emotion2vec import Emotion2vecPosteriors
+
+        emotion = Emotion2vecPosteriors(Path(settings.emotion2vec), device, _samples)
+        emotion.identity |= _code()
+    if settings.vad == "audeering":
+        from hpro_core.label.audeering import AudeeringWordVad
+
+        folder = Path(settings.audeering)
+        words = AudeeringWordVad(folder, WINDOW_WORDS, settings.batch_size, device, _samples)
+        words.identity |= _code()
+    return Affect(embedded, emotion, words)
+
+
+def _judged(judge: affect.AffectJudge, clip: Clip) -> tuple[np.ndarray, np.ndarray | None]:
+    sound = affect.heard(read_wav(clip.audio))
+    if not clip.words:
+        return judge.posterior(clip.corpus, sound), None
+    spans = [(float(start_s), float(end_s)) for start_s, end_s in clip.spans_s]
+    return judge.judge(clip.corpus, sound, spans)
+
+
+def _samples(clip: SpokenUtterance) -> np.ndarray:
+    return at_least(read_wav(clip.audio), SHORTEST_S)
+
+
+def _code() -> dict[str, object]:
+    """Part of a published judge's identity: how this room reads and prepares audio for it."""
+    names = ("asr", "hearing", "judges", "wavlm", "whisper")
+    return {"judged_by": fingerprint(*(Path(__file__).with_name(f"{n}.py") for n in names))}

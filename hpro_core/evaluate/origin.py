@@ -1,0 +1,83 @@
+"""Who judged a system, as its metrics.json says: figures of different judges are not mixed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpro_core.engine.checkpoint import read_json
+from hpro_core.errors import HproError
+
+JUDGES, TAUGHT = "judges", "judged_by_teachers"
+"""Keys of metrics.json."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who judged a system.
+
+    Attributes:
+        judges: model and sha256 by what it judges.
+        taught: by metric the judge that also made the labels that the rewards learned from.
+    """
+
+    judges: Mapping[str, str]
+    taught: Mapping[str, str]
+
+
+def told(origin: Origin) -> dict[str, dict[str, str]]:
+    """The entries of metrics.json."""
+    return {JUDGES: dict(origin.judges), TAUGHT: dict(origin.taught)}
+
+
+def read_origin(path: Path) -> Origin:
+    """Who judged, from a system's metrics.json.
+
+    Raises:
+        HproError: the file is missing, or does not name the judges.
+    """
+    found = read_json(path)
+    if JUDGES not in found or TAUGHT not in found:
+        raise HproError(
+            f"{path} does not name the judges: run `hpro judge` again for this system and seed"
+        )
+    return Origin(found[JUDGES], found[TAUGHT])
+
+
+def common_origin(paths: Sequence[Path]) -> Origin:
+    """Who judged several systems, which must be the same for all.
+
+    Args:
+        paths: of their metrics.json, at least one.
+
+    Raises:
+        HproError: systems were judged by different models, or a file does not name them.
+    """
+    first, *others = [read_origin(path) for path in paths]
+    for path, origin in zip(paths[1:], others, strict=True):
+        if origin != first:
+            raise HproError(
+                f"{path} and {paths[0]} are of different judges ({_difference(origin, first)}): "
+                "run `hpro judge` again for the one that is outdated"
+            )
+    return first
+
+
+def notes(origin: Origin, names: Mapping[str, str]) -> list[str]:
+    """What must stand beside the figures: a sentence for each judge that is not independent.
+
+    Args:
+        origin: who judged.
+        names: of the metrics, for people.
+    """
+    return [
+        f"{names[metric]} is not independent here: {judge} judged it and also made the labels that "
+        "the rewards learned from (docs/judges.md)."
+        for metric, judge in origin.taught.items()
+    ]
+
+
+def _difference(one: Origin, other: Origin) -> str:
+    for key in sorted(one.judges.keys() | other.judges.keys()):
+        if one.judges.get(key) != other.judges.get(key):
+            return f"{key}: {one.judges.get(key)}, and {other.judges.get(key)}"
+    return f"judges that were teachers: {dict(one.taught)}, and {dict(other.taught)}"

@@ -1,0 +1,92 @@
+"""A speaker judge at full size: microsoft/wavlm-base-plus-sv, trained to verify speakers.
+
+Published weights, from a folder in Hugging Face format (docs/judges.md). Letters: T samples, D.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import WavLMConfig, WavLMForXVector
+
+from hpro_core.constants import SAMPLE_RATE_HZ
+from hpro_core.engine.checkpoint import fingerprint, read_json
+from hpro_core.errors import HproError
+from hpro_core.evaluate.files import WAVLM
+from hpro_core.evaluate.hearing import at_least, read_wav
+from hpro_core.label.hugging_face import extractor_of, fill, weights_file
+from hpro_core.label.teachers import SpokenUtterance
+
+ORIGIN = "microsoft/wavlm-base-plus-sv"
+SHORTEST_S = 0.5
+"""Shorter clips get silence after them (ours): the head's filters span 15 frames of 20 ms."""
+
+# Read by training alone: what masks frames, and the loss over the speakers that it knew.
+_UNUSED = ("wavlm.masked_spec_embed", "objective.weight")
+
+
+class WavlmVoices:
+    """The voice of a clip: the x-vector, of unit length (model card).
+
+    One clip at a time. In a batch it would depend on the others: the first convolution is
+    normalised over the padding too, and the head's padded frames are counted without its dilations
+    (transformers 5.17).
+    """
+
+    def __init__(self, folder: Path, device: torch.device):
+        """
+        Args:
+            folder: config.json, preprocessor_config.json, and model.safetensors or, without it,
+                pytorch_model.bin.
+            device: where the model runs, in float32.
+
+        Raises:
+            HproError: a file is missing, broken or of another model, or weights do not fit.
+        """
+        self.weights = weights_file(folder, ORIGIN)
+        self._extractor = extractor_of(folder, ORIGIN)
+        self._device = device
+        model: nn.Module = WavLMForXVector(_config(folder / "config.json"))
+        del model.objective
+        fill(self.weights, model, ORIGIN, _UNUSED)
+        self._model = model.eval()
+        torch.nn.Module.to(self._model, device)  # transformers' own `to` has no types
+        files = (self.weights, *(folder / name for name in WAVLM))
+        self.identity: dict[str, object] = {"judge": ORIGIN, "files": fingerprint(*files)}
+
+    def hear(self, clips: Sequence[SpokenUtterance]) -> list[np.ndarray]:
+        """The voice of each clip, float32 (D,).
+
+        Raises:
+            HproError: audio is unreadable, empty, or not 16 kHz mono, or the model puts out a
+                number that is not finite.
+        """
+        return [self._voice(clip) for clip in clips]
+
+    @torch.inference_mode()
+    def _voice(self, clip: SpokenUtterance) -> np.ndarray:
+        audio_T = at_least(read_wav(clip.audio), SHORTEST_S)
+        inputs = self._extractor(audio_T, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")
+        found_1D = self._model(inputs["input_values"].to(self._device)).embeddings
+        voice_D = functional.normalize(found_1D, dim=-1)[0].cpu().numpy()
+        if not np.isfinite(voice_D).all():
+            raise HproError(
+                f"{clip.utt_id}: {self.weights} makes of {clip.audio} numbers that are not finite: "
+                "listen to it, or get the weights again"
+            )
+        return voice_D
+
+
+def _config(path: Path) -> WavLMConfig:
+    values = read_json(path)
+    if values.get("model_type") != "wavlm":
+        raise HproError(
+            f"{path}: model_type is {values.get('model_type')!r}, and 'wavlm' in the model of "
+            f"{ORIGIN}"
+        )
+    config = WavLMConfig.from_dict(values)
+    config.mask_time_prob = config.mask_feature_prob = 0.0  # then no parameter for masked frames
+    return config

@@ -1,0 +1,635 @@
+"""The published judges: tiny random weights in their true formats, shards after a kill, origins."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+import whisper
+import yaml
+from safetensors.torch import load_file, save_file
+from transformers import Wav2Vec2FeatureExtractor, WavLMForXVector
+
+from hpro_core import params as p
+from hpro_core.base import sha256_of
+from hpro_core.constants import EMOTIONS, VAD
+from hpro_core.errors import HproError
+from hpro_core.evaluate import affect, judges, panel, stage, tables
+from hpro_core.evaluate.asr import most_tokens
+from hpro_core.evaluate.files import WHISPER_SHA256
+from hpro_core.evaluate.named import taught_by
+from hpro_core.evaluate.wavlm import SHORTEST_S, WavlmVoices
+from hpro_core.evaluate.whisper import WhisperTranscripts
+from hpro_core.label.audeering import AudeeringWordVad
+from hpro_core.label.emotion2vec import Emotion2vecPosteriors
+from hpro_core.label.teachers import SpokenUtterance
+from hpro_core.params import Compute, Evaluate, Tables
+from hpro_core.preflight import checks
+from hpro_core.tables import (
+    EMOTION_POSTERIORS,
+    SCORES,
+    SYNTHESIS,
+    UTTERANCES,
+    WORD_VAD,
+    WORDS,
+    read_table,
+    write_table,
+)
+from tests.published import (
+    SPANS,
+    StandIn,
+    save_audeering,
+    save_emotion2vec,
+    save_wavlm,
+    save_whisper,
+    use_stand_in,
+    utterance,
+)
+from tests.workflow.project import REPO, Project
+
+CPU = torch.device("cpu")
+ON_CPU = Compute(device="cpu", bf16=False)
+TEACHERS = {"emotion2vec", "audeering"}
+
+
+def clips_of_noise(folder: Path, seconds=(0.4, 1.3, 2.2, 0.9, 1.7)) -> list[SpokenUtterance]:
+    return [utterance(folder, f"u{i}", SPANS[:1], length, i) for i, length in enumerate(seconds)]
+
+
+def samples_of(clip: SpokenUtterance) -> np.ndarray:
+    return soundfile.read(clip.audio, dtype="float32")[0]
+
+
+# -------------------------------------------------------------------------------------- Whisper
+
+
+@pytest.fixture(scope="module")
+def whisper_file(tmp_path_factory):
+    return save_whisper(tmp_path_factory.mktemp("whisper") / "tiny-v3.pt")
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory):
+    return clips_of_noise(tmp_path_factory.mktemp("noise"))
+
+
+def transcripts(path, clips, batch_size=2):
+    return WhisperTranscripts(path, batch_size, CPU).hear(clips)
+
+
+def test_transcripts_are_those_of_the_package(whisper_file, noise):
+    """Its own loader, spectra of 128 bands and decoder, clip by clip."""
+    model = whisper.load_model(str(whisper_file), device="cpu")
+    heard = transcripts(whisper_file, noise)
+    for clip, text in zip(noise, heard, strict=True):
+        samples_T = samples_of(clip)
+        mel = whisper.log_mel_spectrogram(whisper.pad_or_trim(samples_T), n_mels=128)
+        options = whisper.DecodingOptions(
+            language="en", without_timestamps=True, fp16=False, sample_len=most_tokens(samples_T)
+        )
+        assert whisper.decode(model, mel, options).text == text
+    assert len({text[:20] for text in heard}) > 2  # not the length of the clips alone
+
+
+def test_a_batch_of_ragged_clips_equals_one_by_one_in_any_order(whisper_file, noise):
+    alone = transcripts(whisper_file, noise, 1)
+    assert transcripts(whisper_file, noise, 5) == alone
+    assert transcripts(whisper_file, noise[::-1], 3) == alone[::-1]
+
+
+def test_silence_after_a_clip_lets_it_write_more_and_changes_nothing_else(
+    whisper_file, noise, tmp_path
+):
+    samples_T = np.pad(samples_of(noise[0]), (0, 16000))
+    soundfile.write(tmp_path / "padded.wav", samples_T, 16000, subtype="FLOAT")
+    padded = SpokenUtterance("u", "", "", (), np.empty((0, 2)), tmp_path / "padded.wav")
+    short, longer = transcripts(whisper_file, [noise[0], padded])
+    assert len(longer) > len(short) > 0
+    assert longer.startswith(short[:-3])  # where a letter of several tokens may be cut
+
+
+def test_more_than_30_s_is_not_heard(whisper_file, tmp_path):
+    samples_T = np.random.default_rng(0).normal(0, 0.1, 16000 * 32)
+    for name, length in (("whole", 32), ("cut", 30)):
+        soundfile.write(tmp_path / f"{name}.wav", samples_T[: 16000 * length], 16000)
+    clips = [
+        SpokenUtterance(name, "", "", (), np.empty((0, 2)), tmp_path / f"{name}.wav")
+        for name in ("whole", "cut")
+    ]
+    first, second = transcripts(whisper_file, clips)
+    assert first == second
+
+
+WEIGHT = "decoder.blocks.1.cross_attn.key.weight"
+WHISPER_MISFITS = {
+    "missing": (lambda s: s["model_state_dict"].pop(WEIGHT), rf"Missing key.*{WEIGHT}"),
+    "one too many": (
+        lambda s: s["model_state_dict"].update(extra=torch.ones(1)),
+        r"Unexpected key.*extra",
+    ),
+    "another shape": (
+        lambda s: s["model_state_dict"].update({WEIGHT: torch.ones(3, 3)}),
+        r"size mismatch.*cross_attn",
+    ),
+    "an unknown size": (lambda s: s["dims"].update(n_heads=2), r"unexpected keyword.*n_heads"),
+}
+
+
+@pytest.mark.parametrize("name", WHISPER_MISFITS)
+def test_weights_of_whisper_that_do_not_fit_are_named_with_their_file(name, tmp_path):
+    change, complaint = WHISPER_MISFITS[name]
+    path = save_whisper(tmp_path / "odd.pt", change=change)
+    with pytest.raises(HproError, match=rf"odd.pt: weights do not fit its dims .*{complaint}"):
+        WhisperTranscripts(path, 1, CPU)
+
+
+def test_another_file_than_whispers_is_refused(tmp_path):
+    path = tmp_path / "model.pt"
+    with pytest.raises(HproError, match=r"model.pt is not a file: get it from the package"):
+        WhisperTranscripts(path, 1, CPU)
+    torch.save({"model.encoder.conv1.weight": torch.ones(2)}, path)
+    with pytest.raises(HproError, match=r"model.pt is no checkpoint of openai-whisper"):
+        WhisperTranscripts(path, 1, CPU)
+    save_whisper(path, n_mels=64)
+    with pytest.raises(HproError, match=r"model.pt: n_mels is 64, n_audio_ctx 1500, but 80 or 128"):
+        WhisperTranscripts(path, 1, CPU)
+
+
+def test_the_known_hash_is_in_the_address_of_the_package():
+    for name, sha256 in WHISPER_SHA256.items():
+        assert whisper._MODELS[name.removesuffix(".pt")].split("/")[-2] == sha256
+
+
+# ---------------------------------------------------------------------------------------- WavLM
+
+
+@pytest.fixture(scope="module")
+def wavlm_folder(tmp_path_factory):
+    return save_wavlm(tmp_path_factory.mktemp("wavlm"))
+
+
+def voices(folder, clips):
+    return np.stack(WavlmVoices(folder, CPU).hear(clips))
+
+
+def published_embeddings(folder, samples):
+    """The model card's recipe, on weights that transformers itself loads."""
+    model = WavLMForXVector.from_pretrained(folder, ignore_mismatched_sizes=True).eval()
+    extractor = Wav2Vec2FeatureExtractor.from_pretrained(folder)
+    inputs = extractor(samples, sampling_rate=16000, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        return torch.nn.functional.normalize(model(**inputs).embeddings, dim=-1).numpy()
+
+
+def test_voices_are_those_of_the_model_card(wavlm_folder, noise):
+    found = voices(wavlm_folder, noise)
+    alone = [published_embeddings(wavlm_folder, [samples_of(clip)])[0] for clip in noise[1:]]
+    np.testing.assert_allclose(found[1:], alone, atol=1e-5)  # the first is shorter than 0.5 s
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-5)
+    assert np.ptp(found, axis=0).max() > 0.01
+
+
+def test_a_padded_batch_of_transformers_would_hear_the_padding(wavlm_folder, noise):
+    """Why clips are heard one by one."""
+    samples = [samples_of(clip) for clip in noise[1:3]]
+    alone = published_embeddings(wavlm_folder, samples[:1])[0]
+    assert np.abs(published_embeddings(wavlm_folder, samples)[0] - alone).max() > 1e-3
+
+
+def test_a_voice_depends_neither_on_its_neighbours_nor_on_the_order(wavlm_folder, noise):
+    found = voices(wavlm_folder, noise)
+    np.testing.assert_array_equal(voices(wavlm_folder, noise[::-1]), found[::-1])
+    np.testing.assert_array_equal(voices(wavlm_folder, noise[2:3]), found[2:3])
+
+
+def test_a_short_clip_gets_silence_after_it(wavlm_folder, tmp_path):
+    samples_T = np.random.default_rng(3).normal(0, 0.1, 800)
+    padded_T = np.pad(samples_T, (0, round(16000 * SHORTEST_S) - 800))
+    for name, values in (("short", samples_T), ("padded", padded_T)):
+        soundfile.write(tmp_path / f"{name}.wav", values, 16000, subtype="FLOAT")
+    clips = [
+        SpokenUtterance(name, "", "", (), np.empty((0, 2)), tmp_path / f"{name}.wav")
+        for name in ("short", "padded")
+    ]
+    short, padded = voices(wavlm_folder, clips)
+    np.testing.assert_array_equal(short, padded)
+    assert np.isfinite(short).all()
+
+
+def test_both_formats_are_read_with_or_without_what_training_alone_reads(noise, tmp_path):
+    def bare(weights):
+        del weights["objective.weight"], weights["wavlm.masked_spec_embed"]
+
+    first = voices(save_wavlm(tmp_path / "bin"), noise)
+    second = voices(save_wavlm(tmp_path / "safe", "safetensors", bare), noise)
+    np.testing.assert_array_equal(first, second)
+
+
+HEAD = "tdnn.2.kernel.weight"
+WAVLM_MISFITS = {
+    "missing": (lambda w: w.pop(HEAD), rf"Missing key.*{HEAD}"),
+    "one too many": (lambda w: w.update(extra=torch.ones(1)), r"Unexpected key.*extra"),
+    "another shape": (lambda w: w.update({HEAD: torch.ones(3)}), r"size mismatch.*tdnn.2"),
+    "no head": (
+        lambda w: [w.pop(name) for name in list(w) if not name.startswith("wavlm.")],
+        r"Missing key.*projector",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WAVLM_MISFITS)
+def test_weights_of_wavlm_that_do_not_fit_are_named_with_their_file(name, tmp_path):
+    change, complaint = WAVLM_MISFITS[name]
+    folder = save_wavlm(tmp_path / "model", change=change)
+    with pytest.raises(HproError, match=rf"pytorch_model.bin does not fit .*{complaint}"):
+        WavlmVoices(folder, CPU)
+
+
+def test_another_speaker_model_or_a_voice_that_is_no_number_is_refused(noise, tmp_path):
+    folder = save_wavlm(tmp_path / "other", model_type="hubert")
+    with pytest.raises(HproError, match=r"config.json: model_type is 'hubert', and 'wavlm'"):
+        WavlmVoices(folder, CPU)
+
+    def spoil(weights):
+        weights["feature_extractor.bias"][0] = float("nan")
+
+    spoiled = WavlmVoices(save_wavlm(tmp_path / "spoiled", change=spoil), CPU)
+    with pytest.raises(HproError, match=r"u0: .*pytorch_model.bin makes of .*u0.wav numbers"):
+        spoiled.hear(noise)
+
+
+# ------------------------------------------------------------------------------------- the stage
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Five test sentences and a system that spoke them: noise, other noise for the system."""
+    use_stand_in(monkeypatch)
+    monkeypatch.setattr(judges, "SHARD_CLIPS", 2)
+    root = tmp_path / "run"
+    recorded = [
+        utterance(root / "corpus/acted/audio", f"acted_{i}", SPANS[: 1 + i % 4], 2.0, i)
+        for i in range(5)
+    ]
+    spoken = [
+        utterance(root / "eval/sft/seed0/audio", clip.utt_id, clip.spans_s, 2.1, 10 + i)
+        for i, clip in enumerate(recorded)
+    ]
+    rows, words = [], []
+    for clip in recorded:
+        audio = str(clip.audio.relative_to(root))
+        rows.append((clip.utt_id, "acted", "ann", clip.text, clip.text, audio, 2.0, "test", "g",
+                     None, None))  # fmt: skip
+        words += [(clip.utt_id, i, w, *clip.spans_s[i], 1.0) for i, w in enumerate(clip.words)]
+    utterances = pd.DataFrame(rows, columns=list(UTTERANCES.columns))
+    write_table(utterances, root / "corpus/utterances.parquet", UTTERANCES)
+    write_table(
+        pd.DataFrame(words, columns=list(WORDS.columns)), root / "align/words.parquet", WORDS
+    )
+    for system, said in (("recordings", recorded), ("sft", spoken)):
+        write_synthesis(root, system, said)
+    times = {samples_of(clip)[:50].tobytes(): clip.spans_s for clip in spoken}
+    lost = samples_of(spoken[3])[:50].tobytes()  # its words are not found
+
+    def realigned(aligner, audio_T, words):
+        found = audio_T[:50].tobytes()
+        return None if found == lost else [tuple(span) for span in times[found]]
+
+    monkeypatch.setattr(panel, "realigned", realigned)
+    return root
+
+
+def write_synthesis(root, system, clips):
+    made = [
+        (c.utt_id, "acted", "ann", c.text, c.text, str(c.audio.relative_to(root)), 2.0,
+         f"acted_{(i + 1) % 5}", 50, True)
+        for i, c in enumerate(clips)
+    ]  # fmt: skip
+    table = pd.DataFrame(made, columns=list(SYNTHESIS.columns))
+    write_table(table, root / f"eval/{system}/seed0/synthesis.parquet", SYNTHESIS)
+
+
+EMBEDDED = Evaluate(
+    judge_epochs=1,
+    judge_learning_rate=1e-3,
+    check_every=5,
+    dnsmos_windows=1,
+    bootstrap_samples=20,
+    seed=0,
+)
+
+
+def all_published(folder: Path, **changes) -> Evaluate:
+    """Settings of published judges, whose models are made below a folder."""
+    models = {
+        "asr": "whisper",
+        "whisper": str(save_whisper(folder / "tiny-v3.pt")),
+        "emotion": "emotion2vec",
+        "emotion2vec": str(save_emotion2vec(folder / "emotion2vec")),
+        "vad": "audeering",
+        "audeering": str(save_audeering(folder / "audeering")),
+        "speaker": "wavlm",
+        "wavlm": str(save_wavlm(folder / "wavlm")),
+        "batch_size": 4,
+    }
+    return EMBEDDED.model_copy(update=models | changes)
+
+
+def hear_recordings(root, settings, teachers=frozenset()):
+    stage.judge_recordings(root, settings, ON_CPU, root.parent / "work/recordings", teachers)
+
+
+def judged(root, system, settings, teachers=frozenset(), work="work"):
+    folder = root / "eval" / system / "seed0"
+    work = root.parent / work / system
+    stage.judge(root, system, 0, settings, REPO / "weights", ON_CPU, work, teachers)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    return read_table(folder / "scores.parquet", SCORES).set_index("utt_id"), metrics
+
+
+def cosine(first, second):
+    return first @ second / np.linalg.norm(first) / np.linalg.norm(second)
+
+
+def test_figures_are_those_of_the_published_models(run, tmp_path):
+    settings = all_published(tmp_path / "models")
+    hear_recordings(run, settings)
+    scores, _ = judged(run, "sft", settings)
+    emotion = Emotion2vecPosteriors(Path(settings.emotion2vec), CPU)
+    voice = WavlmVoices(Path(settings.wavlm), CPU)
+    ears = WhisperTranscripts(Path(settings.whisper), 1, CPU)
+    for i, utt_id in enumerate(scores.index):
+        own, recording, reference = (
+            SpokenUtterance(utt_id, "", "", (), np.empty((0, 2)), run / path)
+            for path in (
+                f"eval/sft/seed0/audio/{utt_id}.wav",
+                f"corpus/acted/audio/{utt_id}.wav",
+                f"corpus/acted/audio/acted_{(i + 1) % 5}.wav",
+            )
+        )
+        posteriors = emotion.posteriors([own, recording])
+        assert scores.loc[utt_id, "emo_sim"] == pytest.approx(cosine(*posteriors), abs=1e-6)
+        pair = voice.hear([own, reference])
+        assert scores.loc[utt_id, "speaker_sim"] == pytest.approx(cosine(*pair), abs=1e-5)
+        said = whisper.normalizers.EnglishTextNormalizer()(ears.hear([own])[0])
+        assert scores.loc[utt_id, "transcript"] == said.strip()
+    recorded = read_table(run / "judge/recordings/word_vad.parquet", WORD_VAD)
+    spoken = [
+        utterance(tmp_path / "again", f"acted_{i}", SPANS[: 1 + i % 4], 2.0, i) for i in range(5)
+    ]
+    expected = AudeeringWordVad(Path(settings.audeering), 1, 4, CPU).word_vad(spoken)
+    np.testing.assert_allclose(
+        recorded[list(VAD)], np.concatenate(expected)[:, [2, 0, 1]], atol=1e-5
+    )
+    assert scores["wvad_ccc"].isna().tolist() == [False, False, False, True, False]
+    vad = read_table(run / "eval/sft/seed0/word_vad.parquet", WORD_VAD)
+    assert set(vad["utt_id"]) == set(scores.index) - {"acted_3"}
+
+
+def test_recordings_agree_with_themselves_and_no_embedded_judge_is_asked(run, tmp_path):
+    settings = all_published(tmp_path / "models")
+    hear_recordings(run, settings)  # there is no judge/model.safetensors
+    scores, metrics = judged(run, "recordings", settings)
+    np.testing.assert_allclose(scores["wvad_ccc"], 1.0, atol=1e-6)
+    np.testing.assert_allclose(scores["emo_sim"], 1.0, atol=1e-6)
+    hashes = {
+        "asr": ("openai-whisper", Path(settings.whisper)),
+        "emotion": ("emotion2vec_plus_large", Path(settings.emotion2vec, "model.pt")),
+        "vad": (
+            "wav2vec2-large-robust-12-ft-emotion-msp-dim",
+            Path(settings.audeering, "model.safetensors"),
+        ),
+        "speaker": ("wavlm-base-plus-sv", Path(settings.wavlm, "pytorch_model.bin")),
+    }
+    for what, (name, path) in hashes.items():
+        assert metrics["judges"][what] == f"{name}, sha256 {sha256_of(path)}"
+    assert metrics["judges"]["dnsmos"].startswith("dnsmos, sha256 ")
+    assert metrics["judged_by_teachers"] == {}
+    marks = json.loads((run / "judge/metrics.json").read_text())
+    assert "trained_on" not in marks
+    assert set(marks["judges"]) == {"emotion", "vad"}
+    assert marks["floor"]["acted"]["n"] == 5
+
+
+def test_a_killed_judge_goes_on_and_ends_with_the_same_bytes(run, tmp_path, monkeypatch, capsys):
+    settings = all_published(tmp_path / "models")
+    hear_recordings(run, settings)
+    outputs = [run / f"eval/sft/seed0/{n}.parquet" for n in ("scores", "word_vad")]
+    judged(run, "sft", settings, work="straight")
+    straight = [path.read_bytes() for path in outputs]
+    heard, original = [], StandIn.inference
+
+    def dying(self, data_in, key, **how):
+        heard.extend(key)
+        if len(heard) == 4:
+            raise KeyboardInterrupt
+        return original(self, data_in, key, **how)
+
+    monkeypatch.setattr(StandIn, "inference", dying)
+    with pytest.raises(KeyboardInterrupt):
+        judged(run, "sft", settings)
+    capsys.readouterr()
+    monkeypatch.setattr(WhisperTranscripts, "hear", None)  # its shards are all there
+    judged(run, "sft", settings)
+    assert heard[4:] == ["acted_2", "acted_3", "acted_4"]
+    assert [path.read_bytes() for path in outputs] == straight
+    monkeypatch.undo()
+    said = capsys.readouterr().out
+    assert re.search(r"work/sft/asr: 3 shards, 3 found, 0 there of other", said)
+    assert re.search(r"work/sft/emotion: 3 shards, 1 found, 0 there of other", said)
+
+
+def test_other_weights_are_judged_anew_and_another_batch_size_is_not(run, tmp_path, capsys):
+    settings = all_published(tmp_path / "models")
+    hear_recordings(run, settings)
+    first, before = judged(run, "sft", settings)
+    capsys.readouterr()
+    judged(run, "sft", settings.model_copy(update={"batch_size": 1}))
+    assert capsys.readouterr().out.count("3 found, 0 there of other") == 4  # all but word_vad
+    weights = load_file(Path(settings.audeering, "model.safetensors"))
+    save_file(weights | {"classifier.out_proj.bias": torch.ones(3) / 4},
+              Path(settings.audeering, "model.safetensors"))  # fmt: skip
+    save_whisper(Path(settings.whisper), change=lambda s: s["model_state_dict"][WEIGHT].mul_(-1))
+    second, after = judged(run, "sft", settings)
+    said = capsys.readouterr().out
+    assert re.search(r"sft/asr: 3 shards, 0 found, 3 there of other", said)
+    assert re.search(r"sft/word_vad: 2 shards, 0 found, 2 there of other", said)
+    assert re.search(r"sft/emotion: 3 shards, 3 found, 0 there of other", said)
+    assert first["transcript"].tolist() != second["transcript"].tolist()
+    assert {k for k in before["judges"] if before["judges"][k] != after["judges"][k]} == {
+        "asr", "vad",
+    }  # fmt: skip
+
+
+def test_one_published_judge_of_affect_goes_with_the_embedded_one(run, tmp_path):
+    torch.manual_seed(0)
+    own = affect.AffectJudge({"acted": 1}).eval()
+    affect.save(own, run / "judge")
+    settings = all_published(tmp_path / "models", vad="embedded", asr="embedded")
+    hear_recordings(run, settings)
+    found = read_table(run / "judge/recordings/emotion_posteriors.parquet", EMOTION_POSTERIORS)
+    clip = utterance(tmp_path / "again", "acted_1", SPANS[:2], 2.0, 1)
+    posterior = Emotion2vecPosteriors(Path(settings.emotion2vec), CPU).posteriors([clip])[0]
+    row = found.set_index("utt_id").loc["acted_1", list(EMOTIONS)]
+    np.testing.assert_allclose(row.to_numpy(dtype=float), posterior, atol=1e-6)
+    vad = read_table(run / "judge/recordings/word_vad.parquet", WORD_VAD)
+    _, expected = own.judge("acted", affect.heard(samples_of(clip)), SPANS[:2])
+    np.testing.assert_allclose(vad[vad["utt_id"] == "acted_1"][list(VAD)], expected, atol=1e-6)
+    assert "trained_on" in json.loads((run / "judge/metrics.json").read_text())
+
+
+def test_embedded_judges_keep_no_shards_and_are_named(run):
+    torch.manual_seed(0)
+    affect.save(affect.AffectJudge({"acted": 1}), run / "judge")
+    hear_recordings(run, EMBEDDED)
+    _, metrics = judged(run, "sft", EMBEDDED, TEACHERS)
+    assert not (run.parent / "work").exists()
+    assert metrics["judged_by_teachers"] == {}
+    own = sha256_of(run / "judge/model.safetensors")
+    assert metrics["judges"]["vad"] == f"embedded affect network, sha256 {own}"
+    assert metrics["judges"]["asr"].startswith("whisper_tiny_en, sha256 1a5afae0")
+
+
+def test_next_to_nothing_said_gets_its_marks(run, tmp_path, monkeypatch):
+    settings = all_published(tmp_path / "models")
+    hear_recordings(run, settings)
+    soundfile.write(run / "eval/sft/seed0/audio/acted_0.wav", np.full(300, 0.01), 16000)
+    monkeypatch.setattr(panel, "realigned", lambda aligner, audio_T, words: None)
+    scores, metrics = judged(run, "sft", settings)
+    assert np.isfinite(scores.loc["acted_0", ["emo_sim", "speaker_sim"]].to_numpy(float)).all()
+    assert metrics["test_sets"]["acted"]["n_wvad"] == 0  # no word was found, and none is heard
+
+
+# ------------------------------------------------------------------------- who judged, in figures
+
+
+def test_a_judge_that_was_a_teacher_is_told():
+    both = EMBEDDED.model_copy(update={"emotion": "emotion2vec", "vad": "audeering"})
+    assert taught_by(both, {"emotion2vec", "weak"}) == {"emo_sim": "emotion2vec_plus_large"}
+    assert set(taught_by(both, TEACHERS)) == {"emo_sim", "wvad_ccc"}
+    assert taught_by(both, {"weak"}) == taught_by(EMBEDDED, TEACHERS) == {}
+
+
+def judged_tables(run, tmp_path):
+    """Two systems, judged by models that also made the labels."""
+    settings = all_published(tmp_path / "models")
+    hear_recordings(run, settings, TEACHERS)
+    for system in ("recordings", "sft"):
+        judged(run, system, settings, TEACHERS)
+    rows = Tables(comparison=["recordings", "sft"], progressive=["sft"], ablation=["sft"])
+    return settings, rows
+
+
+def test_tables_say_which_figures_are_not_independent(run, tmp_path):
+    settings, rows = judged_tables(run, tmp_path)
+    tables.make(run, rows, [0], settings)
+    text = (run / "tables/comparison.md").read_text()
+    assert "EMO-SIM is not independent here: emotion2vec_plus_large judged it and also" in text
+    assert "wVAD-CCC is not independent here: wav2vec2-large-robust-12-ft" in text
+    marks = json.loads((run / "judge/metrics.json").read_text())
+    assert set(marks["judged_by_teachers"]) == {"emo_sim", "wvad_ccc"}
+
+
+def test_figures_of_different_judges_are_not_put_into_one_table(run, tmp_path):
+    settings, rows = judged_tables(run, tmp_path)
+    judged(run, "sft", settings.model_copy(update={"asr": "embedded"}), TEACHERS)
+    complaint = (
+        r"eval/sft/seed0/metrics.json and .*eval/recordings/seed0/metrics.json are of different "
+        r"judges \(asr: whisper_tiny_en, .*, and openai-whisper, sha256"
+    )
+    with pytest.raises(HproError, match=complaint):
+        tables.make(run, rows, [0], settings)
+    judged(run, "sft", settings, {"emotion2vec"})
+    with pytest.raises(HproError, match=r"different judges \(judges that were teachers: "):
+        tables.make(run, rows, [0], settings)
+    old = run / "eval/sft/seed0/metrics.json"
+    old.write_text(json.dumps({"system": "sft", "test_sets": {}}))
+    with pytest.raises(HproError, match=r"does not name the judges: run `hpro judge` again"):
+        tables.make(run, rows, [0], settings)
+    assert not (run / "tables").exists()
+
+
+# ------------------------------------------------------------------- settings, preflight, workflow
+
+
+PAPERS = {
+    "asr": "whisper", "whisper": "m/large-v3.pt", "emotion": "emotion2vec", "emotion2vec": "m/e2v",
+    "vad": "audeering", "audeering": "m/aud", "speaker": "wavlm", "wavlm": "m/wavlm",
+}  # fmt: skip
+FILES = [
+    "m/large-v3.pt", "m/e2v/model.pt", "m/e2v/config.yaml", "m/e2v/tokens.txt", "m/aud/config.json",
+    "m/aud/preprocessor_config.json", "m/aud/model.safetensors", "m/wavlm/config.json",
+    "m/wavlm/preprocessor_config.json", "m/wavlm/model.safetensors",
+]  # fmt: skip
+
+
+def shipped(**evaluate) -> dict:
+    settings = p.read_yaml(REPO / "params.yaml")
+    settings["evaluate"] |= evaluate
+    return settings
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("asr", "whisper", "evaluate.whisper: name the file large-v3.pt of openai-whisper"),
+        ("emotion", "emotion2vec", "evaluate.emotion2vec: name the folder emotion2vec_plus_large"),
+        ("vad", "audeering", "evaluate.audeering: name the folder wav2vec2-large-robust-12"),
+        ("speaker", "wavlm", "evaluate.wavlm: name the folder wavlm-base-plus-sv"),
+        ("speaker", "campplus", "evaluate.speaker: input should be 'embedded' or 'wavlm'"),
+        ("batch_size", 0, "evaluate.batch_size: input should be greater than or equal to 1"),
+    ],
+)
+def test_settings_of_judges_that_do_not_fit_are_named(key, value, message):
+    with pytest.raises(HproError, match=message):
+        p.validated(shipped(**{key: value}), p.Params, "params.yaml")
+
+
+def test_preflight_looks_for_the_judges(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = p.Params.model_validate(shipped(**PAPERS) | {"base": ""})
+    found = {check.what: check for check in checks(asked, REPO / "weights")}
+    assert {name for name in FILES if found[name].status == "FAIL"} == set(FILES)
+    assert "exact labels for the affect judge" not in found  # nobody asks for it
+    assert "forbids commercial use" in found["licence of audeering's model"].says
+    Path("m").mkdir()
+    Path("m/large-v3.pt").write_text("another")
+    said = {check.what: check.says for check in checks(asked, REPO / "weights")}
+    assert "e5b1a55b" in said["m/large-v3.pt"]
+    assert "is expected: get it again" in said["m/large-v3.pt"]
+    embedded = p.Params.model_validate(shipped() | {"base": ""})
+    assert not set(FILES) & {check.what for check in checks(embedded, REPO / "weights")}
+
+
+@pytest.mark.workflow
+def test_the_rules_ask_for_the_judges_files_and_a_gpu(tmp_path):
+    project = Project.copied(tmp_path / "project", data=False)
+    rule = project.folder / "workflow/rules/evaluate.smk"
+    rule.write_text(
+        rule.read_text().replace("{params.work} --th", "{params.work} --gpu {resources.gpu} --th")
+    )
+    settings = yaml.safe_load((project.folder / "params.yaml").read_text()) | {"base": ""}
+    (project.folder / "params.yaml").write_text(yaml.safe_dump(settings))
+    target = "results/embedded/eval/recordings/seed0/metrics.json"
+    dry = ("snakemake", "--cores", "2", "--dry-run", "--printshellcmds", "--", target)
+    asked = r"hpro judge recordings .* --work work/embedded/judge_recordings_seed0 --gpu {} "
+    recordings = r"hpro judge-recordings .* --work work/embedded/judge_recordings --gpu {} "
+    said = project.run(*dry).stdout
+    assert re.search(asked.format(0), said)
+    assert re.search(recordings.format(0), said)
+    assert re.search(r"^judge_train +1$", said, re.MULTILINE)
+    settings["evaluate"] |= PAPERS
+    (project.folder / "params.yaml").write_text(yaml.safe_dump(settings))
+    missing = project.run(*dry, check=False)
+    assert missing.returncode == 1
+    for name in FILES:
+        (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (project.folder / name).touch()
+    said = project.run(*dry).stdout
+    assert re.search(asked.format(1), said)
+    assert re.search(recordings.format(1), said)
+    assert not re.search(r"^judge_train +1$", said, re.MULTILINE)
