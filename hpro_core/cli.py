@@ -495,8 +495,8 @@ def _reward(
 
 def _teachers(params: Path) -> set[str]:
     """Who made the labels that the rewards learn from."""
-    label = p.read_section(params, "label", p.Label)
-    return {label.emotion_teacher, label.vad_teacher}
+    settings = p.read_section(params, "label", p.Label)
+    return {settings.emotion_teacher, settings.vad_teacher}
 
 
 def _compute(params: Path, threads: int) -> p.Compute:

@@ -586,7 +586,7 @@ def test_the_rule_asks_for_the_teachers_files_and_a_gpu(tmp_path):
     project = Project.copied(tmp_path / "project", data=False)
     rule = project.folder / "workflow/rules/label.smk"
     rule.write_text(rule.read_text().replace(" --threads {", " --gpu {resources.gpu} --threads {"))
-    dry = ("snakemake", "--cores", "2", "--dry-run", "--printshellcmds", "--", "label")
+    dry = ("snakemake", "--cores", "2", "--dry-run", "--printshellcmds", "--", "phase_label")
     asked = r"hpro label .* --work work/embedded/label --gpu {} --threads {} "
     assert re.search(asked.format(0, 1), project.run(*dry).stdout)
     settings = yaml.safe_load((project.folder / "params.yaml").read_text())

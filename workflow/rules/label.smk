@@ -44,7 +44,7 @@ rule label:
         runtime=lambda wildcards, attempt: LABEL_MINUTES * attempt,
     params:
         root=root_of,
-        work=f"{WORK}/label/{{shard}}",
+        work=lambda wildcards: f"{WORK}/label/{wildcards.shard}".rstrip("/"),
         shard=shard_of,
     message:
         "label: emotion and word-level affect {params.shard}"
