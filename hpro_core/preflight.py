@@ -21,8 +21,8 @@ from hpro_core.corpus.published.lssed import TRANSCRIPTS
 from hpro_core.corpus.readers import PUBLISHED, recognised
 from hpro_core.errors import HproError
 from hpro_core.evaluate.files import WHISPER_SHA256, all_affect_published, brought
-from hpro_core.label.files import AUDEERING, EMOTION2VEC, audeering_weights
-from hpro_core.params import CorpusSet, Label, Params
+from hpro_core.label.files import affect_models
+from hpro_core.params import CorpusSet, Params
 from hpro_core.plan.bill import bill_of
 from hpro_core.plan.costs import PEAK_MEMORY_GB, POLICY_PARAMETERS
 from hpro_core.weights import WeightFile, listed
@@ -177,7 +177,9 @@ def _brought(settings: Params) -> Iterator[Path]:
     for folder in (settings.dataset.policy_text, settings.dataset.codec_text):
         if folder != "phones":
             yield from (Path(folder, name) for name in TOKENIZER)
-    yield from _teachers(settings.label)
+    label = settings.label
+    teachers = (label.emotion_teacher, label.vad_teacher)
+    yield from affect_models(teachers, label.emotion2vec, label.audeering)
     yield from brought(settings.evaluate)
     if settings.codec.checkpoint:
         yield Path(settings.codec.checkpoint)
@@ -185,16 +187,6 @@ def _brought(settings: Params) -> Iterator[Path]:
         yield from (Path(settings.codec.whisper, n) for n in ("config.json", "model.safetensors"))
     if settings.base:
         yield from (Path(settings.base, name) for name in (*FILES, SUMS))
-
-
-def _teachers(label: Label) -> Iterator[Path]:
-    """The published teachers' files; audeering's weights are in either of two formats."""
-    if label.emotion_teacher == "emotion2vec":
-        yield from (Path(label.emotion2vec, name) for name in EMOTION2VEC)
-    if label.vad_teacher == "audeering":
-        folder = Path(label.audeering)
-        yield from (folder / name for name in AUDEERING)
-        yield audeering_weights(folder)
 
 
 def _check_file(path: Path) -> str:

@@ -34,12 +34,7 @@ def save_audeering(folder, form="safetensors", **changes):
     values = json.loads((folder / "config.json").read_text())
     values |= {"pooling_mode": "mean", "finetuning_task": "wav2vec2_reg", "vocab_size": None}
     (folder / "config.json").write_text(json.dumps(values | changes))
-    preprocessor = {
-        "do_normalize": True, "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-        "feature_size": 1, "padding_side": "right", "padding_value": 0.0,
-        "return_attention_mask": True, "sampling_rate": 16000,
-    }  # fmt: skip
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    save_preprocessor(folder, do_normalize=True)
     weights = {f"wav2vec2.{old_name(n)}": v for n, v in Wav2Vec2Model(config).state_dict().items()}
     weights |= {
         "classifier.dense.weight": torch.randn(32, 32),
@@ -47,12 +42,26 @@ def save_audeering(folder, form="safetensors", **changes):
         "classifier.out_proj.weight": 0.02 * torch.randn(3, 32),
         "classifier.out_proj.bias": torch.full((3,), 0.5),
     }
+    save_weights(folder, weights, form)
+    return folder
+
+
+def save_preprocessor(folder, do_normalize):
+    """What both models are published with, but for one value."""
+    values = {
+        "do_normalize": do_normalize, "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+        "feature_size": 1, "padding_side": "right", "padding_value": 0.0,
+        "return_attention_mask": True, "sampling_rate": 16000,
+    }  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(values))
+
+
+def save_weights(folder, weights, form):
     weights = {name: value.clone().contiguous() for name, value in weights.items()}
     if form == "safetensors":
         save_file(weights, folder / "model.safetensors")
     else:
         torch.save(weights, folder / "pytorch_model.bin")
-    return folder
 
 
 def old_name(name):
@@ -201,19 +210,24 @@ def save_wavlm(folder, form="bin", change=lambda weights: None, **changes):
     config.save_pretrained(folder)
     values = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(values | changes))
-    preprocessor = {
-        "do_normalize": False, "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-        "feature_size": 1, "padding_side": "right", "padding_value": 0.0,
-        "return_attention_mask": True, "sampling_rate": 16000,
-    }  # fmt: skip
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    save_preprocessor(folder, do_normalize=False)
     model = WavLMForXVector(config)
     weights = {old_name(name): torch.randn_like(v) / 4 for name, v in model.state_dict().items()}
     weights["objective.weight"] = torch.randn(20, 1211)  # over the speakers of its training
     change(weights)
-    weights = {name: value.clone().contiguous() for name, value in weights.items()}
-    if form == "safetensors":
-        save_file(weights, folder / "model.safetensors")
-    else:
-        torch.save(weights, folder / "pytorch_model.bin")
+    save_weights(folder, weights, form)
     return folder
+
+
+def die_after_four(monkeypatch):
+    """Let emotion2vec's stand-in be killed at its fourth clip; gives all that it is asked."""
+    heard, original = [], StandIn.inference
+
+    def dying(self, data_in, key, **how):
+        heard.extend(key)
+        if len(heard) == 4:
+            raise KeyboardInterrupt
+        return original(self, data_in, key, **how)
+
+    monkeypatch.setattr(StandIn, "inference", dying)
+    return heard

@@ -41,7 +41,7 @@ from hpro_core.tables import (
 )
 from tests.published import (
     SPANS,
-    StandIn,
+    die_after_four,
     save_audeering,
     save_emotion2vec,
     save_wavlm,
@@ -421,15 +421,7 @@ def test_a_killed_judge_goes_on_and_ends_with_the_same_bytes(run, tmp_path, monk
     outputs = [run / f"eval/sft/seed0/{n}.parquet" for n in ("scores", "word_vad")]
     judged(run, "sft", settings, work="straight")
     straight = [path.read_bytes() for path in outputs]
-    heard, original = [], StandIn.inference
-
-    def dying(self, data_in, key, **how):
-        heard.extend(key)
-        if len(heard) == 4:
-            raise KeyboardInterrupt
-        return original(self, data_in, key, **how)
-
-    monkeypatch.setattr(StandIn, "inference", dying)
+    heard = die_after_four(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         judged(run, "sft", settings)
     capsys.readouterr()

@@ -38,6 +38,7 @@ from tests.published import (
     TOKENS,
     StandIn,
     change_weights,
+    die_after_four,
     save_audeering,
     save_emotion2vec,
     use_stand_in,
@@ -535,16 +536,7 @@ def test_a_killed_stage_ends_with_the_same_bytes(run_folder, funasr, tmp_path, m
     straight = [path.read_bytes() for path in tables]
     for path in tables:
         path.unlink()
-    heard = []
-    original = StandIn.inference
-
-    def dying(self, data_in, key, **how):
-        heard.extend(key)
-        if len(heard) == 4:
-            raise KeyboardInterrupt
-        return original(self, data_in, key, **how)
-
-    monkeypatch.setattr(StandIn, "inference", dying)
+    heard = die_after_four(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         stage.run(run_folder, settings, tmp_path, work=tmp_path / "work")
     assert not any(path.exists() for path in tables)

@@ -3,11 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpro_core.label.files import AUDEERING, EMOTION2VEC, audeering_weights
+from hpro_core.label.files import affect_models, hugging_face
 from hpro_core.params import Evaluate
-
-WAVLM = ("config.json", "preprocessor_config.json")
-"""Beside its weights, which are in either of two formats, as audeering's are."""
 
 WHISPER_SHA256 = {
     "large-v3.pt": "e5b1a55b89c1367dacf97e3e19bfd829a01529dbfdeefa8caeb59b3f1b81dadb",
@@ -26,16 +23,10 @@ def brought(settings: Evaluate) -> Iterator[Path]:
         yield Path(settings.whisper)
     yield from affect(settings)
     if settings.speaker == "wavlm":
-        folder = Path(settings.wavlm)
-        yield from (folder / name for name in WAVLM)
-        yield audeering_weights(folder)
+        yield from hugging_face(Path(settings.wavlm))
 
 
 def affect(settings: Evaluate) -> Iterator[Path]:
     """Those of the judges of emotion and word affect, who hear the recordings too."""
-    if settings.emotion == "emotion2vec":
-        yield from (Path(settings.emotion2vec, name) for name in EMOTION2VEC)
-    if settings.vad == "audeering":
-        folder = Path(settings.audeering)
-        yield from (folder / name for name in AUDEERING)
-        yield audeering_weights(folder)
+    chosen = (settings.emotion, settings.vad)
+    return affect_models(chosen, settings.emotion2vec, settings.audeering)

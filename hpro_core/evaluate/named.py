@@ -8,7 +8,7 @@ from collections.abc import Set
 from pathlib import Path
 
 from hpro_core.base import sha256_of
-from hpro_core.label.files import audeering_weights
+from hpro_core.label.files import hugging_face_weights
 from hpro_core.params import Evaluate
 from hpro_core.weights import listed
 
@@ -29,7 +29,7 @@ def judges_of(root: Path, settings: Evaluate) -> dict[str, str]:
     judges["dnsmos"] = _listed("dnsmos", "sig_bak_ovr.onnx")
     judges["speaker"] = _listed("ge2e", "pretrained.pt")
     if settings.speaker == "wavlm":
-        judges["speaker"] = _named("wavlm-base-plus-sv", audeering_weights(Path(settings.wavlm)))
+        judges["speaker"] = _named("wavlm-base-plus-sv", hugging_face_weights(Path(settings.wavlm)))
     return judges
 
 
@@ -37,7 +37,7 @@ def affect_judges_of(root: Path, settings: Evaluate) -> dict[str, str]:
     """The judges of emotion and word affect alone, who also hear the recordings."""
     published = {
         "emotion2vec": Path(settings.emotion2vec, "model.pt"),
-        "audeering": audeering_weights(Path(settings.audeering)),
+        "audeering": hugging_face_weights(Path(settings.audeering)),
     }
     return {
         what: _named("embedded affect network", root / "judge" / "model.safetensors")

@@ -15,8 +15,8 @@ from transformers import WavLMConfig, WavLMForXVector
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.engine.checkpoint import fingerprint, read_json
 from hpro_core.errors import HproError
-from hpro_core.evaluate.files import WAVLM
 from hpro_core.evaluate.hearing import at_least, read_wav
+from hpro_core.label.files import HUGGING_FACE
 from hpro_core.label.hugging_face import extractor_of, fill, weights_file
 from hpro_core.label.teachers import SpokenUtterance
 
@@ -54,7 +54,7 @@ class WavlmVoices:
         fill(self.weights, model, ORIGIN, _UNUSED)
         self._model = model.eval()
         torch.nn.Module.to(self._model, device)  # transformers' own `to` has no types
-        files = (self.weights, *(folder / name for name in WAVLM))
+        files = (self.weights, *(folder / name for name in HUGGING_FACE))
         self.identity: dict[str, object] = {"judge": ORIGIN, "files": fingerprint(*files)}
 
     def hear(self, clips: Sequence[SpokenUtterance]) -> list[np.ndarray]:

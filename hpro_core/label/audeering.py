@@ -16,7 +16,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 from hpro_core.constants import SAMPLE_RATE_HZ, VAD
 from hpro_core.engine.checkpoint import fingerprint, read_json
 from hpro_core.errors import HproError
-from hpro_core.label.files import AUDEERING
+from hpro_core.label.files import HUGGING_FACE
 from hpro_core.label.hugging_face import extractor_of, fill, weights_file
 from hpro_core.label.teachers import Read, SpokenUtterance, word_windows
 from hpro_core.label.weak import read_audio
@@ -88,7 +88,7 @@ class AudeeringWordVad:
         """
         self.weights = weights_file(folder, ORIGIN)
         config = _config(folder)
-        files = (self.weights, *(folder / name for name in AUDEERING))
+        files = (self.weights, *(folder / name for name in HUGGING_FACE))
         self.dimensions = dimensions_of(config)
         self.window_words = window_words
         self.batch_size = batch_size

@@ -11,7 +11,7 @@ from transformers import Wav2Vec2FeatureExtractor
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.engine.checkpoint import read_json, read_pt
 from hpro_core.errors import HproError
-from hpro_core.label.files import audeering_weights
+from hpro_core.label.files import hugging_face_weights
 
 # How weight normalisation was stored before PyTorch 2.0, as in the published files, and since.
 _RENAMED = {
@@ -30,7 +30,7 @@ def weights_file(folder: Path, origin: str) -> Path:
     Raises:
         HproError: there are none.
     """
-    path = audeering_weights(folder)
+    path = hugging_face_weights(folder)
     if path.is_file():
         return path
     raise HproError(

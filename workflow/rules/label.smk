@@ -1,20 +1,16 @@
 # Labels: an emotion posterior for each utterance, valence, arousal and dominance for each word.
 # The paper's two teachers are published models, which the user brings; the embedded ones need no GPU.
-from pathlib import Path
+from hpro_core.label.files import affect_models
 
-from hpro_core.label import files as teachers
-
-EMOTION2VEC = config["label"].get("emotion_teacher") == "emotion2vec"
-AUDEERING = config["label"].get("vad_teacher") == "audeering"
-PUBLISHED_TEACHER = EMOTION2VEC or AUDEERING
+LABEL = SETTINGS.label
+TEACHERS = [
+    str(path)
+    for path in affect_models(
+        (LABEL.emotion_teacher, LABEL.vad_teacher), LABEL.emotion2vec, LABEL.audeering
+    )
+]
+PUBLISHED_TEACHER = bool(TEACHERS)
 LABEL_MB, LABEL_MINUTES = (12000, 1440) if PUBLISHED_TEACHER else (4000, 240)
-TEACHERS = []
-if EMOTION2VEC:
-    TEACHERS += brought(config["label"]["emotion2vec"], *teachers.EMOTION2VEC)
-if AUDEERING:
-    FOLDER = config["label"]["audeering"]
-    TEACHERS += brought(FOLDER, *teachers.AUDEERING)
-    TEACHERS += [str(teachers.audeering_weights(Path(FOLDER)))]
 
 
 rule label:
