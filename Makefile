@@ -40,8 +40,8 @@ base: setup data/raw/queen/queen.1c   ## trains the models of data/base anew, fr
 pull: setup           ## the run of dvc.lock from the DVC remote
 	workflow/scripts/pull.sh
 
-test: setup           ## all tests, a miniature of the whole workflow among them
-	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+test: setup           ## all tests, a miniature of the whole workflow among them; one process waits for SLURM
+	OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 slow: setup           ## one step of every training at the paper's size: 5 minutes, 20 GB
 	pytest -m slow

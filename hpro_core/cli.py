@@ -74,7 +74,7 @@ def corpus_check(
     reader: Annotated[str, typer.Option(help="Its reader, where it is not recognised.")] = "",
     faults: Annotated[Path | None, typer.Option(help="A CSV file for all faults.")] = None,
 ) -> None:
-    """Read a published corpus to its end: what is in it, and what of it cannot be used."""
+    """Read a corpus to its end: what is in it, and what of it cannot be used."""
     from hpro_core.corpus.check import check, described, write_faults
 
     about, contents = check(path, reader)
@@ -122,11 +122,17 @@ def align_models(root: Root, params: Params) -> None:
 
 
 @app.command()
-def align_check(root: Root, reference: Path) -> None:
-    """Measure the word boundaries against MFA's and the exact ones of the controlled corpus."""
-    from hpro_core.align.stage import check
+def align_check(
+    root: Root,
+    references: Annotated[
+        list[str] | None, typer.Argument(help="MFA's TextGrids of a corpus, SET=ZIP.")
+    ] = None,
+    exact: Annotated[list[str] | None, typer.Option(help="A corpus with exact times.")] = None,
+) -> None:
+    """Measure the word boundaries against MFA's and the exact ones of controlled corpora."""
+    from hpro_core.align.stage import check, parsed_references
 
-    check(root, reference)
+    check(root, parsed_references(references or []), exact or [])
 
 
 @app.command()
@@ -511,8 +517,7 @@ def _learnt(
     """The train and dev sets without the corpora that a section's `leave_out` names."""
     from hpro_core.dataset import load
 
-    train, dev = ([e for e in load(path) if e.corpus not in leave_out]
-                  for path in _dataset_files(root)[:2])  # fmt: skip
+    train, dev = (load(path, leave_out) for path in _dataset_files(root)[:2])
     if not train or not dev:
         raise HproError(
             f"{section}.leave_out in params.yaml is {leave_out}, and nothing is left to "

@@ -1,12 +1,13 @@
 """The dataset stage: one Parquet per split with all that training needs. No audio from here on."""
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, TOKEN_RATE_HZ, VAD
 from hpro_core.errors import HproError
@@ -80,16 +81,27 @@ def build(root: Path, settings: Dataset, shard: int | None = None) -> None:
     write_table(rejected(lost.items(), "dataset"), folder / "rejected.parquet", REJECTED)
 
 
-def load(path: Path) -> list["Example"]:
+def load(path: Path, leave_out: Collection[str] = ()) -> list["Example"]:
     """Read one split of the dataset.
 
     Args:
         path: `dataset/<split>.parquet` of a run.
+        leave_out: corpora that are not read into memory.
 
     Raises:
         HproError: the file is missing or breaks the schema.
     """
-    return [_example(row) for row in read_table(path, DATASET).to_dict("records")]
+    only = _others(path, leave_out) if leave_out else None
+    return [_example(row) for row in read_table(path, DATASET, only).to_dict("records")]
+
+
+def _others(path: Path, leave_out: Collection[str]) -> dict[str, set[str]] | None:
+    """The other corpora; None where the file has a fault, which `read_table` will name."""
+    try:
+        there = pq.read_table(path, columns=["corpus"])["corpus"].unique().to_pylist()
+    except (OSError, ValueError):
+        return None
+    return {"corpus": set(there) - set(leave_out)}
 
 
 def _example(row: Mapping[Hashable, Any]) -> "Example":

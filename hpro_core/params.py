@@ -4,6 +4,7 @@ A stage reads its own section from the whole `params.yaml` or from the small fil
 keeps for it (`results/<run>/params/<stage>.yaml`); both have the section under its name.
 """
 
+import json
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -20,7 +21,7 @@ class Section(BaseModel):
 
 
 class Compute(Section):
-    device: str
+    device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     bf16: bool
     threads: int = Field(default=1, ge=1)  # not in params.yaml: results do not depend on it
 
@@ -288,19 +289,22 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Params":
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: {self.seeds} has one of them twice")
         for name, variant in self.variants.items():
             if name in ("sft", "recordings", "tokenrecon"):
                 raise ValueError(f"variants.{name}: is a system already, give another name")
             weights = getattr(self.reward, variant.stage).weights.model_dump()
-            if not any(weights[term] for term in weights if term not in variant.drop):
-                raise ValueError(f"variants.{name}.drop: no term of its stage is left")
+            if not any(weights[term] for term in weights if term not in ("kl", *variant.drop)):
+                raise ValueError(f"variants.{name}.drop: no reward of its stage is left")
             seen = [name]
             while (start := self.variants[seen[-1]].start) != "sft":
                 if start not in self.variants:
                     known = ", ".join(["sft", *self.variants])
                     raise ValueError(f"variants.{seen[-1]}.start: no policy {start!r} ({known})")
                 if start in seen:
-                    raise ValueError(f"variants.{name}.start: {' from '.join([*seen, start])}")
+                    circle = " from ".join([*seen, start])
+                    raise ValueError(f"variants.{name}.start: in a circle, {circle}")
                 seen.append(start)
         systems = ["recordings", "tokenrecon", "sft", *self.variants]
         for table, rows in self.tables.model_dump().items():
@@ -310,10 +314,27 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _corpora_exist(self) -> "Params":
+        left_out = {
+            "codec.content": self.codec.content.leave_out,
+            "codec.style": self.codec.style.leave_out,
+            "sft": self.sft.leave_out,
+            "reward": self.reward.leave_out,
+        }
+        for section, names in left_out.items():
+            for name in names:
+                if name not in self.corpus.sets:
+                    raise ValueError(
+                        f"{section}.leave_out: corpus.sets has no {name!r} "
+                        f"({', '.join(self.corpus.sets)}): mend the name or take it out"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _models_fit_each_other(self) -> "Params":
         models = [self._base_problem(), self._policy_problem(), self._codec_problem()]
         files = [self._align_problem(), self._label_problem(), self._evaluate_problem()]
-        for message in filter(None, [*files, *models]):
+        for message in filter(None, [*files, *models, self._judge_problem()]):
             raise ValueError(message)
         if self.speech.preset == "cosyvoice2" and not self.speech.path:
             raise ValueError("speech.path: name the folder CosyVoice2-0.5B")
@@ -329,6 +350,21 @@ class Params(Section):
         embedded = (self.speech.preset, self.codec.preset, self.policy.preset)
         if self.base and (embedded != ("embedded",) * 3 or self.codec.checkpoint):
             return "base: its models are small ones: set it to '' for CosyVoice2 or HD-Emo's own"
+        return None
+
+    def _judge_problem(self) -> str | None:
+        heard = _heard_by_judge(Path(self.base)) if self.base else None
+        if heard is None:
+            return None
+        embedded = "embedded" in (self.evaluate.emotion, self.evaluate.vad)
+        for name, chosen in self.corpus.sets.items():
+            probed = self.reward.probe_every and name not in self.reward.leave_out
+            if name not in heard and not chosen.split and (embedded or probed):
+                return (
+                    f"base: its judge would refuse the test set {name!r}, of which it heard no "
+                    f"recording (it knows {', '.join(heard)}): set corpus.sets.{name}.split to "
+                    "train, or see docs/corpora.md, Your own corpus"
+                )
         return None
 
     def _align_problem(self) -> str | None:
@@ -388,6 +424,18 @@ class Params(Section):
         return (
             "codec.guide_weight: the guide needs phones: 0.0" if self.codec.guide_weight else None
         )
+
+
+def _heard_by_judge(base: Path) -> list[str] | None:
+    """The test sets that the judge of a base knows; None where its file does not say.
+
+    Such a file is no base's: preflight and the job that takes the judge refuse it by its hash.
+    """
+    try:
+        config = json.loads((base / "judge" / "config.json").read_text(encoding="utf-8"))
+        return list(config["trained_on"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 SectionT = TypeVar("SectionT", bound=Section)

@@ -6,19 +6,22 @@ Every check is made and listed; a failed one says what to do. Files are looked a
 
 import importlib.util
 import json
-import os
 import shlex
 import shutil
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from hpro_core.align.mfa_models import Model, wanted
+from hpro_core.align.mfa_program import ENVIRONMENT, program
 from hpro_core.base import FILES, SUMS, listed_sums, sha256_of
+from hpro_core.corpus import csv_folder
 from hpro_core.corpus.published.about import LFS_POINTER
 from hpro_core.corpus.published.lssed import TRANSCRIPTS
 from hpro_core.corpus.readers import PUBLISHED, recognised
+from hpro_core.corpus.walk import folders
 from hpro_core.errors import HproError
 from hpro_core.evaluate.files import WHISPER_SHA256, all_affect_published, brought
 from hpro_core.label.files import affect_models
@@ -97,6 +100,9 @@ def _corpus(chosen: CorpusSet) -> str:
     if path.is_file():
         _check_file(path)
         return f"{path}, {path.stat().st_size / GIGA:.2f} GB"
+    if chosen.reader == "csv":
+        n = sum(1 for _ in csv_folder.read(path))
+        return f"{path}: {n} utterances; `hpro corpus check {path}` hears all of them"
     if chosen.reader not in PUBLISHED:
         _check_file(path / "metadata.csv")
         return f"{path} has a metadata.csv"
@@ -124,15 +130,16 @@ def _other(path: Path) -> str:
 
 
 def _first_audio(path: Path) -> Path | None:
-    for folder, _, names in os.walk(path):
-        for name in sorted(names):
-            if name.lower().endswith(AUDIO) and not name.startswith("."):
-                return Path(folder, name)
+    for _, entries in folders(path):
+        for entry in entries:
+            hidden = entry.name.startswith(".") or entry.is_dir()
+            if entry.name.lower().endswith(AUDIO) and not hidden:
+                return Path(entry.path)
     return None
 
 
 def _judging(settings: Params) -> Iterator[Check]:
-    """What would stop the judges, after all trainings."""
+    """What would stop the judges, after all trainings; of a base's judge `Params` says it."""
     sets = settings.corpus.sets
     if settings.base or all_affect_published(settings.evaluate):
         return
@@ -266,6 +273,9 @@ def _judges_weights(folder: Path) -> Iterator[Check]:
     """The files of weights.csv, by hash."""
     for row in dict.fromkeys((each.name, each.file, each.sha256) for each in listed()):
         path = Path(folder, row[0], row[1])
+        if not path.is_file():
+            yield Check("FAIL", str(path), "is missing: run `hpro weights fetch`")
+            continue
         try:
             says = _check_file(path)
             if (found := sha256_of(path)) != row[2]:
@@ -277,27 +287,43 @@ def _judges_weights(folder: Path) -> Iterator[Check]:
 
 
 def _aligner(settings: Params) -> Iterator[Check]:
-    if settings.align.backend != "mfa":
-        return
-    from hpro_core.align.mfa_models import wanted
-    from hpro_core.align.mfa_program import program
+    if settings.align.backend == "mfa":
+        yield _mfa_command(settings.align.mfa_command)
+        yield from map(_mfa_model, wanted(settings.align))
 
-    looks: dict[str, Callable[[], object]] = {
-        "align.mfa_command": lambda: shlex.join(program(settings.align.mfa_command))
-    }
-    looks |= {model.setting: model.path for model in wanted(settings.align)}
-    for what, look in looks.items():
-        try:
-            yield Check("ok", what, str(look()))
-        except HproError as error:
-            yield Check("FAIL", what, str(error).removeprefix(f"{what}: "))
+
+def _mfa_command(command: str) -> Check:
+    what = "align.mfa_command"
+    try:
+        return Check("ok", what, shlex.join(program(command)))
+    except HproError:
+        if command != "mfa":
+            says = f"{command!r} is not on PATH: mend it, or set mfa and run with --use-conda"
+            return Check("FAIL", what, says)
+        return Check(
+            "note", what, "'mfa' is not on PATH: run Snakemake with --use-conda, which brings it, "
+            f"or make the environment of {ENVIRONMENT} and set `conda run -n mfa mfa`"
+        )  # fmt: skip
+
+
+def _mfa_model(model: Model) -> Check:
+    try:
+        return Check("ok", model.setting, str(model.path()))
+    except HproError as error:
+        if model.is_path or not model.name:
+            return Check("FAIL", model.setting, str(error).removeprefix(f"{model.setting}: "))
+        return Check(
+            "note", model.setting, f"{model.name!r} is not downloaded yet ({model.downloaded}): "
+            "the run does it, on the machine where Snakemake runs; `hpro align-models` does it now"
+        )  # fmt: skip
 
 
 def _disk(settings: Params) -> Check:
     bill = bill_of(settings)
     folder = Path("results", settings.run)
+    disk = next(path for path in (folder, *folder.parents) if path.exists())
     there = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-    needed, free = max(0, bill.disk_bytes - there), shutil.disk_usage(Path.cwd()).free
+    needed, free = max(0, bill.disk_bytes - there), shutil.disk_usage(disk).free
     unknown = [name for name, amount in bill.speech.items() if amount is None]
     says = f"{free / GIGA:.0f} GB free, {needed / GIGA:.0f} GB more are needed (`hpro plan`)"
     if unknown:

@@ -4,11 +4,14 @@ A shard holds whole speakers: z-scores of the weak teacher and MFA's adaptation 
 With one shard, the default, a stage reads and writes `<stage>/<table>`. With more, the job of
 shard 3 reads and writes `<stage>/shards/00003/<table>`, and `hpro gather` then writes the shards of
 a stage one after another into the same `<stage>/<table>`, with one of them in memory at a time.
+With another number of shards `write` removes what jobs of the old one left, and `gather` refuses
+tables that do not hold a shard's utterances.
 """
 
 import heapq
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -27,6 +30,7 @@ from hpro_core.tables import (
     WORDS,
     check_rejected,
     check_split,
+    count_rows,
     empty,
     read_table,
     write_table,
@@ -39,14 +43,37 @@ TABLES: dict[str, dict[str, pa.DataFrameSchema]] = {
 }
 """What stages make of a shard and others read whole; of speech tokens only the dataset reads."""
 
+OF_ONE_JOB = {
+    "align": ("textgrids", "mfa.log", "alignment_analysis.csv", "mfa_work_*"),
+    "label": (),
+    "speech": ("speech_tokens.parquet",),
+    "dataset": (),
+}
+"""The stages that work on shards, with what they leave in `<stage>` without shards and nothing
+gathers there; `mfa_work_*` is of killed jobs. MFA's trained model stays: settings may name it."""
+
 
 def folder_of(root: Path, stage: str, shard: int | None) -> Path:
     """Where a stage keeps the tables of a shard; of everything, without one."""
     return root / stage if shard is None else root / stage / "shards" / f"{shard:05d}"
 
 
+def remove(folder: Path, patterns: Iterable[str]) -> None:
+    """Remove the files and folders in a folder whose names match one of the patterns.
+
+    A folder in which a process that outlived its job still writes may stay.
+    """
+    for path in [path for pattern in patterns for path in folder.glob(pattern)]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def write(root: Path, utterances: pd.DataFrame, n_shards: int) -> None:
     """Write corpus/shards/<k>/utterances.parquet; with one shard there is nothing to write.
+
+    What jobs of another number of shards left in the folders of later stages is removed.
 
     Args:
         root: results folder of the run.
@@ -56,14 +83,26 @@ def write(root: Path, utterances: pd.DataFrame, n_shards: int) -> None:
     Raises:
         HproError: there are fewer speakers than shards.
     """
-    shutil.rmtree(root / "corpus" / "shards", ignore_errors=True)
-    if n_shards == 1:
-        return
-    parts = cut(utterances, n_shards)
-    for shard, part in enumerate(parts):
-        write_table(part, folder_of(root, "corpus", shard) / "utterances.parquet", UTTERANCES)
-    sizes = sorted(map(len, parts))
-    print(f"{n_shards} shards of {sizes[0]} to {sizes[-1]} utterances")
+    remove(root / "corpus", ["shards"])
+    if n_shards > 1:
+        parts = cut(utterances, n_shards)
+        for shard, part in enumerate(parts):
+            write_table(part, folder_of(root, "corpus", shard) / "utterances.parquet", UTTERANCES)
+        sizes = sorted(map(len, parts))
+        print(f"{n_shards} shards of {sizes[0]} to {sizes[-1]} utterances")
+    _remove_stale(root, n_shards)
+
+
+def _remove_stale(root: Path, n_shards: int) -> None:
+    """Remove what only jobs of another number of shards make."""
+    own = {folder_of(root, "corpus", shard).name for shard in range(n_shards)}
+    for stage, left in OF_ONE_JOB.items():
+        if n_shards == 1:
+            remove(root / stage, ["shards"])
+        else:
+            made = {path.name for path in (root / stage / "shards").glob("*")}
+            remove(root / stage / "shards", made - own)
+            remove(root / stage, left)
 
 
 def cut(utterances: pd.DataFrame, n_shards: int) -> list[pd.DataFrame]:
@@ -99,6 +138,8 @@ def cut(utterances: pd.DataFrame, n_shards: int) -> list[pd.DataFrame]:
 def gather(root: Path, stage: str, n_shards: int, max_rejected_share: float = 1.0) -> None:
     """Write the tables of all shards of a stage into one table each.
 
+    Figures of the words before, align/accuracy.json, are removed.
+
     Args:
         root: results folder of the run.
         stage: a key of `TABLES`.
@@ -106,11 +147,17 @@ def gather(root: Path, stage: str, n_shards: int, max_rejected_share: float = 1.
         max_rejected_share: of the utterances that entered the stage, where it may reject any.
 
     Raises:
-        HproError: no such stage, a shard is missing or breaks its schema, more is rejected than the
-            limit, or a split of the dataset has no utterance.
+        HproError: no such stage, a shard is missing, breaks its schema or was made of another list
+            of utterances, more is rejected than the limit, or a split of the dataset has no
+            utterance.
     """
     if stage not in TABLES:
         raise HproError(f"{stage!r} is not gathered; these are: {', '.join(TABLES)}")
+    _check_lists(root, n_shards)
+    for shard in range(n_shards):
+        _check_made(root, stage, shard)
+    if stage == "align":
+        remove(root / stage, ["accuracy.json"])
     held = {
         name: _joined(root, stage, name, schema, n_shards) for name, schema in TABLES[stage].items()
     }
@@ -121,6 +168,52 @@ def gather(root: Path, stage: str, n_shards: int, max_rejected_share: float = 1.
         check_rejected(reasons, stage, sum(held.values()), max_rejected_share)
     for split in held.keys() & set(TRAINING_SPLITS):
         check_split(root / stage / f"{split}.parquet", held[split])
+
+
+def _check_lists(root: Path, n_shards: int) -> None:
+    """Refuse lists that are not of so many shards, or not of the corpora."""
+    if n_shards == 1:
+        raise HproError("shards is 1: the stage itself wrote its tables, nothing is to be gathered")
+    corpus = root / "corpus"
+    lists = sorted(corpus.glob("shards/*/utterances.parquet"))
+    rows, all_rows = sum(map(count_rows, lists)), count_rows(corpus / "utterances.parquet")
+    if (len(lists), rows) != (n_shards, all_rows):
+        raise HproError(
+            f"{corpus}/shards: {len(lists)} lists of {rows} utterances, where shards is {n_shards} "
+            f"and utterances.parquet has {all_rows}: run `hpro corpus-split`, then each shard again"
+        )
+
+
+def _check_made(root: Path, stage: str, shard: int) -> None:
+    """Refuse tables of a shard that lack an utterance which entered the stage, or have another."""
+    folder = folder_of(root, stage, shard)
+    made = [_utterances(folder / f"{name}.parquet") for name in TABLES[stage]]
+    source = folder_of(root, "corpus", shard) / "utterances.parquet"
+    splits = [("split", "in", TRAINING_SPLITS)] if stage == "dataset" else None
+    if stage == "label":  # each table has all that is aligned
+        _check_made(root, "align", shard)
+        source = folder_of(root, "align", shard) / "words.parquet"
+    else:  # each utterance is in one of the tables
+        made = [set().union(*made)]
+    entered = _utterances(source, splits)
+    for found in made:
+        if wrong := entered ^ found:
+            raise HproError(
+                f"{folder} lacks {len(entered - found)} utterances of {source} and has "
+                f"{len(found - entered)} others (first: {min(wrong)}), so it was made of another "
+                f"one: run `hpro {stage} --shard {shard}` again"
+            )
+
+
+def _utterances(path: Path, filters: list | None = None) -> set[str]:
+    """The utterances of a table, of which nothing else is read."""
+    if not path.is_file():
+        raise HproError(f"{path} does not exist: run the stage that makes it first")
+    try:
+        ids = pq.read_table(path, columns=["utt_id"], filters=filters)["utt_id"]
+    except (OSError, ValueError) as error:
+        raise HproError(f"{path} is not a readable Parquet table: {error}") from error
+    return set(ids.unique().to_pylist())
 
 
 def _joined(root: Path, stage: str, name: str, schema: pa.DataFrameSchema, n_shards: int) -> int:

@@ -13,7 +13,7 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, so that two processes end at about the same time."""
+    """The longest files first, so that the processes end at about the same time."""
     items.sort(
         key=lambda item: [item.get_closest_marker(mark) is None for mark in ("slurm", "workflow")]
     )

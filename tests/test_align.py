@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
 from hpro_core import tables
 from hpro_core.align import accuracy, pocketsphinx_aligner, refine, stage, textgrid
@@ -18,6 +19,7 @@ from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.align.pronunciation import arpabet_of, spelled
 from hpro_core.align.refine import Phone, RawWord
 from hpro_core.align.spans import AlignmentRefused, WordSpan
+from hpro_core.cli import app
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.corpus.audio import decoded, write_wav
 from hpro_core.corpus.text import normalised_words
@@ -111,7 +113,7 @@ def test_every_utterance_is_aligned_or_rejected_with_a_reason(aligned: Path):
 
 
 def test_boundaries_are_near_those_of_mfa(aligned: Path):
-    stage.check(aligned, CORPUS / "mfa_textgrids.zip")
+    stage.check(aligned, {"acted": CORPUS / "mfa_textgrids.zip"}, [])
     figures = json.loads((aligned / "align" / "accuracy.json").read_text())["acted"]
     assert figures["n_utterances"] == 10
     assert figures["n_words"] >= 50
@@ -137,12 +139,18 @@ def test_result_is_the_same_with_more_processes_and_a_second_time(aligned: Path,
     before = (aligned / "align" / "words.parquet").read_bytes()
     other = tmp_path / "run"
     shutil.copytree(aligned / "corpus", other / "corpus")
-    stale = other / "align" / "textgrids" / "gone.TextGrid"
-    stale.parent.mkdir(parents=True)
-    stale.write_text("from an earlier run")
+    stale = [
+        other / "align" / name
+        for name in ("textgrids/gone.TextGrid", "mfa.log", "mfa_work_killed/corpus/a.lab")
+    ]
+    for path in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("from an earlier run")
     stage.run(other, SETTINGS, threads=2)
     assert (other / "align" / "words.parquet").read_bytes() == before
-    assert not stale.exists()
+    assert {path.name for path in (other / "align").iterdir()} == {
+        "words.parquet", "rejected.parquet", "textgrids"}  # fmt: skip
+    assert not stale[0].exists()
 
 
 def test_result_does_not_depend_on_what_was_aligned_before(aligner, aligned: Path):
@@ -305,6 +313,8 @@ def test_exact_times_are_compared_by_utterance_and_index():
     assert accuracy.summary(pairs, "x")["median_ms"] == pytest.approx(25.0)
     with pytest.raises(HproError, match=r"u1, word 0: aligned as 'a', but the reference has 'z'"):
         accuracy.against_words(ours, truth.replace("a", "z"))
+    with pytest.raises(HproError, match=r"no utterance with exact times is aligned \(first: u2\)"):
+        accuracy.against_words(ours, extra)
 
 
 def test_a_reference_for_other_utterances_is_an_error(aligned: Path, tmp_path: Path):
@@ -312,9 +322,42 @@ def test_a_reference_for_other_utterances_is_an_error(aligned: Path, tmp_path: P
     with zipfile.ZipFile(path, "w") as archive:
         archive.write(next((aligned / "align" / "textgrids").iterdir()), "joe/unknown.TextGrid")
     with pytest.raises(HproError, match="no TextGrid for an aligned utterance"):
-        stage.check(aligned, path)
+        stage.check(aligned, {"acted": path}, [])
     with pytest.raises(HproError, match="not a readable zip"):
-        stage.check(aligned, Path(__file__))
+        stage.check(aligned, {"acted": Path(__file__)}, [])
+    with pytest.raises(HproError, match=r"controlled/truth_words\.parquet does not exist"):
+        stage.check(aligned, {}, ["controlled"])
+    with pytest.raises(HproError, match="nothing to compare with: name a set"):
+        stage.check(aligned, {}, [])
+
+
+def test_sets_are_compared_whatever_their_names(aligned: Path, tmp_path: Path):
+    words = tables.read_table(aligned / "align" / "words.parquet", tables.WORDS)
+    of_sets = {
+        name: words.assign(utt_id=words["utt_id"].str.replace("acted", name))
+        for name in ("first", "second", "rendered", "sung")
+    }
+    tables.write_table(pd.concat(of_sets.values()), tmp_path / "align/words.parquet", tables.WORDS)
+    for name in ("rendered", "sung"):
+        truth = of_sets[name].assign(start_s=words["start_s"] - 0.01)
+        tables.write_table(truth, tmp_path / f"corpus/{name}/truth_words.parquet", tables.WORDS)
+    grids = CORPUS / "mfa_textgrids.zip"
+    given = [f"first={grids}", f"second={grids}", "--exact", "rendered", "--exact", "sung"]
+    done = CliRunner().invoke(app, ["align-check", "--root", str(tmp_path), *given])
+    assert done.exit_code == 0, done.output
+    figures = json.loads((tmp_path / "align" / "accuracy.json").read_text())
+    assert list(figures) == [*of_sets]
+    assert figures["first"] == figures["second"]
+    assert figures["first"]["n_utterances"] == figures["sung"]["n_utterances"] == 10
+    assert figures["sung"]["median_ms"] == 5.0
+
+
+@pytest.mark.parametrize(
+    "given", [["mfa_textgrids.zip"], ["=a.zip"], ["acted="], ["acted=a.zip", "acted=b.zip"]]
+)
+def test_a_reference_needs_a_set_of_its_own(given: list[str]):
+    with pytest.raises(HproError, match=rf"'{given[-1]}': SET=ZIP is expected, each set once"):
+        stage.parsed_references(given)
 
 
 def test_a_decoder_that_breaks_down_refuses_the_clip_and_is_replaced(monkeypatch):

@@ -543,7 +543,8 @@ def test_limits_that_mean_nothing_are_refused(limits: dict):
         settings(**limits)
 
 
-def test_the_stage_writes_the_same_tables_with_mfa(mfa: Path):
+def run_folder(mfa: Path) -> Path:
+    """A results folder whose utterances are the ten clips."""
     rows = [
         {
             "utt_id": job.utt_id,
@@ -564,6 +565,27 @@ def test_the_stage_writes_the_same_tables_with_mfa(mfa: Path):
     tables.write_table(
         pd.DataFrame(rows), root / "corpus" / "utterances.parquet", tables.UTTERANCES
     )
+    return root
+
+
+def test_what_a_killed_job_left_is_removed(mfa: Path):
+    root = run_folder(mfa)
+    stage.run(root, settings(), threads=1)
+    killed = Path(json.loads((mfa / "seen.json").read_text())["arguments"][1])
+    killed.mkdir(parents=True)
+    others = ("mfa_models.csv", "mfa_models.log", "mfa_model/acoustic.zip")
+    for name in others:
+        (root / "align" / name).parent.mkdir(exist_ok=True)
+        (root / "align" / name).touch()
+    with pytest.raises(HproError, match="'mfa9' is not on PATH"):
+        stage.run(root, settings(mfa_command="mfa9"), threads=1)
+    left = {str(p.relative_to(root / "align")) for p in (root / "align").rglob("*") if p.is_file()}
+    assert left == {*others}
+    assert not killed.parent.exists()
+
+
+def test_the_stage_writes_the_same_tables_with_mfa(mfa: Path):
+    root = run_folder(mfa)
     set_figure(mfa, "040001p1", "speech_log_likelihood", "")
     stage.run(root, settings(mfa_max_duration_deviation=3.0), threads=1)
     words = tables.read_table(root / "align" / "words.parquet", tables.WORDS)

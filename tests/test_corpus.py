@@ -12,6 +12,8 @@ import soundfile
 from hpro_core import tables
 from hpro_core.corpus import stage
 from hpro_core.corpus.audio import Unusable, decoded
+from hpro_core.corpus.check import check
+from hpro_core.corpus.readers import recognised
 from hpro_core.corpus.text import normalised_words, spelled_number
 from hpro_core.errors import HproError
 from hpro_core.params import Controlled, Corpus
@@ -154,6 +156,17 @@ def test_csv_round_trip(folder: Path, tmp_path: Path):
         assert info.duration == pytest.approx(found.duration_s)
 
 
+def test_audio_in_a_linked_folder(folder: Path, tmp_path: Path):
+    names = [row["audio"] for row in metadata(folder)]
+    (tmp_path / "elsewhere").mkdir()
+    for row, name in enumerate(names):
+        (folder / name).rename(tmp_path / "elsewhere" / name)
+        edited(folder, row, audio=f"clips/{name}")
+    (folder / "clips").symlink_to(tmp_path / "elsewhere")
+    utterances, rejected = read(folder, tmp_path)
+    assert (len(utterances), len(rejected)) == (len(names), 0)
+
+
 def test_reading_twice_gives_the_same_bytes(folder: Path, tmp_path: Path):
     read(folder, tmp_path / "a")
     read(folder, tmp_path / "b")
@@ -179,6 +192,7 @@ def test_an_older_reading_leaves_no_audio_behind(folder: Path, tmp_path: Path):
         (2, {"audio": "gone.mp3"}, r"metadata\.csv, line 4: audio file .*gone\.mp3 does not exist"),
         (1, {"audio": "../mine.mp3"}, r"line 3: audio '\.\./mine\.mp3' is not a path inside"),
         (1, {"audio": "/etc/passwd"}, r"line 3: audio '/etc/passwd' is not a path inside"),
+        (1, {"audio": "a/../../b.mp3"}, r"line 3: audio 'a/\.\./\.\./b\.mp3' is not a path inside"),
         (3, {"emotion": "joyful"}, r"line 5: emotion 'joyful' is unknown; known: angry, disgusted"),
         (3, {"split": "exam"}, r"line 5: split 'exam' is unknown; known: train, dev, test, judge"),
         (0, {"split": "train"}, r"line 3: split is empty: give a split to every row or to none"),
@@ -213,6 +227,18 @@ def test_missing_metadata_and_folder(folder: Path, tmp_path: Path):
         read(folder, tmp_path)
     with pytest.raises(HproError, match=r"corpus\.sets\.mine\.path: '.*nowhere' is not a folder"):
         read(tmp_path / "nowhere", tmp_path)
+
+
+def test_it_can_be_checked_before_a_run(folder: Path):
+    assert recognised(folder) == "csv"
+    (folder / metadata(folder)[0]["audio"]).write_bytes(b"no sound")
+    about, contents = check(folder)
+    assert about.title == "A corpus of one's own"
+    assert contents.utterances.total() == 7
+    assert [fault.utterance for fault in contents.faults] == [metadata(folder)[0]["utterance"]]
+    (folder / "metadata.csv").write_text("utterance,speaker,text\n")
+    with pytest.raises(HproError, match="column 'audio' is missing"):
+        check(folder)
 
 
 def test_malformed_metadata(folder: Path, tmp_path: Path):

@@ -116,12 +116,12 @@ def s3_stand_in(monkeypatch):
 
 
 def test_tokens_outside_the_vocabulary_are_named():
-    check_tokens([np.array([0, 6560])])
+    check_tokens([np.array([0, 6560])], ["a"])
     for token in (-1, 6561):
-        with pytest.raises(HproError, match=rf"utterance 1 .* speech token {token} is not in 0..6"):
-            check_tokens([np.array([3]), np.array([5, token])])
-    with pytest.raises(HproError, match=r"utterance 0 of the batch has no speech tokens"):
-        check_tokens([np.array([], dtype=np.int64)])
+        with pytest.raises(HproError, match=rf"b: speech token {token} is not in 0..6560"):
+            check_tokens([np.array([3]), np.array([5, token])], ["a", "b"])
+    with pytest.raises(HproError, match=r"^a has no speech tokens"):
+        check_tokens([np.array([], dtype=np.int64)], ["a"])
 
 
 @pytest.mark.parametrize(
@@ -155,19 +155,19 @@ def test_a_missing_package_is_named(monkeypatch):
 
     monkeypatch.setattr(cosyvoice2.importlib, "import_module", absent)
     with pytest.raises(HproError, match=r"s3tokenizer or one that it needs is not installed"):
-        S3Tokenizer(Loud()).tokens([tone(1)])
+        S3Tokenizer(Loud()).tokens([tone(1)], ["a"])
     with pytest.raises(HproError, match=r"token2wav-cosyvoice or one that it needs"):
         cosyvoice2.build(TINY)
 
 
 def test_the_x_vector_is_of_the_centred_energies(campplus):
     audio = tone(1.5)
-    vector = CamPlus.load(campplus).x_vector(audio)
+    vector = CamPlus.load(campplus).x_vector(audio, "a")
     assert vector.shape == (192,)
     # Energies less their mean have mean zero: what is left after the stand-in's mean is rounding.
     assert np.abs(vector).max() < 1e-3
-    with pytest.raises(HproError, match=r"the reference is 31.0 s long, but 30 s at most"):
-        CamPlus.load(campplus).x_vector(tone(31))
+    with pytest.raises(HproError, match=r"^a is 31.0 s long, but 30 s at most"):
+        CamPlus.load(campplus).x_vector(tone(31), "a")
 
 
 def test_a_prompt_has_two_mel_frames_per_token():
@@ -228,7 +228,10 @@ def test_sound_depends_on_tokens_and_prompt_alone():
             r"x-vector .* \(64,\), but",
         ),
         (Prompt(np.array([1]), np.full((2, 80), np.nan), np.zeros(192)), r"finite numbers"),
-        (Prompt(np.array([6561]), np.zeros((2, 80)), np.zeros(192)), r"speech token 6561"),
+        (
+            Prompt(np.array([6561]), np.zeros((2, 80)), np.zeros(192)),
+            r"the prompt of utterance 0 of the batch: speech token 6561",
+        ),
     ],
 )
 def test_a_wrong_prompt_is_named(prompt, message):
@@ -269,6 +272,14 @@ def test_the_stage_writes_tokens_of_all_but_the_judges_split(run_folder, campplu
     assert [len(v) for v in table["speaker_embedding"]] == [192, 192]
 
 
+def test_the_stage_names_an_utterance_that_it_cannot_encode(run_folder, campplus, s3_stand_in):
+    soundfile.write(run_folder / "u0.wav", tone(31), SAMPLE_RATE_HZ)
+    wanted = to_encode(run_folder, None)
+    models = S3Tokenizer(Loud()), CamPlus.load(campplus)
+    with pytest.raises(HproError, match=rf"^u0 \({run_folder}/u0\.wav\) is 31.0 s long"):
+        list(cosyvoice2_stage.encoded(run_folder, wanted, *models, batch_size=2))
+
+
 def test_a_run_says_which_decoder_its_tokens_have(run_folder, monkeypatch):
     cosyvoice2_stage.describe(run_folder, Path("models/CosyVoice2-0.5B"))
     seen = []
@@ -301,26 +312,27 @@ def s3_model():
 def test_s3_tokens_do_not_depend_on_the_batch(s3_model):
     tokenizer = S3Tokenizer(s3_model)
     clips = [tone(seconds, i) for i, seconds in enumerate((2.0, 0.7, 1.33, 0.31))]
-    together = tokenizer.tokens(clips)
+    together = tokenizer.tokens(clips, list("abcd"))
     for clip, tokens in zip(clips, together, strict=True):
-        assert np.array_equal(tokenizer.tokens([clip])[0], tokens)
+        assert np.array_equal(tokenizer.tokens([clip], ["a"])[0], tokens)
         assert abs(len(tokens) / 25 - len(clip) / SAMPLE_RATE_HZ) <= 0.04
         assert tokens.dtype == np.int64
     assert len(np.unique(np.concatenate(together))) > 10
-    assert len(tokenizer.tokens([tone(30)])[0]) == 750
+    assert len(tokenizer.tokens([tone(30)], ["a"])[0]) == 750
 
 
 def test_s3_refuses_what_it_would_cut_or_garble(s3_stand_in):
     tokenizer = S3Tokenizer(Loud())
-    assert len(tokenizer.tokens([tone(30)])[0]) == 750
+    assert len(tokenizer.tokens([tone(30)], ["a"])[0]) == 750
     for clip, message in (
-        (tone(30.1), r"clip 0 of the batch is 30.1 s long, but 30 s at most"),
+        (tone(30.1), r"is 30.1 s long, but 30 s at most"),
         (np.zeros((2, 16000), dtype=np.float32), r"is not mono audio \(shape \(2, 16000\)\)"),
         (np.full(16000, np.nan, dtype=np.float32), r"or not finite"),
         (np.zeros(0, dtype=np.float32), r"is not mono audio"),
+        (np.zeros(9, dtype=np.float32), r"has no speech tokens"),
     ):
-        with pytest.raises(HproError, match=message):
-            tokenizer.tokens([clip])
+        with pytest.raises(HproError, match=rf"^b .*{message}"):
+            tokenizer.tokens([tone(1), clip], ["a", "b"])
 
 
 def test_s3_mel_is_whispers(s3_model):
@@ -399,7 +411,7 @@ def test_the_x_vector_is_upstreams(upstream, campplus):
     session = onnxruntime.InferenceSession(campplus / "campplus.onnx")
     stand_in = SimpleNamespace(campplus_session=session, device="cpu")
     theirs = frontend.CosyVoiceFrontEnd._extract_spk_embedding(stand_in, torch.tensor(audio)[None])
-    ours = CamPlus(session).x_vector(audio)
+    ours = CamPlus(session).x_vector(audio, "a")
     np.testing.assert_allclose(ours, theirs[0].numpy(), atol=1e-5)
 
 

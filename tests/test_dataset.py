@@ -1,10 +1,12 @@
 """The dataset: what goes in comes out, what does not fit is counted with its reason."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from hpro_core import dataset
+from hpro_core import cli, dataset
 from hpro_core.constants import EMOTIONS
 from hpro_core.errors import HproError
 from hpro_core.params import Dataset
@@ -83,6 +85,43 @@ def test_round_trip(root):
     # rows arrive out of order, and the last word ended after the audio
     np.testing.assert_allclose(first.spans_s, [[0.1, 0.5], [0.5, 1.0]])
     np.testing.assert_allclose(first.vad, [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]], rtol=1e-6)
+
+
+def test_corpora_that_are_left_out_are_not_read(root, monkeypatch):
+    utterances = stored(root, "corpus/utterances")
+    utterances.loc[utterances["utt_id"].isin(["a_1", "a_3"]), "corpus"] = "weak"
+    utterances.loc[utterances["utt_id"] == "a_4", "split"] = "dev"
+    utterances.loc[utterances["utt_id"] == "a_5", "split"] = "test"
+    save(root, "corpus/utterances", utterances)
+    dataset.build(root, LENIENT)
+    held = []
+
+    def read(*arguments):
+        held.append(read_table(*arguments))
+        return held[-1]
+
+    monkeypatch.setattr(dataset, "read_table", read)
+    learnt = cli._learnt(root, ["weak"], "reward")
+    assert [[e.utt_id for e in split] for split in learnt] == [["a_2"], ["a_4"]]
+    assert [table["utt_id"].tolist() for table in held] == [["a_2"], ["a_4"]]
+    assert [len(split) for split in cli._learnt(root, [], "reward")] == [2, 2]
+    with pytest.raises(HproError, match=r"reward.leave_out .* nothing is left to learn from"):
+        cli._learnt(root, ["weak", "a"], "reward")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (Path.unlink, r"train\.parquet does not exist"),
+        (lambda path: path.write_bytes(b"no table"), "train.parquet is not a readable Parquet"),
+        (lambda path: pd.DataFrame({"utt_id": ["a"]}).to_parquet(path), "column 'corpus' not in"),
+    ],
+)
+def test_a_faulty_table_is_named_where_corpora_are_left_out(root, spoil, message):
+    dataset.build(root, LENIENT)
+    spoil(root / "dataset/train.parquet")
+    with pytest.raises(HproError, match=message):
+        dataset.load(root / "dataset/train.parquet", ["weak"])
 
 
 def test_examples_can_be_collated(root):

@@ -103,11 +103,19 @@ def test_a_stage_that_cannot_cut_its_batches_says_so(tmp_path):
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert training.device_of("cpu") == torch.device("cpu")
     assert training.device_of("cuda") == torch.device("cuda:0")
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert training.device_of("cuda") == torch.device("cuda:3")
     assert training.device_of("cpu") == torch.device("cpu")
+
+
+def test_a_gpu_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert training.device_of("auto") == torch.device("cpu")
+    with pytest.raises(HproError, match=r"device: cuda:1, but torch sees no CUDA device"):
+        training.device_of("cuda:1")
 
 
 def test_processes_that_see_other_files_stop(monkeypatch):

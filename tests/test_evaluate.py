@@ -130,8 +130,14 @@ def test_word_errors_by_hand(counter: WordErrorCounter) -> None:
 
 def test_words_that_the_normaliser_drops(counter: WordErrorCounter) -> None:
     assert counter.count("Hmm... uh?", "Hmm uh") == ("hmm uh", 0, 2)
-    with pytest.raises(ValueError, match="no words"):
-        counter.count("...", "anything")
+    with pytest.raises(HproError, match=r"'\[\].*' has no words for"):
+        counter.count("[]...", "anything")
+
+
+def test_words_in_brackets_are_words(counter: WordErrorCounter) -> None:
+    assert counter.count("I said (quietly) <go> away", "I said quietly, go away.")[1:] == (0, 5)
+    assert counter.count("[hello]", "").n_words == 1
+    assert counter.count("Go away.", "(music) go away")[1:] == (0, 2)  # what a recogniser notes
 
 
 def test_whisper_hears_the_lines(

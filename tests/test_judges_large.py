@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from hpro_core import params as p
 from hpro_core.base import sha256_of
 from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.errors import HproError
-from hpro_core.evaluate import affect, judges, panel, stage, tables
+from hpro_core.evaluate import affect, judges, panel, stage, tables, wavlm
 from hpro_core.evaluate.asr import most_tokens
 from hpro_core.evaluate.files import WHISPER_SHA256
 from hpro_core.evaluate.named import taught_by
@@ -227,6 +228,14 @@ def test_both_formats_are_read_with_or_without_what_training_alone_reads(noise, 
     first = voices(save_wavlm(tmp_path / "bin"), noise)
     second = voices(save_wavlm(tmp_path / "safe", "safetensors", bare), noise)
     np.testing.assert_array_equal(first, second)
+
+
+def test_kept_voices_depend_on_the_code_that_loads_and_feeds_the_model(monkeypatch):
+    hashed = []
+    monkeypatch.setattr(judges, "fingerprint", lambda *paths: hashed.extend(paths))
+    judges._code()
+    used = (wavlm.extractor_of, wavlm.fill, wavlm.read_wav, wavlm.at_least, WavlmVoices)
+    assert {Path(sys.modules[each.__module__].__file__) for each in used} <= set(hashed)
 
 
 HEAD = "tdnn.2.kernel.weight"

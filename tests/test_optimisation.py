@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hpro_core import cli, dataset
 from hpro_core import params as p
 from hpro_core.codec.training import make_codec
 from hpro_core.engine.checkpoint import save_model
@@ -28,7 +27,6 @@ from hpro_core.reward.rewarder import Rewarder
 from hpro_core.reward.selection import Candidate, choose
 from hpro_core.reward.watch import Watching, hacking
 from tests import rank_training
-from tests.conftest import make_example
 
 ALL = Objective(dict.fromkeys(TERMS, 1.0) | {"kl": 0.02}, temperature=1.0, frame_norm="l1")
 
@@ -505,17 +503,3 @@ def test_pulls_at_the_logits_are_in_the_curves(folders, examples, tmp_path):
     assert pulls["step"].unique().tolist() == [50]
     assert (pulls["value"] > 0).all()
     assert len(pulls) == len(TERMS)
-
-
-# --- what is learnt from
-
-
-def test_nothing_is_learnt_from_a_corpus_that_is_left_out(monkeypatch, tmp_path):
-    made = [make_example(i, 24) for i in range(2)]
-    weak = [replace(example, corpus="weak") for example in made]
-    stored = {"train": [*made, *weak], "dev": [*weak, made[1]]}
-    monkeypatch.setattr(dataset, "load", lambda path: stored[path.stem])
-    train, dev = cli._learnt(tmp_path, ["weak"], "reward")
-    assert [e.corpus for e in (*train, *dev)] == ["made"] * 3
-    with pytest.raises(HproError, match=r"reward.leave_out .* nothing is left to learn from"):
-        cli._learnt(tmp_path, ["weak", "made"], "reward")

@@ -47,7 +47,9 @@ WRONG = [
     ("reward.word.weights.wvad", "1e-6", r"wvad: input should be a valid number, not '1e-6'"),
     ("align.backend", "ear", r"align.backend: input should be .* not 'ear'"),
     ("variants.word.start", "farme", r"variants.word.start: no policy 'farme' \(sft, .*frame"),
-    ("variants.frame.start", "hpro", r"variants.frame.start: frame from hpro from word from frame"),
+    ("variants.frame.start", "hpro", r"variants.frame.start: in a circle, frame from hpro from "),
+    ("seeds", [0, 1, 0], r"seeds: \[0, 1, 0\] has one of them twice"),
+    ("compute.device", "gpu", r"compute.device: string should match pattern .*auto.cpu.cuda"),
     ("tables.ablation", ["joint", "no_frames"], r"tables.ablation: no system 'no_frames'"),
     ("corpus", None, r"corpus: input should be a valid dictionary"),
     ("speech.preset", "cosyvoice2", r"speech.path: name the folder CosyVoice2-0.5B"),
@@ -59,11 +61,15 @@ WRONG = [
     ("codec.preset", "released", r"dataset.codec_text: this codec writes Whisper's tokens"),
     ("codec.checkpoint", "model.pt", r"speech.preset: the authors' codec reads the tokens of"),
     ("variants.sft", {"start": "sft", "stage": "word"}, r"variants.sft: is a system already"),
-    ("variants.frame.drop", ["kl", "sp", "cp"], r"variants.frame.drop: no term of its stage is"),
+    ("variants.frame.drop", ["sp", "cp"], r"variants.frame.drop: no reward of its stage is left"),
     ("controlled.utterances", 80, r"controlled.utterances: is not a setting"),
     ("controlled.test", 4, r"controlled.test: input should be greater than or equal to 5, not 4"),
     ("evaluate.judge_epochs", 0, r"evaluate.judge_epochs: input should be greater than or equal"),
     ("base", None, r"base: input should be a valid string, not None"),
+    ("sft.leave_out", ["acetd"], r"sft.leave_out: corpus.sets has no 'acetd' \(acted, contr"),
+    ("reward.leave_out", ["acted", "mine"], r"reward.leave_out: corpus.sets has no 'mine'"),
+    ("codec.content.leave_out", ["x"], r"codec.content.leave_out: corpus.sets has no 'x'"),
+    ("codec.style.leave_out", ["x"], r"codec.style.leave_out: corpus.sets has no 'x'"),
     ("reward.probe_every", 40, r"reward.probe_every: 1 looks in 40 steps, but hacking_patience"),
 ]
 
@@ -117,6 +123,46 @@ def test_a_base_fits_the_embedded_models_alone(tmp_path, section, change):
     settings[section] |= change
     with pytest.raises(HproError, match=r"base: its models are small ones: set it to ''"):
         p.validated(settings, p.Params, file)
+
+
+PUBLISHED = {"emotion": "emotion2vec", "emotion2vec": "e2v", "vad": "audeering", "audeering": "a"}
+PROBED = {"probe_every": 10}
+
+
+@pytest.mark.parametrize(
+    ("mine", "changes", "fits"),
+    [
+        ({}, {}, False),
+        ({"split": "train"}, {}, True),
+        ({"split": "judge"}, {}, True),
+        ({}, {"base": ""}, True),
+        ({}, {"evaluate": PUBLISHED}, True),
+        ({}, {"evaluate": PUBLISHED | {"vad": "embedded"}}, False),
+        ({}, {"evaluate": PUBLISHED, "reward": PROBED}, False),
+        ({}, {"evaluate": PUBLISHED, "reward": PROBED | {"leave_out": ["mine"]}}, True),
+    ],
+)
+def test_a_test_set_that_the_judge_of_a_base_does_not_know(mine, changes, fits):
+    settings = yaml.safe_load(SHIPPED.read_text())
+    settings["base"] = str(SHIPPED.parent / "data/base")
+    settings["corpus"]["sets"]["mine"] = {"reader": "csv", "path": "mine"} | mine
+    for section, values in changes.items():
+        settings[section] = settings[section] | values if isinstance(values, dict) else values
+    if fits:
+        assert p.validated(settings, p.Params, SHIPPED).corpus.sets["mine"].reader == "csv"
+    else:
+        says = r"base: its judge .* 'mine', .* \(it knows acted, controlled\): set .*mine.split to"
+        with pytest.raises(HproError, match=says):
+            p.validated(settings, p.Params, SHIPPED)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", None])
+def test_a_judge_that_does_not_say_what_it_knows_is_left_to_who_takes_it(tmp_path, content):
+    (tmp_path / "judge").mkdir()
+    if content is not None:
+        (tmp_path / "judge/config.json").write_text(content)
+    settings = yaml.safe_load(SHIPPED.read_text()) | {"base": str(tmp_path)}
+    assert p.validated(settings, p.Params, SHIPPED).base == str(tmp_path)
 
 
 def test_models_of_full_size_fit_each_other(tmp_path):

@@ -21,6 +21,7 @@ from hpro_core.preflight import Check, checks
 from hpro_core.weights import WeightFile
 from tests.corpora import crema_d, emovoice_db, librispeech, lssed
 from tests.corpora.emovoice_db import POINTER
+from tests.corpora.planting import link_folders
 from tests.workflow.project import REPO
 
 SHIPPED, PAPER = REPO / "params.yaml", REPO / "config/paper.yaml"
@@ -168,9 +169,6 @@ FAULTS: list[tuple[str, Callable[[], object], str, str]] = [
      str(WHISPER / "merges.txt"), "is missing"),
     ("a judge that was changed", lambda: JUDGE.write_text("another"),
      str(JUDGE), "is expected: delete it; then run `hpro weights fetch`"),
-    ("no MFA", lambda: Path("bin/mfa").unlink(), "align.mfa_command", "'mfa' is not on PATH"),
-    ("no model of MFA", lambda: shutil.rmtree("mfa/pretrained_models/acoustic"),
-     "align.mfa_acoustic_model", "run `mfa model download acoustic english_mfa`"),
 ]  # fmt: skip
 
 
@@ -188,6 +186,51 @@ def test_all_faults_are_listed_and_not_the_first_alone(settings):
     for _, plant, *_ in FAULTS[3:8]:
         plant()
     assert len(failed(checks(settings, Path("weights")))) == 5
+
+
+def test_corpora_may_lie_in_linked_folders(settings):
+    for number, folder in enumerate((EMOVOICE, LSSED, LIBRISPEECH)):
+        link_folders(folder, Path(f"store{number}").absolute())
+    assert failed(checks(settings, Path("weights"))) == []
+
+
+ENGLISH = "align.mfa_acoustic_model"
+
+
+@pytest.mark.parametrize(
+    ("asked", "what", "status", "says"),
+    [
+        ({}, "align.mfa_command", "note", "'mfa' is not on PATH: run Snakemake with --use-conda"),
+        ({"mfa_command": "conda run mfa"}, "align.mfa_command", "FAIL", "is not on PATH: mend it"),
+        ({}, ENGLISH, "note", "'english_mfa' is not downloaded yet (/"),
+        ({"mfa_acoustic_model": "m.zip"}, ENGLISH, "FAIL", "m.zip is not a file: mend the path"),
+        ({"mfa_dictionary": ""}, "align.mfa_dictionary", "FAIL", "or set the path of a .dict file"),
+    ],
+)
+def test_of_mfa_fails_what_the_run_does_not_bring(settings, asked, what, status, says):
+    Path("bin/mfa").unlink()
+    shutil.rmtree("mfa")
+    align = settings.align.model_copy(update=asked)
+    found = checks(settings.model_copy(update={"align": align}), Path("weights"))
+    (check,) = [check for check in found if check.what == what]
+    assert check.status == status
+    assert says in check.says
+    assert len(failed(found)) == len(asked)
+
+
+def test_the_disk_is_that_of_the_results(settings, monkeypatch, tmp_path):
+    large = tmp_path / "large"
+    large.mkdir()
+    Path("results").symlink_to(large)
+
+    def usage(path: Path) -> Usage:
+        return Usage(10**13, 0, 10**13 if Path(path).resolve() == large else 0)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    assert failed(checks(settings, Path("weights"))) == []
+    Path("results").unlink()
+    (found,) = failed(checks(settings, Path("weights")))
+    assert found.what == "disk"
 
 
 def test_a_disk_that_is_too_small(settings, monkeypatch):

@@ -13,7 +13,7 @@ from hpro_core import dataset
 from hpro_core.constants import EMOTIONS
 from hpro_core.errors import HproError
 from hpro_core.evaluate.scores import METRICS
-from hpro_core.params import Dataset, Report
+from hpro_core.params import Dataset, Label, Report, read_section
 from hpro_core.report import figures, paper, results, stage
 from hpro_core.report.results import Interval
 from hpro_core.report.samples import marked
@@ -63,7 +63,7 @@ def finished(tmp_path_factory):
     write_json(root / "policy/hpro/seed0/metrics.json", watched)
     write_json(root / "judge/metrics.json", {"wer": {"value": 0.05, "lo": 0.04, "hi": 0.06}})
     write_json(root / "align/accuracy.json", {"controlled": {"median_ms": 7.5, "n": 60}})
-    (root / "params.yaml").write_text("run: made_up  # <settings>\n")
+    write_params(root, "weak", "weak")
     return root
 
 
@@ -165,6 +165,12 @@ def write_curves(folder, terms, rng):
 def write_json(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
+
+
+def write_params(root, vad_teacher, emotion_teacher):
+    label = f"{{vad_teacher: {vad_teacher}, emotion_teacher: {emotion_teacher}, window_words: 1, "
+    text = f"run: made_up  # <settings>\nlabel: {label}temperature: 0.25}}\n"
+    (root / "params.yaml").write_text(text)
 
 
 def frame(rows, schema):
@@ -302,6 +308,37 @@ def test_word_times_without_reference_are_said_to_be_unmeasured(finished):
         os.replace(hidden, path)
     assert "Not measured: run <code>hpro align-check</code>" in page
     assert "Word times were not compared with reference times" in page
+
+
+@pytest.mark.parametrize(
+    ("vad", "emotion", "words", "utterances"),
+    [
+        ("weak", "weak", "weak formulas over word norms", "a weak formula over that"),
+        ("audeering", "emotion2vec", "audeering's model", "emotion2vec"),
+        ("audeering", "weak", "audeering's model", "a weak formula over that"),
+        ("weak", "emotion2vec", "weak formulas over word norms", "emotion2vec"),
+    ],
+)
+def test_weak_points_name_the_teachers(finished, tmp_path, vad, emotion, words, utterances):
+    write_params(tmp_path, vad, emotion)
+    label = read_section(tmp_path / "params.yaml", "label", Label)
+    points = "".join(stage.weak_points(finished, results.read_tables(finished), [], label))
+    assert f"affect of words by {words}" in points
+    assert f"emotion by {utterances}" in points
+
+
+def test_labels_beside_traces_are_those_of_the_teacher(finished, tmp_path, page):
+    assert "the labels of the recording (by weak formulas over word norms" in page
+    write_params(tmp_path, "audeering", "emotion2vec")
+    truth = finished / "corpus/controlled/truth_vad.parquet"
+    truth.touch()
+    try:
+        path = stage.build(finished, Report(samples=1), tmp_path / "params.yaml")
+    finally:
+        truth.unlink()
+    said = "the labels of the recording (exact on controlled, by audeering&#39;s model elsewhere)"
+    assert said in path.read_text()
+    assert "weak formula" not in path.read_text()
 
 
 def test_every_claim_holds_in_the_papers_own_figures():

@@ -76,12 +76,29 @@ def test_a_speaker_of_two_corpora_is_two(corpus):
         shards.cut(twice, 11)
 
 
-def test_fewer_shards_leave_no_old_ones(corpus, tmp_path):
-    shards.write(tmp_path, corpus, 3)
-    shards.write(tmp_path, corpus, 2)
-    assert len(list((tmp_path / "corpus/shards").iterdir())) == 2
-    shards.write(tmp_path, corpus, 1)
-    assert not (tmp_path / "corpus/shards").exists()
+OF_NO_SHARD = ("align/mfa_models.csv", "align/words.parquet", "speech/tokenizer/config.json")
+OF_ONE_JOB = ("align/textgrids/a.TextGrid", "align/mfa.log", "align/alignment_analysis.csv",
+              "align/mfa_work_x/corpus/a.lab", "speech/speech_tokens.parquet")  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 2), (3, 1), (1, 3), (2, 3), (1, 1)])
+def test_another_number_of_shards_leaves_nothing_of_the_old(corpus, tmp_path, before, after):
+    shards.write(tmp_path, corpus, before)
+    of_shards = [
+        f"{stage}/shards/{shard:05d}/made"
+        for stage in ("align", "label", "speech", "dataset")
+        for shard in range(before if before > 1 else 0)
+    ]
+    for name in (*OF_NO_SHARD, *of_shards, *(OF_ONE_JOB if before == 1 else ())):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    shards.write(tmp_path, corpus, after)
+    assert len(list(tmp_path.glob("corpus/shards/*"))) == (after if after > 1 else 0)
+    kept = [name for name in of_shards if after > 1 and int(name.split("/")[2]) < after]
+    kept += OF_ONE_JOB if before == after == 1 else ()
+    found = [p for p in tmp_path.rglob("*") if p.is_file() and p.name != "utterances.parquet"]
+    assert {str(p.relative_to(tmp_path)) for p in found} == {*OF_NO_SHARD, *kept}
+    assert (tmp_path / "align/shards").exists() == (before > 1 and after > 1)
 
 
 @pytest.fixture
@@ -131,8 +148,11 @@ def test_shards_together_are_what_one_job_makes(run_folder):
         path.unlink()
     for shard in range(3):
         made(run_folder, shard)
+    accuracy = run_folder / "align/accuracy.json"  # of the words before
+    accuracy.touch()
     for stage in shards.TABLES:
         shards.gather(run_folder, stage, 3, max_rejected_share=0.5)
+    assert not accuracy.exists()
     for path, expected, (_, _, schema) in zip(paths, whole, names, strict=True):
         assert count_rows(path) == len(expected) > 0
         key = [c for c in ("utt_id", "word_index") if c in expected]
@@ -166,11 +186,45 @@ def test_a_missing_shard_is_named(run_folder):
     assert not (run_folder / "align/words.parquet").exists()
 
 
-def test_a_split_that_no_shard_has_is_named(run_folder):
+@pytest.mark.parametrize("stage", shards.TABLES)
+def test_tables_of_other_lists_are_refused(run_folder, stage):
+    """Made in three shards, gathered in two."""
     for shard in range(3):
         made(run_folder, shard)
-        path = shards.folder_of(run_folder, "dataset", shard) / "dev.parquet"
-        write_table(read_table(path, shards.DATASET).iloc[:0], path, shards.DATASET)
+    table = read_table(run_folder / "corpus/utterances.parquet", UTTERANCES)
+    with pytest.raises(HproError, match=r"3 lists of 25 utterances, where shards is 2 and .* 25:"):
+        shards.gather(run_folder, stage, 2)
+    shards.write(run_folder, table, 2)
+    stale = stage if stage == "dataset" else "align"  # nothing can be labelled before
+    told = rf"{stale}/shards/0000\d lacks \d+ .* and has \d+ others .*`hpro {stale} --shard \d`"
+    with pytest.raises(HproError, match=told):
+        shards.gather(run_folder, stage, 2)
+    assert not list((run_folder / stage).glob("*.parquet"))
+    shards.write(run_folder, table, 1)
+    with pytest.raises(HproError, match="shards is 1"):
+        shards.gather(run_folder, stage, 1)
+
+
+@pytest.mark.parametrize("name", ["emotion_posteriors", "word_vad"])
+def test_a_table_that_lacks_an_utterance_is_refused(run_folder, name):
+    for shard in range(3):
+        made(run_folder, shard)
+    path = shards.folder_of(run_folder, "label", 1) / f"{name}.parquet"
+    schema = shards.TABLES["label"][name]
+    labels = read_table(path, schema)
+    lost = labels["utt_id"].iloc[0]
+    write_table(labels[labels["utt_id"] != lost], path, schema)
+    told = rf"label/shards/00001 lacks 1 utterances of .*/align/.* 0 others \(first: {lost}\)"
+    with pytest.raises(HproError, match=told):
+        shards.gather(run_folder, "label", 3)
+
+
+def test_a_split_that_no_shard_has_is_named(run_folder):
+    for shard in range(3):
+        path = shards.folder_of(run_folder, "corpus", shard) / "utterances.parquet"
+        table = read_table(path, UTTERANCES)
+        write_table(table.replace({"split": {"dev": "train"}}), path, UTTERANCES)
+        made(run_folder, shard)
     with pytest.raises(HproError, match="split 'dev' has no utterance"):
         shards.gather(run_folder, "dataset", 3)
 

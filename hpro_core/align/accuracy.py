@@ -63,9 +63,15 @@ def against_words(words: pd.DataFrame, truth: pd.DataFrame) -> tuple[list[Compar
         pairs, and how many utterances of the reference have no alignment of ours.
 
     Raises:
-        HproError: the two tables have different words for an utterance.
+        HproError: no utterance of the reference is aligned, or the two tables have different words
+            for one.
     """
     ours = words[words["utt_id"].isin(truth["utt_id"])]
+    if ours.empty:
+        raise HproError(
+            f"no utterance with exact times is aligned (first: {truth['utt_id'].iloc[0]}): see "
+            "align/rejected.parquet, or leave out its set"
+        )
     both = ours.merge(truth, on=["utt_id", "word_index"], suffixes=("", "_reference"), how="left")
     wrong = both[both["word"] != both["word_reference"]]
     if len(wrong):

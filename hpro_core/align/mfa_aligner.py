@@ -49,7 +49,9 @@ def align_all(jobs: list[Job], settings: Align, threads: int, folder: Path) -> I
     command = program(settings.mfa_command)
     models = {model.kind: model.path() for model in wanted(settings)}
     pronounced: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(prefix="mfa_", dir=folder, ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(
+        prefix="mfa_work_", dir=folder, ignore_cleanup_errors=True
+    ) as name:
         work = Path(name).resolve()
         placed = _lay_out(jobs, work / "corpus")
         arguments = [*_arguments(work, models, folder), *_options(work, models, threads)]

@@ -111,11 +111,6 @@ class PocketsphinxAligner:
             raise AlignmentRefused(f"the recogniser gave up ({error})") from error
 
 
-def align_utterance(audio: np.ndarray, words: list[str]) -> list[WordSpan]:
-    """Align one utterance with a decoder of its own (0.3 s to load); see `PocketsphinxAligner`."""
-    return PocketsphinxAligner().align(audio, words)
-
-
 def _decoder(beams: dict[str, float]) -> Decoder:
     """A decoder without language model and without noise removal.
 

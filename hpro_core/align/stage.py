@@ -1,9 +1,8 @@
 """`hpro align`: utterances -> words with times; `hpro align-check`: how near to the truth."""
 
 import json
-import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -15,13 +14,9 @@ from hpro_core.align.textgrid import write_words
 from hpro_core.errors import HproError
 from hpro_core.params import Align
 from hpro_core.progress import track
-from hpro_core.shards import folder_of
+from hpro_core.shards import OF_ONE_JOB, folder_of, remove
 
 STAGE = "align"
-REFERENCE_SET = "acted"
-"""The corpus set whose original ids name the TextGrids of the reference."""
-EXACT_SET = "controlled"
-"""The corpus set with exact word times."""
 
 
 def run(root: Path, settings: Align, threads: int, shard: int | None = None) -> None:
@@ -59,35 +54,51 @@ def run(root: Path, settings: Align, threads: int, shard: int | None = None) -> 
     _report(outcomes, lost)
 
 
-def check(root: Path, reference_zip: Path) -> None:
+def check(root: Path, references: Mapping[str, Path], exact: Collection[str]) -> None:
     """Measure the boundaries and write align/accuracy.json.
 
     Args:
         root: results folder of the run, aligned.
-        reference_zip: MFA TextGrids of the acted corpus, */<original id>.TextGrid.
+        references: corpus set -> zip of MFA TextGrids, */<original id>.TextGrid.
+        exact: corpus sets with exact word times, corpus/<set>/truth_words.parquet.
 
     Raises:
-        HproError: not aligned yet, or nothing to compare with.
+        HproError: not aligned yet, no set is named, or one has nothing to compare with.
     """
+    if not references and not exact:
+        raise HproError("nothing to compare with: name a set, SET=ZIP or --exact SET")
     words = tables.read_table(root / "align" / "words.parquet", tables.WORDS)
-    pairs, counts = accuracy.against_textgrids(words, reference_zip, f"{REFERENCE_SET}_")
-    figures = {REFERENCE_SET: accuracy.summary(pairs, "MFA TextGrids", **counts)}
-    truth = root / "corpus" / EXACT_SET / "truth_words.parquet"
-    if truth.is_file():
-        exact = tables.read_table(truth, tables.WORDS)
-        pairs, counts = accuracy.against_words(words, exact)
-        if pairs:
-            figures[EXACT_SET] = accuracy.summary(pairs, "exact times", **counts)
+    figures = {}
+    for name, reference_zip in references.items():
+        pairs, counts = accuracy.against_textgrids(words, reference_zip, f"{name}_")
+        figures[name] = accuracy.summary(pairs, "MFA TextGrids", **counts)
+    for name in exact:
+        truth = tables.read_table(root / "corpus" / name / "truth_words.parquet", tables.WORDS)
+        pairs, counts = accuracy.against_words(words, truth)
+        figures[name] = accuracy.summary(pairs, "exact times", **counts)
     path = root / "align" / "accuracy.json"
     path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(pd.DataFrame(figures).T.to_string())
 
 
+def parsed_references(given: Iterable[str]) -> dict[str, Path]:
+    """Corpus set -> zip of its TextGrids, from SET=ZIP.
+
+    Raises:
+        HproError: one is not of this form, or a set stands there twice.
+    """
+    found: dict[str, Path] = {}
+    for text in given:
+        name, _, path = text.partition("=")
+        if not name or not path or name in found:
+            raise HproError(f"{text!r}: SET=ZIP is expected, each set once, as acted=grids.zip")
+        found[name] = Path(path)
+    return found
+
+
 def _emptied(folder: Path) -> Path:
-    """The stage's folder without results of an earlier run."""
-    shutil.rmtree(folder / "textgrids", ignore_errors=True)
-    for name in ("words.parquet", "rejected.parquet", "accuracy.json"):
-        (folder / name).unlink(missing_ok=True)
+    """The stage's folder without what earlier jobs left, killed ones too."""
+    remove(folder, ["words.parquet", "rejected.parquet", "accuracy.json", *OF_ONE_JOB[STAGE]])
     (folder / "textgrids").mkdir(parents=True)
     return folder
 

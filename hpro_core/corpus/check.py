@@ -1,4 +1,4 @@
-"""`hpro corpus check PATH`: reads a published corpus to its end and says what is in it."""
+"""`hpro corpus check PATH`: reads a corpus to its end and says what is in it."""
 
 import csv
 from collections import Counter
@@ -9,7 +9,7 @@ from pathlib import Path
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.corpus import audio
 from hpro_core.corpus.published.about import About
-from hpro_core.corpus.readers import PUBLISHED, recognised
+from hpro_core.corpus.readers import READERS, recognised
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.corpus.text import normalised_words
 from hpro_core.errors import HproError
@@ -43,16 +43,16 @@ def check(folder: Path, reader: str = "") -> tuple[About, Contents]:
 
     Args:
         folder: of the corpus.
-        reader: a name of `PUBLISHED`; "" to recognise it.
+        reader: a name of `READERS`; "" to recognise it.
 
     Raises:
         HproError: no reader fits, or the folder as a whole cannot be read.
     """
     name = reader or recognised(folder)
-    if name not in PUBLISHED:
-        raise HproError(f"--reader {name}: unknown; known: {', '.join(PUBLISHED)}")
-    about = PUBLISHED[name].ABOUT
-    entries = list(PUBLISHED[name].read(folder))
+    if name not in READERS:
+        raise HproError(f"--reader {name}: unknown; known: {', '.join(READERS)}")
+    about = READERS[name].ABOUT
+    entries = list(READERS[name].read(folder))
     contents = Contents()
     seen: set[str] = set()
     for entry in track(entries, len(entries), f"checking {name}"):

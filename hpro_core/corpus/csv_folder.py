@@ -1,8 +1,10 @@
 """Reader `csv`: any folder with a metadata.csv and the audio files it names (docs/corpora.md)."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from hpro_core.constants import EMOTIONS, SPLITS
+from hpro_core.corpus.published.about import About
 from hpro_core.corpus.recording import (
     Recording,
     checked_audio,
@@ -14,8 +16,16 @@ from hpro_core.errors import HproError
 
 COLUMNS = ("utterance", "speaker", "text", "audio")
 
+ABOUT = About(
+    title="A corpus of one's own",
+    licence="its owner's",
+    source="a folder with a metadata.csv (docs/corpora.md)",
+    signs=("metadata.csv",),
+    emotions={emotion: emotion for emotion in EMOTIONS},
+)
 
-def recordings(folder: Path) -> list[Recording]:
+
+def read(folder: Path) -> Iterator[Recording]:
     """All utterances of the corpus.
 
     Args:
@@ -33,7 +43,7 @@ def recordings(folder: Path) -> list[Recording]:
     without = [where for (where, _), each in zip(rows, found, strict=True) if not each.split]
     if 0 < len(without) < len(found):
         raise HproError(f"{without[0]}: split is empty: give a split to every row or to none")
-    return found
+    yield from found
 
 
 def _recording(folder: Path, row: dict[str, str], where: str, seen: set[str]) -> Recording:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from hpro_core import tables
 from hpro_core.constants import SAMPLE_RATE_HZ
-from hpro_core.corpus import amazon_queen, audio, controlled, csv_folder, queen_file
-from hpro_core.corpus.readers import PUBLISHED
+from hpro_core.corpus import amazon_queen, audio, controlled, queen_file
+from hpro_core.corpus.readers import READERS
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.corpus.text import normalised_words
 from hpro_core.errors import HproError
@@ -89,10 +89,9 @@ def _recordings(chosen: CorpusSet, name: str) -> Sequence[Recording | Fault]:
         return queen_file.cut_scenes(path)
     if not chosen.path or not path.is_dir():
         raise HproError(f"corpus.sets.{name}.path: {chosen.path!r} is not a folder")
-    if chosen.reader in PUBLISHED:
-        return list(PUBLISHED[chosen.reader].read(path))
-    reader = amazon_queen if chosen.reader == "amazon_queen" else csv_folder
-    return reader.recordings(path)
+    if chosen.reader == "amazon_queen":
+        return amazon_queen.recordings(path)
+    return list(READERS[chosen.reader].read(path))
 
 
 def _read_files(

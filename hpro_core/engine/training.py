@@ -169,9 +169,16 @@ def device_of(name: str) -> torch.device:
     """The device that a setting names; "auto" is cuda where there is one.
 
     Each process of a machine has a GPU of its own.
+
+    Raises:
+        HproError: cuda is asked for, and torch sees none.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise HproError(
+            f"compute.device: {name}, but torch sees no CUDA device: see nvidia-smi, or set auto"
+        )
     return torch.device(f"cuda:{local_rank()}" if name == "cuda" else name)
 
 

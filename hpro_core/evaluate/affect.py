@@ -173,8 +173,9 @@ class AffectJudge(nn.Module):
     def _scale(self, test_set: str) -> Tensor:
         if test_set not in self.trained_on:
             raise HproError(
-                f"the affect judge knows no test set {test_set!r}: it heard no recording of its "
-                "`judge` split; set base to '', raise corpus.judge_share and run `hpro judge-train`"
+                f"the affect judge knows no test set {test_set!r}, only "
+                f"{', '.join(self.trained_on)}: it heard no recording of its `judge` split; give "
+                "the set `split: train`, or train a judge with it (docs/corpora.md)"
             )
         return self.get_buffer(f"scale_{test_set}")
 

@@ -12,6 +12,7 @@ from whisper.audio import log_mel_spectrogram
 from whisper.normalizers import BasicTextNormalizer, EnglishTextNormalizer
 
 from hpro_core.constants import SAMPLE_RATE_HZ
+from hpro_core.errors import HproError
 
 
 class Hearing(NamedTuple):
@@ -36,6 +37,7 @@ TOKENS_PER_S, SPARE_TOKENS = 10, 10
 """No speech has more tokens than this; the cap bounds what a repeating decoder can add."""
 
 _POINTS = re.compile(r"\.{2,}|…")
+_BRACKETS = re.compile(r"[][()<>]")
 
 
 class WordErrors(NamedTuple):
@@ -94,16 +96,21 @@ class WordErrorCounter:
 
         The English normaliser drops "hmm", "uh" and the like. Where nothing else was said, both
         sides are only lower-cased and stripped of punctuation instead. Runs of points go first: it
-        would leave one of them as a word.
+        would leave one of them as a word. So do brackets of the text: it would drop the words in
+        them, which are aligned and spoken like the others.
 
         Raises:
-            ValueError: the reference holds no words at all.
+            HproError: the reference holds no words at all.
         """
-        reference, heard = (_POINTS.sub(" ", text) for text in (reference, heard))
-        normalise = self._english if self._english(reference).strip() else self._basic
-        expected, transcript = normalise(reference).strip(), normalise(heard).strip()
+        said, heard = (_POINTS.sub(" ", text) for text in (reference, heard))
+        said = _BRACKETS.sub(" ", said)
+        normalise = self._english if self._english(said).strip() else self._basic
+        expected, transcript = normalise(said).strip(), normalise(heard).strip()
         if not expected:
-            raise ValueError(f"the reference {reference!r} has no words")
+            raise HproError(
+                f"the text {reference!r} has no words for the judge of WER: take the utterance out "
+                "of its corpus, or spell it out"
+            )
         counts = jiwer.process_words(expected, transcript)
         n_errors = counts.substitutions + counts.deletions + counts.insertions
         return WordErrors(transcript, n_errors, len(expected.split()))

@@ -208,6 +208,8 @@ def _samples(clip: SpokenUtterance) -> np.ndarray:
 
 
 def _code() -> dict[str, object]:
-    """Part of a published judge's identity: how this room reads and prepares audio for it."""
+    """Part of a published judge's identity: how it is loaded, and audio read for it."""
+    rooms = Path(__file__).parents[1]
     names = ("asr", "hearing", "judges", "wavlm", "whisper")
-    return {"judged_by": fingerprint(*(Path(__file__).with_name(f"{n}.py") for n in names))}
+    here = (rooms / "evaluate" / f"{name}.py" for name in names)
+    return {"judged_by": fingerprint(*here, rooms / "label" / "hugging_face.py")}

@@ -19,13 +19,11 @@ from hpro_core.label.teachers import SpokenUtterance, word_windows
 from hpro_core.progress import track
 from hpro_core.text import phones_of
 
-CUES = ("pitch", "level", "rate")
-"""Acoustic cues of a window, each a z-score over the windows of its speaker, cut at +-3."""
-
-# Log-odds per standard deviation. Signs: pitch, level and rate rise with arousal (Banse and Scherer
-# 1996; Juslin and Laukka 2003); level raises dominance, pitch lowers it (Ohala's frequency code,
-# 1984; Tusing and Dillard 2000 for level). Valence has no such cue that is reliable across
-# speakers, so words alone decide. Sizes are ours: typical values then span about 0.2 to 0.8.
+# Log-odds per standard deviation: rows pitch, level and rate, columns valence, arousal, dominance.
+# Signs: pitch, level and rate rise with arousal (Banse and Scherer 1996; Juslin and Laukka 2003);
+# level raises dominance, pitch lowers it (Ohala's frequency code, 1984; Tusing and Dillard 2000 for
+# level). Valence has no such cue that is reliable across speakers, so words alone decide. Sizes are
+# ours: typical values then span about 0.2 to 0.8.
 _CUE_WEIGHTS = np.array([[0.0, 0.5, -0.2], [0.0, 0.5, 0.5], [0.0, 0.25, 0.0]])
 _WORD_WEIGHTS = np.diag([1.2, 0.4, 0.6])  # valence, arousal, dominance of the norms
 _Z_LIMIT = 3.0

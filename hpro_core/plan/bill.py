@@ -62,7 +62,11 @@ def announced(settings: Params) -> None:
     """
     if settings.policy.preset == "cosyvoice2":
         print("\n".join(described(bill_of(settings))), file=sys.stderr)
-        print("Whether all is there that it needs: hpro preflight", file=sys.stderr, flush=True)
+        print(
+            "Whether all is there that it needs: hpro preflight, with the same --configfile",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def described(bill: Bill) -> Iterator[str]:
@@ -120,8 +124,11 @@ def _left_out(bill: Bill) -> Iterator[str]:
 
 
 def _sum(costs: list[Hours | None]) -> str:
+    """What is known, with a bound only where that is all."""
     known = [hours for hours in costs if hours is not None]
     bounds = {hours.bound for hours in known} - {""}
+    if len(known) < len(costs):
+        bounds = set()
     bound = bounds.pop() if len(bounds) == 1 else "about" if bounds else ""
     return f"{bound} {sum(hours.value for hours in known):.1f}".strip()
 

@@ -25,7 +25,7 @@ def read_settings(params: Path, differences: Sequence[Path]) -> Params:
 
 
 def without_null_sets(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without the corpora that are `null`.
+    """Settings without the corpora that are `null`, also where `leave_out` names one.
 
     Files of differences are merged into `params.yaml`: null is how they leave out one of its sets.
     """
@@ -33,7 +33,16 @@ def without_null_sets(settings: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(corpus, Mapping) or not isinstance(corpus.get("sets"), Mapping):
         return dict(settings)  # for the check of the settings to name
     sets = {name: chosen for name, chosen in corpus["sets"].items() if chosen is not None}
-    return {**settings, "corpus": {**corpus, "sets": sets}}
+    gone = [name for name in corpus["sets"] if name not in sets]
+    return {**_learning(settings, gone), "corpus": {**corpus, "sets": sets}}
+
+
+def _learning(settings: Mapping[str, Any], gone: Sequence[str]) -> dict[str, Any]:
+    """Settings whose lists `leave_out`, at any depth, do not name the corpora that are gone."""
+    kept = {k: _learning(v, gone) if isinstance(v, Mapping) else v for k, v in settings.items()}
+    if isinstance(names := kept.get("leave_out"), list):
+        kept["leave_out"] = [name for name in names if name not in gone]
+    return kept
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def amounts(settings: Params, given: Mapping[str, tuple[float, int]]) -> dict[st
         given: set -> hours and utterances, which win over both.
 
     Raises:
-        HproError: `given` names a set that the settings do not have.
+        HproError: `given` names a set that the settings do not have, or a table of a corpus that
+            was read cannot be read again.
     """
     unknown = sorted(given.keys() - settings.corpus.sets.keys())
     if unknown:
@@ -85,13 +86,19 @@ def _amount(
 
 
 def _read_already(name: str, run: str) -> tuple[float, int] | None:
-    """Hours and utterances of a corpus that the run has read."""
+    """Hours and utterances of a corpus that the run has read; of the table one column alone."""
     table = Path("results", run, "corpus", name, "utterances.parquet")
     if not table.is_file():
         return None
-    from hpro_core.tables import UTTERANCES, read_table
+    import pyarrow.parquet as pq
 
-    durations = read_table(table, UTTERANCES)["duration_s"]
+    try:
+        durations = pq.read_table(table, columns=["duration_s"])["duration_s"].to_numpy()
+    except (OSError, ValueError) as error:
+        raise HproError(
+            f"{table} has no readable column duration_s ({str(error).splitlines()[0]}): remove it, "
+            "and the run makes it again"
+        ) from error
     return (float(durations.sum()) / 3600, len(durations)) if len(durations) else None
 
 

@@ -13,12 +13,22 @@ from hpro_core.errors import HproError
 from hpro_core.evaluate.origin import Origin, notes, read_origin
 from hpro_core.evaluate.scores import METRICS
 from hpro_core.evaluate.tables import METRIC_NAMES
-from hpro_core.params import Report
+from hpro_core.params import Label, Report, read_section
 from hpro_core.report import counts, figures, paper, provenance, results
 from hpro_core.report.samples import Sample, System, load_system, samples
 
 MAIN_SYSTEMS = ("recordings", "tokenrecon", "sft", "frame", "word", "hpro")
 """Shown first and in this order: ceilings, then stage after stage."""
+
+VAD_TEACHERS = {
+    "weak": "weak formulas over word norms, pitch, level and rate",
+    "audeering": "audeering's model",
+}
+EMOTION_TEACHERS = {
+    "weak": "a weak formula over that and punctuation",
+    "emotion2vec": "emotion2vec",
+}
+"""What `label.vad_teacher` and `label.emotion_teacher` name, for the reader."""
 
 TITLES = {
     "comparison": "Comparison (the paper's Table I)",
@@ -47,6 +57,7 @@ def build(root: Path, settings: Report, params: Path) -> Path:
     systems = [load_system(root, name) for name in in_order(results.systems_of(tables))]
     spoken = samples(root, systems, settings.samples)
     origin = _origin(root, systems[0])
+    label = read_section(params, "label", Label)
     context = {
         **_header(root, params),
         **_results(tables),
@@ -58,7 +69,8 @@ def build(root: Path, settings: Report, params: Path) -> Path:
         "splits": counts.split_counts(root).to_dict("records"),
         "stopped": [_stopped(system) for system in systems],
         "liveness": liveness(root, [system.name for system in systems]),
-        "weak_points": weak_points(root, tables, systems),
+        "weak_points": weak_points(root, tables, systems, label),
+        "labels": _labels(root, results.test_sets_of(tables), label),
         "without_traces": [system.name for system in systems if system.word_vad is None],
         **_figures(root, tables, spoken),
     }
@@ -126,14 +138,17 @@ def liveness(root: Path, systems: Iterable[str]) -> list[dict[str, Any]]:
     return found
 
 
-def weak_points(root: Path, tables: Mapping[str, pd.DataFrame], systems: list[System]) -> list[str]:
-    """What a reader must not conclude from this run, from its own figures."""
+def weak_points(
+    root: Path, tables: Mapping[str, pd.DataFrame], systems: list[System], label: Label
+) -> list[str]:
+    """What a reader must not conclude from this run, from its own figures and its teachers."""
     every = pd.concat(tables.values())
     points = [
         f"The smallest test set has {int(every['n'].min())} utterances. Intervals are over "
         "utterances; they do not hold what another training seed would change.",
-        "Labels of real speech are weak (docs/labels.md): formulas over word norms, pitch, level "
-        "and rate. Emotional figures on real speech say how well a policy follows these formulas.",
+        "Labels of real speech are estimates (docs/labels.md): affect of words by "
+        f"{VAD_TEACHERS[label.vad_teacher]}, emotion by {EMOTION_TEACHERS[label.emotion_teacher]}. "
+        "Emotional figures on real speech say how well a policy follows these.",
         "The judges are models, small ones unless the settings name others; who they are and "
         "their own errors are under Judges. Nobody listened: there is no MOS in this report.",
     ]
@@ -152,6 +167,13 @@ def weak_points(root: Path, tables: Mapping[str, pd.DataFrame], systems: list[Sy
     if uneven:
         points.insert(0, f"Utterances are unaccounted for in: {', '.join(uneven)}.")
     return points
+
+
+def _labels(root: Path, test_sets: Iterable[str], label: Label) -> str:
+    """Who made the labels of words that the figures show."""
+    made_by = f"by {VAD_TEACHERS[label.vad_teacher]}"
+    exact = [s for s in test_sets if (root / "corpus" / s / "truth_vad.parquet").is_file()]
+    return f"exact on {', '.join(exact)}, {made_by} elsewhere" if exact else made_by
 
 
 def _is_small(root: Path) -> bool:

@@ -72,27 +72,29 @@ class S3Tokenizer:
         return cls(model, device)
 
     @torch.no_grad()
-    def tokens(self, audios: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def tokens(self, audios: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
         """Speech tokens of clips; a clip's do not depend on what it is batched with.
 
         Args:
             audios: float32 (T,) each, 16 kHz mono in [-1, 1], at most 30 s.
+            names: what errors call each clip.
 
         Returns:
             int64 (L,) each, in 0..6560.
 
         Raises:
-            HproError: a clip is empty, too long or has values that are not numbers.
+            HproError: a clip is empty, too long, too short for a token or has values that are not
+                numbers.
         """
         package = _package("s3tokenizer", "s3tokenizer")
-        for i, audio in enumerate(audios):
-            _check_audio(audio, f"clip {i} of the batch")
+        for audio, name in zip(audios, names, strict=True):
+            _check_audio(audio, name)
         mels = [package.log_mel_spectrogram(torch.tensor(a, dtype=torch.float32)) for a in audios]
         mel_BMF, frames_B = package.padding(mels)
         codes_BL, lengths_B = self.model.quantize(mel_BMF.to(self.device), frames_B.to(self.device))
         rows = zip(codes_BL.cpu().numpy(), lengths_B.tolist(), strict=True)
         tokens = [row[:length].astype(np.int64) for row, length in rows]
-        check_tokens(tokens)
+        check_tokens(tokens, names)
         return tokens
 
 
@@ -120,11 +122,15 @@ class CamPlus:
             raise HproError(f"{path} is not an ONNX model: {_line(error)}") from error
         return cls(session)
 
-    def x_vector(self, audio_T: np.ndarray) -> np.ndarray:
-        """float32 (192,) of 16 kHz audio, from log-mel energies less their mean over time."""
+    def x_vector(self, audio_T: np.ndarray, name: str) -> np.ndarray:
+        """float32 (192,) of 16 kHz audio, from log-mel energies less their mean over time.
+
+        Raises:
+            HproError: the clip of this name is empty, too long or has values that are not numbers.
+        """
         from torchaudio.compliance import kaldi
 
-        _check_audio(audio_T, "the reference")
+        _check_audio(audio_T, name)
         wave_1T = torch.tensor(audio_T, dtype=torch.float32)[None]
         fbank = kaldi.fbank(wave_1T, num_mel_bins=_MELS, dither=0, sample_frequency=SAMPLE_RATE_HZ)
         fbank = (fbank - fbank.mean(dim=0, keepdim=True)).numpy()[None]
@@ -238,7 +244,9 @@ class FlowDecoder:
         """
         if len(tokens) != len(prompts):
             raise HproError(f"{len(tokens)} token sequences, but {len(prompts)} prompts")
-        check_tokens([*tokens, *(prompt.tokens for prompt in prompts)])
+        names = [f"utterance {i} of the batch" for i in range(len(tokens))]
+        check_tokens(tokens, names)
+        check_tokens([p.tokens for p in prompts], [f"the prompt of {name}" for name in names])
         for i, prompt in enumerate(prompts):
             _check_prompt(prompt, i)
         return [self._sound(*pair) for pair in zip(tokens, prompts, strict=True)]
@@ -328,19 +336,23 @@ def _vocoder(sizes: SoundSizes) -> Any:
     )  # fmt: skip
 
 
-def check_tokens(rows: Sequence[np.ndarray]) -> None:
-    """Every utterance has tokens, and each is a speech token.
+def check_tokens(rows: Sequence[np.ndarray], names: Sequence[str]) -> None:
+    """Every row has tokens, and each is a speech token.
+
+    Args:
+        rows: integers (L,) each.
+        names: what errors call each row.
 
     Raises:
         HproError: one has none, or one outside 0..6560.
     """
-    for i, row in enumerate(rows):
+    for row, name in zip(rows, names, strict=True):
         if not len(row):
-            raise HproError(f"utterance {i} of the batch has no speech tokens")
+            raise HproError(f"{name} has no speech tokens")
         outside = np.asarray(row)[(np.asarray(row) < 0) | (np.asarray(row) >= N_SPEECH_TOKENS)]
         if len(outside):
             raise HproError(
-                f"utterance {i} of the batch: speech token {outside[0]} is not in "
+                f"{name}: speech token {outside[0]} is not in "
                 f"0..{N_SPEECH_TOKENS - 1}: special tokens of a policy must be cut off first"
             )
 
@@ -352,12 +364,15 @@ def _fill(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
         raise HproError(f"{path} does not fit CosyVoice2-0.5B: {_line(error)}") from error
 
 
-def _check_audio(audio_T: np.ndarray, what: str) -> None:
+def _check_audio(audio_T: np.ndarray, name: str) -> None:
     if np.ndim(audio_T) != 1 or not len(audio_T) or not np.isfinite(audio_T).all():
-        raise HproError(f"{what} is not mono audio (shape {np.shape(audio_T)}), or not finite")
+        raise HproError(
+            f"{name} is not mono audio (shape {np.shape(audio_T)}), or not finite: run the corpus "
+            "stage again"
+        )
     seconds = len(audio_T) / SAMPLE_RATE_HZ
     if seconds > LONGEST_S:
-        raise HproError(f"{what} is {seconds:.1f} s long, but {LONGEST_S} s at most: cut it")
+        raise HproError(f"{name} is {seconds:.1f} s long, but {LONGEST_S} s at most: cut it")
 
 
 def _check_prompt(prompt: Prompt, i: int) -> None:

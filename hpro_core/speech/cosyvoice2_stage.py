@@ -38,7 +38,7 @@ def encode(
         shard: to encode this one alone (hpro_core.shards).
 
     Raises:
-        HproError: a file or package is missing, or a clip is longer than 30 s.
+        HproError: a file or package is missing, or a clip is longer than 30 s; it is named.
     """
     set_threads(compute.threads)
     tokenizer = S3Tokenizer.load(folder, device_of(compute.device))
@@ -60,10 +60,12 @@ def encoded(
     for start in track(starts, len(starts), "speech tokens, batches"):
         chunk = ordered[start : start + batch_size]
         audios = [read_audio(root / path) for path in chunk["audio"]]
-        found = zip(chunk["utt_id"], tokenizer.tokens(audios), audios, strict=True)
-        for utt_id, tokens, audio_T in found:
+        pairs = zip(chunk["utt_id"], chunk["audio"], strict=True)
+        names = [f"{utt_id} ({root / path})" for utt_id, path in pairs]
+        found = zip(chunk["utt_id"], tokenizer.tokens(audios, names), audios, names, strict=True)
+        for utt_id, tokens, audio_T, name in found:
             yield {
                 "utt_id": utt_id,
                 "tokens": tokens.astype(np.int16),
-                "speaker_embedding": speakers.x_vector(audio_T),
+                "speaker_embedding": speakers.x_vector(audio_T, name),
             }

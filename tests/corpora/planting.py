@@ -47,6 +47,15 @@ def cut(path: Path, share: float = 0.5) -> None:
     path.write_bytes(content[: int(len(content) * share)])
 
 
+def link_folders(folder: Path, store: Path) -> None:
+    """Put all folders in a folder elsewhere and leave links; one more link leads back up."""
+    inner = sorted(path for path in folder.rglob("*") if path.is_dir())
+    (inner[-1] / "again").symlink_to(inner[-1])
+    store.mkdir()
+    for number, path in enumerate(reversed(inner)):
+        path.symlink_to(path.rename(store / str(number)))
+
+
 def edit(path: Path, old: str, new: str, encoding: str = "utf-8") -> None:
     """Change a text file; `old` must be in it."""
     text = path.read_text(encoding=encoding)

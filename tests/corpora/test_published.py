@@ -10,7 +10,7 @@ from hpro_core.corpus.check import described
 from hpro_core.corpus.readers import PUBLISHED, recognised
 from hpro_core.errors import HproError
 from hpro_core.params import CorpusSet
-from tests.corpora.planting import checked
+from tests.corpora.planting import checked, link_folders
 
 _MODULES = [import_module(f"tests.corpora.{name}") for name in PUBLISHED]
 MINIATURES = {module.READER: module for module in _MODULES}
@@ -29,14 +29,19 @@ def test_labels_are_mapped_to_the_nine_classes():
 
 
 @pytest.mark.parametrize("name", MINIATURES)
-def test_a_miniature_is_recognised_and_without_fault(name, tmp_path):
-    miniature = MINIATURES[name]
-    miniature.build(tmp_path)
-    assert recognised(tmp_path) == name
-    contents = checked(tmp_path)
+def test_a_miniature_is_recognised_and_without_fault_also_by_links(name, tmp_path):
+    miniature, folder = MINIATURES[name], tmp_path / "corpus"
+    folder.mkdir()
+    miniature.build(folder)
+    assert recognised(folder) == name
+    contents = checked(folder)
     assert contents.faults == []
     assert contents.utterances.total() == miniature.UTTERANCES
     assert len(contents.speakers) == miniature.SPEAKERS
+    before = list(PUBLISHED[name].read(folder))
+    link_folders(folder, tmp_path / "store")
+    assert recognised(folder) == name
+    assert list(PUBLISHED[name].read(folder)) == before
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ for the tests, and that is linked.
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
@@ -109,3 +110,5 @@ def _link(pins: Sequence[str], prefix: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), sys.argv[2:])
+    sys.stdout.flush()
+    os._exit(0)  # an interpreter that ends beside py-rattler's threads can crash: it did, once

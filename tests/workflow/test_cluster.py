@@ -108,18 +108,21 @@ def test_a_job_killed_for_its_memory_is_tried_again_with_more(
 @pytest.mark.parametrize(
     ("asked", "answer"),
     [
-        ("reward:mem_mb=10000000", "Memory specification can not be satisfied"),
-        (f"reward:gpu={GPUS * len(NODES) + 1}", "FAILED"),  # taken, and given up at once
+        (["reward:mem_mb=10000000"], "Memory specification can not be satisfied"),
+        (  # of whose five processes the memory would be refused first
+            [f"reward:gpu={GPUS * len(NODES) + 1}", "reward:mem_mb=6000"],
+            "Requested node configuration is not available",
+        ),
     ],
 )
 def test_what_can_never_run_is_refused_at_once(
-    project: Project, cluster: MiniSlurm, asked: str, answer: str
+    project: Project, cluster: MiniSlurm, asked: list[str], answer: str
 ) -> None:
     twin = project.twin(project.folder.parent / answer.split()[0])
     before = len(cluster.jobs())
     (twin.folder / FRAME).unlink()
     start = time.monotonic()
-    done = twin.run(*SLURM, *HERE, "--set-resources", asked, "--", FRAME, check=False)
+    done = twin.run(*SLURM, *HERE, "--set-resources", *asked, "--", FRAME, check=False)
     assert done.returncode != 0
     assert answer in done.stdout
     assert time.monotonic() - start < 60
@@ -133,7 +136,8 @@ def test_gpus_of_two_nodes_are_processes_of_one_training(
     before = len(cluster.jobs())
     (twin.folder / FRAME).unlink()
     asked = ("reward:gpu=4", "reward:nodes=2", "reward:tasks_per_node=2", "reward:mpi=srun")
-    twin.run(*SLURM, *HERE, "--set-resources", *asked, "--", FRAME)
+    less = "reward:mem_mb=6000"  # than the rule's for two processes: these nodes are one machine
+    twin.run(*SLURM, *HERE, "--set-resources", *asked, less, "--", FRAME)
     (job,) = cluster.jobs()[before:]
     assert (gpus_of(job), job["NumNodes"]) == (4, "2")
     log = (twin.folder / "logs/miniature/reward/frame_seed0.log").read_text()

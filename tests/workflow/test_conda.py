@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import zipfile
+from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -28,6 +29,9 @@ pytestmark = pytest.mark.workflow
 
 HPRO, MFAS, USERS = "workflow/envs/hpro.yaml", "workflow/envs/mfa.yaml", "environment.yml"
 MADE = "Creating conda environment"
+OPTIONAL = {"s3tokenizer", "cosyvoice", "funasr", "omegaconf"}
+"""Imported by name, and knowingly in no environment of jobs: for CosyVoice2 and emotion2vec. Two of
+their packages go without their own needs (`--no-deps`), which an environment file cannot say."""
 WITNESS = """#!/bin/sh
 echo "$1 $CONDA_PREFIX $(command -v python)" >> logs/where
 exec "$0-itself" "$@"
@@ -174,6 +178,16 @@ def test_the_environment_of_jobs_holds_what_the_code_imports() -> None:
             assert names & there, f"{path}: {module} is of no package of {HPRO}"
 
 
+def test_what_the_code_imports_by_name_is_left_out_and_said() -> None:
+    there = {canonicalize_name(name) for name in closure(dependencies(HPRO)[-1]["pip"])}
+    files = sorted((REPO / "hpro_core").rglob("*.py"))
+    assert set().union(*map(imported_by_name, files)) == OPTIONAL
+    assert not OPTIONAL & there
+    for doc in ("cosyvoice2", "labels"):
+        said = " ".join((REPO / f"docs/{doc}.md").read_text(encoding="utf-8").split())
+        assert "no environment of `--use-conda`" in said
+
+
 def imported(path: Path) -> set[str]:
     """Top-level names of the modules that a file imports, anywhere in it."""
     names = set()
@@ -183,3 +197,24 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module)
     return {name.split(".")[0] for name in names}
+
+
+def imported_by_name(path: Path) -> set[str]:
+    """Top-level names that a file gives to `import_module`, or to its own functions around it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    around = {f.name for f in functions for _ in first_arguments(f, {"import_module"})}
+    given = [*first_arguments(tree, {"import_module", *around})]
+    texts = [node.values[0] if isinstance(node, ast.JoinedStr) else node for node in given]
+    names = [node.value for node in texts if isinstance(node, ast.Constant)]
+    assert len(names) == len(texts) - len(around), f"{path}: a name that cannot be read off"
+    return {name.split(".")[0] for name in names}
+
+
+def first_arguments(tree: ast.AST, names: set[str]) -> Iterator[ast.expr]:
+    """Of the calls of functions or methods with these names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if called in names:
+                yield node.args[0]

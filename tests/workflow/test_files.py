@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -155,6 +156,29 @@ def test_a_base_of_small_models_is_not_for_cosyvoice2(project: Project, tmp_path
     done = twin.run("snakemake", "--cores", "1", "--dry-run", check=False)
     assert done.returncode == 1
     assert "base: its models are small ones: set it to ''" in done.stdout
+
+
+@pytest.mark.workflow
+def test_word_times_are_compared_in_sets_of_any_name(project: Project, tmp_path: Path) -> None:
+    twin = project.twin(tmp_path / "twin")
+    raw = twin.folder / "data/raw"
+    shutil.copytree(raw / "amazon_queen", raw / "second")
+    settings = yaml.safe_load((twin.folder / "params.yaml").read_text())
+    settings["base"] = ""
+    excerpt, rendered = settings["corpus"]["sets"].values()
+    settings["corpus"]["sets"] = {
+        "game": excerpt,
+        "more": excerpt | {"path": "data/raw/second"},
+        "rendered": rendered,
+        "again": rendered,
+    }
+    settings["reward"]["leave_out"] = []
+    (twin.folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    plan = ("snakemake", "--cores", "1", "--dry-run", "--printshellcmds", "--", "phase_align")
+    assert (
+        f"hpro align-check --root {RUN} game=data/raw/amazon_queen/mfa_textgrids.zip"
+        " more=data/raw/second/mfa_textgrids.zip --exact rendered --exact again "
+    ) in twin.run(*plan).stdout
 
 
 @pytest.mark.workflow

@@ -148,6 +148,13 @@ def test_a_pulled_clone_has_everything_and_nothing_to_do(
     assert clone.results() == project.results()
 
 
+def test_a_pull_of_what_nobody_pushed_says_so(original: Project, tmp_path: Path) -> None:
+    clone = cloned(original, tmp_path / "clone")
+    done = clone.run("workflow/scripts/pull.sh", check=False)
+    assert (done.returncode, done.stdout.count("\n")) == (1, 2)
+    assert done.stdout.startswith("pull: there is no run to bring: dvc.lock,")
+
+
 def test_a_file_that_the_remote_lost_is_named(on_s3: Pushed, tmp_path: Path) -> None:
     project, storage = on_s3
     clone = cloned(project, tmp_path / "clone")

@@ -148,3 +148,15 @@ def test_a_listing_follows_names_sizes_and_times(tmp_path: Path) -> None:
     assert stage_keys.listing_hash(clip.with_name("other.wav")) != changed  # one file
     (tmp_path / "again").symlink_to(tmp_path)  # leads back up
     assert stage_keys.listing_hash(tmp_path) != before
+
+
+def test_a_listing_follows_links_to_folders(tmp_path: Path) -> None:
+    clip = tmp_path / "store/speaker/clip.wav"
+    clip.parent.mkdir(parents=True)
+    clip.write_bytes(b"1")
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "data").symlink_to(tmp_path / "store")
+    before = stage_keys.listing_hash(corpus)
+    clip.write_bytes(b"22")
+    assert stage_keys.listing_hash(corpus) != before

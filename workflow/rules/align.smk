@@ -64,7 +64,7 @@ rule align:
 rule align_check:
     input:
         key=key("align_check", "align-check"),
-        reference=TEXTGRIDS,
+        references=list(TEXTGRIDS.values()),
         utterances=rules.corpus_split.output.utterances,
         words=WORDS,
         truth=of_sets("truth_words.parquet", CONTROLLED),
@@ -82,10 +82,13 @@ rule align_check:
         runtime=lambda wildcards, attempt: 20 * attempt,
     params:
         root=root_of,
+        references=[f"{name}={grids}" for name, grids in TEXTGRIDS.items()],
+        exact=[f"--exact {name}" for name in CONTROLLED],
     message:
         "align: comparing word boundaries with the references that exist"
     shell:
-        "hpro align-check --root {params.root} {input.reference} 2>&1 | tee {log}"
+        "hpro align-check --root {params.root} {params.references} {params.exact}"
+        " 2>&1 | tee {log}"
 
 
 rule phase_align:

@@ -30,11 +30,11 @@ SYSTEMS = ["recordings", "tokenrecon", *POLICIES]
 TABLES = config["tables"]
 SEEDS = config["seeds"]
 THREADS = 2  # of a training; `snakemake --set-threads` overrides it
-TEXTGRIDS = [
-    f"{chosen['path']}/mfa_textgrids.zip"
-    for chosen in config["corpus"]["sets"].values()
+TEXTGRIDS = {
+    name: f"{chosen['path']}/mfa_textgrids.zip"
+    for name, chosen in config["corpus"]["sets"].items()
     if chosen["reader"] == "amazon_queen" and not chosen["path"].endswith(".1c")
-]  # MFA's own alignment, which ships with the excerpt and not with the game
+}  # MFA's own alignment, which ships with the excerpt and not with the game
 SHARDS = (
     [f"shards/{shard:05d}/" for shard in range(config["shards"])]
     if config["shards"] > 1

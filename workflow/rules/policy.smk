@@ -1,4 +1,5 @@
 # The supervised policy: text and speaker -> speech tokens. Every reward training starts from it.
+from training_memory import training_mb
 
 
 rule sft:
@@ -26,7 +27,7 @@ rule sft:
     resources:
         gpu=1,
         nodes=1,
-        mem_mb=lambda wildcards, attempt: 6000 * LARGE * attempt,
+        mem_mb=training_mb(workflow, 6000 * LARGE),
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
         root=root_of,

@@ -1,5 +1,6 @@
 # Reward optimisation: one training per variant of params.yaml, each from the policy that it names.
 # With reward.probe_every the judges listen meanwhile and choose the checkpoint.
+from training_memory import training_mb
 
 WATCHED = config["reward"]["probe_every"] > 0
 
@@ -47,7 +48,7 @@ rule reward:
     resources:
         gpu=1,
         nodes=1,
-        mem_mb=lambda wildcards, attempt: 6000 * LARGE * attempt,
+        mem_mb=training_mb(workflow, 6000 * LARGE),
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
         root=root_of,

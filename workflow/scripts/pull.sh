@@ -3,6 +3,11 @@
 # Snakemake compares times, and pulled files have arbitrary ones; touching is right only when
 # settings, code and outputs are those of dvc.lock, which `dvc status` says.
 set -euo pipefail
+if [ ! -f dvc.lock ] || ! dvc remote list | grep -q .; then
+    echo "pull: there is no run to bring: dvc.lock, which 'dvc repro' writes and a run's owner commits," >&2
+    echo "pull: or the DVC remote is missing (docs/workflow.md#remotes). 'make run' makes a run here." >&2
+    exit 1
+fi
 if ! dvc pull; then
     dvc status --cloud || true
     echo "pull: not every file of dvc.lock came. What is called deleted or missing above is not on" >&2

@@ -15,11 +15,12 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from hpro_core.corpus.walk import folders
 
 PACKAGE = "hpro_core"
 NO_RESULT = {
@@ -162,21 +163,13 @@ def listing_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _listing(folder: str | Path, name: str = "", above: tuple[str, ...] = ()) -> Iterator[Lines]:
-    """Each folder at or below a path: its name and its files, in a fixed order.
+def _listing(folder: Path) -> Iterator[Lines]:
+    """Each folder at or below a path, as readers go through them: its name and its files.
 
-    Links to folders are followed, as readers follow them, but for those that lead back up. A
-    million files take five seconds, most of it for their sizes.
+    A million files take five seconds, most of it for their sizes.
     """
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=attrgetter("name"))
-    yield [name, *(_line(entry.name, entry.stat()) for entry in entries if entry.is_file())]
-    for entry in entries:
-        if entry.is_dir():
-            yield from _listing(entry.path, f"{name}{entry.name}/", (*above, real))
+    for name, entries in folders(folder):
+        yield [name, *(_line(entry.name, entry.stat()) for entry in entries if entry.is_file())]
 
 
 def _line(name: str, found: os.stat_result) -> str:

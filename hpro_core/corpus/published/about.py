@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hpro_core.corpus.recording import Fault, Recording
+from hpro_core.corpus.walk import folders
 from hpro_core.errors import HproError
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -80,10 +81,16 @@ def audio_files(folder: Path, *patterns: str) -> list[Path]:
 
     Args:
         folder: where to look.
-        patterns: of `Path.glob`.
+        patterns: of `Path.glob`, whose `**/` leaves out links to folders; here it follows them.
     """
-    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    found = {path for pattern in patterns for path in _matches(folder, pattern) if path.is_file()}
     return sorted(path for path in found if not path.name.startswith("."))
+
+
+def _matches(folder: Path, pattern: str) -> Iterator[Path]:
+    above, deep, below = pattern.rpartition("**/")
+    names = (name for name, _ in folders(folder / above)) if deep else [""]
+    return (path for name in names for path in (folder / above / name).glob(below))
 
 
 def safe_id(name: str) -> str:
