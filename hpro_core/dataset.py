@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, TOKEN_RATE_HZ, VAD
 from hpro_core.errors import HproError
@@ -25,6 +24,7 @@ from hpro_core.tables import (
     WORDS,
     check_rejected,
     check_split,
+    distinct,
     empty,
     read_table,
     rejected,
@@ -91,17 +91,8 @@ def load(path: Path, leave_out: Collection[str] = ()) -> list["Example"]:
     Raises:
         HproError: the file is missing or breaks the schema.
     """
-    only = _others(path, leave_out) if leave_out else None
+    only = {"corpus": distinct(path, "corpus") - set(leave_out)} if leave_out else None
     return [_example(row) for row in read_table(path, DATASET, only).to_dict("records")]
-
-
-def _others(path: Path, leave_out: Collection[str]) -> dict[str, set[str]] | None:
-    """The other corpora; None where the file has a fault, which `read_table` will name."""
-    try:
-        there = pq.read_table(path, columns=["corpus"])["corpus"].unique().to_pylist()
-    except (OSError, ValueError):
-        return None
-    return {"corpus": set(there) - set(leave_out)}
 
 
 def _example(row: Mapping[Hashable, Any]) -> "Example":

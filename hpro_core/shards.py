@@ -31,6 +31,7 @@ from hpro_core.tables import (
     check_rejected,
     check_split,
     count_rows,
+    distinct,
     empty,
     read_table,
     write_table,
@@ -187,15 +188,15 @@ def _check_lists(root: Path, n_shards: int) -> None:
 def _check_made(root: Path, stage: str, shard: int) -> None:
     """Refuse tables of a shard that lack an utterance which entered the stage, or have another."""
     folder = folder_of(root, stage, shard)
-    made = [_utterances(folder / f"{name}.parquet") for name in TABLES[stage]]
+    made = [distinct(folder / f"{name}.parquet", "utt_id") for name in TABLES[stage]]
     source = folder_of(root, "corpus", shard) / "utterances.parquet"
-    splits = [("split", "in", TRAINING_SPLITS)] if stage == "dataset" else None
+    only = {"split": TRAINING_SPLITS} if stage == "dataset" else None
     if stage == "label":  # each table has all that is aligned
         _check_made(root, "align", shard)
         source = folder_of(root, "align", shard) / "words.parquet"
     else:  # each utterance is in one of the tables
         made = [set().union(*made)]
-    entered = _utterances(source, splits)
+    entered = distinct(source, "utt_id", only)
     for found in made:
         if wrong := entered ^ found:
             raise HproError(
@@ -203,17 +204,6 @@ def _check_made(root: Path, stage: str, shard: int) -> None:
                 f"{len(found - entered)} others (first: {min(wrong)}), so it was made of another "
                 f"one: run `hpro {stage} --shard {shard}` again"
             )
-
-
-def _utterances(path: Path, filters: list | None = None) -> set[str]:
-    """The utterances of a table, of which nothing else is read."""
-    if not path.is_file():
-        raise HproError(f"{path} does not exist: run the stage that makes it first")
-    try:
-        ids = pq.read_table(path, columns=["utt_id"], filters=filters)["utt_id"]
-    except (OSError, ValueError) as error:
-        raise HproError(f"{path} is not a readable Parquet table: {error}") from error
-    return set(ids.unique().to_pylist())
 
 
 def _joined(root: Path, stage: str, name: str, schema: pa.DataFrameSchema, n_shards: int) -> int:

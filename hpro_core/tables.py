@@ -8,7 +8,8 @@ import functools
 import operator
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -182,11 +183,29 @@ def read_table(
     path = Path(path)
     if not path.is_file():
         raise HproError(f"{path} does not exist: run the stage that makes it first")
-    try:
+    with _readable(path):
         table = pd.read_parquet(path, filters=_chosen(path, only))
-    except (OSError, ValueError) as error:
-        raise HproError(f"{path} is not a readable Parquet table: {error}") from error
     return _validated(table, schema, path)
+
+
+def distinct(path: Path, column: str, only: Mapping[str, Collection] | None = None) -> set[str]:
+    """The values of a column; nothing else of the table is read into memory.
+
+    Args:
+        path: of the file.
+        column: of names.
+        only: values of another column; other rows do not count.
+
+    Raises:
+        HproError: the file is missing, is not Parquet, or has no such column.
+    """
+    if not path.is_file():
+        raise HproError(f"{path} does not exist: run the stage that makes it first")
+    with _readable(path):
+        if column not in pq.read_schema(path).names:
+            raise HproError(f"{path}: column {column!r} not in the table: run its stage again")
+        found = pq.read_table(path, columns=[column], filters=_chosen(path, only))[column]
+    return set(found.unique().to_pylist())
 
 
 def count_rows(path: str | Path, only: Mapping[str, Collection] | None = None) -> int:
@@ -199,10 +218,8 @@ def count_rows(path: str | Path, only: Mapping[str, Collection] | None = None) -
     Raises:
         HproError: the file is missing or is not Parquet.
     """
-    try:
+    with _readable(path):
         return ds.dataset(path).count_rows(filter=_chosen(path, only))
-    except (OSError, ValueError) as error:
-        raise HproError(f"{path} is not a readable Parquet table: {error}") from error
 
 
 def write_table(table: pd.DataFrame, path: str | Path, schema: pa.DataFrameSchema) -> None:
@@ -256,6 +273,14 @@ def check_split(path: Path, n_utterances: int) -> None:
             f"{path}: split {path.stem!r} has no utterance: give the corpus more data, "
             "or raise corpus.dev_share and corpus.test_share"
         )
+
+
+@contextmanager
+def _readable(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise HproError(f"{path} is not a readable Parquet table: {error}") from error
 
 
 def _chosen(path: str | Path, only: Mapping[str, Collection] | None) -> ds.Expression | None:

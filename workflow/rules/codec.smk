@@ -1,6 +1,5 @@
 # HD-Emo, the codec whose frozen heads are the rewards: stage A content, stage B style; or, with
 # codec.checkpoint, the authors' own weights as they are.
-from training_memory import training_mb
 
 CODEC = [f"{ROOT}/codec/style/{name}" for name in MODEL]
 CODEC_CURVES = []

@@ -11,6 +11,7 @@ from hpro_core.params import Params, validated
 
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))
 from stage_keys import Keys, use_checkout
+from training_memory import training_mb
 
 # Twice: once for one line that names the setting, once with the schema that editors use.
 try:

@@ -1,5 +1,4 @@
 # The supervised policy: text and speaker -> speech tokens. Every reward training starts from it.
-from training_memory import training_mb
 
 
 rule sft:

@@ -1,6 +1,5 @@
 # Reward optimisation: one training per variant of params.yaml, each from the policy that it names.
 # With reward.probe_every the judges listen meanwhile and choose the checkpoint.
-from training_memory import training_mb
 
 WATCHED = config["reward"]["probe_every"] > 0
 
