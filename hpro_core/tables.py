@@ -181,8 +181,6 @@ def read_table(
         HproError: the file is missing, is not Parquet, or a row breaks the schema.
     """
     path = Path(path)
-    if not path.is_file():
-        raise HproError(f"{path} does not exist: run the stage that makes it first")
     with _readable(path):
         table = pd.read_parquet(path, filters=_chosen(path, only))
     return _validated(table, schema, path)
@@ -199,8 +197,6 @@ def distinct(path: Path, column: str, only: Mapping[str, Collection] | None = No
     Raises:
         HproError: the file is missing, is not Parquet, or has no such column.
     """
-    if not path.is_file():
-        raise HproError(f"{path} does not exist: run the stage that makes it first")
     with _readable(path):
         if column not in pq.read_schema(path).names:
             raise HproError(f"{path}: column {column!r} not in the table: run its stage again")
@@ -218,7 +214,7 @@ def count_rows(path: str | Path, only: Mapping[str, Collection] | None = None) -
     Raises:
         HproError: the file is missing or is not Parquet.
     """
-    with _readable(path):
+    with _readable(Path(path)):
         return ds.dataset(path).count_rows(filter=_chosen(path, only))
 
 
@@ -276,7 +272,9 @@ def check_split(path: Path, n_utterances: int) -> None:
 
 
 @contextmanager
-def _readable(path: str | Path) -> Iterator[None]:
+def _readable(path: Path) -> Iterator[None]:
+    if not path.is_file():
+        raise HproError(f"{path} does not exist: run the stage that makes it first")
     try:
         yield
     except (OSError, ValueError) as error:

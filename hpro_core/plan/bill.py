@@ -126,9 +126,7 @@ def _left_out(bill: Bill) -> Iterator[str]:
 def _sum(costs: list[Hours | None]) -> str:
     """What is known, with a bound only where that is all."""
     known = [hours for hours in costs if hours is not None]
-    bounds = {hours.bound for hours in known} - {""}
-    if len(known) < len(costs):
-        bounds = set()
+    bounds = {hours.bound for hours in known} - {""} if len(known) == len(costs) else set()
     bound = bounds.pop() if len(bounds) == 1 else "about" if bounds else ""
     return f"{bound} {sum(hours.value for hours in known):.1f}".strip()
 
