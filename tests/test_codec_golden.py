@@ -196,7 +196,8 @@ def test_encoders(golden, name):
     assert torch.equal(length_mask(lengths, x.shape[1])[:, None], recorded["mask"])
     if "embed_out" in recorded:
         close(seen["input"][0] * x.shape[-1] ** 0.5, recorded["embed_out"])
-        close(_distances(x.shape[1], x.shape[-1], x.device)[None], recorded["pos_emb"])
+        earlier = recorded["pos_emb"][:, : x.shape[1]]  # later frames are never seen
+        close(_distances(x.shape[1], x.shape[-1], x.device)[None], earlier)
         close(seen["blocks.0.attention"][0], recorded["layer0_selfattn_out"])
         close(seen["blocks.0"][0], recorded["layer0_out"])
 

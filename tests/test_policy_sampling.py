@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 from torch import nn
+from transformers import DynamicCache
 
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.batching import collate
@@ -25,12 +26,14 @@ class Fixed:
         self.logits_V, self.read = logits_V, []
 
     def begin(self, batch, prompt=None):
-        self.rows = len(batch.symbols_BS)
-        return torch.zeros(self.rows, 1), Cache(None, None, None)
+        rows = len(batch.symbols_BS)
+        cache = Cache(DynamicCache(), torch.ones(rows, 1).bool(), torch.zeros(rows).long())
+        return torch.zeros(rows, 1), cache
 
     def advance(self, tokens_B, cache):
         self.read.append(tokens_B.tolist())
-        return torch.zeros(self.rows, 1)
+        assert len(tokens_B) == len(cache.mask_BP) == len(cache.position_B)
+        return torch.zeros(len(tokens_B), 1)
 
     def modules(self):
         return iter(())
@@ -163,6 +166,10 @@ def test_a_row_that_ends_leaves_the_others_as_they_are(examples):
     policy = Fixed(fixed({7: 0.5, 3: 0.3, 2: 0.1, 5: 0.05, END_OF_SPEECH: 0.05}))
     generators = [torch.Generator().manual_seed(s) for s in (0, 1)]
     together = sample(policy, pair, generators, RAS)
+    assert len(together[0].tokens) != len(together[1].tokens)
+    # What has ended is read no further: nothing follows an end, nor the last token allowed.
+    expected = sum(len(spoken.tokens) - (not spoken.stopped) for spoken in together)
+    assert sum(map(len, policy.read)) == expected
     for i, example in enumerate(examples[:2]):
         single = collate([example], [example.speaker_embedding])
         (alone,) = sample(policy, single, [torch.Generator().manual_seed(i)], RAS)

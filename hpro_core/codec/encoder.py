@@ -30,23 +30,23 @@ class RelativeAttention(nn.Module):
         nn.init.xavier_uniform_(self.pos_bias_u)
         nn.init.xavier_uniform_(self.pos_bias_v)
 
-    def forward(self, x_BTD: Tensor, distance_PD: Tensor, allowed_BTT: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, distance_TD: Tensor, allowed_BTT: Tensor) -> Tensor:
         """Attend.
 
         Args:
             x_BTD: frames.
-            distance_PD: sinusoids of the distances T-1 .. -(T-1), P = 2T-1.
-            allowed_BTT: true where a frame (row) may see another (column).
+            distance_TD: sinusoids of the distances T-1 down to 0; a frame never sees later ones.
+            allowed_BTT: true where a frame (row) may see another (column), the same or an earlier
+                one; each may see at least one.
         """
         q_BTHK = self._split(self.linear_q(x_BTD))
         k_BHTK = self._split(self.linear_k(x_BTD)).transpose(1, 2)
         v_BHTK = self._split(self.linear_v(x_BTD)).transpose(1, 2)
-        p_HPK = self._split(self.linear_pos(distance_PD)).transpose(0, 1)
+        p_HTK = self._split(self.linear_pos(distance_TD)).transpose(0, 1)
         content = (q_BTHK + self.pos_bias_u).transpose(1, 2) @ k_BHTK.transpose(-2, -1)
-        distance = _shift((q_BTHK + self.pos_bias_v).transpose(1, 2) @ p_HPK.transpose(-2, -1))
+        distance = _shift((q_BTHK + self.pos_bias_v).transpose(1, 2) @ p_HTK.transpose(-2, -1))
         scores = at_least_float32(content + distance) / math.sqrt(k_BHTK.shape[-1])
-        forbidden = ~allowed_BTT[:, None]
-        weights = scores.masked_fill(forbidden, -torch.inf).softmax(-1).masked_fill(forbidden, 0.0)
+        weights = scores.masked_fill(~allowed_BTT[:, None], -torch.inf).softmax(-1)
         mixed = (weights.to(v_BHTK.dtype) @ v_BHTK).transpose(1, 2).flatten(2)
         return self.linear_out(mixed)
 
@@ -67,9 +67,9 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.activation = {"silu": functional.silu, "relu": functional.relu}[activation]
 
-    def forward(self, x_BTD: Tensor, distance_PD: Tensor, allowed_BTT: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, distance_TD: Tensor, allowed_BTT: Tensor) -> Tensor:
         """(B, T, D) to (B, T, D)."""
-        attended = self.attention(self.norm_attention(x_BTD), distance_PD, allowed_BTT)
+        attended = self.attention(self.norm_attention(x_BTD), distance_TD, allowed_BTT)
         x_BTD = x_BTD + self.dropout(attended)
         hidden = self.dropout(self.activation(self.w_1(self.norm_feed_forward(x_BTD))))
         return x_BTD + self.dropout(self.w_2(hidden))
@@ -125,23 +125,22 @@ class Encoder(nn.Module):
         """
         frames = x_BTD.shape[1]
         x_BTD = self.positional_dropout(self.input(x_BTD) * math.sqrt(x_BTD.shape[-1]))
-        distance_PD = self.positional_dropout(_distances(frames, x_BTD.shape[-1], x_BTD.device))
+        distance_TD = self.positional_dropout(_distances(frames, x_BTD.shape[-1], x_BTD.device))
         causal_TT = torch.ones(frames, frames, dtype=torch.bool, device=x_BTD.device).tril()
         allowed_BTT = causal_TT & length_mask(lengths_B, frames)[:, None, :]
         for block in self.blocks:
-            x_BTD = block(x_BTD, distance_PD, allowed_BTT)
+            x_BTD = block(x_BTD, distance_TD, allowed_BTT)
         return self.norm(x_BTD)
 
 
 def _distances(frames: int, width: int, device: torch.device) -> Tensor:
-    """Sinusoids of the distances frames-1 down to -(frames-1): sine even, cosine odd columns."""
-    distance = torch.arange(frames - 1, -frames, -1.0, device=device)[:, None]
+    """Sinusoids of the distances frames-1 down to 0: sine even, cosine odd columns."""
+    distance = torch.arange(frames - 1, -1, -1.0, device=device)[:, None]
     rate = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10000.0) / width))
     return torch.stack([torch.sin(distance * rate), torch.cos(distance * rate)], -1).flatten(1)
 
 
-def _shift(scores_BHTP: Tensor) -> Tensor:
-    """From scores by distance, (B, H, T, 2T-1), to scores by position, (B, H, T, T)."""
-    batch, heads, frames, distances = scores_BHTP.shape
-    padded = functional.pad(scores_BHTP, (1, 0)).view(batch, heads, distances + 1, frames)
-    return padded[:, :, 1:].reshape(batch, heads, frames, distances)[..., :frames]
+def _shift(scores_BHTT: Tensor) -> Tensor:
+    """From scores by distance to scores by position, which mean nothing above the diagonal."""
+    batch, heads, frames, _ = scores_BHTT.shape
+    return functional.pad(scores_BHTT, (1, 0)).view(batch, heads, frames + 1, frames)[:, :, 1:]

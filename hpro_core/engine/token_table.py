@@ -59,8 +59,15 @@ class TokenTable(nn.Module):
         product's time.
         """
         if isinstance(tokens, TokenMix):
-            vectors = nn.functional.embedding(tokens.tokens, self.rows())
-            return (tokens.shares[..., None] * vectors).sum(-2)
+            *places, few = tokens.tokens.shape
+            rows, shares = self.rows(), tokens.shares.reshape(-1, few)
+            looked_up = nn.functional.embedding_bag(
+                tokens.tokens.reshape(-1, few),
+                rows,
+                per_sample_weights=shares.to(rows.dtype),
+                mode="sum",
+            )
+            return looked_up.unflatten(0, places)
         if tokens.is_floating_point():
             rows = self.rows()[: tokens.shape[-1]]
             return tokens @ rows.to(tokens.dtype)

@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.batching import Batch
 from hpro_core.engine.token_table import rows_kept
 from hpro_core.policy.interface import END_OF_SPEECH, SpeechPolicy
@@ -62,31 +61,33 @@ def sample(
             their texts do not count in the limits.
     """
     rows = len(generators)
-    shortest = (batch.symbol_lengths_B * how.min_ratio).long()
-    longest = (batch.symbol_lengths_B * how.max_ratio).long().clamp(min=1)
+    shortest_B = (batch.symbol_lengths_B * how.min_ratio).long()
+    longest = (batch.symbol_lengths_B * how.max_ratio).long().clamp(min=1).tolist()
     tokens: list[list[int]] = [[] for _ in range(rows)]
     stopped = [False] * rows
-    running = set(range(rows))
+    speaking = list(range(rows))  # those that have not ended, as they lie in the cache
     with rows_kept(policy.modules()):
         hidden, cache = policy.begin(batch, prompt)
-        for step in range(int(longest.max())):
+        for step in range(max(longest)):
             logits = policy.logits(hidden).float() / how.temperature
             logits[:, END_OF_SPEECH + 1 :] = -torch.inf
-            logits[shortest > step, END_OF_SPEECH] = -torch.inf
-            drawn = _draw(logits, generators, how, tokens)
-            for row, token in enumerate(drawn.tolist()):
-                if row not in running:
-                    continue
+            logits[shortest_B[speaking] > step, END_OF_SPEECH] = -torch.inf
+            rngs, past = [generators[row] for row in speaking], [tokens[row] for row in speaking]
+            drawn = _draw(logits, rngs, how, past)
+            kept = []
+            for place, (row, token) in enumerate(zip(speaking, drawn.tolist(), strict=True)):
                 if token == END_OF_SPEECH:
                     stopped[row] = True
-                    running.discard(row)
                     continue
                 tokens[row].append(token)
-                if len(tokens[row]) >= int(longest[row]):
-                    running.discard(row)
-            if not running:
+                if len(tokens[row]) < longest[row]:
+                    kept.append(place)
+            if not kept:
                 break
-            hidden = policy.advance(drawn.clamp(max=N_SPEECH_TOKENS - 1), cache)
+            if len(kept) < len(speaking):
+                speaking, drawn = [speaking[place] for place in kept], drawn[kept]
+                cache.keep(kept)
+            hidden = policy.advance(drawn, cache)
     return [
         Sampled(torch.tensor(row, dtype=torch.int64), done)
         for row, done in zip(tokens, stopped, strict=True)
