@@ -54,7 +54,8 @@ def synthesise(
         others: utterances that serve as reference where the test split has only one of a speaker.
 
     Raises:
-        HproError: a test speaker has no second utterance.
+        HproError: a test speaker has no second utterance, or the policy says nothing at all of a
+            sentence.
     """
     set_threads(compute.threads)
     device = device_of(compute.device)
@@ -137,6 +138,9 @@ def speak(
         seed: of the policy; an utterance's draws depend on it, on its id and on nothing else.
         device: of the batches.
         label: of the progress line.
+
+    Raises:
+        HproError: the policy ends a sentence before its first token.
     """
     how = sampling_of(settings)
     spoken: dict[str, Sampled] = {}
@@ -149,6 +153,12 @@ def speak(
         batch, prompt = collate(chunk, voices).to(device), collate(prompts, voices).to(device)
         sampled = sample(policy, batch, generators, how, prompt)
         spoken.update(zip([e.utt_id for e in chunk], sampled, strict=True))
+    silent = [utt_id for utt_id, said in spoken.items() if not len(said.tokens)]
+    if silent:
+        raise HproError(
+            f"{label}: {silent[0]}: the policy said nothing at all ({len(silent)} of {len(spoken)} "
+            f"sentences): raise synthesis.min_ratio, now {settings.min_ratio:g}"
+        )
     return spoken
 
 
