@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import DynamicCache
@@ -38,11 +37,10 @@ class Cache:
     mask_BP: Tensor
     position_B: Tensor
 
-    def keep(self, rows: list[int]) -> None:
-        """Forget all rows but these, by their places in it."""
-        chosen = torch.tensor(rows, device=self.mask_BP.device)
-        self.keys_values.batch_select_indices(chosen)
-        self.mask_BP, self.position_B = self.mask_BP[chosen], self.position_B[chosen]
+    def keep(self, places: Tensor) -> None:
+        """Forget all rows but those at these places, int64."""
+        self.keys_values.batch_select_indices(places)
+        self.mask_BP, self.position_B = self.mask_BP[places], self.position_B[places]
 
 
 class SpeechPolicy(Protocol):

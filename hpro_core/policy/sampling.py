@@ -71,7 +71,7 @@ def sample(
         for step in range(max(longest)):
             logits = policy.logits(hidden).float() / how.temperature
             logits[:, END_OF_SPEECH + 1 :] = -torch.inf
-            logits[shortest_B[speaking] > step, END_OF_SPEECH] = -torch.inf
+            logits[shortest_B > step, END_OF_SPEECH] = -torch.inf
             rngs, past = [generators[row] for row in speaking], [tokens[row] for row in speaking]
             drawn = _draw(logits, rngs, how, past)
             kept = []
@@ -85,8 +85,10 @@ def sample(
             if not kept:
                 break
             if len(kept) < len(speaking):
-                speaking, drawn = [speaking[place] for place in kept], drawn[kept]
-                cache.keep(kept)
+                places = torch.tensor(kept, device=drawn.device)
+                drawn, shortest_B = drawn[places], shortest_B[places]
+                speaking = [speaking[place] for place in kept]
+                cache.keep(places)
             hidden = policy.advance(drawn, cache)
     return [
         Sampled(torch.tensor(row, dtype=torch.int64), done)
