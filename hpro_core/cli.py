@@ -384,14 +384,16 @@ def tables(root: Root, params: Params, out: Out = None) -> None:
 def claims(
     root: Root,
     params: Params,
-    out: Annotated[Path, typer.Option(help="Folder of claims.csv, claims_tests.csv, claims.md.")],
+    out: Annotated[Path, typer.Option(help="Folder of claims.md and the tables beside it.")],
 ) -> None:
     """Test every variant against SFT over several seeds, and the paper's orderings."""
     from hpro_core.evaluate.claims import make
 
     rows = p.read_section(params, "tables", p.Tables)
     seeds = p.read_yaml(params)["seeds"]
-    make(root, rows, seeds, p.read_section(params, "claims", p.Claims), out)
+    settings = p.read_section(params, "claims", p.Claims)
+    starts = {name: variant.start for name, variant in p.read_variants(params).items()}
+    make(root, rows, seeds, settings, starts, out)
 
 
 @app.command()

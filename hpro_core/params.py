@@ -472,6 +472,15 @@ def read_variant(path: str | Path, name: str) -> Variant:
     return validated(variants[name], Variant, path, f"variants.{name}")
 
 
+def read_variants(path: str | Path) -> dict[str, Variant]:
+    """Read the whole section `variants`.
+
+    Raises:
+        HproError: an entry is wrong; the message names the key.
+    """
+    return {name: read_variant(path, name) for name in read_yaml(path).get("variants", {})}
+
+
 def required(section: Section, name: str, kind: type[SectionT]) -> SectionT:
     """A part of a section that not every extract of `params.yaml` has.
 

@@ -1,5 +1,6 @@
 """Tests over seeds and utterances on scores made by hand, and what `make claims` writes of them."""
 
+import json
 import re
 from itertools import product
 from pathlib import Path
@@ -14,7 +15,7 @@ from snakemake.utils import update_config
 from hpro_core import cli
 from hpro_core.engine.checkpoint import write_json
 from hpro_core.errors import HproError
-from hpro_core.evaluate import claims
+from hpro_core.evaluate import claims, parting
 from hpro_core.evaluate.origin import Origin, told
 from hpro_core.evaluate.scores import METRICS, ratio
 from hpro_core.evaluate.significance import Comparison, compare, holm
@@ -37,6 +38,8 @@ GAIN = {"hpro": 0.2, "no_emotion": -0.2}
 """In wVAD-CCC and EMO-SIM. What a system gains is lost again in EMO-SIM on `acted`."""
 WORSE = {"no_content": 0.3}
 """In WER."""
+STARTS = {"hpro": "word", "frame": "sft", "word": "frame", "no_content": "sft", "no_emotion": "sft"}
+DROPPED = {"no_content": ("cp", "asr"), "no_emotion": ("sp", "wvad", "ser")}
 
 
 def gaps(rng: np.random.Generator, seeds: float, utterances: float, both: float) -> Ratio:
@@ -77,9 +80,26 @@ def write(root: Path, system: str, seed: int, n: int = N) -> None:
     write_json(folder / "metrics.json", told(Origin({"emotion": "an ear"}, {})))
 
 
+def write_training(root: Path, variant: str, seed: int) -> None:
+    """A training that lowered the n-th term by n hundredths and a thousandth for each seed."""
+    folder = root / "policy" / variant / f"seed{seed}"
+    weights = {t: 0.0 if t in DROPPED.get(variant, ()) else 2.0 for t in parting.TERM_NAMES}
+    pulls = {
+        t: {"value": 1.0, "weight": w, "norm": 0.1, "share": w / 10} for t, w in weights.items()
+    }
+    write_json(folder / "liveness.json", {"terms": pulls, "warnings": []})
+    after = {t: 1.0 - 0.01 * n - 0.001 * seed for n, t in enumerate(parting.TERM_NAMES)}
+    write_json(folder / "metrics.json", {"dev": after})
+    lines = [f"0,{split},{t},{v}" for t in after for split, v in (("dev", 1.0), ("train", 5.0))]
+    lines += [f"40,dev,{t},9.0" for t in after]  # not of the policy that was kept
+    (folder / "training.csv").write_text("\n".join(["step,split,term,value", *lines]) + "\n")
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A judged run."""
+    for variant, seed in product(STARTS, SEEDS):
+        write_training(tmp_path, variant, seed)
     for system in SYSTEMS:
         for seed in SEEDS[:1] if system == "recordings" else SEEDS:
             write(tmp_path, system, seed)
@@ -164,7 +184,7 @@ def test_holm_by_hand() -> None:
 
 
 def test_figures_have_a_row_for_each_seed_and_one_for_all(root: Path) -> None:
-    claims.make(root, ROWS, SEEDS, SETTINGS, root / "docs")
+    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, root / "docs")
     table = pd.read_csv(root / "docs/claims.csv", dtype={"seed": str})
     assert tuple(table.columns) == claims.COLUMNS
     assert not table.isna().any().any()
@@ -185,7 +205,7 @@ def test_figures_have_a_row_for_each_seed_and_one_for_all(root: Path) -> None:
 
 
 def test_each_variant_is_tested_against_sft(root: Path) -> None:
-    claims.make(root, ROWS, SEEDS, SETTINGS, root / "docs")
+    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, root / "docs")
     table = pd.read_csv(root / "docs/claims_tests.csv")
     assert tuple(table.columns) == claims.TEST_COLUMNS
     expected = product(("acted", "controlled"), VARIANTS, METRICS)
@@ -207,8 +227,8 @@ def test_each_variant_is_tested_against_sft(root: Path) -> None:
 
 
 def test_the_papers_orderings_are_looked_up(root: Path) -> None:
-    claims.make(root, ROWS, SEEDS, SETTINGS, root / "docs")
-    _, acted, controlled = (root / "docs/claims.md").read_text().split("\n## ")
+    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, root / "docs")
+    _, _, acted, controlled = (root / "docs/claims.md").read_text().split("\n## ")
     verdicts = [
         dict(re.findall(r"^- (.*): \*\*(.*)\*\*", text, re.M)) for text in (acted, controlled)
     ]
@@ -255,24 +275,24 @@ def test_a_verdict_reads_the_intervals(
 def test_too_few_seeds_are_refused(root: Path) -> None:
     for seeds in ([0, 1], [0, 1, 1]):
         with pytest.raises(HproError, match=r"2 seeds, but claims.min_seeds is 3"):
-            claims.make(root, ROWS, seeds, SETTINGS, root / "docs")
+            claims.make(root, ROWS, seeds, SETTINGS, STARTS, root / "docs")
     assert not (root / "docs").exists()
 
 
 def test_other_utterances_are_refused(root: Path) -> None:
     write(root, "frame", 1, N - 1)
     with pytest.raises(HproError, match="frame, seed 1, was judged on other utterances"):
-        claims.make(root, ROWS, SEEDS, SETTINGS, root / "docs")
+        claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, root / "docs")
 
 
 def test_other_judges_are_refused_and_judges_that_taught_are_told(root: Path) -> None:
     paths = sorted(root.glob("eval/*/seed*/metrics.json"))
     write_json(paths[-1], told(Origin({"emotion": "another"}, {})))
     with pytest.raises(HproError, match=r"are of different judges .emotion: another, and an ear."):
-        claims.make(root, ROWS, SEEDS, SETTINGS, root / "docs")
+        claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, root / "docs")
     for path in paths:
         write_json(path, told(Origin({"emotion": "an ear"}, {"emo_sim": "an ear"})))
-    claims.make(root, ROWS, SEEDS, SETTINGS, root / "docs")
+    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, root / "docs")
     introduction = (root / "docs/claims.md").read_text().split("\n## ")[0]
     assert "EMO-SIM is not independent here: an ear judged it" in introduction
 
@@ -280,16 +300,59 @@ def test_other_judges_are_refused_and_judges_that_taught_are_told(root: Path) ->
 def test_a_run_without_sft_is_refused(root: Path) -> None:
     rows = Tables(comparison=["hpro"], progressive=["word"], ablation=["frame"])
     with pytest.raises(HproError, match="no row 'sft'"):
-        claims.make(root, rows, SEEDS, SETTINGS, root / "docs")
+        claims.make(root, rows, SEEDS, SETTINGS, STARTS, root / "docs")
 
 
 def test_the_command_reads_its_key_file(root: Path) -> None:
     key = root / "claims.yaml"
-    settings = {"seeds": SEEDS, "tables": ROWS.model_dump(), "claims": SETTINGS.model_dump()}
-    key.write_text(yaml.safe_dump(settings))
+    variants = yaml.safe_load((REPO / "params.yaml").read_text())["variants"]
+    sections = {"tables": ROWS.model_dump(), "claims": SETTINGS.model_dump(), "variants": variants}
+    key.write_text(yaml.safe_dump({"seeds": SEEDS, **sections}))
     cli.claims(root, key, root / "docs")
     written = {path.name for path in (root / "docs").iterdir()}
-    assert written == {"claims.csv", "claims_tests.csv", "claims.md"}
+    assert written == {"claims.csv", "claims_tests.csv", "claims_rewards.csv", "claims.md"}
+    told = pd.read_csv(root / "docs/claims_rewards.csv")
+    assert dict(zip(told["system"], told["start"], strict=True)) == STARTS
+
+
+def test_rewards_stand_beside_the_judges(root: Path) -> None:
+    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, root / "docs")
+    told = pd.read_csv(root / "docs/claims_rewards.csv")
+    assert tuple(told.columns) == parting.COLUMNS
+    assert len(told) == len(STARTS) * len(SEEDS) * len(parting.TERM_NAMES)
+    row = told.set_index(["system", "seed", "term"]).loc[("hpro", 1, "ser")]
+    assert (row["start"], row["before"]) == ("word", 1.0)
+    assert row["after"] == pytest.approx(1.0 - 0.05 - 0.001)
+    _, pulls, acted, controlled = (root / "docs/claims.md").read_text().split("\n## ")
+    assert "| no_content | sft | 20.0% | 20.0% | 0.0% | 0.0% | 20.0% | 20.0% |" in pulls
+    cells = {
+        line.split(" | ")[0]: line.split(" | ") for line in controlled.splitlines() if "| (" in line
+    }
+    assert cells.keys() == {"| no_content", "| no_emotion"}
+    assert cells["| no_content"][1:4] == ["sft", "-0.00", "(-0.031)"]
+    assert "-0.041" in cells["| no_content"]  # L_wVAD, which it was trained on
+    of_word = re.search(r"^\| word \| frame \| .*", controlled, re.M)
+    assert of_word
+    scored = claims.read_scores(root, SYSTEMS, SEEDS)
+    gap = claims.difference(scored, "controlled", "wer", ("word", "frame"))
+    assert f"| {gap.above:+.3f} [{gap.lo:+.3f}, {gap.hi:+.3f}] |" in of_word[0]
+    assert "| hpro | word |" in acted
+
+
+@pytest.mark.parametrize("name", ["liveness.json", "metrics.json", "training.csv"])
+def test_a_training_without_its_figures_is_named(root: Path, name: str) -> None:
+    path = root / "policy/word/seed2" / name
+    if name == "training.csv":
+        path.write_text("step,split,term,value\n40,dev,kl,1.0\n")
+    else:
+        told = json.loads(path.read_text())
+        del told["terms" if name == "liveness.json" else "dev"]
+        write_json(path, told)
+    for _ in range(2):  # then it is not there at all
+        with pytest.raises(HproError, match=r"policy/word/seed2.*`hpro reward word --seed 2`"):
+            claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, root / "docs")
+        path.unlink(missing_ok=True)
+    assert not (root / "docs").exists()
 
 
 def test_the_settings_have_every_variant_and_enough_seeds() -> None:

@@ -6,7 +6,7 @@ are the paper's, so stated before any run; each is read off the 95 % intervals o
 differences.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from hpro_core.errors import HproError
+from hpro_core.evaluate import parting
 from hpro_core.evaluate.scores import METRICS, ratio
 from hpro_core.evaluate.significance import Comparison, compare, holm
 from hpro_core.evaluate.tables import (
@@ -56,24 +57,34 @@ class Ordering(NamedTuple):
     margin: float = 0.0  # or worse by at most so much
 
 
-def make(root: Path, tables: Tables, seeds: Sequence[int], settings: Claims, out: Path) -> None:
-    """Write claims.csv, claims_tests.csv and claims.md.
+def make(
+    root: Path,
+    tables: Tables,
+    seeds: Sequence[int],
+    settings: Claims,
+    starts: Mapping[str, str],
+    out: Path,
+) -> None:
+    """Write claims.csv, claims_tests.csv, claims_rewards.csv and claims.md.
 
     claims.csv has a row per system, test set and seed, with intervals over utterances, and one with
     the seed `all`, over seeds and utterances; systems that no seed changes have that row alone.
     claims_tests.csv has each variant against `sft`: the difference with its interval, p, p after
-    Holm's correction (MAIN only), and how many seeds agree in its sign.
+    Holm's correction (MAIN only), and how many seeds agree in its sign. claims_rewards.csv has what
+    every reward training wrote of its terms (`parting`).
 
     Args:
         root: results folder of the run.
         tables: their rows are the systems.
         seeds: policy seeds.
         settings: seeds that a claim needs, resamples, the margin in WER.
+        starts: every variant with the policy that it starts from.
         out: folder to write to.
 
     Raises:
-        HproError: there are too few seeds, `sft` is in no table, a system was not judged, or
-            systems were judged on different utterances or by different models.
+        HproError: there are too few seeds, `sft` is in no table, a system was not judged, systems
+            were judged on different utterances or by different models, or a training left no
+            figures of its terms.
     """
     if len(set(seeds)) < settings.min_seeds:
         raise HproError(
@@ -86,10 +97,12 @@ def make(root: Path, tables: Tables, seeds: Sequence[int], settings: Claims, out
     scores = read_scores(root, systems, seeds)
     cautions = cautions_of(root, systems, seeds)
     figures, tested = by_seed(scores, seeds, settings), tests(scores)
-    text = _markdown(scores, figures, tested, settings.wer_margin, cautions)
+    told = parting.read(root, {name: starts[name] for name in systems if name in starts}, seeds)
+    text = _markdown(scores, figures, tested, told, settings.wer_margin, cautions)
     out.mkdir(parents=True, exist_ok=True)
     figures.to_csv(out / "claims.csv", index=False, float_format="%.6g")
     tested.to_csv(out / "claims_tests.csv", index=False, float_format="%.6g")
+    told.to_csv(out / "claims_rewards.csv", index=False, float_format="%.6g")
     (out / "claims.md").write_text(text, encoding="utf-8")
 
 
@@ -185,6 +198,7 @@ def _markdown(
     scores: Scores,
     figures: pd.DataFrame,
     tested: pd.DataFrame,
+    told: pd.DataFrame,
     wer_margin: float,
     cautions: Sequence[str],
 ) -> str:
@@ -192,6 +206,12 @@ def _markdown(
     seeds = len(scores[BASELINE])
     parts = [_INTRODUCTION.format(seeds=seeds, metrics=", ".join(METRIC_NAMES[m] for m in MAIN))]
     parts += [f"{caution}\n" for caution in cautions]
+    parts += [
+        "## How strongly each term pulls\n",
+        "Share of the gradient before the first step, mean over seeds; a term without is dropped, "
+        "or has no weight in that stage.\n",
+        parting.shares(told),
+    ]
     overall = figures[figures["seed"] == ALL]
     overall = overall.assign(seeds=[len(scores[system]) for system in overall["system"]])
     for test_set in test_sets(scores):
@@ -202,6 +222,8 @@ def _markdown(
             _tests_for_people(tested[tested["test_set"] == test_set]),
             "The paper's orderings:\n",
             _orderings_for_people(scores, test_set, wer_margin),
+            "Rewards and judges:\n",
+            _parting_for_people(scores, test_set, told),
         ]
     return "\n".join(parts)
 
@@ -219,6 +241,10 @@ Written by `make claims`, not by hand. `claims.csv` has the rows, each seed's to
 - An ordering holds if the 95 % intervals of all its differences are on the paper's side, does not
   hold if one is on the other side, and is undecided if one includes zero (or the margin). Each
   interval is that of a single difference, without correction.
+- "Rewards and judges" sets what a training did to its terms (dev, the codec's opinion, lower is
+  better) beside what the judges hear of the same training, from the policy that it started from to
+  its end. In brackets: terms that it was not trained on. KL is in nats an utterance, or a token
+  where reward.kl_reduction is mean. `claims_rewards.csv` has every term and seed.
 """
 
 
@@ -233,6 +259,31 @@ def _tests_for_people(tested: pd.DataFrame) -> str:
         agreeing = f"{row['seeds_agree']} of {row['seeds']}"
         name = METRIC_NAMES[row["metric"]]
         lines.append(f"| {row['system']} | {name} | {gap} | {chances} | {agreeing} |")
+    return "\n".join(lines) + "\n"
+
+
+def _parting_for_people(scores: Scores, test_set: str, told: pd.DataFrame) -> str:
+    above = parting.changes(told)
+    weights = told.groupby(["system", "term"], sort=False)["weight"].max()
+    titles = [
+        f"{parting.TERM_NAMES[term]} | {METRIC_NAMES[metric]}"
+        for term, metric in parting.JUDGED_BY.items()
+    ]
+    lines = [
+        "| training | from | KL | " + " | ".join(titles) + " |",
+        "|---|---|---|" + "---|---|" * len(titles),
+    ]
+    for system, start in told[["system", "start"]].drop_duplicates().itertuples(index=False):
+        cells = [system, start, f"{above[system, 'kl']:+.2f}"]
+        for term, metric in parting.JUDGED_BY.items():
+            change = f"{above[system, term]:+.3f}"
+            cells.append(change if weights[system, term] else f"({change})")
+            if start in scores:
+                gap = difference(scores, test_set, metric, (system, start))
+                cells.append(_gap(gap.above, gap.lo, gap.hi))
+            else:
+                cells.append(f"{UNJUDGED} ({start} in no table)")
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

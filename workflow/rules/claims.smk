@@ -3,11 +3,13 @@
 
 rule claims:
     input:
-        key=key("claims", "claims", "tables", "seeds", "claims"),
+        key=key("claims", "claims", "tables", "seeds", "claims", "variants"),
         scores=judged,
+        rewards=of_runs("policy", wanted(VARIANTS), "training.csv"),
     output:
         "docs/claims.csv",
         "docs/claims_tests.csv",
+        "docs/claims_rewards.csv",
         "docs/claims.md",
     log:
         "<logs>/claims/claims.log",
