@@ -393,7 +393,8 @@ def claims(
     seeds = p.read_yaml(params)["seeds"]
     settings = p.read_section(params, "claims", p.Claims)
     starts = {name: variant.start for name, variant in p.read_variants(params).items()}
-    make(root, rows, seeds, settings, starts, out)
+    left_out = p.read_section(params, "reward", p.Reward).leave_out
+    make(root, rows, seeds, settings, starts, left_out, out)
 
 
 @app.command()
@@ -502,9 +503,11 @@ def _reward(
 
 
 def _teachers(params: Path) -> set[str]:
-    """Who made the labels that the rewards learn from."""
+    """Who made the labels that the rewards learn from; a codec of the authors' had the paper's."""
     settings = p.read_section(params, "label", p.Label)
-    return {settings.emotion_teacher, settings.vad_teacher}
+    teachers: set[str] = {settings.emotion_teacher, settings.vad_teacher}
+    brought = p.read_yaml(params)["codec"]["checkpoint"]
+    return {*teachers, "emotion2vec", "audeering"} if brought else teachers
 
 
 def _compute(params: Path, threads: int) -> p.Compute:

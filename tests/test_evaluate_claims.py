@@ -81,16 +81,22 @@ def write(root: Path, system: str, seed: int, n: int = N) -> None:
 
 
 def write_training(root: Path, variant: str, seed: int) -> None:
-    """A training that lowered the n-th term by n hundredths and a thousandth for each seed."""
+    """A training that lowered the n-th term by n tenths and a hundredth for each seed."""
     folder = root / "policy" / variant / f"seed{seed}"
     weights = {t: 0.0 if t in DROPPED.get(variant, ()) else 2.0 for t in parting.TERM_NAMES}
+    moved = 0.7 if STARTS[variant] != "sft" else 0.0  # away from sft, before the training
     pulls = {
         t: {"value": 1.0, "weight": w, "norm": 0.1, "share": w / 10} for t, w in weights.items()
     }
+    if not moved:
+        pulls["kl"]["share"] = 0.0
     write_json(folder / "liveness.json", {"terms": pulls, "warnings": []})
-    after = {t: 1.0 - 0.01 * n - 0.001 * seed for n, t in enumerate(parting.TERM_NAMES)}
+    before = {t: moved if t == "kl" else 1.0 for t in parting.TERM_NAMES}
+    after = {t: 1.0 - 0.1 * n - 0.01 * seed for n, t in enumerate(parting.TERM_NAMES)}
     write_json(folder / "metrics.json", {"dev": after})
-    lines = [f"0,{split},{t},{v}" for t in after for split, v in (("dev", 1.0), ("train", 5.0))]
+    lines = [
+        f"0,{split},{t},{v}" for t in after for split, v in (("dev", before[t]), ("train", 5.0))
+    ]
     lines += [f"40,dev,{t},9.0" for t in after]  # not of the policy that was kept
     (folder / "training.csv").write_text("\n".join(["step,split,term,value", *lines]) + "\n")
 
@@ -184,7 +190,7 @@ def test_holm_by_hand() -> None:
 
 
 def test_figures_have_a_row_for_each_seed_and_one_for_all(root: Path) -> None:
-    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, root / "docs")
+    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
     table = pd.read_csv(root / "docs/claims.csv", dtype={"seed": str})
     assert tuple(table.columns) == claims.COLUMNS
     assert not table.isna().any().any()
@@ -195,6 +201,7 @@ def test_figures_have_a_row_for_each_seed_and_one_for_all(root: Path) -> None:
     ]
     assert list(zip(table["system"], table["test_set"], table["seed"], strict=True)) == expected
     assert set(table["n"]) == {N}
+    assert set(table["n_wvad"]) == set(table["n_checked"]) == {N}
     rows = table.set_index(["system", "test_set", "seed"]).sort_index()
     acted = [scores("hpro", seed)[:N] for seed in SEEDS]
     for seed, tables in (("1", acted[1:2]), ("all", acted)):
@@ -205,12 +212,13 @@ def test_figures_have_a_row_for_each_seed_and_one_for_all(root: Path) -> None:
 
 
 def test_each_variant_is_tested_against_sft(root: Path) -> None:
-    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, root / "docs")
+    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
     table = pd.read_csv(root / "docs/claims_tests.csv")
     assert tuple(table.columns) == claims.TEST_COLUMNS
     expected = product(("acted", "controlled"), VARIANTS, METRICS)
     found = zip(table["test_set"], table["system"], table["metric"], strict=True)
     assert list(found) == list(expected)
+    assert set(table["n"]) == {N}
     main = table[table["metric"].isin(claims.MAIN)]
     assert table["p_holm"].notna().sum() == len(main)
     for _, family in main.groupby("test_set"):
@@ -227,7 +235,7 @@ def test_each_variant_is_tested_against_sft(root: Path) -> None:
 
 
 def test_the_papers_orderings_are_looked_up(root: Path) -> None:
-    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, root / "docs")
+    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
     _, _, acted, controlled = (root / "docs/claims.md").read_text().split("\n## ")
     verdicts = [
         dict(re.findall(r"^- (.*): \*\*(.*)\*\*", text, re.M)) for text in (acted, controlled)
@@ -275,24 +283,24 @@ def test_a_verdict_reads_the_intervals(
 def test_too_few_seeds_are_refused(root: Path) -> None:
     for seeds in ([0, 1], [0, 1, 1]):
         with pytest.raises(HproError, match=r"2 seeds, but claims.min_seeds is 3"):
-            claims.make(root, ROWS, seeds, SETTINGS, STARTS, root / "docs")
+            claims.make(root, ROWS, seeds, SETTINGS, STARTS, ["acted"], root / "docs")
     assert not (root / "docs").exists()
 
 
 def test_other_utterances_are_refused(root: Path) -> None:
     write(root, "frame", 1, N - 1)
     with pytest.raises(HproError, match="frame, seed 1, was judged on other utterances"):
-        claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, root / "docs")
+        claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
 
 
 def test_other_judges_are_refused_and_judges_that_taught_are_told(root: Path) -> None:
     paths = sorted(root.glob("eval/*/seed*/metrics.json"))
     write_json(paths[-1], told(Origin({"emotion": "another"}, {})))
     with pytest.raises(HproError, match=r"are of different judges .emotion: another, and an ear."):
-        claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, root / "docs")
+        claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
     for path in paths:
         write_json(path, told(Origin({"emotion": "an ear"}, {"emo_sim": "an ear"})))
-    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, root / "docs")
+    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
     introduction = (root / "docs/claims.md").read_text().split("\n## ")[0]
     assert "EMO-SIM is not independent here: an ear judged it" in introduction
 
@@ -300,13 +308,14 @@ def test_other_judges_are_refused_and_judges_that_taught_are_told(root: Path) ->
 def test_a_run_without_sft_is_refused(root: Path) -> None:
     rows = Tables(comparison=["hpro"], progressive=["word"], ablation=["frame"])
     with pytest.raises(HproError, match="no row 'sft'"):
-        claims.make(root, rows, SEEDS, SETTINGS, STARTS, root / "docs")
+        claims.make(root, rows, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
 
 
 def test_the_command_reads_its_key_file(root: Path) -> None:
     key = root / "claims.yaml"
     variants = yaml.safe_load((REPO / "params.yaml").read_text())["variants"]
     sections = {"tables": ROWS.model_dump(), "claims": SETTINGS.model_dump(), "variants": variants}
+    sections["reward"] = yaml.safe_load((REPO / "params.yaml").read_text())["reward"]
     key.write_text(yaml.safe_dump({"seeds": SEEDS, **sections}))
     cli.claims(root, key, root / "docs")
     written = {path.name for path in (root / "docs").iterdir()}
@@ -316,27 +325,31 @@ def test_the_command_reads_its_key_file(root: Path) -> None:
 
 
 def test_rewards_stand_beside_the_judges(root: Path) -> None:
-    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, root / "docs")
+    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
     told = pd.read_csv(root / "docs/claims_rewards.csv")
     assert tuple(told.columns) == parting.COLUMNS
     assert len(told) == len(STARTS) * len(SEEDS) * len(parting.TERM_NAMES)
     row = told.set_index(["system", "seed", "term"]).loc[("hpro", 1, "ser")]
     assert (row["start"], row["before"]) == ("word", 1.0)
-    assert row["after"] == pytest.approx(1.0 - 0.05 - 0.001)
+    assert row["after"] == pytest.approx(1.0 - 0.5 - 0.01)
     _, pulls, acted, controlled = (root / "docs/claims.md").read_text().split("\n## ")
-    assert "| no_content | sft | 20.0% | 20.0% | 0.0% | 0.0% | 20.0% | 20.0% |" in pulls
+    assert "| no_content | sft | 0.0% | 20.0% | 0.0% | 0.0% | 20.0% | 20.0% |" in pulls
+    assert "is the KL of a policy that still is `sft`" in pulls
     cells = {
         line.split(" | ")[0]: line.split(" | ") for line in controlled.splitlines() if "| (" in line
     }
     assert cells.keys() == {"| no_content", "| no_emotion"}
-    assert cells["| no_content"][1:4] == ["sft", "-0.00", "(-0.031)"]
-    assert "-0.041" in cells["| no_content"]  # L_wVAD, which it was trained on
+    assert cells["| no_content"][1:4] == ["sft", "0.99", "(-0.31 ± 0.01)"]  # KL at the end
+    assert "-0.41 ± 0.01" in cells["| no_content"]  # L_wVAD, which it was trained on
     of_word = re.search(r"^\| word \| frame \| .*", controlled, re.M)
     assert of_word
     scored = claims.read_scores(root, SYSTEMS, SEEDS)
     gap = claims.difference(scored, "controlled", "wer", ("word", "frame"))
     assert f"| {gap.above:+.3f} [{gap.lo:+.3f}, {gap.hi:+.3f}] |" in of_word[0]
-    assert "| hpro | word |" in acted
+    assert of_word[0].startswith("| word | frame | 0.99 |")
+    assert "| hpro | word |" not in acted
+    assert "The rewards did not learn from this corpus" in acted
+    assert "The rewards did not" not in controlled
 
 
 @pytest.mark.parametrize("name", ["liveness.json", "metrics.json", "training.csv"])
@@ -350,7 +363,7 @@ def test_a_training_without_its_figures_is_named(root: Path, name: str) -> None:
         write_json(path, told)
     for _ in range(2):  # then it is not there at all
         with pytest.raises(HproError, match=r"policy/word/seed2.*`hpro reward word --seed 2`"):
-            claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, root / "docs")
+            claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
         path.unlink(missing_ok=True)
     assert not (root / "docs").exists()
 

@@ -159,8 +159,36 @@ def test_tables_have_every_cell(root: Path) -> None:
         seeds = dict(zip(table["system"], table["seeds"], strict=True))
         assert seeds == {s: 1 if s in tables.SEEDLESS else 2 for s in systems}
         lines = (root / "tables" / f"{name}.md").read_text().splitlines()
-        assert len(lines) == 2 + len(table)
-        assert all(line.count("|") == lines[0].count("|") for line in lines)
+        rows, below = lines[: 2 + len(table)], lines[2 + len(table) :]
+        assert all(line.count("|") == rows[0].count("|") for line in rows)
+        assert below == ["", tables.COUNTED]
+
+
+def test_tables_say_of_how_many_utterances_their_figures_are(root: Path) -> None:
+    for seed, lost in ((0, 3), (1, 0)):
+        table = scores(seed + 5)
+        table.loc[: lost - 1, "wvad_ccc"] = None
+        table.loc[1:5, ["dnsmos", "n_errors_check"]] = None
+        write(root, "sft", seed, table)
+    for system in ("frame", "hpro"):
+        for seed in (0, 1):
+            table = scores(seed)
+            table.loc[1:5, ["dnsmos", "n_errors_check"]] = None
+            write(root, system, seed, table)
+    rows = Tables(comparison=["sft"], progressive=["sft", "frame"], ablation=["hpro"])
+    tables.make(root, rows, [0, 1], SETTINGS)
+    found = pd.read_csv(root / "tables/progressive.csv").set_index(["system", "test_set"])
+    assert found.loc[("sft", "acted"), ["n", "n_wvad", "n_checked"]].tolist() == [6, 4.5, 1]
+    assert found.loc[("frame", "acted"), ["n", "n_wvad", "n_checked"]].tolist() == [6, 6, 1]
+    assert "| sft | acted | 6 | 4.5 | 1 | 2 |" in (root / "tables/progressive.md").read_text()
+
+
+def test_policies_that_judges_chose_are_named(root: Path) -> None:
+    for variant, record in (("frame", {}), ("hpro", {"kept_step": 30})):
+        write_json(root / f"policy/{variant}/seed1/metrics.json", {"dev": {}, **record})
+    tables.make(root, ROWS, [0, 1], SETTINGS)
+    said = (root / "tables/comparison.md").read_text()
+    assert "Embedded judges chose the step that was kept of hpro (reward.probe_every)" in said
 
 
 def test_figures_are_those_of_the_scores(root: Path) -> None:

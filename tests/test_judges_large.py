@@ -15,6 +15,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2FeatureExtractor, WavLMForXVector
 
+from hpro_core import cli
 from hpro_core import params as p
 from hpro_core.base import sha256_of
 from hpro_core.constants import EMOTIONS, VAD
@@ -513,6 +514,17 @@ def test_a_judge_that_was_a_teacher_is_told():
     assert taught_by(both, {"emotion2vec", "weak"}) == {"emo_sim": "emotion2vec_plus_large"}
     assert set(taught_by(both, TEACHERS)) == {"emo_sim", "wvad_ccc"}
     assert taught_by(both, {"weak"}) == taught_by(EMBEDDED, TEACHERS) == {}
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "teachers"),
+    [("", {"weak"}), ("model.pt", {"weak", "emotion2vec", "audeering"})],
+)
+def test_a_codec_that_is_brought_had_the_papers_teachers(tmp_path, checkpoint, teachers):
+    params = yaml.safe_load((REPO / "params.yaml").read_text())
+    params["codec"]["checkpoint"] = checkpoint
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    assert cli._teachers(tmp_path / "params.yaml") == teachers
 
 
 def judged_tables(run, tmp_path):

@@ -118,7 +118,14 @@ def write_tables(root, rng):
         rows = []
         for system in systems:
             for test_set in SETS:
-                row = {"system": system, "test_set": test_set, "n": 3, "seeds": 1}
+                row = {
+                    "system": system,
+                    "test_set": test_set,
+                    "n": 3,
+                    "n_wvad": 2.0,
+                    "n_checked": 1,
+                    "seeds": 1,
+                }
                 for metric in METRICS:
                     value = rng.uniform(0.1, 0.9)
                     row |= {
@@ -169,7 +176,7 @@ def write_json(path, content):
 
 def write_params(root, vad_teacher, emotion_teacher):
     label = f"{{vad_teacher: {vad_teacher}, emotion_teacher: {emotion_teacher}, window_words: 1, "
-    text = f"run: made_up  # <settings>\nlabel: {label}temperature: 0.25}}\n"
+    text = f"run: made_up  # <settings>\nseeds: [0]\nlabel: {label}temperature: 0.25}}\n"
     (root / "params.yaml").write_text(text)
 
 
@@ -198,6 +205,7 @@ def test_every_figure_is_that_of_the_table(finished, page, name):
             assert cells[place] == f"{wer[0]} <small>[{wer[1]}, {wer[2]}]</small>"
         ccc = [f"{row[key]:.3f}" for key in ("wvad_ccc", "wvad_ccc_lo", "wvad_ccc_hi")]
         assert cells[4] == f"{ccc[0]} <small>[{ccc[1]}, {ccc[2]}]</small>"
+        assert cells[0] == "3 <small>2, 1</small>"
         assert cells[6].startswith(f"{row['dnsmos']:.2f} <small>")
         assert len(cells) == 2 + len(METRICS)
 
@@ -251,6 +259,8 @@ def test_sections_and_counts(page):
     assert "the term kl is dead; step 60: the reward rises while judges fall" in line
     assert "<td>40</td>" in line
     assert "One training seed only" in page
+    assert "they do not hold what another training seed would change" in page
+    assert "Embedded judges chose the step that was kept of hpro " in page
     assert "run: made_up  # &lt;settings&gt;" in page
     assert "was kept for: diffro" in page
 
@@ -293,9 +303,11 @@ def test_models_of_a_base_need_no_curves(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
     with pytest.raises(HproError, match=r"speech/tokenizer has no training\.csv: run `hpro tok"):
-        figures.training_files(tmp_path)
+        figures.training_files(tmp_path, [0])
     (tmp_path / "policy/base").mkdir()
-    assert list(figures.training_files(tmp_path)) == ["policy/sft"]
+    write_curves(tmp_path / "policy/hpro/seed3", ["loss"], np.random.default_rng(0))
+    assert list(figures.training_files(tmp_path, [0])) == ["policy/sft"]
+    assert list(figures.training_files(tmp_path, [0, 3])) == ["policy/sft", "policy/hpro"]
 
 
 def test_word_times_without_reference_are_said_to_be_unmeasured(finished):
@@ -353,17 +365,38 @@ def test_every_claim_holds_in_the_papers_own_figures():
 @pytest.mark.parametrize(
     ("metric", "better", "worse", "expected"),
     [
-        ("emo_sim", (0.8, 0.7, 0.9), (0.5, 0.4, 0.6), results.HOLDS),
-        ("emo_sim", (0.6, 0.4, 0.8), (0.5, 0.3, 0.7), results.LIKELY),
-        ("emo_sim", (0.5, 0.3, 0.7), (0.6, 0.4, 0.8), results.UNLIKELY),
-        ("emo_sim", (0.2, 0.1, 0.3), (0.6, 0.4, 0.8), results.FAILS),
-        ("wer", (0.2, 0.1, 0.3), (0.6, 0.4, 0.8), results.HOLDS),
-        ("wer", (0.6, 0.4, 0.8), (0.2, 0.1, 0.3), results.FAILS),
+        ("emo_sim", (0.8, 0.7, 0.9), (0.5, 0.4, 0.6), results.SAME_APART),
+        ("emo_sim", (0.6, 0.4, 0.8), (0.5, 0.3, 0.7), results.SAME),
+        ("emo_sim", (0.5, 0.3, 0.7), (0.6, 0.4, 0.8), results.OTHER),
+        ("emo_sim", (0.2, 0.1, 0.3), (0.6, 0.4, 0.8), results.OTHER_APART),
+        ("emo_sim", (0.5, 0.3, 0.7), (0.5, 0.4, 0.6), results.EQUAL),
+        ("wer", (0.2, 0.1, 0.3), (0.6, 0.4, 0.8), results.SAME_APART),
+        ("wer", (0.6, 0.4, 0.8), (0.2, 0.1, 0.3), results.OTHER_APART),
     ],
 )
-def test_verdicts(metric, better, worse, expected):
+def test_directions(metric, better, worse, expected):
     claim = paper.Claim("progressive", metric, "hpro", "sft", "")
-    assert results.verdict(claim, Interval(*better), Interval(*worse)) == expected
+    assert results.direction(claim, Interval(*better), Interval(*worse)) == expected
+
+
+def test_orderings_are_counted_and_none_is_called_shown():
+    claim = paper.Claim("progressive", "emo_sim", "hpro", "sft", "")
+    figure = Interval(0.5, 0.4, 0.6)
+    towards = [results.SAME_APART, results.SAME, results.SAME, results.EQUAL, results.OTHER]
+    found = [results.Reading(claim, "acted", figure, figure, each) for each in towards]
+    assert results.summary(found, "acted") == (
+        "On acted, of 5 orderings of the paper 3 point the same way here (1 of them with intervals "
+        "that do not overlap), 1 the other way (0), and 1 neither."
+    )
+    assert "no pair of systems" in results.summary(found, "controlled")
+
+
+def test_weak_points_of_several_seeds_are_others(finished):
+    tables = {name: table.assign(seeds=3) for name, table in results.read_tables(finished).items()}
+    label = read_section(finished / "params.yaml", "label", Label)
+    points = " ".join(stage.weak_points(finished, tables, [], label))
+    assert "too narrow for few seeds" in points
+    assert "One training seed" not in points
 
 
 def test_marks_of_what_was_heard():

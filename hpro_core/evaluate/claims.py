@@ -6,7 +6,7 @@ are the paper's, so stated before any run; each is read off the 95 % intervals o
 differences.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +15,11 @@ import pandas as pd
 
 from hpro_core.errors import HproError
 from hpro_core.evaluate import parting
-from hpro_core.evaluate.scores import METRICS, ratio
+from hpro_core.evaluate.scores import COUNTS, METRICS, counts, ratio
 from hpro_core.evaluate.significance import Comparison, compare, holm
 from hpro_core.evaluate.tables import (
     BASELINE,
+    COUNTED,
     FIGURES,
     METRIC_NAMES,
     SEEDLESS,
@@ -38,9 +39,9 @@ MAIN = ("wer", "wvad_ccc", "emo_sim")
 ALL = "all"
 """In the column `seed`: over all seeds."""
 
-COLUMNS = ("system", "test_set", "n", "seed", *FIGURES)
+COLUMNS = ("system", "test_set", *COUNTS, "seed", *FIGURES)
 TEST_COLUMNS = (
-    *("system", "test_set", "metric", f"above_{BASELINE}", "lo", "hi", "p"),
+    *("system", "test_set", "metric", "n", f"above_{BASELINE}", "lo", "hi", "p"),
     *("p_holm", "seeds_agree", "seeds"),
 )
 
@@ -63,6 +64,7 @@ def make(
     seeds: Sequence[int],
     settings: Claims,
     starts: Mapping[str, str],
+    left_out: Collection[str],
     out: Path,
 ) -> None:
     """Write claims.csv, claims_tests.csv, claims_rewards.csv and claims.md.
@@ -79,6 +81,7 @@ def make(
         seeds: policy seeds.
         settings: seeds that a claim needs, resamples, the margin in WER.
         starts: every variant with the policy that it starts from.
+        left_out: corpora that the rewards did not learn from.
         out: folder to write to.
 
     Raises:
@@ -98,7 +101,7 @@ def make(
     cautions = cautions_of(root, systems, seeds)
     figures, tested = by_seed(scores, seeds, settings), tests(scores)
     told = parting.read(root, {name: starts[name] for name in systems if name in starts}, seeds)
-    text = _markdown(scores, figures, tested, told, settings.wer_margin, cautions)
+    text = _markdown(scores, figures, tested, told, left_out, settings.wer_margin, cautions)
     out.mkdir(parents=True, exist_ok=True)
     figures.to_csv(out / "claims.csv", index=False, float_format="%.6g")
     tested.to_csv(out / "claims_tests.csv", index=False, float_format="%.6g")
@@ -115,7 +118,7 @@ def by_seed(scores: Scores, seeds: Sequence[int], settings: Claims) -> pd.DataFr
             parts = [] if system in SEEDLESS else list(zip(map(str, seeds), chosen, strict=True))
             for name, part in [*((seed, [table]) for seed, table in parts), (ALL, chosen)]:
                 found = figures_of(part, settings.bootstrap_samples, settings.seed)
-                rows.append([system, test_set, len(chosen[0]), name, *found])
+                rows.append([system, test_set, *counts(part).values(), name, *found])
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -182,7 +185,8 @@ def _family(scores: Scores, test_set: str) -> pd.DataFrame:
         if system not in (*SEEDLESS, BASELINE):
             for metric in METRICS:
                 gap = difference(scores, test_set, metric, (system, BASELINE))
-                found = [system, test_set, metric, gap.above, gap.lo, gap.hi, gap.p]
+                n = ratio(of_set(scores[system], test_set), metric).above_SN.shape[1]
+                found = [system, test_set, metric, n, gap.above, gap.lo, gap.hi, gap.p]
                 rows.append([*found, float("nan"), gap.seeds_agree, len(scores[system])])
     family = pd.DataFrame(rows, columns=list(TEST_COLUMNS))
     main = family["metric"].isin(MAIN)
@@ -199,17 +203,18 @@ def _markdown(
     figures: pd.DataFrame,
     tested: pd.DataFrame,
     told: pd.DataFrame,
+    left_out: Collection[str],
     wer_margin: float,
     cautions: Sequence[str],
 ) -> str:
     """All of it for people."""
-    seeds = len(scores[BASELINE])
-    parts = [_INTRODUCTION.format(seeds=seeds, metrics=", ".join(METRIC_NAMES[m] for m in MAIN))]
+    seeds, metrics = len(scores[BASELINE]), ", ".join(METRIC_NAMES[m] for m in MAIN)
+    parts = [_INTRODUCTION.format(seeds=seeds, metrics=metrics, counted=COUNTED)]
     parts += [f"{caution}\n" for caution in cautions]
     parts += [
         "## How strongly each term pulls\n",
-        "Share of the gradient before the first step, mean over seeds; a term without is dropped, "
-        "or has no weight in that stage.\n",
+        "Share of the gradient before the first step, mean over seeds. A term without any is "
+        "dropped, has no weight in that stage, or is the KL of a policy that still is `sft`.\n",
         parting.shares(told),
     ]
     overall = figures[figures["seed"] == ALL]
@@ -223,7 +228,9 @@ def _markdown(
             "The paper's orderings:\n",
             _orderings_for_people(scores, test_set, wer_margin),
             "Rewards and judges:\n",
-            _parting_for_people(scores, test_set, told),
+            "The rewards did not learn from this corpus (reward.leave_out).\n"
+            if test_set in left_out
+            else _parting_for_people(scores, test_set, told),
         ]
     return "\n".join(parts)
 
@@ -241,10 +248,17 @@ Written by `make claims`, not by hand. `claims.csv` has the rows, each seed's to
 - An ordering holds if the 95 % intervals of all its differences are on the paper's side, does not
   hold if one is on the other side, and is undecided if one includes zero (or the margin). Each
   interval is that of a single difference, without correction.
-- "Rewards and judges" sets what a training did to its terms (dev, the codec's opinion, lower is
-  better) beside what the judges hear of the same training, from the policy that it started from to
-  its end. In brackets: terms that it was not trained on. KL is in nats an utterance, or a token
-  where reward.kl_reduction is mean. `claims_rewards.csv` has every term and seed.
+- {counted}
+- Seeds differ in fine-tuning, rewards and draws. All of them share one base, one tokenizer, one
+  codec (which is the reward) and one judge of affect: what another one of these would change is in
+  no interval.
+- "Rewards and judges" sets what a training did to its terms (mean over seeds ± their standard
+  deviation; the codec's opinion, lower is better) beside what the judges hear of the same training,
+  from the policy that it started from to its end. The terms are those of the dev curves: some 48
+  sentences and one sample of each, the same for every seed, so that the deviation over seeds lacks
+  what other sentences would change. In brackets: terms that it was not trained on. KL is that to
+  `sft` at the end, in nats an utterance, or a token where reward.kl_reduction is mean.
+  `claims_rewards.csv` has every term.
 """
 
 
@@ -263,7 +277,8 @@ def _tests_for_people(tested: pd.DataFrame) -> str:
 
 
 def _parting_for_people(scores: Scores, test_set: str, told: pd.DataFrame) -> str:
-    above = parting.changes(told)
+    above, spread = parting.changes(told)
+    at_the_end = told.groupby(["system", "term"], sort=False)["after"].mean()
     weights = told.groupby(["system", "term"], sort=False)["weight"].max()
     titles = [
         f"{parting.TERM_NAMES[term]} | {METRIC_NAMES[metric]}"
@@ -274,9 +289,9 @@ def _parting_for_people(scores: Scores, test_set: str, told: pd.DataFrame) -> st
         "|---|---|---|" + "---|---|" * len(titles),
     ]
     for system, start in told[["system", "start"]].drop_duplicates().itertuples(index=False):
-        cells = [system, start, f"{above[system, 'kl']:+.2f}"]
+        cells = [system, start, f"{at_the_end[system, 'kl']:.2f}"]
         for term, metric in parting.JUDGED_BY.items():
-            change = f"{above[system, term]:+.3f}"
+            change = f"{above[system, term]:+.2f} ± {spread[system, term]:.2f}"
             cells.append(change if weights[system, term] else f"({change})")
             if start in scores:
                 gap = difference(scores, test_set, metric, (system, start))

@@ -55,7 +55,7 @@ def taught_by(settings: Evaluate, teachers: Set[str]) -> dict[str, str]:
 
     Args:
         settings: the judges.
-        teachers: label.emotion_teacher and label.vad_teacher of the run.
+        teachers: of the labels that the codec, the policies or both learned from.
     """
     chosen = (("emo_sim", settings.emotion), ("wvad_ccc", settings.vad))
     return {metric: NAMES[judge] for metric, judge in chosen if judge in NAMES.keys() & teachers}

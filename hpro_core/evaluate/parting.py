@@ -54,10 +54,11 @@ def read(root: Path, starts: Mapping[str, str], seeds: Sequence[int]) -> pd.Data
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def changes(told: pd.DataFrame) -> pd.Series:
-    """By system and term: by how much the training changed it on dev, mean over seeds."""
+def changes(told: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """By system and term: by how much trainings changed it on dev, mean and deviation of seeds."""
     above = told.assign(above=told["after"] - told["before"])
-    return above.groupby(["system", "term"], sort=False)["above"].mean()
+    by_term = above.groupby(["system", "term"], sort=False)["above"]
+    return by_term.mean(), by_term.std()
 
 
 def shares(told: pd.DataFrame) -> str:

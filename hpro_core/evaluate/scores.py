@@ -11,6 +11,9 @@ from hpro_core.params import Evaluate
 METRICS = ("wer", "wer_check", "wvad_ccc", "emo_sim", "dnsmos", "speaker_sim")
 """In the order of the tables' columns; all but the two WERs are better when higher."""
 
+COUNTS = ("n", "n_wvad", "n_checked")
+"""Of how many utterances figures are, see `counts`."""
+
 _ERRORS = {"wer": "n_errors", "wer_check": "n_errors_check"}
 _CHECKS = {"wer_check": "n_errors_check", "dnsmos": "dnsmos"}
 
@@ -55,6 +58,25 @@ def ratio(scores: Sequence[pd.DataFrame], metric: str) -> Ratio:
     return Ratio.mean_of(np.stack([c.fillna(0.0) if metric == "wvad_ccc" else c for c in columns]))
 
 
+def counts(scores: Sequence[pd.DataFrame]) -> dict[str, float]:
+    """Of how many utterances the figures of a system on a test set are.
+
+    Args:
+        scores: one SCORES table per seed, as for `ratio`.
+
+    Returns:
+        COUNTS: `n`, all utterances; `n_wvad`, those whose words the aligner found in what was
+        spoken, mean over seeds (the others count as 0 in wVAD-CCC); `n_checked`, those that DNSMOS
+        and the second recogniser heard.
+    """
+    found = [int(table["wvad_ccc"].notna().sum()) for table in scores]
+    return {
+        "n": len(scores[0]),
+        "n_wvad": sum(found) / len(found),
+        "n_checked": int(scores[0]["dnsmos"].notna().sum()),
+    }
+
+
 def figures(scores: pd.DataFrame, settings: Evaluate) -> dict[str, dict]:
     """The part `test_sets` of a system's metrics.json.
 
@@ -63,14 +85,11 @@ def figures(scores: pd.DataFrame, settings: Evaluate) -> dict[str, dict]:
         settings: resamples and seed of the intervals.
 
     Returns:
-        By test set: `n`, `n_wvad` (utterances whose words the aligner found), `n_checked` (those
-        that DNSMOS and the second recogniser heard) and each metric with value, lo and hi.
+        By test set: COUNTS, and each metric with value, lo and hi.
     """
     return {
         str(corpus): {
-            "n": len(rows),
-            "n_wvad": int(rows["wvad_ccc"].notna().sum()),
-            "n_checked": int(rows["dnsmos"].notna().sum()),
+            **counts([rows]),
             **{metric: _figure(rows, metric, settings) for metric in METRICS},
         }
         for corpus, rows in scores.groupby("corpus")

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from hpro_core.engine.checkpoint import read_json
 from hpro_core.errors import HproError
 from hpro_core.evaluate.origin import common_origin, notes
-from hpro_core.evaluate.scores import METRICS, ratio
+from hpro_core.evaluate.scores import COUNTS, METRICS, counts, ratio
 from hpro_core.evaluate.statistics import interval, paired_difference
 from hpro_core.params import Evaluate, Tables
 from hpro_core.tables import SCORES, read_table
@@ -19,7 +20,13 @@ BASELINE = "sft"
 
 FIGURES = tuple(f"{metric}{end}" for metric in METRICS for end in ("", "_lo", "_hi"))
 """Each metric with the ends of its interval."""
-COLUMNS = ("system", "test_set", "n", "seeds", *FIGURES)
+COLUMNS = ("system", "test_set", *COUNTS, "seeds", *FIGURES)
+
+COUNTED = (
+    "words found: utterances whose words the aligner found in what was spoken, mean over seeds; "
+    "the others count as 0 in wVAD-CCC. checked: utterances that the second ASR and DNSMOS heard."
+)
+"""What the columns of COUNTS are, for people."""
 
 METRIC_NAMES = {
     "wer": "WER",
@@ -60,13 +67,13 @@ def make(
             raise HproError(f"tables.{name} in params.yaml names no system")
     systems = systems_of(tables)
     scores = read_scores(root, systems, seeds)
-    cautions = "".join(f"\n{note}\n" for note in cautions_of(root, systems, seeds))
+    below = "".join(f"\n{note}\n" for note in [COUNTED, *cautions_of(root, systems, seeds)])
     folder.mkdir(parents=True, exist_ok=True)
     for name, systems in rows.items():
         chosen = {system: scores[system] for system in systems}
         table = summarised(chosen, settings.bootstrap_samples, settings.seed)
         table.to_csv(folder / f"{name}.csv", index=False)
-        (folder / f"{name}.md").write_text(markdown(table) + cautions, encoding="utf-8")
+        (folder / f"{name}.md").write_text(markdown(table) + below, encoding="utf-8")
     _differences(scores, settings).to_csv(folder / "differences.csv", index=False)
 
 
@@ -101,7 +108,8 @@ def read_scores(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> Sco
 
 
 def cautions_of(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> list[str]:
-    """What must stand beside figures of these systems: which judges are not independent.
+    """What must stand beside figures of these systems: which judges are not independent, and
+    which policies were chosen by them.
 
     Args:
         root: results folder of the run.
@@ -113,7 +121,20 @@ def cautions_of(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> lis
     """
     judged = [(system, seed) for system in systems for seed in _seeds_of(system, seeds)]
     paths = [root / "eval" / name / f"seed{seed}" / "metrics.json" for name, seed in judged]
-    return notes(common_origin(paths), METRIC_NAMES)
+    found = notes(common_origin(paths), METRIC_NAMES)
+    if watched := [name for name in systems if _is_watched(root, name, seeds)]:
+        found.append(
+            f"Embedded judges chose the step that was kept of {', '.join(watched)} "
+            "(reward.probe_every), by wVAD-CCC, EMO-SIM and WER on dev; where they judge here too, "
+            "these policies have an advantage over those that no judge chose."
+        )
+    return found
+
+
+def _is_watched(root: Path, system: str, seeds: Sequence[int]) -> bool:
+    """Whether judges chose which step of a policy's training was kept."""
+    paths = [root / "policy" / system / f"seed{seed}" / "metrics.json" for seed in seeds]
+    return any("kept_step" in read_json(path) for path in paths if path.is_file())
 
 
 def _seeds_of(system: str, seeds: Sequence[int]) -> Sequence[int]:
@@ -150,7 +171,7 @@ def summarised(scores: Scores, draws: int, seed: int) -> pd.DataFrame:
     for system, tables in scores.items():
         for test_set in test_sets(scores):
             chosen = of_set(tables, test_set)
-            found = [system, test_set, len(chosen[0]), len(chosen)]
+            found = [system, test_set, *counts(chosen).values(), len(chosen)]
             rows.append([*found, *figures_of(chosen, draws, seed)])
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -189,11 +210,12 @@ def markdown(table: pd.DataFrame) -> str:
     """A table of COLUMNS for people: figures with their 95 % intervals."""
     names = [METRIC_NAMES[metric] for metric in METRICS]
     lines = [
-        "| system | test set | n | seeds | " + " | ".join(names) + " |",
-        "|---|---|---|---|" + "---|" * len(names),
+        "| system | test set | n | words found | checked | seeds | " + " | ".join(names) + " |",
+        "|---|---|---|---|---|---|" + "---|" * len(names),
     ]
     for row in table.to_dict("records"):
-        cells = [str(row[column]) for column in ("system", "test_set", "n", "seeds")]
+        cells = [row["system"], row["test_set"]]
+        cells += [f"{round(row[column], 1):g}" for column in (*COUNTS, "seeds")]
         for metric in METRICS:
             value, lo, hi = (row[f"{metric}{end}"] for end in ("", "_lo", "_hi"))
             cells.append(f"{value:.3f} [{lo:.3f}, {hi:.3f}]")

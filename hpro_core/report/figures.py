@@ -75,15 +75,21 @@ def intervals(rows: pd.DataFrame) -> str:
         return _svg(figure)
 
 
-def training_files(root: Path) -> dict[str, list[Path]]:
+def training_files(root: Path, seeds: Sequence[int]) -> dict[str, list[Path]]:
     """Every training.csv of a run by what was trained; seeds of one variant together.
+
+    Args:
+        root: results folder of the run.
+        seeds: of the run; a policy of another one, that an earlier request left, is left out.
 
     Raises:
         HproError: tokenizer, codec or the SFT policy have none, though they were trained here.
     """
     found: dict[str, list[Path]] = {}
     for path in sorted(root.glob("*/**/training.csv")):
-        name = re.sub(r"/seed\d+", "", path.parent.relative_to(root).as_posix())
+        name, of_seed = re.subn(r"/seed\d+", "", path.parent.relative_to(root).as_posix())
+        if of_seed and path.parent.name not in {f"seed{seed}" for seed in seeds}:
+            continue
         found.setdefault(name, []).append(path)
     needed = {
         "speech/tokenizer": "hpro tokenizer",

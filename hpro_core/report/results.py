@@ -14,16 +14,20 @@ TABLES = ("comparison", "progressive", "ablation")
 
 Rows = dict[str, dict[Hashable, Any]]
 
-HOLDS = "holds"
-LIKELY = "same direction"
-UNLIKELY = "other direction"
-FAILS = "does not hold"
-VERDICTS = {
-    HOLDS: "as in the paper, and the 95 % intervals do not overlap",
-    LIKELY: "as in the paper, but the intervals overlap: not shown by this run",
-    UNLIKELY: "against the paper, but the intervals overlap: not shown by this run",
-    FAILS: "against the paper, and the intervals do not overlap",
+SAME_APART = "same direction, apart"
+SAME = "same direction"
+EQUAL = "no difference"
+OTHER = "other direction"
+OTHER_APART = "other direction, apart"
+DIRECTIONS = {
+    SAME_APART: "as in the paper, and the two 95 % intervals do not overlap",
+    SAME: "as in the paper, and the intervals overlap",
+    EQUAL: "the figures are equal",
+    OTHER: "against the paper, and the intervals overlap",
+    OTHER_APART: "against the paper, and the intervals do not overlap",
 }
+"""What two figures of a run say of an ordering. Whether it holds is for `claims` to say: intervals
+over few seeds are too narrow, and those of one seed know nothing of other trainings."""
 
 
 class Interval(NamedTuple):
@@ -41,7 +45,7 @@ class Reading(NamedTuple):
     test_set: str
     better: Interval
     worse: Interval
-    verdict: str
+    direction: str
 
 
 def read_tables(root: Path) -> dict[str, pd.DataFrame]:
@@ -85,7 +89,8 @@ def readings(tables: dict[str, pd.DataFrame]) -> list[Reading]:
             if claim.better in rows and claim.worse in rows:
                 better = _of(rows, claim.better, claim.metric)
                 worse = _of(rows, claim.worse, claim.metric)
-                found.append(Reading(claim, test_set, better, worse, verdict(claim, better, worse)))
+                towards = direction(claim, better, worse)
+                found.append(Reading(claim, test_set, better, worse, towards))
     return found
 
 
@@ -97,10 +102,8 @@ def by_claim(found: list[Reading]) -> dict[Claim, dict[str, Reading]]:
     return grouped
 
 
-def verdict(claim: Claim, better: Interval, worse: Interval) -> str:
-    """Whether an ordering holds, by two means with their 95 % intervals.
-
-    Intervals that do not overlap are a stricter demand than a paired test at 5 %.
+def direction(claim: Claim, better: Interval, worse: Interval) -> str:
+    """Which way two figures with their 95 % intervals point.
 
     Args:
         claim: the ordering; its metric says which direction is better.
@@ -108,27 +111,28 @@ def verdict(claim: Claim, better: Interval, worse: Interval) -> str:
         worse: the other one.
 
     Returns:
-        A key of `VERDICTS`.
+        A key of `DIRECTIONS`.
     """
     if claim.metric in LOWER_IS_BETTER:
         better, worse = worse, better
     apart = better.low > worse.high or worse.low > better.high
+    if better.value == worse.value:
+        return EQUAL
     if better.value > worse.value:
-        return HOLDS if apart else LIKELY
-    return FAILS if apart else UNLIKELY
+        return SAME_APART if apart else SAME
+    return OTHER_APART if apart else OTHER
 
 
 def summary(found: list[Reading], test_set: str) -> str:
     """The readings of one test set in one sentence."""
-    mine = [reading.verdict for reading in found if reading.test_set == test_set]
+    mine = [reading.direction for reading in found if reading.test_set == test_set]
     if not mine:
         return f"On {test_set} this run has no pair of systems that the paper compares."
-    n = {verdict: mine.count(verdict) for verdict in VERDICTS}
+    n = {towards: mine.count(towards) for towards in DIRECTIONS}
     return (
-        f"On {test_set}, of {len(mine)} orderings of the paper {n[HOLDS]} "
-        f"{'holds' if n[HOLDS] == 1 else 'hold'}, {n[LIKELY]} point the same way within the "
-        f"intervals, {n[UNLIKELY]} point the other way within the intervals, and {n[FAILS]} "
-        f"{'is' if n[FAILS] == 1 else 'are'} contradicted."
+        f"On {test_set}, of {len(mine)} orderings of the paper {n[SAME_APART] + n[SAME]} point the "
+        f"same way here ({n[SAME_APART]} of them with intervals that do not overlap), "
+        f"{n[OTHER_APART] + n[OTHER]} the other way ({n[OTHER_APART]}), and {n[EQUAL]} neither."
     )
 
 

@@ -29,7 +29,7 @@ class System:
     """What one system left for its first seed."""
 
     name: str
-    seed: str
+    seed: int
     synthesis: Rows
     scores: Rows
     word_vad: pd.DataFrame | None  # rows of the affect judge, or nothing
@@ -59,14 +59,18 @@ class Sample:
     takes: list[Take]
 
 
-def load_system(root: Path, name: str) -> System:
+def load_system(root: Path, name: str, seed: int) -> System:
     """Read a system's synthesis, scores and, where kept, the affect judge's words.
+
+    Args:
+        root: results folder of the run.
+        name: of the system.
+        seed: of the policy; recordings and their tokens lie under the first.
 
     Raises:
         HproError: the system was not synthesised or not judged.
     """
-    folder = first_seed(root, name)
-    seed = folder.name.removeprefix("seed")
+    folder = root / "eval" / name / f"seed{seed}"
     for file, command in (("synthesis", "synthesise"), ("scores", "judge")):
         if not (folder / f"{file}.parquet").is_file():
             run = f"`hpro {command} {name} --seed {seed}`"
@@ -85,15 +89,6 @@ def _rows(
     path: Path, schema: pa.DataFrameSchema, only: Mapping[str, list[str]] | None = None
 ) -> Rows:
     return {row["utt_id"]: row for row in read_table(path, schema, only).to_dict("records")}
-
-
-def first_seed(root: Path, system: str) -> Path:
-    """The folder of a system's lowest seed."""
-    folders = (root / "eval" / system).glob("seed*")
-    seeds = sorted(int(path.name.removeprefix("seed")) for path in folders)
-    if not seeds:
-        raise HproError(f"{root}/eval/{system} holds no seed: run `hpro judge {system}` first")
-    return root / "eval" / system / f"seed{seeds[0]}"
 
 
 def chosen(systems: list[System], per_set: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,10 @@ import jinja2
 import pandas as pd
 
 from hpro_core.errors import HproError
-from hpro_core.evaluate.origin import Origin, notes, read_origin
+from hpro_core.evaluate.origin import Origin, read_origin
 from hpro_core.evaluate.scores import METRICS
-from hpro_core.evaluate.tables import METRIC_NAMES
-from hpro_core.params import Label, Report, read_section
+from hpro_core.evaluate.tables import cautions_of
+from hpro_core.params import Label, Report, read_section, read_yaml
 from hpro_core.report import counts, figures, paper, provenance, results
 from hpro_core.report.samples import Sample, System, load_system, samples
 
@@ -54,25 +54,27 @@ def build(root: Path, settings: Report, params: Path) -> Path:
         HproError: a result is missing; the message names the command that makes it.
     """
     tables = results.read_tables(root)
-    systems = [load_system(root, name) for name in in_order(results.systems_of(tables))]
+    seeds: list[int] = read_yaml(params)["seeds"]
+    systems = [load_system(root, name, seeds[0]) for name in in_order(results.systems_of(tables))]
     spoken = samples(root, systems, settings.samples)
+    names = [system.name for system in systems]
     origin = _origin(root, systems[0])
     label = read_section(params, "label", Label)
     context = {
         **_header(root, params),
         **_results(tables),
         "judged_by": sorted(origin.judges.items()),
-        "cautions": notes(origin, METRIC_NAMES),
+        "cautions": cautions_of(root, names, seeds),
         "judges": measurements(root / "judge" / "metrics.json", "hpro judge-recordings"),
         "alignment": _alignment(root / "align" / "accuracy.json"),
         "counts": counts.stage_counts(root),
         "splits": counts.split_counts(root).to_dict("records"),
         "stopped": [_stopped(system) for system in systems],
-        "liveness": liveness(root, [system.name for system in systems]),
+        "liveness": liveness(root, names, seeds),
         "weak_points": weak_points(root, tables, systems, label),
         "labels": _labels(root, results.test_sets_of(tables), label),
         "without_traces": [system.name for system in systems if system.word_vad is None],
-        **_figures(root, tables, spoken),
+        **_figures(root, tables, spoken, seeds),
     }
     return _write(root / "report" / "index.html", context)
 
@@ -112,17 +114,21 @@ def _alignment(path: Path) -> list[tuple[str, str]]:
     return measurements(path, "hpro align-check") if path.is_file() else []
 
 
-def liveness(root: Path, systems: Iterable[str]) -> list[dict[str, Any]]:
+def liveness(root: Path, systems: Iterable[str], seeds: Iterable[int]) -> list[dict[str, Any]]:
     """What was found at each reward training: the share of every term before its first step, the
     step that was kept if judges chose one, and warnings of both.
 
     Args:
         root: results folder of the run.
         systems: names; those that no reward trained have no such report and are left out.
+        seeds: of the run.
     """
     found = []
     for system in systems:
-        for path in sorted((root / "policy" / system).glob("seed*/liveness.json")):
+        for seed in seeds:
+            path = root / "policy" / system / f"seed{seed}" / "liveness.json"
+            if not path.is_file():
+                continue
             told = json.loads(path.read_text(encoding="utf-8"))
             shares = {term: entry["share"] for term, entry in told["terms"].items()}
             metrics = path.with_name("metrics.json")
@@ -130,12 +136,21 @@ def liveness(root: Path, systems: Iterable[str]) -> list[dict[str, Any]]:
             alarms = [f"step {step}: {reason}" for step, reason in watch.get("alarms", {}).items()]
             found.append({
                 "system": system,
-                "seed": path.parent.name.removeprefix("seed"),
+                "seed": seed,
                 "shares": shares,
                 "kept_step": watch.get("kept_step"),
                 "warnings": [*told["warnings"], *alarms],
             })  # fmt: skip
     return found
+
+
+_ONE_SEED = (
+    "Intervals are over utterances; they do not hold what another training seed would change."
+)
+_FEW_SEEDS = (
+    "Intervals are over seeds and utterances by a bootstrap, which is too narrow for few seeds; a "
+    "base, a tokenizer, a codec and judges are the same for all seeds."
+)
 
 
 def weak_points(
@@ -144,8 +159,8 @@ def weak_points(
     """What a reader must not conclude from this run, from its own figures and its teachers."""
     every = pd.concat(tables.values())
     points = [
-        f"The smallest test set has {int(every['n'].min())} utterances. Intervals are over "
-        "utterances; they do not hold what another training seed would change.",
+        f"The smallest test set has {int(every['n'].min())} utterances. "
+        + (_ONE_SEED if int(every["seeds"].max()) == 1 else _FEW_SEEDS),
         "Labels of real speech are estimates (docs/labels.md): affect of words by "
         f"{VAD_TEACHERS[label.vad_teacher]}, emotion by {EMOTION_TEACHERS[label.emotion_teacher]}. "
         "Emotional figures on real speech say how well a policy follows these.",
@@ -159,7 +174,7 @@ def weak_points(
             "An ordering that does not hold here says little against the paper at this scale, and "
             "one that holds says little for it.",
         ]
-    if len(seeds := set(every["seeds"])) == 1 and next(iter(seeds)) in ("0", "1"):
+    if int(every["seeds"].max()) == 1:
         points.insert(0, "One training seed only: no difference between systems is established.")
     if not (root / "align" / "accuracy.json").is_file():
         points.append("Word times were not compared with reference times (`hpro align-check`).")
@@ -208,7 +223,7 @@ def _results(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
         "paper_only": _paper_only(tables),
         "readings": results.by_claim(found),
         "summaries": [results.summary(found, test_set) for test_set in test_sets],
-        "verdicts": results.VERDICTS,
+        "directions": results.DIRECTIONS,
     }
 
 
@@ -231,7 +246,7 @@ def _paper_only(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, dict[
 
 
 def _figures(
-    root: Path, tables: Mapping[str, pd.DataFrame], spoken: list[Sample]
+    root: Path, tables: Mapping[str, pd.DataFrame], spoken: list[Sample], seeds: Sequence[int]
 ) -> dict[str, Any]:
     """All figures of the page, with element names that do not clash."""
     every = pd.concat(tables.values()).drop_duplicates(["system", "test_set"])
@@ -242,7 +257,9 @@ def _figures(
         for name in results.test_sets_of(dict(tables))
     }
     rank = {f"policy/{name}": place for place, name in enumerate(order)}
-    files = sorted(figures.training_files(root).items(), key=lambda item: rank.get(item[0], -1))
+    files = sorted(
+        figures.training_files(root, seeds).items(), key=lambda item: rank.get(item[0], -1)
+    )
     curves = {name: figures.training_curves(paths) for name, paths in files}
     drawn = iter(
         figures.unique_ids([*by_set.values(), *curves.values(), *(s.traces for s in spoken)])

@@ -3,7 +3,7 @@
 
 rule claims:
     input:
-        key=key("claims", "claims", "tables", "seeds", "claims", "variants"),
+        key=key("claims", "claims", "tables", "seeds", "claims", "variants", "reward"),
         scores=judged,
         rewards=of_runs("policy", wanted(VARIANTS), "training.csv"),
     output:

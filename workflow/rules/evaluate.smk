@@ -78,7 +78,14 @@ if not config["base"]:
 
 rule judge_recordings:
     input:
-        key=key("judge_recordings", "judge-recordings", "evaluate", "compute", "label"),
+        key=key(
+            "judge_recordings",
+            "judge-recordings",
+            "evaluate",
+            "compute",
+            "label",
+            "codec.checkpoint",
+        ),
         judge=JUDGE,
         published=PUBLISHED_AFFECT,
         utterances=rules.corpus_split.output.utterances,
@@ -116,7 +123,7 @@ rule judge_recordings:
 
 rule judge:
     input:
-        key=key("judge", "judge", "evaluate", "compute", "label"),
+        key=key("judge", "judge", "evaluate", "compute", "label", "codec.checkpoint"),
         judge=JUDGE,
         published=PUBLISHED_JUDGES,
         recorded=rules.judge_recordings.output,
