@@ -156,10 +156,12 @@ def tokenizer(
     root: Root, params: Params, work: Work, threads: Threads = 1, profile: Profile = False
 ) -> None:
     """Train the speech tokenizer and its decoder."""
-    from hpro_core.speech.stage import train
+    from hpro_core.engine.checkpoint import fingerprint
+    from hpro_core.speech.stage import INPUTS, train
 
     speech = p.read_section(params, "speech", p.Speech)
-    train(root, speech, _compute(params, threads), work, profile)
+    identity = fingerprint(params, *(root / name for name in INPUTS))
+    train(root, speech, _compute(params, threads), work, identity, profile)
 
 
 @app.command()
@@ -263,7 +265,7 @@ def sft(
     settings = p.read_section(params, "sft", p.Sft)
     from_files = [Path(policy.path) / "llm.pt"] if policy.preset == "cosyvoice2" else []
     from_files += [start / "model.safetensors"] if start else []
-    identity = fingerprint(params, *from_files, *_dataset_files(root))
+    identity = f"sft {seed} " + fingerprint(params, *from_files, *_dataset_files(root))
     learnt = _learnt(root, settings.leave_out, "sft")
     train_sft(*learnt, policy, settings, _compute(params, threads),
               seed, root / "policy" / "sft" / f"seed{seed}", work, identity, profile,
@@ -495,7 +497,8 @@ def _reward(
     codec = root / "codec" / "style"
     folders = {start, policies / "sft" / f"seed{seed}", codec}
     models = [f / name for f in sorted(folders) for name in ("model.safetensors", "config.json")]
-    identity = fingerprint(params, *models, *heard_by, *_dataset_files(root))
+    read = (params, *models, *heard_by, *_dataset_files(root))
+    identity = f"{variant} {seed} " + fingerprint(*read)
     train_reward(variant, chosen, settings, _compute(params, threads), start,
                  policies / "sft" / f"seed{seed}", codec, *examples, seed,
                  policies / variant / f"seed{seed}", work, identity, profile,

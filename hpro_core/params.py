@@ -119,6 +119,7 @@ class Codec(Section):
     learning_rate: float = Field(gt=0)
     guide_weight: float = Field(ge=0)
     token_noise: float = Field(ge=0, lt=1)
+    decay_share: float = Field(ge=0, le=1)
     ema: float = Field(ge=0, lt=1)
     seed: int
 

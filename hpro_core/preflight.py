@@ -302,7 +302,8 @@ def _mfa_command(command: str) -> Check:
             return Check("FAIL", what, says)
         return Check(
             "note", what, "'mfa' is not on PATH: run Snakemake with --use-conda, which brings it, "
-            f"or make the environment of {ENVIRONMENT} and set `conda run -n mfa mfa`"
+            f"or make the environment of {ENVIRONMENT} and set "
+            "`conda run --no-capture-output -n mfa mfa`"
         )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from hpro_core.engine import ranks, training
 from hpro_core.engine.ahead import Ahead
-from hpro_core.engine.batching import Sampler, collate, spans_to_frames
+from hpro_core.engine.batching import Sampler, collate, spans_to_frames, tell_alone
 from hpro_core.engine.checkpoint import load_weights, save_model
 from hpro_core.engine.token_noise import misspoken
 from hpro_core.engine.training import Loop, clear, fit
@@ -139,6 +139,14 @@ def test_alone_there_is_nobody_to_ask():
     assert alone.told_by_first("x") == "x"
 
 
+@pytest.mark.parametrize(
+    ("steps", "most", "expected"), [(40, 50, 10), (120, 50, 30), (2000, 50, 50), (6, 50, 10)]
+)
+def test_short_trainings_have_checkpoints_too(steps, most, expected):
+    assert training.checkpoints_every(steps, most, 10) == expected
+    assert expected % 10 == 0
+
+
 def test_the_rate_warms_up_and_decays():
     loop = Loop("x", steps=100, seed=0, warmup_steps=10, decay_share=0.2)
     shares = [training._rate_share(step, loop) for step in (1, 10, 50, 80, 91, 100)]
@@ -180,6 +188,14 @@ def test_an_epoch_visits_nothing_twice_and_references_are_others(examples):
             assert owner.speaker == speaker
             assert not np.array_equal(reference, embedding)
     assert len(set(seen)) == 8
+
+
+def test_speakers_with_one_utterance_are_counted(examples, capsys):
+    tell_alone(Sampler(examples, 4, seed=0), "sft")
+    assert capsys.readouterr().out == ""
+    tell_alone(Sampler(examples[:3], 3, seed=0), "sft")  # two of one speaker, one of the other
+    assert "sft: speakers with one utterance" in (said := capsys.readouterr().out)
+    assert said.endswith(": 1\n")
 
 
 def test_word_edges_round_to_the_nearest_frame_or_as_released():

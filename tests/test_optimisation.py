@@ -474,6 +474,7 @@ def test_hacking_is_said_and_ends_the_training_if_asked(folders, examples, tmp_p
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["kept_step"] == 10
     assert metrics["stopped_at"] == (20 if stop else None)
+    assert rewarded_steps(tmp_path) == (20 if stop else 30)
     assert "wer from 0.100" in metrics["alarms"]["20"]
     assert ("30" in metrics["probes"]) != stop
 
@@ -497,9 +498,9 @@ def test_weights_to_keep_that_are_gone_are_an_error(folders, examples, tmp_path)
 
 
 def test_pulls_at_the_logits_are_in_the_curves(folders, examples, tmp_path):
-    run(folders, examples, tmp_path, steps=50)
+    run(folders, examples, tmp_path, steps=4)
     curves = pd.read_csv(tmp_path / "training.csv")
     pulls = curves[curves["term"].str.startswith("logit_gradient_")]
-    assert pulls["step"].unique().tolist() == [50]
+    assert pulls["step"].unique().tolist() == [4]
     assert (pulls["value"] > 0).all()
     assert len(pulls) == len(TERMS)

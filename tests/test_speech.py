@@ -550,7 +550,7 @@ def test_a_word_without_a_label_is_named(root: Path):
 
 
 def test_train_and_encode(root: Path, tmp_path: Path):
-    train(root, SETTINGS, COMPUTE, tmp_path / "work")
+    train(root, SETTINGS, COMPUTE, tmp_path / "work", "x")
     encode(root, SETTINGS, COMPUTE)
     curves = pd.read_csv(root / "speech/tokenizer/training.csv")
     dev = curves[(curves["split"] == "dev") & (curves["term"] == "mel")].sort_values("step")
@@ -579,9 +579,9 @@ def test_encoding_twice_gives_the_same_tokens(root: Path, tiny: SpeechTokenizer)
 
 
 def test_training_twice_gives_the_same_weights(root: Path, tmp_path: Path):
-    train(root, SETTINGS, COMPUTE, tmp_path / "work")
+    train(root, SETTINGS, COMPUTE, tmp_path / "work", "x")
     first = load_tokenizer(root / "speech/tokenizer").state_dict()
-    train(root, SETTINGS, COMPUTE, tmp_path / "work")
+    train(root, SETTINGS, COMPUTE, tmp_path / "work", "x")
     second = load_tokenizer(root / "speech/tokenizer").state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -591,7 +591,7 @@ def test_a_split_without_utterances_is_named(root: Path, tmp_path: Path):
     table.loc[table["split"] == "dev", "split"] = "train"
     write_table(table, root / "corpus/utterances.parquet", UTTERANCES)
     with pytest.raises(HproError, match="no utterance in split 'dev'"):
-        train(root, SETTINGS, COMPUTE, tmp_path / "work")
+        train(root, SETTINGS, COMPUTE, tmp_path / "work", "x")
 
 
 def test_encoding_without_a_tokenizer_says_what_to_run(root: Path):

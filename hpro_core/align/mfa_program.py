@@ -15,7 +15,7 @@ LINES_IN_ERROR = 5
 
 
 def program(command: str) -> list[str]:
-    """The command as a list, `mfa` or for example `conda run -n mfa mfa`.
+    """The command as a list, `mfa` or for example `conda run --no-capture-output -n mfa mfa`.
 
     Raises:
         HproError: it is not there.
@@ -24,8 +24,8 @@ def program(command: str) -> list[str]:
     if not parts or shutil.which(parts[0]) is None:
         raise HproError(
             f"align.mfa_command: {command!r} is not on PATH: create the environment with "
-            f"`conda env create -f {ENVIRONMENT}` and set `conda run -n mfa mfa`, or run Snakemake "
-            "with --use-conda, or set align.backend: pocketsphinx"
+            f"`conda env create -f {ENVIRONMENT}` and set `conda run --no-capture-output -n mfa "
+            "mfa`, or run Snakemake with --use-conda, or set align.backend: pocketsphinx"
         )
     return parts
 

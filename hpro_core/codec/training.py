@@ -353,7 +353,7 @@ def _train(
 
     loop = Loop(
         label=label, steps=steps, seed=settings.seed, warmup_steps=min(100, steps // 10 + 1),
-        decay_share=0.3, ema=settings.ema, identity=identity,
+        decay_share=settings.decay_share, ema=settings.ema, identity=identity,
     )  # fmt: skip
     optimiser = torch.optim.Adam(trained, lr=settings.learning_rate)
     fit(

@@ -93,8 +93,9 @@ def spans_to_frames(spans_s: np.ndarray, n_frames: int, rounding: str = "nearest
             `int(t * 25)` (1.16 s gives 28 there and 29 here).
 
     Returns:
-        int64 (W, 2), first and one-past-last token. A word that falls between two tokens gets the
-        one token in which it starts ("nearest") or stays empty ("truncate", as released).
+        int64 (W, 2), first and one-past-last token. A word so short that both edges round to the
+        same one gets the token that begins there, which may be its neighbour's too ("nearest"), or
+        stays empty ("truncate", as released).
     """
     frames = np.asarray(spans_s, dtype=np.float64).reshape(-1, 2) * TOKEN_RATE_HZ
     if rounding == "truncate":
@@ -148,7 +149,8 @@ class Sampler:
     """Which utterances make up the batch of a step: a pure function of seed and step.
 
     Every epoch is a fresh shuffle; within a window of several batches utterances are sorted by
-    length, so that little is padded. References are other utterances of the same speaker.
+    length, so that little is padded. References are other utterances of the same speaker; one that
+    is alone (`alone`) is its own.
     """
 
     def __init__(
@@ -175,6 +177,7 @@ class Sampler:
         self._by_speaker: dict[tuple[str, str], list[int]] = {}
         for i, example in enumerate(examples):
             self._by_speaker.setdefault((example.corpus, example.speaker), []).append(i)
+        self.alone = sum(len(members) == 1 for members in self._by_speaker.values())
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     @property
@@ -213,12 +216,22 @@ class Sampler:
         return self.examples[choice].speaker_embedding
 
 
+def tell_alone(sampler: Sampler, label: str) -> None:
+    """Say how many speakers lack another utterance as reference."""
+    if sampler.alone:
+        print(
+            f"{label}: speakers with one utterance in the train split, which is its own reference: "
+            f"{sampler.alone}",
+            flush=True,
+        )
+
+
 def sequential_batches(
     examples: Sequence[Example], batch_size: int, rounding: str = "nearest"
 ) -> list[Batch]:
-    """Every utterance once, in order of length, its reference the next one of its speaker.
+    """Every utterance once, in order of length, its reference another one of its speaker.
 
-    For dev curves: always the same batches, whatever the seed.
+    For dev curves: the same batches of the same utterances, whatever the training's seed.
     """
     sampler = Sampler(examples, batch_size, seed=0)
     rng = np.random.default_rng(0)

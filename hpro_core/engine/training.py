@@ -42,11 +42,23 @@ class Loop:
     dev_every: int = 200
     checkpoint_every: int = 200
     closer_every: int = 50  # steps between two closer looks, where there are any
-    identity: str = ""  # of settings, code and inputs: a checkpoint of another run is not resumed
+    identity: str = ""  # of settings and inputs (and code: it stands in Snakemake's key files); a
+    # checkpoint of another identity is not resumed
 
     def __post_init__(self) -> None:
         if self.checkpoint_every % self.log_every:
             raise ValueError("checkpoints lie on logged steps: no mean is cut in two by a resume")
+
+
+def checkpoints_every(steps: int, most: int, log_every: int) -> int:
+    """Steps between two checkpoints: some four in a short training, more in a long one.
+
+    Args:
+        steps: of the training.
+        most: steps that a killed training may lose, a multiple of `log_every`.
+        log_every: of the loop.
+    """
+    return min(most, max(log_every, steps // 4 // log_every * log_every))
 
 
 def fit(

@@ -22,7 +22,7 @@ N_OUTPUTS = N_SPEECH_TOKENS + 3
 
 @dataclass(frozen=True)
 class Output:
-    """What the policy says about a batch, teacher-forced."""
+    """What the policy says about a batch, after the batch's history."""
 
     logits_BLV: Tensor  # (B, L + 1, V): position t predicts token t, position length the end
     text_attention_BLS: Tensor | None = None  # of the guided head, (B, L + 1, S), if there is one

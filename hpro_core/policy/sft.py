@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpro_core.engine.batching import Batch, Example, Sampler, sequential_batches
+from hpro_core.engine.batching import Batch, Example, Sampler, sequential_batches, tell_alone
 from hpro_core.engine.checkpoint import load_weights, read_json, save_model, write_json
 from hpro_core.engine.parts import Split, batch_rows, batch_size
 from hpro_core.engine.ranks import is_first
@@ -19,6 +19,7 @@ from hpro_core.engine.token_noise import with_noisy_history
 from hpro_core.engine.training import (
     Loop,
     autocast,
+    checkpoints_every,
     clear,
     device_of,
     fit,
@@ -131,7 +132,11 @@ def save_policy(folder: Path, policy: AnyPolicy, **record: object) -> None:
 
 
 def rewarded_steps(folder: Path) -> int:
-    """Steps of reward optimisation behind a policy; 0 after fine-tuning."""
+    """Steps of reward optimisation that ran before a policy came out; 0 after fine-tuning.
+
+    Where judges chose an earlier step than the last, those after it count too: their batches were
+    seen, and the next stage goes on after them.
+    """
     return int(read_json(folder / "config.json").get("rewarded_steps", 0))
 
 
@@ -274,6 +279,7 @@ def train_sft(
         load_policy(start) if start else make_policy(policy_settings, train, checkpointing)
     ).to(device)
     sampler = Sampler(train, settings.batch_size, seed)
+    tell_alone(sampler, f"sft, seed {seed}")
     dev_batches = [b.to(device) for b in sequential_batches(dev, settings.batch_size)]
 
     def terms(batch: Batch) -> dict[str, Tensor]:
@@ -300,6 +306,7 @@ def train_sft(
         decay_share=settings.decay_share,
         ema=settings.ema,
         accumulate=accumulate,
+        checkpoint_every=checkpoints_every(settings.steps, 200, Loop.log_every),
         identity=identity,
     )
     decay = 0.01 if small else 0.0  # CosyVoice2 is trained by Adam without decay

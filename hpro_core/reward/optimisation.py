@@ -1,7 +1,8 @@
 """Training a policy by reward: one stage of HPRO, or all terms from the start for an ablation.
 
-The algorithm of the paper's section II-B: teacher-forced logits, straight-through Gumbel sample,
-frozen codec, weighted terms, Adam on the language model alone, moments fresh at each stage.
+The algorithm of the paper's section II-B: logits after a history (paper: the recording's, teacher
+forcing; ours: the policy's own), straight-through Gumbel sample, frozen codec, weighted terms, Adam
+on the language model alone, moments fresh at each stage.
 """
 
 from pathlib import Path
@@ -9,10 +10,17 @@ from pathlib import Path
 import torch
 
 from hpro_core.codec.training import check_text, check_words, load_codec
-from hpro_core.engine.batching import Example, Sampler, sequential_batches
+from hpro_core.engine.batching import Example, Sampler, sequential_batches, tell_alone
 from hpro_core.engine.checkpoint import write_json
 from hpro_core.engine.ranks import is_first, process_count
-from hpro_core.engine.training import Loop, clear, device_of, fit, set_threads
+from hpro_core.engine.training import (
+    Loop,
+    checkpoints_every,
+    clear,
+    device_of,
+    fit,
+    set_threads,
+)
 from hpro_core.params import Compute, Reward, Variant
 from hpro_core.policy.sft import load_policy, rewarded_steps, save_policy
 from hpro_core.reward.draws import split_of
@@ -20,6 +28,7 @@ from hpro_core.reward.objective import objective_of
 from hpro_core.reward.rewarder import Rewarder
 from hpro_core.reward.watch import Watching, probing_of, record_of
 
+LOG_EVERY = 10
 CURVE_SENTENCES = 48
 """About so many dev sentences make a point of the dev curve: a look at all takes as long as an
 embedded stage."""
@@ -80,9 +89,10 @@ def train_reward(
     edges = codec.config.word_edges
     sampler = Sampler(train, settings.batch_size, seed, edges)
     before = rewarded_steps(start)
+    label = f"{name} ({variant.stage}), seed {seed}"
+    tell_alone(sampler, label)
     every = max(1, len(dev) // CURVE_SENTENCES)
     dev_batches = sequential_batches(dev[::every], settings.batch_size, edges)
-    label = f"{name} ({variant.stage}), seed {seed}"
 
     if is_first():
         drawn = rewarder.draw(sampler.batch_at(before + 1), seed)
@@ -102,9 +112,10 @@ def train_reward(
         decay_share=settings.decay_share,
         ema=settings.ema,
         accumulate=accumulate,
-        log_every=10,
-        dev_every=max(1, steps // 3),
-        checkpoint_every=50,
+        log_every=LOG_EVERY,
+        dev_every=-(-steps // 3),
+        checkpoint_every=checkpoints_every(steps, 50, LOG_EVERY),
+        closer_every=min(50, steps),
         identity=identity,
     )
     dev_end = fit(
@@ -125,6 +136,7 @@ def train_reward(
     if is_first():
         found = {} if probing is None else record_of(probing)
         write_json(out / "metrics.json", {"dev": dev_end, **found})
-        record = {"weights": objective.weights, "rewarded_steps": before + steps}
+        ran = found.get("stopped_at") or steps
+        record = {"weights": objective.weights, "rewarded_steps": before + ran}
         save_policy(out, policy, variant=name, seed=seed, **record)
         clear(work)

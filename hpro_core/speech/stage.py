@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.ahead import Ahead
 from hpro_core.engine.batching import length_mask
-from hpro_core.engine.checkpoint import fingerprint, load_weights, read_json, save_model
+from hpro_core.engine.checkpoint import load_weights, read_json, save_model
 from hpro_core.engine.training import Loop, autocast, clear, device_of, fit, set_threads
 from hpro_core.errors import HproError
 from hpro_core.params import Compute, Speech
@@ -37,8 +37,22 @@ _DEV_BATCHES = 4
 _HEARD_AFFECT = 0.3  # ours: beside phones, of about the same size in nats
 
 
+INPUTS = (
+    "corpus/utterances.parquet",
+    "align/words.parquet",
+    "label/word_vad.parquet",
+    "label/emotion_posteriors.parquet",
+)
+"""Tables that the training reads."""
+
+
 def train(
-    root: Path, settings: Speech, compute: Compute, work: Path, profile: bool = False
+    root: Path,
+    settings: Speech,
+    compute: Compute,
+    work: Path,
+    identity: str,
+    profile: bool = False,
 ) -> None:
     """Train the tokenizer on the train split of all sets and write speech/tokenizer/.
 
@@ -47,6 +61,7 @@ def train(
         settings: section `speech`.
         compute: threads, device, bfloat16.
         work: keeps the checkpoint from which a killed run goes on.
+        identity: see `Loop`.
         profile: write a trace for torch-tb-profiler.
 
     Raises:
@@ -79,7 +94,7 @@ def train(
 
     loop = Loop(
         label="speech tokenizer", steps=settings.steps, seed=settings.seed, warmup_steps=50,
-        decay_share=0.4, ema=settings.ema, identity=_identity(root, settings, compute),
+        decay_share=0.4, ema=settings.ema, identity=identity,
     )  # fmt: skip
     out = root / "speech/tokenizer"
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.01)
@@ -267,10 +282,3 @@ def _dev_terms(
                 terms.setdefault(name, []).append(float(value))
             seen.update(model.tokenizer.tokens(batch.mel_BFM, batch.lengths_B).flatten().tolist())
     return {n: float(np.mean(v)) for n, v in terms.items()} | {"codes_used": float(len(seen))}
-
-
-def _identity(root: Path, settings: Speech, compute: Compute) -> str:
-    """What a checkpoint belongs to: settings, precision, and the tables that it reads."""
-    settings_json = settings.model_dump_json() + str(compute.bf16)
-    inputs = ("corpus/utterances", "align/words", "label/word_vad", "label/emotion_posteriors")
-    return settings_json + fingerprint(*(root / f"{name}.parquet" for name in inputs))

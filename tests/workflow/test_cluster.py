@@ -53,7 +53,7 @@ def project(cluster: MiniSlurm, tmp_path_factory: pytest.TempPathFactory) -> Pro
         "progressive": ["sft", "frame"],
         "ablation": ["frame"],
     }
-    settings["reward"] |= {"steps": 60, "probe_every": 0}  # the checkpoint is of step 50
+    settings["reward"] |= {"steps": 40, "probe_every": 0}  # a checkpoint every 10 steps
     settings["shards"] = 2
     path.write_text(yaml.safe_dump(settings))
     made.environment = cluster.environment
@@ -168,7 +168,7 @@ def test_a_preempted_training_goes_on_and_ends_the_same(
     training = cluster.jobs()[before]
     assert (training["Restarts"], training["JobState"]) == ("1", "COMPLETED")
     log = (twin.folder / "logs/miniature/reward/frame_seed0.log").read_text()
-    assert "going on from step 50" in log
+    assert re.search(r"going on from step [123]0 ", log)
     assert (twin.folder / FRAME).read_bytes() == (project.folder / FRAME).read_bytes()
 
 
