@@ -376,7 +376,7 @@ def sections_read(command: str) -> set[str]:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 if node.func.attr == "read_section":
                     sections.add(node.args[1].value)
-                if node.func.attr == "read_variant":
+                if node.func.attr in ("read_variant", "read_variants"):
                     sections.add("variants")
             if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
                 sections.add(node.slice.value)
