@@ -509,7 +509,7 @@ def _teachers(params: Path) -> set[str]:
     """Who made the labels that the rewards learn from; a codec of the authors' had the paper's."""
     settings = p.read_section(params, "label", p.Label)
     teachers: set[str] = {settings.emotion_teacher, settings.vad_teacher}
-    brought = p.read_yaml(params)["codec"]["checkpoint"]
+    brought = p.read_section(params, "codec", p.Codec).checkpoint
     return {*teachers, "emotion2vec", "audeering"} if brought else teachers
 
 
