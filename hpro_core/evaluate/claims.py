@@ -288,7 +288,7 @@ def _parting_for_people(scores: Scores, test_set: str, told: pd.DataFrame) -> st
         "| training | from | KL | " + " | ".join(titles) + " |",
         "|---|---|---|" + "---|---|" * len(titles),
     ]
-    for system, start in told[["system", "start"]].drop_duplicates().itertuples(index=False):
+    for system, start in parting.trainings(told):
         cells = [system, start, f"{at_the_end[system, 'kl']:.2f}"]
         for term, metric in parting.JUDGED_BY.items():
             change = f"{above[system, term]:+.2f} ± {spread[system, term]:.2f}"

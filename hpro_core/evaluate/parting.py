@@ -54,6 +54,12 @@ def read(root: Path, starts: Mapping[str, str], seeds: Sequence[int]) -> pd.Data
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def trainings(told: pd.DataFrame) -> list[tuple[str, str]]:
+    """Every variant with the policy that it started from, once."""
+    pairs = zip(told["system"], told["start"], strict=True)
+    return list(dict.fromkeys(pairs))
+
+
 def changes(told: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """By system and term: by how much trainings changed it on dev, mean and deviation of seeds."""
     above = told.assign(above=told["after"] - told["before"])
@@ -68,7 +74,7 @@ def shares(told: pd.DataFrame) -> str:
         "| training | from | " + " | ".join(TERM_NAMES.values()) + " |",
         "|---|---|" + "---|" * len(TERM_NAMES),
     ]
-    for system, start in told[["system", "start"]].drop_duplicates().itertuples(index=False):
+    for system, start in trainings(told):
         cells = [f"{mean[system, term]:.1%}" for term in TERM_NAMES]
         lines.append(f"| {system} | {start} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

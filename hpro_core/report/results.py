@@ -60,7 +60,7 @@ def read_tables(root: Path) -> dict[str, pd.DataFrame]:
 def _read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise HproError(f"{path} does not exist: run `hpro tables` first")
-    table = pd.read_csv(path, dtype={"system": str, "test_set": str, "seeds": str})
+    table = pd.read_csv(path, dtype={"system": str, "test_set": str})
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing or table.empty:
         what = f"lacks column {missing[0]!r}" if missing else "has no rows"
