@@ -125,14 +125,14 @@ def _parts(root: Path, shard: int | None) -> dict[str, dict]:
     emotion = read_table(labelled / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
     tokens = read_table(spoken / "speech_tokens.parquet", SPEECH_TOKENS)
     return {
-        "word times": _by_utterance(words, ["word_index", "start_s", "end_s"]),
-        "word labels": _by_utterance(vad, list(VAD)),
+        "word times": _values_by_utterance(words, ["word_index", "start_s", "end_s"]),
+        "word labels": _values_by_utterance(vad, list(VAD)),
         "emotion label": dict(zip(emotion["utt_id"], emotion[list(EMOTIONS)].values, strict=True)),
         "speech tokens": {row["utt_id"]: row for row in tokens.to_dict("records")},
     }
 
 
-def _by_utterance(of_words: pd.DataFrame, columns: list[str]) -> dict[str, np.ndarray]:
+def _values_by_utterance(of_words: pd.DataFrame, columns: list[str]) -> dict[str, np.ndarray]:
     """Columns of a table of words, float64 (words, columns) of each utterance, in order."""
     ordered = of_words.sort_values(["utt_id", "word_index"])
     utt_ids, starts = np.unique(ordered["utt_id"].to_numpy(dtype=str), return_index=True)

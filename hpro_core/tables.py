@@ -204,7 +204,13 @@ def distinct(path: Path, column: str, only: Mapping[str, Collection] | None = No
     return set(found.unique().to_pylist())
 
 
-def count_rows(path: str | Path, only: Mapping[str, Collection] | None = None) -> int:
+def by_utterance(of_words: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each utterance in the order of its words, from a WORDS or WORD_VAD table."""
+    ordered = of_words.sort_values(["utt_id", "word_index"])
+    return {str(utt_id): rows for utt_id, rows in ordered.groupby("utt_id", sort=False)}
+
+
+def count_rows(path: Path, only: Mapping[str, Collection] | None = None) -> int:
     """Rows of a table, which is not read into memory.
 
     Args:
@@ -214,7 +220,7 @@ def count_rows(path: str | Path, only: Mapping[str, Collection] | None = None) -
     Raises:
         HproError: the file is missing or is not Parquet.
     """
-    with _readable(Path(path)):
+    with _readable(path):
         return ds.dataset(path).count_rows(filter=_chosen(path, only))
 
 
@@ -281,7 +287,7 @@ def _readable(path: Path) -> Iterator[None]:
         raise HproError(f"{path} is not a readable Parquet table: {error}") from error
 
 
-def _chosen(path: str | Path, only: Mapping[str, Collection] | None) -> ds.Expression | None:
+def _chosen(path: Path, only: Mapping[str, Collection] | None) -> ds.Expression | None:
     """What Parquet's reader keeps; all of a table without rows, whose columns have no types."""
     if not only or not pq.read_metadata(path).num_rows:
         return None

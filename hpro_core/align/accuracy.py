@@ -12,6 +12,7 @@ import pandas as pd
 from hpro_core.align.matching import match_words
 from hpro_core.align.textgrid import Interval, read_words
 from hpro_core.errors import HproError
+from hpro_core.tables import by_utterance
 
 LIMITS_MS = (20, 60, 100)
 _ROUNDING_MS = 0.01  # 60.000000001 ms is 60 ms
@@ -103,7 +104,7 @@ def against_textgrids(
     Raises:
         HproError: the zip cannot be read, or has no utterance of ours.
     """
-    ours = dict(iter(words.groupby("utt_id", sort=True)))
+    ours = by_utterance(words)
     pairs: list[Compared] = []
     counts = {"n_utterances": 0, "n_utterances_not_aligned": 0, "n_words_unmatched": 0}
     for original_id, intervals in _textgrids(reference_zip):

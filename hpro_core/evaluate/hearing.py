@@ -12,6 +12,7 @@ from hpro_core.align.spans import AlignmentRefused
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
 from hpro_core.evaluate.affect import Span
+from hpro_core.tables import by_utterance
 
 
 def read_audio(root: Path, audio: str) -> np.ndarray:
@@ -50,10 +51,9 @@ def at_least(audio_T: np.ndarray, seconds: float) -> np.ndarray:
 
 def spans_by_utterance(words: pd.DataFrame) -> dict[str, list[Span]]:
     """Word times of each utterance, in order, from a WORDS table."""
-    ordered = words.sort_values(["utt_id", "word_index"])
     return {
-        str(utt_id): list(zip(rows["start_s"], rows["end_s"], strict=True))
-        for utt_id, rows in ordered.groupby("utt_id", sort=False)
+        utt_id: list(zip(rows["start_s"], rows["end_s"], strict=True))
+        for utt_id, rows in by_utterance(words).items()
     }
 
 

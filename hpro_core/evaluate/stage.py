@@ -28,6 +28,7 @@ from hpro_core.tables import (
     UTTERANCES,
     WORD_VAD,
     WORDS,
+    by_utterance,
     empty,
     read_table,
     write_table,
@@ -181,8 +182,7 @@ def _again(root: Path, corpus: str, judged: Judgements, judges: Affect, work: Pa
 
 def _clips(words: pd.DataFrame, chosen: dict[str, tuple[str, Path]]) -> list[Clip]:
     """Clips of what is in a WORDS table; of each that is chosen its test set and file are given."""
-    ordered = words.sort_values(["utt_id", "word_index"])
-    timed = {str(utt_id): rows for utt_id, rows in ordered.groupby("utt_id", sort=False)}
+    timed = by_utterance(words)
     return [
         Clip(
             utt_id=utt_id,

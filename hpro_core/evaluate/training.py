@@ -19,7 +19,7 @@ from hpro_core.errors import HproError
 from hpro_core.evaluate.affect import AffectJudge, Span, span_frames
 from hpro_core.params import Evaluate
 from hpro_core.progress import track
-from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, read_table
+from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, by_utterance, read_table
 
 _BATCH = 32
 _NOISE = 0.15  # deviation of the noise on scaled channels of half of the clips
@@ -82,8 +82,7 @@ def labels(root: Path, utterances: pd.DataFrame) -> Labels:
 
 def vad_by_utterance(table: pd.DataFrame) -> dict[str, np.ndarray]:
     """Float (W, 3) of each utterance, in order, from a WORD_VAD table."""
-    ordered = table.sort_values(["utt_id", "word_index"])
-    return {str(u): rows[list(VAD)].to_numpy() for u, rows in ordered.groupby("utt_id", sort=False)}
+    return {utt_id: rows[list(VAD)].to_numpy() for utt_id, rows in by_utterance(table).items()}
 
 
 def train_judge(sounds: Sounds, known: Labels, settings: Evaluate) -> AffectJudge:

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.errors import HproError
 from hpro_core.label.teachers import SpokenUtterance
-from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, read_table
+from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, by_utterance, read_table
 
 
 class ExactLabels:
@@ -26,7 +25,7 @@ class ExactLabels:
         self.folder = folder
         vad = read_table(folder / "truth_vad.parquet", WORD_VAD)
         emotion = read_table(folder / "truth_emotion.parquet", EMOTION_POSTERIORS)
-        self._vad = {utt_id: _by_index(rows) for utt_id, rows in vad.groupby("utt_id")}
+        self._vad = {u: rows[list(VAD)].to_numpy() for u, rows in by_utterance(vad).items()}
         self._emotion = emotion.set_index("utt_id")[list(EMOTIONS)]
 
     @staticmethod
@@ -61,7 +60,3 @@ class ExactLabels:
                 f"which has {len(utterance.words)}: run `hpro corpus-read` and `hpro align` again"
             )
         return known
-
-
-def _by_index(rows: pd.DataFrame) -> np.ndarray:
-    return rows.sort_values("word_index")[list(VAD)].to_numpy()

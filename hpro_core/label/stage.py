@@ -33,6 +33,7 @@ from hpro_core.tables import (
     UTTERANCES,
     WORD_VAD,
     WORDS,
+    by_utterance,
     empty,
     read_table,
     write_table,
@@ -130,7 +131,7 @@ def spoken(root: Path, shard: int | None = None) -> dict[str, list[SpokenUtteran
     """
     utterances = read_table(folder_of(root, "corpus", shard) / "utterances.parquet", UTTERANCES)
     words = read_table(folder_of(root, "align", shard) / "words.parquet", WORDS)
-    aligned = dict(list(words.sort_values(["utt_id", "word_index"]).groupby("utt_id")))
+    aligned = by_utterance(words)
     by_corpus: dict[str, list[SpokenUtterance]] = {}
     for row in utterances.to_dict("records"):
         if row["utt_id"] in aligned:

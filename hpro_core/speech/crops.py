@@ -27,7 +27,7 @@ from hpro_core.engine.batching import spans_to_frames
 from hpro_core.errors import HproError
 from hpro_core.progress import track
 from hpro_core.speech.features import FRAMES_PER_TOKEN, N_MELS, SILENCE, MelFrontend
-from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, WORDS, read_table
+from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, WORDS, by_utterance, read_table
 from hpro_core.text import PADDING, phone_ids
 
 N_AFFECT = len(EMOTIONS) + len(VAD)
@@ -121,10 +121,10 @@ def _words_by_utterance(
     words: pd.DataFrame,
 ) -> Iterator[tuple[str, tuple[np.ndarray, tuple[tuple[int, ...], ...], np.ndarray]]]:
     """Times (W, 2) in seconds, phones, and affect (W, A) of the words of each utterance."""
-    for utt_id, rows in words.sort_values(["utt_id", "word_index"]).groupby("utt_id"):
+    for utt_id, rows in by_utterance(words).items():
         phones = tuple(phone_ids(word) for word in rows["word"])
         affect_WA = rows[[*EMOTIONS, *VAD]].to_numpy(dtype=np.float32)
-        yield str(utt_id), (rows[["start_s", "end_s"]].to_numpy(), phones, affect_WA)
+        yield utt_id, (rows[["start_s", "end_s"]].to_numpy(), phones, affect_WA)
 
 
 def _at_tokens(affect_WA: np.ndarray, edges_W2: np.ndarray, size: int) -> np.ndarray:
