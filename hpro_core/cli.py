@@ -81,7 +81,7 @@ def corpus_check(
     print("\n".join(described(about, contents)))
     if faults is not None:
         write_faults(contents, faults)
-    if contents.faults or not contents.utterances:
+    if contents.faults or not contents.n_utterances:
         raise HproError(f"{path}: {len(contents.faults)} faults, see above")
 
 

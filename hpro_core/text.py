@@ -7,10 +7,10 @@ folded into its vowel and secondary stress is dropped (ours: short sequences, a 
 
 import functools
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
 
+from hpro_core.corpus.text import plain_letters
 from hpro_core.errors import HproError
 
 PADDING = 0
@@ -96,7 +96,7 @@ def encode(text: str, words: str) -> tuple[list[int], list[int]]:
     spoken = words.split()
     if not spoken:
         raise HproError(f"text {text!r} has no words: give it a transcript")
-    marks = _marks(_plain(text), spoken)
+    marks = _marks(plain_letters(text), spoken)
     ids: list[int] = []
     word_index: list[int] = []
     for index, (word, mark) in enumerate(zip(spoken, marks, strict=True)):
@@ -108,12 +108,6 @@ def encode(text: str, words: str) -> tuple[list[int], list[int]]:
         ids += symbols
         word_index += [index] * len(symbols)
     return ids, word_index
-
-
-def _plain(text: str) -> str:
-    """Lower case without accents, as the words are (`hpro_core.corpus.text`)."""
-    letters = unicodedata.normalize("NFKD", text).replace("’", "'")
-    return "".join(sign for sign in letters if not unicodedata.combining(sign)).lower()
 
 
 def _marks(text: str, words: list[str]) -> list[str]:

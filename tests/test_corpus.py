@@ -12,7 +12,7 @@ import soundfile
 from hpro_core import tables
 from hpro_core.corpus import stage
 from hpro_core.corpus.audio import Unusable, decoded
-from hpro_core.corpus.check import check
+from hpro_core.corpus.check import check, described
 from hpro_core.corpus.readers import recognised
 from hpro_core.corpus.text import normalised_words, spelled_number
 from hpro_core.errors import HproError
@@ -234,7 +234,11 @@ def test_it_can_be_checked_before_a_run(folder: Path):
     (folder / metadata(folder)[0]["audio"]).write_bytes(b"no sound")
     about, contents = check(folder)
     assert about.title == "A corpus of one's own"
-    assert contents.utterances.total() == 7
+    lines = list(described(about, contents))
+    assert "2 speakers, 0 of them with one utterance" in lines
+    seconds = sorted(s for each in contents.seconds.values() for s in each)
+    assert f"from {seconds[0]:.1f} to {seconds[-1]:.1f} s, half of them above" in lines[3]
+    assert contents.n_utterances == 7
     assert [fault.utterance for fault in contents.faults] == [metadata(folder)[0]["utterance"]]
     (folder / "metadata.csv").write_text("utterance,speaker,text\n")
     with pytest.raises(HproError, match="column 'audio' is missing"):
@@ -248,6 +252,14 @@ def test_malformed_metadata(folder: Path, tmp_path: Path):
         read(folder, tmp_path)
     path.write_bytes("utterance,speaker,text,audio\na,b,caf\xe9,d\n".encode("latin-1"))
     with pytest.raises(HproError, match=r"is not UTF-8 \(byte 36\)"):
+        read(folder, tmp_path)
+    said = 'b,joe,"Come in,b.wav\nc,joe,he said.,c.wav\n'
+    for end in ('d,joe,"Sit down.,d.wav\n', "", "x" * 200_000):
+        path.write_text("utterance,speaker,text,audio\n" + said + end)
+        with pytest.raises(HproError, match=r"metadata\.csv, line 2: .*: a text with quotes"):
+            read(folder, tmp_path)
+    path.write_text('utterance,speaker,audio,text\nb,joe,b.wav,"Come in\nc,joe,c.wav,he said."\n')
+    with pytest.raises(HproError, match=r"line 3: 'Come in.*goes over several lines"):
         read(folder, tmp_path)
     path.write_text("utterance,speaker,text,audio\n")
     with pytest.raises(HproError, match="lists no utterance"):
@@ -355,13 +367,30 @@ def test_other_formats_that_are_cut_off_do_not_pass_as_whole(tmp_path):
             decoded(content[: len(content) // 2])
 
 
-def test_the_size_of_a_stream_says_nothing(tmp_path):
-    """ffmpeg writes 2^32 - 1 where it cannot go back."""
+@pytest.mark.parametrize("size", [2**31 - 4096 - 12, 2**32 - 1])
+def test_the_size_of_a_stream_says_nothing(tmp_path, size):
+    """ffmpeg writes 2^32 - 1 where it cannot go back, SoX nearly 2^31."""
     path = tmp_path / "a.wav"
     soundfile.write(path, np.full(16_000, 0.1), 16_000, subtype="PCM_16")
     content = path.read_bytes()
     at = content.index(b"data") + 4
-    assert len(decoded(content[:at] + b"\xff" * 4 + content[at + 4 :])) == 16_000
+    streamed = content[:at] + size.to_bytes(4, "little") + content[at + 4 :]
+    assert len(decoded(streamed)) == 16_000
+
+
+def test_what_is_no_share_of_full_scale_is_refused(tmp_path):
+    noise_T = np.random.default_rng(0).normal(0, 0.3, 16_000).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", noise_T, 16_000, subtype="FLOAT")
+    assert len(decoded(tmp_path / "a.wav")) == 16_000
+    soundfile.write(tmp_path / "a.wav", 32_768 * noise_T, 16_000, subtype="FLOAT")
+    with pytest.raises(Unusable, match="audio far above full scale"):
+        decoded(tmp_path / "a.wav")
+
+
+def test_a_file_that_only_its_name_could_explain_is_unreadable(tmp_path):
+    (tmp_path / "a.raw").write_bytes(bytes(32_000))
+    with pytest.raises(Unusable, match="unreadable audio"):
+        decoded(tmp_path / "a.raw")
 
 
 @pytest.mark.parametrize(
@@ -377,6 +406,13 @@ def test_the_size_of_a_stream_says_nothing(tmp_path):
         ),
         ("'Goin' home' — caf\u00e9-goers\u2019 \u2018yes\u2019", "goin home cafe goers yes"),
         ('"Hello!" "2 Go"', "hello two go"),
+        ("The 5th and 21st of May", "the fifth and twenty first of may"),
+        ("2nd, 12th, 20th, 1,000th", "second twelfth twentieth one thousandth"),
+        ("the 1990s, the '60s, 6s", "the nineteen nineties the sixties sixes"),
+        ("1,250.5km, 5stars", "one thousand two hundred fifty point five km five stars"),
+        ("ph\u0153nix \u00c6neas S\u00f8ren's stra\u00dfe", "phoenix aeneas soren's strasse"),
+        ("don`t don\u00b4t don\u02bct don\u2032t", "don't don't don't don't"),
+        ("co\u00adop\u200berate", "cooperate"),
         ("... ?!", ""),
         ("' ''", ""),
     ],

@@ -239,13 +239,32 @@ def test_a_set_for_training_is_without_what_another_set_has_or_holds_out(tmp_pat
         "game_lost": "silent audio",
         "mine_lost": "silent audio",
         **{f"game_{index}": "read already in set mine" for index in range(8)},
-        "game_8": "same group as held out in set mine",
-        "game_9": "same group as held out in set mine",
+        "game_8": "same group as in another split of set mine",
+        "game_9": "same group as in another split of set mine",
         "game_11": "same sentence as in test",
     }
     printed = capsys.readouterr().out
-    assert "game: left out 10 of 12: 8 read already in set mine, 2 same group as held" in printed
+    assert "game: left out 10 of 12: 8 read already in set mine, 2 same group as in" in printed
     assert "game: rejected 1 of 2: 1 same sentence as in test" in printed
+
+
+def test_a_set_for_the_judges_is_without_what_is_in_another_split(tmp_path: Path):
+    write_mine_and_game(tmp_path, words=[f"word {index}" for index in range(12)])
+    groups = ["g0", "g5", "g6", "new", *("more" for _ in range(8))]
+    game = one_set(words=[f"word {index}" for index in range(12)], group=groups)
+    game = game.assign(utt_id=[f"game_{index + 20}" for index in range(12)], corpus="game")
+    write_set(tmp_path, "game", game)
+    sets = {"mine": {"reader": "amazon_queen", "path": "unused"}}
+    sets["game"] = sets["mine"] | {"split": "judge"}
+    assert (PRESCRIBED[0], PRESCRIBED[5], PRESCRIBED[6]) == ("train", "judge", "test")
+    _, lost = run(tmp_path, settings(Path(), sets=sets, max_rejected_share=0.2))
+    reasons = dict(zip(lost.utt_id, lost.reason, strict=True))
+    assert {name: reasons.get(name) for name in ("game_20", "game_21", "game_22", "game_23")} == {
+        "game_20": "same group as in another split of set mine",
+        "game_21": None,
+        "game_22": "same group as in another split of set mine",
+        "game_23": None,
+    }
 
 
 def test_what_a_set_for_training_leaves_out_does_not_count_as_rejected(tmp_path: Path):

@@ -133,6 +133,24 @@ def test_examples_can_be_collated(root):
     assert batch.spans_BW2.tolist() == [[[3, 13], [13, 25]]] * 2
 
 
+def test_a_test_utterance_that_lost_its_reference_is_rejected(root):
+    words = stored(root, "align/words")
+    save(root, "align/words", words[words["utt_id"] != "a_1"])
+    dataset.build(root, LENIENT)
+    assert [e.utt_id for e in dataset.load(root / "dataset/test.parquet")] == ["a_4"]  # after a_2
+    utterances = stored(root, "corpus/utterances")
+    utterances.loc[utterances["utt_id"] == "a_2", "speaker"] = "bea"
+    utterances.loc[utterances["utt_id"] == "a_6", ["speaker", "split"]] = "bea", "test"
+    save(root, "corpus/utterances", utterances)
+    dataset.build(root, LENIENT)
+    assert [e.utt_id for e in dataset.load(root / "dataset/test.parquet")] == ["a_6"]
+    lost = read_table(root / "dataset/rejected.parquet", REJECTED)
+    assert dict(zip(lost["utt_id"], lost["reason"], strict=True)) == {
+        "a_1": "no word times",
+        "a_4": "no other utterance of the speaker in test or train",
+    }
+
+
 def test_judge_utterances_are_no_part_of_the_dataset(root):
     dataset.build(root, LENIENT)
     tables = {

@@ -1,6 +1,7 @@
 """The probe: a policy's sentences are spoken, decoded and judged, always the same way."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,11 @@ def test_the_set_depends_on_the_seed_alone_and_references_are_others(examples):
         assert reference.utt_id != sentence.utt_id
         assert reference.speaker == sentence.speaker
     assert len(probe_set(examples, [], 100, seed=1)[0]) == len(examples)
+    alone = [replace(e, speaker=e.utt_id) for e in examples]
+    sentences, references = probe_set([*alone[:2], examples[2]], examples[3:], 100, seed=1)
+    assert [e.utt_id for e in sentences] == [examples[2].utt_id]
+    with pytest.raises(HproError, match=f"none of the {len(alone)} dev sentences has a reference"):
+        probe_set(alone, [], 100, seed=1)
 
 
 # --- the embedded judges, on a real clip

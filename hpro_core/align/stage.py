@@ -104,10 +104,11 @@ def _emptied(folder: Path) -> Path:
 
 
 def _jobs(root: Path, utterances: pd.DataFrame) -> list[Job]:
-    columns = utterances[["utt_id", "speaker", "audio", "words"]]
+    """A speaker of two corpora is two: corpora call their speakers by numbers."""
+    columns = utterances[["utt_id", "corpus", "speaker", "audio", "words"]]
     return [
-        Job(utt_id, speaker, root / audio, tuple(words.split()))
-        for utt_id, speaker, audio, words in columns.to_numpy(dtype=object).tolist()
+        Job(utt_id, f"{corpus}_{speaker}", root / audio, tuple(words.split()))
+        for utt_id, corpus, speaker, audio, words in columns.to_numpy(dtype=object).tolist()
     ]
 
 

@@ -14,6 +14,13 @@ from hpro_core.constants import SAMPLE_RATE_HZ
 SILENT_PEAK = 1e-3
 """A clip whose loudest sample is below -60 dB of full scale is silence (ours)."""
 
+LOUDEST = 4.0
+"""No decoder of music or speech overshoots full scale by as much (ours): floats that are no share
+of it but, say, whole numbers."""
+
+UNKNOWN_SIZE = 2**31 - 8192
+"""So many bytes of samples and more are what a WAV file says that does not know."""
+
 
 class Unusable(Exception):
     """The utterance cannot be used; the message is the reason for the `rejected` table."""
@@ -30,7 +37,7 @@ def decoded(audio: Path | bytes) -> np.ndarray:
 
     Raises:
         Unusable: not decodable, a WAV file that is cut off (a FLAC file then does not decode; of
-            MP3 it cannot be told), without samples, not finite, or silent.
+            MP3 it cannot be told), without samples, not finite, silent, or far above full scale.
     """
     try:
         with _opened(audio) as raw, soundfile.SoundFile(raw) as file:
@@ -38,7 +45,7 @@ def decoded(audio: Path | bytes) -> np.ndarray:
             samples = file.read(dtype="float32", always_2d=True)
             raw.seek(0)
             cut_off = _cut_off_wav(raw)
-    except (soundfile.SoundFileError, OSError) as error:
+    except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: a name in .raw
         raise Unusable("unreadable audio") from error
     if cut_off:
         raise Unusable("audio that is cut off")
@@ -49,6 +56,8 @@ def decoded(audio: Path | bytes) -> np.ndarray:
     mono = soxr.resample(samples.mean(axis=1), rate_hz, SAMPLE_RATE_HZ)
     if not len(mono) or np.abs(mono).max() < SILENT_PEAK:
         raise Unusable("silent audio")
+    if np.abs(mono).max() > LOUDEST:
+        raise Unusable("audio far above full scale")
     return np.clip(mono, -1.0, 1.0)
 
 
@@ -59,7 +68,8 @@ def _opened(audio: Path | bytes) -> BinaryIO:
 def _cut_off_wav(raw: BinaryIO) -> bool:
     """Whether a WAV file ends before its samples do: libsndfile reads what there is, silently.
 
-    Sizes of streams that were written before their length was known (0 and 2^32 - 1) say nothing.
+    Sizes of streams that were written before their length was known say nothing: 0, and from SoX's
+    2^31 - 4096, less the rest of a block, to ffmpeg's 2^32 - 1.
     """
     riff, _, wave = struct.unpack("<4sI4s", raw.read(12).ljust(12, b"\0"))
     if (riff, wave) != (b"RIFF", b"WAVE"):
@@ -70,7 +80,7 @@ def _cut_off_wav(raw: BinaryIO) -> bool:
         raw.seek(at)
         name, size = struct.unpack("<4sI", raw.read(8))
         if name == b"data":
-            return size != 2**32 - 1 and at + 8 + size > end
+            return size < UNKNOWN_SIZE and at + 8 + size > end
         at += 8 + size + size % 2
     return True
 

@@ -4,6 +4,7 @@ import csv
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from hpro_core.constants import SAMPLE_RATE_HZ
@@ -24,18 +25,21 @@ class Contents:
     """What a corpus holds.
 
     Attributes:
-        seconds: of the utterances that can be used, by emotion and label of the corpus.
-        utterances: the same in number.
+        seconds: of each utterance that can be used, by emotion and label of the corpus.
         speakers: their utterances.
         splits: those that the corpus prescribes, by their utterances.
         faults: what cannot be used.
     """
 
-    seconds: dict[tuple[str, str], float] = field(default_factory=dict)
-    utterances: Counter[tuple[str, str]] = field(default_factory=Counter)
+    seconds: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     speakers: Counter[str] = field(default_factory=Counter)
     splits: Counter[str] = field(default_factory=Counter)
     faults: list[Fault] = field(default_factory=list)
+
+    @property
+    def n_utterances(self) -> int:
+        """How many can be used."""
+        return sum(map(len, self.seconds.values()))
 
 
 def check(folder: Path, reader: str = "") -> tuple[About, Contents]:
@@ -81,8 +85,7 @@ def _faulty(recording: Recording, seen: set[str]) -> Fault | float:
 
 def _count(contents: Contents, recording: Recording, seconds: float) -> None:
     key = (recording.emotion or "none", recording.label or "-")
-    contents.seconds[key] = contents.seconds.get(key, 0.0) + seconds
-    contents.utterances[key] += 1
+    contents.seconds.setdefault(key, []).append(seconds)
     contents.speakers[recording.speaker] += 1
     if recording.split:
         contents.splits[recording.split] += 1
@@ -90,15 +93,19 @@ def _count(contents: Contents, recording: Recording, seconds: float) -> None:
 
 def described(about: About, contents: Contents) -> Iterator[str]:
     """The lines of the table."""
-    n, hours = contents.utterances.total(), sum(contents.seconds.values()) / 3600
+    seconds = sorted(chain.from_iterable(contents.seconds.values()))
+    alone = sum(n == 1 for n in contents.speakers.values())
     yield f"{about.title}. Licence: {about.licence}. Source: {about.source}"
-    yield f"{n} utterances, {hours:.2f} hours, {len(contents.speakers)} speakers"
+    yield f"{len(seconds)} utterances, {sum(seconds) / 3600:.2f} hours"
+    yield f"{len(contents.speakers)} speakers, {alone} of them with one utterance"
+    if seconds:
+        middle = seconds[len(seconds) // 2]
+        yield f"from {seconds[0]:.1f} to {seconds[-1]:.1f} s, half of them above {middle:.1f} s"
     if contents.splits:
         yield "splits: " + ", ".join(f"{name} {k}" for name, k in contents.splits.most_common())
     yield f"{'emotion':<12} {'label':<16} {'utterances':>10} {'minutes':>9}"
-    for (emotion, label), k in sorted(contents.utterances.items()):
-        minutes = contents.seconds[emotion, label] / 60
-        yield f"{emotion:<12} {label:<16} {k:>10} {minutes:>9.1f}"
+    for (emotion, label), each in sorted(contents.seconds.items()):
+        yield f"{emotion:<12} {label:<16} {len(each):>10} {sum(each) / 60:>9.1f}"
     yield f"faults: {len(contents.faults)}"
     for reason, k in Counter(fault.reason for fault in contents.faults).most_common():
         yield f"  {reason}: {k}"

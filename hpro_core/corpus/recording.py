@@ -1,7 +1,9 @@
 """What every reader hands over: one `Recording` per utterance, or the `Fault` in its place."""
 
 import csv
+import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,31 +48,52 @@ class Fault:
     where: str
 
 
+_QUOTES = ': a text with quotes stands in quotes, with its own twice: """Come in,"" he said."'
+
+
 def metadata_rows(folder: Path, columns: tuple[str, ...]) -> list[tuple[str, dict[str, str]]]:
     """Rows of `folder`/metadata.csv, each with the place to name in an error ("file, line 7").
 
     Raises:
         HproError: no such folder or file, not UTF-8, no rows, a column is missing, or a row has
-            fewer or more cells than the header.
+            fewer or more cells than the header, a quote that is not closed, or a line break.
     """
     path = folder / "metadata.csv"
     if not path.is_file():
         raise HproError(f"{path} does not exist: set the path of the corpus in params.yaml")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = [(f"{path}, line {reader.line_num}", row) for row in reader]
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise HproError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+    names, rows = csv_rows(text, path)
     for column in columns:
-        if column not in (reader.fieldnames or ()):
+        if column not in names:
             raise HproError(f"{path}: column {column!r} is missing; needed: {', '.join(columns)}")
     if not rows:
         raise HproError(f"{path} lists no utterance")
+    return rows
+
+
+def csv_rows(text: str, path: Path) -> tuple[Sequence[str], list[tuple[str, dict[str, str]]]]:
+    """The header of a CSV file, and its rows, each with the place to name in an error.
+
+    Raises:
+        HproError: a row has fewer or more cells than the header, or is not what the writer meant: a
+            text that begins with a quote and does not close it takes in the lines after it.
+    """
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rows = []
+    try:
+        for row in reader:
+            rows.append((f"{path}, line {reader.line_num}", row))
+    except csv.Error as error:
+        raise HproError(f"{path}, line {reader.line_num + 1}: {error}{_QUOTES}") from error
     for where, row in rows:
         if None in row or None in row.values():
             raise HproError(f"{where}: the row does not have as many cells as the header")
-    return rows
+        if over := [cell for cell in row.values() if "\n" in cell or "\r" in cell]:
+            raise HproError(f"{where}: {over[0][:40]!r}.. goes over several lines{_QUOTES}")
+    return reader.fieldnames or (), rows
 
 
 def checked_audio(folder: Path, name: str, where: str) -> Path:

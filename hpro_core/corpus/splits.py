@@ -38,7 +38,8 @@ def split(root: Path, settings: Corpus, base: Path | None = None, n_shards: int 
 
     No group and no normalised sentence is in two splits; a test set has at most
     `max_test_utterances`, and every speaker in it has another utterance in test or train. A set
-    that is all for training is without what another set has or holds out.
+    that is all in one split is without what another set of its reader has read, and without the
+    groups that are in another split there.
 
     Args:
         root: results folder of the run, with all sets read.
@@ -109,7 +110,7 @@ def _ordered(settings: Corpus) -> list[str]:
 
 
 def _left_out(entered: pd.DataFrame, settings: Corpus) -> dict[str, str]:
-    """What sets for training share with other sets of their reader; it does not count as rejected.
+    """What sets in one split share with other sets of their reader; it is not counted as rejected.
 
     Sets of `csv` are not compared: ids and groups of one folder mean nothing in another.
 
@@ -138,12 +139,12 @@ def _report_left_out(lost: dict[str, str], ids: pd.Series, name: str) -> None:
 
 
 def _shared(entered: pd.DataFrame, name: str, other: str) -> dict[str, str]:
-    """Utterances of a set that another one has too, or whose group that one holds out."""
+    """Utterances of a set in one split that another set has, or whose group it has elsewhere."""
     own, others = (entered[entered.corpus == each] for each in (name, other))
     ids = others.utt_id.str.removeprefix(f"{other}_")
     read = own.utt_id.str.removeprefix(f"{name}_").isin(ids)
-    held_out = own.group.isin(others.group[others.split != "train"])
-    reasons = dict.fromkeys(own.utt_id[held_out], f"same group as held out in set {other}")
+    elsewhere = own.group.isin(others.group[others.split != own.split.iloc[0]])
+    reasons = dict.fromkeys(own.utt_id[elsewhere], f"same group as in another split of set {other}")
     return reasons | dict.fromkeys(own.utt_id[read], f"read already in set {other}")
 
 

@@ -8,29 +8,50 @@ _ONES = (
     "sixteen seventeen eighteen nineteen"
 )
 _TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety"
+_ORDINALS = {
+    "one": "first",
+    "two": "second",
+    "three": "third",
+    "five": "fifth",
+    "eight": "eighth",
+    "nine": "ninth",
+    "twelve": "twelfth",
+}
+_NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)(?:(st|nd|rd|th|s)\b)?")
 _SYMBOLS = {"&": " and ", "%": " percent ", "+": " plus ", "@": " at "}
+_LETTERS = str.maketrans(
+    {"æ": "ae", "œ": "oe", "ø": "o", "ß": "ss", "ł": "l", "đ": "d", "ð": "d", "þ": "th"}
+    | dict.fromkeys("\u2018\u2019\u02bc\u2032\u00b4`", "'")  # typed for an apostrophe
+    | dict.fromkeys("\u00ad\u200b\u200c\u200d\ufeff", None)  # not seen: soft hyphen and such
+)
+"""What Unicode's own decomposition leaves as a sign that is no letter."""
 
 
 def normalised_words(text: str) -> str:
     """The words that are spoken, for alignment and for word error rates (ours).
 
-    Digits are spelled out (`spelled_number`; 1,250 is a quantity and 1250 a year), a point between
-    digits is read "point", accents are stripped, `& % + @` are read out, every other sign
-    separates words; apostrophes stay inside words only ("don't", but "goin" for "goin'").
+    Digits are spelled out (`spelled_number`; 1,250 is a quantity and 1250 a year; 5th is "fifth",
+    1990s "nineteen nineties"), a point between digits is read "point", `& % + @` are read out,
+    every other sign separates words; apostrophes stay inside words only ("don't", but "goin" for
+    "goin'").
 
     Returns:
         Words of [a-z'] separated by one blank; empty if the transcript holds none.
     """
-    plain = unicodedata.normalize("NFKD", text).replace("\u2019", "'").replace("\u2018", "'")
-    plain = "".join(ch for ch in plain if not unicodedata.combining(ch)).lower()
+    plain = plain_letters(text)
     for symbol, reading in _SYMBOLS.items():
         plain = plain.replace(symbol, reading)
-    plain = re.sub(r"\d{1,3}(,\d{3})+", lambda match: f" {_with_commas(match.group())} ", plain)
     plain = re.sub(r"(?<=\d)\.(?=\d)", " point ", plain)
-    plain = re.sub(r"\d+", lambda match: f" {spelled_number(match.group())} ", plain)
+    plain = _NUMBER.sub(lambda match: f" {_read_out(match[1], match[2] or '')} ", plain)
     plain = re.sub(r" '(?=s\b)", "'", plain)  # 1940's -> "nineteen forty's"
     words = (word.strip("'") for word in re.sub(r"[^a-z']+", " ", plain).split())
     return " ".join(word for word in words if word)
+
+
+def plain_letters(text: str) -> str:
+    """Lower case without accents, ligatures as two letters, one kind of apostrophe."""
+    plain = unicodedata.normalize("NFKD", text.lower().translate(_LETTERS))
+    return "".join(sign for sign in plain if not unicodedata.combining(sign))
 
 
 def spelled_number(digits: str) -> str:
@@ -48,6 +69,20 @@ def spelled_number(digits: str) -> str:
     if not thousands:
         return _below_thousand(rest)
     return f"{_below_thousand(thousands)} thousand" + (f" {_below_thousand(rest)}" if rest else "")
+
+
+def _read_out(number: str, suffix: str) -> str:
+    """A number as it is written, with what may stand behind it: "st" and such, or "s"."""
+    spelled = _with_commas(number) if "," in number else spelled_number(number)
+    if not suffix:
+        return spelled
+    first, _, last = spelled.rpartition(" ")
+    stem = last[:-1] + "ie" if last.endswith("y") else last
+    if suffix == "s":
+        last = stem + ("es" if last == "six" else "s")
+    else:
+        last = _ORDINALS.get(last, stem + "th")
+    return f"{first} {last}"
 
 
 def _with_commas(number: str) -> str:

@@ -4,6 +4,7 @@ The judge is a callable, so that this room knows no judges: `hpro_core.evaluate.
 embedded ones. So is the way from tokens to sound. Letters: T sample.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from hpro_core.engine.batching import Example
+from hpro_core.errors import HproError
 from hpro_core.params import Synthesis
 from hpro_core.policy.interface import SpeechPolicy
 from hpro_core.policy.synthesis import SoundOf, reference_of, speak
@@ -93,13 +95,25 @@ def probe_set(
 ) -> tuple[list[Example], dict[str, Example]]:
     """The dev sentences to probe with, and a reference for each by its utt_id.
 
+    Sentences of speakers that say nothing else are left out.
+
     Args:
         dev: the dev split.
         others: utterances that serve as reference where dev has only one of a speaker.
         size: sentences; all of dev, if there are not so many.
         seed: of the choice and of the references.
+
+    Raises:
+        HproError: no sentence has a reference.
     """
-    order = np.random.default_rng(seed).permutation(len(dev))
-    by_id = sorted(dev, key=lambda e: e.utt_id)
+    heard = Counter((e.corpus, e.speaker) for e in [*dev, *others])
+    able = [e for e in dev if heard[e.corpus, e.speaker] > 1]
+    if not able:
+        raise HproError(
+            f"none of the {len(dev)} dev sentences has a reference to be spoken after: their "
+            "speakers say nothing else in dev or train; set reward.probe_every to 0"
+        )
+    order = np.random.default_rng(seed).permutation(len(able))
+    by_id = sorted(able, key=lambda e: e.utt_id)
     chosen = [by_id[i] for i in order[:size]]
     return chosen, {e.utt_id: reference_of(e, dev, others, seed) for e in chosen}

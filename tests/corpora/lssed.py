@@ -60,7 +60,7 @@ PLANTED = [
     Planted(
         "labels of an interrupted download",
         lambda f: cut(f / TABLE, 0.987),
-        "line 24: not as many cells as the header has",
+        "line 24: the row does not have as many cells as the header",
         stops=True,
     ),
     Planted(

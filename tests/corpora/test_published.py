@@ -36,7 +36,7 @@ def test_a_miniature_is_recognised_and_without_fault_also_by_links(name, tmp_pat
     assert recognised(folder) == name
     contents = checked(folder)
     assert contents.faults == []
-    assert contents.utterances.total() == miniature.UTTERANCES
+    assert contents.n_utterances == miniature.UTTERANCES
     assert len(contents.speakers) == miniature.SPEAKERS
     before = list(PUBLISHED[name].read(folder))
     link_folders(folder, tmp_path / "store")
@@ -57,5 +57,5 @@ def test_a_planted_fault_is_named(name, fault, tmp_path):
     else:
         contents = checked(tmp_path, name)
         assert fault.says in "\n".join(described(PUBLISHED[name].ABOUT, contents))
-        n = contents.utterances.total() + len(contents.faults)
+        n = contents.n_utterances + len(contents.faults)
         assert n >= MINIATURES[name].UTTERANCES  # nothing is lost

@@ -1,14 +1,12 @@
 """What a reader says of its corpus, and what readers share."""
 
-import csv
-import io
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from hpro_core.corpus.recording import Fault, Recording
+from hpro_core.corpus.recording import Fault, Recording, csv_rows
 from hpro_core.corpus.walk import folders
 from hpro_core.errors import HproError
 
@@ -63,16 +61,11 @@ def table_rows(path: Path, *columns: str) -> list[tuple[str, dict[str, str]]]:
     """Rows of a CSV file, each with its place ("file, line 7").
 
     Raises:
-        HproError: no such file, not UTF-8, no rows, a column is missing, or a row has fewer or more
-            cells than the header.
+        HproError: no such file, not UTF-8, no rows, a column is missing, or what `csv_rows` raises.
     """
-    reader = csv.DictReader(io.StringIO(text_of(path), newline=""))
-    rows = [(f"{path}, line {reader.line_num}", row) for row in reader]
-    if not rows or not set(columns) <= rows[0][1].keys():
+    names, rows = csv_rows(text_of(path), path)
+    if not rows or not set(columns) <= set(names):
         raise HproError(f"{path}: needed are rows with the columns {', '.join(columns)}")
-    for where, row in rows:
-        if None in row or None in row.values():
-            raise HproError(f"{where}: not as many cells as the header has: take the whole file")
     return rows
 
 
