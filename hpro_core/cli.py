@@ -49,13 +49,20 @@ Differences = Annotated[
 
 
 @app.command()
-def corpus_read(name: str, root: Root, params: Params, threads: Threads = 1) -> None:
-    """Read one corpus: utterances and 16 kHz audio; or render the controlled one."""
+def corpus_read(name: str, root: Root, params: Params) -> None:
+    """Read one corpus: utterances and 16 kHz audio."""
     from hpro_core.corpus.stage import read
 
+    read(root, name, p.read_section(params, "corpus", p.Corpus))
+
+
+@app.command()
+def corpus_render(name: str, root: Root, params: Params, threads: Threads = 1) -> None:
+    """Render a controlled corpus, whose labels are exact."""
+    from hpro_core.corpus.stage import render
+
     corpus = p.read_section(params, "corpus", p.Corpus)
-    controlled = p.read_section(params, "controlled", p.Controlled)
-    read(root, name, corpus, controlled, workers=threads)
+    render(root, name, corpus, p.read_section(params, "controlled", p.Controlled), threads)
 
 
 @app.command()
@@ -64,7 +71,7 @@ def corpus_split(root: Root, params: Params) -> None:
     from hpro_core.corpus.splits import split
 
     settings = p.read_yaml(params)
-    corpus = p.read_section(params, "corpus", p.Corpus)
+    corpus = p.read_section(params, "corpus", p.WholeCorpus)
     split(root, corpus, Path(settings["base"]) if settings["base"] else None, settings["shards"])
 
 

@@ -5,8 +5,9 @@ keeps for it (`results/<run>/params/<stage>.yaml`); both have the section under 
 """
 
 import json
+import re
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -36,16 +37,33 @@ class CorpusSet(Section):
     split: Literal["", "train", "judge"] = ""  # all of it; "": the corpus's own, or by the shares
 
 
-class Corpus(Section):
-    sets: dict[str, CorpusSet] = Field(min_length=1)
-    min_duration_s: float = Field(gt=0)
-    max_duration_s: float = Field(gt=0, le=30)
+class Splits(Section):
     dev_share: float = Field(gt=0, lt=1)
     test_share: float = Field(gt=0, lt=1)
     judge_share: float = Field(gt=0, lt=1)
     max_test_utterances: int = Field(ge=1)
-    max_rejected_share: float = Field(ge=0, le=1)
     seed: int
+
+
+class Corpus(Section):
+    """All of it in `params.yaml`; the extract for one set has that set alone, and no splits."""
+
+    sets: dict[str, CorpusSet] = Field(min_length=1)
+    min_duration_s: float = Field(gt=0)
+    max_duration_s: float = Field(gt=0, le=30)
+    max_rejected_share: float = Field(ge=0, le=1)
+    splits: Splits | None = None
+
+    @model_validator(mode="after")
+    def _names_are_folders(self) -> "Corpus":
+        for name in self.sets:
+            if problem := _no_folder(name, "shards"):
+                raise ValueError(f"sets.{name}: {problem}")
+        return self
+
+
+class WholeCorpus(Corpus):
+    splits: Splits
 
 
 class Controlled(Section):
@@ -229,9 +247,9 @@ class Synthesis(Section):
 class Tables(Section):
     """Which systems are rows of which table; a run trains and judges all that are named."""
 
-    comparison: list[str]
-    progressive: list[str]
-    ablation: list[str]
+    comparison: list[str] = Field(min_length=1)
+    progressive: list[str] = Field(min_length=1)
+    ablation: list[str] = Field(min_length=1)
 
 
 class Evaluate(Section):
@@ -267,11 +285,11 @@ class Params(Section):
     """The whole of `params.yaml`."""
 
     run: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     base: str
     shards: int = Field(ge=1, le=99_999)
     compute: Compute
-    corpus: Corpus
+    corpus: WholeCorpus
     controlled: Controlled
     align: Align
     label: Label
@@ -295,6 +313,8 @@ class Params(Section):
         for name, variant in self.variants.items():
             if name in ("sft", "recordings", "tokenrecon"):
                 raise ValueError(f"variants.{name}: is a system already, give another name")
+            if problem := _no_folder(name, "base"):
+                raise ValueError(f"variants.{name}: {problem}")
             weights = getattr(self.reward, variant.stage).weights.model_dump()
             if not any(weights[term] for term in weights if term not in ("kl", *variant.drop)):
                 raise ValueError(f"variants.{name}.drop: no reward of its stage is left")
@@ -425,6 +445,15 @@ class Params(Section):
         return (
             "codec.guide_weight: the guide needs phones: 0.0" if self.codec.guide_weight else None
         )
+
+
+def _no_folder(name: str, taken: str) -> str | None:
+    """Why a name cannot be that of a folder beside one that is `taken`, and stand in rules."""
+    if name == taken:
+        return "is a folder of the run already, give another name"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        return "use letters, digits, '_' and '-' only, a letter or digit first"
+    return None
 
 
 def _heard_by_judge(base: Path) -> list[str] | None:

@@ -273,7 +273,7 @@ def check_split(path: Path, n_utterances: int) -> None:
     if not n_utterances:
         raise HproError(
             f"{path}: split {path.stem!r} has no utterance: give the corpus more data, "
-            "or raise corpus.dev_share and corpus.test_share"
+            "or raise dev_share and test_share in corpus.splits"
         )
 
 

@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
 
-from hpro_core.corpus.text import plain_letters
 from hpro_core.errors import HproError
+from hpro_core.letters import plain_letters
 
 PADDING = 0
 """Id of padding."""

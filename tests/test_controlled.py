@@ -30,7 +30,7 @@ QUESTION = "Did my uncle really find the lovely piano?"
 
 def render(root: Path, workers: int = 1) -> Path:
     corpus = settings(Path(), sets={"told": {"reader": "controlled", "path": ""}})
-    stage.read(root, "told", corpus, SMALL, workers)
+    stage.render(root, "told", corpus, SMALL, workers)
     return root / "corpus" / "told"
 
 

@@ -16,25 +16,28 @@ from hpro_core.corpus.check import check, described
 from hpro_core.corpus.readers import recognised
 from hpro_core.corpus.text import normalised_words, spelled_number
 from hpro_core.errors import HproError
-from hpro_core.params import Controlled, Corpus
+from hpro_core.params import Controlled, WholeCorpus
 
 EXCERPT = Path(__file__).parent.parent / "data" / "raw" / "amazon_queen"
 CONTROLLED = Controlled(train=10, dev=5, test=5, judge=0, seed=0)
 
 
-def settings(folder: Path, reader: str = "csv", **changes: object) -> Corpus:
+def settings(folder: Path, reader: str = "csv", **changes: object) -> WholeCorpus:
     values = {
         "sets": {"mine": {"reader": reader, "path": str(folder)}},
         "min_duration_s": 0.8,
         "max_duration_s": 9.0,
+        "max_rejected_share": 0.10,
+    }
+    splits = {
         "dev_share": 0.06,
         "test_share": 0.08,
         "judge_share": 0.12,
         "max_test_utterances": 64,
-        "max_rejected_share": 0.10,
         "seed": 0,
     }
-    return Corpus.model_validate(values | changes)
+    splits |= {name: changes.pop(name) for name in splits if name in changes}
+    return WholeCorpus.model_validate({**values, "splits": splits, **changes})
 
 
 def write_metadata(folder: Path, rows: list[dict[str, str]]) -> None:
@@ -80,7 +83,7 @@ def metadata(folder: Path) -> list[dict[str, str]]:
 
 
 def read(folder: Path, root: Path, **changes: object) -> tuple[pd.DataFrame, pd.DataFrame]:
-    stage.read(root, "mine", settings(folder, **changes), CONTROLLED)
+    stage.read(root, "mine", settings(folder, **changes))
     where = root / "corpus" / "mine"
     return (
         tables.read_table(where / "utterances.parquet", tables.UTTERANCES),
@@ -268,7 +271,11 @@ def test_malformed_metadata(folder: Path, tmp_path: Path):
 
 def test_unknown_set(folder: Path, tmp_path: Path):
     with pytest.raises(HproError, match=r"corpus\.sets has no 'other'; it has: mine"):
-        stage.read(tmp_path, "other", settings(folder), CONTROLLED)
+        stage.read(tmp_path, "other", settings(folder))
+    with pytest.raises(HproError, match=r"sets\.mine: reader 'csv' is for `hpro corpus-read`"):
+        stage.render(tmp_path, "mine", settings(folder), CONTROLLED)
+    with pytest.raises(HproError, match=r"reader 'controlled' is for `hpro corpus-render`"):
+        stage.read(tmp_path, "mine", settings(folder, reader="controlled"))
 
 
 # --- input that is rejected and counted --------------------------------------------------------

@@ -11,11 +11,11 @@ from scipy.sparse import csr_array
 from hpro_core import tables
 from hpro_core.corpus import splits
 from hpro_core.errors import HproError
-from hpro_core.params import Corpus
+from hpro_core.params import WholeCorpus
 from tests.test_corpus import settings
 
 
-def two_sets(**changes: object) -> Corpus:
+def two_sets(**changes: object) -> WholeCorpus:
     path = {"reader": "csv", "path": "unused"}
     return settings(Path(), sets={"acted": path, "told": path}, **changes)
 
@@ -52,7 +52,7 @@ def write_set(root: Path, name: str, table: pd.DataFrame) -> None:
     tables.write_table(lost, folder / "rejected.parquet", tables.REJECTED)
 
 
-def run(root: Path, corpus: Corpus) -> tuple[pd.DataFrame, pd.DataFrame]:
+def run(root: Path, corpus: WholeCorpus) -> tuple[pd.DataFrame, pd.DataFrame]:
     splits.split(root, corpus)
     return (
         tables.read_table(root / "corpus" / "utterances.parquet", tables.UTTERANCES),
@@ -213,7 +213,7 @@ def test_errors(tmp_path: Path):
         run(tmp_path, settings(Path()))
 
 
-def queen_sets(reader: str = "amazon_queen", **changes: object) -> Corpus:
+def queen_sets(reader: str = "amazon_queen", **changes: object) -> WholeCorpus:
     """`mine`, and `game`, all of which is for training."""
     mine = {"reader": reader, "path": "unused"}
     return settings(Path(), sets={"game": mine | {"split": "train"}, "mine": mine}, **changes)

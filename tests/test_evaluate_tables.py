@@ -217,9 +217,3 @@ def test_other_utterances_are_refused(root: Path) -> None:
     write(root, "frame", 1, scores(0, n=5))
     with pytest.raises(HproError, match="frame, seed 1, was judged on other utterances"):
         tables.make(root, ROWS, [0, 1], SETTINGS)
-
-
-def test_a_table_without_rows_is_refused(root: Path) -> None:
-    empty = Tables(comparison=["sft"], progressive=["sft"], ablation=[])
-    with pytest.raises(HproError, match=r"tables\.ablation"):
-        tables.make(root, empty, [0], SETTINGS)

@@ -40,6 +40,7 @@ def test_the_shipped_settings_are_valid_and_complete():
 
 
 FULL_POLICY = {"preset": "cosyvoice2", "path": "CosyVoice2-0.5B", "dropout": 0.0}
+SOME, MINE = {"start": "sft", "stage": "word"}, {"reader": "csv", "path": "mine"}
 WRONG = [
     ("report.smaples", 3, r"report.smaples: is not a setting"),
     ("sft.steps", -1, r"sft.steps: input should be greater than or equal to 1, not -1"),
@@ -51,6 +52,12 @@ WRONG = [
     ("seeds", [0, 1, 0], r"seeds: \[0, 1, 0\] has one of them twice"),
     ("compute.device", "gpu", r"compute.device: string should match pattern .*auto.cpu.cuda"),
     ("tables.ablation", ["joint", "no_frames"], r"tables.ablation: no system 'no_frames'"),
+    ("tables.ablation", [], r"tables.ablation: list should have at least 1 item"),
+    ("seeds", [-1], r"seeds.0: input should be greater than or equal to 0, not -1"),
+    ("variants.base", SOME, r"variants.base: is a folder of the run already"),
+    ("variants.no kl", SOME, r"variants.no kl: use letters, digits, '_' and '-' only"),
+    ("corpus.sets.shards", MINE, r"corpus: sets.shards: is a folder of the run already"),
+    ("corpus.sets.-mine", MINE, r"corpus: sets.-mine: use letters, digits, '_' and '-' only"),
     ("corpus", None, r"corpus: input should be a valid dictionary"),
     ("speech.preset", "cosyvoice2", r"speech.path: name the folder CosyVoice2-0.5B"),
     ("dataset.policy_text", "qwen", r"dataset.policy_text: a small policy reads phones"),
@@ -60,7 +67,7 @@ WRONG = [
     ("dataset.codec_text", "whisper", r"dataset.codec_text: codec.preset embedded writes phones"),
     ("codec.preset", "released", r"dataset.codec_text: this codec writes Whisper's tokens"),
     ("codec.checkpoint", "model.pt", r"speech.preset: the authors' codec reads the tokens of"),
-    ("variants.sft", {"start": "sft", "stage": "word"}, r"variants.sft: is a system already"),
+    ("variants.sft", SOME, r"variants.sft: is a system already"),
     ("variants.frame.drop", ["sp", "cp"], r"variants.frame.drop: no reward of its stage is left"),
     ("controlled.utterances", 80, r"controlled.utterances: is not a setting"),
     ("controlled.test", 4, r"controlled.test: input should be greater than or equal to 5, not 4"),

@@ -128,7 +128,8 @@ SMALL = "base: ''\nseeds: [0, 1]\ntables: {comparison: [recordings], progressive
 CONFIGURATIONS = {
     "default": "",
     "from nothing, two seeds": SMALL,
-    "no policy at all": "tables: {comparison: [tokenrecon], progressive: [], ablation: []}\n",
+    "no policy at all": "tables: {comparison: [tokenrecon], "
+    "progressive: [recordings], ablation: [recordings]}\n",
     "paper": PAPER.read_text(),
     "paper, with its teachers": as_told(PAPER.read_text()),
 }

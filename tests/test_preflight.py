@@ -255,6 +255,16 @@ def test_memory_of_the_gpu(settings, monkeypatch, memory_gb, status):
     assert "18.2 GB" in found.says
 
 
+@pytest.mark.parametrize("change", [{"accumulate": 16}, {"checkpointing": True}])
+def test_what_saves_memory_of_the_gpu_is_seen(settings, monkeypatch, change):
+    _give_gpu(monkeypatch, 16)
+    reward = settings.reward.model_copy(update=change)
+    less = settings.model_copy(update={"reward": reward})
+    found = next(c for c in checks(less, Path("weights")) if c.what == "GPU")
+    assert found.status == "note"
+    assert "it takes less" in found.says
+
+
 def test_packages_of_cosyvoice2(settings, monkeypatch):
     monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
     found = failed(checks(settings, Path("weights")))

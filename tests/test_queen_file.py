@@ -10,7 +10,7 @@ from hpro_core import tables
 from hpro_core.corpus import stage
 from hpro_core.corpus.queen_file import cut_scenes, dialogue
 from hpro_core.errors import HproError
-from tests.test_corpus import CONTROLLED, EXCERPT, excerpt_rows, settings
+from tests.test_corpus import EXCERPT, excerpt_rows, settings
 
 GAME = EXCERPT.parent / "queen" / "queen.1c"
 Lines = list[tuple[int, str]]
@@ -170,7 +170,7 @@ def test_every_clip_is_read_back(game: Path, sounds: list[bytes]):
 
 def read(root: Path, game: Path) -> None:
     sets = {"mine": {"reader": "amazon_queen", "path": str(game), "split": "train"}}
-    stage.read(root, "mine", settings(Path(), sets=sets), CONTROLLED)
+    stage.read(root, "mine", settings(Path(), sets=sets))
 
 
 def test_the_reader_takes_the_file_in_place_of_the_folder(game: Path, tmp_path: Path):

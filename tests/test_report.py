@@ -3,11 +3,14 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import yaml
+from snakemake.utils import update_config
 
 from hpro_core import dataset
 from hpro_core.constants import EMOTIONS
@@ -38,6 +41,7 @@ SYSTEMS = {
 ALL_SYSTEMS = list(dict.fromkeys(name for names in SYSTEMS.values() for name in names))
 SETS = ("acted", "controlled")
 N_UTTERANCES = 8
+SHIPPED = Path(__file__).parents[1] / "params.yaml"
 SENTENCE = "You could not pilot a paper bag!"
 WORDS_OF_IT = "you could not pilot a paper bag"
 
@@ -55,6 +59,8 @@ def finished(tmp_path_factory):
         write_eval(root, system, ids, number, rng)
     for name in ("speech/tokenizer", "codec/content", "codec/style", "policy/sft/seed0"):
         write_curves(root / name, ["loss", "mel_l1"], rng)
+    for name in ALL_SYSTEMS[3:]:
+        write_curves(root / f"policy/{name}/seed0", ["loss"], rng)
     write_curves(root / "policy/hpro/seed0", ["loss", "kl", "cp", "sp", "asr", "wvad", "ser"], rng)
     pulls = {"kl": {"share": 0.0}, "cp": {"share": 0.254}, "sp": {"share": 0.746}}
     told = {"terms": pulls, "warnings": ["the term kl is dead"]}
@@ -175,9 +181,10 @@ def write_json(path, content):
 
 
 def write_params(root, vad_teacher, emotion_teacher):
-    label = f"{{vad_teacher: {vad_teacher}, emotion_teacher: {emotion_teacher}, window_words: 1, "
-    text = f"run: made_up  # <settings>\nseeds: [0]\nlabel: {label}temperature: 0.25}}\n"
-    (root / "params.yaml").write_text(text)
+    settings = yaml.safe_load(SHIPPED.read_text())
+    settings["label"] |= {"vad_teacher": vad_teacher, "emotion_teacher": emotion_teacher}
+    settings |= {"run": "made_up", "base": ""}
+    (root / "params.yaml").write_text("# <settings>\n" + yaml.safe_dump(settings))
 
 
 def frame(rows, schema):
@@ -261,7 +268,9 @@ def test_sections_and_counts(page):
     assert "One training seed only" in page
     assert "they do not hold what another training seed would change" in page
     assert "Embedded judges chose the step that was kept of hpro " in page
-    assert "run: made_up  # &lt;settings&gt;" in page
+    assert "# &lt;settings&gt;" in page
+    assert "snakemake --cores all results/made_up/eval/joint/seed0/metrics.json" in page
+    assert "main {" in page.split("</style>")[0]
     assert "was kept for: diffro" in page
 
 
@@ -297,17 +306,32 @@ def test_what_is_missing_is_named_with_its_command(finished, path, command):
         os.replace(hidden, finished / path)
 
 
-def test_models_of_a_base_need_no_curves(tmp_path):
-    write_curves(tmp_path / "policy/sft/seed0", ["loss"], np.random.default_rng(0))
-    for name in ("speech/tokenizer/model.safetensors", "codec/style/config.json"):
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).touch()
-    with pytest.raises(HproError, match=r"speech/tokenizer has no training\.csv: run `hpro tok"):
-        figures.training_files(tmp_path, [0])
-    (tmp_path / "policy/base").mkdir()
-    write_curves(tmp_path / "policy/hpro/seed3", ["loss"], np.random.default_rng(0))
-    assert list(figures.training_files(tmp_path, [0])) == ["policy/sft"]
-    assert list(figures.training_files(tmp_path, [0, 3])) == ["policy/sft", "policy/hpro"]
+def test_curves_are_those_of_this_run(tmp_path):
+    for name in ("speech/tokenizer", "policy/gone/seed0", "policy/sft/seed0", "policy/sft/seed9"):
+        write_curves(tmp_path / name, ["loss"], np.random.default_rng(0))
+    found = figures.training_files(tmp_path, {"policy/sft": "hpro sft"}, [0])
+    assert found == {"policy/sft": [tmp_path / "policy/sft/seed0/training.csv"]}
+    with pytest.raises(HproError, match=r"sft/seed1/training\.csv does not exist: run `hpro sft`"):
+        figures.training_files(tmp_path, {"policy/sft": "hpro sft"}, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "trained"),
+    [
+        ({"base": ""}, {"speech/tokenizer", "codec/content", "codec/style"}),
+        ({"base": "data/base"}, set()),
+        ({"base": "", "codec": {"checkpoint": "model.pt"}}, {"speech/tokenizer"}),
+        ({"base": "", "speech": {"preset": "cosyvoice2"}}, {"codec/content", "codec/style"}),
+    ],
+)
+def test_what_a_base_or_a_publisher_trained_has_no_curves_here(tmp_path, changes, trained):
+    settings = yaml.safe_load(SHIPPED.read_text())
+    update_config(settings, changes)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
+    found = stage.trained(tmp_path / "params.yaml", ["sft", "hpro"])
+    assert set(found) == {*trained, "policy/sft", "policy/hpro"}
+    assert stage.trained(tmp_path / "params.yaml", []).keys() == trained
+    assert (found["policy/sft"], found["policy/hpro"]) == ("hpro sft", "hpro reward hpro")
 
 
 def test_word_times_without_reference_are_said_to_be_unmeasured(finished):

@@ -16,7 +16,7 @@ from hpro_core.constants import SPLITS
 from hpro_core.corpus.stage import check_rejected_share
 from hpro_core.errors import HproError
 from hpro_core.known import known_sentences
-from hpro_core.params import Corpus
+from hpro_core.params import WholeCorpus
 
 STAGE = "corpus-split"
 Counts: TypeAlias = "np.ndarray | csr_array"
@@ -33,7 +33,7 @@ CLAIMS = ("test", "dev", "judge", "train")
 """Who keeps a sentence that occurs in several splits: the first of these."""
 
 
-def split(root: Path, settings: Corpus, base: Path | None = None, n_shards: int = 1) -> None:
+def split(root: Path, settings: WholeCorpus, base: Path | None = None, n_shards: int = 1) -> None:
     """Merge all sets, assign splits, and write `root`/corpus/{utterances,rejected}.parquet.
 
     No group and no normalised sentence is in two splits; a test set has at most
@@ -55,7 +55,7 @@ def split(root: Path, settings: Corpus, base: Path | None = None, n_shards: int 
     """
     read = {name: _read(root, name) for name in _ordered(settings)}
     assigned = [
-        _assigned(table, name, settings, np.random.default_rng([settings.seed, index]))
+        _assigned(table, name, settings, np.random.default_rng([settings.splits.seed, index]))
         for index, (name, table) in enumerate(read.items())
     ]
     entered = pd.concat(assigned, ignore_index=True)
@@ -92,24 +92,24 @@ def summary(utterances: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def rejected(entered: pd.DataFrame, settings: Corpus) -> dict[str, str]:
+def rejected(entered: pd.DataFrame, settings: WholeCorpus) -> dict[str, str]:
     """utt_id -> reason: the test set is full, a repeated sentence, no reference."""
     lost: dict[str, str] = {}
     for _, table in entered[entered.split == "test"].groupby("corpus"):
-        rng = np.random.default_rng([settings.seed, len(table)])
-        surplus = rng.permutation(table.utt_id.to_numpy())[settings.max_test_utterances :]
+        rng = np.random.default_rng([settings.splits.seed, len(table)])
+        surplus = rng.permutation(table.utt_id.to_numpy())[settings.splits.max_test_utterances :]
         lost |= dict.fromkeys(sorted(surplus), FULL)
     kept = entered[~entered.utt_id.isin(lost)]
     lost |= _repeats(kept)
     return lost | _without_reference(kept[~kept.utt_id.isin(lost)])
 
 
-def _ordered(settings: Corpus) -> list[str]:
+def _ordered(settings: WholeCorpus) -> list[str]:
     """The sets, those for training last: they change nothing about the splits of the others."""
     return sorted(settings.sets, key=lambda name: settings.sets[name].split)
 
 
-def _left_out(entered: pd.DataFrame, settings: Corpus) -> dict[str, str]:
+def _left_out(entered: pd.DataFrame, settings: WholeCorpus) -> dict[str, str]:
     """What sets in one split share with other sets of their reader; it is not counted as rejected.
 
     Sets of `csv` are not compared: ids and groups of one folder mean nothing in another.
@@ -188,7 +188,7 @@ def _read(root: Path, name: str) -> pd.DataFrame:
 
 
 def _assigned(
-    table: pd.DataFrame, name: str, settings: Corpus, rng: np.random.Generator
+    table: pd.DataFrame, name: str, settings: WholeCorpus, rng: np.random.Generator
 ) -> pd.DataFrame:
     """The table of one set with its splits filled in."""
     if settings.sets[name].split:
@@ -209,19 +209,21 @@ def _assigned(
     split_G = np.full(len(groups), "train", dtype=object)
     n = len(table)
     for label, wanted in (
-        ("test", min(settings.test_share * n, settings.max_test_utterances)),
-        ("dev", settings.dev_share * n),
-        ("judge", settings.judge_share * n),
+        ("test", min(settings.splits.test_share * n, settings.splits.max_test_utterances)),
+        ("dev", settings.splits.dev_share * n),
+        ("judge", settings.splits.judge_share * n),
     ):
         free = np.flatnonzero(split_G == "train")
         if len(free) < 2:
-            raise HproError(f"corpus {name!r}: the shares of the splits leave nothing for train")
+            raise HproError(f"corpus {name!r}: the shares of corpus.splits leave nothing for train")
         chosen = chosen_groups(counts_GS[free], counts_GE[free], max(1, round(wanted)), rng)
         split_G[free[chosen]] = label
     return table.assign(split=split_G[group_N])
 
 
-def _with_judge(table: pd.DataFrame, settings: Corpus, rng: np.random.Generator) -> pd.DataFrame:
+def _with_judge(
+    table: pd.DataFrame, settings: WholeCorpus, rng: np.random.Generator
+) -> pd.DataFrame:
     """Publishers prescribe no split for judges: theirs is taken from train, whole groups."""
     train = table[table.split == "train"]
     group_N, groups = pd.factorize(train.group, sort=True)
@@ -229,7 +231,7 @@ def _with_judge(table: pd.DataFrame, settings: Corpus, rng: np.random.Generator)
         return table
     counts_GS = _counted(group_N, train.speaker)
     counts_GE = _counted(group_N, train.emotion.fillna(""))
-    wanted = max(1, round(settings.judge_share * len(table)))
+    wanted = max(1, round(settings.splits.judge_share * len(table)))
     chosen = chosen_groups(counts_GS, counts_GE, wanted, rng)
     for_judge = train.index[np.isin(group_N, chosen)]
     return table.assign(split=table.split.mask(table.index.isin(for_judge), "judge"))
@@ -297,14 +299,14 @@ def _check_ids(entered: pd.DataFrame) -> None:
         )
 
 
-def _check_shares(entered: pd.DataFrame, lost: dict[str, str], settings: Corpus) -> None:
+def _check_shares(entered: pd.DataFrame, lost: dict[str, str], settings: WholeCorpus) -> None:
     for name in settings.sets:
         ids = entered.utt_id[entered.corpus == name]
         lost_here = {utt_id: lost[utt_id] for utt_id in ids if lost.get(utt_id, FULL) != FULL}
         check_rejected_share(lost_here, len(ids), settings.max_rejected_share, name)
 
 
-def _check_splits(kept: pd.DataFrame, settings: Corpus) -> None:
+def _check_splits(kept: pd.DataFrame, settings: WholeCorpus) -> None:
     for label in SPLITS:
         if not (kept.split == label).any():
             raise HproError(

@@ -1,6 +1,5 @@
-"""`hpro corpus-read SET`: one raw corpus -> 16 kHz audio, `utterances` and `rejected` tables."""
+"""`hpro corpus-read SET`, `hpro corpus-render SET`: one corpus -> 16 kHz audio and its tables."""
 
-import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -21,36 +20,60 @@ from hpro_core.progress import track
 STAGE = "corpus-read"
 
 
-def read(
-    root: Path, name: str, corpus: Corpus, controlled_settings: Controlled, workers: int = 2
-) -> None:
+def read(root: Path, name: str, corpus: Corpus) -> None:
     """Read one corpus of the settings into `root`/corpus/`name`/.
 
-    Writes utterances.parquet, rejected.parquet and audio/<utt_id>.wav; the controlled corpus also
-    writes its three truth tables. The same input gives the same bytes on the same machine; on
-    another, what is rendered can differ (docs/corpora.md).
+    Writes utterances.parquet, rejected.parquet and audio/<utt_id>.wav.
 
     Args:
         root: results folder of the run.
         name: key of `corpus.sets`; it becomes the corpus and the prefix of utt_id.
         corpus: settings; a relative path of a corpus is relative to the working directory.
-        controlled_settings: settings of the controlled corpus.
-        workers: processes that render the controlled corpus.
 
     Raises:
-        HproError: unknown set or a bad name for one, metadata that cannot be used, no utterance
+        HproError: unknown set, or one to be rendered, metadata that cannot be used, no utterance
             that can be used, or more rejected than `corpus.max_rejected_share`.
     """
+    recordings = _recordings(_chosen(corpus, name, rendered=False), name)
+    folder = root / "corpus" / name
+    _write(folder, name, *_read_files(folder, name, recordings, corpus), corpus)
+
+
+def render(root: Path, name: str, corpus: Corpus, settings: Controlled, workers: int = 2) -> None:
+    """Render a controlled corpus into `root`/corpus/`name`/.
+
+    Writes what `read` writes, and its truth tables. The same settings give the same bytes on the
+    same machine; on another, they can differ (docs/corpora.md).
+
+    Args:
+        root: results folder of the run.
+        name: key of `corpus.sets`.
+        corpus: its limits of duration, and of what may be rejected.
+        settings: section `controlled`.
+        workers: processes.
+
+    Raises:
+        HproError: unknown set, or one to be read, or more rejected than
+            `corpus.max_rejected_share`.
+    """
+    _chosen(corpus, name, rendered=True)
+    folder = root / "corpus" / name
+    _write(folder, name, *controlled.render(folder, name, settings, corpus, workers), corpus)
+
+
+def _chosen(corpus: Corpus, name: str, rendered: bool) -> CorpusSet:
     if name not in corpus.sets:
         raise HproError(f"corpus.sets has no {name!r}; it has: {', '.join(corpus.sets)}")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise HproError(f"corpus.sets: {name!r}: use letters, digits, '_' and '-' only")
     chosen = corpus.sets[name]
-    folder = root / "corpus" / name
-    if chosen.reader == "controlled":
-        utterances, lost = controlled.render(folder, name, controlled_settings, corpus, workers)
-    else:
-        utterances, lost = _read_files(folder, name, _recordings(chosen, name), corpus)
+    if (chosen.reader == "controlled") != rendered:
+        command = "corpus-read" if rendered else "corpus-render"
+        raise HproError(f"corpus.sets.{name}: reader {chosen.reader!r} is for `hpro {command}`")
+    return chosen
+
+
+def _write(
+    folder: Path, name: str, utterances: pd.DataFrame, lost: dict[str, str], corpus: Corpus
+) -> None:
     check_rejected_share(lost, len(utterances) + len(lost), corpus.max_rejected_share, name)
     tables.write_table(utterances, folder / "utterances.parquet", tables.UTTERANCES)
     tables.write_table(

@@ -1,7 +1,8 @@
 """Transcripts as published -> words for alignment: lower case, [a-z'], single blanks."""
 
 import re
-import unicodedata
+
+from hpro_core.letters import plain_letters
 
 _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
@@ -19,12 +20,6 @@ _ORDINALS = {
 }
 _NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)(?:(st|nd|rd|th|s)\b)?")
 _SYMBOLS = {"&": " and ", "%": " percent ", "+": " plus ", "@": " at "}
-_LETTERS = str.maketrans(
-    {"æ": "ae", "œ": "oe", "ø": "o", "ß": "ss", "ł": "l", "đ": "d", "ð": "d", "þ": "th"}
-    | dict.fromkeys("\u2018\u2019\u02bc\u2032\u00b4`", "'")  # typed for an apostrophe
-    | dict.fromkeys("\u00ad\u200b\u200c\u200d\ufeff", None)  # not seen: soft hyphen and such
-)
-"""What Unicode's own decomposition leaves as a sign that is no letter."""
 
 
 def normalised_words(text: str) -> str:
@@ -46,12 +41,6 @@ def normalised_words(text: str) -> str:
     plain = re.sub(r" '(?=s\b)", "'", plain)  # 1940's -> "nineteen forty's"
     words = (word.strip("'") for word in re.sub(r"[^a-z']+", " ", plain).split())
     return " ".join(word for word in words if word)
-
-
-def plain_letters(text: str) -> str:
-    """Lower case without accents, ligatures as two letters, one kind of apostrophe."""
-    plain = unicodedata.normalize("NFKD", text.lower().translate(_LETTERS))
-    return "".join(sign for sign in plain if not unicodedata.combining(sign))
 
 
 def spelled_number(digits: str) -> str:

@@ -57,14 +57,11 @@ def make(
         out: where to write; `root`/tables if not given.
 
     Raises:
-        HproError: a table has no rows, a system was not judged, or systems were judged on
-            different utterances or by different models.
+        HproError: a system was not judged, or systems were judged on different utterances or by
+            different models.
     """
     folder = root / "tables" if out is None else out
     rows: dict[str, list[str]] = tables.model_dump()
-    for name, systems in rows.items():
-        if not systems:
-            raise HproError(f"tables.{name} in params.yaml names no system")
     systems = systems_of(tables)
     scores = read_scores(root, systems, seeds)
     below = "".join(f"\n{note}\n" for note in [COUNTED, *cautions_of(root, systems, seeds)])

@@ -103,9 +103,9 @@ def _read_already(name: str, run: str) -> tuple[float, int] | None:
 
 
 def _split(hours: float, n: int, source: str, chosen: CorpusSet, settings: Params) -> Amount:
-    corpus = settings.corpus
+    splits = settings.corpus.splits
     if chosen.split:
         return Amount(hours, n, 0, n if chosen.split == "judge" else 0, source)
-    wanted = PRESCRIBED_TESTS.get(chosen.reader, round(corpus.test_share * n))
-    test = min(wanted, corpus.max_test_utterances)
-    return Amount(hours, n, test, round(corpus.judge_share * n), source)
+    wanted = PRESCRIBED_TESTS.get(chosen.reader, round(splits.test_share * n))
+    test = min(wanted, splits.max_test_utterances)
+    return Amount(hours, n, test, round(splits.judge_share * n), source)

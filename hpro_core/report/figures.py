@@ -75,37 +75,26 @@ def intervals(rows: pd.DataFrame) -> str:
         return _svg(figure)
 
 
-def training_files(root: Path, seeds: Sequence[int]) -> dict[str, list[Path]]:
-    """Every training.csv of a run by what was trained; seeds of one variant together.
+def training_files(
+    root: Path, trainings: Mapping[str, str], seeds: Sequence[int]
+) -> dict[str, list[Path]]:
+    """The training.csv of each training of a run; seeds of one policy together.
 
     Args:
         root: results folder of the run.
-        seeds: of the run; a policy of another one, that an earlier request left, is left out.
+        trainings: folders below it, each with the command that trains there.
+        seeds: of the policies.
 
     Raises:
-        HproError: tokenizer, codec or the SFT policy have none, though they were trained here.
+        HproError: one is missing.
     """
     found: dict[str, list[Path]] = {}
-    for path in sorted(root.glob("*/**/training.csv")):
-        name, of_seed = re.subn(r"/seed\d+", "", path.parent.relative_to(root).as_posix())
-        if of_seed and path.parent.name not in {f"seed{seed}" for seed in seeds}:
-            continue
-        found.setdefault(name, []).append(path)
-    needed = {
-        "speech/tokenizer": "hpro tokenizer",
-        "codec/content": "hpro codec-content",
-        "codec/style": "hpro codec-style",
-        "policy/sft": "hpro sft",
-    }
-    if (root / "codec/style/config.json").is_file() and not (root / "codec/content").exists():
-        del needed["codec/content"], needed["codec/style"]  # the authors' weights, or a base's
-    has_tokenizer = (root / "speech/tokenizer/model.safetensors").is_file()
-    if not has_tokenizer or (root / "policy/base").exists():
-        del needed["speech/tokenizer"]  # published, or a base's
-    for name, command in needed.items():
-        if name not in found:
-            raise HproError(f"{root}/{name} has no training.csv: run `{command}` first")
-    return {name: found[name] for name in (*needed, *(n for n in found if n not in needed))}
+    for name, command in trainings.items():
+        of_seeds = [f"seed{seed}/" for seed in seeds] if name.startswith("policy/") else [""]
+        found[name] = [root / name / f"{of_seed}training.csv" for of_seed in of_seeds]
+        if missing := [path for path in found[name] if not path.is_file()]:
+            raise HproError(f"{missing[0]} does not exist: run `{command}` first")
+    return found
 
 
 def training_curves(paths: Sequence[Path]) -> str:

@@ -12,8 +12,8 @@ import pandas as pd
 from hpro_core.errors import HproError
 from hpro_core.evaluate.origin import Origin, read_origin
 from hpro_core.evaluate.scores import METRICS
-from hpro_core.evaluate.tables import cautions_of
-from hpro_core.params import Label, Report, read_section, read_yaml
+from hpro_core.evaluate.tables import SEEDLESS, cautions_of
+from hpro_core.params import Codec, Label, Report, Speech, read_section, read_yaml
 from hpro_core.report import counts, figures, paper, provenance, results
 from hpro_core.report.samples import Sample, System, load_system, samples
 
@@ -58,6 +58,7 @@ def build(root: Path, settings: Report, params: Path) -> Path:
     systems = [load_system(root, name, seeds[0]) for name in in_order(results.systems_of(tables))]
     spoken = samples(root, systems, settings.samples)
     names = [system.name for system in systems]
+    policies = [name for name in names if name not in SEEDLESS]
     origin = _origin(root, systems[0])
     label = read_section(params, "label", Label)
     context = {
@@ -74,9 +75,28 @@ def build(root: Path, settings: Report, params: Path) -> Path:
         "weak_points": weak_points(root, tables, systems, label),
         "labels": _labels(root, results.test_sets_of(tables), label),
         "without_traces": [system.name for system in systems if system.word_vad is None],
-        **_figures(root, tables, spoken, seeds),
+        **_figures(tables, spoken, figures.training_files(root, trained(params, policies), seeds)),
+        "again": f"{policies[-1]}/seed{seeds[0]}" if policies else "",
     }
     return _write(root / "report" / "index.html", context)
+
+
+def trained(params: Path, policies: Sequence[str]) -> dict[str, str]:
+    """What a run trains, as folders in its results, each with the command that does it.
+
+    Args:
+        params: its settings.
+        policies: rows of its tables.
+    """
+    found = {}
+    base = read_yaml(params)["base"]
+    if not base and read_section(params, "speech", Speech).preset == "embedded":
+        found["speech/tokenizer"] = "hpro tokenizer"
+    if not base and not read_section(params, "codec", Codec).checkpoint:
+        found |= {"codec/content": "hpro codec-content", "codec/style": "hpro codec-style"}
+    for name in policies:
+        found[f"policy/{name}"] = "hpro sft" if name == "sft" else f"hpro reward {name}"
+    return found
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -246,7 +266,7 @@ def _paper_only(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, dict[
 
 
 def _figures(
-    root: Path, tables: Mapping[str, pd.DataFrame], spoken: list[Sample], seeds: Sequence[int]
+    tables: Mapping[str, pd.DataFrame], spoken: list[Sample], curves_of: Mapping[str, list[Path]]
 ) -> dict[str, Any]:
     """All figures of the page, with element names that do not clash."""
     every = pd.concat(tables.values()).drop_duplicates(["system", "test_set"])
@@ -256,11 +276,7 @@ def _figures(
         name: figures.intervals(every[every["test_set"] == name])
         for name in results.test_sets_of(dict(tables))
     }
-    rank = {f"policy/{name}": place for place, name in enumerate(order)}
-    files = sorted(
-        figures.training_files(root, seeds).items(), key=lambda item: rank.get(item[0], -1)
-    )
-    curves = {name: figures.training_curves(paths) for name, paths in files}
+    curves = {name: figures.training_curves(paths) for name, paths in curves_of.items()}
     drawn = iter(
         figures.unique_ids([*by_set.values(), *curves.values(), *(s.traces for s in spoken)])
     )
@@ -319,7 +335,8 @@ def _write(path: Path, context: Mapping[str, Any]) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(cell=cell, span=span)
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    environment.globals.update(cell=cell, span=span, style=style)
     page = environment.get_template("page.html").render(**context)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")

@@ -253,7 +253,7 @@ def _split(table: pd.DataFrame, name: str, root: Path) -> pd.DataFrame:
     if rows.empty:
         raise HproError(
             f"{root}/corpus/utterances.parquet has no utterance in split {name!r}: "
-            "give the corpus more scenes or change corpus.dev_share in params.yaml"
+            "give the corpus more scenes or change corpus.splits.dev_share in params.yaml"
         )
     return rows
 

@@ -13,7 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 
 ROOMS = {
-    "corpus-read": "corpus", "corpus-split": "corpus", "align": "align", "align-check": "align",
+    "corpus-read": "corpus", "corpus-render": "corpus", "corpus-split": "corpus",
+    "align": "align", "align-check": "align",
     "label": "label", "tokenizer": "speech", "tokenize": "speech", "dataset": "dataset.py",
     "codec-content": "codec", "codec-style": "codec", "sft": "policy", "reward": "reward",
     "synthesise": "policy", "judge-train": "evaluate", "judge-recordings": "evaluate",
@@ -66,15 +67,14 @@ def files_of(
     judge = root / "judge"
     recorded = [judge / "recordings" / label.name for label in labels]
     match command:
-        case "corpus-read":
+        case "corpus-read" | "corpus-render":
             folder = root / "corpus" / name
             tables = ["utterances.parquet", "rejected.parquet"]
-            raw = []
-            if name == "controlled":
+            raw = [p for p in Path("data/raw").rglob("*") if p.is_file()]
+            if command == "corpus-render":
                 tables += [f"truth_{kind}.parquet" for kind in ("words", "vad", "emotion")]
                 tables.append("again_words.parquet")
-            else:
-                raw = [p for p in Path("data/raw").rglob("*") if p.is_file()]
+                raw = []
             clips = [folder / f"audio/{name}_{i}.wav" for i in range(2)]
             return raw, [*(folder / table for table in tables), *clips]
         case "base-take":

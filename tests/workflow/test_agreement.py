@@ -38,8 +38,8 @@ OF_POLICIES = {
 }  # fmt: skip
 OF_SFT = {"sft", "synthesise sft", "judge sft", *OF_POLICIES}
 EVERYTHING = {
-    "corpus-read acted", "corpus-read controlled", "corpus-split", "align", "align-check", "label",
-    "tokenizer", "tokenize", "dataset", "codec-content", "codec-style", "judge-train",
+    "corpus-read acted", "corpus-render controlled", "corpus-split", "align", "align-check",
+    "label", "tokenizer", "tokenize", "dataset", "codec-content", "codec-style", "judge-train",
     "judge-recordings", *OF_SFT,
     *(f"{step} {name}" for step in ("synthesise", "judge") for name in SYSTEMS),
 }  # fmt: skip
@@ -193,7 +193,7 @@ def test_a_changed_recording_is_noticed_by_both(twin: Project, original: Project
     assert twin.run("dvc", "status", "-q", check=False).returncode == 1
     remade = twin.snakemake()
     assert {"corpus-read acted", "corpus-split", "align", "tokenizer"} <= remade
-    assert "corpus-read controlled" not in remade
+    assert "corpus-render controlled" not in remade
     assert twin.results() != original.results()
 
 

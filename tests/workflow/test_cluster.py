@@ -26,6 +26,7 @@ HERE = (  # what a site without accounting says, and a test that does not want t
 )  # fmt: skip
 WITH_GPU = {"tokenizer", "tokenize", "codec_content", "codec_style", "sft", "reward", "synthesise"}
 IN_SHARDS = {"align", "label", "tokenize", "dataset"}
+REWARD_LOG = "logs/miniature/reward/frame_seed0.log"
 FRAME = f"{RESULTS}/policy/frame/seed0/model.safetensors"
 
 
@@ -140,7 +141,7 @@ def test_gpus_of_two_nodes_are_processes_of_one_training(
     twin.run(*SLURM, *HERE, "--set-resources", *asked, less, "--", FRAME)
     (job,) = cluster.jobs()[before:]
     assert (gpus_of(job), job["NumNodes"]) == (4, "2")
-    log = (twin.folder / "logs/miniature/reward/frame_seed0.log").read_text()
+    log = (twin.folder / REWARD_LOG).read_text()
     assert "shared by 4 processes" in log
     one, four = (dev_loss(each) for each in (project, twin))
     assert four == pytest.approx(one, rel=0.05)
@@ -167,7 +168,7 @@ def test_a_preempted_training_goes_on_and_ends_the_same(
     assert running.returncode == 0, out
     training = cluster.jobs()[before]
     assert (training["Restarts"], training["JobState"]) == ("1", "COMPLETED")
-    log = (twin.folder / "logs/miniature/reward/frame_seed0.log").read_text()
+    log = (twin.folder / REWARD_LOG).read_text()
     assert re.search(r"going on from step [123]0 ", log)
     assert (twin.folder / FRAME).read_bytes() == (project.folder / FRAME).read_bytes()
 
@@ -178,9 +179,13 @@ def test_the_generic_profile_does_the_same(project: Project, cluster: MiniSlurm)
     for name in ("metrics.json", "model.safetensors"):
         (project.folder / RESULTS / f"policy/frame/seed0/{name}").unlink()
     generic = ("snakemake", "--workflow-profile", "profiles/slurm-generic")
-    project.run(*generic, "--seconds-between-status-checks", "1", "--", target)
+    asked = ("reward:gpu=2", "reward:nodes=2", "reward:mem_mb=6000")
+    quick = ("--seconds-between-status-checks", "1")
+    project.run(*generic, *quick, "--set-resources", *asked, "--", target)
     (job,) = cluster.jobs()[before:]
-    assert (rule_of(job), gpus_of(job), job["JobState"]) == ("reward", 1, "COMPLETED")
+    assert (rule_of(job), job["JobState"]) == ("reward", "COMPLETED")
+    assert (gpus_of(job), job["NumNodes"]) == (2, "2")
+    assert "shared by 2 processes" in (project.folder / REWARD_LOG).read_text()
 
 
 def rule_of(job: dict[str, str]) -> str:

@@ -245,6 +245,15 @@ def test_a_rule_declares_the_sections_that_its_command_reads(project: Project) -
             assert set(key) == read_by_it, f"{path.name} holds more than `hpro {command}` reads"
 
 
+@pytest.mark.workflow
+def test_a_corpus_is_read_again_for_none_of_the_settings_of_others(project: Project) -> None:
+    keys = project.folder / "results/embedded/params"
+    key = yaml.safe_load((keys / "corpus_read_acted.yaml").read_text(encoding="utf-8"))["corpus"]
+    limits = {"min_duration_s", "max_duration_s", "max_rejected_share"}
+    assert set(key) == {"sets", *limits}
+    assert set(key["sets"]) == {"acted"}
+
+
 LENT = {"policy": {"judge_train", "base_judge"}}
 """Rules of other phases that a stage may run: judges can watch a reward training."""
 
@@ -381,6 +390,38 @@ def sections_read(command: str) -> set[str]:
             if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
                 sections.add(node.slice.value)
     return sections
+
+
+GONE = "slurm_load_jobs error: Invalid job id specified"
+LOST = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+NO_ACCOUNTING = "Slurm accounting storage is disabled"
+
+
+@pytest.mark.parametrize(
+    ("squeue", "sacct", "says"),
+    [
+        ((0, "RUNNING"), (1, NO_ACCOUNTING), "running"),
+        ((0, "COMPLETED"), (1, NO_ACCOUNTING), "success"),
+        ((0, "OUT_OF_MEMORY"), (1, NO_ACCOUNTING), "failed"),
+        ((1, LOST), (1, NO_ACCOUNTING), "running"),
+        ((1, GONE), (1, NO_ACCOUNTING), "failed"),
+        ((1, GONE), (0, "COMPLETED"), "success"),
+        ((1, GONE), (0, "CANCELLED by 0"), "failed"),
+        ((1, GONE), (1, "sacct: error: slurm_persist_conn_open: Connection refused"), "running"),
+        ((1, GONE), (0, ""), "failed"),
+    ],
+)
+def test_the_generic_profile_takes_no_silence_for_a_failure(
+    squeue: tuple[int, str], sacct: tuple[int, str], says: str, tmp_path: Path
+) -> None:
+    for name, (status, said) in (("squeue", squeue), ("sacct", sacct)):
+        where = " >&2" if status else ""
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{said}'{where}\nexit {status}\n")
+        (tmp_path / name).chmod(0o755)
+    command = [REPO / "profiles/slurm-generic/status.sh", "7"]
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == says
 
 
 def test_launch_starts_a_process_for_each_gpu_of_a_node(tmp_path: Path) -> None:

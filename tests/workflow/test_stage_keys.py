@@ -109,7 +109,7 @@ def test_every_real_command_has_code() -> None:
 
 
 def test_a_dotted_section_keeps_one_entry_of_its_mapping() -> None:
-    settings = {"corpus": {"seed": 1, "sets": {"a": {"path": "x"}, "b": {}}}, "report": {"n": 2}}
+    settings = {"corpus": {"seed": 1, "sets": {"a": {"path": "x"}, "b": {}}, "splits": {"dev": 1}}}
     content = stage_keys.key_content(settings, ["corpus.sets.a"], "code", ["hpro x"])
     assert content == {
         "corpus": {"seed": 1, "sets": {"a": {"path": "x"}}},

@@ -85,8 +85,8 @@ def key(name, command, *sections, settings=config):
     """The key file of a command: declares the sections of params.yaml that it reads.
 
     Name and sections may hold the wildcards {set} and {variant}: one key file for each; sections
-    also {stage}, of the variant. "corpus.sets.x" is the section corpus with nothing but x in its
-    mapping `sets`, "reward.word" the section reward without the stages beside `word`.
+    also {stage}, of the variant. "corpus.sets.x" is the section corpus with its plain values and, of
+    its mappings, nothing but x in `sets`; "reward.word" is the section reward without other stages.
     """
     return KEYS.declare(name, command, sections, settings)
 

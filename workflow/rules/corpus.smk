@@ -3,7 +3,7 @@
 
 rule corpus_read:
     input:
-        key=key("corpus_read_{set}", "corpus-read", "corpus.sets.{set}", "controlled"),
+        key=key("corpus_read_{set}", "corpus-read", "corpus.sets.{set}"),
     output:
         utterances="<root>/corpus/{set}/utterances.parquet",
         rejected="<root>/corpus/{set}/rejected.parquet",
@@ -27,13 +27,12 @@ rule corpus_read:
         "corpus {wildcards.set}: reading raw recordings"
     shell:
         "(hpro corpus-read {wildcards.set} --root {params.root} --params {input.key}"
-        " --threads {threads}"
         " && checksums {output.audio} > {output.sums}) 2>&1 | tee {log}"
 
 
 rule corpus_render:
     input:
-        key=key("corpus_read_{set}", "corpus-read", "corpus.sets.{set}", "controlled"),
+        key=key("corpus_render_{set}", "corpus-render", "corpus.sets.{set}", "controlled"),
     output:
         utterances="<root>/corpus/{set}/utterances.parquet",
         rejected="<root>/corpus/{set}/rejected.parquet",
@@ -60,7 +59,7 @@ rule corpus_render:
     message:
         "corpus {wildcards.set}: rendering speech with exact labels"
     shell:
-        "(hpro corpus-read {wildcards.set} --root {params.root} --params {input.key}"
+        "(hpro corpus-render {wildcards.set} --root {params.root} --params {input.key}"
         " --threads {threads}"
         " && checksums {output.audio} > {output.sums}) 2>&1 | tee {log}"
 

@@ -25,6 +25,7 @@ rule reward:
                 f"{ROOT}/judge/model.safetensors",
                 f"{ROOT}/judge/config.json",
                 *DECODER,
+                *SOUND,
             ]
             if WATCHED
             else []

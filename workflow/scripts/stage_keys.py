@@ -118,8 +118,8 @@ def key_content(
 
     Args:
         settings: the whole of `params.yaml`.
-        sections: sections of the settings; "corpus.sets.acted" is the section corpus in which the
-            mapping `sets` holds nothing but `acted`.
+        sections: sections of the settings; "corpus.sets.acted" is the section corpus with its plain
+            values and, of its mappings, nothing but the entry `acted` of `sets`.
         code: hash of the code, from `code_hash`.
         shell: the shell lines of the rules that run the command.
         files: hash of the listing of a raw corpus, from `listing_hash`.
@@ -312,11 +312,8 @@ def _narrowed(section: Any, entry: list[str]) -> Any:
     """A section without the mappings that stand beside the dotted entry; plain values stay."""
     if not entry:
         return section
-    inner = _narrowed(section[entry[0]], entry[1:])
-    if len(entry) > 1:
-        return {**section, entry[0]: inner}
     plain = {k: v for k, v in section.items() if not isinstance(v, Mapping)}
-    return {**plain, entry[0]: inner}
+    return {**plain, entry[0]: _narrowed(section[entry[0]], entry[1:])}
 
 
 def _sha256(content: bytes) -> str:
