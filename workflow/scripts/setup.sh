@@ -21,8 +21,9 @@ if [ ! -x "$venv/bin/python" ]; then
             break
         fi
     done
-    [ -n "$python" ] || fail "Python 3.11 or 3.12 is needed. Install one (Debian, Ubuntu:" \
-        "apt-get install python3.11 python3.11-venv) or name it: make PYTHON=/path/to/python3.11"
+    [ -n "$python" ] || fail "Python 3.11 or 3.12 is needed. Debian 12 and Ubuntu 24.04 have it:" \
+        "apt-get install python3-venv. Where the system's is newer, install one beside it (uv, pyenv," \
+        "conda) and name it: make PYTHON=/path/to/python3.12"
     "$python" -c 'import ensurepip, venv' 2>/dev/null || fail "$python has no venv module." \
         "Install it: apt-get install $(basename "$python")-venv"
     "$python" -m venv "$venv"
