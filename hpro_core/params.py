@@ -243,6 +243,12 @@ class Synthesis(Section):
     batch_size: int = Field(ge=1)
     seed: int
 
+    @model_validator(mode="after")
+    def _sentences_can_end(self) -> "Synthesis":
+        if self.min_ratio >= self.max_ratio:
+            raise ValueError(f"min_ratio: {self.min_ratio} is not below max_ratio {self.max_ratio}")
+        return self
+
 
 class Tables(Section):
     """Which systems are rows of which table; a run trains and judges all that are named."""
@@ -430,6 +436,11 @@ class Params(Section):
             return "policy.dropout: cosyvoice2 has none: 0.0"
         if self.sft.guide_weight or self.sft.emotion_weight:
             return "sft.guide_weight, sft.emotion_weight: cosyvoice2 needs no guides: 0.0"
+        if self.synthesis.max_ratio < 10:
+            return (
+                f"synthesis.max_ratio: {self.synthesis.max_ratio} speech tokens for a text token "
+                "cut sentences short, of which cosyvoice2 speaks some six: 20.0 as upstream"
+            )
         return None
 
     def _codec_problem(self) -> str | None:

@@ -1,5 +1,6 @@
 """Both stages of the codec as they are run: reproducible, frozen where they should be, checked."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,13 @@ import torch
 from safetensors.torch import load_file
 
 from hpro_core.codec.model import PRESETS, CodecConfig
-from hpro_core.codec.training import check_text, check_words, train_content, train_style
+from hpro_core.codec.training import (
+    check_text,
+    check_words,
+    load_codec,
+    train_content,
+    train_style,
+)
 from hpro_core.errors import HproError
 from hpro_core.params import Codec, CodecStage, Compute
 
@@ -43,6 +50,13 @@ def test_stage_b_leaves_the_content_branch_alone_and_trains_the_rest(examples, t
     assert not any(part.startswith(tuple(f.rstrip(".") for f in frozen)) for part in moved)
     assert {"style_extractor", "emotion_head", "word_vad_head", "combiner"} <= moved
     assert not list((tmp_path / "work_b").glob("*"))
+
+
+@pytest.mark.parametrize("config", [{"model": {"blocks": 2}}, {"kind": "cosyvoice2"}])
+def test_a_folder_of_something_else_is_no_codec(tmp_path, config):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(HproError, match=r"config\.json is not of a codec: give codec/style"):
+        load_codec(tmp_path)
 
 
 def test_an_utterance_whose_words_cover_no_frame_is_named(examples):

@@ -128,7 +128,7 @@ def test_tokens_outside_the_vocabulary_are_named():
     ("load", "name"),
     [
         (S3Tokenizer.load, "speech_tokenizer_v2.onnx"),
-        (CamPlus.load, "campplus.onnx"),
+        (lambda folder: CamPlus.load(folder, 1), "campplus.onnx"),
         (FlowDecoder.load, "flow.pt"),
     ],
 )
@@ -146,7 +146,7 @@ def test_another_tokenizer_is_refused(tmp_path):
 def test_a_broken_onnx_file_is_refused(tmp_path):
     (tmp_path / "campplus.onnx").write_bytes(b"not a model")
     with pytest.raises(HproError, match=r"campplus.onnx is not an ONNX model"):
-        CamPlus.load(tmp_path)
+        CamPlus.load(tmp_path, 1)
 
 
 def test_a_missing_package_is_named(monkeypatch):
@@ -162,12 +162,12 @@ def test_a_missing_package_is_named(monkeypatch):
 
 def test_the_x_vector_is_of_the_centred_energies(campplus):
     audio = tone(1.5)
-    vector = CamPlus.load(campplus).x_vector(audio, "a")
+    vector = CamPlus.load(campplus, 1).x_vector(audio, "a")
     assert vector.shape == (192,)
     # Energies less their mean have mean zero: what is left after the stand-in's mean is rounding.
     assert np.abs(vector).max() < 1e-3
     with pytest.raises(HproError, match=r"^a is 31.0 s long, but 30 s at most"):
-        CamPlus.load(campplus).x_vector(tone(31), "a")
+        CamPlus.load(campplus, 1).x_vector(tone(31), "a")
 
 
 def test_a_prompt_has_two_mel_frames_per_token():
@@ -262,7 +262,7 @@ def run_folder(tmp_path):
 
 
 def test_the_stage_writes_tokens_of_all_but_the_judges_split(run_folder, campplus, s3_stand_in):
-    tokenizer, speakers = S3Tokenizer(Loud()), CamPlus.load(campplus)
+    tokenizer, speakers = S3Tokenizer(Loud()), CamPlus.load(campplus, 1)
     wanted = to_encode(run_folder, None)
     rows = cosyvoice2_stage.encoded(run_folder, wanted, tokenizer, speakers, batch_size=2)
     write_tokens(run_folder, None, wanted, rows)
@@ -275,7 +275,7 @@ def test_the_stage_writes_tokens_of_all_but_the_judges_split(run_folder, campplu
 def test_the_stage_names_an_utterance_that_it_cannot_encode(run_folder, campplus, s3_stand_in):
     soundfile.write(run_folder / "u0.wav", tone(31), SAMPLE_RATE_HZ)
     wanted = to_encode(run_folder, None)
-    models = S3Tokenizer(Loud()), CamPlus.load(campplus)
+    models = S3Tokenizer(Loud()), CamPlus.load(campplus, 1)
     with pytest.raises(HproError, match=rf"^u0 \({run_folder}/u0\.wav\) is 31.0 s long"):
         list(cosyvoice2_stage.encoded(run_folder, wanted, *models, batch_size=2))
 

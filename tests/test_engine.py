@@ -12,7 +12,7 @@ from torch import nn
 from hpro_core.engine import ranks, training
 from hpro_core.engine.ahead import Ahead
 from hpro_core.engine.batching import Sampler, collate, spans_to_frames, tell_alone
-from hpro_core.engine.checkpoint import load_weights, save_model
+from hpro_core.engine.checkpoint import fingerprint, load_weights, save_model
 from hpro_core.engine.token_noise import misspoken
 from hpro_core.engine.training import Loop, clear, fit
 from hpro_core.errors import HproError
@@ -72,6 +72,11 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(tmp_path, capsys):
     fresh = run(tmp_path / "c", tmp_path / "work_c", identity="b")
     for a, b in zip(anew.parameters(), fresh.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_what_a_training_depends_on_has_to_be_there(tmp_path):
+    with pytest.raises(HproError, match=r"llm\.pt does not exist: run the stage .* or mend the"):
+        fingerprint(tmp_path / "llm.pt")
 
 
 def test_curves_hold_train_and_dev_and_fall(tmp_path):

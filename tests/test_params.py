@@ -52,6 +52,7 @@ WRONG = [
     ("seeds", [0, 1, 0], r"seeds: \[0, 1, 0\] has one of them twice"),
     ("compute.device", "gpu", r"compute.device: string should match pattern .*auto.cpu.cuda"),
     ("tables.ablation", ["joint", "no_frames"], r"tables.ablation: no system 'no_frames'"),
+    ("synthesis.min_ratio", 5.0, r"synthesis: min_ratio: 5.0 is not below max_ratio 5.0"),
     ("tables.ablation", [], r"tables.ablation: list should have at least 1 item"),
     ("seeds", [-1], r"seeds.0: input should be greater than or equal to 0, not -1"),
     ("variants.base", SOME, r"variants.base: is a folder of the run already"),
@@ -192,6 +193,9 @@ def test_models_of_full_size_fit_each_other(tmp_path):
     with pytest.raises(HproError, match=r"sft.emotion_weight: cosyvoice2 needs no guides"):
         check()
     settings["sft"] |= {"guide_weight": 0.0, "emotion_weight": 0.0}
+    with pytest.raises(HproError, match=r"synthesis.max_ratio: 5.0 speech tokens for a text token"):
+        check()
+    settings["synthesis"]["max_ratio"] = 20.0
     settings["codec"]["preset"] = "released"
     settings["dataset"]["codec_text"] = "whisper-small"
     with pytest.raises(HproError, match=r"codec.guide_weight: the guide needs phones"):

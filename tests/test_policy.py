@@ -243,10 +243,21 @@ def test_a_saved_policy_comes_back_and_another_size_is_refused(policy, batch, tm
         load_policy(tmp_path)
 
 
-def test_text_tokens_of_another_policy_are_refused(examples):
+def test_text_tokens_of_another_policy_are_refused(policy, examples, tmp_path):
     foreign = replace(examples[0], symbols=np.array([5, N_SYMBOLS, 7]))
-    with pytest.raises(HproError, match=r"reads phones.*set dataset.policy_text to phones"):
-        make_policy(Policy(preset="miniature", path="", dropout=0.0), [foreign])
+    save_policy(tmp_path, policy)
+    for start in (None, tmp_path):
+        with pytest.raises(HproError, match=r"reads phones.*set dataset.policy_text to phones"):
+            make_policy(MINIATURE, [foreign], start=start)
+
+
+def test_fine_tuning_a_trained_policy_has_the_dropout_of_the_settings(policy, examples, tmp_path):
+    save_policy(tmp_path, policy)
+    settings = MINIATURE.model_copy(update={"dropout": 0.4})
+    started = make_policy(settings, examples, start=tmp_path)
+    assert (started.dropout.p, started.config.dropout) == (0.4, 0.4)
+    save_policy(tmp_path, started)
+    assert load_policy(tmp_path).dropout.p == 0.4
 
 
 def test_what_is_spoken_does_not_depend_on_the_batch(policy, examples):

@@ -286,6 +286,10 @@ NORM = "llm.model.model.layers.1.input_layernorm.weight"
             r"has the unknown extra \(1 such names\)",
         ),
         (
+            lambda f: edit_llm(f, lambda w: w.update({f"module.{NORM}": w.pop(NORM)})),
+            rf"lacks {NORM} .* and has the unknown module.{NORM}.*save the merged model alone",
+        ),
+        (
             lambda f: edit_llm(f, lambda w: w.update({HEAD: w[HEAD] + 1})),
             rf"{HEAD} is not {TABLE}",
         ),
@@ -334,6 +338,20 @@ def test_fine_tuning_starts_from_the_published_weights(model_folder, recorded, r
         make_policy(published(model_folder), [foreign])
     with pytest.raises(HproError, match=r"policy.dropout is 0.1, but cosyvoice2 has none"):
         make_policy(published(model_folder, dropout=0.1), ragged)
+
+
+def test_fine_tuning_from_a_folder_is_checked_alike(tmp_path, recorded, ragged, examples):
+    save_policy(tmp_path, recorded)
+    policy = make_policy(published("elsewhere"), ragged, checkpointing=True, start=tmp_path)
+    assert policy.checkpointing
+    with pytest.raises(HproError, match=r"the dataset holds phones: set dataset.policy_text to"):
+        make_policy(published("elsewhere"), examples, start=tmp_path)
+    with pytest.raises(HproError, match=r"policy.dropout is 0.1, but cosyvoice2 has none"):
+        make_policy(published("elsewhere", dropout=0.1), ragged, start=tmp_path)
+
+
+def test_fine_tuning_guides_are_refused(model_folder, ragged):
+    policy = make_policy(published(model_folder), ragged)
     for guide, emotion in ((0.3, 0.0), (0.0, 0.3)):
         with pytest.raises(
             HproError, match=rf"guide_weight is {guide}, emotion_weight {emotion}: set"

@@ -1,6 +1,7 @@
 """How tokens are drawn: hand-made logits with known draws, and whole distributions."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -110,6 +111,14 @@ def test_greedy_takes_the_likeliest_and_no_random_numbers():
 
 
 FIRST = 0.5 / 0.81  # share of the likeliest token in the nucleus
+
+
+def test_more_candidates_than_there_are_classes_are_all_of_them():
+    wide = replace(RAS, method="nucleus", top_p=1.0, top_k=N_OUTPUTS + 5)
+    logits = fixed({3: 0.5, 9: 0.5})[None].expand(64, -1)
+    generators = [torch.Generator().manual_seed(row) for row in range(64)]
+    drawn = _draw(logits, generators, wide, [[] for _ in range(64)])
+    assert set(drawn.tolist()) == {3, 9}
 
 
 @pytest.mark.parametrize(

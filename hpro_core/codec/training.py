@@ -80,9 +80,16 @@ def load_codec(folder: Path, mends: Mends = MENDED) -> HdEmo:
     Args:
         folder: written by training or by `hpro codec import`.
         mends: what is mended of the released codec.
+
+    Raises:
+        HproError: a file is missing, or is not of a codec.
     """
     config = read_json(folder / "config.json")
-    codec = HdEmo(CodecConfig(**config["model"]), mends)
+    try:
+        sizes = CodecConfig(**config["model"])
+    except (KeyError, TypeError) as error:
+        raise HproError(f"{folder}/config.json is not of a codec: give codec/style") from error
+    codec = HdEmo(sizes, mends)
     load_weights(folder, codec)
     codec.freeze(list(codec.children()))
     return codec.eval()

@@ -118,9 +118,18 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def fingerprint(*paths: Path) -> str:
-    """Hash of the contents of files: what a training depends on, so that only it is resumed."""
+    """Hash of the contents of files: what a training depends on, so that only it is resumed.
+
+    Raises:
+        HproError: a file is missing.
+    """
     digest = hashlib.sha256()
     for path in paths:
+        if not path.is_file():
+            raise HproError(
+                f"{path} does not exist: run the stage that makes it first, or mend the path of a "
+                "model in the settings"
+            )
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -141,15 +141,17 @@ def _check_version(weights: Mapping[str, Tensor], path: Path) -> None:
 def _check_weights(
     weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path
 ) -> None:
-    for what, names in (
-        ("lacks", expected.keys() - weights.keys()),
-        ("has the unknown", weights.keys() - expected.keys()),
-    ):
-        if names:
-            raise HproError(
-                f"{path} {what} {min(names)} ({len(names)} such names): it is not an llm.pt of "
-                f"CosyVoice2, or not of this {QWEN_FOLDER}"
-            )
+    missing, unknown = expected.keys() - weights.keys(), weights.keys() - expected.keys()
+    wrong = [
+        f"{what} {min(names)} ({len(names)} such names)"
+        for what, names in (("lacks", missing), ("has the unknown", unknown))
+        if names
+    ]
+    if wrong:
+        raise HproError(
+            f"{path} {' and '.join(wrong)}: it is not an llm.pt of CosyVoice2, or not of this "
+            f"{QWEN_FOLDER}; of a training with a wrapper or adapters save the merged model alone"
+        )
     for name, value in expected.items():
         if weights[name].shape != value.shape:
             raise HproError(

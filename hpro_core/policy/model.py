@@ -6,7 +6,7 @@ Letters: B batch, S text symbol, L speech token, P position in the sequence, H w
 class.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -71,6 +71,11 @@ class SpeechLM(nn.Module):
         self.head_bias = nn.Parameter(torch.zeros(N_OUTPUTS))
         self.emotion_head = nn.Linear(config.width, len(EMOTIONS))  # asked at "turn", see sft_terms
         self.dropout = nn.Dropout(config.dropout)
+
+    def set_dropout(self, share: float) -> None:
+        """For another training than the one that the weights come from."""
+        self.dropout.p = share
+        self.config = replace(self.config, dropout=share)
 
     def forward(self, batch: Batch) -> Output:
         """Predict every speech token of the batch from its history.

@@ -115,14 +115,14 @@ def nucleus(logits: Tensor, top_p: float, top_k: int) -> tuple[Tensor, Tensor, T
     """The likeliest `top_k` classes, and which of them lie beyond `top_p` of the probability.
 
     Args:
-        logits: (..., V), V at least `top_k`.
+        logits: (..., V).
         top_p: a class is outside if those likelier than it already hold so much.
-        top_k: number of classes, K.
+        top_k: number of classes; K is the smaller of it and V.
 
     Returns:
         Probabilities, falling, their classes, and true for those outside, each (..., K).
     """
-    probability, index = logits.softmax(-1).topk(top_k, dim=-1)
+    probability, index = logits.softmax(-1).topk(min(top_k, logits.shape[-1]), dim=-1)
     return probability, index, probability.cumsum(-1) - probability >= top_p
 
 
@@ -137,7 +137,7 @@ def _nucleus_draw(
     )
     cumulative_BK = kept_BK.cumsum(-1)
     position_B = (cumulative_BK < uniform_B[:, None] * cumulative_BK[:, -1:]).sum(-1)
-    return index_BK.gather(1, position_B.clamp(max=top_k - 1)[:, None])[:, 0]
+    return index_BK.gather(1, position_B.clamp(max=index_BK.shape[1] - 1)[:, None])[:, 0]
 
 
 def _full_draw(logits_V: Tensor, generator: torch.Generator) -> Tensor:

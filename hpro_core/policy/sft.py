@@ -41,7 +41,10 @@ GUIDE_REACH = 1.5
 
 
 def make_policy(
-    settings: Policy, examples: list[Example], checkpointing: bool = False
+    settings: Policy,
+    examples: list[Example],
+    checkpointing: bool = False,
+    start: Path | None = None,
 ) -> AnyPolicy:
     """The policy that fine-tuning starts from.
 
@@ -49,39 +52,49 @@ def make_policy(
         settings: section `policy`.
         examples: the training utterances.
         checkpointing: see `CosyVoice2LM`; the small policy has no need of it.
+        start: folder of a policy to take instead of the one that `settings` name.
 
     Raises:
         HproError: the examples' text is not in the policy's symbols, CosyVoice2's files do not fit,
             or a dropout is asked for that Qwen2 does not have.
     """
-    if settings.preset == "cosyvoice2":
-        return _published_policy(settings, examples, checkpointing)
-    if max(int(e.symbols.max()) for e in examples) >= N_SYMBOLS:
-        raise HproError(
-            f"policy.preset {settings.preset} reads phones, but the dataset holds other text "
-            "tokens: set dataset.policy_text to phones"
-        )
-    return _fresh_policy(settings, examples)
-
-
-def _published_policy(
-    settings: Policy, examples: list[Example], checkpointing: bool
-) -> CosyVoice2LM:
-    if any(e.symbol_word.any() for e in examples):
-        raise HproError(
-            "policy.preset cosyvoice2 reads its own text tokens, but the dataset holds phones: set "
-            f"dataset.policy_text to {Path(settings.path) / QWEN_FOLDER}"
-        )
+    published = settings.preset == "cosyvoice2"
+    if start is not None:
+        policy = load_policy(start, checkpointing)
+    elif published:
+        policy = read_llm(Path(settings.path), checkpointing)
+    else:
+        policy = _fresh_policy(settings, examples)
+    if isinstance(policy, SpeechLM):
+        _check_phones(examples)
+        policy.set_dropout(settings.dropout)
+        return policy
+    _check_text_tokens(policy, examples, start or Path(settings.path))
     if settings.dropout:
         raise HproError(f"policy.dropout is {settings.dropout}, but cosyvoice2 has none: set 0.0")
-    policy = read_llm(Path(settings.path), checkpointing)
+    return policy
+
+
+def _check_phones(examples: list[Example]) -> None:
+    if max(int(e.symbols.max()) for e in examples) >= N_SYMBOLS:
+        raise HproError(
+            "a small policy reads phones, but the dataset holds other text tokens: set "
+            "dataset.policy_text to phones"
+        )
+
+
+def _check_text_tokens(policy: CosyVoice2LM, examples: list[Example], folder: Path) -> None:
+    if any(e.symbol_word.any() for e in examples):
+        raise HproError(
+            f"{folder} reads text tokens of its own, but the dataset holds phones: set "
+            f"dataset.policy_text to the folder {QWEN_FOLDER} of CosyVoice2-0.5B"
+        )
     largest = max(int(e.symbols.max()) for e in examples)
     if largest >= policy.config.vocabulary:
         raise HproError(
-            f"the dataset holds text token {largest}, but {settings.path} knows "
+            f"the dataset holds text token {largest}, but {folder} knows "
             f"{policy.config.vocabulary}: make the dataset with the tokenizer of this model"
         )
-    return policy
 
 
 def _fresh_policy(settings: Policy, examples: list[Example]) -> SpeechLM:
@@ -270,14 +283,12 @@ def train_sft(
         accumulate: micro-batches that a batch is cut into, for less memory; the same result where
             there is no dropout.
         checkpointing: see `make_policy`.
-        start: folder of a trained small policy to fine-tune instead of what `policy_settings` say.
+        start: see `make_policy`.
     """
     set_threads(compute.threads)
     device = device_of(compute.device)
     torch.manual_seed(seed)
-    policy = (
-        load_policy(start) if start else make_policy(policy_settings, train, checkpointing)
-    ).to(device)
+    policy = make_policy(policy_settings, train, checkpointing, start).to(device)
     sampler = Sampler(train, settings.batch_size, seed)
     tell_alone(sampler, f"sft, seed {seed}")
     dev_batches = [b.to(device) for b in sequential_batches(dev, settings.batch_size)]

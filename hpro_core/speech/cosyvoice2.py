@@ -106,8 +106,8 @@ class CamPlus:
         self.session = session
 
     @classmethod
-    def load(cls, folder: Path) -> "CamPlus":
-        """From campplus.onnx of a CosyVoice2 folder, on the CPU.
+    def load(cls, folder: Path, threads: int) -> "CamPlus":
+        """From campplus.onnx of a CosyVoice2 folder, on so many threads of the CPU.
 
         Raises:
             HproError: the file is missing or is not an ONNX model.
@@ -116,8 +116,11 @@ class CamPlus:
         from onnxruntime.capi import onnxruntime_pybind11_state as problems
 
         path = _file(folder, "campplus.onnx")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        providers = ["CPUExecutionProvider"]
         try:
-            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(path, options, providers=providers)
         except (problems.Fail, problems.InvalidGraph, problems.InvalidProtobuf) as error:
             raise HproError(f"{path} is not an ONNX model: {_line(error)}") from error
         return cls(session)

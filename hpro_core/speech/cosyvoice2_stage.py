@@ -42,7 +42,7 @@ def encode(
     """
     set_threads(compute.threads)
     tokenizer = S3Tokenizer.load(folder, device_of(compute.device))
-    speakers = CamPlus.load(folder)
+    speakers = CamPlus.load(folder, compute.threads)
     wanted = to_encode(root, shard)
     write_tokens(root, shard, wanted, encoded(root, wanted, tokenizer, speakers, batch_size))
 
