@@ -113,6 +113,7 @@ def test_published_models_take_the_place_of_trainings(project: Project, tmp_path
     settings["codec"] |= {"preset": "released", "checkpoint": "model.pt", "guide_weight": 0.0}
     settings["policy"] = {"preset": "cosyvoice2", "path": "cosy", "dropout": 0.0}
     settings["sft"] |= {"guide_weight": 0.0, "emotion_weight": 0.0}
+    settings["synthesis"]["max_ratio"] = 20.0
     settings["reward"] |= {"probe_every": 10}
     (twin.folder / "params.yaml").write_text(yaml.safe_dump(settings))
     plan = twin.run("snakemake", "--cores", "1", "--dry-run").stdout
