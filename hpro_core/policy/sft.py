@@ -58,10 +58,10 @@ def make_policy(
         HproError: the examples' text is not in the policy's symbols, CosyVoice2's files do not fit,
             or a dropout is asked for that Qwen2 does not have.
     """
-    published = settings.preset == "cosyvoice2"
+    policy: AnyPolicy
     if start is not None:
         policy = load_policy(start, checkpointing)
-    elif published:
+    elif settings.preset == "cosyvoice2":
         policy = read_llm(Path(settings.path), checkpointing)
     else:
         policy = _fresh_policy(settings, examples)
