@@ -28,6 +28,7 @@ from hpro_core.tables import (
     empty,
     read_table,
     rejected,
+    without_reference,
     write_table,
 )
 
@@ -67,8 +68,9 @@ def build(root: Path, settings: Dataset, shard: int | None = None) -> None:
             rows[utterance["split"]].append(_row(utterance, parts, reads))
         except Unusable as reason:
             lost[utterance["utt_id"]] = str(reason)
-    rows["test"], alone = _with_reference(rows)
-    lost |= dict.fromkeys(alone, "no other utterance of the speaker in test or train")
+    # A split sees to references; but the other utterance may have been lost on the way.
+    lost |= without_reference(entering[~entering["utt_id"].isin(lost)])
+    rows["test"] = [row for row in rows["test"] if row["utt_id"] not in lost]
     reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(lost.values()).most_common(5))
     used = len(entering) - len(lost)
     print(f"dataset: {used} of {len(entering)} utterances; rejected: {reasons or 0}")
@@ -81,21 +83,6 @@ def build(root: Path, settings: Dataset, shard: int | None = None) -> None:
             check_split(path, len(kept))
         write_table(pd.DataFrame(kept) if kept else empty(DATASET), path, DATASET)
     write_table(rejected(lost.items(), "dataset"), folder / "rejected.parquet", REJECTED)
-
-
-def _with_reference(rows: Mapping[str, list[dict]]) -> tuple[list[dict], list[str]]:
-    """Test rows whose speaker says something else in test or train, and ids of those without.
-
-    A split sees to that; but the other utterance may have been lost on the way. A shard has whole
-    speakers.
-    """
-    heard = Counter(_voice(row) for split in ("test", "train") for row in rows[split])
-    alone = [row["utt_id"] for row in rows["test"] if heard[_voice(row)] == 1]
-    return [row for row in rows["test"] if heard[_voice(row)] > 1], alone
-
-
-def _voice(row: Mapping[str, Any]) -> tuple[str, str]:
-    return row["corpus"], row["speaker"]
 
 
 def load(path: Path, leave_out: Collection[str] = ()) -> list["Example"]:

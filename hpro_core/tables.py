@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 import pyarrow
@@ -208,6 +209,26 @@ def by_utterance(of_words: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The rows of each utterance in the order of its words, from a WORDS or WORD_VAD table."""
     ordered = of_words.sort_values(["utt_id", "word_index"])
     return {str(utt_id): rows for utt_id, rows in ordered.groupby("utt_id", sort=False)}
+
+
+def vad_by_utterance(of_words: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Float (W, 3) of each utterance, in order, from a WORD_VAD table."""
+    return {utt_id: rows[list(VAD)].to_numpy() for utt_id, rows in by_utterance(of_words).items()}
+
+
+def without_reference(kept: pd.DataFrame) -> dict[str, str]:
+    """utt_id -> reason: test utterances whose speaker says nothing else in test or train."""
+    heard = Counter(
+        (corpus, speaker)
+        for corpus, speaker, label in zip(kept.corpus, kept.speaker, kept.split, strict=True)
+        if label in ("test", "train")
+    )
+    test = kept[kept.split == "test"]
+    return {
+        utt_id: "no other utterance of the speaker in test or train"
+        for utt_id, corpus, speaker in zip(test.utt_id, test.corpus, test.speaker, strict=True)
+        if heard[corpus, speaker] == 1
+    }
 
 
 def count_rows(path: Path, only: Mapping[str, Collection] | None = None) -> int:

@@ -54,9 +54,10 @@ def decoded(audio: Path | bytes) -> np.ndarray:
     if not np.isfinite(samples).all():
         raise Unusable("audio with values that are not numbers")
     mono = soxr.resample(samples.mean(axis=1), rate_hz, SAMPLE_RATE_HZ)
-    if not len(mono) or np.abs(mono).max() < SILENT_PEAK:
+    peak = np.abs(mono).max(initial=0.0)
+    if peak < SILENT_PEAK:
         raise Unusable("silent audio")
-    if np.abs(mono).max() > LOUDEST:
+    if peak > LOUDEST:
         raise Unusable("audio far above full scale")
     return np.clip(mono, -1.0, 1.0)
 

@@ -101,7 +101,7 @@ def rejected(entered: pd.DataFrame, settings: WholeCorpus) -> dict[str, str]:
         lost |= dict.fromkeys(sorted(surplus), FULL)
     kept = entered[~entered.utt_id.isin(lost)]
     lost |= _repeats(kept)
-    return lost | _without_reference(kept[~kept.utt_id.isin(lost)])
+    return lost | tables.without_reference(kept[~kept.utt_id.isin(lost)])
 
 
 def _ordered(settings: WholeCorpus) -> list[str]:
@@ -165,21 +165,6 @@ def _repeats(kept: pd.DataFrame) -> dict[str, str]:
         utt_id: f"same sentence as in {owner[words]}"
         for utt_id, words, label in zip(kept.utt_id, kept.words, kept.split, strict=True)
         if owner[words] != label
-    }
-
-
-def _without_reference(kept: pd.DataFrame) -> dict[str, str]:
-    """Test utterances whose speaker says nothing else in test or train."""
-    heard = Counter(
-        (corpus, speaker)
-        for corpus, speaker, label in zip(kept.corpus, kept.speaker, kept.split, strict=True)
-        if label in ("test", "train")
-    )
-    test = kept[kept.split == "test"]
-    return {
-        utt_id: "no other utterance of the speaker in test or train"
-        for utt_id, corpus, speaker in zip(test.utt_id, test.corpus, test.speaker, strict=True)
-        if heard[corpus, speaker] == 1
     }
 
 

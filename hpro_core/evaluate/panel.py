@@ -22,10 +22,16 @@ from hpro_core.evaluate.judges import (
     one_by_one,
 )
 from hpro_core.evaluate.metrics import ccc, cosine
-from hpro_core.evaluate.training import vad_by_utterance
 from hpro_core.params import Compute, Evaluate
 from hpro_core.progress import track
-from hpro_core.tables import EMOTION_POSTERIORS, UTTERANCES, WORD_VAD, WORDS, read_table
+from hpro_core.tables import (
+    EMOTION_POSTERIORS,
+    UTTERANCES,
+    WORD_VAD,
+    WORDS,
+    read_table,
+    vad_by_utterance,
+)
 from hpro_core.weights import located
 
 Row = Mapping[str, Any]

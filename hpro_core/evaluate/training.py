@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from hpro_core.constants import EMOTIONS, VAD
+from hpro_core.constants import EMOTIONS
 from hpro_core.errors import HproError
 from hpro_core.evaluate.affect import AffectJudge, Span, span_frames
 from hpro_core.params import Evaluate
 from hpro_core.progress import track
-from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, by_utterance, read_table
+from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, read_table, vad_by_utterance
 
 _BATCH = 32
 _NOISE = 0.15  # deviation of the noise on scaled channels of half of the clips
@@ -80,11 +80,6 @@ def labels(root: Path, utterances: pd.DataFrame) -> Labels:
     return Labels(posteriors, vad)
 
 
-def vad_by_utterance(table: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Float (W, 3) of each utterance, in order, from a WORD_VAD table."""
-    return {utt_id: rows[list(VAD)].to_numpy() for utt_id, rows in by_utterance(table).items()}
-
-
 def train_judge(sounds: Sounds, known: Labels, settings: Evaluate) -> AffectJudge:
     """Train the judge on the recordings of the `judge` split that have exact labels of both kinds.
 
@@ -125,7 +120,7 @@ def _example(
     if len(spans) != len(known.vad[utt_id]):
         raise HproError(
             f"{utt_id}: {len(spans)} words in align/words.parquet, but {len(known.vad[utt_id])} in "
-            "truth_vad.parquet: run `hpro corpus-read` and `hpro align` again"
+            "truth_vad.parquet: run `hpro corpus-render` and `hpro align` again"
         )
     return _Example(
         judge.scaled(corpus, frames_FC),

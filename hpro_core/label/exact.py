@@ -8,7 +8,7 @@ import numpy as np
 from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.errors import HproError
 from hpro_core.label.teachers import SpokenUtterance
-from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, by_utterance, read_table
+from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, read_table, vad_by_utterance
 
 
 class ExactLabels:
@@ -25,7 +25,7 @@ class ExactLabels:
         self.folder = folder
         vad = read_table(folder / "truth_vad.parquet", WORD_VAD)
         emotion = read_table(folder / "truth_emotion.parquet", EMOTION_POSTERIORS)
-        self._vad = {u: rows[list(VAD)].to_numpy() for u, rows in by_utterance(vad).items()}
+        self._vad = vad_by_utterance(vad)
         self._emotion = emotion.set_index("utt_id")[list(EMOTIONS)]
 
     @staticmethod
@@ -57,6 +57,6 @@ class ExactLabels:
         if len(known) != len(utterance.words):
             raise HproError(
                 f"{self.folder}/truth_vad.parquet has {len(known)} words for {utterance.utt_id}, "
-                f"which has {len(utterance.words)}: run `hpro corpus-read` and `hpro align` again"
+                f"which has {len(utterance.words)}: run `hpro corpus-render` and `hpro align` again"
             )
         return known

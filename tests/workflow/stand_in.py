@@ -70,11 +70,12 @@ def files_of(
         case "corpus-read" | "corpus-render":
             folder = root / "corpus" / name
             tables = ["utterances.parquet", "rejected.parquet"]
-            raw = [p for p in Path("data/raw").rglob("*") if p.is_file()]
+            raw = []
             if command == "corpus-render":
                 tables += [f"truth_{kind}.parquet" for kind in ("words", "vad", "emotion")]
                 tables.append("again_words.parquet")
-                raw = []
+            else:
+                raw = [p for p in Path("data/raw").rglob("*") if p.is_file()]
             clips = [folder / f"audio/{name}_{i}.wav" for i in range(2)]
             return raw, [*(folder / table for table in tables), *clips]
         case "base-take":
