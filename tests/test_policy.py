@@ -172,6 +172,20 @@ def test_the_guide_counts_attention_to_the_spoken_word(batch):
     assert float(alignment_guide(torch.full_like(attention, 1 / symbols), batch)) > 0.5
 
 
+def test_the_guide_looks_between_two_words_that_share_a_token(batch):
+    spans = batch.spans_BW2.clone()
+    starts = spans[:, 1, 0]
+    spans[:, 0, 1] = starts + 1
+    # the last symbol of the first word, where both meet
+    last = ((batch.symbol_word_BS == 0) & batch.symbol_mask_BS).long().cumsum(1).argmax(1)
+    rows, symbols = len(last), batch.symbols_BS.shape[1]
+    ours = torch.full((rows, batch.tokens_BL.shape[1] + 1, symbols), 1 / symbols)
+    there = ours.clone()
+    there[range(rows), starts] = torch.nn.functional.one_hot(last, symbols).float()
+    shared = replace(batch, spans_BW2=spans)
+    assert float(alignment_guide(there, shared)) < float(alignment_guide(ours, shared)) - 1e-3
+
+
 def test_one_batch_can_be_learnt(examples, batch):
     torch.manual_seed(0)
     policy = make_policy(Policy(preset="miniature", path="", dropout=0.0), examples)

@@ -229,7 +229,8 @@ def alignment_guide(attention_BLS: Tensor, batch: Batch) -> Tensor:
     first_B1W = torch.where(belongs_BSW, symbol_S[:, None], len(symbol_S)).amin(1, keepdim=True)
     share_BLW = (frame_L1 - start_B1W + 0.5) / (end_B1W - start_B1W).clamp(min=1)
     expected_BLW = first_B1W + share_BLW * count_B1W - 0.5
-    expected_BL = (expected_BLW * inside_BLW).sum(-1)
+    # the mean over its words: a token in which one ends may be the next one's first
+    expected_BL = (expected_BLW * inside_BLW).sum(-1) / inside_BLW.sum(-1).clamp(min=1)
     near_BLS = (symbol_S - expected_BL[..., None]).abs() <= GUIDE_REACH
     in_word_BLS = inside_BLW.float() @ belongs_BSW.float().transpose(1, 2) > 0
     hit_BL = (attention_BLS.float() * (near_BLS & in_word_BLS)).sum(-1)

@@ -32,7 +32,9 @@ rule corpus_read:
 
 rule corpus_render:
     input:
-        key=key("corpus_render_{set}", "corpus-render", "corpus.sets.{set}", "controlled"),
+        key=key(
+            "corpus_render_{set}", "corpus-render", "corpus.sets.{set}", "controlled"
+        ),
     output:
         utterances="<root>/corpus/{set}/utterances.parquet",
         rejected="<root>/corpus/{set}/rejected.parquet",
