@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from hpro_core.errors import HproError
 
+SEEDLESS = ("recordings", "tokenrecon")
+"""Systems that no policy seed changes: spoken and judged once, under the first seed."""
+
 
 class Section(BaseModel):
     """A part of `params.yaml`."""
@@ -317,7 +320,7 @@ class Params(Section):
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: {self.seeds} has one of them twice")
         for name, variant in self.variants.items():
-            if name in ("sft", "recordings", "tokenrecon"):
+            if name in ("sft", *SEEDLESS):
                 raise ValueError(f"variants.{name}: is a system already, give another name")
             if problem := _no_folder(name, "base"):
                 raise ValueError(f"variants.{name}: {problem}")
@@ -333,7 +336,7 @@ class Params(Section):
                     circle = " from ".join([*seen, start])
                     raise ValueError(f"variants.{name}.start: in a circle, {circle}")
                 seen.append(start)
-        systems = ["recordings", "tokenrecon", "sft", *self.variants]
+        systems = [*SEEDLESS, "sft", *self.variants]
         for table, rows in self.tables.model_dump().items():
             for row in rows:
                 if row not in systems:

@@ -22,7 +22,6 @@ from hpro_core.evaluate.tables import (
     COUNTED,
     FIGURES,
     METRIC_NAMES,
-    SEEDLESS,
     Scores,
     cautions_of,
     figures_of,
@@ -32,7 +31,7 @@ from hpro_core.evaluate.tables import (
     systems_of,
     test_sets,
 )
-from hpro_core.params import Claims, Tables
+from hpro_core.params import SEEDLESS, Claims, Tables
 
 MAIN = ("wer", "wvad_ccc", "emo_sim")
 """The metrics that the paper argues with."""

@@ -10,11 +10,9 @@ from hpro_core.errors import HproError
 from hpro_core.evaluate.origin import common_origin, notes
 from hpro_core.evaluate.scores import COUNTS, METRICS, counts, ratio
 from hpro_core.evaluate.statistics import interval, paired_difference
-from hpro_core.params import Evaluate, Tables
+from hpro_core.params import SEEDLESS, Evaluate, Tables
 from hpro_core.tables import SCORES, read_table
 
-SEEDLESS = ("recordings", "tokenrecon")
-"""Systems that no policy seed changes: judged once, under the first seed."""
 BASELINE = "sft"
 """What every other policy is compared with, utterance by utterance."""
 

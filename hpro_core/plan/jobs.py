@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from hpro_core.align.mfa_models import published
 from hpro_core.evaluate.files import all_affect_published
-from hpro_core.params import Params
-
-NOT_POLICIES = ("recordings", "tokenrecon")
+from hpro_core.params import SEEDLESS, Params
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def policies(settings: Params) -> list[str]:
     wanted: list[str] = []
     for system in systems(settings):
         chain: list[str] = []
-        while system not in (*NOT_POLICIES, "sft"):
+        while system not in (*SEEDLESS, "sft"):
             chain.append(system)
             system = settings.variants[system].start
         wanted += ["sft", *reversed(chain)] if system == "sft" else []

@@ -12,8 +12,8 @@ import pandas as pd
 from hpro_core.errors import HproError
 from hpro_core.evaluate.origin import Origin, read_origin
 from hpro_core.evaluate.scores import METRICS
-from hpro_core.evaluate.tables import SEEDLESS, cautions_of
-from hpro_core.params import Codec, Label, Report, Speech, read_section, read_yaml
+from hpro_core.evaluate.tables import cautions_of
+from hpro_core.params import SEEDLESS, Codec, Label, Report, Speech, read_section, read_yaml
 from hpro_core.report import counts, figures, paper, provenance, results
 from hpro_core.report.samples import Sample, System, load_system, samples
 

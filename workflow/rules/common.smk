@@ -7,7 +7,7 @@ from snakemake.utils import validate
 
 from hpro_core.base import FILES, MODELS, SENTENCES, SUMS
 from hpro_core.errors import HproError
-from hpro_core.params import Params, validated
+from hpro_core.params import SEEDLESS, Params, validated
 
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))
 from stage_keys import Keys, use_checkout
@@ -27,7 +27,7 @@ SETS = list(config["corpus"]["sets"])
 CONTROLLED = [s for s in SETS if config["corpus"]["sets"][s]["reader"] == "controlled"]
 VARIANTS = list(config["variants"])
 POLICIES = ["sft", *VARIANTS]
-SYSTEMS = ["recordings", "tokenrecon", *POLICIES]
+SYSTEMS = [*SEEDLESS, *POLICIES]
 TABLES = config["tables"]
 SEEDS = config["seeds"]
 THREADS = 2  # of a training; `snakemake --set-threads` overrides it
