@@ -15,7 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from hpro_core.errors import HproError
 
 SEEDLESS = ("recordings", "tokenrecon")
-"""Systems that no policy seed changes: spoken and judged once, under the first seed."""
+"""The ceiling: the recordings themselves, and their own speech tokens made audible again.
+
+No policy seed changes them: spoken and judged once, under the first seed.
+"""
 
 
 class Section(BaseModel):

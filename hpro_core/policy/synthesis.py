@@ -29,9 +29,6 @@ from hpro_core.speech.crops import read_audio
 from hpro_core.speech.decoder import TokenDecoder
 from hpro_core.tables import SYNTHESIS, UTTERANCES, read_table, write_table
 
-NOT_POLICIES = ("recordings", "tokenrecon")
-"""The ceiling: the recordings themselves, and their own speech tokens made audible again."""
-
 
 def synthesise(
     root: Path,
