@@ -95,13 +95,13 @@ def test_a_job_killed_for_its_memory_is_tried_again_with_more(
     project: Project, cluster: MiniSlurm
 ) -> None:
     before = len(cluster.jobs())
-    target = f"{RESULTS}/align/accuracy.json"
+    target = f"{RESULTS}/eval/frame/seed0/metrics.json"  # 1.3 GB for longer than SLURM's polls
     (project.folder / target).unlink()
-    more = ("--set-resources", "align_check:mem_mb=300*attempt**3")
+    more = ("--set-resources", "judge:mem_mb=600*attempt**2")
     project.run(*SLURM, *HERE, *more, "--", target)
     killed, passed = cluster.jobs()[before:]
     assert (killed["JobState"], passed["JobState"]) == ("FAILED", "COMPLETED")
-    assert (killed["MinMemoryNode"], passed["MinMemoryNode"]) == ("300M", "2400M")
+    assert (killed["MinMemoryNode"], passed["MinMemoryNode"]) == ("600M", "2400M")
     node_logs = "".join(path.read_text() for path in cluster.folder.glob("log/slurmd-*.log"))
     assert f"StepId={killed['JobId']}.0 exceeded memory limit" in node_logs
 
