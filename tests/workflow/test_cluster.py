@@ -54,7 +54,7 @@ def project(cluster: MiniSlurm, tmp_path_factory: pytest.TempPathFactory) -> Pro
         "progressive": ["sft", "frame"],
         "ablation": ["frame"],
     }
-    settings["reward"] |= {"steps": 40, "probe_every": 0}  # a checkpoint every 10 steps
+    settings["reward"] |= {"steps": 80, "probe_every": 0}  # a checkpoint every 20 steps
     settings["shards"] = 2
     path.write_text(yaml.safe_dump(settings))
     made.environment = cluster.environment
@@ -169,7 +169,7 @@ def test_a_preempted_training_goes_on_and_ends_the_same(
     training = cluster.jobs()[before]
     assert (training["Restarts"], training["JobState"]) == ("1", "COMPLETED")
     log = (twin.folder / REWARD_LOG).read_text()
-    assert re.search(r"going on from step [123]0 ", log)
+    assert re.search(r"going on from step [246]0 ", log)
     assert (twin.folder / FRAME).read_bytes() == (project.folder / FRAME).read_bytes()
 
 
