@@ -28,6 +28,8 @@ WITH_GPU = {"tokenizer", "tokenize", "codec_content", "codec_style", "sft", "rew
 IN_SHARDS = {"align", "label", "tokenize", "dataset"}
 REWARD_LOG = "logs/miniature/reward/frame_seed0.log"
 FRAME = f"{RESULTS}/policy/frame/seed0/model.safetensors"
+JUDGED = f"{RESULTS}/eval/frame/seed0/metrics.json"
+"""Made by a job that holds 1.3 GB for longer than SLURM takes from poll to poll."""
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +87,8 @@ def test_every_job_was_the_schedulers_and_gpus_were_counted(
 
 def test_one_ablation_target_is_one_job(project: Project, cluster: MiniSlurm) -> None:
     before = len(cluster.jobs())
-    target = f"{RESULTS}/eval/frame/seed0/metrics.json"
-    (project.folder / target).unlink()
-    project.run(*SLURM, *HERE, "--", target)
+    (project.folder / JUDGED).unlink()
+    project.run(*SLURM, *HERE, "--", JUDGED)
     assert [rule_of(job) for job in cluster.jobs()[before:]] == ["judge"]
 
 
@@ -95,10 +96,9 @@ def test_a_job_killed_for_its_memory_is_tried_again_with_more(
     project: Project, cluster: MiniSlurm
 ) -> None:
     before = len(cluster.jobs())
-    target = f"{RESULTS}/eval/frame/seed0/metrics.json"  # 1.3 GB for longer than SLURM's polls
-    (project.folder / target).unlink()
+    (project.folder / JUDGED).unlink()
     more = ("--set-resources", "judge:mem_mb=600*attempt**2")
-    project.run(*SLURM, *HERE, *more, "--", target)
+    project.run(*SLURM, *HERE, *more, "--", JUDGED)
     killed, passed = cluster.jobs()[before:]
     assert (killed["JobState"], passed["JobState"]) == ("FAILED", "COMPLETED")
     assert (killed["MinMemoryNode"], passed["MinMemoryNode"]) == ("600M", "2400M")
