@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from hpro_core.codec.model import PRESETS, CodecConfig, TextDecoder
+from hpro_core.codec.model import PRESETS, CodecConfig
+from hpro_core.codec.text_decoder import TextDecoder
 from hpro_core.codec.training import make_codec
 from hpro_core.codec.whisper import load_whisper_decoder
 from hpro_core.errors import HproError
@@ -33,7 +34,7 @@ def save_whisper(folder: Path, width: int = 64) -> WhisperForConditionalGenerati
 
 def text_decoder(**sizes) -> TextDecoder:
     config = CodecConfig(width=32, **{**SIZES, **sizes})
-    return TextDecoder(config).eval()
+    return TextDecoder(config.width, config.text_sizes, config.memory_positions).eval()
 
 
 def refusal(folder: Path, decoder: TextDecoder) -> str:
@@ -48,7 +49,7 @@ def test_the_decoder_then_computes_what_whisper_computes(tmp_path):
     load_whisper_decoder(tmp_path, ours)
     features, text = torch.randn(2, 9, 32), torch.randint(3, 70, (2, 7))
     with torch.no_grad():
-        logits, attention = ours(features, torch.ones(2, 9, dtype=torch.bool), text)
+        logits, attention = ours(features, torch.ones(2, 9, dtype=torch.bool), text, guided=True)
         hidden = whisper.model.decoder(text, encoder_hidden_states=ours.affine(features))
         want = whisper.proj_out(hidden.last_hidden_state)
     torch.testing.assert_close(logits, want, atol=1e-5, rtol=0)

@@ -65,10 +65,10 @@ def test_a_token_is_predicted_from_the_past_alone(policy, batch):
 
 def test_the_cache_gives_the_teacher_forced_logits(policy, batch):
     forced = policy(batch).logits_BLV
-    hidden, cache = policy.begin(batch)
+    hidden, cache = policy.begin(batch, 8)
     for t in range(8):
         torch.testing.assert_close(policy.logits(hidden), forced[:, t], atol=1e-5, rtol=0)
-        hidden = policy.advance(batch.tokens_BL[:, t], cache)
+        hidden = policy.read(batch.tokens_BL[:, t : t + 1], cache)[:, 0]
 
 
 def drawn(policy, batch, seed=0, **changes):
@@ -125,7 +125,9 @@ def test_terms_of_parts_add_up_to_those_of_the_batch(policy, examples):
 
 def test_the_emotion_is_asked_before_the_first_token_is_heard(policy, batch):
     foreign = torch.randint(0, N_SPEECH_TOKENS, batch.tokens_BL.shape)
-    asked, again = (policy(b).emotion_B9 for b in (batch, replace(batch, history_BL=foreign)))
+    asked, again = (
+        policy(b, guides=True).emotion_B9 for b in (batch, replace(batch, history_BL=foreign))
+    )
     torch.testing.assert_close(asked, again)
     emotion_B9 = torch.eye(9)[torch.arange(len(foreign)) % 9]
     terms = sft_terms(policy, replace(batch, emotion_B9=emotion_B9), 0.3, 0.5)

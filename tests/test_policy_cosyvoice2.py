@@ -153,17 +153,17 @@ def test_padding_changes_no_gradient(policy, ragged):
 def test_the_cache_gives_the_teacher_forced_logits(policy, ragged):
     batch = batch_of(ragged)
     forced = policy(batch).logits_BLV
-    hidden, cache = policy.begin(batch)
+    hidden, cache = policy.begin(batch, batch.tokens_BL.shape[1])
     for t in range(batch.tokens_BL.shape[1]):
         real = batch.token_lengths_B >= t
         torch.testing.assert_close(policy.logits(hidden)[real], forced[real, t], atol=1e-5, rtol=0)
-        hidden = policy.advance(batch.tokens_BL[:, t], cache)
+        hidden = policy.read(batch.tokens_BL[:, t : t + 1], cache)[:, 0]
 
 
 def test_a_prompt_is_the_beginning_of_text_and_speech(policy, ragged):
     prompts = [ragged[1], ragged[2], ragged[0]]  # ragged against the texts as well
-    hidden, cache = policy.begin(batch_of(ragged), batch_of(prompts))
-    step = policy.advance(torch.tensor([5, 6, 7]), cache)
+    hidden, cache = policy.begin(batch_of(ragged), 1, batch_of(prompts))
+    step = policy.read(torch.tensor([[5], [6], [7]]), cache)[:, 0]
     for i, (example, prompt) in enumerate(zip(ragged, prompts, strict=True)):
         joined = as_example(example, [*prompt.symbols, *example.symbols], [*prompt.tokens, 5 + i])
         forced = policy(batch_of([joined])).logits_BLV[0]
@@ -186,10 +186,9 @@ def test_checkpointing_recomputes_blocks_and_changes_no_gradient(policy, ragged,
     for plain, recomputed in zip(*got, strict=True):
         torch.testing.assert_close(plain, recomputed)
     assert len(calls) == 2
-    with torch.no_grad():
-        _, cache = light.begin(batch)  # generation keeps its cache
-        light.advance(batch.tokens_BL[:, 0], cache)
-    assert cache.keys_values.get_seq_length() == cache.mask_BP.shape[1]
+    _, cache = light.begin(batch, 1)  # generation keeps its cache
+    light.read(batch.tokens_BL[:, :1], cache)
+    assert cache.keys_values.length == cache.keys_values.capacity == cache.mask_BT.shape[1]
 
 
 def test_the_file_comes_back_as_it_went_out(recorded, model_folder, tmp_path):
@@ -208,7 +207,7 @@ def test_the_policys_folder_names_its_class(recorded, ragged, tmp_path):
     again = load_policy(tmp_path, checkpointing=True)
     assert isinstance(again, CosyVoice2LM)
     assert again.config == recorded.config
-    assert again.checkpointing
+    assert again.qwen.checkpointing
     batch = batch_of(ragged)
     assert torch.equal(again(batch).logits_BLV, recorded(batch).logits_BLV)
 
@@ -343,7 +342,7 @@ def test_fine_tuning_starts_from_the_published_weights(model_folder, recorded, r
 def test_fine_tuning_from_a_folder_is_checked_alike(tmp_path, recorded, ragged, examples):
     save_policy(tmp_path, recorded)
     policy = make_policy(published("elsewhere"), ragged, checkpointing=True, start=tmp_path)
-    assert policy.checkpointing
+    assert policy.qwen.checkpointing
     with pytest.raises(HproError, match=r"the dataset holds phones: set dataset.policy_text to"):
         make_policy(published("elsewhere"), examples, start=tmp_path)
     with pytest.raises(HproError, match=r"policy.dropout is 0.1, but cosyvoice2 has none"):

@@ -7,7 +7,6 @@ import pytest
 import torch
 from scipy.stats import chisquare
 from torch import nn
-from transformers import DynamicCache
 
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.batching import collate
@@ -24,17 +23,17 @@ class Fixed:
     training = False
 
     def __init__(self, logits_V):
-        self.logits_V, self.read = logits_V, []
+        self.logits_V, self.seen = logits_V, []
 
-    def begin(self, batch, prompt=None):
+    def begin(self, batch, room, prompt=None):
         rows = len(batch.symbols_BS)
-        cache = Cache(DynamicCache(), torch.ones(rows, 1).bool(), torch.zeros(rows).long())
+        cache = Cache.empty(0, torch.ones(rows, 1).bool(), torch.zeros(rows).long(), room)
         return torch.zeros(rows, 1), cache
 
-    def advance(self, tokens_B, cache):
-        self.read.append(tokens_B.tolist())
-        assert len(tokens_B) == len(cache.mask_BP) == len(cache.position_B)
-        return torch.zeros(len(tokens_B), 1)
+    def read(self, tokens_BL, cache):
+        self.seen.append(tokens_BL[:, 0].tolist())
+        assert len(tokens_BL) == len(cache.mask_BT) == len(cache.position_B)
+        return torch.zeros(len(tokens_BL), 1, 1)
 
     def modules(self):
         return iter(())
@@ -167,7 +166,7 @@ def test_limits_and_the_stop_hold_for_every_method(one, method):
     assert not cut.stopped
     assert len(cut.tokens) == symbols * 2
     assert set(cut.tokens.tolist()) <= {3, 7}
-    assert [row[0] for row in policy.read] == cut.tokens.tolist()[:-1]
+    assert [row[0] for row in policy.seen] == cut.tokens.tolist()[:-1]
 
 
 def test_a_row_that_ends_leaves_the_others_as_they_are(examples):
@@ -178,7 +177,7 @@ def test_a_row_that_ends_leaves_the_others_as_they_are(examples):
     assert len(together[0].tokens) != len(together[1].tokens)
     # What has ended is read no further: nothing follows an end, nor the last token allowed.
     expected = sum(len(spoken.tokens) - (not spoken.stopped) for spoken in together)
-    assert sum(map(len, policy.read)) == expected
+    assert sum(map(len, policy.seen)) == expected
     for i, example in enumerate(examples[:2]):
         single = collate([example], [example.speaker_embedding])
         (alone,) = sample(policy, single, [torch.Generator().manual_seed(i)], RAS)

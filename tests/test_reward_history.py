@@ -35,7 +35,7 @@ def noise(batch):
 @torch.no_grad()
 def spoken_alone(policy, batch, noise, n):
     """The first n tokens, drawn one after the other by the plain definition."""
-    hidden, cache = policy.begin(batch)
+    hidden, cache = policy.begin(batch, batch.tokens_BL.shape[1])
     tokens = []
     for t in range(n):
         logits = policy.logits(hidden)[:, :N_SPEECH_TOKENS].float()
@@ -51,7 +51,7 @@ def spoken_alone(policy, batch, noise, n):
             perturbed = logits[row, kept] + noise[0, row, t, : len(kept)]
             said.append(kept[int(perturbed.argmax())])
         tokens.append(torch.tensor(said))
-        hidden = policy.advance(tokens[-1], cache)
+        hidden = policy.read(tokens[-1][:, None], cache)[:, 0]
     return torch.stack(tokens, dim=1)
 
 

@@ -14,23 +14,20 @@ position, D code dimension.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from transformers import WhisperConfig
-from transformers.models.whisper.modeling_whisper import WhisperDecoder, WhisperDecoderLayer
 
 from hpro_core.codec.encoder import Encoder
 from hpro_core.codec.losses import pool_words
 from hpro_core.codec.mends import MENDED, Mends
+from hpro_core.codec.text_decoder import TextDecoder, TextDecoderSizes
 from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, VAD
 from hpro_core.engine import fsq
-from hpro_core.engine.batching import additive_mask, length_mask
+from hpro_core.engine.batching import length_mask
 from hpro_core.engine.precision import at_least_float32
 from hpro_core.engine.token_table import TokenMix, TokenTable
-from hpro_core.errors import HproError
 from hpro_core.text import N_TRANSCRIPT_SYMBOLS
 
 
@@ -64,6 +61,19 @@ class CodecConfig:
     modulation: Literal["released", "paper"] = "released"  # see `HdEmo.rebuild`
     factored_embedding: bool = False  # ours, for small corpora: see engine/token_table.py
     memory_positions: bool = False  # ours: sinusoids on the content features that text attends to
+
+    @property
+    def text_sizes(self) -> TextDecoderSizes:
+        """Sizes of the text decoder."""
+        return TextDecoderSizes(
+            vocabulary=self.text_vocabulary,
+            width=self.text_width,
+            blocks=self.text_blocks,
+            heads=self.text_heads,
+            hidden=self.text_hidden,
+            positions=self.text_positions,
+            padding=self.text_padding,
+        )
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -140,100 +150,6 @@ class WordVadHead(nn.Module):
         return self.word(pool_words(self.frame(features_BLH), spans_BW2))
 
 
-class TextDecoder(nn.Module):
-    """Whisper's decoder with the content features as its memory."""
-
-    def __init__(self, config: CodecConfig):
-        super().__init__()
-        whisper = WhisperConfig(
-            vocab_size=config.text_vocabulary,
-            d_model=config.text_width,
-            decoder_layers=config.text_blocks,
-            decoder_attention_heads=config.text_heads,
-            decoder_ffn_dim=config.text_hidden,
-            max_target_positions=config.text_positions,
-            dropout=0.0,
-            pad_token_id=config.text_padding,
-            bos_token_id=0,
-            eos_token_id=0,
-            decoder_start_token_id=0,
-        )
-        whisper._attn_implementation = "eager"  # the guided head's attention is read
-        self.affine = nn.Linear(config.width, config.text_width)
-        self.decoder = WhisperDecoder(whisper)
-        self.memory_positions = config.memory_positions
-
-    def forward(
-        self, features_BLH: Tensor, mask_BL: Tensor | None, text_BJ: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Predict the next text token at each position.
-
-        Args:
-            features_BLH: content features.
-            mask_BL: true at the frames that may be attended; all may if there is none.
-            text_BJ: text tokens, the begin symbol first.
-
-        Returns:
-            logits (B, J, vocabulary), and the attention of the first head of the last block to the
-            frames, (B, J, L).
-
-        Raises:
-            HproError: the text has more tokens than the decoder has positions.
-        """
-        size = text_BJ.shape[1]
-        if size > self.decoder.max_target_positions:
-            raise HproError(
-                f"a transcript has {size} tokens, the codec's text decoder has "
-                f"{self.decoder.max_target_positions} positions: leave longer utterances out"
-            )
-        memory = self.affine(features_BLH)
-        if self.memory_positions:
-            memory = memory + _sinusoids(memory.shape[1], memory.shape[2], memory.device)
-        positions = torch.arange(size, device=text_BJ.device).expand_as(text_BJ)
-        hidden = self.decoder.embed_tokens(text_BJ) + self.decoder.embed_positions(
-            text_BJ, position_ids=positions
-        )
-        causal = torch.ones(size, size, dtype=torch.bool, device=text_BJ.device).tril()
-        causal_mask = additive_mask(causal[None, None], hidden.dtype)
-        memory_mask = (
-            None if mask_BL is None else additive_mask(mask_BL[:, None, None, :], hidden.dtype)
-        )
-        for block in self.decoder.layers:
-            hidden, attention_BHJL = _decode(
-                cast(WhisperDecoderLayer, block), hidden, causal_mask, memory, memory_mask
-            )
-        hidden = self.decoder.layer_norm(hidden)
-        logits = functional.linear(hidden, self.decoder.embed_tokens.weight)
-        return logits, attention_BHJL[:, 0]
-
-
-def _decode(
-    block: WhisperDecoderLayer,
-    hidden: Tensor,
-    causal_mask: Tensor,
-    memory: Tensor,
-    memory_mask: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """One Whisper decoder block, and what its cross-attention looked at, (B, heads, J, L).
-
-    transformers' own decoder passes no mask for the memory and returns no attention without
-    computing every layer's; the weights and the parts of the block are its own.
-    """
-    attended, _ = block.self_attn(
-        block.self_attn_layer_norm(hidden), attention_mask=causal_mask, past_key_values=None
-    )
-    hidden = hidden + attended
-    attended, attention = block.encoder_attn(
-        block.encoder_attn_layer_norm(hidden),
-        key_value_states=memory,
-        attention_mask=memory_mask,
-        past_key_values=None,
-    )
-    hidden = hidden + attended
-    inner = block.activation_fn(block.fc1(block.final_layer_norm(hidden)))
-    return hidden + block.fc2(inner), attention
-
-
 @dataclass(frozen=True)
 class Reading:
     """What the codec hears in a sequence of speech tokens."""
@@ -243,7 +159,6 @@ class Reading:
     emotion_B9: Tensor  # logits
     vad_BW3: Tensor  # valence, arousal, dominance in [0, 1]
     text_BJV: Tensor  # logits of the next text token
-    text_attention_BJL: Tensor
 
 
 class HdEmo(nn.Module):
@@ -273,7 +188,7 @@ class HdEmo(nn.Module):
         self.embedding = TokenTable(width, factored=config.factored_embedding, std=1.0)
         self.content_extractor = encoder(config.extractor_blocks)
         self.content_adapter = encoder(config.adapter_blocks)
-        self.text_decoder = TextDecoder(config)
+        self.text_decoder = TextDecoder(width, config.text_sizes, config.memory_positions)
         self.style_extractor = encoder(config.extractor_blocks)
         self.emotion_adapter = encoder(config.adapter_blocks)
         self.emotion_head = EmotionHead(width, config.emotion_heads)
@@ -325,14 +240,13 @@ class HdEmo(nn.Module):
         return _zero_padding(self.content_extractor(self.embedding(tokens), lengths_B), lengths_B)
 
     def read_text(
-        self, content_BLH: Tensor, lengths_B: Tensor, text_BJ: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Logits of the next text token, (B, J, vocabulary), and attention to frames, (B, J, L)."""
+        self, content_BLH: Tensor, lengths_B: Tensor, text_BJ: Tensor, guided: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Logits of the next text token, (B, J, vocabulary); see `TextDecoder`."""
         adapted = _zero_padding(self.content_adapter(content_BLH, lengths_B), lengths_B)
         mask_BL = length_mask(lengths_B, content_BLH.shape[1])
-        return self.text_decoder(
-            adapted, mask_BL if self.mends.frame_padding_hidden else None, text_BJ
-        )
+        frames = mask_BL if self.mends.frame_padding_hidden else None
+        return self.text_decoder(adapted, frames, text_BJ, guided)
 
     def content_code(self, content_BLH: Tensor, lengths_B: Tensor) -> Tensor:
         """Content code before rounding, at least float32, (B, L, 4) in [0, 1].
@@ -400,7 +314,7 @@ class HdEmo(nn.Module):
             text_BJ: text tokens, the begin symbol first.
         """
         content = self.content_features(tokens, lengths_B)
-        text, attention = self.read_text(content, lengths_B, text_BJ)
+        text, _ = self.read_text(content, lengths_B, text_BJ)
         style = self.style_features(tokens, lengths_B)
         emotion = self.emotion_features(style, lengths_B)
         coded = content if self.mends.content_attached else content.detach()
@@ -410,7 +324,6 @@ class HdEmo(nn.Module):
             emotion_B9=self.emotion_head(emotion, length_mask(lengths_B, emotion.shape[1])),
             vad_BW3=self.word_vad_head(emotion, spans_BW2),
             text_BJV=text,
-            text_attention_BJL=attention,
         )
 
     @torch.no_grad()
@@ -431,10 +344,3 @@ class HdEmo(nn.Module):
 def _zero_padding(features_BLH: Tensor, lengths_B: Tensor) -> Tensor:
     mask_BL = length_mask(lengths_B, features_BLH.shape[1])
     return features_BLH.masked_fill(~mask_BL[..., None], 0.0)
-
-
-def _sinusoids(frames: int, width: int, device: torch.device) -> Tensor:
-    """Positions of frames, float32 (frames, width)."""
-    position = torch.arange(frames, device=device, dtype=torch.float32)[:, None]
-    rate = torch.exp(torch.arange(0, width, 2, device=device) * (-9.21034 / width))
-    return torch.cat([torch.sin(position * rate), torch.cos(position * rate)], dim=1)

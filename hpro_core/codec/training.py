@@ -168,10 +168,11 @@ def content_terms(codec: HdEmo, batch: Batch, guide_weight: float) -> dict[str, 
     """
     text, target, mask = text_of(batch, codec.mends)
     content = codec.content_features(batch.tokens_BL, batch.token_lengths_B)
-    logits, attention = codec.read_text(content, batch.token_lengths_B, text)
+    guided = bool(guide_weight)
+    logits, attention = codec.read_text(content, batch.token_lengths_B, text, guided)
     asr = text_cross_entropy(logits, target, mask)
     correct = (logits.argmax(-1) == target)[mask].float().mean()
-    if not guide_weight:
+    if attention is None:
         return {"loss": asr, "asr": asr, "symbol_accuracy": correct}
     guide = attention_guide(attention, batch)
     return {

@@ -10,8 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from hpro_core.codec.model import TextDecoder
 from hpro_core.codec.names import listed
+from hpro_core.codec.text_decoder import TextDecoder
 from hpro_core.engine.checkpoint import read_json
 from hpro_core.errors import HproError
 
@@ -31,7 +31,7 @@ def load_whisper_decoder(folder: Path, text_decoder: TextDecoder) -> None:
     """
     found = whisper_part(folder, "model.decoder.")
     heads = read_json(folder / "config.json").get("decoder_attention_heads")
-    wanted = text_decoder.decoder.config.decoder_attention_heads
+    wanted = text_decoder.decoder.sizes.heads
     if heads != wanted:
         raise HproError(f"{folder} has {heads} decoder heads, the codec {wanted}: {CURE}")
     own = {name: value.shape for name, value in text_decoder.decoder.state_dict().items()}

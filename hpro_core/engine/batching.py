@@ -77,12 +77,6 @@ def length_mask(lengths_B: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths_B.device) < lengths_B[:, None]
 
 
-def additive_mask(allowed: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask that is added to scores: zero where attending is allowed, very low elsewhere."""
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
-    return mask.masked_fill(~allowed, torch.finfo(dtype).min)
-
-
 def spans_to_frames(spans_s: np.ndarray, n_frames: int, rounding: str = "nearest") -> np.ndarray:
     """Word times as token indices.
 

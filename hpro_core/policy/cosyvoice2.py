@@ -15,11 +15,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from transformers import DynamicCache, Qwen2Config, Qwen2Model
 
 from hpro_core.engine.batching import Batch
 from hpro_core.policy.interface import N_OUTPUTS, Cache, Output
+from hpro_core.policy.qwen2 import Qwen2, Qwen2Sizes, causal_mask
 
 
 @dataclass(frozen=True)
@@ -50,24 +49,22 @@ class CosyVoice2LM(nn.Module):
         """
         super().__init__()
         self.config = config
-        self.checkpointing = checkpointing
-        self.qwen = Qwen2Model(_qwen_config(config))
+        self.qwen = Qwen2(_sizes(config), checkpointing)
         self.special_embedding = nn.Embedding(2, config.width)  # sos, task
         self.speech_embedding = nn.Embedding(N_OUTPUTS, config.width)
         self.speech_head = nn.Linear(config.width, N_OUTPUTS)
-        if checkpointing:
-            self.qwen.gradient_checkpointing_enable({"use_reentrant": False})
 
-    def forward(self, batch: Batch) -> Output:
+    def forward(self, batch: Batch, guides: bool = False) -> Output:
         """Predict every speech token of the batch from its history, without a prompt.
 
         Args:
             batch: text and history; its reference is not read.
+            guides: this policy has none.
         """
         prefix, prefix_mask = self._prefix(batch, None)
         vectors = torch.cat([prefix, self.speech_embedding(batch.history_BL)], dim=1)
         mask = torch.cat([prefix_mask, batch.token_mask_BL], dim=1)
-        hidden = self._read(vectors, mask, None)
+        hidden = self.qwen(vectors, _positions(mask), causal_mask(mask.shape[1], mask))
         task = prefix.shape[1] - 1  # predicts the first speech token
         return Output(self.logits(hidden[:, task:]))
 
@@ -75,35 +72,36 @@ class CosyVoice2LM(nn.Module):
         """Scores of the output classes, (..., V)."""
         return self.speech_head(hidden)
 
-    def begin(self, batch: Batch, prompt: Batch | None = None) -> tuple[Tensor, Cache]:
+    @torch.no_grad()
+    def begin(self, batch: Batch, room: int, prompt: Batch | None = None) -> tuple[Tensor, Cache]:
         """Read everything before the first speech token to be drawn.
 
         Args:
             batch: texts.
+            room: most speech tokens that are read afterwards.
             prompt: a reference utterance for each row, its text and speech tokens; or none.
 
         Returns:
             The hidden state that predicts the first token, (B, H), and the cache.
         """
         vectors, mask = self._prefix(batch, prompt)
-        cache = Cache(DynamicCache(config=self.qwen.config), mask, mask.sum(-1) - 1)
-        hidden = self._read(vectors, mask, cache)
+        cache = Cache.empty(self.config.blocks, mask, mask.sum(-1) - 1, room)
+        allowed = causal_mask(mask.shape[1], mask)
+        hidden = self.qwen(vectors, _positions(mask), allowed, cache.keys_values)
         place_P = torch.arange(mask.shape[1], device=mask.device)
         last_B = (mask * place_P).argmax(-1)
         return hidden[torch.arange(len(hidden), device=mask.device), last_B], cache
 
-    def advance(self, tokens_B: Tensor, cache: Cache) -> Tensor:
-        """Read one more speech token per row; the hidden state that predicts the next, (B, H)."""
-        cache.mask_BP = functional.pad(cache.mask_BP, (0, 1), value=True)
-        cache.position_B = cache.position_B + 1
-        output = self.qwen(
-            inputs_embeds=self.speech_embedding(tokens_B)[:, None],
-            position_ids=cache.position_B[:, None],
-            attention_mask={"full_attention": cache.mask_BP[:, None, None, :]},
-            past_key_values=cache.keys_values,
-            use_cache=True,
+    @torch.no_grad()
+    def read(self, tokens_BL: Tensor, cache: Cache) -> Tensor:
+        """Read more speech tokens; the hidden states that predict the next ones, (B, L, H)."""
+        count = tokens_BL.shape[1]
+        return self.qwen(
+            self.speech_embedding(tokens_BL),
+            cache.next_positions(count),
+            cache.next_mask(count),
+            cache.keys_values,
         )
-        return output.last_hidden_state[:, 0]
 
     def _prefix(self, batch: Batch, prompt: Batch | None) -> tuple[Tensor, Tensor]:
         """Everything before the speech to be predicted: vectors (B, P, H) and mask (B, P)."""
@@ -121,36 +119,20 @@ class CosyVoice2LM(nn.Module):
             masks.append(prompt.token_mask_BL)
         return torch.cat(vectors, dim=1), torch.cat(masks, dim=1)
 
-    def _read(self, vectors_BPH: Tensor, mask_BP: Tensor, cache: Cache | None) -> Tensor:
-        """Qwen2's last hidden states, (B, P, H); in a gap they mean nothing."""
-        if self.checkpointing:
-            # transformers recomputes a block in training mode only, where it also ignores a cache.
-            # Rewards train a policy in eval mode; nothing else in a block asks for its mode.
-            for block in self.qwen.layers:
-                block.training = cache is None and torch.is_grad_enabled()
-        size = mask_BP.shape[1]
-        causal_PP = torch.ones(size, size, dtype=torch.bool, device=mask_BP.device).tril()
-        output = self.qwen(
-            inputs_embeds=vectors_BPH,
-            position_ids=(mask_BP.cumsum(-1) - 1).clamp(min=0),
-            attention_mask={"full_attention": causal_PP & mask_BP[:, None, None, :]},
-            past_key_values=None if cache is None else cache.keys_values,
-            use_cache=cache is not None,
-        )
-        return output.last_hidden_state
+
+def _positions(mask_BP: Tensor) -> Tensor:
+    """Rotary positions, int64 (B, P): a gap takes none."""
+    return (mask_BP.cumsum(-1) - 1).clamp(min=0)
 
 
-def _qwen_config(config: CosyVoice2Config) -> Qwen2Config:
-    qwen = Qwen2Config(
-        vocab_size=config.vocabulary,
-        hidden_size=config.width,
-        intermediate_size=config.hidden,
-        num_hidden_layers=config.blocks,
-        num_attention_heads=config.heads,
-        num_key_value_heads=config.key_heads,
-        rms_norm_eps=config.norm_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
-        use_cache=False,
+def _sizes(config: CosyVoice2Config) -> Qwen2Sizes:
+    return Qwen2Sizes(
+        width=config.width,
+        blocks=config.blocks,
+        heads=config.heads,
+        key_heads=config.key_heads,
+        hidden=config.hidden,
+        vocabulary=config.vocabulary,
+        rope_theta=config.rope_theta,
+        norm_eps=config.norm_eps,
     )
-    qwen._attn_implementation = "sdpa"
-    return qwen

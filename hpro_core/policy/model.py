@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import DynamicCache, Qwen2Config, Qwen2Model
 
 from hpro_core.constants import EMOTIONS
-from hpro_core.engine.batching import Batch, additive_mask
+from hpro_core.engine.batching import Batch
 from hpro_core.engine.token_table import TokenTable
 from hpro_core.policy.interface import N_OUTPUTS, Cache, Output
+from hpro_core.policy.qwen2 import Qwen2, Qwen2Sizes, causal_mask
 
 
 @dataclass(frozen=True)
@@ -50,23 +50,19 @@ class SpeechLM(nn.Module):
     def __init__(self, config: PolicyConfig):
         super().__init__()
         self.config = config
-        qwen = Qwen2Config(
-            vocab_size=1,
-            hidden_size=config.width,
-            intermediate_size=config.hidden,
-            num_hidden_layers=config.blocks,
-            num_attention_heads=config.heads,
-            num_key_value_heads=config.heads,
-            max_position_embeddings=4096,
-            use_cache=False,
-            pad_token_id=None,
+        sizes = Qwen2Sizes(
+            width=config.width,
+            blocks=config.blocks,
+            heads=config.heads,
+            key_heads=config.heads,
+            hidden=config.hidden,
+            vocabulary=1,  # its text table is not used
         )
-        qwen._attn_implementation = "eager"  # the guided head's attention is read
         self.text_embedding = nn.Embedding(config.n_symbols, config.width)
         self.special_embedding = nn.Embedding(2, config.width)  # begin, turn
         self.reference_projection = nn.Linear(config.reference_width, config.width)
         self.speech_embedding = TokenTable(config.width, 3, config.factored_tokens, std=0.5)
-        self.qwen = Qwen2Model(qwen)
+        self.qwen = Qwen2(sizes)
         self.speech_head = TokenTable(config.width, 3, config.factored_tokens)
         self.head_bias = nn.Parameter(torch.zeros(N_OUTPUTS))
         self.emotion_head = nn.Linear(config.width, len(EMOTIONS))  # asked at "turn", see sft_terms
@@ -77,22 +73,26 @@ class SpeechLM(nn.Module):
         self.dropout.p = share
         self.config = replace(self.config, dropout=share)
 
-    def forward(self, batch: Batch) -> Output:
+    def forward(self, batch: Batch, guides: bool = False) -> Output:
         """Predict every speech token of the batch from its history.
 
         Args:
             batch: text, reference and history.
+            guides: whether the guided head's attention and the text's emotion are wanted.
         """
         prefix, positions, mask = self._prefix(batch)
         speech = self.speech_embedding(batch.history_BL)
-        length = speech.shape[1]
         start = positions[:, -1:]  # the position of "turn"
-        steps = torch.arange(1, length + 1, device=start.device)
+        steps = torch.arange(1, speech.shape[1] + 1, device=start.device)
         positions = torch.cat([positions, start + steps], dim=1)
         mask = torch.cat([mask, batch.token_mask_BL], dim=1)
-        hidden = self.dropout(torch.cat([prefix, speech], dim=1))
-        hidden, attention = self._attend(hidden, positions, mask)
+        vectors = self.dropout(torch.cat([prefix, speech], dim=1))
+        allowed = causal_mask(vectors.shape[1], mask)
         first = prefix.shape[1] - 1
+        if not guides:
+            hidden = self.qwen(vectors, positions, allowed)
+            return Output(self.logits(hidden[:, first:]))
+        hidden, attention = self.qwen.forward_guided(vectors, positions, allowed)
         symbols = batch.symbols_BS.shape[1]
         return Output(
             logits_BLV=self.logits(hidden[:, first:]),
@@ -126,62 +126,26 @@ class SpeechLM(nn.Module):
         mask = torch.cat([true, true, batch.symbol_mask_BS, true], dim=1)
         return torch.cat(vectors, dim=1), positions, mask
 
-    def _attend(self, hidden_BPH: Tensor, positions_BP: Tensor, mask_BP: Tensor):
-        """Qwen2 over the whole sequence; also the attention of the guided head, (B, P, P)."""
-        size = hidden_BPH.shape[1]
-        causal = torch.ones(size, size, dtype=torch.bool, device=mask_BP.device).tril()
-        seen: dict[str, Tensor] = {}
-        guided = self.qwen.get_submodule("layers.1.self_attn")
-        handle = guided.register_forward_hook(
-            lambda module, inputs, output: seen.update(weights=output[1][:, 0])
-        )
-        try:
-            output = self.qwen(
-                inputs_embeds=hidden_BPH,
-                position_ids=positions_BP,
-                attention_mask={
-                    "full_attention": additive_mask(
-                        causal & mask_BP[:, None, None, :], hidden_BPH.dtype
-                    )
-                },
-            )
-        finally:
-            handle.remove()
-        return output.last_hidden_state, seen["weights"]
-
-    def begin(self, batch: Batch, prompt: Batch | None = None) -> tuple[Tensor, Cache]:
+    @torch.no_grad()
+    def begin(self, batch: Batch, room: int, prompt: Batch | None = None) -> tuple[Tensor, Cache]:
         """Read everything before the speech; the hidden state that predicts the first token.
 
         Of the reference this policy reads the speaker embedding, which is in `batch`; the text and
         the tokens of `prompt` are not read.
         """
         prefix, positions, mask = self._prefix(batch)
-        size = prefix.shape[1]
-        causal = torch.ones(size, size, dtype=torch.bool, device=mask.device).tril()
-        cache = Cache(DynamicCache(config=self.qwen.config), mask, positions[:, -1])
-        output = self.qwen(
-            inputs_embeds=prefix,
-            position_ids=positions,
-            attention_mask={
-                "full_attention": additive_mask(causal & mask[:, None, None, :], prefix.dtype)
-            },
-            past_key_values=cache.keys_values,
-            use_cache=True,
-        )
-        return output.last_hidden_state[:, -1], cache
+        cache = Cache.empty(self.config.blocks, mask, positions[:, -1], room)
+        allowed = causal_mask(prefix.shape[1], mask)
+        hidden = self.qwen(prefix, positions, allowed, cache.keys_values)
+        return hidden[:, -1], cache
 
-    def advance(self, tokens_B: Tensor, cache: Cache) -> Tensor:
-        """Read one more speech token per row; the hidden state that predicts the next, (B, H)."""
-        vectors = self.speech_embedding(tokens_B)[:, None]
-        cache.mask_BP = functional.pad(cache.mask_BP, (0, 1), value=True)
-        cache.position_B = cache.position_B + 1
-        output = self.qwen(
-            inputs_embeds=vectors,
-            position_ids=cache.position_B[:, None],
-            attention_mask={
-                "full_attention": additive_mask(cache.mask_BP[:, None, None, :], vectors.dtype)
-            },
-            past_key_values=cache.keys_values,
-            use_cache=True,
+    @torch.no_grad()
+    def read(self, tokens_BL: Tensor, cache: Cache) -> Tensor:
+        """Read more speech tokens; the hidden states that predict the next ones, (B, L, H)."""
+        count = tokens_BL.shape[1]
+        return self.qwen(
+            self.speech_embedding(tokens_BL),
+            cache.next_positions(count),
+            cache.next_mask(count),
+            cache.keys_values,
         )
-        return output.last_hidden_state[:, -1]

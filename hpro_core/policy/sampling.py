@@ -16,6 +16,10 @@ from hpro_core.policy.interface import END_OF_SPEECH, SpeechPolicy
 Method = Literal["nucleus", "ras", "greedy"]
 
 
+_WORTH_COPYING = 0.8
+"""Rows that ended leave the cache when no larger share still speaks (ours): that copies it."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How a token is drawn, and how long an utterance may become."""
@@ -64,32 +68,32 @@ def sample(
     shortest_B = (batch.symbol_lengths_B * how.min_ratio).long()
     longest = (batch.symbol_lengths_B * how.max_ratio).long().clamp(min=1).tolist()
     tokens: list[list[int]] = [[] for _ in range(rows)]
-    stopped = [False] * rows
-    speaking = list(range(rows))  # those that have not ended, as they lie in the cache
+    stopped, ended = [False] * rows, [False] * rows
+    cached = list(range(rows))  # as they lie in the cache: all that speak, and some that ended
     with rows_kept(policy.modules()):
-        hidden, cache = policy.begin(batch, prompt)
+        hidden, cache = policy.begin(batch, max(longest), prompt)
         for step in range(max(longest)):
             logits = policy.logits(hidden).float() / how.temperature
             logits[:, END_OF_SPEECH + 1 :] = -torch.inf
             logits[shortest_B > step, END_OF_SPEECH] = -torch.inf
-            rngs, past = [generators[row] for row in speaking], [tokens[row] for row in speaking]
+            rngs, past = [generators[row] for row in cached], [tokens[row] for row in cached]
             drawn = _draw(logits, rngs, how, past)
-            kept = []
-            for place, (row, token) in enumerate(zip(speaking, drawn.tolist(), strict=True)):
-                if token == END_OF_SPEECH:
-                    stopped[row] = True
+            for row, token in zip(cached, drawn.tolist(), strict=True):
+                if ended[row]:
                     continue
-                tokens[row].append(token)
-                if len(tokens[row]) < longest[row]:
-                    kept.append(place)
+                stopped[row] = token == END_OF_SPEECH
+                if not stopped[row]:
+                    tokens[row].append(token)
+                ended[row] = stopped[row] or len(tokens[row]) == longest[row]
+            kept = [place for place, row in enumerate(cached) if not ended[row]]
             if not kept:
                 break
-            if len(kept) < len(speaking):
+            if len(kept) <= _WORTH_COPYING * len(cached):
                 places = torch.tensor(kept, device=drawn.device)
                 drawn, shortest_B = drawn[places], shortest_B[places]
-                speaking = [speaking[place] for place in kept]
+                cached = [cached[place] for place in kept]
                 cache.keep(places)
-            hidden = policy.advance(drawn, cache)
+            hidden = policy.read(drawn[:, None], cache)[:, 0]
     return [
         Sampled(torch.tensor(row, dtype=torch.int64), done)
         for row, done in zip(tokens, stopped, strict=True)

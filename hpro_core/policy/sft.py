@@ -170,7 +170,7 @@ def sft_terms(
     Raises:
         HproError: a guide is asked for, and the policy has no head to guide.
     """
-    output = policy(batch)
+    output = policy(batch, guides=True)
     targets, mask = speech_targets(batch)
     logits = output.logits_BLV[mask]
     ce = functional.cross_entropy(logits.float(), targets[mask])

@@ -28,6 +28,8 @@ def own_history(
 ) -> Batch:
     """The batch, its history spoken by the policy.
 
+    The text and the reference are read once; every sweep reads its history behind them.
+
     Args:
         policy: in eval mode.
         batch: recordings, as tokens; the first sweep reads its history.
@@ -36,10 +38,15 @@ def own_history(
         top_p: see `gumbel.within_nucleus`.
         top_k: see there.
     """
+    if not sweeps:
+        return batch
+    history_BL, mask_BL = batch.history_BL, batch.token_mask_BL
     with rows_kept(policy.modules()):
+        first_BH, cache = policy.begin(batch, history_BL.shape[1])
         for _ in range(sweeps):
-            candidates = within_nucleus(policy(batch).logits_BLV[:, :-1], top_p, top_k)
-            said_BL = candidates.drawn(noise_BLC)
-            history_BL = torch.where(batch.token_mask_BL, said_BL, batch.tokens_BL)
-            batch = replace(batch, history_BL=history_BL)
-    return batch
+            cache.rewind()
+            later_BLH = policy.read(history_BL[:, :-1], cache)  # the last token predicts the end
+            logits_BLV = policy.logits(torch.cat([first_BH[:, None], later_BLH], dim=1))
+            drawn_BL = within_nucleus(logits_BLV, top_p, top_k).drawn(noise_BLC)
+            history_BL = torch.where(mask_BL, drawn_BL, batch.tokens_BL)
+    return replace(batch, history_BL=history_BL)
