@@ -281,7 +281,7 @@ def test_a_known_run_has_shares_and_time_left(timed: Path) -> None:
     screen.start()
     assert screen.lines()[0] == (
         "hpro: 3 jobs to do of 5 (sft 1, reward 2); the last run of all took 9:40 here "
-        "(2026-11-29, 2 cores); these took 7:00 one after another, which is about 5:20 on 2 cores"
+        "(2026-11-29, 2 cores); these took 7:00 one after another, about 5:20 on 2 cores"
     )
     assert screen.lines()[-1] == "hpro: 0 %, 0 of 3 jobs, 0:00 so far, about 5:20 left"
     screen.job(1, 120.0)
@@ -397,15 +397,41 @@ def test_a_dry_run_only_announces(timed: Path) -> None:
     screen.progress.close()
     assert [line for line in screen.lines() if line.startswith("hpro:")] == [
         "hpro: 2 jobs to do of 5 (reward 2); these took 5:00 one after another, "
-        "which is about 3:20 on 2 cores"
+        "about 3:20 on 2 cores"
     ]
     assert not (timed / "benchmarks/embedded/runs.csv").exists()
+
+
+def test_touching_is_no_run(timed: Path) -> None:
+    workflow = Fake([2, 3])
+    workflow.touch = True
+    screen = Screen(workflow, redrawn=False)
+    screen.start()
+    screen.job(2, 1.0)
+    screen.progress.close()
+    assert not [line for line in screen.lines() if line.startswith("hpro:")]
+    assert not (timed / "benchmarks/embedded/runs.csv").exists()
+
+
+def test_an_error_of_the_progress_ends_no_run(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workflow = Fake([2, 3])
+    workflow.dag = SimpleNamespace()
+    screen = Screen(workflow, redrawn=False)
+    screen.start()
+    screen.job(2, 1.0)
+    assert screen.lines() == ["Job stats:", "Execute 1 jobs...", "Finished jobid: 2"]
+    assert "AttributeError" in capsys.readouterr().err
 
 
 def test_a_cluster_has_no_time_left(timed: Path) -> None:
     screen = Screen(Fake([2, 3], local=False), redrawn=True)
     screen.start()
     assert screen.lines()[0].endswith("(reward 2); these took 5:00 one after another")
+    dry = Screen(Fake([2, 3], cores=2**63 - 1, dryrun=True), redrawn=False)
+    dry.start()
+    assert dry.lines()[1] == screen.lines()[0]
     screen.say("Execute 2 jobs...", "job_started", jobs=[2, 3])
     assert screen.progress.line() == (
         "hpro: 0 of 2 jobs, 0:00 so far; submitted: reward frame, reward word"

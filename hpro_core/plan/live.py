@@ -52,7 +52,7 @@ def follow(workflow: Any, logger: logging.Logger, run: str) -> bool:
     asked = workflow.output_settings
     quiet = {str(each).lower().rpartition(".")[2] for each in asked.quiet or ()}
     own = [handler for handler in logger.handlers if handler.name == "DefaultStreamHandler"]
-    if quiet & {"all", "progress"} or workflow.touch or not own:
+    if quiet & {"all", "progress"} or not own:
         return False  # no handler of its own: a logger plugin shows the run
     wordy = asked.verbose or asked.printshellcmds or asked.debug_dag or asked.dryrun
     redrawn = (
@@ -102,7 +102,16 @@ class RunProgress(logging.Handler):
         self.ended = threading.Event()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show the record, or not, and the line if it changed."""
+        """Show the record, or not, and the line if it changed.
+
+        As in every handler of `logging`, an error is printed and ends no run.
+        """
+        try:
+            self._show(record)
+        except Exception:
+            self.handleError(record)
+
+    def _show(self, record: logging.LogRecord) -> None:
         event = str(getattr(record, "event", None) or "")
         if not self.redrawn or not is_noise(event, record):
             self._wipe()
@@ -127,13 +136,15 @@ class RunProgress(logging.Handler):
 
     def _begin(self) -> None:
         dag, scheduler = self.workflow.dag, self.workflow.scheduler
-        if self.workflow.local_exec:
-            self.limits = {k: n for k, n in scheduler.global_resources.items() if n < sys.maxsize}
+        limits = {k: n for k, n in scheduler.global_resources.items() if n < sys.maxsize}
+        self.limits = limits if self.workflow.local_exec and "_cores" in limits else {}
         self.jobs = jobs_of(dag, self.limits)
         order = {rule.name: place for place, rule in enumerate(self.workflow.rules)}
         numbers = self.jobs.keys() & {dag.jobid(job) for job in dag.needrun_jobs()}
         todo = sorted((self.jobs[n] for n in numbers), key=lambda job: order[job.rule])
         self.todo = {job.number: job for job in todo}
+        if self.workflow.touch:
+            return
         last = last_whole_run(self._runs, len(self.jobs))
         self._print(announcement(self.jobs, self.todo, self.limits, last))
         if self.workflow.dryrun:
@@ -267,8 +278,8 @@ def announcement(
         return f"{text}; {unknown} of them have never run here, the others took {total}"
     if not limits:
         return f"{text}; these took {total}"
-    about = f"about {clock(wall_s(todo, known, limits))} on {_cores(limits.get('_cores', 1))}"
-    return f"{text}; these took {total}, which is {about}"
+    about = f"about {clock(wall_s(todo, known, limits))} on {_cores(limits['_cores'])}"
+    return f"{text}; these took {total}, {about}"
 
 
 def _cores(n: int | str) -> str:
