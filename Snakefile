@@ -1,8 +1,10 @@
 # HPRO, from raw speech to a judged report: targets only. The rules are in workflow/rules, one file
 # per phase; every setting is in params.yaml.
+from snakemake.logging import logger
 from snakemake.utils import min_version
 
 from hpro_core.plan.bill import announced
+from hpro_core.plan.live import QUIET_JOBS, follow
 from hpro_core.plan.settings import without_null_sets
 
 min_version("9.27")
@@ -42,7 +44,9 @@ rule all_ablations:
         rules.tables_all.output,
 
 
-# Not in the processes of a cluster's jobs: what a full-size run costs, and the key files.
+# Not in the processes of a cluster's jobs: what a full-size run costs, the key files, the progress.
 if workflow.is_main_process:
     announced(SETTINGS)
     KEYS.write(rule.shellcmd for rule in workflow.rules)
+    if follow(workflow, logger, SETTINGS.run):
+        shell.prefix(QUIET_JOBS)
