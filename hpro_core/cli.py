@@ -113,11 +113,19 @@ def base_make(
 
 
 @app.command()
-def align(root: Root, params: Params, threads: Threads = 1, shard: Shard = None) -> None:
+def align(
+    root: Root,
+    params: Params,
+    threads: Threads = 1,
+    shard: Shard = None,
+    leave_out: Annotated[
+        list[str] | None, typer.Option(help="A split that needs no word times.")
+    ] = None,
+) -> None:
     """Find the word boundaries."""
     from hpro_core.align.stage import run
 
-    run(root, p.read_section(params, "align", p.Align), threads, shard)
+    run(root, p.read_section(params, "align", p.Align), threads, shard, leave_out or [])
 
 
 @app.command()

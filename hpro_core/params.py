@@ -210,6 +210,8 @@ class Reward(Section):
     ema: float = Field(ge=0, lt=1)
     accumulate: int = Field(default=1, ge=1)
     checkpointing: bool = False
+    dev_looks: int = Field(default=3, ge=1)
+    dev_sentences: int = Field(default=48, ge=1)
     probe_every: int = Field(default=0, ge=0, multiple_of=10)
     probe_sentences: int = Field(default=48, ge=1)
     wer_margin: float = Field(default=0.01, ge=0)

@@ -78,7 +78,7 @@ WRONG = [
     ("reward.leave_out", ["acted", "mine"], r"reward.leave_out: corpus.sets has no 'mine'"),
     ("codec.content.leave_out", ["x"], r"codec.content.leave_out: corpus.sets has no 'x'"),
     ("codec.style.leave_out", ["x"], r"codec.style.leave_out: corpus.sets has no 'x'"),
-    ("reward.probe_every", 40, r"reward.probe_every: 1 looks in 40 steps, but hacking_patience"),
+    ("reward.probe_every", 10, r"reward.probe_every: 1 looks in 16 steps, but hacking_patience"),
 ]
 
 
@@ -134,7 +134,7 @@ def test_a_base_fits_the_embedded_models_alone(tmp_path, section, change):
 
 
 PUBLISHED = {"emotion": "emotion2vec", "emotion2vec": "e2v", "vad": "audeering", "audeering": "a"}
-PROBED = {"probe_every": 10}
+PROBED = {"probe_every": 10, "steps": 40}
 
 
 @pytest.mark.parametrize(

@@ -19,17 +19,25 @@ from hpro_core.shards import OF_ONE_JOB, folder_of, remove
 STAGE = "align"
 
 
-def run(root: Path, settings: Align, threads: int, shard: int | None = None) -> None:
-    """Align every utterance of `root`/corpus/utterances.parquet.
+def run(
+    root: Path,
+    settings: Align,
+    threads: int,
+    shard: int | None = None,
+    leave_out: Collection[str] = (),
+) -> None:
+    """Align the utterances of `root`/corpus/utterances.parquet.
 
     Writes align/words.parquet, align/rejected.parquet and align/textgrids/<utt_id>.TextGrid. Every
-    utterance is in one of the two tables. The same input gives the same bytes with any `threads`.
+    utterance is in one of the two tables, but for those of the splits that are left out. The same
+    input gives the same bytes with any `threads`.
 
     Args:
         root: results folder of the run.
         settings: backend and its options.
         threads: processes.
         shard: to align this one alone (hpro_core.shards), whatever part of it is rejected.
+        leave_out: splits that need no word times.
 
     Raises:
         HproError: there is nothing to align, the backend cannot run, or, without `shard`, more than
@@ -37,8 +45,9 @@ def run(root: Path, settings: Align, threads: int, shard: int | None = None) -> 
     """
     source = folder_of(root, "corpus", shard) / "utterances.parquet"
     utterances = tables.read_table(source, tables.UTTERANCES)
+    utterances = utterances[~utterances["split"].isin(leave_out)]
     if utterances.empty:
-        raise HproError(f"{source} has no utterances: check the corpus")
+        raise HproError(f"{source} has no utterances to align: check the corpus")
     folder = _emptied(folder_of(root, "align", shard))
     outcomes = list(_outcomes(_jobs(root, utterances), settings, threads, folder))
     lost = [(outcome.utt_id, outcome.reason) for outcome in outcomes if outcome.reason]

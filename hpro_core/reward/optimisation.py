@@ -29,9 +29,7 @@ from hpro_core.reward.rewarder import Rewarder
 from hpro_core.reward.watch import Watching, probing_of, record_of
 
 LOG_EVERY = 10
-CURVE_SENTENCES = 48
-"""About so many dev sentences make a point of the dev curve: a look at all takes as long as an
-embedded stage."""
+"""Most steps that a point of the training curve averages over."""
 
 
 def train_reward(
@@ -91,7 +89,7 @@ def train_reward(
     before = rewarded_steps(start)
     label = f"{name} ({variant.stage}), seed {seed}"
     tell_alone(sampler, label)
-    every = max(1, len(dev) // CURVE_SENTENCES)
+    every = max(1, len(dev) // settings.dev_sentences)
     dev_batches = sequential_batches(dev[::every], settings.batch_size, edges)
 
     if is_first():
@@ -99,6 +97,7 @@ def train_reward(
         first = split.cut(drawn, accumulate * process_count())[0]  # as much as a step has at a time
         rewarder.report_liveness(first, label, out / "liveness.json")
     steps = settings.steps * variant.stages
+    log_every = LOG_EVERY if watching is not None else steps_of_a_point(steps)
     probing = None
     if watching is not None:
         heard = sequential_batches(watching.sentences, settings.batch_size, edges)
@@ -112,9 +111,9 @@ def train_reward(
         decay_share=settings.decay_share,
         ema=settings.ema,
         accumulate=accumulate,
-        log_every=LOG_EVERY,
-        dev_every=-(-steps // 3),
-        checkpoint_every=checkpoints_every(steps, 50, LOG_EVERY),
+        log_every=log_every,
+        dev_every=-(-steps // settings.dev_looks),
+        checkpoint_every=checkpoints_every(steps, 50, log_every),
         closer_every=min(50, steps),
         identity=identity,
     )
@@ -140,3 +139,13 @@ def train_reward(
         record = {"weights": objective.weights, "rewarded_steps": before + ran}
         save_policy(out, policy, variant=name, seed=seed, **record)
         clear(work)
+
+
+def steps_of_a_point(steps: int) -> int:
+    """Steps that a point of the training curve averages over.
+
+    Ten, or in a training of less than forty steps so few that the curve has four points; it divides
+    the number of steps, so that the last point is at the last step.
+    """
+    most = min(LOG_EVERY, max(1, steps // 4))
+    return next(every for every in range(most, 0, -1) if steps % every == 0)

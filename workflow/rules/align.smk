@@ -54,11 +54,13 @@ rule align:
     params:
         root=root_of,
         shard=shard_of,
+        # Word times of the split `judge` are for the training of a judge; a base has one.
+        leave_out="--leave-out judge" if config["base"] else "",
     message:
         "align: word boundaries by {config[align][backend]} {params.shard}"
     shell:
         "hpro align --root {params.root} --params {input.key} --threads {threads} {params.shard}"
-        " 2>&1 | tee {log}"
+        " {params.leave_out} 2>&1 | tee {log}"
 
 
 rule align_check:

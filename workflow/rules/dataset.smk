@@ -20,6 +20,7 @@ rule dataset:
         "<logs>/dataset/{shard}dataset.log",
     benchmark:
         "<benchmarks>/dataset/{shard}dataset.tsv"
+    priority: 2  # every training waits for it
     conda:
         "../envs/hpro.yaml"
     threads: 1

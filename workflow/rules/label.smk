@@ -31,6 +31,7 @@ rule label:
         "<logs>/label/{shard}label.log",
     benchmark:
         "<benchmarks>/label/{shard}label.tsv"
+    priority: 2  # the dataset waits for it
     conda:
         "../envs/hpro.yaml"
     threads: THREADS if PUBLISHED_TEACHER else 1

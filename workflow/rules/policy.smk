@@ -20,9 +20,10 @@ rule sft:
         "<logs>/policy/sft_seed{seed}.log",
     benchmark:
         "<benchmarks>/policy/sft_seed{seed}.tsv"
+    priority: 2  # every reward training waits for it
     conda:
         "../envs/hpro.yaml"
-    threads: THREADS
+    threads: 1  # as for rewards; beside it the recordings are judged
     resources:
         gpu=1,
         nodes=1,

@@ -88,9 +88,10 @@ rule tokenize:
         "<logs>/speech/{shard}tokenize.log",
     benchmark:
         "<benchmarks>/speech/{shard}tokenize.tsv"
+    priority: 2  # the dataset waits for it
     conda:
         "../envs/hpro.yaml"
-    threads: THREADS
+    threads: 1  # beside `label`
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
