@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from hpro_core.errors import HproError
 
@@ -276,12 +283,20 @@ class Evaluate(Section):
     speaker: Literal["embedded", "wavlm"] = "embedded"
     wavlm: str = ""
     batch_size: int = Field(default=8, ge=1)
+    asr_windows_s: list[int] = [20, 30]
     judge_epochs: int = Field(ge=1)
     judge_learning_rate: float = Field(gt=0)
     check_every: int = Field(ge=1)
     dnsmos_windows: int = Field(ge=1)
     bootstrap_samples: int = Field(ge=1)
     seed: int
+
+    @field_validator("asr_windows_s")
+    @classmethod
+    def _end_with_whispers_own(cls, windows_s: list[int]) -> list[int]:
+        if windows_s != sorted(set(windows_s)) or windows_s[:1] < [1] or windows_s[-1] != 30:
+            raise ValueError(f"{windows_s}: ascending seconds are expected, the last of them 30")
+        return windows_s
 
 
 class Claims(Section):

@@ -10,7 +10,6 @@ and dominance.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import librosa
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
 from hpro_core.engine.checkpoint import load_weights, read_json, save_model
 from hpro_core.errors import HproError
+from hpro_core.evaluate.mel import mel_spectrogram
 from hpro_core.evaluate.prosody import FRAME_RATE_HZ, contours
 
 Span = tuple[float, float]
@@ -44,15 +44,9 @@ def heard(audio_T: np.ndarray) -> np.ndarray:
     Args:
         audio_T: float (T,), 16 kHz, not empty.
     """
-    amplitudes_MF = librosa.feature.melspectrogram(
-        y=audio_T.astype(np.float32),
-        sr=SAMPLE_RATE_HZ,
-        n_fft=_N_FFT,
-        win_length=_WINDOW,
-        hop_length=SAMPLE_RATE_HZ // FRAME_RATE_HZ,
-        n_mels=N_MELS,
-        power=1.0,
-    )
+    hop = SAMPLE_RATE_HZ // FRAME_RATE_HZ
+    samples_T = audio_T.astype(np.float32)
+    amplitudes_MF = mel_spectrogram(samples_T, _N_FFT, _WINDOW, hop, N_MELS, power=1.0)
     mel_FM = np.log(amplitudes_MF + _FLOOR).T
     pitch_st_F, level_db_F = contours(audio_T)
     frames = min(len(mel_FM), len(level_db_F))

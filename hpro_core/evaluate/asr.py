@@ -1,6 +1,7 @@
 """The embedded ASR judges: two Whisper models. Letters: T samples, C mel channels, F mel frames."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,11 +9,10 @@ import ctranslate2
 import jiwer
 import numpy as np
 from tokenizers import Tokenizer
-from whisper.audio import log_mel_spectrogram
-from whisper.normalizers import BasicTextNormalizer, EnglishTextNormalizer
 
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
+from hpro_core.evaluate.whisper_parts import log_mel, normalisers
 
 
 class Hearing(NamedTuple):
@@ -32,6 +32,10 @@ BASE = Hearing(
 )
 """The second judge, `weights/whisper_base`, multilingual. The cheapest window, and no beam: in that
 window a wide one writes sentences twice (docs/judges.md)."""
+
+BATCH = 8
+"""Clips that are decoded together (ours): a decoder reads all its weights for every token, and 16
+are no cheaper."""
 
 TOKENS_PER_S, SPARE_TOKENS = 10, 10
 """No speech has more tokens than this; the cap bounds what a repeating decoder can add."""
@@ -72,24 +76,64 @@ class Ears:
         Args:
             audio_T: float32 (T,), 16 kHz, in [-1, 1]; beyond the last window nothing is heard.
         """
-        audio_T = audio_T[: self._windows_s[-1] * SAMPLE_RATE_HZ]
-        mel_1CF = ctranslate2.StorageView.from_array(padded_mel(audio_T, self._windows_s))
-        most = most_tokens(audio_T)
-        result = self._model.generate(
-            mel_1CF,
-            [self._prompt],
+        return self.hear_together([audio_T])[0]
+
+    def hear_together(self, audios: Sequence[np.ndarray]) -> list[str]:
+        """The same of several clips, decoded in batches of BATCH; best sorted by length.
+
+        Each text is that of `hear`. Clips are encoded one by one, which is cheaper: what a batch
+        of them takes does not fit the cache.
+        """
+        audios = [audio_T[: self._windows_s[-1] * SAMPLE_RATE_HZ] for audio_T in audios]
+        windows = [_window_s(audio_T, self._windows_s) for audio_T in audios]
+        texts: dict[int, str] = {}
+        for window_s in self._windows_s:
+            chosen = [i for i, own_s in enumerate(windows) if own_s == window_s]
+            for start in range(0, len(chosen), BATCH):
+                batch = chosen[start : start + BATCH]
+                texts.update(zip(batch, self._batch([audios[i] for i in batch]), strict=True))
+        return [texts[i] for i in range(len(audios))]
+
+    def _batch(self, audios: Sequence[np.ndarray]) -> list[str]:
+        """Clips of one window. Where the widest cap might have changed a text, it is made again."""
+        encoded = [self._encoded(audio_T) for audio_T in audios]
+        most_B = [most_tokens(audio_T) for audio_T in audios]
+        found = self._decoded(encoded, max(most_B))
+        for i, most in enumerate(most_B):
+            if most < max(most_B) and not self._ended_before(most, found[i]):
+                found[i] = self._decoded([encoded[i]], most)[0]
+        return [self._tokenizer.decode(hypotheses[0]) for hypotheses in found]
+
+    def _encoded(self, audio_T: np.ndarray) -> np.ndarray:
+        mel_1CF = padded_mel(audio_T, self._windows_s)
+        return np.array(self._model.encode(ctranslate2.StorageView.from_array(mel_1CF)))
+
+    def _decoded(self, encoded: Sequence[np.ndarray], most: int) -> list[list[list[int]]]:
+        """All hypotheses of each clip, the best first, as tokens."""
+        results = self._model.generate(
+            ctranslate2.StorageView.from_array(np.concatenate(encoded)),
+            [self._prompt] * len(encoded),
             beam_size=self._beam_size,
+            num_hypotheses=self._beam_size,
             max_length=len(self._prompt) + most,
         )
-        return self._tokenizer.decode(result[0].sequences_ids[0])
+        return [result.sequences_ids for result in results]
+
+    def _ended_before(self, most: int, hypotheses: Sequence[Sequence[int]]) -> bool:
+        """Whether the search was over before the last step under a tighter cap.
+
+        It ends with as many finished hypotheses as it has beams. CTranslate2 allows as many steps
+        as half of `max_length`; the end of a text is one.
+        """
+        last_step = (len(self._prompt) + most) // 2
+        return all(len(tokens) + 1 < last_step for tokens in hypotheses)
 
 
 class WordErrorCounter:
     """Counts word errors after OpenAI's English normaliser on both sides."""
 
     def __init__(self) -> None:
-        self._english = EnglishTextNormalizer()
-        self._basic = BasicTextNormalizer()
+        self._english, self._basic = normalisers()
 
     def count(self, reference: str, heard: str) -> WordErrors:
         """Compare what was heard with the published text.
@@ -123,7 +167,9 @@ def most_tokens(audio_T: np.ndarray) -> int:
 
 def padded_mel(audio_T: np.ndarray, windows_s: tuple[int, ...], n_mels: int = 80) -> np.ndarray:
     """Log-mel spectrogram (1, C, F) of a clip padded to the first window that holds it."""
-    samples = next(s * SAMPLE_RATE_HZ for s in windows_s if len(audio_T) <= s * SAMPLE_RATE_HZ)
-    padding = samples - len(audio_T)
-    mel_CF = log_mel_spectrogram(audio_T.astype(np.float32), n_mels=n_mels, padding=padding)
-    return np.ascontiguousarray(mel_CF.numpy()[None])
+    padding = _window_s(audio_T, windows_s) * SAMPLE_RATE_HZ - len(audio_T)
+    return log_mel(np.pad(audio_T.astype(np.float32), (0, padding)), n_mels)[None]
+
+
+def _window_s(audio_T: np.ndarray, windows_s: tuple[int, ...]) -> int:
+    return next(s for s in windows_s if len(audio_T) <= s * SAMPLE_RATE_HZ)

@@ -1,7 +1,7 @@
 """The judges that the settings choose, and what each makes of clips.
 
-The embedded ones hear one clip after the other on the CPU. The published ones run on the device of
-the settings and keep what they find in shards (hpro_core/label/shards.py), so that a judgement
+The embedded ones hear one clip or a few at a time on the CPU. The published ones run on the device
+of the settings and keep what they find in shards (hpro_core/label/shards.py), so that a judgement
 that was killed goes on. Letters: N clips, W words, T samples, 9 emotions, 3 affect dimensions.
 """
 
@@ -17,10 +17,10 @@ from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.engine.checkpoint import fingerprint
 from hpro_core.engine.training import device_of
 from hpro_core.evaluate import affect
-from hpro_core.evaluate.asr import Ears
+from hpro_core.evaluate.asr import BATCH, TINY_EN, Ears
 from hpro_core.evaluate.files import all_affect_published
 from hpro_core.evaluate.hearing import at_least, read_wav
-from hpro_core.evaluate.speaker import embed, load_encoder
+from hpro_core.evaluate.speaker import embed_together, load_encoder
 from hpro_core.label.shards import (
     PublishedEmotion,
     PublishedWordVad,
@@ -75,6 +75,28 @@ def one_by_one(hear: Callable[[np.ndarray], Any], label: str) -> Listener:
     return listen
 
 
+def in_batches(hear: Callable[[list[np.ndarray]], list[Any]], size: int, label: str) -> Listener:
+    """An embedded judge that is cheaper for several clips at a time; similar lengths go together.
+
+    Args:
+        hear: a function of the samples of clips, float32 (T,) each, 16 kHz; what it makes of one
+            does not depend on the others.
+        size: clips at a time.
+        label: of the progress line.
+    """
+
+    def listen(clips: Sequence[Clip], work: Path) -> list[Any]:
+        made: dict[int, Any] = {}
+        order = sorted(range(len(clips)), key=lambda i: (_bytes(clips[i].audio), i))
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        for batch in track(batches, len(batches), f"{label}, batches"):
+            audios = [read_wav(clips[i].audio) for i in batch]
+            made.update(zip(batch, hear(audios), strict=True))
+        return [made[i] for i in range(len(clips))]
+
+    return listen
+
+
 def sharded(model: PublishedListener) -> Listener:
     """A published judge, whose results are kept."""
 
@@ -100,8 +122,9 @@ def load_recogniser(settings: Evaluate, weights: Path, compute: Compute) -> List
 
         path, device = Path(settings.whisper), device_of(compute.device)
         return sharded(WhisperTranscripts(path, settings.batch_size, device))
-    ears = Ears(located("whisper_tiny_en", weights), compute.threads)
-    return one_by_one(ears.hear, "judges: words")
+    hearing = TINY_EN._replace(windows_s=tuple(settings.asr_windows_s))
+    ears = Ears(located("whisper_tiny_en", weights), compute.threads, hearing)
+    return in_batches(ears.hear_together, BATCH, "judges: words")
 
 
 def load_voices(settings: Evaluate, weights: Path, compute: Compute) -> Listener:
@@ -115,7 +138,7 @@ def load_voices(settings: Evaluate, weights: Path, compute: Compute) -> Listener
 
         return sharded(WavlmVoices(Path(settings.wavlm), device_of(compute.device)))
     encoder = load_encoder(located("ge2e", weights))
-    return one_by_one(lambda audio_T: embed(encoder, audio_T), "judges: voice")
+    return in_batches(lambda audios: embed_together(encoder, audios), BATCH, "judges: voice")
 
 
 @dataclass(frozen=True)
@@ -203,6 +226,11 @@ def _judged(judge: affect.AffectJudge, clip: Clip) -> tuple[np.ndarray, np.ndarr
     return judge.judge(clip.corpus, sound, spans)
 
 
+def _bytes(path: Path) -> int:
+    """Of a file; 0 of one that is missing, which `read_wav` will name."""
+    return path.stat().st_size if path.is_file() else 0
+
+
 def _samples(clip: SpokenUtterance) -> np.ndarray:
     return at_least(read_wav(clip.audio), SHORTEST_S)
 
@@ -210,6 +238,6 @@ def _samples(clip: SpokenUtterance) -> np.ndarray:
 def _code() -> dict[str, object]:
     """Part of a published judge's identity: how it is loaded, and audio read for it."""
     rooms = Path(__file__).parents[1]
-    names = ("asr", "hearing", "judges", "wavlm", "whisper")
+    names = ("asr", "hearing", "judges", "wavlm", "whisper", "whisper_parts")
     here = (rooms / "evaluate" / f"{name}.py" for name in names)
     return {"judged_by": fingerprint(*here, rooms / "label" / "hugging_face.py")}

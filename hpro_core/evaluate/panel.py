@@ -11,11 +11,12 @@ from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.constants import EMOTIONS
 from hpro_core.errors import HproError
 from hpro_core.evaluate import affect
-from hpro_core.evaluate.asr import BASE, Ears, WordErrorCounter
+from hpro_core.evaluate.asr import BASE, BATCH, Ears, WordErrorCounter
 from hpro_core.evaluate.dnsmos import Dnsmos
 from hpro_core.evaluate.hearing import read_wav, realigned, spans_by_utterance
 from hpro_core.evaluate.judges import (
     Clip,
+    in_batches,
     load_affect,
     load_recogniser,
     load_voices,
@@ -98,7 +99,9 @@ class Panel:
         self._hear = load_recogniser(settings, weights, compute)
         self._voices = load_voices(settings, weights, compute)
         checking = Ears(located("whisper_base", weights), compute.threads, BASE)
-        self._hear_again = one_by_one(checking.hear, "judges: words, second recogniser")
+        self._hear_again = in_batches(
+            checking.hear_together, BATCH, "judges: words, second recogniser"
+        )
         quality = Dnsmos(located("dnsmos", weights), compute.threads)
         windows = settings.dnsmos_windows
         self._quality = one_by_one(

@@ -1,0 +1,54 @@
+"""Mel spectrograms as librosa's `feature.melspectrogram`, whose first call imports numba and scipy.
+
+Letters: T samples, C mel channels, F frames, K bins of a spectrum.
+"""
+
+import functools
+
+import numpy as np
+import torch
+
+from hpro_core.constants import SAMPLE_RATE_HZ
+
+
+def mel_spectrogram(
+    audio_T: np.ndarray, n_fft: int, window: int, hop: int, n_mels: int, power: float
+) -> np.ndarray:
+    """Float32 (C, F): frames centred on every `hop` samples, zeros beyond both ends.
+
+    Args:
+        audio_T: float32 (T,), 16 kHz.
+        n_fft: samples of a transform.
+        window: samples of the Hann window in its middle.
+        hop: samples.
+        n_mels: channels.
+        power: of the amplitudes: 1 or 2.
+    """
+    spectrum_KF = torch.stft(
+        torch.from_numpy(audio_T),
+        n_fft,
+        hop,
+        window,
+        torch.hann_window(window),
+        pad_mode="constant",
+        return_complex=True,
+    )
+    return (torch.from_numpy(mel_filters(n_fft, n_mels)) @ spectrum_KF.abs() ** power).numpy()
+
+
+@functools.cache
+def mel_filters(n_fft: int, n_mels: int) -> np.ndarray:
+    """Slaney's triangles of unit area from 0 to 8 kHz, float32 (C, K)."""
+    edges = np.linspace(0.0, _mel(SAMPLE_RATE_HZ / 2), n_mels + 2)
+    edges_hz = np.where(edges < 15, edges * 200 / 3, 1000 * 6.4 ** ((edges - 15) / 27))
+    bins_hz_K = np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE_HZ)
+    width_hz = np.diff(edges_hz)[:, None]
+    away_hz = edges_hz[:, None] - bins_hz_K
+    rising, falling = -away_hz[:-2] / width_hz[:-1], away_hz[2:] / width_hz[1:]
+    triangles_CK = np.maximum(0, np.minimum(rising, falling))
+    return (triangles_CK * 2 / (edges_hz[2:] - edges_hz[:-2])[:, None]).astype(np.float32)
+
+
+def _mel(hz: float) -> float:
+    """Slaney's scale: linear to 1 kHz, 15 mel, and logarithmic above."""
+    return hz * 3 / 200 if hz < 1000 else 15 + 27 * float(np.log(hz / 1000) / np.log(6.4))
