@@ -29,19 +29,19 @@ class Of:
 
 @dataclass(frozen=True)
 class Facts:
-    """Of utterances in an order; of several with the same number the first is named."""
+    """Of utterances in any order; where several fit, the one whose utt_id sorts first is named."""
 
     utterances: int
     symbols: int  # what the policy reads, in all
     tokens: int  # speech tokens, in all
     highest_symbol: Of  # the highest id
-    phones: str | None  # the first utterance whose symbols know their words, if there is one
+    phones: str | None  # an utterance whose symbols know their words, if there is one
     highest_transcript: Of  # the highest id
     lowest_transcript: Of  # the lowest of the highest ids of each utterance
     longest_transcript: Of  # length, begin and end counted
-    unmarked: str | None  # the first utterance that lacks one of WHISPER_MARKS
-    uncovered: dict[str, Of | None]  # for each of ROUNDINGS the first whose words cover no token,
-    # and how many words it has
+    unmarked: str | None  # an utterance that lacks one of WHISPER_MARKS
+    uncovered: dict[str, Of | None]  # for each of ROUNDINGS one whose words cover no token, and
+    # how many words it has
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Facts":
@@ -75,7 +75,7 @@ def by_corpus(batch: pa.RecordBatch) -> dict[str, Facts]:
 
 
 def joined(parts: Iterable[Facts]) -> Facts:
-    """The facts of the utterances of several, one after another.
+    """The facts of the utterances of several.
 
     Raises:
         ValueError: there are none.
@@ -90,22 +90,28 @@ def joined(parts: Iterable[Facts]) -> Facts:
         highest_symbol=_highest(part.highest_symbol for part in parts),
         phones=_first(part.phones for part in parts),
         highest_transcript=_highest(part.highest_transcript for part in parts),
-        lowest_transcript=min((part.lowest_transcript for part in parts), key=lambda of: of.value),
+        lowest_transcript=min(
+            (part.lowest_transcript for part in parts), key=lambda of: (of.value, of.utt_id)
+        ),
         longest_transcript=_highest(part.longest_transcript for part in parts),
         unmarked=_first(part.unmarked for part in parts),
         uncovered={
-            rounding: next((f for part in parts if (f := part.uncovered[rounding])), None)
+            rounding: min(
+                (found for part in parts if (found := part.uncovered[rounding])),
+                key=lambda of: of.utt_id,
+                default=None,
+            )
             for rounding in ROUNDINGS
         },
     )
 
 
 def _highest(found: Iterable[Of]) -> Of:
-    return max(found, key=lambda of: of.value)  # the first of equals
+    return min(found, key=lambda of: (-of.value, of.utt_id))
 
 
 def _first(names: Iterable[str | None]) -> str | None:
-    return next((name for name in names if name is not None), None)
+    return min((name for name in names if name is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -175,27 +181,36 @@ def _facts(columns: _Columns) -> Facts:
     symbol_N, transcript_N = columns.symbols.highest(), transcript.highest()
     marks = [transcript.any(transcript.values == mark) for mark in WHISPER_MARKS]
 
-    def of(values_N: np.ndarray, position: np.integer) -> Of:
-        return Of(int(values_N[position]), ids[position])
+    def one(true_N: np.ndarray) -> int | None:
+        return min(np.flatnonzero(true_N).tolist(), key=lambda i: ids[i], default=None)
 
-    def first(true_N: np.ndarray) -> str | None:
-        return ids[true_N.argmax()] if true_N.any() else None
+    def named(true_N: np.ndarray) -> str | None:
+        position = one(true_N)
+        return None if position is None else ids[position]
+
+    def of(values_N: np.ndarray, true_N: np.ndarray) -> Of | None:
+        position = one(true_N)
+        return None if position is None else Of(int(values_N[position]), ids[position])
+
+    def extreme(values_N: np.ndarray, value: np.integer) -> Of:
+        found = of(values_N, values_N == value)
+        assert found is not None
+        return found
 
     def uncovered(rounding: str) -> Of | None:
         spans = columns.spans_s
         frames = spans_to_frames(spans.values, columns.n_tokens[spans.owners()], rounding)
-        bare_N = ~spans.any(frames[:, 1] > frames[:, 0])
-        return of(spans.lengths, bare_N.argmax()) if bare_N.any() else None
+        return of(spans.lengths, ~spans.any(frames[:, 1] > frames[:, 0]))
 
     return Facts(
         utterances=len(ids),
         symbols=int(columns.symbols.lengths.sum()),
         tokens=int(columns.n_tokens.sum()),
-        highest_symbol=of(symbol_N, symbol_N.argmax()),
-        phones=first(columns.symbol_word.any(columns.symbol_word.values != 0)),
-        highest_transcript=of(transcript_N, transcript_N.argmax()),
-        lowest_transcript=of(transcript_N, transcript_N.argmin()),
-        longest_transcript=of(transcript.lengths, transcript.lengths.argmax()),
-        unmarked=first(~np.logical_and.reduce(marks)),
+        highest_symbol=extreme(symbol_N, symbol_N.max()),
+        phones=named(columns.symbol_word.any(columns.symbol_word.values != 0)),
+        highest_transcript=extreme(transcript_N, transcript_N.max()),
+        lowest_transcript=extreme(transcript_N, transcript_N.min()),
+        longest_transcript=extreme(transcript.lengths, transcript.lengths.max()),
+        unmarked=named(~np.logical_and.reduce(marks)),
         uncovered={rounding: uncovered(rounding) for rounding in ROUNDINGS},
     )
