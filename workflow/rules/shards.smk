@@ -18,6 +18,9 @@ if len(SHARDS) > 1:
                 ],
             output:
                 [f"<root>/{stage}/{name}.parquet" for name in names],
+                [path for path in [*TRAIN, *DEV, *TEST] if path.endswith(".arrow")]
+                if stage == "dataset"
+                else [],
             log:
                 f"<logs>/{stage}/gather.log",
             benchmark:
