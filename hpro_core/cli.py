@@ -203,16 +203,26 @@ def dataset(root: Root, params: Params, shard: Shard = None) -> None:
 
 @app.command()
 def gather(stage: str, root: Root, params: Params) -> None:
-    """Write the tables of all shards of a stage into one each: align, label or dataset."""
+    """Write the tables of all shards of a stage into one each: align or label."""
+    from hpro_core.shards import gather as join
+
+    if stage == "dataset":
+        raise HproError("the dataset is gathered by `hpro gather-dataset`")
+    settings = p.read_yaml(params)
+    share = settings.get(stage, {}).get("max_rejected_share", 1.0)
+    join(root, stage, settings["shards"], share)
+
+
+@app.command()
+def gather_dataset(root: Root, params: Params) -> None:
+    """Write the dataset of all shards into one, and the files that trainings map into memory."""
     from hpro_core.engine.example_file import write_examples
     from hpro_core.shards import gather as join
 
     settings = p.read_yaml(params)
-    share = settings.get(stage, {}).get("max_rejected_share", 1.0)
-    join(root, stage, settings["shards"], share)
-    if stage == "dataset":
-        for table in _dataset_files(root):
-            write_examples(table)
+    join(root, "dataset", settings["shards"], settings["dataset"]["max_rejected_share"])
+    for table in _dataset_files(root):
+        write_examples(table)
 
 
 @app.command()

@@ -48,7 +48,7 @@ class Unusable(Exception):
 def build(root: Path, settings: Dataset, shard: int | None = None) -> None:
     """Join utterances, words, labels and tokens: dataset/{train,dev,test,rejected}.parquet.
 
-    Without `shard` also dataset/{train,dev,test}.arrow; of shards, `hpro gather` writes them.
+    Without `shard` also dataset/{train,dev,test}.arrow; of shards, `hpro gather-dataset` does it.
 
     Utterances of the split `judge` are not part of the dataset and not counted as rejected; every
     other one is in a split's table or in dataset/rejected.parquet.

@@ -52,7 +52,7 @@ def open_examples(table: Path) -> MappedExamples:
         HproError: the file is missing or broken, or is of another table.
     """
     path = table.with_suffix(".arrow")
-    again = "run `hpro dataset` again (`hpro gather dataset` where there are shards)"
+    again = "run `hpro dataset` again (`hpro gather-dataset` where there are shards)"
     if not path.is_file():
         raise HproError(f"{path} does not exist: {again}")
     try:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -242,11 +243,12 @@ def _encoded(
     """
     n_samples = (wanted["duration_s"].to_numpy() * SAMPLE_RATE_HZ).round().astype(np.int64)
     ordered = wanted.iloc[np.argsort(n_tokens(n_samples), kind="stable")]
+    mels = crops.spectra(root, ordered["audio"])
     starts = range(0, len(ordered), batch_size)
     for start in track(starts, len(starts), "speech tokens, batches"):
         chunk = ordered[start : start + batch_size]
-        mels = list(crops.spectra(root, chunk["audio"]))
-        mel_BFM, lengths_B = (x.to(device) for x in crops.padded(mels))
+        padded = crops.padded(list(islice(mels, len(chunk))))
+        mel_BFM, lengths_B = (x.to(device) for x in padded)
         tokens_BL = model.tokens(mel_BFM, lengths_B).cpu().numpy().astype(np.int16)
         speakers_BE = model.speaker(mel_BFM, lengths_B).cpu().numpy()
         for utt_id, row, length, speaker in zip(
