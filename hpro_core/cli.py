@@ -16,7 +16,7 @@ from hpro_core.cli_policy import policy_app
 from hpro_core.errors import HproError
 
 if TYPE_CHECKING:
-    from hpro_core.engine.batching import Example
+    from hpro_core.engine.examples import MappedExamples
     from hpro_core.reward.watch import Watching
 
 app = typer.Typer(
@@ -211,12 +211,26 @@ def dataset(root: Root, params: Params, shard: Shard = None) -> None:
 
 @app.command()
 def gather(stage: str, root: Root, params: Params) -> None:
-    """Write the tables of all shards of a stage into one each: align, label or dataset."""
+    """Write the tables of all shards of a stage into one each: align or label."""
     from hpro_core.shards import gather as join
 
+    if stage == "dataset":
+        raise HproError("the dataset is gathered by `hpro gather-dataset`")
     settings = p.read_yaml(params)
     share = settings.get(stage, {}).get("max_rejected_share", 1.0)
     join(root, stage, settings["shards"], share)
+
+
+@app.command()
+def gather_dataset(root: Root, params: Params) -> None:
+    """Write the dataset of all shards into one, and the files that trainings map into memory."""
+    from hpro_core.engine.example_file import write_examples
+    from hpro_core.shards import gather as join
+
+    settings = p.read_yaml(params)
+    join(root, "dataset", settings["shards"], settings["dataset"]["max_rejected_share"])
+    for table in _dataset_files(root):
+        write_examples(table)
 
 
 @app.command()
@@ -347,7 +361,7 @@ def synthesise(
     from hpro_core.policy.synthesis import synthesise as speak
 
     settings = p.read_section(params, "synthesis", p.Synthesis)
-    test = load(root / "dataset" / "test.parquet")
+    test = list(load(root / "dataset" / "test.parquet"))
     train = load(root / "dataset" / "train.parquet")
     speak(root, system, seed, settings, _compute(params, threads), test, train)
 
@@ -499,7 +513,7 @@ def weights_fetch(folder: Weights = Path("weights")) -> None:
 
 def _reward(
     variant: str, root: Path, params: Path, work: Path, seed: int, threads: int, profile: bool,
-    examples: "tuple[list[Example], list[Example]]", watching: "Watching | None",
+    examples: "tuple[MappedExamples, MappedExamples]", watching: "Watching | None",
     heard_by: list[Path],
 ) -> None:  # fmt: skip
     from hpro_core.engine.checkpoint import fingerprint
@@ -536,7 +550,7 @@ def _compute(params: Path, threads: int) -> p.Compute:
 
 def _learnt(
     root: Path, leave_out: list[str], section: str
-) -> "tuple[list[Example], list[Example]]":
+) -> "tuple[MappedExamples, MappedExamples]":
     """The train and dev sets without the corpora that a section's `leave_out` names."""
     from hpro_core.dataset import load
 

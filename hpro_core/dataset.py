@@ -1,14 +1,20 @@
-"""The dataset stage: one Parquet per split with all that training needs. No audio from here on."""
+"""The dataset stage: one Parquet per split with all that training needs. No audio from here on.
+
+Beside each is the same as an Arrow file, which trainings map into memory
+(`hpro_core.engine.example_file`).
+"""
 
 from collections import Counter
 from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, TOKEN_RATE_HZ, VAD
+from hpro_core.engine.example_file import open_examples, write_examples
+from hpro_core.engine.examples import MappedExamples
 from hpro_core.errors import HproError
 from hpro_core.frontend import Frontend, frontend
 from hpro_core.params import Dataset
@@ -22,18 +28,15 @@ from hpro_core.tables import (
     UTTERANCES,
     WORD_VAD,
     WORDS,
+    check_columns,
     check_rejected,
     check_split,
-    distinct,
     empty,
     read_table,
     rejected,
     without_reference,
     write_table,
 )
-
-if TYPE_CHECKING:  # batching imports torch, which building the tables does not need
-    from hpro_core.engine.batching import Example
 
 _DURATION_TOLERANCE_S = 0.25  # ours: tokenizers pad or cut an utterance by a few frames
 
@@ -44,6 +47,8 @@ class Unusable(Exception):
 
 def build(root: Path, settings: Dataset, shard: int | None = None) -> None:
     """Join utterances, words, labels and tokens: dataset/{train,dev,test,rejected}.parquet.
+
+    Without `shard` also dataset/{train,dev,test}.arrow; of shards, `hpro gather-dataset` does it.
 
     Utterances of the split `judge` are not part of the dataset and not counted as rejected; every
     other one is in a split's table or in dataset/rejected.parquet.
@@ -82,41 +87,24 @@ def build(root: Path, settings: Dataset, shard: int | None = None) -> None:
         if shard is None:
             check_split(path, len(kept))
         write_table(pd.DataFrame(kept) if kept else empty(DATASET), path, DATASET)
+        if shard is None:
+            write_examples(path)
     write_table(rejected(lost.items(), "dataset"), folder / "rejected.parquet", REJECTED)
 
 
-def load(path: Path, leave_out: Collection[str] = ()) -> list["Example"]:
-    """Read one split of the dataset.
+def load(path: Path, leave_out: Collection[str] = ()) -> MappedExamples:
+    """Map one split of the dataset into memory; an utterance is read when it is asked for.
 
     Args:
         path: `dataset/<split>.parquet` of a run.
-        leave_out: corpora that are not read into memory.
+        leave_out: corpora that the sequence is without.
 
     Raises:
-        HproError: the file is missing or breaks the schema.
+        HproError: the table or the file beside it is missing or broken, or one is not of the other.
     """
-    only = {"corpus": distinct(path, "corpus") - set(leave_out)} if leave_out else None
-    return [_example(row) for row in read_table(path, DATASET, only).to_dict("records")]
-
-
-def _example(row: Mapping[Hashable, Any]) -> "Example":
-    from hpro_core.engine.batching import Example
-
-    return Example(
-        utt_id=row["utt_id"],
-        corpus=row["corpus"],
-        speaker=row["speaker"],
-        text=row["text"],
-        words=tuple(row["words"].split()),
-        symbols=np.asarray(row["symbols"], dtype=np.int64),
-        symbol_word=np.asarray(row["symbol_word"], dtype=np.int64),
-        transcript=np.asarray(row["transcript"], dtype=np.int64),
-        tokens=np.asarray(row["tokens"], dtype=np.int64),
-        speaker_embedding=np.array(row["speaker_embedding"], dtype=np.float32),
-        emotion=np.array(row["emotion"], dtype=np.float32),
-        spans_s=np.stack([row["word_start_s"], row["word_end_s"]], axis=1).astype(np.float64),
-        vad=np.array(row["word_vad"], dtype=np.float32).reshape(-1, len(VAD)),
-    )
+    check_columns(path, DATASET)
+    examples = open_examples(path)
+    return examples.without(leave_out) if leave_out else examples
 
 
 def _parts(root: Path, shard: int | None) -> dict[str, dict]:

@@ -205,6 +205,19 @@ def distinct(path: Path, column: str, only: Mapping[str, Collection] | None = No
     return set(found.unique().to_pylist())
 
 
+def check_columns(path: Path, schema: pa.DataFrameSchema) -> None:
+    """Look at a table without reading its rows, which were checked when they were written.
+
+    Raises:
+        HproError: the file is missing, is not Parquet, or lacks a column.
+    """
+    with _readable(path):
+        names = pq.read_schema(path).names
+    for column in schema.columns:
+        if column not in names:
+            raise HproError(f"{path}: column {column!r} not in the table: run its stage again")
+
+
 def by_utterance(of_words: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The rows of each utterance in the order of its words, from a WORDS or WORD_VAD table."""
     ordered = of_words.sort_values(["utt_id", "word_index"])

@@ -46,6 +46,9 @@ END_TEXT = N_SYMBOLS + 1
 N_TRANSCRIPT_SYMBOLS = N_SYMBOLS + 2
 """Size of the embedded text decoder's vocabulary."""
 
+WHISPER_MARKS = {50258, 50363, 50257}
+"""Begin, no timestamps, end, in a Whisper of 51865 tokens; others have other ids."""
+
 _ID = {symbol: index for index, symbol in enumerate(SYMBOLS)}
 _CLEANED = str.maketrans({"y": "j", "ʀ": "ɹ"} | dict.fromkeys(".,!?;:'’\"“”‘—…-()1ˌː ", ""))
 _TOKEN = re.compile(r"[a-z']*[a-z][a-z']*|\d+")

@@ -8,6 +8,8 @@ import pytest
 
 from hpro_core import cli, dataset
 from hpro_core.constants import EMOTIONS
+from hpro_core.engine import examples as of_file
+from hpro_core.engine.facts import facts_of
 from hpro_core.errors import HproError
 from hpro_core.params import Dataset
 from hpro_core.tables import (
@@ -94,16 +96,18 @@ def test_corpora_that_are_left_out_are_not_read(root, monkeypatch):
     utterances.loc[utterances["utt_id"] == "a_5", "split"] = "test"
     save(root, "corpus/utterances", utterances)
     dataset.build(root, LENIENT)
-    held = []
+    made, make = [], of_file._example
 
-    def read(*arguments):
-        held.append(read_table(*arguments))
-        return held[-1]
+    def counted(*arguments):
+        made.append(make(*arguments))
+        return made[-1]
 
-    monkeypatch.setattr(dataset, "read_table", read)
+    monkeypatch.setattr(of_file, "_example", counted)
     learnt = cli._learnt(root, ["weak"], "reward")
+    assert [facts_of(split).utterances for split in learnt] == [1, 1]
+    assert made == []
     assert [[e.utt_id for e in split] for split in learnt] == [["a_2"], ["a_4"]]
-    assert [table["utt_id"].tolist() for table in held] == [["a_2"], ["a_4"]]
+    assert [example.utt_id for example in made] == ["a_2", "a_4"]
     assert [len(split) for split in cli._learnt(root, [], "reward")] == [2, 2]
     with pytest.raises(HproError, match=r"reward.leave_out .* nothing is left to learn from"):
         cli._learnt(root, ["weak", "a"], "reward")

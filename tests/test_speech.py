@@ -13,6 +13,7 @@ import torch
 
 from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, SAMPLE_RATE_HZ, VAD
 from hpro_core.engine import fsq
+from hpro_core.engine.batching import spans_to_frames
 from hpro_core.engine.checkpoint import save_model
 from hpro_core.errors import HproError
 from hpro_core.params import Compute, Speech
@@ -23,7 +24,9 @@ from hpro_core.speech.crops import (
     CropSampler,
     Utterance,
     at_tempo,
+    by_corpus,
     labelled,
+    load,
     padded,
     read_audio,
 )
@@ -42,6 +45,7 @@ from hpro_core.speech.stage import (
     code_use,
     encode,
     load_tokenizer,
+    to_encode,
     train,
     training_terms,
 )
@@ -61,7 +65,7 @@ from hpro_core.tables import (
     read_table,
     write_table,
 )
-from hpro_core.text import N_SYMBOLS, PADDING
+from hpro_core.text import N_SYMBOLS, PADDING, phone_ids
 
 TINY = TokenizerConfig(width=32, speaker_dim=8, encoder_blocks=1, decoder_blocks=1, frame_blocks=1)
 COMPUTE = Compute(threads=1, device="cpu", bf16=False)
@@ -576,6 +580,66 @@ def test_encoding_twice_gives_the_same_tokens(root: Path, tiny: SpeechTokenizer)
     second = read_table(root / "speech/speech_tokens.parquet", SPEECH_TOKENS)
     for one, other in zip(first["tokens"], second["tokens"], strict=True):
         assert np.array_equal(one, other)
+
+
+def in_memory(root: Path, table: pd.DataFrame, words: pd.DataFrame) -> list[Utterance]:
+    """Utterances as `crops.load` makes them, all in memory."""
+    frontend, made = MelFrontend(), []
+    for row in table.to_dict("records"):
+        audio = torch.from_numpy(read_audio(root / row["audio"]))
+        mel_FM = frontend.analyse(audio).half().numpy()
+        mine = words[words["utt_id"] == row["utt_id"]].sort_values("word_index")
+        size = len(mel_FM) // FRAMES_PER_TOKEN
+        edges_W2 = spans_to_frames(mine[["start_s", "end_s"]].to_numpy(), size)
+        affect_LA = np.full((size, N_AFFECT), np.nan, dtype=np.float32)
+        affect_WA = mine[[*EMOTIONS, *VAD]].to_numpy(dtype=np.float32)
+        for label_A, (first, end) in zip(affect_WA, edges_W2, strict=True):
+            affect_LA[first:end] = label_A
+        phones = tuple(phone_ids(word) for word in mine["word"])
+        voice = row["utt_id"], row["corpus"], row["speaker"]
+        made.append(Utterance(*voice, mel_FM, edges_W2, phones, affect_LA))
+    return made
+
+
+def test_tokens_are_those_of_all_spectra_in_memory_to_the_last_bit(
+    root: Path, tiny: SpeechTokenizer
+):
+    save_model(root / "speech/tokenizer", tiny, {"model": vars(TINY)})
+    encode(root, SETTINGS.model_copy(update={"batch_size": 4}), COMPUTE)
+    found = read_table(root / "speech/speech_tokens.parquet", SPEECH_TOKENS).set_index("utt_id")
+    table = to_encode(root, None)
+    ordered = sorted(in_memory(root, table, labelled(root)), key=lambda u: len(u.mel_FM))
+    assert list(found.index) == table["utt_id"].tolist()
+    for start in range(0, len(ordered), 4):
+        chunk = ordered[start : start + 4]
+        mel_BFM, lengths_B = padded([u.mel_FM for u in chunk])
+        with torch.no_grad():
+            tokens_BL = tiny.tokens(mel_BFM, lengths_B).numpy()
+            speakers_BE = tiny.speaker(mel_BFM, lengths_B).numpy()
+        for row, utterance in enumerate(chunk):
+            known = found.loc[utterance.utt_id]
+            assert np.array_equal(known["tokens"], tokens_BL[row, : lengths_B[row]])
+            assert np.array_equal(known["speaker_embedding"], speakers_BE[row])
+
+
+def test_crops_of_mapped_spectra_are_those_of_a_list(root: Path, tmp_path: Path):
+    table = read_table(root / "corpus/utterances.parquet", UTTERANCES)
+    table["corpus"] = ["toy", "toy", "other", "toy", "other", "toy", "other", "toy"]
+    words = labelled(root)
+    mapped = load(root, table, "mel spectra", words, tmp_path / "work")
+    assert list((tmp_path / "work").iterdir()) == []
+    listed = in_memory(root, table, words)
+    pairs = [(mapped, listed), (mapped[1:7:2], listed[1:7:2])]
+    pairs.append((mapped[2:][1:], listed[3:]))
+    for one, other in pairs:
+        assert [u.utt_id for u in one] == [u.utt_id for u in other]
+        assert [*by_corpus(one)] == [*dict.fromkeys(u.corpus for u in other)]
+        samplers = [CropSampler(u, 6, 0.4, 3, tempo_spread=0.1) for u in (one, other)]
+        for step in range(6):
+            ours, theirs = (sampler.batch_at(step) for sampler in samplers)
+            for field in fields(Crops):
+                a, b = getattr(ours, field.name), getattr(theirs, field.name)
+                assert torch.equal(a.nan_to_num(-7.0), b.nan_to_num(-7.0))
 
 
 def test_training_twice_gives_the_same_weights(root: Path, tmp_path: Path):

@@ -5,7 +5,7 @@ Letters as in `model`.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -30,9 +30,9 @@ from hpro_core.engine.batching import (
     Sampler,
     length_mask,
     sequential_batches,
-    spans_to_frames,
 )
 from hpro_core.engine.checkpoint import load_weights, read_json, save_model
+from hpro_core.engine.facts import facts_of
 from hpro_core.engine.parts import Split, batch_rows, batch_size
 from hpro_core.engine.ranks import is_first
 from hpro_core.engine.token_noise import misspoken
@@ -47,15 +47,14 @@ from hpro_core.engine.training import (
 )
 from hpro_core.errors import HproError
 from hpro_core.params import Codec, CodecStage, Compute, required
-from hpro_core.text import N_TRANSCRIPT_SYMBOLS
+from hpro_core.text import N_TRANSCRIPT_SYMBOLS, WHISPER_MARKS
 
 STYLE_WEIGHTS = {"rec": 4.0, "ser": 0.2, "wvad": 1.0}
 """Of the terms in the loss of stage B (released code)."""
 
 
 WHISPER_VOCABULARY = 51865
-WHISPER_MARKS = {50258, 50363, 50257}
-"""Begin, no timestamps, end: other Whispers have the same words and other marks."""
+"""Other Whispers have the same words and other marks."""
 
 
 def make_codec(preset: str, whisper: Path | None = None) -> HdEmo:
@@ -110,7 +109,7 @@ def text_of(batch: Batch, mends: Mends = MENDED) -> tuple[Tensor, Tensor, Tensor
     return text, torch.cat([text[:, 1:], end], 1), torch.ones_like(text, dtype=torch.bool)
 
 
-def check_text(examples: list[Example], config: CodecConfig, guide_weight: float) -> None:
+def check_text(examples: Sequence[Example], config: CodecConfig, guide_weight: float) -> None:
     """Make sure that the codec's text decoder writes what the dataset holds.
 
     Raises:
@@ -118,45 +117,44 @@ def check_text(examples: list[Example], config: CodecConfig, guide_weight: float
             they are longer than it has positions, or a guide is asked for that needs phones.
     """
     phones = config.text_vocabulary == N_TRANSCRIPT_SYMBOLS
-    marks = WHISPER_MARKS if config.text_vocabulary == WHISPER_VOCABULARY else None
     if guide_weight and not phones:
         raise HproError(
             f"codec.guide_weight is {guide_weight}, but only phones know their words: set it to 0"
         )
-    for example in examples:
-        highest, positions = int(example.transcript.max()), len(example.transcript) - 1
-        if highest >= config.text_vocabulary or (highest < N_TRANSCRIPT_SYMBOLS) != phones:
+    facts = facts_of(examples)
+    for id_ in (facts.highest_transcript, facts.lowest_transcript):
+        if id_.value >= config.text_vocabulary or (id_.value < N_TRANSCRIPT_SYMBOLS) != phones:
             raise HproError(
-                f"{example.utt_id}: its transcript is not in the codec's text tokens (one is "
-                f"{highest}, there are {config.text_vocabulary}): let dataset.codec_text be phones "
-                "for the embedded preset and Whisper's folder for the others"
+                f"{id_.utt_id}: its transcript is not in the codec's text tokens (one is "
+                f"{id_.value}, there are {config.text_vocabulary}): let dataset.codec_text be "
+                "phones for the embedded preset and Whisper's folder for the others"
             )
-        if positions > config.text_positions:
-            raise HproError(
-                f"{example.utt_id}: {positions} text tokens are more than the "
-                f"{config.text_positions} positions of the codec's text decoder: leave it out"
-            )
-        if marks and not marks <= {int(id_) for id_ in example.transcript}:
-            raise HproError(
-                f"{example.utt_id}: its transcript lacks the marks {sorted(marks)} of a Whisper of "
-                f"{WHISPER_VOCABULARY} tokens: let dataset.codec_text be the folder of the one "
-                "that the codec was made with (small, medium; not .en, not large-v3)"
-            )
+    positions = facts.longest_transcript.value - 1
+    if positions > config.text_positions:
+        raise HproError(
+            f"{facts.longest_transcript.utt_id}: {positions} text tokens are more than the "
+            f"{config.text_positions} positions of the codec's text decoder: leave it out"
+        )
+    if config.text_vocabulary == WHISPER_VOCABULARY and facts.unmarked is not None:
+        raise HproError(
+            f"{facts.unmarked}: its transcript lacks the marks {sorted(WHISPER_MARKS)} of a "
+            f"Whisper of {WHISPER_VOCABULARY} tokens: let dataset.codec_text be the folder of the "
+            "one that the codec was made with (small, medium; not .en, not large-v3)"
+        )
 
 
-def check_words(examples: list[Example], config: CodecConfig) -> None:
+def check_words(examples: Sequence[Example], config: CodecConfig) -> None:
     """Make sure that L_wVAD is defined for every utterance, whatever it is batched with.
 
     Raises:
         HproError: no word of an utterance covers a frame; only edges that are cut off do that.
     """
-    for example in examples:
-        spans = spans_to_frames(example.spans_s, len(example.tokens), config.word_edges)
-        if not (spans[:, 1] > spans[:, 0]).any():
-            raise HproError(
-                f"{example.utt_id}: none of its {len(spans)} words covers a frame of 40 ms with "
-                f"word_edges {config.word_edges!r}: leave it out of the corpus"
-            )
+    uncovered = facts_of(examples).uncovered[config.word_edges]
+    if uncovered is not None:
+        raise HproError(
+            f"{uncovered.utt_id}: none of its {uncovered.value} words covers a frame of 40 ms with "
+            f"word_edges {config.word_edges!r}: leave it out of the corpus"
+        )
 
 
 def content_terms(codec: HdEmo, batch: Batch, guide_weight: float) -> dict[str, Tensor]:
@@ -278,8 +276,8 @@ def used_codes(codec: HdEmo, batches: list[Batch]) -> dict[str, float]:
 
 
 def train_content(
-    train: list[Example],
-    dev: list[Example],
+    train: Sequence[Example],
+    dev: Sequence[Example],
     settings: Codec,
     compute: Compute,
     out: Path,
@@ -294,7 +292,8 @@ def train_content(
     """
     torch.manual_seed(settings.seed)
     codec = make_codec(settings.preset, Path(settings.whisper) if settings.whisper else None)
-    check_text([*train, *dev], codec.config, settings.guide_weight)
+    for examples in (train, dev):
+        check_text(examples, codec.config, settings.guide_weight)
     trained = [p for part in codec.content_parts() for p in part.parameters()]
 
     def terms(batch: Batch) -> dict[str, Tensor]:
@@ -312,8 +311,8 @@ def train_content(
 
 def train_style(
     content: Path,
-    train: list[Example],
-    dev: list[Example],
+    train: Sequence[Example],
+    dev: Sequence[Example],
     settings: Codec,
     compute: Compute,
     out: Path,
@@ -324,7 +323,8 @@ def train_style(
     """Stage B: from the codec of stage A, frozen where it reads text, train the rest."""
     torch.manual_seed(settings.seed)
     codec = make_codec(settings.preset)
-    check_words([*train, *dev], codec.config)
+    for examples in (train, dev):
+        check_words(examples, codec.config)
     load_weights(content, codec)
     codec.freeze(codec.frozen_parts())
     trained = [p for p in codec.parameters() if p.requires_grad]
@@ -341,7 +341,7 @@ def train_style(
 def _train(
     codec: HdEmo, trained: list[nn.Parameter],
     terms: Callable[[Batch], dict[str, Tensor]], split: Split[Batch], steps: int, label: str,
-    train: list[Example], dev: list[Example], settings: Codec, compute: Compute, out: Path,
+    train: Sequence[Example], dev: Sequence[Example], settings: Codec, compute: Compute, out: Path,
     work: Path, identity: str, profile: bool,
     dev_figures: Callable[[list[Batch]], dict[str, float]],
 ) -> None:  # fmt: skip

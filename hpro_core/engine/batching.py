@@ -12,26 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpro_core.constants import TOKEN_RATE_HZ
-
-
-@dataclass(frozen=True)
-class Example:
-    """One utterance of the dataset; no audio."""
-
-    utt_id: str
-    corpus: str
-    speaker: str
-    text: str
-    words: tuple[str, ...]
-    symbols: np.ndarray  # int64 (S,), what the policy reads: phones or its own text tokens
-    symbol_word: np.ndarray  # int64 (S,), the word that each phone belongs to; zeros without phones
-    transcript: np.ndarray  # int64 (J,), what the codec's text decoder writes, begin and end marked
-    tokens: np.ndarray  # int64 (L,), speech tokens at 25 Hz
-    speaker_embedding: np.ndarray  # float32 (E,), of this utterance's own audio
-    emotion: np.ndarray  # float32 (9,), posterior of the teacher, sums to one
-    spans_s: np.ndarray  # float64 (W, 2), start and end of each word in seconds
-    vad: np.ndarray  # float32 (W, 3), valence, arousal, dominance of each word in [0, 1]
+from hpro_core.engine.examples import Example, SpeakerIndex, spans_to_frames, token_counts
 
 
 @dataclass(frozen=True)
@@ -75,30 +56,6 @@ class Batch:
 def length_mask(lengths_B: Tensor, size: int) -> Tensor:
     """Bool (B, size), true before each row's length."""
     return torch.arange(size, device=lengths_B.device) < lengths_B[:, None]
-
-
-def spans_to_frames(spans_s: np.ndarray, n_frames: int, rounding: str = "nearest") -> np.ndarray:
-    """Word times as token indices.
-
-    Args:
-        spans_s: start and end of each word in seconds, (W, 2).
-        n_frames: tokens in the utterance; spans are clipped to it.
-        rounding: "nearest", or "truncate" as in the released codec, whose weights were trained with
-            `int(t * 25)` (1.16 s gives 28 there and 29 here).
-
-    Returns:
-        int64 (W, 2), first and one-past-last token. A word so short that both edges round to the
-        same one gets the token that begins there, which may be its neighbour's too ("nearest"), or
-        stays empty ("truncate", as released).
-    """
-    frames = np.asarray(spans_s, dtype=np.float64).reshape(-1, 2) * TOKEN_RATE_HZ
-    if rounding == "truncate":
-        return np.clip(frames.astype(np.int64), 0, n_frames)
-    # 1e-6 keeps 1.16 * 25 = 28.999999999999996 on the side of 29.
-    edges = np.floor(frames + 0.5 + 1e-6).astype(np.int64)
-    starts = np.clip(edges[:, 0], 0, n_frames - 1)
-    ends = np.clip(edges[:, 1], starts + 1, n_frames)
-    return np.stack([starts, ends], axis=1)
 
 
 def collate(
@@ -168,10 +125,9 @@ class Sampler:
         self.seed = seed
         self.rounding = rounding
         self.window = window
-        self._by_speaker: dict[tuple[str, str], list[int]] = {}
-        for i, example in enumerate(examples):
-            self._by_speaker.setdefault((example.corpus, example.speaker), []).append(i)
-        self.alone = sum(len(members) == 1 for members in self._by_speaker.values())
+        self._speakers = SpeakerIndex(examples)
+        self._token_counts = token_counts(examples)
+        self.alone = int((self._speakers.sizes == 1).sum())
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     @property
@@ -187,12 +143,12 @@ class Sampler:
         chosen = self._order[position]
         rng = np.random.default_rng([self.seed, 1, step])
         references = [self._reference(int(i), rng) for i in chosen]
-        return collate([self.examples[i] for i in chosen], references, self.rounding)
+        return collate([self.examples[int(i)] for i in chosen], references, self.rounding)
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
         rng = np.random.default_rng([self.seed, 0, epoch])
         order = rng.permutation(len(self.examples))[: self.steps_per_epoch * self.batch_size]
-        lengths = np.array([len(self.examples[i].tokens) for i in order])
+        lengths = self._token_counts[order]
         chunk = self.window * self.batch_size
         starts = range(0, len(order), chunk)
         parts = [
@@ -202,12 +158,11 @@ class Sampler:
         return batches[rng.permutation(self.steps_per_epoch)]
 
     def _reference(self, index: int, rng: np.random.Generator) -> np.ndarray:
-        example = self.examples[index]
-        others = self._by_speaker[example.corpus, example.speaker]
+        others = self._speakers.beside(index)
         choice = others[int(rng.integers(len(others)))]
         if choice == index and len(others) > 1:
-            choice = others[(others.index(index) + 1) % len(others)]
-        return self.examples[choice].speaker_embedding
+            choice = others[(int(np.searchsorted(others, index)) + 1) % len(others)]
+        return self.examples[int(choice)].speaker_embedding
 
 
 def tell_alone(sampler: Sampler, label: str) -> None:
@@ -229,7 +184,7 @@ def sequential_batches(
     """
     sampler = Sampler(examples, batch_size, seed=0)
     rng = np.random.default_rng(0)
-    order = sorted(range(len(examples)), key=lambda i: len(examples[i].tokens))
+    order = np.argsort(sampler._token_counts, kind="stable").tolist()
     chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     return [
         collate([examples[i] for i in c], [sampler._reference(i, rng) for i in c], rounding)

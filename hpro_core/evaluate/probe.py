@@ -3,6 +3,7 @@
 As `panel`, less DNSMOS and voice, and for the dev split, whose recordings no table holds judged.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +25,8 @@ from hpro_core.weights import located
 
 def load_probe(
     root: Path,
-    dev: list[Example],
-    train: list[Example],
+    dev: Sequence[Example],
+    train: Sequence[Example],
     size: int,
     settings: Synthesis,
     compute: Compute,

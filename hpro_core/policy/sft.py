@@ -3,6 +3,7 @@
 Letters as in `interface`.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch.nn import functional
 
 from hpro_core.engine.batching import Batch, Example, Sampler, sequential_batches, tell_alone
 from hpro_core.engine.checkpoint import load_weights, read_json, save_model, write_json
+from hpro_core.engine.facts import facts_of
 from hpro_core.engine.parts import Split, batch_rows, batch_size
 from hpro_core.engine.ranks import is_first
 from hpro_core.engine.token_noise import with_noisy_history
@@ -42,7 +44,7 @@ GUIDE_REACH = 1.5
 
 def make_policy(
     settings: Policy,
-    examples: list[Example],
+    examples: Sequence[Example],
     checkpointing: bool = False,
     start: Path | None = None,
 ) -> AnyPolicy:
@@ -75,21 +77,22 @@ def make_policy(
     return policy
 
 
-def _check_phones(examples: list[Example]) -> None:
-    if max(int(e.symbols.max()) for e in examples) >= N_SYMBOLS:
+def _check_phones(examples: Sequence[Example]) -> None:
+    if facts_of(examples).highest_symbol.value >= N_SYMBOLS:
         raise HproError(
             "a small policy reads phones, but the dataset holds other text tokens: set "
             "dataset.policy_text to phones"
         )
 
 
-def _check_text_tokens(policy: CosyVoice2LM, examples: list[Example], folder: Path) -> None:
-    if any(e.symbol_word.any() for e in examples):
+def _check_text_tokens(policy: CosyVoice2LM, examples: Sequence[Example], folder: Path) -> None:
+    facts = facts_of(examples)
+    if facts.phones is not None:
         raise HproError(
             f"{folder} reads text tokens of its own, but the dataset holds phones: set "
             f"dataset.policy_text to the folder {QWEN_FOLDER} of CosyVoice2-0.5B"
         )
-    largest = max(int(e.symbols.max()) for e in examples)
+    largest = facts.highest_symbol.value
     if largest >= policy.config.vocabulary:
         raise HproError(
             f"the dataset holds text token {largest}, but {folder} knows "
@@ -97,17 +100,16 @@ def _check_text_tokens(policy: CosyVoice2LM, examples: list[Example], folder: Pa
         )
 
 
-def _fresh_policy(settings: Policy, examples: list[Example]) -> SpeechLM:
+def _fresh_policy(settings: Policy, examples: Sequence[Example]) -> SpeechLM:
     """A small policy, its text positions in step with the speech of the examples."""
-    tokens = sum(len(e.tokens) for e in examples)
-    symbols = sum(len(e.symbols) for e in examples)
+    facts = facts_of(examples)
     return SpeechLM(
         PolicyConfig(
             **PRESETS[settings.preset],
             n_symbols=N_SYMBOLS,
             reference_width=len(examples[0].speaker_embedding),
             dropout=settings.dropout,
-            tokens_per_symbol=round(tokens / symbols, 3),
+            tokens_per_symbol=round(facts.tokens / facts.symbols, 3),
         )
     )
 
@@ -254,8 +256,8 @@ def term_counts(batch: Batch, guided: bool) -> dict[str, float]:
 
 
 def train_sft(
-    train: list[Example],
-    dev: list[Example],
+    train: Sequence[Example],
+    dev: Sequence[Example],
     policy_settings: Policy,
     settings: Sft,
     compute: Compute,

@@ -17,6 +17,7 @@ import torch
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.engine.batching import Example, collate
 from hpro_core.engine.checkpoint import read_json
+from hpro_core.engine.examples import SpeakerIndex, positions
 from hpro_core.engine.training import device_of, set_threads
 from hpro_core.errors import HproError
 from hpro_core.params import Compute, Synthesis
@@ -37,7 +38,7 @@ def synthesise(
     settings: Synthesis,
     compute: Compute,
     test: list[Example],
-    others: list[Example],
+    others: Sequence[Example],
 ) -> None:
     """Write eval/<system>/seed<k>/synthesis.parquet and, unless recorded, the audio it names.
 
@@ -57,7 +58,7 @@ def synthesise(
     set_threads(compute.threads)
     device = device_of(compute.device)
     folder = Path("eval") / system / f"seed{seed}"
-    references = {e.utt_id: reference_of(e, test, others, settings.seed) for e in test}
+    references = references_of(test, test, others, settings.seed)
     rows = pd.DataFrame(
         {
             "utt_id": [e.utt_id for e in test],
@@ -81,25 +82,45 @@ def synthesise(
 
 
 def reference_of(
-    example: Example, test: list[Example], others: list[Example], seed: int
+    example: Example, test: Sequence[Example], others: Sequence[Example], seed: int
 ) -> Example:
-    """Another utterance of the same speaker, drawn by the seed and the utterance's id."""
+    """The reference of one sentence, see `references_of`."""
+    return references_of([example], test, others, seed)[example.utt_id]
 
-    def same(candidates: list[Example]) -> list[Example]:
-        return [
-            c
-            for c in candidates
-            if (c.corpus, c.speaker) == (example.corpus, example.speaker)
-            and c.utt_id != example.utt_id
-        ]
 
-    candidates = same(test) or same(others)
-    if not candidates:
-        raise HproError(
-            f"{example.utt_id}: speaker {example.speaker!r} has no other utterance to be the "
-            "reference of zero-shot synthesis; add one or leave the speaker out"
-        )
-    return candidates[_number(seed, example.utt_id) % len(candidates)]
+def references_of(
+    examples: Sequence[Example], test: Sequence[Example], others: Sequence[Example], seed: int
+) -> dict[str, Example]:
+    """Another utterance of the same speaker for each sentence, by the sentence's utt_id.
+
+    It is drawn by the seed and the utterance's id.
+
+    Args:
+        examples: the sentences.
+        test: where references are.
+        others: where they are if `test` has none of the speaker.
+        seed: of the choice.
+
+    Raises:
+        HproError: a speaker has no other utterance.
+    """
+    ids = [e.utt_id for e in examples]
+    places = [(among, SpeakerIndex(among), positions(among, ids)) for among in (test, others)]
+    found = {}
+    for example in examples:
+        for among, speakers, own in places:
+            members = speakers.members(example.corpus, example.speaker)
+            candidates = members[members != own.get(example.utt_id, -1)]
+            if len(candidates):
+                chosen = candidates[_number(seed, example.utt_id) % len(candidates)]
+                found[example.utt_id] = among[int(chosen)]
+                break
+        else:
+            raise HproError(
+                f"{example.utt_id}: speaker {example.speaker!r} has no other utterance to be the "
+                "reference of zero-shot synthesis; add one or leave the speaker out"
+            )
+    return found
 
 
 def _number(seed: int, utt_id: str) -> int:

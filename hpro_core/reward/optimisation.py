@@ -5,6 +5,7 @@ forcing; ours: the policy's own), straight-through Gumbel sample, frozen codec, 
 on the language model alone, moments fresh at each stage.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -40,8 +41,8 @@ def train_reward(
     start: Path,
     sft: Path,
     codec_folder: Path,
-    train: list[Example],
-    dev: list[Example],
+    train: Sequence[Example],
+    dev: Sequence[Example],
     seed: int,
     out: Path,
     work: Path,
@@ -79,8 +80,9 @@ def train_reward(
     policy = load_policy(start, checkpointing).to(device)
     reference = load_policy(sft).to(device).requires_grad_(False)
     codec = load_codec(codec_folder).to(device)
-    check_text([*train, *dev], codec.config, guide_weight=0.0)
-    check_words([*train, *dev], codec.config)
+    for examples in (train, dev):
+        check_text(examples, codec.config, guide_weight=0.0)
+        check_words(examples, codec.config)
     objective = objective_of(variant, settings)
     rewarder = Rewarder(policy, reference, codec, objective, device, compute.bf16)
     split = split_of(objective)

@@ -4,18 +4,18 @@ The judge is a callable, so that this room knows no judges: `hpro_core.evaluate.
 embedded ones. So is the way from tokens to sound. Letters: T sample.
 """
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from hpro_core.engine.batching import Example
+from hpro_core.engine.examples import SpeakerIndex, utt_ids
 from hpro_core.errors import HproError
 from hpro_core.params import Synthesis
 from hpro_core.policy.interface import SpeechPolicy
-from hpro_core.policy.synthesis import SoundOf, reference_of, speak
+from hpro_core.policy.synthesis import SoundOf, references_of, speak
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Probe:
 
 
 def probe_set(
-    dev: list[Example], others: list[Example], size: int, seed: int
+    dev: Sequence[Example], others: Sequence[Example], size: int, seed: int
 ) -> tuple[list[Example], dict[str, Example]]:
     """The dev sentences to probe with, and a reference for each by its utt_id.
 
@@ -106,14 +106,15 @@ def probe_set(
     Raises:
         HproError: no sentence has a reference.
     """
-    heard = Counter((e.corpus, e.speaker) for e in [*dev, *others])
-    able = [e for e in dev if heard[e.corpus, e.speaker] > 1]
-    if not able:
+    heard = SpeakerIndex(dev).counts(SpeakerIndex(others))
+    able = np.flatnonzero(heard > 1)
+    if not len(able):
         raise HproError(
             f"none of the {len(dev)} dev sentences has a reference to be spoken after: their "
             "speakers say nothing else in dev or train; set reward.probe_every to 0"
         )
     order = np.random.default_rng(seed).permutation(len(able))
-    by_id = sorted(able, key=lambda e: e.utt_id)
-    chosen = [by_id[i] for i in order[:size]]
-    return chosen, {e.utt_id: reference_of(e, dev, others, seed) for e in chosen}
+    ids = utt_ids(dev)
+    by_id = sorted(able.tolist(), key=lambda i: ids[i])
+    chosen = [dev[by_id[i]] for i in order[:size]]
+    return chosen, references_of(chosen, dev, others, seed)

@@ -10,10 +10,12 @@ also spoken faster or slower (`at_tempo`): few hours of speech are little to lea
 """
 
 import math
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar, overload
 
 import numpy as np
 import pandas as pd
@@ -27,15 +29,17 @@ from hpro_core.engine.batching import spans_to_frames
 from hpro_core.errors import HproError
 from hpro_core.progress import track
 from hpro_core.speech.features import FRAMES_PER_TOKEN, N_MELS, SILENCE, MelFrontend
-from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, WORDS, by_utterance, read_table
+from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, WORDS, read_table
 from hpro_core.text import PADDING, phone_ids
 
 N_AFFECT = len(EMOTIONS) + len(VAD)
 
+KeyT = TypeVar("KeyT", bound=Hashable)
+
 
 @dataclass(frozen=True)
 class Utterance:
-    """Log-mel frames of one utterance, kept in half the memory (float16, error below 0.004)."""
+    """Log-mel frames of one utterance, kept in half the space (float16, error below 0.004)."""
 
     utt_id: str
     corpus: str
@@ -63,37 +67,124 @@ class Crops:
         return Crops(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
+class MappedUtterances(Sequence[Utterance]):
+    """Utterances whose log-mel frames are in a memory-mapped file, and their words in columns."""
+
+    def __init__(
+        self,
+        frames_FM: np.ndarray,
+        ends: np.ndarray,
+        columns: Mapping[str, np.ndarray],
+        words: "_Words",
+        rows: np.ndarray,
+    ):
+        """
+        Args:
+            frames_FM: float16 (sum of F, 80), of all utterances one after another.
+            ends: int64, one past the last frame of each.
+            columns: utt_id, corpus and speaker of each.
+            words: of all utterances.
+            rows: positions of these utterances among all, int64.
+        """
+        self._frames_FM = frames_FM
+        self._ends = ends
+        self._columns = columns
+        self._words = words
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Utterance: ...
+    @overload
+    def __getitem__(self, index: slice) -> "MappedUtterances": ...
+    def __getitem__(self, index: int | slice) -> "Utterance | MappedUtterances":
+        if isinstance(index, slice):
+            return self.chosen(np.arange(len(self))[index])
+        row = int(self._rows[index])
+        utt_id, corpus, speaker = (known[row] for known in self._columns.values())
+        mel_FM = self._frames_FM[self._ends[row - 1] if row else 0 : self._ends[row]]
+        edges_s, phones, affect_WA = self._words.of(utt_id)
+        size = len(mel_FM) // FRAMES_PER_TOKEN
+        edges_W2 = spans_to_frames(edges_s, size)
+        affect_LA = _at_tokens(affect_WA, edges_W2, size)
+        return Utterance(utt_id, corpus, speaker, mel_FM, edges_W2, phones, affect_LA)
+
+    def chosen(self, positions: np.ndarray) -> "MappedUtterances":
+        """Some of them, by their positions."""
+        rows = self._rows[positions]
+        return MappedUtterances(self._frames_FM, self._ends, self._columns, self._words, rows)
+
+    def voices(self) -> list[tuple[str, str]]:
+        """Corpus and speaker of each."""
+        corpora, speakers = (self._columns[name][self._rows] for name in ("corpus", "speaker"))
+        return list(zip(corpora.tolist(), speakers.tolist(), strict=True))
+
+
+class _Words:
+    """The words of utterances in columns: times, pronunciations, affect."""
+
+    def __init__(self, words: pd.DataFrame):
+        ordered = words.sort_values(["utt_id", "word_index"])
+        utt_ids, starts = np.unique(ordered["utt_id"].to_numpy(dtype=str), return_index=True)
+        ends = np.append(starts, len(ordered))[1:]
+        self._place = dict(zip(utt_ids.tolist(), zip(starts, ends, strict=True), strict=True))
+        self._edges_s = ordered[["start_s", "end_s"]].to_numpy(dtype=np.float64)
+        self._affect_WA = ordered[[*EMOTIONS, *VAD]].to_numpy(dtype=np.float32)
+        self._word, names = pd.factorize(ordered["word"])
+        self._phones = [phone_ids(name) for name in names]
+
+    def of(self, utt_id: str) -> tuple[np.ndarray, tuple[tuple[int, ...], ...], np.ndarray]:
+        """Times (W, 2) in seconds, phones, and affect (W, A); no words if they are not known."""
+        first, end = self._place.get(utt_id, (0, 0))
+        phones = tuple(self._phones[word] for word in self._word[first:end])
+        return self._edges_s[first:end], phones, self._affect_WA[first:end]
+
+
 def load(
-    root: Path, utterances: pd.DataFrame, label: str, words: pd.DataFrame | None = None
-) -> list[Utterance]:
-    """Read the audio of a table of utterances and keep its log-mel frames.
+    root: Path, utterances: pd.DataFrame, label: str, words: pd.DataFrame, work: Path
+) -> MappedUtterances:
+    """Read the audio of a table of utterances once and keep its log-mel frames on disk.
 
     Args:
         root: results folder of the run.
         utterances: rows of the UTTERANCES table.
         label: of the progress line.
-        words: the WORDS table with the columns of V, A, D and the emotions (`labelled`), for crops
-            whose phones and affect are known.
+        words: the WORDS table with the columns of V, A, D and the emotions (`labelled`).
+        work: folder of the frames, 16 kB for a second of speech. Their file has no name: it is gone
+            when the process ends, however it ends.
+
+    Raises:
+        HproError: a file is missing, unreadable, empty, or not 16 kHz mono.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    ends = []
+    with tempfile.TemporaryFile(dir=work) as file:
+        for mel_FM in spectra(root, track(utterances["audio"], len(utterances), label)):
+            file.write(mel_FM.tobytes())
+            ends.append(file.tell() // (N_MELS * mel_FM.itemsize))
+        file.flush()
+        frames_FM = np.memmap(file, dtype=np.float16, mode="r", shape=(ends[-1], N_MELS))
+    columns = {name: utterances[name].to_numpy() for name in ("utt_id", "corpus", "speaker")}
+    mine = _Words(words[words["utt_id"].isin(utterances["utt_id"])])
+    return MappedUtterances(frames_FM, np.array(ends), columns, mine, np.arange(len(ends)))
+
+
+def spectra(root: Path, paths: Iterable[str]) -> Iterator[np.ndarray]:
+    """Log-mel frames of audio files, float16 (4 L, 80) each.
 
     Raises:
         HproError: a file is missing, unreadable, empty, or not 16 kHz mono.
     """
     frontend = MelFrontend()
-    known = {}
-    if words is not None:
-        known = dict(_words_by_utterance(words[words["utt_id"].isin(utterances["utt_id"])]))
-    nothing = np.zeros((0, 2)), (), np.zeros((0, N_AFFECT), dtype=np.float32)
-    loaded = []
-    columns = (utterances[name] for name in ("utt_id", "corpus", "speaker", "audio"))
-    rows = list(zip(*columns, strict=True))
-    for utt_id, corpus, speaker, path in track(rows, len(rows), label):
-        mel_FM = frontend.analyse(torch.from_numpy(read_audio(root / path))).half().numpy()
-        size = len(mel_FM) // FRAMES_PER_TOKEN
-        edges_s, phones, affect_WA = known.get(utt_id, nothing)
-        edges_W2 = spans_to_frames(edges_s, size)
-        affect_LA = _at_tokens(affect_WA, edges_W2, size)
-        loaded.append(Utterance(utt_id, corpus, speaker, mel_FM, edges_W2, phones, affect_LA))
-    return loaded
+    for path in paths:
+        yield frontend.analyse(torch.from_numpy(read_audio(root / path))).half().numpy()
+
+
+def by_corpus(utterances: Sequence[Utterance]) -> dict[str, Sequence[Utterance]]:
+    """The utterances of each corpus, in the order in which the corpora appear."""
+    return _grouped(utterances, [corpus for corpus, _ in _voices(utterances)])
 
 
 def labelled(root: Path) -> pd.DataFrame:
@@ -115,16 +206,6 @@ def labelled(root: Path) -> pd.DataFrame:
             "run `hpro label` again"
         )
     return joined
-
-
-def _words_by_utterance(
-    words: pd.DataFrame,
-) -> Iterator[tuple[str, tuple[np.ndarray, tuple[tuple[int, ...], ...], np.ndarray]]]:
-    """Times (W, 2) in seconds, phones, and affect (W, A) of the words of each utterance."""
-    for utt_id, rows in by_utterance(words).items():
-        phones = tuple(phone_ids(word) for word in rows["word"])
-        affect_WA = rows[[*EMOTIONS, *VAD]].to_numpy(dtype=np.float32)
-        yield utt_id, (rows[["start_s", "end_s"]].to_numpy(), phones, affect_WA)
 
 
 def _at_tokens(affect_WA: np.ndarray, edges_W2: np.ndarray, size: int) -> np.ndarray:
@@ -203,6 +284,25 @@ def _longer(affect_LA: np.ndarray, size: int) -> np.ndarray:
     return affect_LA[middles.astype(np.int64)]
 
 
+def _voices(utterances: Sequence[Utterance]) -> list[tuple[str, str]]:
+    """Corpus and speaker of each."""
+    if isinstance(utterances, MappedUtterances):
+        return utterances.voices()
+    return [(u.corpus, u.speaker) for u in utterances]
+
+
+def _grouped(
+    utterances: Sequence[Utterance], keys: Sequence[KeyT]
+) -> dict[KeyT, Sequence[Utterance]]:
+    """The utterances of each key, in the order in which the keys appear."""
+    positions: dict[KeyT, list[int]] = {}
+    for position, key in enumerate(keys):
+        positions.setdefault(key, []).append(position)
+    if isinstance(utterances, MappedUtterances):
+        return {key: utterances.chosen(np.array(among)) for key, among in positions.items()}
+    return {key: [utterances[i] for i in among] for key, among in positions.items()}
+
+
 class CropSampler:
     """The crops of a step: a pure function of seed and step, so that a resumed run is exact."""
 
@@ -226,12 +326,8 @@ class CropSampler:
         self.tokens = max(1, round(segment_s * TOKEN_RATE_HZ))
         self.seed = seed
         self.tempo_spread = tempo_spread
-        self._sets: dict[str, list[Utterance]] = {}
-        self._speakers: dict[tuple[str, str], list[Utterance]] = {}
-        for utterance in utterances:
-            self._sets.setdefault(utterance.corpus, []).append(utterance)
-            key = utterance.corpus, utterance.speaker
-            self._speakers.setdefault(key, []).append(utterance)
+        self._sets = by_corpus(utterances)
+        self._speakers = _grouped(utterances, _voices(utterances))
 
     def batch_at(self, step: int) -> Crops:
         """The crops of a step."""
@@ -282,4 +378,5 @@ class CropSampler:
         """Another utterance of the speaker; the same one where there is no other."""
         others = self._speakers[utterance.corpus, utterance.speaker]
         pick = int(rng.integers(len(others)))
-        return others[pick - 1] if others[pick] is utterance else others[pick]
+        chosen = others[pick]
+        return others[pick - 1] if chosen.utt_id == utterance.utt_id else chosen

@@ -10,12 +10,16 @@ synthetic speech and nothing on acted speech (docs/speech_tokens.md).
 """
 
 import math
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchaudio import transforms
 
 from hpro_core.constants import SAMPLE_RATE_HZ, TOKEN_RATE_HZ
+
+SizeT = TypeVar("SizeT", int, np.ndarray)
 
 N_MELS = 80
 HOP = 160
@@ -32,8 +36,8 @@ _MOMENTUM = 0.99
 _MARGIN = 4  # silent frames at either end, so that the edges of an utterance fade
 
 
-def n_tokens(n_samples: int) -> int:
-    """Speech tokens of an utterance: its length in 40 ms, rounded up."""
+def n_tokens(n_samples: SizeT) -> SizeT:
+    """Speech tokens of an utterance, or of each of an int64 array: length in 40 ms, rounded up."""
     return -(-n_samples // SAMPLES_PER_TOKEN)
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from hpro_core.constants import N_SPEECH_TOKENS
+from hpro_core.constants import N_SPEECH_TOKENS, SAMPLE_RATE_HZ
 from hpro_core.engine.ahead import Ahead
 from hpro_core.engine.batching import length_mask
 from hpro_core.engine.checkpoint import load_weights, read_json, save_model
@@ -21,7 +22,7 @@ from hpro_core.progress import track
 from hpro_core.shards import folder_of
 from hpro_core.speech import crops
 from hpro_core.speech.crops import Crops, CropSampler, Utterance
-from hpro_core.speech.features import FRAMES_PER_TOKEN
+from hpro_core.speech.features import FRAMES_PER_TOKEN, n_tokens
 from hpro_core.speech.listening import CodeReader, SpectrumListener, affect_loss, phone_loss
 from hpro_core.speech.tokenizer import SpeechTokenizer, TokenizerConfig
 from hpro_core.tables import (
@@ -60,7 +61,7 @@ def train(
         root: results folder of the run; reads its utterances, words, labels and audio.
         settings: section `speech`.
         compute: threads, device, bfloat16.
-        work: keeps the checkpoint from which a killed run goes on.
+        work: keeps the checkpoint from which a killed run goes on, and while it runs the spectra.
         identity: see `Loop`.
         profile: write a trace for torch-tb-profiler.
 
@@ -70,8 +71,10 @@ def train(
     set_threads(compute.threads)
     table = read_table(root / "corpus/utterances.parquet", UTTERANCES)
     words = crops.labelled(root)
-    train_set = crops.load(root, _split(table, "train", root), "mel spectra, train", words)
-    dev_set = crops.load(root, _split(table, "dev", root), "mel spectra, dev", words)
+    rows = {split: _split(table, split, root) for split in ("train", "dev")}
+    train_set, dev_set = (
+        crops.load(root, rows[split], f"mel spectra, {split}", words, work) for split in rows
+    )
     torch.manual_seed(settings.seed)
     device = device_of(compute.device)
     tokenizer = SpeechTokenizer(TokenizerConfig(settings.width, settings.speaker_dim))
@@ -169,10 +172,8 @@ def encode(root: Path, settings: Speech, compute: Compute, shard: int | None = N
     device = device_of(compute.device)
     model = load_tokenizer(root / "speech/tokenizer").to(device)
     wanted = to_encode(root, shard)
-    utterances = crops.load(root, wanted, "mel spectra")
-    tokens = write_tokens(
-        root, shard, wanted, _encoded(model, utterances, settings.batch_size, device)
-    )
+    rows = _encoded(model, root, wanted, settings.batch_size, device)
+    tokens = write_tokens(root, shard, wanted, rows)
     print(json.dumps(code_use(list(tokens["tokens"]))), flush=True)
 
 
@@ -217,7 +218,9 @@ def load_tokenizer(folder: Path) -> SpeechTokenizer:
 
 def code_use(tokens: Sequence[np.ndarray]) -> dict[str, float]:
     """Tokens in all, codes that occur, and the perplexity of their distribution."""
-    counts = np.bincount(np.concatenate([[], *tokens]).astype(int), minlength=N_SPEECH_TOKENS)
+    counts = np.zeros(N_SPEECH_TOKENS, dtype=np.int64)
+    for row in tokens:
+        np.add.at(counts, row, 1)
     share = counts[counts > 0] / counts.sum()
     return {
         "tokens": float(counts.sum()),
@@ -228,24 +231,30 @@ def code_use(tokens: Sequence[np.ndarray]) -> dict[str, float]:
 
 @torch.no_grad()
 def _encoded(
-    model: SpeechTokenizer, utterances: Sequence[Utterance], batch_size: int, device: torch.device
+    model: SpeechTokenizer,
+    root: Path,
+    wanted: pd.DataFrame,
+    batch_size: int,
+    device: torch.device,
 ) -> Iterator[dict[str, object]]:
-    """Rows of the table, in order of length. In float32, whatever the training used."""
-    ordered = sorted(utterances, key=lambda u: len(u.mel_FM))
+    """Rows of the table, in order of length. In float32, whatever the training used.
+
+    A batch is read when its turn comes: the spectra of one are in memory.
+    """
+    n_samples = (wanted["duration_s"].to_numpy() * SAMPLE_RATE_HZ).round().astype(np.int64)
+    ordered = wanted.iloc[np.argsort(n_tokens(n_samples), kind="stable")]
+    mels = crops.spectra(root, ordered["audio"])
     starts = range(0, len(ordered), batch_size)
     for start in track(starts, len(starts), "speech tokens, batches"):
         chunk = ordered[start : start + batch_size]
-        mel_BFM, lengths_B = (x.to(device) for x in crops.padded([u.mel_FM for u in chunk]))
+        padded = crops.padded(list(islice(mels, len(chunk))))
+        mel_BFM, lengths_B = (x.to(device) for x in padded)
         tokens_BL = model.tokens(mel_BFM, lengths_B).cpu().numpy().astype(np.int16)
         speakers_BE = model.speaker(mel_BFM, lengths_B).cpu().numpy()
-        for utterance, row, length, speaker in zip(
-            chunk, tokens_BL, lengths_B.tolist(), speakers_BE, strict=True
+        for utt_id, row, length, speaker in zip(
+            chunk["utt_id"], tokens_BL, lengths_B.tolist(), speakers_BE, strict=True
         ):
-            yield {
-                "utt_id": utterance.utt_id,
-                "tokens": row[:length],
-                "speaker_embedding": speaker,
-            }
+            yield {"utt_id": utt_id, "tokens": row[:length].copy(), "speaker_embedding": speaker}
 
 
 def _split(table: pd.DataFrame, name: str, root: Path) -> pd.DataFrame:
@@ -261,8 +270,7 @@ def _split(table: pd.DataFrame, name: str, root: Path) -> pd.DataFrame:
 def _dev_batches(dev_set: Sequence[Utterance], settings: Speech) -> dict[str, list[Crops]]:
     """A few fixed batches for each set, the same whatever the training's seed."""
     batches: dict[str, list[Crops]] = {}
-    for corpus in sorted({u.corpus for u in dev_set}):
-        members = [u for u in dev_set if u.corpus == corpus]
+    for corpus, members in sorted(crops.by_corpus(dev_set).items(), key=lambda item: item[0]):
         sampler = CropSampler(members, settings.batch_size, settings.segment_s, seed=0)
         batches[corpus] = [sampler.batch_at(i) for i in range(_DEV_BATCHES)]
     return batches

@@ -55,6 +55,7 @@ def files_of(
 ) -> tuple[list[Path], list[Path]]:
     """What a command reads and writes."""
     splits = [root / f"dataset/{split}.parquet" for split in ("train", "dev", "test")]
+    mapped = [path.with_suffix(".arrow") for path in splits]
     utterances = root / "corpus/utterances.parquet"
     words = root / "align/words.parquet"
     labels = [root / "label/emotion_posteriors.parquet", root / "label/word_vad.parquet"]
@@ -96,30 +97,30 @@ def files_of(
         case "tokenize":
             return [utterances, *recordings, tokenizer], [tokens]
         case "dataset":
-            made = [*splits, root / "dataset/rejected.parquet"]
+            made = [*splits, *mapped, root / "dataset/rejected.parquet"]
             return [utterances, words, *labels, tokens], made
         case "codec-content":
-            return splits[:2], trained(root / "codec/content")
+            return [*splits[:2], *mapped[:2]], trained(root / "codec/content")
         case "codec-style":
             content = root / "codec/content/model.safetensors"
-            return [*splits[:2], content], trained(root / "codec/style")
+            return [*splits[:2], *mapped[:2], content], trained(root / "codec/style")
         case "sft":
             policy = root / f"policy/sft/seed{seed}"
             start = [Path(options["--start"]) / "model.safetensors"] if "--start" in options else []
-            return [*splits[:2], *start], [*trained(policy), policy / "metrics.json"]
+            return [*splits[:2], *mapped[:2], *start], [*trained(policy), policy / "metrics.json"]
         case "reward":
             start = start_of(Path(options["--params"]))
             models = [root / "codec/style/model.safetensors"]
             models += [root / f"policy/{p}/seed{seed}/model.safetensors" for p in ("sft", start)]
             made = [*trained(policy), policy / "metrics.json", policy / "liveness.json"]
-            return [*splits[:2], *models], made
+            return [*splits[:2], *mapped[:2], *models], made
         case "synthesise":
             if name == "recordings":
-                return [splits[2], *recordings], [spoken / "synthesis.parquet"]
+                return [splits[2], mapped[2], *recordings], [spoken / "synthesis.parquet"]
             models = [tokenizer]
             models += [] if name == "tokenrecon" else [policy / "model.safetensors"]
             made = [spoken / "synthesis.parquet", spoken / "audio/a.wav", spoken / "audio/b.wav"]
-            return [splits[2], splits[0], *models], made
+            return [splits[2], splits[0], mapped[2], mapped[0], *models], made
         case "judge-train":
             return [utterances, words, *truth, *recordings], model(judge)
         case "judge-recordings":

@@ -272,7 +272,8 @@ def test_a_dvc_stage_covers_its_rules(phase: str, project: Project) -> None:
     assert target == f"phase_{phase}"
     commands = set(re.findall(r"\bhpro ([a-z-]+)", "".join(texts)))
     commands |= {"base-take"} if from_base else set()
-    commands |= {"gather"} if gathered(phase) else set()
+    joins = "gather-dataset" if phase == "dataset" else "gather"
+    commands |= {joins} if gathered(phase) else set()
     for file in {f for command in commands for f in code_files(REPO, command)}:
         assert covered(file, stage["deps"]), f"dvc.yaml: {phase} does not depend on {file}"
     shared = [*(["base"] if from_base else []), *(["shards"] if gathered(phase) else [])]

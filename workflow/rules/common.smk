@@ -48,7 +48,11 @@ LABELS = [f"{ROOT}/label/{name}.parquet" for name in ("emotion_posteriors", "wor
 DATASET = [
     f"{ROOT}/dataset/{name}.parquet" for name in ("train", "dev", "test", "rejected")
 ]
-TRAIN, DEV, TEST, _ = DATASET
+# Each split as a table, and as the file that trainings map into memory
+TRAIN, DEV, TEST = (
+    [f"{ROOT}/dataset/{name}.{kind}" for kind in ("parquet", "arrow")]
+    for name in ("train", "dev", "test")
+)
 NOTHING = "(?!)"  # a wildcard that no name matches
 LARGE = (
     4 if config["policy"]["preset"] == "cosyvoice2" else 1

@@ -1,4 +1,5 @@
-# The dataset: one table per split. From here on no training reads audio.
+# The dataset: one table per split, and the same as a file that trainings map into memory, which of
+# shards is made when they are gathered. From here on no training reads audio.
 
 
 rule dataset:
@@ -16,6 +17,14 @@ rule dataset:
         dev="<root>/dataset/{shard}dev.parquet",
         test="<root>/dataset/{shard}test.parquet",
         rejected="<root>/dataset/{shard}rejected.parquet",
+        mapped=(
+            []
+            if len(SHARDS) > 1
+            else [
+                f"<root>/dataset/{{shard}}{name}.arrow"
+                for name in ("train", "dev", "test")
+            ]
+        ),
     log:
         "<logs>/dataset/{shard}dataset.log",
     benchmark:
@@ -39,3 +48,6 @@ rule dataset:
 rule phase_dataset:
     input:
         DATASET,
+        TRAIN,
+        DEV,
+        TEST,

@@ -3,13 +3,16 @@ if len(SHARDS) > 1:
     from hpro_core.shards import TABLES as OF_SHARDS
 
     for stage, names in OF_SHARDS.items():
+        # Its own command: only the dataset's depends on the code that trainings read it with
+        command = "gather-dataset" if stage == "dataset" else "gather"
+        named = "" if stage == "dataset" else f" {stage}"
 
         rule:
             name:
                 f"{stage}_gather"
             input:
                 key=key(
-                    f"{stage}_gather", "gather", "shards", *({stage} & config.keys())
+                    f"{stage}_gather", command, "shards", *({stage} & config.keys())
                 ),
                 tables=[
                     f"<root>/{stage}/{shard}{name}.parquet"
@@ -18,6 +21,9 @@ if len(SHARDS) > 1:
                 ],
             output:
                 [f"<root>/{stage}/{name}.parquet" for name in names],
+                [path for path in [*TRAIN, *DEV, *TEST] if path.endswith(".arrow")]
+                if stage == "dataset"
+                else [],
             log:
                 f"<logs>/{stage}/gather.log",
             benchmark:
@@ -34,5 +40,5 @@ if len(SHARDS) > 1:
             message:
                 "{params.stage}: all shards in one table each"
             shell:
-                "hpro gather {params.stage} --root {params.root} --params {input.key}"
+                f"hpro {command}{named} --root {{params.root}} --params {{input.key}}"
                 " 2>&1 | tee {log}"

@@ -4,15 +4,15 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-DATASET_TIMES = 12
-"""Bytes of an utterance in memory, times those in the Parquet file (docs/scaling.md: 5 to 12)."""
+DATASET_TIMES = 0.2
+"""Bytes that a process holds of an utterance, times those of it on disk (docs/scaling.md)."""
 
 
 def training_mb(workflow: Any, model_mb: int) -> Callable[..., int]:
     """The `mem_mb` of a rule whose command `launch` starts: on each node, as SLURM counts it.
 
-    There is a process for each GPU, and each holds a model and all utterances of train and dev,
-    those of `leave_out` counted too.
+    There is a process for each GPU, and each holds a model, and the lengths and speakers of all
+    utterances of train and dev; the utterances themselves are mapped and shared.
 
     Args:
         workflow: Snakemake's, with the resources of its rules.
@@ -26,7 +26,7 @@ def training_mb(workflow: Any, model_mb: int) -> Callable[..., int]:
     def asked_mb(wildcards: Mapping[str, str], input: Any, attempt: int, rulename: str) -> int:
         asked = workflow.get_rule(rulename).resources
         processes = max(1, asked["gpu"].value // asked["nodes"].value)
-        dataset_mb = sum(map(os.path.getsize, (input.train, input.dev))) * DATASET_TIMES / 10**6
+        dataset_mb = sum(map(os.path.getsize, [*input.train, *input.dev])) * DATASET_TIMES / 10**6
         return attempt * processes * round(model_mb + dataset_mb)
 
     return asked_mb

@@ -1,0 +1,96 @@
+"""`dataset/<split>.arrow`: the utterances of a split as trainings map them into memory.
+
+It holds what `dataset/<split>.parquet` holds, uncompressed, in record batches of
+`examples.ROWS` utterances. The last batch has no utterance; its metadata have the facts of each
+corpus (`facts`), and what tells that the table beside the file is the one that it was made of.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hpro_core.engine.examples import ROWS, SCHEMA, MappedExamples
+from hpro_core.engine.facts import Facts, by_corpus, joined
+from hpro_core.errors import HproError
+
+_FACTS, _SOURCE = b"hpro.facts", b"hpro.source"
+
+
+def write_examples(table: Path) -> None:
+    """Write the file beside a table, all of it or nothing, with one record batch in memory.
+
+    Args:
+        table: `dataset/<split>.parquet`, checked when it was written.
+    """
+    path = table.with_suffix(".arrow")
+    partial = path.with_name(f".{path.name}.partial")
+    known: dict[str, Facts] = {}
+    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as file:
+        for batch in _batches(table):
+            file.write_batch(batch)
+            for corpus, facts in by_corpus(batch).items():
+                known[corpus] = joined([known[corpus], facts] if corpus in known else [facts])
+        content = json.dumps({corpus: asdict(facts) for corpus, facts in known.items()})
+        metadata = {_FACTS: content.encode(), _SOURCE: _source(table)}
+        file.write_batch(pa.RecordBatch.from_pylist([], SCHEMA), metadata)
+    os.replace(partial, path)
+
+
+def open_examples(table: Path) -> MappedExamples:
+    """Map the file beside a table.
+
+    Args:
+        table: `dataset/<split>.parquet`.
+
+    Raises:
+        HproError: the file is missing or broken, or is of another table.
+    """
+    path = table.with_suffix(".arrow")
+    again = "run `hpro dataset` again (`hpro gather-dataset` where there are shards)"
+    if not path.is_file():
+        raise HproError(f"{path} does not exist: {again}")
+    try:
+        file = pa.ipc.open_file(pa.memory_map(str(path)))
+        if file.schema != SCHEMA or not file.num_record_batches:
+            raise ValueError("other columns than this version writes")
+        _, metadata = file.get_batch_with_custom_metadata(file.num_record_batches - 1)
+        source, content = metadata[_SOURCE], json.loads(metadata[_FACTS])
+        facts = {corpus: Facts.from_json(known) for corpus, known in content.items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HproError(f"{path} is not a file of utterances ({error}): {again}") from error
+    if source != _source(table):
+        raise HproError(f"{path} was made of another {table.name} than the one beside it: {again}")
+    return MappedExamples(file, facts)
+
+
+def _batches(table: Path) -> Iterator[pa.RecordBatch]:
+    """The rows of a table, ROWS of them at a time."""
+    rest = SCHEMA.empty_table()
+    for batch in pq.ParquetFile(table).iter_batches(8 * ROWS, columns=SCHEMA.names):
+        rows = pa.Table.from_batches([batch]).select(SCHEMA.names).cast(SCHEMA)
+        rest = pa.concat_tables([rest, rows])
+        whole = len(rest) - len(rest) % ROWS
+        for start in range(0, whole, ROWS):
+            yield _one(rest.slice(start, ROWS))
+        rest = rest.slice(whole)
+    if len(rest):
+        yield _one(rest)
+
+
+def _one(rows: pa.Table) -> pa.RecordBatch:
+    return rows.combine_chunks().to_batches()[0]
+
+
+def _source(table: Path) -> bytes:
+    """What tells a table from another: its size and its footer, where Parquet has statistics."""
+    with table.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(-8, os.SEEK_END)
+        file.seek(-8 - int.from_bytes(file.read(4), "little"), os.SEEK_END)
+        return f"{size} {hashlib.sha256(file.read()).hexdigest()}".encode()
