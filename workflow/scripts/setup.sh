@@ -80,7 +80,7 @@ install_cpu() {
     echo cpu >"$venv/.torch"
     rest=$(mktemp)
     grep -Ev '^(nvidia-|cuda-|triton==|torch==)' "$lock" >"$rest"
-    install_packages --no-deps "${from[@]}" "$build" -r "$rest"
+    install_packages --no-deps "${from[@]}" "$build" -r "$rest" -e .
     rm -f "$rest"
     "$venv/bin/python" -c 'import sys, torch; sys.exit(torch.version.cuda is not None)' ||
         fail "TORCH=cpu: the index gave a torch with CUDA. Run make TORCH=default"
@@ -119,9 +119,8 @@ if [ "$torch" = cpu ]; then
     install_cpu
 else
     echo default >"$venv/.torch"
-    install_packages -r "$lock"
+    install_packages -r "$lock" -e .
 fi
-install_packages --no-deps -e .
 wait "$weights" || true
 trap - EXIT
 "$venv/bin/hpro" weights fetch
