@@ -82,8 +82,9 @@ install_cpu() {
     grep -Ev '^(nvidia-|cuda-|triton==|torch==)' "$lock" >"$rest"
     install_packages --no-deps "${from[@]}" "$build" -r "$rest" -e .
     rm -f "$rest"
-    "$venv/bin/python" -c 'import sys, torch; sys.exit(torch.version.cuda is not None)' ||
-        fail "TORCH=cpu: the index gave a torch with CUDA. Run make TORCH=default"
+    "$venv/bin/python" -c 'import sys, torch, torchaudio; sys.exit(torch.version.cuda is not None)' ||
+        fail "TORCH=cpu: the index gave a torch or torchaudio that needs CUDA. Delete $venv and run" \
+            "make TORCH=default"
 }
 
 case $installer in uv | pip) ;; *) fail "INSTALLER is $installer, but may be uv or pip" ;; esac
