@@ -73,7 +73,10 @@ def clips(rows: list[dict[str, str]]) -> list[np.ndarray]:
     return [decoded(EXCERPT / row["audio"]).astype(np.float32) for row in rows]
 
 
-@pytest.fixture(scope="module", params=["whisper_tiny_en", "whisper_base"])
+@pytest.fixture(
+    scope="module",
+    params=["whisper_tiny_en", pytest.param("whisper_base", marks=pytest.mark.full)],
+)
 def ears(request: pytest.FixtureRequest, weights_folder: Path) -> Ears:
     """Either recogniser."""
     hearing = {"whisper_tiny_en": TINY_EN, "whisper_base": BASE}[request.param]

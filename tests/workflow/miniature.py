@@ -10,7 +10,7 @@ from tests.workflow.project import REPO, Project
 
 SCENES = ("sparky1", "sparky2", "sparky5", "sparky6", "sparky7", "tam2", "tam3", "tam4",
           "faye3", "faye4", "faye5", "faye6")  # fmt: skip
-CLIPS = 5  # of each scene
+CLIPS = 4  # of each scene
 
 
 def miniature(folder: Path) -> Project:
