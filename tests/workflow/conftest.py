@@ -1,4 +1,4 @@
-"""What several files of tests share: one finished run of the stand-in, made once for all of them."""
+"""What several files of tests share: one finished run of the stand-in."""
 
 import fcntl
 import os

@@ -38,7 +38,6 @@ EVERYTHING = {
 """What the stand-in does in a run of the default: "command name"."""
 
 
-
 class Project:
     """A checkout that tests may change and run."""
 
