@@ -336,6 +336,7 @@ def test_recordings_are_the_ceiling(trained: Path, weights_folder: Path) -> None
     assert figures["wer"]["lo"] <= figures["wer"]["value"] <= figures["wer"]["hi"]
 
 
+@pytest.mark.full
 def test_a_quieter_copy_is_realigned_and_nearly_as_good(
     trained: Path, weights_folder: Path
 ) -> None:

@@ -588,6 +588,7 @@ def test_tables_say_which_figures_are_not_independent(judged_run, published):
     assert set(marks["judged_by_teachers"]) == {"emo_sim", "wvad_ccc"}
 
 
+@pytest.mark.full
 def test_figures_of_different_judges_are_not_put_into_one_table(judged_run, published):
     run, settings, rows = judged_run, published, ROWS
     judged(run, "sft", settings.model_copy(update={"asr": "embedded"}), TEACHERS)

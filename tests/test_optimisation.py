@@ -479,7 +479,7 @@ def test_a_watched_run_that_was_killed_goes_on_as_if_it_had_not(
 HACKED = dict(wer=(0.1, 0.1, 0.5, 0.6), ccc=(0.3, 0.4, 0.3, 0.2), sim=(0.5, 0.6, 0.5, 0.4))
 
 
-@pytest.mark.parametrize("stop", [False, True])
+@pytest.mark.parametrize("stop", [pytest.param(False, marks=pytest.mark.full), True])
 def test_hacking_is_said_and_ends_the_training_if_asked(folders, examples, tmp_path, capsys, stop):
     watching = watched(examples, Told(**HACKED), patience=1, stop=stop)
     run(folders, examples, tmp_path, watching=watching)

@@ -154,7 +154,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[] if name in ("default", "paper") else pytest.mark.full)
+        pytest.param(name, marks=[] if name == "default" else pytest.mark.full)
         for name in CONFIGURATIONS
     ],
 )

@@ -303,7 +303,7 @@ def test_the_date_is_that_of_the_results(other_page):
         pytest.param("judge/metrics.json", "hpro judge-recordings", marks=pytest.mark.full),
         ("eval/word/seed0/synthesis.parquet", "hpro synthesise word --seed 0"),
         ("eval/word/seed0/scores.parquet", "hpro judge word --seed 0"),
-        ("codec/style/training.csv", "hpro codec-style"),
+        pytest.param("codec/style/training.csv", "hpro codec-style", marks=pytest.mark.full),
         pytest.param(
             "dataset/rejected.parquet",
             "dataset/rejected.parquet does not exist",

@@ -578,6 +578,7 @@ def test_encoding_twice_gives_the_same_tokens(root: Path, tiny: SpeechTokenizer)
         assert np.array_equal(one, other)
 
 
+@pytest.mark.full
 def test_training_twice_gives_the_same_weights(root: Path, tmp_path: Path):
     train(root, SETTINGS, COMPUTE, tmp_path / "work", "x")
     first = load_tokenizer(root / "speech/tokenizer").state_dict()

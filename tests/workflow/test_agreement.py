@@ -112,6 +112,7 @@ def test_snakemake_reruns_what_a_setting_needs_and_dvc_follows(
     assert twin.results() == from_scratch(SFT)
 
 
+@pytest.mark.full
 def test_taking_an_edit_back_makes_nothing_in_snakemake_again_after_a_look(twin: Project) -> None:
     twin.edit(*VARIANT)
     twin.run("snakemake", "--cores", "2", "--dry-run")
