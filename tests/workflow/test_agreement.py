@@ -176,7 +176,6 @@ def test_a_pull_into_edited_settings_is_not_certified(original: Project, tmp_pat
     assert clone.snakemake() >= OF_VARIANT
 
 
-@pytest.mark.full
 def test_a_changed_recording_is_noticed_by_both(twin: Project, original: Project) -> None:
     clip = next((twin.folder / "data/raw").rglob("*.mp3"))
     clip.write_bytes(clip.read_bytes() + b"x")
