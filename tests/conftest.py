@@ -12,11 +12,19 @@ from hpro_core.text import BEGIN_TEXT, END_TEXT, encode
 torch.set_num_threads(1)
 
 
+LONGEST = (
+    *("test_cluster", "test_miniature", "test_agreement", "test_remotes", "test_conda"),
+    *("test_files", "test_optimisation", "test_judges_large", "test_evaluate", "test_controlled"),
+    *("test_policy_cosyvoice2", "test_plan", "test_evaluate_claims", "test_corpus_splits"),
+    *("test_codec_model", "test_label_large", "test_affect_judge", "test_align"),
+)
+"""Files, by the time that they take."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that the processes end at about the same time."""
-    items.sort(
-        key=lambda item: [item.get_closest_marker(mark) is None for mark in ("slurm", "workflow")]
-    )
+    place = {name: index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 def make_example(index: int, n_tokens: int, seed: int = 0, n_words: int = 5) -> Example:

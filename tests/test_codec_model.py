@@ -261,6 +261,7 @@ def test_noise_has_the_released_deviations(levels, share):
 
 @pytest.mark.parametrize("stage", ["content", "style"])
 def test_one_batch_can_be_learnt(stage, batch):
+    batch = batch_rows(batch, 0, 4)
     torch.manual_seed(0)
     codec = make_codec("embedded")
     optimiser = torch.optim.Adam(codec.parameters(), lr=2e-3)

@@ -279,6 +279,7 @@ def test_test_sentences_are_rendered_again_beside_the_corpus(rendered: Path):
     assert not set(spoken.index) & set(utterances.utt_id)
 
 
+@pytest.mark.full
 def test_rendering_again_in_two_processes_gives_the_same_bytes(rendered: Path, tmp_path: Path):
     again = render(tmp_path, workers=2)
     for file in sorted(rendered.rglob("*.*")):

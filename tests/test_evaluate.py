@@ -73,7 +73,10 @@ def clips(rows: list[dict[str, str]]) -> list[np.ndarray]:
     return [decoded(EXCERPT / row["audio"]).astype(np.float32) for row in rows]
 
 
-@pytest.fixture(scope="module", params=["whisper_tiny_en", "whisper_base"])
+@pytest.fixture(
+    scope="module",
+    params=["whisper_tiny_en", pytest.param("whisper_base", marks=pytest.mark.full)],
+)
 def ears(request: pytest.FixtureRequest, weights_folder: Path) -> Ears:
     """Either recogniser."""
     hearing = {"whisper_tiny_en": TINY_EN, "whisper_base": BASE}[request.param]
@@ -333,6 +336,7 @@ def test_recordings_are_the_ceiling(trained: Path, weights_folder: Path) -> None
     assert figures["wer"]["lo"] <= figures["wer"]["value"] <= figures["wer"]["hi"]
 
 
+@pytest.mark.full
 def test_a_quieter_copy_is_realigned_and_nearly_as_good(
     trained: Path, weights_folder: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from itertools import product
 from pathlib import Path
 
@@ -101,15 +102,25 @@ def write_training(root: Path, variant: str, seed: int) -> None:
     (folder / "training.csv").write_text("\n".join(["step,split,term,value", *lines]) + "\n")
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A judged run."""
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A judged run, with its claims in `docs`."""
+    root = tmp_path_factory.mktemp("judged")
     for variant, seed in product(STARTS, SEEDS):
-        write_training(tmp_path, variant, seed)
+        write_training(root, variant, seed)
     for system in SYSTEMS:
         for seed in SEEDS[:1] if system == "recordings" else SEEDS:
-            write(tmp_path, system, seed)
-    return tmp_path
+            write(root, system, seed)
+    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
+    return root
+
+
+@pytest.fixture
+def root(judged: Path, tmp_path: Path) -> Path:
+    """The judged run without claims, free to be changed."""
+    return shutil.copytree(
+        judged, tmp_path / "run", ignore=lambda folder, names: {"docs"} & set(names)
+    )
 
 
 def test_a_comparison_by_hand() -> None:
@@ -189,9 +200,8 @@ def test_holm_by_hand() -> None:
     assert holm([]) == []
 
 
-def test_figures_have_a_row_for_each_seed_and_one_for_all(root: Path) -> None:
-    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
-    table = pd.read_csv(root / "docs/claims.csv", dtype={"seed": str})
+def test_figures_have_a_row_for_each_seed_and_one_for_all(judged: Path) -> None:
+    table = pd.read_csv(judged / "docs/claims.csv", dtype={"seed": str})
     assert tuple(table.columns) == claims.COLUMNS
     assert not table.isna().any().any()
     expected = [
@@ -211,9 +221,8 @@ def test_figures_have_a_row_for_each_seed_and_one_for_all(root: Path) -> None:
             assert found.tolist() == pytest.approx(list(figure), rel=1e-5)
 
 
-def test_each_variant_is_tested_against_sft(root: Path) -> None:
-    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
-    table = pd.read_csv(root / "docs/claims_tests.csv")
+def test_each_variant_is_tested_against_sft(judged: Path) -> None:
+    table = pd.read_csv(judged / "docs/claims_tests.csv")
     assert tuple(table.columns) == claims.TEST_COLUMNS
     expected = product(("acted", "controlled"), VARIANTS, METRICS)
     found = zip(table["test_set"], table["system"], table["metric"], strict=True)
@@ -234,9 +243,8 @@ def test_each_variant_is_tested_against_sft(root: Path) -> None:
     assert rows.loc[("controlled", "frame", "wvad_ccc"), "p_holm"] > 0.2
 
 
-def test_the_papers_orderings_are_looked_up(root: Path) -> None:
-    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
-    _, _, acted, controlled = (root / "docs/claims.md").read_text().split("\n## ")
+def test_the_papers_orderings_are_looked_up(judged: Path) -> None:
+    _, _, acted, controlled = (judged / "docs/claims.md").read_text().split("\n## ")
     verdicts = [
         dict(re.findall(r"^- (.*): \*\*(.*)\*\*", text, re.M)) for text in (acted, controlled)
     ]
@@ -324,15 +332,14 @@ def test_the_command_reads_its_key_file(root: Path) -> None:
     assert dict(zip(told["system"], told["start"], strict=True)) == STARTS
 
 
-def test_rewards_stand_beside_the_judges(root: Path) -> None:
-    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
-    told = pd.read_csv(root / "docs/claims_rewards.csv")
+def test_rewards_stand_beside_the_judges(judged: Path) -> None:
+    told = pd.read_csv(judged / "docs/claims_rewards.csv")
     assert tuple(told.columns) == parting.COLUMNS
     assert len(told) == len(STARTS) * len(SEEDS) * len(parting.TERM_NAMES)
     row = told.set_index(["system", "seed", "term"]).loc[("hpro", 1, "ser")]
     assert (row["start"], row["before"]) == ("word", 1.0)
     assert row["after"] == pytest.approx(1.0 - 0.5 - 0.01)
-    _, pulls, acted, controlled = (root / "docs/claims.md").read_text().split("\n## ")
+    _, pulls, acted, controlled = (judged / "docs/claims.md").read_text().split("\n## ")
     assert "| no_content | sft | 0.0% | 20.0% | 0.0% | 0.0% | 20.0% | 20.0% |" in pulls
     assert "is the KL of a policy that still is `sft`" in pulls
     cells = {
@@ -343,7 +350,7 @@ def test_rewards_stand_beside_the_judges(root: Path) -> None:
     assert "-0.41 ± 0.01" in cells["| no_content"]  # L_wVAD, which it was trained on
     of_word = re.search(r"^\| word \| frame \| .*", controlled, re.M)
     assert of_word
-    scored = claims.read_scores(root, SYSTEMS, SEEDS)
+    scored = claims.read_scores(judged, SYSTEMS, SEEDS)
     gap = claims.difference(scored, "controlled", "wer", ("word", "frame"))
     assert f"| {gap.above:+.3f} [{gap.lo:+.3f}, {gap.hi:+.3f}] |" in of_word[0]
     assert of_word[0].startswith("| word | frame | 0.99 |")
@@ -354,6 +361,7 @@ def test_rewards_stand_beside_the_judges(root: Path) -> None:
 
 @pytest.mark.parametrize("name", ["liveness.json", "metrics.json", "training.csv"])
 def test_a_training_without_its_figures_is_named(root: Path, name: str) -> None:
+    rows = Tables(comparison=["sft"], progressive=["word"], ablation=["word"])
     path = root / "policy/word/seed2" / name
     if name == "training.csv":
         path.write_text("step,split,term,value\n40,dev,kl,1.0\n")
@@ -363,7 +371,7 @@ def test_a_training_without_its_figures_is_named(root: Path, name: str) -> None:
         write_json(path, told)
     for _ in range(2):  # then it is not there at all
         with pytest.raises(HproError, match=r"policy/word/seed2.*`hpro reward word --seed 2`"):
-            claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
+            claims.make(root, rows, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
         path.unlink(missing_ok=True)
     assert not (root / "docs").exists()
 
@@ -378,6 +386,7 @@ def test_the_settings_have_every_variant_and_enough_seeds() -> None:
     assert params.run != yaml.safe_load((REPO / "params.yaml").read_text())["run"]
 
 
+@pytest.mark.full
 @pytest.mark.workflow
 def test_the_target_trains_every_variant_with_every_seed(tmp_path: Path) -> None:
     project = Project.copied(tmp_path / "project", data=False)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -275,12 +276,14 @@ def test_another_speaker_model_or_a_voice_that_is_no_number_is_refused(noise, tm
 # ------------------------------------------------------------------------------------- the stage
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Five test sentences and a system that spoke them: noise, other noise for the system."""
-    use_stand_in(monkeypatch)
-    monkeypatch.setattr(judges, "SHARD_CLIPS", 2)
-    root = tmp_path / "run"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Five test sentences and a system that spoke them: noise, other noise for the system.
+
+    Returns:
+        The results folder, and the clips of the system.
+    """
+    root = tmp_path_factory.mktemp("made") / "run"
     recorded = [
         utterance(root / "corpus/acted/audio", f"acted_{i}", SPANS[: 1 + i % 4], 2.0, i)
         for i in range(5)
@@ -302,6 +305,13 @@ def run(tmp_path, monkeypatch):
     )
     for system, said in (("recordings", recorded), ("sft", spoken)):
         write_synthesis(root, system, said)
+    return root, spoken
+
+
+def be_stand_ins(monkeypatch, spoken):
+    """Small shards, FunASR's stand-in, and word times of the system's clips without an aligner."""
+    use_stand_in(monkeypatch)
+    monkeypatch.setattr(judges, "SHARD_CLIPS", 2)
     times = {samples_of(clip)[:50].tobytes(): clip.spans_s for clip in spoken}
     lost = samples_of(spoken[3])[:50].tobytes()  # its words are not found
 
@@ -310,7 +320,41 @@ def run(tmp_path, monkeypatch):
         return None if found == lost else [tuple(span) for span in times[found]]
 
     monkeypatch.setattr(panel, "realigned", realigned)
-    return root
+
+
+@pytest.fixture
+def run(made, tmp_path, monkeypatch):
+    """A copy of the results folder, nothing judged yet."""
+    root, spoken = made
+    be_stand_ins(monkeypatch, spoken)
+    return shutil.copytree(root, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Settings of published judges; tests that change a model take a copy."""
+    return all_published(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def finished(made, published, tmp_path_factory):
+    """A folder with `run`, judged by published models that also made the labels, and `work`."""
+    root, spoken = made
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copytree(root, folder / "run")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        be_stand_ins(monkeypatch, spoken)
+        hear_recordings(folder / "run", published, TEACHERS)
+        for system in ("recordings", "sft"):
+            judged(folder / "run", system, published, TEACHERS)
+    return folder
+
+
+@pytest.fixture
+def judged_run(made, finished, tmp_path, monkeypatch):
+    """A copy of the judged results folder; beside it `work` with every shard."""
+    be_stand_ins(monkeypatch, made[1])
+    return shutil.copytree(finished, tmp_path / "finished") / "run"
 
 
 def write_synthesis(root, system, clips):
@@ -357,18 +401,19 @@ def judged(root, system, settings, teachers=frozenset(), work="work"):
     folder = root / "eval" / system / "seed0"
     work = root.parent / work / system
     stage.judge(root, system, 0, settings, REPO / "weights", ON_CPU, work, teachers)
-    metrics = json.loads((folder / "metrics.json").read_text())
-    return read_table(folder / "scores.parquet", SCORES).set_index("utt_id"), metrics
+    return scores_of(root, system), json.loads((folder / "metrics.json").read_text())
+
+
+def scores_of(root, system):
+    return read_table(root / "eval" / system / "seed0/scores.parquet", SCORES).set_index("utt_id")
 
 
 def cosine(first, second):
     return first @ second / np.linalg.norm(first) / np.linalg.norm(second)
 
 
-def test_figures_are_those_of_the_published_models(run, tmp_path):
-    settings = all_published(tmp_path / "models")
-    hear_recordings(run, settings)
-    scores, _ = judged(run, "sft", settings)
+def test_figures_are_those_of_the_published_models(judged_run, published, tmp_path):
+    run, settings, scores = judged_run, published, scores_of(judged_run, "sft")
     emotion = Emotion2vecPosteriors(Path(settings.emotion2vec), CPU)
     voice = WavlmVoices(Path(settings.wavlm), CPU)
     ears = WhisperTranscripts(Path(settings.whisper), 1, CPU)
@@ -400,8 +445,8 @@ def test_figures_are_those_of_the_published_models(run, tmp_path):
     assert set(vad["utt_id"]) == set(scores.index) - {"acted_3"}
 
 
-def test_recordings_agree_with_themselves_and_no_embedded_judge_is_asked(run, tmp_path):
-    settings = all_published(tmp_path / "models")
+def test_recordings_agree_with_themselves_and_no_embedded_judge_is_asked(run, published):
+    settings = published
     hear_recordings(run, settings)  # there is no judge/model.safetensors
     scores, metrics = judged(run, "recordings", settings)
     np.testing.assert_allclose(scores["wvad_ccc"], 1.0, atol=1e-6)
@@ -425,12 +470,15 @@ def test_recordings_agree_with_themselves_and_no_embedded_judge_is_asked(run, tm
     assert marks["floor"]["acted"]["n"] == 5
 
 
-def test_a_killed_judge_goes_on_and_ends_with_the_same_bytes(run, tmp_path, monkeypatch, capsys):
-    settings = all_published(tmp_path / "models")
-    hear_recordings(run, settings)
+def test_a_killed_judge_goes_on_and_ends_with_the_same_bytes(
+    judged_run, published, monkeypatch, capsys
+):
+    run, settings = judged_run, published
     outputs = [run / f"eval/sft/seed0/{n}.parquet" for n in ("scores", "word_vad")]
-    judged(run, "sft", settings, work="straight")
     straight = [path.read_bytes() for path in outputs]
+    for path in outputs:
+        path.unlink()
+    shutil.rmtree(run.parent / "work")
     heard = die_after_four(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         judged(run, "sft", settings)
@@ -445,10 +493,10 @@ def test_a_killed_judge_goes_on_and_ends_with_the_same_bytes(run, tmp_path, monk
     assert re.search(r"work/sft/emotion: 3 shards, 1 found, 0 there of other", said)
 
 
-def test_other_weights_are_judged_anew_and_another_batch_size_is_not(run, tmp_path, capsys):
-    settings = all_published(tmp_path / "models")
-    hear_recordings(run, settings)
-    first, before = judged(run, "sft", settings)
+def test_other_weights_are_judged_anew_and_another_batch_size_is_not(judged_run, tmp_path, capsys):
+    run, settings = judged_run, all_published(tmp_path / "models")  # of the same weights
+    first = scores_of(run, "sft")
+    before = json.loads((run / "eval/sft/seed0/metrics.json").read_text())
     capsys.readouterr()
     judged(run, "sft", settings.model_copy(update={"batch_size": 1}))
     assert capsys.readouterr().out.count("3 found, 0 there of other") == 4  # all but word_vad
@@ -467,11 +515,11 @@ def test_other_weights_are_judged_anew_and_another_batch_size_is_not(run, tmp_pa
     }  # fmt: skip
 
 
-def test_one_published_judge_of_affect_goes_with_the_embedded_one(run, tmp_path):
+def test_one_published_judge_of_affect_goes_with_the_embedded_one(run, published, tmp_path):
     torch.manual_seed(0)
     own = affect.AffectJudge({"acted": 1}).eval()
     affect.save(own, run / "judge")
-    settings = all_published(tmp_path / "models", vad="embedded", asr="embedded")
+    settings = published.model_copy(update={"vad": "embedded", "asr": "embedded"})
     hear_recordings(run, settings)
     found = read_table(run / "judge/recordings/emotion_posteriors.parquet", EMOTION_POSTERIORS)
     clip = utterance(tmp_path / "again", "acted_1", SPANS[:2], 2.0, 1)
@@ -496,12 +544,12 @@ def test_embedded_judges_keep_no_shards_and_are_named(run):
     assert metrics["judges"]["asr"].startswith("whisper_tiny_en, sha256 1a5afae0")
 
 
-def test_next_to_nothing_said_gets_its_marks(run, tmp_path, monkeypatch):
-    settings = all_published(tmp_path / "models")
-    hear_recordings(run, settings)
+def test_next_to_nothing_said_gets_its_marks(judged_run, published, monkeypatch):
+    run = judged_run
+    shutil.rmtree(run.parent / "work")
     soundfile.write(run / "eval/sft/seed0/audio/acted_0.wav", np.full(300, 0.01), 16000)
     monkeypatch.setattr(panel, "realigned", lambda aligner, audio_T, words: None)
-    scores, metrics = judged(run, "sft", settings)
+    scores, metrics = judged(run, "sft", published)
     assert np.isfinite(scores.loc["acted_0", ["emo_sim", "speaker_sim"]].to_numpy(float)).all()
     assert metrics["test_sets"]["acted"]["n_wvad"] == 0  # no word was found, and none is heard
 
@@ -527,19 +575,12 @@ def test_a_codec_that_is_brought_had_the_papers_teachers(tmp_path, checkpoint, t
     assert cli._teachers(tmp_path / "params.yaml") == teachers
 
 
-def judged_tables(run, tmp_path):
-    """Two systems, judged by models that also made the labels."""
-    settings = all_published(tmp_path / "models")
-    hear_recordings(run, settings, TEACHERS)
-    for system in ("recordings", "sft"):
-        judged(run, system, settings, TEACHERS)
-    rows = Tables(comparison=["recordings", "sft"], progressive=["sft"], ablation=["sft"])
-    return settings, rows
+ROWS = Tables(comparison=["recordings", "sft"], progressive=["sft"], ablation=["sft"])
 
 
-def test_tables_say_which_figures_are_not_independent(run, tmp_path):
-    settings, rows = judged_tables(run, tmp_path)
-    tables.make(run, rows, [0], settings)
+def test_tables_say_which_figures_are_not_independent(judged_run, published):
+    run = judged_run
+    tables.make(run, ROWS, [0], published)
     text = (run / "tables/comparison.md").read_text()
     assert "EMO-SIM is not independent here: emotion2vec_plus_large judged it and also" in text
     assert "wVAD-CCC is not independent here: wav2vec2-large-robust-12-ft" in text
@@ -547,8 +588,9 @@ def test_tables_say_which_figures_are_not_independent(run, tmp_path):
     assert set(marks["judged_by_teachers"]) == {"emo_sim", "wvad_ccc"}
 
 
-def test_figures_of_different_judges_are_not_put_into_one_table(run, tmp_path):
-    settings, rows = judged_tables(run, tmp_path)
+@pytest.mark.full
+def test_figures_of_different_judges_are_not_put_into_one_table(judged_run, published):
+    run, settings, rows = judged_run, published, ROWS
     judged(run, "sft", settings.model_copy(update={"asr": "embedded"}), TEACHERS)
     complaint = (
         r"eval/sft/seed0/metrics.json and .*eval/recordings/seed0/metrics.json are of different "
@@ -618,6 +660,7 @@ def test_preflight_looks_for_the_judges(tmp_path, monkeypatch):
     assert not set(FILES) & {check.what for check in checks(embedded, REPO / "weights")}
 
 
+@pytest.mark.full
 @pytest.mark.workflow
 def test_the_rules_ask_for_the_judges_files_and_a_gpu(tmp_path):
     project = Project.copied(tmp_path / "project", data=False)

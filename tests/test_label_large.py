@@ -573,6 +573,7 @@ def test_settings_of_teachers_that_do_not_fit_are_named(key, value, message):
         p.validated(settings, p.Params, "params.yaml")
 
 
+@pytest.mark.full
 @pytest.mark.workflow
 def test_the_rule_asks_for_the_teachers_files_and_a_gpu(tmp_path):
     project = Project.copied(tmp_path / "project", data=False)

@@ -61,12 +61,13 @@ def test_the_training_moves_the_weights(whole, tmp_path):
     assert json.loads((whole / "config.json").read_text())["kept"] > 0
 
 
-@pytest.mark.parametrize("accumulate", [8, 3])
+@pytest.mark.parametrize("accumulate", [pytest.param(8, marks=pytest.mark.full), 3])
 def test_one_by_one_is_eight_at_once(whole, tmp_path, accumulate):
     rank_training.train(tmp_path, accumulate)
     assert_same_training(whole, tmp_path)
 
 
+@pytest.mark.full
 def test_two_processes_are_one(whole, tmp_path):
     """As `accelerate launch` starts them; the first alone writes.
 
@@ -399,11 +400,26 @@ def watched(examples, probe, **settings):
     return Watching(examples[:4], probe, **(usual | settings))
 
 
-def test_without_a_watch_the_last_weights_are_kept(folders, examples, tmp_path):
-    run(folders, examples, tmp_path, steps=10)
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+@pytest.fixture(scope="module")
+def short(folders, examples, tmp_path_factory):
+    """Folder of a training of 10 steps that nobody watched."""
+    out = tmp_path_factory.mktemp("short")
+    run(folders, examples, out, steps=10)
+    return out
+
+
+@pytest.fixture(scope="module")
+def straight(folders, examples, tmp_path_factory):
+    """Folder of a watched training of 30 steps that nothing disturbed."""
+    out = tmp_path_factory.mktemp("straight")
+    run(folders, examples, out, watching=watched(examples, Told(**SECOND_BEST)))
+    return out
+
+
+def test_without_a_watch_the_last_weights_are_kept(short):
+    metrics = json.loads((short / "metrics.json").read_text())
     assert set(metrics) == {"dev"}
-    live = json.loads((tmp_path / "liveness.json").read_text())
+    live = json.loads((short / "liveness.json").read_text())
     assert set(live["terms"]) == set(TERMS)
     assert "kl" not in " ".join(live["warnings"])
 
@@ -430,43 +446,40 @@ def test_a_stage_goes_on_with_the_batches_and_the_noise_of_its_start(
     assert rewarded_steps(tmp_path / "second") == 6
 
 
-def test_the_kept_weights_are_those_of_the_chosen_step(folders, examples, tmp_path):
-    short = run(folders, examples, tmp_path / "short", steps=10)
-    kept = run(folders, examples, tmp_path / "w", watching=watched(examples, Told(**SECOND_BEST)))
-    assert all(torch.equal(kept[name], value) for name, value in short.items())
-    metrics = json.loads((tmp_path / "w" / "metrics.json").read_text())
+def test_the_kept_weights_are_those_of_the_chosen_step(short, straight):
+    last, kept = (load_file(out / "model.safetensors") for out in (short, straight))
+    assert all(torch.equal(kept[name], value) for name, value in last.items())
+    metrics = json.loads((straight / "metrics.json").read_text())
     assert metrics["kept_step"] == 10
     assert set(metrics["probes"]) == {"0", "10", "20", "30"}
     assert metrics["stopped_at"] is None
-    curves = pd.read_csv(tmp_path / "w" / "training.csv").query("split == 'probe'")
+    curves = pd.read_csv(straight / "training.csv").query("split == 'probe'")
     assert set(curves["term"]) == {"wer", "wvad_ccc", "emo_sim", "reward"}
     assert curves["step"].unique().tolist() == [0, 10, 20, 30]
-    short_dev = json.loads((tmp_path / "short" / "metrics.json").read_text())["dev"]
+    short_dev = json.loads((short / "metrics.json").read_text())["dev"]
     assert metrics["dev"] == pytest.approx(short_dev)
-    assert not list((tmp_path / "w" / "work").iterdir())
+    assert not list((straight / "work").iterdir())
 
 
-def test_a_watched_run_that_was_killed_goes_on_as_if_it_had_not(folders, examples, tmp_path):
-    straight = run(
-        folders, examples, tmp_path / "a", watching=watched(examples, Told(**SECOND_BEST))
-    )
+def test_a_watched_run_that_was_killed_goes_on_as_if_it_had_not(
+    folders, examples, straight, tmp_path
+):
     dying = Told(**SECOND_BEST, dies_at=2)
     with pytest.raises(KeyboardInterrupt):
-        run(folders, examples, tmp_path / "b", watching=watched(examples, dying))
-    assert len(list((tmp_path / "b" / "work").glob("kept_*.pt"))) == 1
+        run(folders, examples, tmp_path, watching=watched(examples, dying))
+    assert len(list((tmp_path / "work").glob("kept_*.pt"))) == 1
     rest = {name: values[2:] for name, values in SECOND_BEST.items()}
-    again = run(folders, examples, tmp_path / "b", watching=watched(examples, Told(**rest)))
-    assert all(torch.equal(again[name], value) for name, value in straight.items())
-    curves = [(tmp_path / x / "training.csv").read_text() for x in "ab"]
-    assert curves[0] == curves[1]
-    metrics = [json.loads((tmp_path / x / "metrics.json").read_text()) for x in "ab"]
-    assert metrics[0] == metrics[1]
+    again = run(folders, examples, tmp_path, watching=watched(examples, Told(**rest)))
+    undisturbed = load_file(straight / "model.safetensors")
+    assert all(torch.equal(again[name], value) for name, value in undisturbed.items())
+    for name in ("training.csv", "metrics.json"):
+        assert (tmp_path / name).read_text() == (straight / name).read_text()
 
 
 HACKED = dict(wer=(0.1, 0.1, 0.5, 0.6), ccc=(0.3, 0.4, 0.3, 0.2), sim=(0.5, 0.6, 0.5, 0.4))
 
 
-@pytest.mark.parametrize("stop", [False, True])
+@pytest.mark.parametrize("stop", [pytest.param(False, marks=pytest.mark.full), True])
 def test_hacking_is_said_and_ends_the_training_if_asked(folders, examples, tmp_path, capsys, stop):
     watching = watched(examples, Told(**HACKED), patience=1, stop=stop)
     run(folders, examples, tmp_path, watching=watching)

@@ -151,7 +151,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.mark.workflow
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == "default" else pytest.mark.full)
+        for name in CONFIGURATIONS
+    ],
+)
 def test_the_jobs_are_those_of_snakemakes_dry_run(name, project):
     file = project.folder / "config/tried.yaml"
     file.write_text(CONFIGURATIONS[name] or "seeds: [0]\n")
@@ -166,6 +172,7 @@ def test_the_jobs_are_those_of_snakemakes_dry_run(name, project):
     assert ("The whole run 'paper', seeds [0, 1, 2]" in said) == name.startswith("paper")
 
 
+@pytest.mark.full
 @pytest.mark.workflow
 def test_a_dry_run_without_the_weights_says_the_costs_and_what_is_missing(project):
     done = project.run("snakemake", "-n", "--configfile", "config/paper.yaml", "--config",

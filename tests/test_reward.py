@@ -170,6 +170,7 @@ def test_the_codec_and_the_reference_get_no_gradient(policies, codec, batch):
 
 
 def test_a_step_along_the_gradient_lowers_the_loss(examples, codec, batch):
+    batch = batch_rows(batch, 0, 4)
     torch.manual_seed(3)
     policy = make_policy(p.Policy(preset="miniature", dropout=0.0), examples).eval()
     reference = make_policy(p.Policy(preset="miniature", dropout=0.0), examples).eval()

@@ -642,6 +642,7 @@ def test_crops_of_mapped_spectra_are_those_of_a_list(root: Path, tmp_path: Path)
                 assert torch.equal(a.nan_to_num(-7.0), b.nan_to_num(-7.0))
 
 
+@pytest.mark.full
 def test_training_twice_gives_the_same_weights(root: Path, tmp_path: Path):
     train(root, SETTINGS, COMPUTE, tmp_path / "work", "x")
     first = load_tokenizer(root / "speech/tokenizer").state_dict()

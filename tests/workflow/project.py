@@ -11,6 +11,32 @@ from pathlib import Path
 REPO = Path(__file__).parents[2]
 RUN = "results/embedded"
 
+SYSTEMS = (
+    "recordings",
+    "tokenrecon",
+    "sft",
+    "frame",
+    "word",
+    "hpro",
+    "no_content",
+    "diffro",
+    "joint",
+)
+REWARDED = SYSTEMS[3:]
+OF_POLICIES = {
+    "tables", "report",
+    *(f"reward {name}" for name in REWARDED),
+    *(f"{step} {name}" for step in ("synthesise", "judge") for name in REWARDED),
+}  # fmt: skip
+OF_SFT = {"sft", "synthesise sft", "judge sft", *OF_POLICIES}
+EVERYTHING = {
+    "corpus-read acted", "corpus-render controlled", "corpus-split", "align", "align-check",
+    "label", "tokenizer", "tokenize", "dataset", "codec-content", "codec-style", "judge-train",
+    "judge-recordings", *OF_SFT,
+    *(f"{step} {name}" for step in ("synthesise", "judge") for name in SYSTEMS),
+}  # fmt: skip
+"""What the stand-in does in a run of the default: "command name"."""
+
 
 class Project:
     """A checkout that tests may change and run."""

@@ -12,49 +12,21 @@ from pathlib import Path
 import pytest
 
 from hpro_core.base import FILES, MODELS, SUMS
-from tests.workflow.project import RUN, Project
+from tests.workflow.project import EVERYTHING, OF_POLICIES, OF_SFT, RUN, Project
 
 pytestmark = pytest.mark.workflow
 
 VARIANT = ("params.yaml", "drop: [cp, asr]", "drop: [asr]")
 SFT = ("params.yaml", "history_noise: 0.6 ", "history_noise: 0.05 ")
 OF_VARIANT = {"reward no_content", "synthesise no_content", "judge no_content", "tables", "report"}
-SYSTEMS = (
-    "recordings",
-    "tokenrecon",
-    "sft",
-    "frame",
-    "word",
-    "hpro",
-    "no_content",
-    "diffro",
-    "joint",
-)
-REWARDED = SYSTEMS[3:]
-OF_POLICIES = {
-    "tables", "report",
-    *(f"reward {name}" for name in REWARDED),
-    *(f"{step} {name}" for step in ("synthesise", "judge") for name in REWARDED),
-}  # fmt: skip
-OF_SFT = {"sft", "synthesise sft", "judge sft", *OF_POLICIES}
-EVERYTHING = {
-    "corpus-read acted", "corpus-render controlled", "corpus-split", "align", "align-check",
-    "label", "tokenizer", "tokenize", "dataset", "codec-content", "codec-style", "judge-train",
-    "judge-recordings", *OF_SFT,
-    *(f"{step} {name}" for step in ("synthesise", "judge") for name in SYSTEMS),
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A tree in which `dvc repro` made everything, committed and pushed to a DVC remote."""
+def original(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A tree in which Snakemake made everything, recorded in DVC, committed and pushed."""
     folder = tmp_path_factory.mktemp("agreement")
-    project = Project.copied(folder / "original", data=False)
-    project.use_stand_in()
-    project.set_base("")
-    project.commit()
+    project = finished.twin(folder / "original")
     project.run("dvc", "remote", "add", "--default", "storage", str(folder / "storage"))
-    assert project.repro() == EVERYTHING
     project.commit()
     project.run("dvc", "push")
     return project
@@ -106,6 +78,17 @@ def test_nothing_is_to_be_done_after_a_run(original: Project) -> None:
     assert original.is_settled()
 
 
+@pytest.mark.full
+def test_dvc_makes_everything_from_nothing_and_snakemake_follows(
+    finished: Project, tmp_path: Path
+) -> None:
+    clone = finished.clone(tmp_path / "clone")
+    (clone.folder / "dvc.lock").unlink()
+    assert clone.repro() == EVERYTHING
+    assert clone.is_settled()
+    assert clone.results() == finished.results()
+
+
 def test_nothing_is_to_be_done_after_a_pull(first_pull: Project, original: Project) -> None:
     assert first_pull.is_settled()
     assert first_pull.snakemake() == set()
@@ -129,6 +112,7 @@ def test_snakemake_reruns_what_a_setting_needs_and_dvc_follows(
     assert twin.results() == from_scratch(SFT)
 
 
+@pytest.mark.full
 def test_taking_an_edit_back_makes_nothing_in_snakemake_again_after_a_look(twin: Project) -> None:
     twin.edit(*VARIANT)
     twin.run("snakemake", "--cores", "2", "--dry-run")
@@ -143,6 +127,7 @@ def test_a_comment_in_code_reruns_its_stage_alone(twin: Project) -> None:
     assert twin.is_settled()
 
 
+@pytest.mark.full
 def test_changed_code_reruns_what_depends_on_it_in_a_pulled_clone(
     pulled: Project, from_scratch: Callable
 ) -> None:
@@ -154,6 +139,7 @@ def test_changed_code_reruns_what_depends_on_it_in_a_pulled_clone(
     assert pulled.results() == from_scratch(edit)
 
 
+@pytest.mark.full
 def test_dvc_reruns_what_one_variant_needs_in_a_pulled_clone(
     pulled: Project, from_scratch: Callable
 ) -> None:
@@ -163,11 +149,13 @@ def test_dvc_reruns_what_one_variant_needs_in_a_pulled_clone(
     assert pulled.results() == from_scratch(VARIANT)
 
 
+@pytest.mark.full
 def test_a_changed_shell_line_reruns_its_stage_in_a_pulled_clone(pulled: Project) -> None:
     pulled.edit("workflow/rules/label.smk", "2>&1 | tee {log}", "2>&1 | tee -a {log}")
     assert pulled.repro() == {"label"}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("tool", ["dvc", "snakemake"])
 def test_no_stale_output_in_an_untouched_clone(
     tool: str, untouched: Project, from_scratch: Callable
@@ -178,6 +166,7 @@ def test_no_stale_output_in_an_untouched_clone(
     assert untouched.results() == from_scratch(VARIANT)
 
 
+@pytest.mark.full
 def test_a_pull_into_edited_settings_is_not_certified(original: Project, tmp_path: Path) -> None:
     clone = original.clone(tmp_path / "edited")
     clone.edit(*VARIANT)
@@ -208,6 +197,7 @@ def test_one_variant_asked_for_reruns_that_variant_alone(twin: Project) -> None:
     assert twin.snakemake("--", metrics) == expected
 
 
+@pytest.mark.full
 def test_a_variant_beyond_the_tables_is_kept_up_to_date_by_dvc(
     twin: Project, from_scratch: Callable
 ) -> None:
@@ -221,6 +211,7 @@ def test_a_variant_beyond_the_tables_is_kept_up_to_date_by_dvc(
     assert twin.results() == from_scratch(SFT, extra)
 
 
+@pytest.mark.full
 def test_a_base_takes_the_place_of_trainings(twin: Project) -> None:
     base = twin.folder / "data/base"
     for name in (*FILES, SUMS):
@@ -236,6 +227,7 @@ def test_a_base_takes_the_place_of_trainings(twin: Project) -> None:
     assert {"base-take judge", "judge-recordings", "judge sft"} <= twin.snakemake()
 
 
+@pytest.mark.full
 def test_all_ablations_is_one_target(twin: Project) -> None:
     remade = twin.snakemake("--", "all_ablations")
     rest = ("no_emotion", "no_frame", "no_wvad")

@@ -16,7 +16,7 @@ from tests.workflow.mini_slurm import GPUS, NODES, MiniSlurm, missing
 from tests.workflow.miniature import miniature
 from tests.workflow.project import Project
 
-pytestmark = [pytest.mark.workflow, pytest.mark.slurm]
+pytestmark = [pytest.mark.full, pytest.mark.workflow, pytest.mark.slurm]
 
 RESULTS = "results/miniature"
 SLURM = ("snakemake", "--workflow-profile", "profiles/slurm")

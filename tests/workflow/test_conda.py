@@ -25,7 +25,7 @@ from tests.workflow.conda_stand_in import place
 from tests.workflow.miniature import miniature
 from tests.workflow.project import REPO, RUN, Project
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.full, pytest.mark.workflow]
 
 HPRO, MFAS, USERS = "workflow/envs/hpro.yaml", "workflow/envs/mfa.yaml", "environment.yml"
 MADE = "Creating conda environment"

@@ -88,6 +88,7 @@ def test_the_settings_fit_their_schema() -> None:
         ),
     ],
 )
+@pytest.mark.full
 @pytest.mark.workflow
 def test_a_wrong_setting_stops_before_any_job(
     old: str, new: str, complaint: str, project: Project, tmp_path: Path
@@ -100,6 +101,7 @@ def test_a_wrong_setting_stops_before_any_job(
     assert not (twin.folder / "logs").exists()
 
 
+@pytest.mark.full
 @pytest.mark.workflow
 def test_published_models_take_the_place_of_trainings(project: Project, tmp_path: Path) -> None:
     twin = project.twin(tmp_path / "twin")
@@ -135,6 +137,7 @@ def test_published_models_take_the_place_of_trainings(project: Project, tmp_path
         (twin.folder / folder / names[0]).touch()
 
 
+@pytest.mark.full
 @pytest.mark.workflow
 def test_a_base_takes_the_place_of_trainings(project: Project, tmp_path: Path) -> None:
     twin = project.twin(tmp_path / "twin")
@@ -155,6 +158,7 @@ def test_a_base_takes_the_place_of_trainings(project: Project, tmp_path: Path) -
     assert all(str(file.relative_to(twin.folder)) in missing for file in files)
 
 
+@pytest.mark.full
 @pytest.mark.workflow
 def test_a_base_of_small_models_is_not_for_cosyvoice2(project: Project, tmp_path: Path) -> None:
     twin = project.twin(tmp_path / "twin")
@@ -167,6 +171,7 @@ def test_a_base_of_small_models_is_not_for_cosyvoice2(project: Project, tmp_path
     assert "base: its models are small ones: set it to ''" in done.stdout
 
 
+@pytest.mark.full
 @pytest.mark.workflow
 def test_word_times_are_compared_in_sets_of_any_name(project: Project, tmp_path: Path) -> None:
     twin = project.twin(tmp_path / "twin")
@@ -190,6 +195,7 @@ def test_word_times_are_compared_in_sets_of_any_name(project: Project, tmp_path:
     ) in twin.run(*plan).stdout
 
 
+@pytest.mark.full
 @pytest.mark.workflow
 def test_claims_of_one_seed_are_refused_before_any_job(project: Project, tmp_path: Path) -> None:
     twin = project.twin(tmp_path / "twin")

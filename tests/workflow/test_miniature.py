@@ -76,7 +76,7 @@ def test_a_second_run_does_nothing(project: Project) -> None:
 
 def test_the_same_run_is_bit_for_bit_resumable_from_its_tables(project: Project) -> None:
     """Asked for again, a deleted variant comes back equal: same settings, same seeds."""
-    model = project.folder / "results/miniature/policy/joint/seed0/model.safetensors"
+    model = project.folder / "results/miniature/policy/frame/seed0/model.safetensors"
     before = model.read_bytes()
     model.unlink()
     done = project.run("snakemake", "--cores", "all", "--", str(model.relative_to(project.folder)))

@@ -20,7 +20,7 @@ from moto.server import ThreadedMotoServer
 
 from tests.workflow.project import REPO, RUN, Project
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.full, pytest.mark.workflow]
 
 VARIANT = ("params.yaml", "drop: [cp, asr]", "drop: [asr]")
 CREDENTIALS = {
@@ -79,38 +79,25 @@ Pushed = tuple[Project, Folder | S3]
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A finished run, recorded in DVC and committed."""
-    project = Project.copied(tmp_path_factory.mktemp("remotes") / "original", data=False)
-    project.use_stand_in()
-    project.set_base("")
-    project.commit()
-    project.snakemake()
-    project.run("dvc", "commit", "--force")
-    project.commit()
-    return project
-
-
-@pytest.fixture(scope="module")
-def on_folder(original: Project, tmp_path_factory: pytest.TempPathFactory) -> Pushed:
+def on_folder(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Pushed:
     """The run in a folder that its commit names."""
     folder = tmp_path_factory.mktemp("folder")
-    return pushed(original, folder / "project", Folder(folder / "storage"))
+    return pushed(finished, folder / "project", Folder(folder / "storage"))
 
 
 @pytest.fixture(scope="module")
-def on_s3(original: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushed]:
+def on_s3(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushed]:
     """The run in a bucket that its commit names."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     remote = S3("http://{}:{}".format(*server.get_host_and_port()), "results-of-hpro")
-    yield pushed(original, tmp_path_factory.mktemp("s3") / "project", remote)
+    yield pushed(finished, tmp_path_factory.mktemp("s3") / "project", remote)
     server.stop()
 
 
-def pushed(original: Project, folder: Path, remote: Folder | S3) -> Pushed:
-    project = original.twin(folder)
+def pushed(finished: Project, folder: Path, remote: Folder | S3) -> Pushed:
+    project = finished.twin(folder)
     remote.add_to(project)
     project.commit()
     project.run("dvc", "push")
@@ -118,9 +105,9 @@ def pushed(original: Project, folder: Path, remote: Folder | S3) -> Pushed:
 
 
 @pytest.fixture
-def changed(original: Project, tmp_path: Path) -> Project:
+def changed(finished: Project, tmp_path: Path) -> Project:
     """The finished run, free to be changed; DVC's experiments are commits of someone."""
-    twin = original.twin(tmp_path / "changed")
+    twin = finished.twin(tmp_path / "changed")
     twin.run("git", "config", "user.name", "test")
     twin.run("git", "config", "user.email", "test@localhost")
     return twin
@@ -148,8 +135,8 @@ def test_a_pulled_clone_has_everything_and_nothing_to_do(
     assert clone.results() == project.results()
 
 
-def test_a_pull_of_what_nobody_pushed_says_so(original: Project, tmp_path: Path) -> None:
-    clone = cloned(original, tmp_path / "clone")
+def test_a_pull_of_what_nobody_pushed_says_so(finished: Project, tmp_path: Path) -> None:
+    clone = cloned(finished, tmp_path / "clone")
     done = clone.run("workflow/scripts/pull.sh", check=False)
     assert (done.returncode, done.stdout.count("\n")) == (1, 2)
     assert done.stdout.startswith("pull: there is no run to bring: dvc.lock,")

@@ -15,6 +15,7 @@ GPUS = ("codec_content:gpu=8", "reward:gpu=4", "sft:gpu=16", "sft:nodes=2")
 COPIED, POLICY = "{resources.gpu} {resources.nodes}", "results/paper/policy/frame/seed0"
 
 
+@pytest.mark.full
 @pytest.mark.workflow
 def test_memory_follows_the_processes_of_a_node_and_the_dataset(tmp_path: Path) -> None:
     project = Project.copied(tmp_path / "project", data=False)
