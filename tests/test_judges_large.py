@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 import whisper
+import whisper.normalizers
 import yaml
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2FeatureExtractor, WavLMForXVector

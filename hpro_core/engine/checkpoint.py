@@ -3,8 +3,6 @@
 Also other projects' PyTorch files, read without running what may be in them.
 """
 
-import hashlib
-import json
 import os
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,6 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from hpro_core.engine.files import fingerprint as fingerprint
+from hpro_core.engine.files import read_json as read_json
+from hpro_core.engine.files import write_json as write_json
 from hpro_core.errors import HproError
 
 BOOKKEEPING = ("epoch", "step")
@@ -93,43 +94,3 @@ def loaded_pt(path: Path, origin: str, otherwise: str) -> object:
     except (RuntimeError, OSError) as error:
         detail = " ".join(str(error).split())[:80]
         raise HproError(f"{path} is broken ({detail}): get it again from {origin}") from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        HproError: the file is missing or is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise HproError(f"{path} does not exist: run the stage that makes it first") from error
-    except json.JSONDecodeError as error:
-        raise HproError(f"{path} is not JSON: {error}") from error
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON object, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
-
-
-def fingerprint(*paths: Path) -> str:
-    """Hash of the contents of files: what a training depends on, so that only it is resumed.
-
-    Raises:
-        HproError: a file is missing.
-    """
-    digest = hashlib.sha256()
-    for path in paths:
-        if not path.is_file():
-            raise HproError(
-                f"{path} does not exist: run the stage that makes it first, or mend the path of a "
-                "model in the settings"
-            )
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from hpro_core.constants import EMOTIONS, VAD
-from hpro_core.engine.checkpoint import fingerprint
+from hpro_core.engine.files import fingerprint
 from hpro_core.engine.training import device_of
 from hpro_core.evaluate import affect
 from hpro_core.evaluate.asr import BATCH, TINY_EN, Ears

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpro_core.engine.checkpoint import read_json
+from hpro_core.engine.files import read_json
 from hpro_core.errors import HproError
 
 JUDGES, TAUGHT = "judges", "judged_by_teachers"

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from hpro_core.constants import EMOTIONS, VAD
-from hpro_core.engine.checkpoint import write_json
+from hpro_core.engine.files import write_json
 from hpro_core.errors import HproError
 from hpro_core.evaluate import affect
 from hpro_core.evaluate.grades import Judgements, ceilings, grades

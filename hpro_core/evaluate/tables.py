@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hpro_core.engine.checkpoint import read_json
+from hpro_core.engine.files import read_json
 from hpro_core.errors import HproError
 from hpro_core.evaluate.origin import common_origin, notes
 from hpro_core.evaluate.scores import COUNTS, METRICS, counts, ratio

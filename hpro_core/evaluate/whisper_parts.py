@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 
 _N_FFT, _HOP = 400, 160  # 25 ms every 10 ms
 Normaliser = Callable[[str], str]
@@ -41,18 +40,20 @@ def log_mel(audio_T: np.ndarray, n_mels: int) -> np.ndarray:
     Returns:
         float32 (C, F), at most 2 from its lowest to its highest value.
     """
+    import torch  # the report counts word errors, and needs no more of this module
+
     window = torch.hann_window(_N_FFT)
     audio = torch.from_numpy(audio_T)
     spectrum_KF = torch.stft(audio, _N_FFT, _HOP, window=window, return_complex=True)
-    mel_CF = _filters(n_mels) @ spectrum_KF[..., :-1].abs() ** 2
+    mel_CF = torch.from_numpy(_filters(n_mels)) @ spectrum_KF[..., :-1].abs() ** 2
     log_CF = mel_CF.clamp(min=1e-10).log10()
     return ((torch.maximum(log_CF, log_CF.max() - 8.0) + 4.0) / 4.0).numpy()
 
 
 @functools.cache
-def _filters(n_mels: int) -> torch.Tensor:
+def _filters(n_mels: int) -> np.ndarray:
     with np.load(_package() / "assets" / "mel_filters.npz", allow_pickle=False) as stored:
-        return torch.from_numpy(stored[f"mel_{n_mels}"])
+        return stored[f"mel_{n_mels}"]
 
 
 def _package() -> Path:
