@@ -2,8 +2,9 @@
 
 A shard holds whole speakers: z-scores of the weak teacher and MFA's adaptation are a speaker's.
 With one shard, the default, a stage reads and writes `<stage>/<table>`. With more, the job of
-shard 3 reads and writes `<stage>/shards/00003/<table>`, and `hpro gather` then writes the shards of
-a stage one after another into the same `<stage>/<table>`, with one of them in memory at a time.
+shard 3 reads and writes `<stage>/shards/00003/<table>`, and `hpro gather` (of the dataset
+`hpro gather-dataset`) then writes the shards of a stage one after another into the same
+`<stage>/<table>`, with one of them in memory at a time.
 With another number of shards `write` removes what jobs of the old one left, and `gather` refuses
 tables that do not hold a shard's utterances.
 """
