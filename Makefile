@@ -14,7 +14,7 @@ DEV_STAMP := $(VENV)/.setup-dev-$(call digest,requirements.txt requirements-dev.
 # CONFIG: one or several files of differences from params.yaml, the last before the others.
 missing := $(filter-out $(wildcard $(CONFIG)),$(CONFIG))
 $(if $(missing),$(error CONFIG: there is no $(missing)))
-snakemake_with = snakemake --cores all $(if $(1),--configfile $(1))
+snakemake_with = snakemake --cores all$(if $(strip $(1)), --configfile $(strip $(1)))
 CHOSEN := $(addprefix --configfile ,$(CONFIG))
 
 .PHONY: setup setup-dev run plan ablations claims base pull test test-all slow lint types ci bench \

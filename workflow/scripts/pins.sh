@@ -10,7 +10,7 @@ sources=(openai-whisper antlr4-python3-runtime connection-pool)
 
 # The mirror of pip's configuration, but none of its local wheels: the pins are for everybody.
 eval "$(python -m pip config list | python workflow/scripts/uv_options.py)"
-unset UV_INDEX UV_FIND_LINKS UV_INDEX_STRATEGY
+unset UV_FIND_LINKS
 export UV_CUSTOM_COMPILE_COMMAND="make pins"
 
 compile() {

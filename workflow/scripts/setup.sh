@@ -61,30 +61,32 @@ find_uv() {
     eval "$("$venv/bin/python" -m pip config list | "$venv/bin/python" workflow/scripts/uv_options.py)"
 }
 
-# Without CUDA: a `+cpu` build where the user's index has it; else, with uv, from PyTorch's own index.
+# Without CUDA: `+cpu` builds where the user's index has them; else, with uv, from PyTorch's own index.
 # Everything else is the lock's, less what only CUDA needs. The lock is complete, so --no-deps.
 install_cpu() {
-    local build from=() rest
-    build="torch==$(pinned torch)"
-    if install_packages --dry-run --no-deps "$build+cpu" >/dev/null 2>&1; then
-        build+=+cpu
-    elif [ "$installer" = uv ] && uv_install --dry-run --no-deps --torch-backend cpu "$build" >/dev/null 2>&1; then
+    local builds from=() rest said advice="or run make TORCH=default"
+    # An index with torch may have old versions of other packages, at which uv would stop.
+    export UV_INDEX_STRATEGY=${UV_INDEX_STRATEGY:-unsafe-best-match}
+    builds=("torch==$(pinned torch)" "torchaudio==$(pinned torchaudio)")
+    if said=$(install_packages --dry-run --no-deps "${builds[@]/%/+cpu}" 2>&1); then
+        builds=("${builds[@]/%/+cpu}")
+    elif [ "$installer" = pip ]; then
+        fail "TORCH=cpu: the package index does not give ${builds[*]/%/+cpu}. Name one that does" \
+            "(PIP_EXTRA_INDEX_URL=...), $advice. $(tail -1 <<<"$said")"
+    elif said=$(uv_install --dry-run --no-deps --torch-backend cpu "${builds[@]}" 2>&1); then
         from=(--torch-backend cpu)
-    elif [ "$installer" = uv ]; then
-        fail "TORCH=cpu: neither the package index nor PyTorch's own, which uv knows, offers" \
-            "$build+cpu for this Python. Name an index that has it (UV_INDEX=...), or run make TORCH=default"
     else
-        fail "TORCH=cpu: the package index does not offer $build+cpu for this Python. Name one that" \
-            "has it (PIP_EXTRA_INDEX_URL=...), or run make TORCH=default"
+        fail "TORCH=cpu: neither the package index nor PyTorch's own, which uv knows, gives" \
+            "${builds[*]/%/+cpu}. Name one that does (UV_INDEX=...), $advice. $(tail -1 <<<"$said")"
     fi
     echo cpu >"$venv/.torch"
     rest=$(mktemp)
-    grep -Ev '^(nvidia-|cuda-|triton==|torch==)' "$lock" >"$rest"
-    install_packages --no-deps "${from[@]}" "$build" -r "$rest" -e .
+    grep -Ev '^(nvidia-|cuda-|triton==|torch==|torchaudio==)' "$lock" >"$rest"
+    install_packages --no-deps "${from[@]}" "${builds[@]}" -r "$rest" -e .
     rm -f "$rest"
-    "$venv/bin/python" -c 'import sys, torch, torchaudio; sys.exit(torch.version.cuda is not None)' ||
-        fail "TORCH=cpu: the index gave a torch or torchaudio that needs CUDA. Delete $venv and run" \
-            "make TORCH=default"
+    said=$("$venv/bin/python" -c 'import torch, torchaudio; print(torch.version.cuda)' 2>&1) || true
+    [ "$said" = None ] || fail "TORCH=cpu: the torch or torchaudio that came needs CUDA" \
+        "($(tail -1 <<<"$said")). Delete $venv and run make TORCH=default"
 }
 
 case $installer in uv | pip) ;; *) fail "INSTALLER is $installer, but may be uv or pip" ;; esac

@@ -3,6 +3,11 @@
 uv does not read pip's configuration. Whoever works behind a mirror has usually set up pip alone, so
 `setup.sh` translates it. What is already set for uv, by its own variables, stays. Standard library
 only: it runs before any package is installed.
+
+Extra indexes are the exception. pip takes the best wheel of all indexes; uv takes a version from
+the first index that has it, extra ones before the default, even where the default has a better
+wheel. So they come after `index-url`. Without an `index-url` they are left out: the public index
+has everything.
 """
 
 import ast
@@ -14,7 +19,6 @@ from collections.abc import Mapping
 
 VARIABLES = {
     "index-url": ("UV_DEFAULT_INDEX", "UV_INDEX_URL"),
-    "extra-index-url": ("UV_INDEX", "UV_EXTRA_INDEX_URL"),
     "no-index": ("UV_NO_INDEX",),
     "find-links": ("UV_FIND_LINKS",),
     "trusted-host": ("UV_INSECURE_HOST",),
@@ -56,16 +60,17 @@ def uv_environment(options: Mapping[str, str], environment: Mapping[str, str]) -
         environment: the variables that are set; what they set is not returned.
 
     Returns:
-        Variable -> value. With an extra index also the strategy that pip has: the best version of
-        all indexes; uv alone stops at the first index that has a package.
+        Variable -> value.
     """
     set_up: dict[str, str] = {}
     for option, names in VARIABLES.items():
         if option in options and not any(environment.get(name) for name in names):
             value = options[option]
             set_up[names[0]] = value.replace(" ", ",") if option in COMMAS else value
-    if "UV_INDEX" in set_up and not environment.get("UV_INDEX_STRATEGY"):
-        set_up["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+    own = environment.get("UV_INDEX") or environment.get("UV_EXTRA_INDEX_URL")
+    if "UV_DEFAULT_INDEX" in set_up and "extra-index-url" in options and not own:
+        set_up["UV_INDEX"] = f"{set_up['UV_DEFAULT_INDEX']} {options['extra-index-url']}"
+        set_up["UV_INDEX_STRATEGY"] = environment.get("UV_INDEX_STRATEGY") or "unsafe-best-match"
     return set_up
 
 
