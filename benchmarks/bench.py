@@ -143,13 +143,13 @@ def peak_mb() -> float | None:
 def machine(threads: int) -> dict[str, Any]:
     """What the times depend on."""
     info = Path("/proc/cpuinfo")
-    names = [
-        line.split(":", 1)[1].strip()
-        for line in (info.read_text(encoding="utf-8").splitlines() if info.is_file() else [])
-        if line.startswith(("model name", "cpu family", "model\t"))
-    ]
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    cpu = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+    known = [cpu[name] for name in ("model name", "cpu family", "model") if name in cpu]
     return {
-        "cpu": ", ".join(dict.fromkeys(names)) or platform.processor(),
+        "cpu": "{} (family {}, model {})".format(*known)
+        if len(known) == 3
+        else platform.processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "bf16": has_bf16(torch.device("cpu")),
         "threads": threads,

@@ -30,11 +30,11 @@ def generate(
     shortest, longest = int(symbols * how.min_ratio), max(1, int(symbols * how.max_ratio))
     tokens: list[int] = []
     margin = 1.0
+    tables = policy.tables()
     while len(tokens) < longest:
         history_1L = torch.tensor([tokens], dtype=torch.long)
-        read = policy.read(
-            replace(batch, history_BL=history_1L, token_lengths_B=torch.tensor([len(tokens)]))
-        )
+        lengths_1 = torch.tensor([len(tokens)])
+        read = policy.read(replace(batch, history_BL=history_1L, token_lengths_B=lengths_1), tables)
         logits_V = read.logits_BPV[0, -1] / how.temperature
         logits_V[END_OF_SPEECH + 1 :] = -torch.inf
         if len(tokens) < shortest:

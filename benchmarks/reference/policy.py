@@ -57,9 +57,20 @@ class Policy:
         for weight in self.weights.values():
             weight.requires_grad_(True)
 
-    def read(self, batch: Batch) -> Read:
-        """Predict every speech token of the batch from its history."""
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """Vectors of the speech tokens, as they are read and as they are predicted, (V, D)."""
+        speech, head = (token_rows(self.weights, f"speech_{n}") for n in ("embedding", "head"))
+        return speech, head
+
+    def read(self, batch: Batch, tables: tuple[Tensor, Tensor] | None = None) -> Read:
+        """Predict every speech token of the batch from its history.
+
+        Args:
+            batch: texts, references and histories.
+            tables: from `tables`, where the weights have not changed since.
+        """
         w = self.weights
+        speech_VD, head_VD = tables or self.tables()
         rows = len(batch.symbols_BS)
         n_symbols, n_tokens = batch.symbols_BS.shape[1], batch.history_BL.shape[1]
         begin, turn = (special.expand(rows, 1, -1) for special in w["special_embedding.weight"])
@@ -67,7 +78,7 @@ class Policy:
             batch.reference_BE, w["reference_projection.weight"], w["reference_projection.bias"]
         )
         text = w["text_embedding.weight"][batch.symbols_BS]
-        speech = token_rows(w, "speech_embedding")[batch.history_BL]
+        speech = speech_VD[batch.history_BL]
         vectors = torch.cat([begin, voice[:, None], text, turn, speech], dim=1)
         places = [-2.0, -1.0]
         places += [symbol * self.sizes["tokens_per_symbol"] for symbol in range(n_symbols)]
@@ -86,7 +97,7 @@ class Policy:
         hidden = output.last_hidden_state[:, 2 + n_symbols :]
         attention = output.attentions[GUIDED_LAYER][:, GUIDED_HEAD]
         return Read(
-            logits_BPV=functional.linear(hidden, token_rows(w, "speech_head"), w["head_bias"]),
+            logits_BPV=functional.linear(hidden, head_VD, w["head_bias"]),
             text_attention_BPS=attention[:, 2 + n_symbols :, 2 : 2 + n_symbols],
             emotion_B9=functional.linear(
                 hidden[:, 0], w["emotion_head.weight"], w["emotion_head.bias"]
