@@ -33,8 +33,9 @@ from reference.policy import Policy
 from reference.reward import margins
 from results import Record, Result, Value, checks, read_record, write_record
 from stages import ALL, N_GENERATED, Stage, reward_input, reward_objective
-from workload import ROOT, Workload, prepare
+from workload import Workload, prepare
 
+import hpro_core
 from hpro_core.engine.training import has_bf16, set_threads
 from hpro_core.policy.synthesis import sampling_of
 
@@ -161,9 +162,10 @@ def machine(threads: int) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The commit that is checked out; empty outside of a checkout."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    """The last commit that changed the code that is timed; empty outside of a checkout."""
+    command = ["git", "log", "-1", "--format=%h", "--", "."]
+    folder = Path(hpro_core.__file__).parent
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
 

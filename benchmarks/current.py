@@ -12,10 +12,9 @@ from hpro_core.codec.training import load_codec
 from hpro_core.corpus.plans import Plan
 from hpro_core.corpus.voice import Voice
 from hpro_core.engine.batching import Batch, Example, Sampler, collate
-from hpro_core.evaluate import affect
+from hpro_core.evaluate import affect, speaker
 from hpro_core.evaluate.asr import BASE, TINY_EN, Ears
 from hpro_core.evaluate.dnsmos import Dnsmos
-from hpro_core.evaluate.speaker import embed, load_encoder
 from hpro_core.params import Sft
 from hpro_core.policy.sampling import Sampling, sample
 from hpro_core.policy.sft import load_policy, sft_terms
@@ -35,9 +34,9 @@ def voice() -> Voice:
     return Voice()
 
 
-def render(speaker: Voice, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+def render(teller: Voice, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     """Samples float32 (T,) and word times (W, 2) in seconds of a sentence."""
-    spoken = speaker.say(plan.sentence.text, plan.n_words, plan.controls, plan.seed)
+    spoken = teller.say(plan.sentence.text, plan.n_words, plan.controls, plan.seed)
     return spoken.samples, spoken.spans_s
 
 
@@ -143,14 +142,17 @@ def transcripts(weights: Path, second: bool):
     """A function from clips to what a recogniser writes: the judge's, or the second."""
     name, hearing = ("whisper_base", BASE) if second else ("whisper_tiny_en", TINY_EN)
     ears = Ears(located(name, weights), 1, hearing)
-    together = getattr(ears, "hear_all", None)
+    together = getattr(ears, "hear_together", None)  # since commit 210ff32
     return together or (lambda audios: [ears.hear(audio_T) for audio_T in audios])
 
 
 def voices(weights: Path):
     """A function from clips to their voices (256,)."""
-    encoder = load_encoder(located("ge2e", weights))
-    return lambda audios: [embed(encoder, audio_T) for audio_T in audios]
+    encoder = speaker.load_encoder(located("ge2e", weights))
+    together = getattr(speaker, "embed_together", None)  # since commit 210ff32
+    if together is not None:
+        return torch.inference_mode()(lambda audios: together(encoder, audios))
+    return lambda audios: [speaker.embed(encoder, audio_T) for audio_T in audios]
 
 
 def quality(weights: Path, windows: int):

@@ -17,12 +17,12 @@ from results import Value
 from safetensors.torch import load_file
 from torch import Tensor
 
+import hpro_core
 from hpro_core.corpus import affect
 from hpro_core.corpus.plans import Plan, plans
 from hpro_core.engine.batching import Example
 from hpro_core.engine.packing import unpack
 from hpro_core.params import Controlled, Params, read_yaml, validated
-from hpro_core.policy.synthesis import reference_of
 from hpro_core.text import BEGIN_TEXT, END_TEXT, encode
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,8 +66,8 @@ def prepare(folder: Path, recorded: Mapping[str, Value] | None) -> Workload:
     for model in MODELS:
         unpack(ROOT / "data" / "base" / model, folder / model)
     planned = [plan for plan in plans("controlled", PLANS) if plan.split == "test"]
-    speaker = current.voice()
-    rendered = [current.render(speaker, plan) for plan in planned]
+    teller = current.voice()
+    rendered = [current.render(teller, plan) for plan in planned]
     audios = [as_stored(samples_T) for samples_T, _ in rendered]
     spans = [spans_W2 for _, spans_W2 in rendered]
     if recorded is None:
@@ -81,14 +81,17 @@ def prepare(folder: Path, recorded: Mapping[str, Value] | None) -> Workload:
         example_of(plan, spans_W2, *made)
         for plan, spans_W2, made in zip(planned, spans, encoded, strict=True)
     ]
-    speakers = [e.speaker for e in examples]
-    alone = [e for e in examples if speakers.count(e.speaker) == 1]
-    paired = [e for e in examples if e not in alone]
-    references = {e.utt_id: reference_of(e, examples, [], 0) for e in paired}
-    references |= {e.utt_id: e for e in alone}
-    params = validated(read_yaml(ROOT / "params.yaml"), Params, ROOT / "params.yaml")
-    weights = ROOT / "weights"
-    return Workload(folder, weights, params, planned, audios, examples, references)
+    references = {e.utt_id: other_of(e, examples) for e in examples}
+    settings = Path(hpro_core.__file__).parents[1] / "params.yaml"  # of the code that is timed
+    params = validated(read_yaml(settings), Params, settings)
+    return Workload(folder, ROOT / "weights", params, planned, audios, examples, references)
+
+
+def other_of(example: Example, examples: list[Example]) -> Example:
+    """The next utterance of the same speaker; the utterance itself where there is no other."""
+    same = [e for e in examples if e.speaker == example.speaker]
+    place = [e.utt_id for e in same].index(example.utt_id)
+    return same[(place + 1) % len(same)]
 
 
 def as_stored(samples_T: np.ndarray) -> np.ndarray:
