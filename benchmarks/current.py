@@ -63,10 +63,9 @@ class Encoder:
 class RewardStep:
     """The sentence stage of a reward training: the terms of a batch and their gradients."""
 
-    def __init__(self, models: Path, moved: dict[str, Tensor], objective: Objective):
-        """`moved`: weights of the policy, by name; the frozen reference is the base's."""
-        self._policy = load_policy(models / "policy")
-        self._policy.load_state_dict(moved)
+    def __init__(self, models: Path, objective: Objective):
+        """The policy is that of the folder `moved`, the frozen reference the base's."""
+        self._policy = load_policy(models / "moved")
         frozen = load_policy(models / "policy").requires_grad_(False)
         codec = load_codec(models / "codec")
         self._rewarder = Rewarder(self._policy, frozen, codec, objective, CPU, bf16=False)

@@ -22,9 +22,9 @@ from reference.sft import sft
 from reference.vocoder import mel_of, sound_of
 from reference.voice import Voice
 from results import Result, Tolerance
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
-from workload import Workload, moved_policy
+from workload import Workload, move_policy
 
 from hpro_core.engine.batching import Batch
 from hpro_core.policy.synthesis import sampling_of
@@ -91,14 +91,10 @@ class RewardInput:
 
 def reward_input(w: Workload) -> RewardInput:
     """The base's policy with moved weights, and the base's as its reference."""
-    moved = moved_policy(w.models / "policy")
-    folder = w.models / "moved"
-    folder.mkdir(exist_ok=True)
-    save_file(moved, folder / "model.safetensors")
-    (folder / "config.json").write_bytes((w.models / "policy" / "config.json").read_bytes())
+    move_policy(w.models / "policy", w.models / "moved")
     return RewardInput(
-        current.RewardStep(w.models, moved, reward_objective(w)),
-        Policy(folder),
+        current.RewardStep(w.models, reward_objective(w)),
+        Policy(w.models / "moved"),
         Policy(w.models / "policy"),
         current.batches(w.examples, w.params.reward.batch_size, 0)(1),
     )

@@ -14,8 +14,7 @@ import current
 import numpy as np
 import torch
 from results import Value
-from safetensors.torch import load_file
-from torch import Tensor
+from safetensors.torch import load_file, save_file
 
 import hpro_core
 from hpro_core.corpus import affect
@@ -123,12 +122,13 @@ def example_of(
     )
 
 
-def moved_policy(folder: Path) -> dict[str, Tensor]:
-    """The base's policy, each weight a little larger or smaller."""
+def move_policy(folder: Path, out: Path) -> None:
+    """Write the base's policy with each weight a little larger or smaller."""
     rng = np.random.default_rng(0)
-    weights = load_file(folder / "model.safetensors")
-    return {
-        name: weights[name]
-        * torch.from_numpy(1 + MOVED * (2 * rng.random(weights[name].shape) - 1)).float()
-        for name in sorted(weights)
-    }
+    moved = {}
+    for name, weight in sorted(load_file(folder / "model.safetensors").items()):
+        factor = 1 + MOVED * (2 * rng.random(weight.shape) - 1)
+        moved[name] = weight * torch.from_numpy(factor).float()
+    out.mkdir(exist_ok=True)
+    save_file(moved, out / "model.safetensors")
+    (out / "config.json").write_bytes((folder / "config.json").read_bytes())
