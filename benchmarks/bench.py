@@ -14,6 +14,8 @@ Exits with 1 if a result differs by more than its tolerance.
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import platform
 import subprocess
@@ -44,6 +46,7 @@ LEAST_ROUNDS, MOST_ROUNDS = 3, 25
 SECONDS_PER_STAGE = 8.0
 RESAMPLES = 2000
 SEEDS_TRIED = 24
+_STATUS, _PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
@@ -71,12 +74,12 @@ def measure(stage: Stage, record: Record, rounds: int | None, quick: bool) -> di
         rounds: pairs; None: at least LEAST_ROUNDS, more within SECONDS_PER_STAGE.
         quick: one pair, and no call before it that warms up.
     """
-    reset_peak()
+    memory = Memory()
     first, by_reference = timed(stage.reference)
-    reference_mb = peak_mb()
-    reset_peak()
+    reference_mb = memory.mb()
+    memory = Memory()
     second, by_current = timed(stage.current)
-    current_mb = peak_mb()
+    current_mb = memory.mb()
     by_current = {**by_current, **stage.more()}
     found = checks(by_current, by_reference, "reference", stage.tolerances)
     found += checks(by_current, record.of(stage.name), "recorded", stage.tolerances)
@@ -102,13 +105,13 @@ def wanted(done: int, rounds: int | None, spent_s: float) -> bool:
     return done < LEAST_ROUNDS or (done < MOST_ROUNDS and spent_s < SECONDS_PER_STAGE)
 
 
-def side(times: list[Timed], units: int, peak: float | None) -> dict[str, Any]:
-    """Median seconds per unit of one side, and the peak memory of the process during a call."""
+def side(times: list[Timed], units: int, memory_mb: float | None) -> dict[str, Any]:
+    """Median seconds per unit of one side, and the memory of its first call at its peak."""
     return {
         "units": units,
         "cpu_s": float(np.median([t.cpu_s for t in times])) / units,
         "wall_s": float(np.median([t.wall_s for t in times])) / units,
-        "peak_mb": peak,
+        "memory_mb": memory_mb,
     }
 
 
@@ -124,21 +127,27 @@ def ratio(pairs: list[tuple[Timed, Timed]], units: tuple[int, int]) -> dict[str,
             "pairs": len(each)}  # fmt: skip
 
 
-def reset_peak() -> None:
-    """Forget the process's peak memory, where the system can (Linux)."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return
+class Memory:
+    """Memory that a call takes beside what the process held before it (Linux)."""
 
+    def __init__(self) -> None:
+        """Give back what is free, and forget the process's peak so far."""
+        gc.collect()
+        self._before_kb: int | None = None
+        if _STATUS.is_file():
+            ctypes.CDLL(None).malloc_trim(0)
+            _PEAK.write_text("5", encoding="ascii")
+            self._before_kb = self._read_kb("VmRSS")
 
-def peak_mb() -> float | None:
-    """Peak memory of the process since `reset_peak`; None where only the whole peak is known."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return None
-    line = next(x for x in status.read_text(encoding="ascii").splitlines() if "VmHWM" in x)
-    return int(line.split()[1]) / 1024
+    def mb(self) -> float | None:
+        """Of the calls since; None where the system does not tell."""
+        if self._before_kb is None:
+            return None
+        return (self._read_kb("VmHWM") - self._before_kb) / 1024
+
+    def _read_kb(self, name: str) -> int:
+        lines = _STATUS.read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 def machine(threads: int) -> dict[str, Any]:
@@ -227,15 +236,15 @@ def table(report: dict[str, Any]) -> str:
     """The report as a Markdown table."""
     lines = [
         "| stage | unit | straightforward, CPU ms | hpro_core, CPU ms | ratio, 95 % interval | "
-        "peak memory, MB | largest difference, of the tolerance |",
+        "memory of a call, MB | largest difference, of the tolerance |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in report["stages"]:
-        r, peaks = row["ratio"], [row[s]["peak_mb"] for s in ("reference", "hpro_core")]
+        r, peaks = row["ratio"], [row[s]["memory_mb"] for s in ("reference", "hpro_core")]
         peak = " / ".join("?" if mb is None else f"{mb:.0f}" for mb in peaks)
         lines.append(
-            f"| {row['name']} | {row['unit']} | {1000 * row['reference']['cpu_s']:.4g} | "
-            f"{1000 * row['hpro_core']['cpu_s']:.4g} | {r['median']:.2f} "
+            f"| {row['name']} | {row['unit']} | {figure(1000 * row['reference']['cpu_s'])} | "
+            f"{figure(1000 * row['hpro_core']['cpu_s'])} | {r['median']:.2f} "
             f"({r['low']:.2f} to {r['high']:.2f}) | {peak} | {worst(row['checks'])} |"
         )
     m = report["machine"]
@@ -246,6 +255,11 @@ def table(report: dict[str, Any]) -> str:
         f"{report['recorded']['commit']}.",
     ]
     return "\n".join(lines)
+
+
+def figure(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def worst(found: list[dict[str, Any]]) -> str:

@@ -60,6 +60,7 @@ def test_the_report_has_times_ratios_memory_and_machine(report: dict) -> None:
             assert row[side]["cpu_s"] > 0
             assert row[side]["wall_s"] > 0
             assert row[side]["units"] >= 1
+            assert (row[side]["memory_mb"] is not None) == Path("/proc/self/status").is_file()
         ratio = row["ratio"]
         assert 0 < ratio["low"] <= ratio["median"] <= ratio["high"]
         assert ratio["pairs"] == 1
