@@ -57,6 +57,7 @@ def project(cluster: MiniSlurm, tmp_path_factory: pytest.TempPathFactory) -> Pro
         "ablation": ["frame"],
     }
     settings["reward"] |= {"steps": 80, "probe_every": 0}  # a checkpoint every 20 steps
+    settings["reward"]["batch_size"] = 4  # for four processes
     settings["shards"] = 2
     path.write_text(yaml.safe_dump(settings))
     made.environment = cluster.environment
