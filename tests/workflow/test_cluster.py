@@ -14,7 +14,7 @@ import yaml
 
 from tests.workflow.mini_slurm import GPUS, NODES, MiniSlurm, missing
 from tests.workflow.miniature import miniature
-from tests.workflow.project import Project
+from tests.workflow.project import REPO, Project
 
 pytestmark = [pytest.mark.full, pytest.mark.workflow, pytest.mark.slurm]
 
@@ -56,7 +56,9 @@ def project(cluster: MiniSlurm, tmp_path_factory: pytest.TempPathFactory) -> Pro
         "progressive": ["sft", "frame"],
         "ablation": ["frame"],
     }
-    settings["reward"] |= {"steps": 80, "probe_every": 0}  # a checkpoint every 20 steps
+    shipped = yaml.safe_load((REPO / "params.yaml").read_text())["reward"]
+    slow = {name: shipped[name] for name in ("samples", "redraws", "history_sweeps")}
+    settings["reward"] |= {"steps": 80, "probe_every": 0, **slow}  # a checkpoint every 20 steps
     settings["reward"]["batch_size"] = 4  # for four processes
     settings["shards"] = 2
     path.write_text(yaml.safe_dump(settings))
