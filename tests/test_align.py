@@ -189,6 +189,24 @@ def test_audio_that_cannot_be_read_is_rejected(corpus: Path, tmp_path: Path):
     assert reasons[1] == "audio is 8000 Hz, 2 channels: 16000 Hz mono is expected"
 
 
+def test_splits_that_need_no_word_times_are_left_out(aligned: Path, tmp_path: Path):
+    table = tables.read_table(aligned / "corpus" / "utterances.parquet", tables.UTTERANCES)[:4]
+    table["split"] = ["train", "judge", "test", "judge"]
+    tables.write_table(table, tmp_path / "corpus" / "utterances.parquet", tables.UTTERANCES)
+    shutil.copytree(aligned / "corpus" / "acted", tmp_path / "corpus" / "acted")
+    stage.run(tmp_path, SETTINGS, threads=1, leave_out=["judge"])
+    found = tables.read_table(tmp_path / "align" / "words.parquet", tables.WORDS)
+    kept = table["utt_id"].iloc[[0, 2]].tolist()
+    assert sorted(set(found["utt_id"])) == sorted(kept)
+    whole = tables.read_table(aligned / "align" / "words.parquet", tables.WORDS)
+    pd.testing.assert_frame_equal(
+        found.sort_values(["utt_id", "word_index"], ignore_index=True),
+        whole[whole["utt_id"].isin(kept)].sort_values(["utt_id", "word_index"], ignore_index=True),
+    )
+    with pytest.raises(HproError, match="has no utterances to align"):
+        stage.run(tmp_path, SETTINGS, threads=1, leave_out=["judge", "train", "test"])
+
+
 def test_without_a_corpus_the_error_names_the_table(tmp_path: Path):
     with pytest.raises(HproError, match=r"utterances\.parquet does not exist"):
         stage.run(tmp_path, SETTINGS, threads=1)

@@ -31,6 +31,13 @@ from tests import rank_training
 ALL = Objective(dict.fromkeys(TERMS, 1.0) | {"kl": 0.02}, temperature=1.0, frame_norm="l1")
 
 
+@pytest.mark.parametrize(
+    ("steps", "every"), [(40, 10), (120, 10), (48, 8), (16, 4), (10, 2), (7, 1), (1, 1)]
+)
+def test_a_curve_has_points_of_whole_parts_of_a_training(steps, every):
+    assert optimisation.steps_of_a_point(steps) == every
+
+
 # --- a batch in parts
 
 
