@@ -11,7 +11,7 @@ digest = $(TORCH)-$(shell cat $(1) pyproject.toml hpro_core/weights.csv | sha256
 STAMP := $(VENV)/.setup-$(call digest,requirements.txt)
 DEV_STAMP := $(VENV)/.setup-dev-$(call digest,requirements.txt requirements-dev.txt)
 
-# CONFIG: one or several files of differences from params.yaml, the last before the others.
+# CONFIG: one or several files of differences from params.yaml, the last one wins.
 missing := $(filter-out $(wildcard $(CONFIG)),$(CONFIG))
 $(if $(missing),$(error CONFIG: there is no $(missing)))
 snakemake_with = snakemake --cores all$(if $(strip $(1)), --configfile $(strip $(1)))
