@@ -251,7 +251,8 @@ def table(report: dict[str, Any]) -> str:
     lines += [
         "",
         f"{m['cpu']} ({m['capability']}), {m['threads']} thread(s), {m['dtype']}, PyTorch "
-        f"{m['torch']}, commit {report['commit']}. Compared with outputs of commit "
+        f"{m['torch']};",
+        f"hpro_core of commit {report['commit']}, compared with outputs of "
         f"{report['recorded']['commit']}.",
     ]
     return "\n".join(lines)
