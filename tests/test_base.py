@@ -69,7 +69,7 @@ def test_a_weight_is_off_by_half_a_step_of_its_row_at_most():
     generator = torch.Generator().manual_seed(0)
     sizes = torch.tensor([0.01, 1.0, 50.0])[:, None, None]
     weight = sizes * torch.randn(3, 40, 5, generator=generator)
-    steps, scale = rows_of_bytes(weight)
+    steps, scale = map(torch.from_numpy, rows_of_bytes(weight.numpy()))
     assert (steps.dtype, steps.shape) == (torch.int8, weight.shape)
     assert (scale.dtype, scale.shape) == (torch.float16, (3,))
     error = (steps.float() * scale.float()[:, None, None] - weight).abs()
@@ -80,7 +80,8 @@ def test_a_weight_is_off_by_half_a_step_of_its_row_at_most():
 
 def test_rows_of_next_to_nothing_have_a_scale():
     row = torch.tensor([0.0, 1e-9, 1e-3, -1e-4])
-    steps, scale = rows_of_bytes(torch.stack([row, 0 * row]))
+    packed = rows_of_bytes(torch.stack([row, 0 * row]).numpy())
+    steps, scale = map(torch.from_numpy, packed)
     assert (scale == 2**-14).all()
     assert (steps[0] * scale[0] - row).abs().max() <= 2**-15
     assert (steps[1] == 0).all()

@@ -8,12 +8,11 @@ which the smallest would become 0): they stay in 16 bits.
 
 from pathlib import Path
 
-import torch
+import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor
+from safetensors.numpy import load_file, save
 
-from hpro_core.engine.checkpoint import read_json, write_json
+from hpro_core.engine.files import read_json, write_json
 from hpro_core.errors import HproError
 
 SCALE = ".scale"
@@ -29,10 +28,10 @@ def pack(source: Path, out: Path) -> None:
     Raises:
         HproError: a file is missing or broken.
     """
-    packed: dict[str, Tensor] = {}
+    packed: dict[str, np.ndarray] = {}
     for name, weight in _read(source, "run the stage that trains it first").items():
         if weight.ndim < 2 or len(weight) < _FEW_ROWS:
-            packed[name] = weight.half()
+            packed[name] = weight.astype(np.float16)
             continue
         packed[name], packed[name + SCALE] = rows_of_bytes(weight)
     out.mkdir(parents=True, exist_ok=True)
@@ -48,25 +47,25 @@ def unpack(source: Path, out: Path) -> None:
     """
     packed = _read(source, "get it again")
     weights = {
-        name: _matrix(weight, packed[name + SCALE]) if weight.dtype == torch.int8 else weight
+        name: _matrix(weight, packed[name + SCALE]) if weight.dtype == np.int8 else weight
         for name, weight in packed.items()
         if not name.endswith(SCALE)
     }
     out.mkdir(parents=True, exist_ok=True)
-    whole = {name: weight.float().contiguous() for name, weight in weights.items()}
+    whole = {name: weight.astype(np.float32) for name, weight in weights.items()}
     (out / "model.safetensors").write_bytes(save(whole))
     write_json(out / "config.json", read_json(source / "config.json"))
 
 
-def rows_of_bytes(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """A float tensor of two or more axes as int8 of its shape, and a float16 scale per row."""
-    rows = weight.float().flatten(1)
-    scale = (rows.abs().amax(1) / _LEVELS).clamp(min=_SMALLEST).half()
-    steps = (rows / scale.float()[:, None]).round().clamp(-_LEVELS, _LEVELS)
-    return steps.to(torch.int8).reshape(weight.shape), scale
+def rows_of_bytes(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A float array of two or more axes as int8 of its shape, and a float16 scale per row."""
+    rows = weight.astype(np.float32).reshape(len(weight), -1)
+    scale = np.maximum(np.abs(rows).max(axis=1) / _LEVELS, _SMALLEST).astype(np.float16)
+    steps = np.round(rows / scale.astype(np.float32)[:, None]).clip(-_LEVELS, _LEVELS)
+    return steps.astype(np.int8).reshape(weight.shape), scale
 
 
-def _read(folder: Path, cure: str) -> dict[str, Tensor]:
+def _read(folder: Path, cure: str) -> dict[str, np.ndarray]:
     path = folder / "model.safetensors"
     try:
         return load_file(path)
@@ -74,5 +73,6 @@ def _read(folder: Path, cure: str) -> dict[str, Tensor]:
         raise HproError(f"{path} cannot be read ({error}): {cure}") from error
 
 
-def _matrix(steps: Tensor, scale: Tensor) -> Tensor:
-    return (steps.flatten(1).float() * scale.float()[:, None]).reshape(steps.shape)
+def _matrix(steps: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    rows = steps.reshape(len(steps), -1).astype(np.float32)
+    return (rows * scale.astype(np.float32)[:, None]).reshape(steps.shape)
