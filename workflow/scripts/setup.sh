@@ -32,7 +32,7 @@ pip_install() {
 }
 
 uv_install() {
-    "$uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" "$@"
+    "$uv" pip install --quiet --python "$venv/bin/python" "$@"
 }
 
 install_packages() {
