@@ -1,4 +1,4 @@
-"""JSON files and hashes of files, without torch: tables and reports start in half a second."""
+"""JSON files and hashes of files, without torch, so that tables and the report start quickly."""
 
 import hashlib
 import json

@@ -5,7 +5,7 @@ is shorter than a window is repeated until it fills one; windows start at every 
 
 In a repeated clip that lasts a whole number of the network's frames, as what a policy speaks does,
 the spectrum repeats too, and with it what the first four convolutions make of it, except at the two
-ends. These are 97 % of the work: they read one period, and the rest is copied. For that the network
+ends. These are 96 % of the work: they read one period, and the rest is copied. For that the network
 is cut in three. F frames, K bins of a spectrum, C channels.
 """
 

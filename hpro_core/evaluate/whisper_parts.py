@@ -1,7 +1,7 @@
 """What the ASR judges need of the package openai-whisper, without the import of all of it.
 
-The package imports numba, tiktoken and its network, a third of the time that a judge takes to
-start. Letters: T samples, C mel channels, F mel frames, K bins of a spectrum.
+The package imports numba, tiktoken and its network, which no embedded judge needs. Letters: T
+samples, C mel channels, F mel frames, K bins of a spectrum.
 """
 
 import functools
