@@ -82,11 +82,12 @@ lint: setup-dev
 types: setup-dev
 	mypy
 	mypy workflow/scripts
+	mypy benchmarks/bench.py
 
 ci: lint types test test-all
 
-bench: setup          ## throughput and memory of the trainings, recorded in benchmarks/
-	python benchmarks/bench.py
+bench: setup          ## cost of each stage per unit of work, against a straightforward way: docs/performance.md
+	python benchmarks/bench.py --json benchmarks/bench.json --markdown docs/performance.md
 
 schema: setup         ## after a change of hpro_core/params.py
 	hpro params-schema > workflow/schemas/params.schema.json

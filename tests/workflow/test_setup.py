@@ -116,7 +116,8 @@ def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def setup(venv: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run setup.sh where no index can be reached."""
-    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "UV_OFFLINE": "1"}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # has uv
+    offline = {"PATH": path, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "UV_OFFLINE": "1"}
     return subprocess.run(
         ["workflow/scripts/setup.sh", venv, "requirements.txt"],
         cwd=REPO,

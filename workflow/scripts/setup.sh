@@ -13,6 +13,9 @@ lock=${2:-requirements.txt}
 installer=${INSTALLER:-uv}
 torch=${TORCH:-default}
 oldest_uv=0.9.0   # the oldest that was tried; it has --torch-backend
+import_all='import importlib, pkgutil, hpro_core
+for module in pkgutil.walk_packages(hpro_core.__path__, "hpro_core."):
+    importlib.import_module(module.name)'
 
 fail() {
     printf 'setup: %s\n' "$*" >&2
@@ -54,7 +57,7 @@ find_uv() {
     uv=$(command -v uv || true)
     version=$([ -z "$uv" ] || "$uv" --version 2>/dev/null | cut -d ' ' -f 2)
     if [ "$(printf '%s\n' "$oldest_uv" "${version:-0}" | sort -V | head -1)" != "$oldest_uv" ]; then
-        pip_install "uv==$(pinned uv)"
+        pip_install "uv==$(pinned uv)" || fail "pip cannot install uv: make INSTALLER=pip does without"
         uv=$venv/bin/uv
     fi
     # uv does not read pip's configuration: mirror, certificates, proxy.
@@ -111,8 +114,8 @@ fits "$venv/bin/python" || fail "$venv is not Python 3.11 to 3.13: delete it and
 was=$(set_up_with)
 [ "$was" = "$torch" ] || fail "$venv was set up with TORCH=$was: delete it and run make TORCH=$torch"
 
-echo "setup: installing $lock with $installer into $venv, and the judges' weights into weights:" \
-    "1 to 2 minutes with uv, 4 with pip, 6 GB (2 GB with TORCH=cpu)"
+echo "setup: $lock by $installer into $venv, the judges' weights into weights (uv: 2 minutes, pip: 4;" \
+    "6 GB, with TORCH=cpu 2 GB)"
 # Weights come from packages of their own. What fails here is tried again, and said, at the end.
 "$venv/bin/python" -c 'from hpro_core.weights import fetch; fetch()' >/dev/null 2>&1 &
 weights=$!
@@ -123,6 +126,14 @@ if [ "$torch" = cpu ]; then
 else
     echo default >"$venv/.torch"
     install_packages -r "$lock" -e .
+fi
+# uv leaves no bytecode. Here everything is imported once, so that it is there before many jobs start,
+# also where PYTHONDONTWRITEBYTECODE would have each of them compile for itself; pip compiles all.
+if [ "$installer" = uv ]; then
+    (unset PYTHONDONTWRITEBYTECODE && "$venv/bin/snakemake" --version && "$venv/bin/dvc" --version) >/dev/null &
+    tools=$!
+    (unset PYTHONDONTWRITEBYTECODE && "$venv/bin/python" -c "$import_all")
+    wait "$tools"
 fi
 wait "$weights" || true
 trap - EXIT
