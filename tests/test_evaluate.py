@@ -173,6 +173,7 @@ def test_more_than_whisper_can_hear_is_cut(ears: Ears, clips: list[np.ndarray]) 
 # --- DNSMOS
 
 
+@pytest.mark.full
 def test_dnsmos_equals_speechmos(weights_folder: Path, clips: list[np.ndarray]) -> None:
     from speechmos import dnsmos
 

@@ -46,8 +46,8 @@ class Policy:
             max_position_embeddings=4096,
             use_cache=False,
             pad_token_id=None,
-            attn_implementation="eager",
         )
+        config._attn_implementation = "eager"
         self.qwen = Qwen2Model(config).eval()
         self.qwen.load_state_dict(
             {n.removeprefix("qwen."): w for n, w in self.weights.items() if n.startswith("qwen.")}

@@ -26,8 +26,8 @@ PEAK_MEMORY_GB = 18.2  # of that reward step, the largest
 RENDER_S = 35 * 16 / 10_796  # of a core, per sentence (docs/log.md, the H100's 16 cores)
 ALIGN_RATE = 42  # seconds of speech in a second of a core: pocketsphinx (docs/alignment.md)
 LABEL_RATE = 48.5 * 60 / 9.9  # the same: the weak teachers (docs/labels.md)
-JUDGE_S = 0.77  # of a core, per clip (docs/judges.md)
-CHECK_S = 0.13 + 0.26  # of these the second recogniser and DNSMOS
+JUDGE_S = 0.79  # of a core, per clip (docs/judges.md)
+CHECK_S = 0.25 + 0.14  # of these the second recogniser and DNSMOS
 JUDGE_TRAIN_S = 159 * 2 / (2_093 * 20)  # of a core, per recording and pass (docs/judges.md)
 
 POLICY_PARAMETERS = 505_803_812

@@ -95,6 +95,7 @@ def test_nothing_is_to_be_done_after_a_pull(first_pull: Project, original: Proje
     assert first_pull.results() == original.results()
 
 
+@pytest.mark.full
 def test_dvc_reruns_what_one_variant_needs(twin: Project, from_scratch: Callable) -> None:
     twin.edit(*VARIANT)
     assert twin.repro() == OF_VARIANT
