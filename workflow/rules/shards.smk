@@ -2,28 +2,26 @@
 if len(SHARDS) > 1:
     from hpro_core.shards import TABLES as OF_SHARDS
 
-    for stage, names in OF_SHARDS.items():
-        # Its own command: only the dataset's depends on the code that trainings read it with
-        command = "gather-dataset" if stage == "dataset" else "gather"
-        named = "" if stage == "dataset" else f" {stage}"
+    def of_shards(stage):
+        """The tables of all shards of a stage."""
+        return [
+            f"{ROOT}/{stage}/{shard}{name}.parquet"
+            for name in OF_SHARDS[stage]
+            for shard in SHARDS
+        ]
+
+    for stage in sorted(OF_SHARDS.keys() - {"dataset"}):
 
         rule:
             name:
                 f"{stage}_gather"
             input:
                 key=key(
-                    f"{stage}_gather", command, "shards", *({stage} & config.keys())
+                    f"{stage}_gather", "gather", "shards", *({stage} & config.keys())
                 ),
-                tables=[
-                    f"<root>/{stage}/{shard}{name}.parquet"
-                    for name in names
-                    for shard in SHARDS
-                ],
+                tables=of_shards(stage),
             output:
-                [f"<root>/{stage}/{name}.parquet" for name in names],
-                [path for path in [*TRAIN, *DEV, *TEST] if path.endswith(".arrow")]
-                if stage == "dataset"
-                else [],
+                [f"<root>/{stage}/{name}.parquet" for name in OF_SHARDS[stage]],
             log:
                 f"<logs>/{stage}/gather.log",
             benchmark:
@@ -40,5 +38,30 @@ if len(SHARDS) > 1:
             message:
                 "{params.stage}: all shards in one table each"
             shell:
-                f"hpro {command}{named} --root {{params.root}} --params {{input.key}}"
+                "hpro gather {params.stage} --root {params.root} --params {input.key}"
                 " 2>&1 | tee {log}"
+
+    # A command of its own: it alone depends on the code that trainings read the dataset with.
+    rule dataset_gather:
+        input:
+            key=key("dataset_gather", "gather-dataset", "shards", "dataset"),
+            tables=of_shards("dataset"),
+        output:
+            [f"<root>/dataset/{name}.parquet" for name in OF_SHARDS["dataset"]],
+            [path for path in [*TRAIN, *DEV, *TEST] if path.endswith(".arrow")],
+        log:
+            "<logs>/dataset/gather.log",
+        benchmark:
+            "<benchmarks>/dataset/gather.tsv"
+        conda:
+            "../envs/hpro.yaml"
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 4000 * attempt,
+            runtime=lambda wildcards, attempt: 60 * attempt,
+        params:
+            root=root_of,
+        message:
+            "dataset: all shards in one table each"
+        shell:
+            "hpro gather-dataset --root {params.root} --params {input.key} 2>&1 | tee {log}"
