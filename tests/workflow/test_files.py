@@ -124,7 +124,7 @@ def test_published_models_take_the_place_of_trainings(project: Project, tmp_path
     settings["policy"] = {"preset": "cosyvoice2", "path": "cosy", "dropout": 0.0}
     settings["sft"] |= {"guide_weight": 0.0, "emotion_weight": 0.0}
     settings["synthesis"]["max_ratio"] = 20.0
-    settings["reward"] |= {"probe_every": 10}
+    settings["reward"] |= {"probe_every": 10, "steps": 40}
     (twin.folder / "params.yaml").write_text(yaml.safe_dump(settings))
     plan = twin.run("snakemake", "--cores", "1", "--dry-run").stdout
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", plan, flags=re.MULTILINE))
