@@ -116,6 +116,13 @@ def shard_of(wildcards):
     return f"--shard {int(wildcards.shard.split('/')[1])}" if wildcards.shard else ""
 
 
+def of_shards(stage, names):
+    """The tables of all shards of a stage."""
+    return [
+        f"{ROOT}/{stage}/{shard}{name}.parquet" for name in names for shard in SHARDS
+    ]
+
+
 def of_sets(name, sets=SETS):
     """A file of every corpus."""
     return [f"{ROOT}/corpus/{set_name}/{name}" for set_name in sets]

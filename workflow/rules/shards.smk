@@ -2,14 +2,6 @@
 if len(SHARDS) > 1:
     from hpro_core.shards import TABLES as OF_SHARDS
 
-    def of_shards(stage):
-        """The tables of all shards of a stage."""
-        return [
-            f"{ROOT}/{stage}/{shard}{name}.parquet"
-            for name in OF_SHARDS[stage]
-            for shard in SHARDS
-        ]
-
     for stage in sorted(OF_SHARDS.keys() - {"dataset"}):
 
         rule:
@@ -19,7 +11,7 @@ if len(SHARDS) > 1:
                 key=key(
                     f"{stage}_gather", "gather", "shards", *({stage} & config.keys())
                 ),
-                tables=of_shards(stage),
+                tables=of_shards(stage, OF_SHARDS[stage]),
             output:
                 [f"<root>/{stage}/{name}.parquet" for name in OF_SHARDS[stage]],
             log:
@@ -45,7 +37,7 @@ if len(SHARDS) > 1:
     rule dataset_gather:
         input:
             key=key("dataset_gather", "gather-dataset", "shards", "dataset"),
-            tables=of_shards("dataset"),
+            tables=of_shards("dataset", OF_SHARDS["dataset"]),
         output:
             [f"<root>/dataset/{name}.parquet" for name in OF_SHARDS["dataset"]],
             [path for path in [*TRAIN, *DEV, *TEST] if path.endswith(".arrow")],
