@@ -95,13 +95,7 @@ class CosyVoice2LM(nn.Module):
     @torch.no_grad()
     def read(self, tokens_BL: Tensor, cache: Cache) -> Tensor:
         """Read more speech tokens; the hidden states that predict the next ones, (B, L, H)."""
-        count = tokens_BL.shape[1]
-        return self.qwen(
-            self.speech_embedding(tokens_BL),
-            cache.next_positions(count),
-            cache.next_mask(count),
-            cache.keys_values,
-        )
+        return cache.read(self.qwen, self.speech_embedding(tokens_BL))
 
     def _prefix(self, batch: Batch, prompt: Batch | None) -> tuple[Tensor, Tensor]:
         """Everything before the speech to be predicted: vectors (B, P, H) and mask (B, P)."""

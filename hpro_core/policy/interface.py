@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.batching import Batch, length_mask
-from hpro_core.policy.qwen2 import KeyValueCache
+from hpro_core.policy.qwen2 import KeyValueCache, Qwen2
 
 END_OF_SPEECH = N_SPEECH_TOKENS
 N_OUTPUTS = N_SPEECH_TOKENS + 3
@@ -69,6 +69,12 @@ class Cache:
         row_P1 = torch.arange(before, size, device=self.mask_BT.device)[:, None]
         causal_PT = torch.arange(size, device=self.mask_BT.device) <= row_P1
         return causal_PT & self.mask_BT[:, None, None, :size]
+
+    def read(self, decoder: Qwen2, vectors_BLH: Tensor) -> Tensor:
+        """The decoder's states (B, L, H) after speech tokens, given as vectors, that are added."""
+        count = vectors_BLH.shape[1]
+        positions, allowed = self.next_positions(count), self.next_mask(count)
+        return decoder(vectors_BLH, positions, allowed, self.keys_values)
 
     def rewind(self) -> None:
         """Forget the speech; the prefix stays."""
