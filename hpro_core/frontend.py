@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import Qwen2Tokenizer, WhisperTokenizer
-
 from hpro_core.errors import HproError
 from hpro_core.text import BEGIN_TEXT, END_TEXT, encode
 
@@ -53,6 +51,8 @@ def _phones(text: str, words: str) -> list[int]:
 
 def _cosyvoice2(folder: Path) -> Callable[[str, str], tuple[list[int], list[int]]]:
     """Text tokens; which word each belongs to is not known, and nothing at full size asks."""
+    from transformers import Qwen2Tokenizer  # three seconds, which no embedded job needs
+
     _require(folder, "vocab.json", "merges.txt", "tokenizer_config.json")
     tokenizer = Qwen2Tokenizer.from_pretrained(folder)
     tokenizer.add_special_tokens(
@@ -74,6 +74,8 @@ def _cosyvoice2(folder: Path) -> Callable[[str, str], tuple[list[int], list[int]
 
 def _whisper(folder: Path) -> Callable[[str, str], list[int]]:
     """Whisper's tokens between its default prefix and its end mark (released codec)."""
+    from transformers import WhisperTokenizer
+
     _require(folder, "vocab.json", "merges.txt", "tokenizer_config.json")
     tokenizer = WhisperTokenizer.from_pretrained(folder)
 

@@ -1,0 +1,27 @@
+"""What a command imports is a part of its time: 40 jobs of a run start a process each."""
+
+import subprocess
+import sys
+
+import pytest
+
+EMBEDDED = (
+    "hpro_core.dataset",
+    "hpro_core.engine.examples",
+    "hpro_core.policy.sft",
+    "hpro_core.policy.synthesis",
+    "hpro_core.reward.optimisation",
+    "hpro_core.speech.stage",
+    "hpro_core.evaluate.stage",
+)
+"""Modules of jobs that an embedded run starts."""
+
+
+@pytest.mark.full
+def test_embedded_jobs_start_without_transformers():
+    code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\n"
+    code += "print(*[n for n in ('transformers', 'librosa', 'numba') if n in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *EMBEDDED], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""
