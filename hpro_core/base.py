@@ -5,12 +5,12 @@ affect judge; beside them a hash of every sentence that they were trained on, an
 The Snakefile reads these names: torch and pandera are imported inside the functions.
 """
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 
 from hpro_core.errors import HproError
+from hpro_core.io import read_text, sha256_of, write_npy, write_text
 from hpro_core.known import SENTENCES, sentence_hashes
 
 MODELS = {
@@ -63,9 +63,9 @@ def make(root: Path, policy: Path, out: Path) -> None:
         pack(policy if name == "policy" else root / place, out / name)
     utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
     trained_on = utterances.loc[utterances["split"].isin(("train", "judge")), "words"]
-    np.save(out / SENTENCES, np.unique(sentence_hashes(trained_on)), allow_pickle=False)
+    write_npy(out / SENTENCES, np.unique(sentence_hashes(trained_on)))
     lines = [f"{sha256_of(out / file)}  {file}\n" for file in FILES]
-    (out / SUMS).write_text("".join(lines), encoding="utf-8")
+    write_text(out / SUMS, "".join(lines))
 
 
 def check(base: Path) -> None:
@@ -87,11 +87,5 @@ def check(base: Path) -> None:
 
 def listed_sums(sums: Path) -> dict[str, str]:
     """File -> its hash, of a list as sha256sum writes it."""
-    lines = [line.partition("  ") for line in sums.read_text(encoding="utf-8").splitlines()]
+    lines = [line.partition("  ") for line in read_text(sums, "get it again").splitlines()]
     return {file: digest for digest, _, file in lines}
-
-
-def sha256_of(path: Path) -> str:
-    """Of the content of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

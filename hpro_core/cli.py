@@ -4,6 +4,7 @@ A command reads its section of the settings and calls one function. Everything h
 inside the command, so that `hpro --help` answers at once.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -171,7 +172,7 @@ def tokenizer(
     root: Root, params: Params, work: Work, threads: Threads = 1, profile: Profile = False
 ) -> None:
     """Train the speech tokenizer and its decoder."""
-    from hpro_core.engine.checkpoint import fingerprint
+    from hpro_core.io import fingerprint
     from hpro_core.speech.stage import INPUTS, train
 
     speech = p.read_section(params, "speech", p.Speech)
@@ -239,7 +240,7 @@ def codec_content(
 ) -> None:
     """Train stage A of HD-Emo: the content branch, by text."""
     from hpro_core.codec.training import train_content
-    from hpro_core.engine.checkpoint import fingerprint
+    from hpro_core.io import fingerprint
 
     settings = p.read_section(params, "codec", p.Codec)
     start = [Path(settings.whisper) / "model.safetensors"] if settings.whisper else []
@@ -256,7 +257,7 @@ def codec_style(
 ) -> None:
     """Train stage B of HD-Emo: style, emotion, word affect and reconstruction."""
     from hpro_core.codec.training import train_style
-    from hpro_core.engine.checkpoint import fingerprint
+    from hpro_core.io import fingerprint
 
     content = root / "codec" / "content"
     settings = p.read_section(params, "codec", p.Codec)
@@ -287,7 +288,7 @@ def sft(
     start: Annotated[Path | None, typer.Option(help="Folder of a policy to fine-tune.")] = None,
 ) -> None:
     """Supervised fine-tuning: the policy that rewards start from."""
-    from hpro_core.engine.checkpoint import fingerprint
+    from hpro_core.io import fingerprint
     from hpro_core.policy.sft import train_sft
 
     policy = p.read_section(params, "policy", p.Policy)
@@ -495,6 +496,18 @@ def preflight(
 
 
 @app.command()
+def verify(root: Path) -> None:
+    """Compare the results of a run with its records: what was changed, swapped or lost."""
+    from hpro_core.records import verify as compared
+
+    n_files, problems = compared(root)
+    print("\n".join(problems))
+    if problems:
+        raise HproError(f"{root}: {len(problems)} contradictions in {n_files} files, see above")
+    print(f"{root}: {n_files} files are what their records say")
+
+
+@app.command()
 def params_schema() -> None:
     """Print the JSON schema of params.yaml."""
     import json
@@ -516,7 +529,7 @@ def _reward(
     examples: "tuple[MappedExamples, MappedExamples]", watching: "Watching | None",
     heard_by: list[Path],
 ) -> None:  # fmt: skip
-    from hpro_core.engine.checkpoint import fingerprint
+    from hpro_core.io import fingerprint
     from hpro_core.reward.optimisation import train_reward
 
     settings = p.read_section(params, "reward", p.Reward)
@@ -574,6 +587,19 @@ def main() -> None:
     except HproError as error:
         print(f"hpro: {error}", file=sys.stderr)
         sys.exit(1)
+    except SystemExit as end:
+        if end.code not in (0, None):
+            raise
+        _record(sys.argv[1:])
+
+
+def _record(arguments: list[str]) -> None:
+    """Write down what this process has made, if it wrote into the results of a run."""
+    from hpro_core.records import command_of, root_of, write
+
+    root = root_of(arguments)
+    if root is not None and os.environ.get("RANK", "0") == "0":
+        write(root, *command_of(arguments))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,9 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import numpy as np
@@ -54,7 +56,33 @@ MAX_HEADER_BYTES = 100 * 2**20
 CHECKSUM = "sha256"
 """Key of the metadata of a safetensors file: SHA-256 of all that follows its header."""
 
+CURVES = ("step", "split", "term", "value")
+"""Columns of a training's curves, training.csv."""
+
 _STALE_S = 24 * 3600.0
+
+
+@dataclass
+class Journal:
+    """The files that this process has read and written: what `hpro_core.records` writes down."""
+
+    read: set[Path] = field(default_factory=set)
+    made: set[Path] = field(default_factory=set)
+
+
+JOURNAL = Journal()
+
+
+def note_read(path: Path) -> None:
+    """Say that what this process makes depends on a file; the readers of this module do."""
+    JOURNAL.read.add(path)
+
+
+def note_audio(folder: Path) -> None:
+    """The same of the files of a folder of audio, which the list beside it names."""
+    sums = folder.with_name(f"{folder.name}.sha256")
+    if sums.is_file():
+        note_read(sums)
 
 
 # --- text ----------------------------------------------------------------------------------------
@@ -88,6 +116,13 @@ def opened(path: Path, cure: str = AGAIN) -> Iterator[BinaryIO]:
     Raises:
         HproError: it is missing, is no plain file, or may not be read.
     """
+    note_read(path)
+    with _opened(path, cure) as file:
+        yield file
+
+
+@contextmanager
+def _opened(path: Path, cure: str) -> Iterator[BinaryIO]:
     try:
         if path.exists() and not path.is_file():
             raise HproError(f"{path} is not a plain file: {cure}")
@@ -127,7 +162,9 @@ def decoded(raw: bytes, where: str, encoding: str = "utf-8-sig") -> str:
         line = raw[:at].count(b"\n") + 1
         value = f"byte 0x{raw[at]:02x}" if at < len(raw) else "its end"
         name = encoding.removesuffix("-sig").upper()
-        raise HproError(f"{where}, line {line}: {value} is not {name}: save it as {name}") from error
+        raise HproError(
+            f"{where}, line {line}: {value} is not {name}: save it as {name}"
+        ) from error
 
 
 def read_json(path: Path, cure: str = AGAIN) -> dict[str, Any]:
@@ -179,7 +216,9 @@ class _StrictLoader(yaml.SafeLoader):
         first: dict[Any, int] = {}
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(problem="a key is no name", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem="a key is no name", problem_mark=key_node.start_mark
+                )
             key, line = self.construct_object(key_node), key_node.start_mark.line + 1
             if key in first and first[key] != line:
                 problem = f"key {key!r} stands here and in line {first[key]}: keep one"
@@ -263,7 +302,9 @@ def _check_nodes(root: yaml.Node, where: str) -> None:
         node = waiting.pop()
         n_nodes += 1
         if n_nodes > MAX_YAML_NODES:
-            raise HproError(f"{where} has more than {MAX_YAML_NODES} values: no settings are so large")
+            raise HproError(
+                f"{where} has more than {MAX_YAML_NODES} values: no settings are so large"
+            )
         if isinstance(node, yaml.MappingNode):
             waiting += [part for pair in node.value for part in pair]
         elif isinstance(node, yaml.SequenceNode):
@@ -280,36 +321,36 @@ def _check_nodes(root: yaml.Node, where: str) -> None:
 
 
 def read_csv_table(
-    path: Path, columns: Sequence[str], numbers: Sequence[str] = (), cure: str = AGAIN
+    path: Path, columns: Sequence[str], text: Sequence[str], cure: str = AGAIN
 ) -> "pd.DataFrame":
-    """Read a CSV table of this project; a column that is not a number is text.
+    """Read a CSV table of this project.
 
     Args:
         path: of the file.
         columns: that it must have.
-        numbers: those of them that hold finite numbers.
+        text: columns of text; all others hold numbers, or nothing.
         cure: what to do about a broken file.
 
     Raises:
-        HproError: the file cannot be read, a row has more or fewer cells than the header, a column
-            is missing, or a value of `numbers` is none; the line is named.
+        HproError: the file cannot be read, has no rows, a row has more or fewer cells than the
+            header, a column is missing, or a value is not a number; the line is named.
     """
     import pandas as pd
 
-    rows = list(csv_lines(read_text(path, cure), str(path)))
-    if not rows:
-        raise HproError(f"{path} is empty: {cure}")
-    header = rows[0][1]
+    content = read_text(path, cure)
+    lines = list(csv_lines(content, str(path)))
+    if len(lines) < 2:
+        raise HproError(f"{path} has no rows: {cure}")
+    (_, header), *rows = lines
     missing = [name for name in columns if name not in header]
-    if missing:
-        raise HproError(f"{path}, line 1: column {missing[0]!r} is missing: {cure}")
-    table = pd.DataFrame([cells for _, cells in rows[1:]], columns=list(header), dtype=object)
-    for name in numbers:
-        table[name] = [
-            _number(value, f"{path}, line {line}: {name}", cure)
-            for value, (line, _) in zip(table[name], rows[1:], strict=True)
-        ]
-    return table
+    if missing or len(set(header)) < len(header):
+        what = f"column {missing[0]!r} is missing" if missing else "a column stands twice"
+        raise HproError(f"{path}, line 1: {what}: {cure}")
+    for line, cells in rows:
+        for name, value in zip(header, cells, strict=True):
+            if name not in text and value:
+                _number(value, f"{path}, line {line}: {name}", cure)
+    return pd.read_csv(io.StringIO(content), dtype=dict.fromkeys(text, str))
 
 
 def csv_lines(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
@@ -337,12 +378,30 @@ def csv_lines(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
 
 def _number(value: str, where: str, cure: str) -> float:
     try:
-        found = float(value)
+        return float(value)
     except ValueError as error:
         raise HproError(f"{where} is {value!r}, not a number: {cure}") from error
-    if not math.isfinite(found):
-        raise HproError(f"{where} is {value!r}, not finite: {cure}")
-    return found
+
+
+@contextmanager
+def parquet_errors(path: Path, cure: str = AGAIN) -> Iterator[None]:
+    """Whatever a reader of Parquet or Arrow files raises inside is an `HproError` of the file.
+
+    Raises:
+        HproError: the file is missing, or not readable.
+    """
+    import pyarrow
+
+    note_read(path)
+    if not path.is_file():
+        raise HproError(f"{path} does not exist: {_first(cure)}")
+    try:
+        yield
+    except (
+        pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError,
+        NotImplementedError, MemoryError, OverflowError,
+    ) as error:  # fmt: skip
+        raise HproError(f"{path} is not a readable table ({_reason(error)}): {cure}") from error
 
 
 # --- arrays and archives -------------------------------------------------------------------------
@@ -413,7 +472,9 @@ def read_zip_members(
         zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, RuntimeError, EOFError,
         OSError, ValueError, struct.error, UnicodeError, OverflowError,
     ) as error:  # fmt: skip
-        raise HproError(f"{path} is not a readable zip archive ({_reason(error)}): {cure}") from error
+        raise HproError(
+            f"{path} is not a readable zip archive ({_reason(error)}): {cure}"
+        ) from error
     return found
 
 
@@ -431,7 +492,8 @@ def read_wav(path: Path, rate_hz: int, cure: str = "make it again") -> np.ndarra
     """
     import soundfile
 
-    with opened(path, cure) as file:
+    note_audio(path.parent)
+    with _opened(path, cure) as file:
         try:
             samples_T, found_hz = soundfile.read(file, dtype="float32")
         except (soundfile.SoundFileError, OSError, TypeError, ValueError, MemoryError) as error:
@@ -541,7 +603,7 @@ def _check_sum(path: Path, file: BinaryIO, cure: str) -> None:
     expected = metadata.get(CHECKSUM) if isinstance(metadata, dict) else None
     if expected is None:
         raise HproError(f"{path} has no checksum, so this version did not write it: {cure}")
-    if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+    if sha256_of_rest(file) != expected:
         raise HproError(f"{path} was changed after it was written (its checksum differs): {cure}")
 
 
@@ -562,8 +624,8 @@ def read_pt(path: Path, cure: str) -> object:
             raise HproError(f"{path} does not fit into memory: {cure}") from error
         except Exception as error:  # the format is pickle's: any exception can come out of it
             text = _reason(error)
-            if "weights_only" in text or "Unsupported" in text:
-                text = "it holds objects that could run code"
+            if isinstance(error, UnpicklingError):
+                text = "it is broken or holds objects that could run code"
             raise HproError(f"{path} cannot be read ({text[:160]}): {cure}") from error
 
 
@@ -617,6 +679,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         if durable:
             _flush(partial)
         os.replace(partial, path)
+        JOURNAL.made.add(path)
         if durable:
             _flush(path.parent)
     except OSError as error:
@@ -648,11 +711,11 @@ def _remove_stale(path: Path) -> None:
     start = f".{path.name}."
     for left in path.parent.glob(f".{_escaped(path.name)}.*.partial"):
         host, _, pid = left.name.removeprefix(start).removesuffix(".partial").rpartition("-")
-        if not pid.isdigit() or int(pid) == os.getpid() and host == _host():
+        if not pid.isdigit() or (int(pid) == os.getpid() and host == _host()):
             continue
         try:
             old = time.time() - left.stat().st_mtime > _STALE_S
-            if old or host == _host() and not Path(f"/proc/{pid}").exists():
+            if old or (host == _host() and not Path(f"/proc/{pid}").exists()):
                 left.unlink(missing_ok=True)
         except OSError:
             continue  # another process removes the same file
@@ -700,6 +763,16 @@ def sha256_of(path: Path, cure: str = AGAIN) -> str:
             raise HproError(f"{path} cannot be read ({_reason(error)}): {cure}") from error
 
 
+def sha256_of_rest(file: BinaryIO, n_bytes: int | None = None) -> str:
+    """SHA-256 of an open file from where it stands, or of the next bytes of it."""
+    digest = hashlib.sha256()
+    left = math.inf if n_bytes is None else n_bytes
+    while left > 0 and (block := file.read(int(min(left, 2**20)))):
+        digest.update(block)
+        left -= len(block)
+    return digest.hexdigest()
+
+
 def fingerprint(*paths: Path) -> str:
     """One SHA-256 of the contents of files: what a training depends on, so that only it is resumed.
 
@@ -723,3 +796,9 @@ def _reason(error: BaseException) -> str:
 def _first(cure: str) -> str:
     """The cure for a file that is missing rather than broken."""
     return "run the stage that makes it first" if cure == AGAIN else cure
+
+
+def write_csv_table(table: "pd.DataFrame", path: Path, float_format: str | None = None) -> None:
+    """Write a table as CSV, whole or not at all."""
+    with replacing(path) as partial:
+        table.to_csv(partial, index=False, float_format=float_format)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hpro_core.errors import HproError
+from hpro_core.io import read_npy
 
 SENTENCES = "sentences.npy"
 """Their hashes, sorted, uint64 (N,)."""
@@ -19,10 +19,8 @@ def known_sentences(base: Path, words: pd.Series) -> np.ndarray:
     Raises:
         HproError: the base has no list of its sentences.
     """
-    path = base / SENTENCES
-    if not path.is_file():
-        raise HproError(f"{path} does not exist: name a base in params.yaml, or set base to ''")
-    return np.isin(sentence_hashes(words), np.load(path, allow_pickle=False))
+    cure = "name a base in params.yaml, or set base to ''"
+    return np.isin(sentence_hashes(words), read_npy(base / SENTENCES, np.uint64, 1, cure))
 
 
 def sentence_hashes(words: Iterable[str]) -> np.ndarray:

@@ -5,10 +5,8 @@ Every check is made and listed; a failed one says what to do. Files are looked a
 """
 
 import importlib.util
-import json
 import shlex
 import shutil
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Literal
 
 from hpro_core.align.mfa_models import Model, wanted
 from hpro_core.align.mfa_program import ENVIRONMENT, program
-from hpro_core.base import FILES, SUMS, listed_sums, sha256_of
+from hpro_core.base import FILES, SUMS, listed_sums
 from hpro_core.corpus import csv_folder
 from hpro_core.corpus.published.about import LFS_POINTER
 from hpro_core.corpus.published.lssed import TRANSCRIPTS
@@ -24,6 +22,7 @@ from hpro_core.corpus.readers import PUBLISHED, recognised
 from hpro_core.corpus.walk import folders
 from hpro_core.errors import HproError
 from hpro_core.evaluate.files import WHISPER_SHA256, all_affect_published, brought
+from hpro_core.io import opened, safetensors_header, sha256_of
 from hpro_core.label.files import affect_models
 from hpro_core.params import CorpusSet, Params
 from hpro_core.plan.bill import bill_of
@@ -223,20 +222,16 @@ def _check_file(path: Path) -> str:
 
 def _check_safetensors(path: Path, size: int) -> None:
     """The header of a .safetensors says where its last weight ends."""
+    with opened(path, "get it again") as file:
+        length = int.from_bytes(file.read(8), "little")
+    entries = safetensors_header(path, "get it again")
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > size:
-                raise ValueError("header longer than the file")
-            entries = json.loads(file.read(length))
         ends = [e["data_offsets"][1] for name, e in entries.items() if name != "__metadata__"]
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise HproError(f"{path} is no .safetensors file ({error}): get it again") from error
-    if size != 8 + length + max(ends, default=0):
-        raise HproError(
-            f"{path} has {size:,} bytes, its header says {8 + length + max(ends, default=0):,}: "
-            "get it again"
-        )
+        declared = 8 + length + max(ends, default=0)
+    except (KeyError, TypeError, IndexError) as error:
+        raise HproError(f"{path} is not a safetensors file ({error}): get it again") from error
+    if size != declared:
+        raise HproError(f"{path} has {size:,} bytes, its header says {declared:,}: get it again")
 
 
 def _known_sha256(path: Path) -> str | None:

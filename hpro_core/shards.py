@@ -10,7 +10,6 @@ tables that do not hold a shard's utterances.
 """
 
 import heapq
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +20,7 @@ import pyarrow
 import pyarrow.parquet as pq
 
 from hpro_core.errors import HproError
+from hpro_core.io import replacing
 from hpro_core.tables import (
     DATASET,
     EMOTION_POSTERIORS,
@@ -210,19 +210,19 @@ def _check_made(root: Path, stage: str, shard: int) -> None:
 def _joined(root: Path, stage: str, name: str, schema: pa.DataFrameSchema, n_shards: int) -> int:
     """Write a table of all shards, all of it or nothing; how many utterances it has."""
     path = root / stage / f"{name}.parquet"
-    partial = path.with_name(f".{path.name}.partial")
-    writer, n_utterances = None, 0
-    for shard in range(n_shards):
-        part = read_table(folder_of(root, stage, shard) / f"{name}.parquet", schema)
-        if part.empty:  # its columns have no types
-            continue
-        n_utterances += part["utt_id"].nunique()
-        rows = pyarrow.Table.from_pandas(part, preserve_index=False)
-        writer = writer or pq.ParquetWriter(partial, rows.schema)
-        writer.write_table(rows.cast(writer.schema))
-    if writer is None:
+    parts = [folder_of(root, stage, shard) / f"{name}.parquet" for shard in range(n_shards)]
+    filled = [part for part in parts if count_rows(part)]  # columns without rows have no types
+    if not filled:
         write_table(empty(schema), path, schema)
         return 0
-    writer.close()
-    os.replace(partial, path)
+    writer, n_utterances = None, 0
+    with replacing(path) as partial:
+        for part in filled:
+            table = read_table(part, schema)
+            n_utterances += table["utt_id"].nunique()
+            rows = pyarrow.Table.from_pandas(table, preserve_index=False)
+            writer = writer or pq.ParquetWriter(partial, rows.schema, write_page_checksum=True)
+            writer.write_table(rows.cast(writer.schema))
+        assert writer is not None
+        writer.close()
     return n_utterances

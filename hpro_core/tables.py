@@ -6,10 +6,8 @@ workflow is either in the tables of a stage or in that stage's `rejected` table,
 
 import functools
 import operator
-import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,7 @@ import pyarrow.parquet as pq
 
 from hpro_core.constants import EMOTIONS, SPLITS, VAD
 from hpro_core.errors import HproError
+from hpro_core.io import parquet_errors, replacing
 
 
 def _schema(columns: dict, unique: list[str], checks: list[pa.Check] | None = None):
@@ -152,6 +151,10 @@ SCORES = _schema(
 )
 
 
+_CHECKED = {"page_checksum_verification": True}
+"""Pages are written with checksums, and read with a look at them."""
+
+
 def empty(schema: pa.DataFrameSchema) -> pd.DataFrame:
     """A table of the schema without rows."""
     return pd.DataFrame({name: pd.Series(dtype=object) for name in schema.columns})
@@ -182,8 +185,8 @@ def read_table(
         HproError: the file is missing, is not Parquet, or a row breaks the schema.
     """
     path = Path(path)
-    with _readable(path):
-        table = pd.read_parquet(path, filters=_chosen(path, only))
+    with parquet_errors(path):
+        table = pq.read_table(path, filters=_chosen(path, only), **_CHECKED).to_pandas()
     return _validated(table, schema, path)
 
 
@@ -198,10 +201,11 @@ def distinct(path: Path, column: str, only: Mapping[str, Collection] | None = No
     Raises:
         HproError: the file is missing, is not Parquet, or has no such column.
     """
-    with _readable(path):
+    with parquet_errors(path):
         if column not in pq.read_schema(path).names:
             raise HproError(f"{path}: column {column!r} not in the table: run its stage again")
-        found = pq.read_table(path, columns=[column], filters=_chosen(path, only))[column]
+        kept = _chosen(path, only)
+        found = pq.read_table(path, columns=[column], filters=kept, **_CHECKED)[column]
     return set(found.unique().to_pylist())
 
 
@@ -211,7 +215,7 @@ def check_columns(path: Path, schema: pa.DataFrameSchema) -> None:
     Raises:
         HproError: the file is missing, is not Parquet, or lacks a column.
     """
-    with _readable(path):
+    with parquet_errors(path):
         names = pq.read_schema(path).names
     for column in schema.columns:
         if column not in names:
@@ -254,7 +258,7 @@ def count_rows(path: Path, only: Mapping[str, Collection] | None = None) -> int:
     Raises:
         HproError: the file is missing or is not Parquet.
     """
-    with _readable(path):
+    with parquet_errors(path):
         return ds.dataset(path).count_rows(filter=_chosen(path, only))
 
 
@@ -266,10 +270,8 @@ def write_table(table: pd.DataFrame, path: str | Path, schema: pa.DataFrameSchem
     """
     path = Path(path)
     checked = _validated(table, schema, path)[list(schema.columns)].reset_index(drop=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    checked.to_parquet(partial, index=False)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        checked.to_parquet(partial, index=False, write_page_checksum=True)
 
 
 def check_rejected(
@@ -309,16 +311,6 @@ def check_split(path: Path, n_utterances: int) -> None:
             f"{path}: split {path.stem!r} has no utterance: give the corpus more data, "
             "or raise dev_share and test_share in corpus.splits"
         )
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    if not path.is_file():
-        raise HproError(f"{path} does not exist: run the stage that makes it first")
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise HproError(f"{path} is not a readable Parquet table: {error}") from error
 
 
 def _chosen(path: Path, only: Mapping[str, Collection] | None) -> ds.Expression | None:

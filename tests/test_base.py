@@ -12,10 +12,11 @@ from torch import nn
 from hpro_core import base, tables
 from hpro_core.codec.training import load_codec, make_codec
 from hpro_core.corpus import splits
-from hpro_core.engine.checkpoint import read_json, save_model
+from hpro_core.engine.checkpoint import save_model
 from hpro_core.engine.packing import pack, rows_of_bytes, unpack
 from hpro_core.errors import HproError
 from hpro_core.evaluate import affect
+from hpro_core.io import read_json
 from hpro_core.known import known_sentences, sentence_hashes
 from hpro_core.policy.sft import load_policy, make_policy, save_policy
 from hpro_core.speech.stage import load_tokenizer

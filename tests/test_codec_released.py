@@ -22,7 +22,7 @@ from hpro_core.codec.released import (
     to_released,
 )
 from hpro_core.codec.training import load_codec, make_codec
-from hpro_core.engine.checkpoint import read_pt
+from hpro_core.engine.checkpoint import state_dict_of
 from hpro_core.errors import HproError
 from tests.test_codec_whisper import save_whisper
 
@@ -158,26 +158,26 @@ class Code:
 def test_a_pickle_with_code_is_refused_and_not_run(released, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = saved({**released, "extra": Code()}, tmp_path)
-    assert "could run code" in refusal(read_pt, path, ORIGIN)
+    assert "could run code" in refusal(state_dict_of, path, ORIGIN)
     path.write_bytes(pickle.dumps(Code(), protocol=2))
-    assert "could run code" in refusal(read_pt, path, ORIGIN)
+    assert "could run code" in refusal(state_dict_of, path, ORIGIN)
     assert not (tmp_path / "ran").exists()
 
 
 def test_files_that_are_no_state_dict_are_refused(released, tmp_path):
-    assert "is not a file" in refusal(read_pt, tmp_path, ORIGIN)
-    assert "is not a file" in refusal(read_pt, tmp_path / "absent.pt", ORIGIN)
+    assert "is not a file" in refusal(state_dict_of, tmp_path, ORIGIN)
+    assert "is not a file" in refusal(state_dict_of, tmp_path / "absent.pt", ORIGIN)
     path = saved([1, 2], tmp_path)
-    assert "holds a list" in refusal(read_pt, path, ORIGIN)
+    assert "holds a list" in refusal(state_dict_of, path, ORIGIN)
     path = saved({"model": {"a": torch.zeros(1)}, "epoch": 1}, tmp_path)
-    assert "'model' is no weight" in refusal(read_pt, path, ORIGIN)
+    assert "'model' is no weight" in refusal(state_dict_of, path, ORIGIN)
     path = saved(released, tmp_path)
     path.write_bytes(path.read_bytes()[:5000])
-    assert "is broken" in refusal(read_pt, path, ORIGIN)
+    assert "is broken" in refusal(state_dict_of, path, ORIGIN)
     path.write_bytes(b"")
-    assert str(path) in refusal(read_pt, path, ORIGIN)
+    assert str(path) in refusal(state_dict_of, path, ORIGIN)
     path.write_text("not a model")
-    assert "no PyTorch file" in refusal(read_pt, path, ORIGIN)
+    assert "no PyTorch file" in refusal(state_dict_of, path, ORIGIN)
 
 
 def test_a_form_that_the_class_lacks_is_not_exported():
@@ -203,7 +203,7 @@ def test_export_takes_the_encoder_from_a_whisper_folder(released, tmp_path):
     save_whisper(tmp_path / "whisper", width=48)
     codec = from_released(released, "model.pt", HEADS)
     export_codec(codec, tmp_path / "out" / "model.pt", tmp_path / "whisper")
-    state = read_pt(tmp_path / "out" / "model.pt", ORIGIN)
+    state = state_dict_of(tmp_path / "out" / "model.pt", ORIGIN)
     again = from_released(state, "model.pt", HEADS)
     assert torch.equal(again.to_tokens.weight, codec.to_tokens.weight)
 

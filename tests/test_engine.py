@@ -12,10 +12,11 @@ from torch import nn
 from hpro_core.engine import ranks, training
 from hpro_core.engine.ahead import Ahead
 from hpro_core.engine.batching import Sampler, collate, spans_to_frames, tell_alone
-from hpro_core.engine.checkpoint import fingerprint, load_weights, save_model
+from hpro_core.engine.checkpoint import load_weights, save_model
 from hpro_core.engine.token_noise import misspoken
 from hpro_core.engine.training import Loop, clear, fit
 from hpro_core.errors import HproError
+from hpro_core.io import fingerprint
 
 
 def run(out, work, steps=60, stop_at=None, identity="a", ema=0.9):

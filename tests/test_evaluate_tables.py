@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpro_core.engine.checkpoint import write_json
 from hpro_core.errors import HproError
 from hpro_core.evaluate import tables
 from hpro_core.evaluate.origin import Origin, told
 from hpro_core.evaluate.scores import METRICS, checked, figures, ratio
 from hpro_core.evaluate.statistics import Ratio, interval, paired_difference
+from hpro_core.io import write_json
 from hpro_core.params import SEEDLESS, Evaluate, Tables
 from hpro_core.tables import SCORES, write_table
 

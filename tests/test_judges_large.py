@@ -19,7 +19,6 @@ from transformers import Wav2Vec2FeatureExtractor, WavLMForXVector
 
 from hpro_core import cli
 from hpro_core import params as p
-from hpro_core.base import sha256_of
 from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.errors import HproError
 from hpro_core.evaluate import affect, judges, panel, stage, tables, wavlm
@@ -28,6 +27,7 @@ from hpro_core.evaluate.files import WHISPER_SHA256
 from hpro_core.evaluate.named import taught_by
 from hpro_core.evaluate.wavlm import SHORTEST_S, WavlmVoices
 from hpro_core.evaluate.whisper import WhisperTranscripts
+from hpro_core.io import sha256_of
 from hpro_core.label.audeering import AudeeringWordVad
 from hpro_core.label.emotion2vec import Emotion2vecPosteriors
 from hpro_core.label.teachers import SpokenUtterance

@@ -1,7 +1,6 @@
 """How near our word boundaries are to a reference: MFA's TextGrids, or exact times."""
 
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,14 @@ import pandas as pd
 from hpro_core.align.matching import match_words
 from hpro_core.align.textgrid import Interval, read_words
 from hpro_core.errors import HproError
+from hpro_core.io import read_zip_members
 from hpro_core.tables import by_utterance
 
 LIMITS_MS = (20, 60, 100)
 _ROUNDING_MS = 0.01  # 60.000000001 ms is 60 ms
+
+_MOST_BYTES = 2**30
+"""Of all TextGrids in an archive."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +134,13 @@ def against_textgrids(
 
 def _textgrids(reference_zip: Path) -> Iterator[tuple[str, list[Interval]]]:
     """Original id and words of each TextGrid in a zip, by id."""
+    cure = "get the archive again, or leave it out"
+    members = read_zip_members(reference_zip, None, _MOST_BYTES, cure)
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            with zipfile.ZipFile(reference_zip) as archive:
-                archive.extractall(folder)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise HproError(f"{reference_zip} is not a readable zip file: {error}") from error
+        for number, (name, content) in enumerate(members.items()):
+            if name.endswith(".TextGrid"):  # each in a folder of its own: two may have one name
+                place = Path(folder, str(number), Path(name).name)
+                place.parent.mkdir()
+                place.write_bytes(content)
         for path in sorted(Path(folder).rglob("*.TextGrid"), key=lambda path: path.stem):
             yield path.stem, read_words(path)

@@ -1,6 +1,5 @@
 """`hpro align`: utterances -> words with times; `hpro align-check`: how near to the truth."""
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from hpro_core.align import accuracy
 from hpro_core.align.jobs import Job, Outcome
 from hpro_core.align.textgrid import write_words
 from hpro_core.errors import HproError
+from hpro_core.io import write_json
 from hpro_core.params import Align
 from hpro_core.progress import track
 from hpro_core.shards import OF_ONE_JOB, folder_of, remove
@@ -85,8 +85,7 @@ def check(root: Path, references: Mapping[str, Path], exact: Collection[str]) ->
         truth = tables.read_table(root / "corpus" / name / "truth_words.parquet", tables.WORDS)
         pairs, counts = accuracy.against_words(words, truth)
         figures[name] = accuracy.summary(pairs, "exact times", **counts)
-    path = root / "align" / "accuracy.json"
-    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_json(root / "align" / "accuracy.json", figures)
     print(pd.DataFrame(figures).T.to_string())
 
 

@@ -5,15 +5,16 @@ import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from hpro_core.align.jobs import Job, Outcome
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.align.spans import AlignmentRefused
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
+from hpro_core.io import note_audio, read_wav
 
 CHUNK = 8
 """Utterances handed to a process at a time."""
@@ -28,6 +29,8 @@ def align_all(jobs: list[Job], threads: int) -> Iterator[Outcome]:
     if threads == 1 or len(jobs) <= CHUNK:
         yield from map(align_one, jobs)
         return
+    for folder in {Path(job.audio).parent for job in jobs}:
+        note_audio(folder)  # the processes that read have journals of their own
     # not fork: the parent has threads (pyarrow)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(threads, mp_context=context) as pool:
@@ -58,10 +61,6 @@ def _aligner() -> PocketsphinxAligner:
 
 def _read(job: Job) -> np.ndarray:
     try:
-        audio, rate_hz = soundfile.read(job.audio, dtype="float32")
-    except (OSError, soundfile.SoundFileError) as error:
-        raise AlignmentRefused(f"unreadable audio: {error}") from error
-    if rate_hz != SAMPLE_RATE_HZ or audio.ndim != 1:
-        shape = "mono" if audio.ndim == 1 else f"{audio.shape[1]} channels"
-        raise AlignmentRefused(f"audio is {rate_hz} Hz, {shape}: 16000 Hz mono is expected")
-    return audio
+        return read_wav(Path(job.audio), SAMPLE_RATE_HZ)
+    except HproError as error:
+        raise AlignmentRefused(str(error)) from error

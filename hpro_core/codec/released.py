@@ -4,7 +4,6 @@
 be known by name and is left out.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,8 +17,9 @@ from hpro_core.codec.mends import MENDED, Mends
 from hpro_core.codec.model import CodecConfig, HdEmo
 from hpro_core.codec.whisper import whisper_part
 from hpro_core.constants import N_SPEECH_TOKENS
-from hpro_core.engine.checkpoint import read_pt, save_model
+from hpro_core.engine.checkpoint import save_model, state_dict_of
 from hpro_core.errors import HproError
+from hpro_core.io import sha256_of, write_pt
 
 ORIGIN = "its authors (HD-Emo/model.pt)"
 """Where the file is from."""
@@ -67,12 +67,14 @@ def import_codec(source: Path, out: Path, unstored: Unstored) -> HdEmo:
         The codec.
 
     Raises:
-        HproError: see `read_pt` and `from_released`.
+        HproError: see `state_dict_of` and `from_released`.
     """
-    codec = from_released(read_pt(source, ORIGIN), str(source), unstored)
-    with source.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    provenance = {"file": source.name, "sha256": sha256, "format": "HD-EMO released codec"}
+    codec = from_released(state_dict_of(source, ORIGIN), str(source), unstored)
+    provenance = {
+        "file": source.name,
+        "sha256": sha256_of(source),
+        "format": "HD-EMO released codec",
+    }
     save_model(out, codec, {"model": asdict(codec.config), "provenance": provenance})
     return codec
 
@@ -90,8 +92,7 @@ def export_codec(codec: HdEmo, out: Path, whisper: Path) -> None:
         HproError: see `to_released` and `whisper_part`.
     """
     state = to_released(codec, whisper_part(whisper, "model.encoder."), str(whisper))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(state, out)
+    write_pt(out, state)
 
 
 def from_released(

@@ -31,7 +31,7 @@ from hpro_core.engine.batching import (
     length_mask,
     sequential_batches,
 )
-from hpro_core.engine.checkpoint import load_weights, read_json, save_model
+from hpro_core.engine.checkpoint import load_model, load_weights, model_config, save_model
 from hpro_core.engine.facts import facts_of
 from hpro_core.engine.parts import Split, batch_rows, batch_size
 from hpro_core.engine.ranks import is_first
@@ -83,15 +83,10 @@ def load_codec(folder: Path, mends: Mends = MENDED) -> HdEmo:
     Raises:
         HproError: a file is missing, or is not of a codec.
     """
-    config = read_json(folder / "config.json")
-    try:
-        sizes = CodecConfig(**config["model"])
-    except (KeyError, TypeError) as error:
-        raise HproError(f"{folder}/config.json is not of a codec: give codec/style") from error
-    codec = HdEmo(sizes, mends)
-    load_weights(folder, codec)
+    config = model_config(folder, "a codec", "model")
+    codec = load_model(folder, config["model"], CodecConfig, lambda sizes: HdEmo(sizes, mends))
     codec.freeze(list(codec.children()))
-    return codec.eval()
+    return codec
 
 
 def text_of(batch: Batch, mends: Mends = MENDED) -> tuple[Tensor, Tensor, Tensor]:

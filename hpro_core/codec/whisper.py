@@ -7,14 +7,14 @@ transformers writes and Hugging Face publishes: config.json and model.safetensor
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hpro_core.codec.names import listed
 from hpro_core.codec.text_decoder import TextDecoder
-from hpro_core.engine.checkpoint import read_json
 from hpro_core.errors import HproError
+from hpro_core.io import read_json, read_safetensors_torch
 
+PUBLISHED = "give a Whisper model's folder as published"
 CURE = "the preset `released` takes whisper-small, `paper` whisper-medium"
 
 
@@ -30,7 +30,7 @@ def load_whisper_decoder(folder: Path, text_decoder: TextDecoder) -> None:
             weights or weights of another shape; the message names them.
     """
     found = whisper_part(folder, "model.decoder.")
-    heads = read_json(folder / "config.json").get("decoder_attention_heads")
+    heads = read_json(folder / "config.json", PUBLISHED).get("decoder_attention_heads")
     wanted = text_decoder.decoder.sizes.heads
     if heads != wanted:
         raise HproError(f"{folder} has {heads} decoder heads, the codec {wanted}: {CURE}")
@@ -59,13 +59,10 @@ def whisper_part(folder: Path, prefix: str) -> dict[str, Tensor]:
     Raises:
         HproError: a file is missing or broken.
     """
-    path = folder / "model.safetensors"
-    for file in (folder / "config.json", path):
-        if not file.is_file():
-            raise HproError(f"{file} does not exist: give a Whisper model's folder as published")
-    try:
-        with safe_open(path, framework="pt") as weights:
-            names = [name for name in weights.keys() if name.startswith(prefix)]  # noqa: SIM118
-            return {n.removeprefix(prefix): weights.get_tensor(n).to(torch.float32) for n in names}
-    except SafetensorError as error:
-        raise HproError(f"{path} is broken ({error}): download it again") from error
+    read_json(folder / "config.json", PUBLISHED)
+    weights = read_safetensors_torch(folder / "model.safetensors", PUBLISHED, own=False)
+    return {
+        name.removeprefix(prefix): value.to(torch.float32)
+        for name, value in weights.items()
+        if name.startswith(prefix)
+    }

@@ -3,55 +3,179 @@
 Also other projects' PyTorch files, read without running what may be in them.
 """
 
-import os
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from pydantic import TypeAdapter, ValidationError
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from hpro_core.engine.files import fingerprint as fingerprint
-from hpro_core.engine.files import read_json as read_json
-from hpro_core.engine.files import write_json as write_json
 from hpro_core.errors import HproError
+from hpro_core.io import (
+    read_json,
+    read_pt,
+    read_safetensors_torch,
+    safetensors_header,
+    write_json,
+    write_safetensors_bytes,
+)
 
 BOOKKEEPING = ("epoch", "step")
 """What the trainers of CosyVoice and HD-Emo save beside the weights."""
 
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+"""The files of a model."""
 
-def save_model(folder: Path, model: nn.Module, config: dict[str, Any]) -> None:
-    """Write model.safetensors and config.json, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+RETRAIN = "run the stage that trains it"
+
+_RATE = 1e7
+"""Largest value of a setting of a model that is no size, such as a rotary base."""
+
+SizesT = TypeVar("SizesT")
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
+
+def save_model(folder: Path, model: nn.Module, config: Mapping[str, Any]) -> None:
+    """Write model.safetensors and config.json, each whole or not at all.
+
+    Raises:
+        HproError: a weight is not finite, or a file cannot be written.
+    """
     weights = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
-    partial = folder / ".model.partial"
-    partial.write_bytes(save(weights))  # save_file would leave a file that only its owner reads
-    os.replace(partial, folder / "model.safetensors")
-    write_json(folder / "config.json", config)
+    for name, value in weights.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise HproError(
+                f"{folder}: weight {name} is not finite, so no model is written: lower the "
+                "learning rate of this stage in params.yaml"
+            )
+    write_safetensors_bytes(folder / WEIGHTS, save(weights))
+    write_json(folder / CONFIG, config)
+
+
+def model_config(folder: Path, what: str, *keys: str) -> dict[str, Any]:
+    """The config.json of a model.
+
+    Args:
+        folder: of the model.
+        what: the model should be, for messages ("a policy").
+        keys: that the file must have.
+
+    Raises:
+        HproError: the file is missing or broken, or lacks a key.
+    """
+    config = read_json(folder / CONFIG, RETRAIN)
+    for key in keys:
+        if key not in config:
+            raise HproError(f"{folder / CONFIG} is not of {what}: it has no {key!r}: {RETRAIN}")
+    return config
+
+
+def load_model(
+    folder: Path, values: object, kind: type[SizesT], build: Callable[[SizesT], ModelT]
+) -> ModelT:
+    """A trained model of which config.json has the sizes, in eval mode.
+
+    The sizes are compared with the weights before memory is allocated for the model: first each
+    size with the axes of the weights, then the shapes of a model without storage.
+
+    Args:
+        folder: with model.safetensors and config.json.
+        values: the sizes in config.json, by name.
+        kind: the dataclass of the sizes.
+        build: makes the model.
+
+    Raises:
+        HproError: a size is missing, unknown, of another type or does not go with the weights, or
+            what `load_weights` raises.
+    """
+    path = folder / CONFIG
+    sizes = _sizes(path, values, kind, safetensors_header(folder / WEIGHTS, RETRAIN))
+    try:
+        with torch.device("meta"):
+            planned = build(sizes)
+    except (RuntimeError, ValueError, AssertionError, ArithmeticError, TypeError) as error:
+        raise HproError(f"{path}: these sizes make no model ({_line(error)}): {RETRAIN}") from error
+    _check_shapes(folder, planned)
+    model = build(sizes)
+    load_weights(folder, model)
+    return model.eval()
 
 
 def load_weights(folder: Path, model: nn.Module) -> None:
     """Give a model its weights.
 
     Raises:
-        HproError: the file is missing or broken, or a weight is missing, unexpected or of another
-            shape.
+        HproError: the file is missing or broken, was changed after it was written, or a weight is
+            missing, unexpected, of another shape or not finite.
     """
-    path = folder / "model.safetensors"
-    if not path.is_file():
-        raise HproError(f"{path} does not exist: run the stage that trains it first")
-    try:
-        model.load_state_dict(load_file(path), strict=True)
-    except (SafetensorError, RuntimeError) as error:
-        detail = " ".join(str(error).split())[:400]
-        raise HproError(f"{path} does not fit its config.json: {detail}") from error
+    _check_shapes(folder, model)
+    path = folder / WEIGHTS
+    weights = read_safetensors_torch(path, RETRAIN)
+    for name, value in weights.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise HproError(f"{path}: weight {name} is not finite: {RETRAIN}")
+    model.load_state_dict(weights, strict=True)
 
 
-def read_pt(path: Path, origin: str) -> dict[str, Tensor]:
+def _sizes(path: Path, values: object, kind: type[SizesT], header: Mapping[str, Any]) -> SizesT:
+    """The values as a dataclass of sizes."""
+    if not isinstance(values, dict):
+        raise HproError(f"{path}: model is a {type(values).__name__}, not a mapping: {RETRAIN}")
+    hints = get_type_hints(kind)
+    needed = [f.name for f in fields(kind) if f.default is MISSING]  # type: ignore[arg-type]
+    if missing := [name for name in needed if name not in values]:
+        raise HproError(f"{path}: model.{missing[0]} is missing: {RETRAIN}")
+    most = _largest(header)
+    for name, value in values.items():
+        if name not in hints:
+            raise HproError(f"{path}: model.{name} is not known to this version: {RETRAIN}")
+        try:
+            TypeAdapter(hints[name]).validate_python(value, strict=True)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise HproError(f"{path}: model.{name} is {value!r}: {reason}: {RETRAIN}") from error
+        limit = _RATE if isinstance(value, float) else len(header) if "blocks" in name else most
+        if isinstance(value, int | float) and not abs(value) <= limit:
+            raise HproError(
+                f"{path}: model.{name} is {value}, and nothing in {WEIGHTS} is so large: {RETRAIN}"
+            )
+    return kind(**values)
+
+
+def _largest(header: Mapping[str, Any]) -> int:
+    """The longest axis of all weights."""
+    shapes = [entry.get("shape") for entry in header.values() if isinstance(entry, dict)]
+    axes = [axis for shape in shapes if isinstance(shape, list) for axis in shape]
+    return max((axis for axis in axes if isinstance(axis, int)), default=0)
+
+
+def _check_shapes(folder: Path, model: nn.Module) -> None:
+    """Compare the weights of a model with the header of its file, before any is read."""
+    path = folder / WEIGHTS
+    header = safetensors_header(path, RETRAIN)
+    header.pop("__metadata__", None)
+    own = {name: list(value.shape) for name, value in model.state_dict().items()}
+    for what, names in (("lacks", own.keys() - header.keys()),
+                        ("has the unknown", header.keys() - own.keys())):  # fmt: skip
+        if names:
+            raise HproError(
+                f"{path} does not fit its {CONFIG}: it {what} {min(names)} ({len(names)} such "
+                f"weights): {RETRAIN}"
+            )
+    for name, shape in own.items():
+        found = header[name].get("shape") if isinstance(header[name], dict) else None
+        if found != shape:
+            raise HproError(
+                f"{path} does not fit its {CONFIG}: {name} is {found}, not {shape}: {RETRAIN}"
+            )
+
+
+def state_dict_of(path: Path, origin: str) -> dict[str, Tensor]:
     """Weights by name from a PyTorch file of another project, without the bookkeeping.
 
     Args:
@@ -61,36 +185,15 @@ def read_pt(path: Path, origin: str) -> dict[str, Tensor]:
     Raises:
         HproError: the file is missing or broken, or holds anything but weights; nothing in it runs.
     """
-    state = loaded_pt(path, origin, "save a plain state_dict()")
+    state = read_pt(path, f"get it from {origin}, or save a plain state_dict()")
     if not isinstance(state, dict):
         raise HproError(f"{path} holds a {type(state).__name__}: save a plain state_dict()")
     weights = {name: value for name, value in state.items() if name not in BOOKKEEPING}
     for name, value in weights.items():
-        if not isinstance(value, Tensor):
+        if not isinstance(name, str) or not isinstance(value, Tensor):
             raise HproError(f"{path}: {name!r} is no weight: save a plain state_dict()")
     return weights
 
 
-def loaded_pt(path: Path, origin: str, otherwise: str) -> object:
-    """What is in a PyTorch file of another project; nothing in it runs.
-
-    Args:
-        path: of the file.
-        origin: where a good one is from, for messages.
-        otherwise: what else helps where the file holds objects, for messages.
-
-    Raises:
-        HproError: the file is missing or broken, or holds objects that could run code.
-    """
-    if not path.is_file():
-        raise HproError(f"{path} is not a file: get it from {origin}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, EOFError) as error:
-        raise HproError(
-            f"{path} is no PyTorch file or holds objects that could run code: get it from "
-            f"{origin}, or {otherwise}"
-        ) from error
-    except (RuntimeError, OSError) as error:
-        detail = " ".join(str(error).split())[:80]
-        raise HproError(f"{path} is broken ({detail}): get it again from {origin}") from error
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

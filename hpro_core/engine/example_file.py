@@ -2,7 +2,8 @@
 
 It holds what `dataset/<split>.parquet` holds, uncompressed, in record batches of
 `examples.ROWS` utterances. The last batch has no utterance; its metadata have the facts of each
-corpus (`facts`), and what tells that the table beside the file is the one that it was made of.
+corpus (`facts`), the SHA-256 of the batches before it, and what tells that the table beside the
+file is the one that it was made of.
 """
 
 import hashlib
@@ -18,8 +19,9 @@ import pyarrow.parquet as pq
 from hpro_core.engine.examples import ROWS, SCHEMA, MappedExamples
 from hpro_core.engine.facts import Facts, by_corpus, joined
 from hpro_core.errors import HproError
+from hpro_core.io import opened, parquet_errors, replacing, sha256_of_rest
 
-_FACTS, _SOURCE = b"hpro.facts", b"hpro.source"
+_FACTS, _SOURCE, _SUM = b"hpro.facts", b"hpro.source", b"hpro.sha256"
 
 
 def write_examples(table: Path) -> None:
@@ -29,17 +31,21 @@ def write_examples(table: Path) -> None:
         table: `dataset/<split>.parquet`, checked when it was written.
     """
     path = table.with_suffix(".arrow")
-    partial = path.with_name(f".{path.name}.partial")
     known: dict[str, Facts] = {}
-    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as file:
+    with (
+        replacing(path) as partial,
+        pa.OSFile(str(partial), "wb") as sink,
+        pa.ipc.new_file(sink, SCHEMA) as file,
+    ):
         for batch in _batches(table):
             file.write_batch(batch)
             for corpus, facts in by_corpus(batch).items():
                 known[corpus] = joined([known[corpus], facts] if corpus in known else [facts])
         content = json.dumps({corpus: asdict(facts) for corpus, facts in known.items()})
-        metadata = {_FACTS: content.encode(), _SOURCE: _source(table)}
+        sink.flush()
+        sums = f"{sink.tell()} {_sha256_of(partial, sink.tell())}"
+        metadata = {_FACTS: content.encode(), _SOURCE: _source(table), _SUM: sums.encode()}
         file.write_batch(pa.RecordBatch.from_pylist([], SCHEMA), metadata)
-    os.replace(partial, path)
 
 
 def open_examples(table: Path) -> MappedExamples:
@@ -53,17 +59,16 @@ def open_examples(table: Path) -> MappedExamples:
     """
     path = table.with_suffix(".arrow")
     again = "run `hpro dataset` again (`hpro gather-dataset` where there are shards)"
-    if not path.is_file():
-        raise HproError(f"{path} does not exist: {again}")
-    try:
+    with parquet_errors(path, again):
         file = pa.ipc.open_file(pa.memory_map(str(path)))
         if file.schema != SCHEMA or not file.num_record_batches:
             raise ValueError("other columns than this version writes")
         _, metadata = file.get_batch_with_custom_metadata(file.num_record_batches - 1)
         source, content = metadata[_SOURCE], json.loads(metadata[_FACTS])
         facts = {corpus: Facts.from_json(known) for corpus, known in content.items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise HproError(f"{path} is not a file of utterances ({error}): {again}") from error
+        size, _, expected = metadata[_SUM].decode().partition(" ")
+        if _sha256_of(path, int(size)) != expected:
+            raise ValueError("changed after it was written: its checksum differs")
     if source != _source(table):
         raise HproError(f"{path} was made of another {table.name} than the one beside it: {again}")
     return MappedExamples(file, facts)
@@ -87,9 +92,15 @@ def _one(rows: pa.Table) -> pa.RecordBatch:
     return rows.combine_chunks().to_batches()[0]
 
 
+def _sha256_of(path: Path, n_bytes: int) -> str:
+    """Of the first bytes of a file."""
+    with path.open("rb") as file:
+        return sha256_of_rest(file, n_bytes)
+
+
 def _source(table: Path) -> bytes:
     """What tells a table from another: its size and its footer, where Parquet has statistics."""
-    with table.open("rb") as file:
+    with parquet_errors(table), opened(table) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(-8, os.SEEK_END)
         file.seek(-8 - int.from_bytes(file.read(4), "little"), os.SEEK_END)

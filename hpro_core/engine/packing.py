@@ -9,11 +9,9 @@ which the smallest would become 0): they stay in 16 bits.
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 
-from hpro_core.engine.files import read_json, write_json
 from hpro_core.errors import HproError
+from hpro_core.io import read_json, read_safetensors, write_json, write_safetensors
 
 SCALE = ".scale"
 """Ends the name of the scales of a matrix."""
@@ -29,13 +27,13 @@ def pack(source: Path, out: Path) -> None:
         HproError: a file is missing or broken.
     """
     packed: dict[str, np.ndarray] = {}
-    for name, weight in _read(source, "run the stage that trains it first").items():
+    cure = "run the stage that trains it first"
+    for name, weight in read_safetensors(source / "model.safetensors", cure).items():
         if weight.ndim < 2 or len(weight) < _FEW_ROWS:
             packed[name] = weight.astype(np.float16)
             continue
         packed[name], packed[name + SCALE] = rows_of_bytes(weight)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "model.safetensors").write_bytes(save(packed))
+    write_safetensors(out / "model.safetensors", packed)
     write_json(out / "config.json", read_json(source / "config.json"))
 
 
@@ -45,15 +43,17 @@ def unpack(source: Path, out: Path) -> None:
     Raises:
         HproError: a file is missing or broken.
     """
-    packed = _read(source, "get it again")
+    packed = read_safetensors(source / "model.safetensors", "get it again", own=False)
+    for name, weight in packed.items():
+        if weight.dtype == np.int8 and name + SCALE not in packed:
+            raise HproError(f"{source}: weight {name} has no scales: get the base again")
     weights = {
         name: _matrix(weight, packed[name + SCALE]) if weight.dtype == np.int8 else weight
         for name, weight in packed.items()
         if not name.endswith(SCALE)
     }
-    out.mkdir(parents=True, exist_ok=True)
     whole = {name: weight.astype(np.float32) for name, weight in weights.items()}
-    (out / "model.safetensors").write_bytes(save(whole))
+    write_safetensors(out / "model.safetensors", whole)
     write_json(out / "config.json", read_json(source / "config.json"))
 
 
@@ -63,14 +63,6 @@ def rows_of_bytes(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scale = np.maximum(np.abs(rows).max(axis=1) / _LEVELS, _SMALLEST).astype(np.float16)
     steps = np.round(rows / scale.astype(np.float32)[:, None]).clip(-_LEVELS, _LEVELS)
     return steps.astype(np.int8).reshape(weight.shape), scale
-
-
-def _read(folder: Path, cure: str) -> dict[str, np.ndarray]:
-    path = folder / "model.safetensors"
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise HproError(f"{path} cannot be read ({error}): {cure}") from error
 
 
 def _matrix(steps: np.ndarray, scale: np.ndarray) -> np.ndarray:

@@ -3,15 +3,15 @@
 What the look measures, which step is best and when to stop are the caller's.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from torch import nn
 
+from hpro_core.engine.checkpoints import checked_kept, kept_weights
 from hpro_core.errors import HproError
+from hpro_core.io import read_pt, write_pt
 
 History = Mapping[int, Mapping[str, float]]
 """What each look measured, by step; step 0 is the start."""
@@ -81,27 +81,16 @@ class Probing:
     def keep(self, step: int, model: nn.Module, work: Path) -> None:
         """Write the model's weights if this step is now the best."""
         if self.kept_step == step:
-            work.mkdir(parents=True, exist_ok=True)
-            partial = work / "kept.partial"
-            torch.save(model.state_dict(), partial)
-            os.replace(partial, _kept(work, step))
-
-    def drop_others(self, work: Path) -> None:
-        """Remove the weights of steps that are no longer the best."""
-        for path in work.glob("kept_*.pt"):
-            if path != _kept(work, self.kept_step):
-                path.unlink()
+            write_pt(kept_weights(work, step), model.state_dict())
 
     def give(self, model: nn.Module, work: Path) -> None:
-        """Give the model the kept weights."""
-        path = _kept(work, self.kept_step)
-        if not path.is_file():
-            raise HproError(
-                f"{path}, the weights to keep, is gone: remove {work} and train this stage anew"
-            )
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        """Give the model the kept weights.
+
+        Raises:
+            HproError: their file is gone or was changed; another run goes on before it.
+        """
+        path = checked_kept(work, self.kept_step)
+        weights = read_pt(path, f"remove {work} and train this stage anew")
+        if not isinstance(weights, dict):
+            raise HproError(f"{path} holds no weights: remove {work} and train this stage anew")
         model.load_state_dict(weights, strict=True)
-
-
-def _kept(work: Path, step: int) -> Path:
-    return work / f"kept_{step:07d}.pt"

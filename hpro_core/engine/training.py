@@ -16,10 +16,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from hpro_core.engine import checkpoints
 from hpro_core.engine.parts import Split
 from hpro_core.engine.probing import Probing
 from hpro_core.engine.ranks import Ranks, local_rank
 from hpro_core.errors import HproError
+from hpro_core.io import write_csv_table
 from hpro_core.progress import track
 
 BatchT = TypeVar("BatchT")
@@ -114,7 +116,7 @@ def fit(
     done = _resume(work, loop, model, optimiser, average, curves, probing)
     ranks.agree_on(done, f"{work}: the checkpoint to go on from")
     if done == 0:
-        curves.dev(0, _evaluate(model, average, dev_terms))
+        curves.dev(0, _evaluate(model, average, dev_terms, 0, loop))
         _probe(probing, 0, loop, model, average, curves, work, ranks)
     with _profiler(out, profile and ranks.first) as profiler:
         steps = range(done + 1, loop.steps + 1)
@@ -137,7 +139,7 @@ def fit(
             average.update(model)
             curves.train(step, {**terms, "grad_norm": norm}, loop.log_every)
             if step % loop.dev_every == 0 or step == loop.steps:
-                curves.dev(step, _evaluate(model, average, dev_terms))
+                curves.dev(step, _evaluate(model, average, dev_terms, step, loop))
             probed = _probe(probing, step, loop, model, average, curves, work, ranks)
             if ranks.first and (probed or step % loop.checkpoint_every == 0):
                 _save(work, step, loop, model, optimiser, average, curves, probing)
@@ -152,7 +154,7 @@ def fit(
     if ranks.first:
         curves.write()
     if probing is not None:
-        return dict(_evaluate(model, Average(model, 0.0), dev_terms))
+        return dict(_evaluate(model, Average(model, 0.0), dev_terms, probing.kept_step, loop))
     return {
         term: value
         for step, split_name, term, value in curves.rows
@@ -162,8 +164,7 @@ def fit(
 
 def clear(work: Path) -> None:
     """Remove the checkpoints of a training whose model is written."""
-    for path in (_checkpoint(work), *work.glob("kept_*.pt")):
-        path.unlink(missing_ok=True)
+    checkpoints.clear(work)
 
 
 def mean_terms(
@@ -267,9 +268,7 @@ class Curves:
     def write(self) -> None:
         """Write training.csv and close TensorBoard's file."""
         table = pd.DataFrame(self.rows, columns=["step", "split", "term", "value"])
-        partial = self.path.with_suffix(".partial")
-        table.to_csv(partial, index=False)
-        os.replace(partial, self.path)
+        write_csv_table(table, self.path)
         if self._board is not None:
             self._board.close()
 
@@ -405,11 +404,17 @@ def _probe(
 
 
 def _evaluate(
-    model: nn.Module, average: Average, dev_terms: Callable[[], Mapping[str, float]]
+    model: nn.Module,
+    average: Average,
+    dev_terms: Callable[[], Mapping[str, float]],
+    step: int,
+    loop: Loop,
 ) -> Mapping[str, float]:
     model.eval()
     with average.applied(model), torch.no_grad():
-        return dev_terms()
+        terms = dev_terms()
+    _stop_if_not_finite({k: torch.tensor(v) for k, v in terms.items()}, step, f"{loop.label}, dev")
+    return terms
 
 
 def _rate_share(step: int, loop: Loop) -> float:
@@ -435,10 +440,6 @@ def _stop_if_not_finite(terms: Mapping[str, Tensor], step: int, label: str) -> N
     )
 
 
-def _checkpoint(work: Path) -> Path:
-    return work / "checkpoint.pt"
-
-
 def _save(
     work: Path,
     step: int,
@@ -449,8 +450,6 @@ def _save(
     curves: Curves,
     probing: Probing | None,
 ) -> None:
-    work.mkdir(parents=True, exist_ok=True)
-    partial = work / "checkpoint.partial"
     state = {
         "step": step,
         "identity": loop.identity,
@@ -459,10 +458,8 @@ def _save(
         "average": average.state(),
         "curves": curves.rows,
     }
-    torch.save(state, partial)
-    os.replace(partial, _checkpoint(work))
-    if probing is not None:
-        probing.drop_others(work)
+    kept = None if probing is None else checkpoints.kept_weights(work, probing.kept_step)
+    checkpoints.save(work, state, kept)
 
 
 def _resume(
@@ -474,13 +471,8 @@ def _resume(
     curves: Curves,
     probing: Probing | None,
 ) -> int:
-    if not _checkpoint(work).is_file():
-        return 0
-    state = torch.load(_checkpoint(work), map_location="cpu", weights_only=True)
-    if state["identity"] != loop.identity:
-        print(
-            f"{_checkpoint(work)} is of other settings, code or inputs: starting anew", flush=True
-        )
+    state = checkpoints.newest(work, loop.identity)
+    if state is None:
         return 0
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
@@ -488,7 +480,7 @@ def _resume(
     curves.restore([tuple(row) for row in state["curves"]])
     if probing is not None:
         _recall(probing, curves)
-    print(f"going on from step {state['step']} ({_checkpoint(work)})", flush=True)
+    print(f"going on from step {state['step']} ({work})", flush=True)
     return int(state["step"])
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
-from hpro_core.engine.checkpoint import load_weights, read_json, save_model
+from hpro_core.engine.checkpoint import load_weights, model_config, save_model
 from hpro_core.errors import HproError
 from hpro_core.evaluate.mel import mel_spectrogram
 from hpro_core.evaluate.prosody import FRAME_RATE_HZ, contours
@@ -193,10 +193,10 @@ def load(folder: Path) -> AffectJudge:
     Raises:
         HproError: a file is missing or not what `save` writes.
     """
-    config = read_json(folder / "config.json")
-    if "trained_on" not in config:
-        raise HproError(f"{folder}/config.json is not of an affect judge: run `hpro judge-train`")
-    judge = AffectJudge(config["trained_on"])
+    trained_on = model_config(folder, "an affect judge", "trained_on")["trained_on"]
+    if not isinstance(trained_on, list) or not all(isinstance(name, str) for name in trained_on):
+        raise HproError(f"{folder}/config.json: trained_on is {trained_on!r}, not a list of names")
+    judge = AffectJudge(trained_on)
     load_weights(folder, judge)
     return judge.eval()
 

@@ -31,6 +31,7 @@ from hpro_core.evaluate.tables import (
     systems_of,
     test_sets,
 )
+from hpro_core.io import write_csv_table, write_text
 from hpro_core.params import SEEDLESS, Claims, Tables
 
 MAIN = ("wer", "wvad_ccc", "emo_sim")
@@ -101,11 +102,9 @@ def make(
     figures, tested = by_seed(scores, seeds, settings), tests(scores)
     told = parting.read(root, {name: starts[name] for name in systems if name in starts}, seeds)
     text = _markdown(scores, figures, tested, told, left_out, settings.wer_margin, cautions)
-    out.mkdir(parents=True, exist_ok=True)
-    figures.to_csv(out / "claims.csv", index=False, float_format="%.6g")
-    tested.to_csv(out / "claims_tests.csv", index=False, float_format="%.6g")
-    told.to_csv(out / "claims_rewards.csv", index=False, float_format="%.6g")
-    (out / "claims.md").write_text(text, encoding="utf-8")
+    for name, table in {"": figures, "_tests": tested, "_rewards": told}.items():
+        write_csv_table(table, out / f"claims{name}.csv", "%.6g")
+    write_text(out / "claims.md", text)
 
 
 def by_seed(scores: Scores, seeds: Sequence[int], settings: Claims) -> pd.DataFrame:

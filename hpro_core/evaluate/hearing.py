@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile
 
+from hpro_core import io
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.align.spans import AlignmentRefused
 from hpro_core.constants import SAMPLE_RATE_HZ
-from hpro_core.errors import HproError
 from hpro_core.evaluate.affect import Span
 from hpro_core.tables import by_utterance
 
@@ -29,15 +28,7 @@ def read_wav(path: Path) -> np.ndarray:
     Raises:
         HproError: unreadable, empty, with values that are not numbers, not mono, or another rate.
     """
-    try:
-        samples_T, rate_hz = soundfile.read(path, dtype="float32")
-    except (soundfile.SoundFileError, OSError) as error:
-        raise HproError(f"{path} is not readable audio ({error}): make it again") from error
-    if rate_hz != SAMPLE_RATE_HZ or samples_T.ndim != 1:
-        raise HproError(f"{path} is not 16 kHz mono ({rate_hz} Hz): make it again")
-    if not len(samples_T) or not np.isfinite(samples_T).all():
-        raise HproError(f"{path} is empty or has values that are not numbers: make it again")
-    return np.clip(samples_T, -1.0, 1.0)
+    return io.read_wav(path, SAMPLE_RATE_HZ)
 
 
 def at_least(audio_T: np.ndarray, seconds: float) -> np.ndarray:

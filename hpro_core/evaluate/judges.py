@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 
 from hpro_core.constants import EMOTIONS, VAD
-from hpro_core.engine.files import fingerprint
 from hpro_core.engine.training import device_of
 from hpro_core.evaluate import affect
 from hpro_core.evaluate.asr import BATCH, TINY_EN, Ears
 from hpro_core.evaluate.files import all_affect_published
 from hpro_core.evaluate.hearing import at_least, read_wav
 from hpro_core.evaluate.speaker import embed_together, load_encoder
+from hpro_core.io import fingerprint
 from hpro_core.label.shards import (
     PublishedEmotion,
     PublishedWordVad,

@@ -7,7 +7,7 @@ from.
 from collections.abc import Set
 from pathlib import Path
 
-from hpro_core.base import sha256_of
+from hpro_core.io import sha256_of
 from hpro_core.label.files import hugging_face_weights
 from hpro_core.params import Evaluate
 from hpro_core.weights import listed

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpro_core.engine.files import read_json
 from hpro_core.errors import HproError
+from hpro_core.io import read_json
 
 JUDGES, TAUGHT = "judges", "judged_by_teachers"
 """Keys of metrics.json."""

@@ -4,13 +4,13 @@ A term that falls on dev while the judge of the same thing hears no difference h
 and nobody else. Ours; the paper shows the judges alone.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from hpro_core.errors import HproError
+from hpro_core.io import CURVES, read_csv_table, read_json
 
 COLUMNS = ("system", "start", "seed", "term", "weight", "share", "before", "after")
 
@@ -84,21 +84,20 @@ def _of_training(
     folder: Path, system: str, seed: int
 ) -> tuple[dict[str, dict[str, float]], dict[str, float], dict[str, float]]:
     """Pulls of the terms, and their dev values before and after."""
+    again = f"run `hpro reward {system} --seed {seed}` again"
     try:
-        pulls = json.loads((folder / "liveness.json").read_text(encoding="utf-8"))["terms"]
-        after = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["dev"]
-        curves = pd.read_csv(folder / "training.csv")
+        pulls = read_json(folder / "liveness.json", again)["terms"]
+        after = read_json(folder / "metrics.json", again)["dev"]
+        curves = read_csv_table(folder / "training.csv", CURVES, ("split", "term"), again)
         first = curves[(curves["split"] == "dev") & (curves["step"] == 0)]
         before = dict(zip(first["term"], first["value"], strict=True))
-    except (OSError, ValueError, KeyError) as error:
+    except (KeyError, ValueError) as error:
         raise HproError(
-            f"{folder} does not hold what a reward training writes ({error}): run "
-            f"`hpro reward {system} --seed {seed}` again"
+            f"{folder} does not hold what a reward training writes ({error}): {again}"
         ) from error
     tables = (pulls, before, after)
     if missing := [term for term in TERM_NAMES if any(term not in table for table in tables)]:
         raise HproError(
-            f"{folder}: no figures of {', '.join(missing)} before and after the training: run "
-            f"`hpro reward {system} --seed {seed}` again"
+            f"{folder}: no figures of {', '.join(missing)} before and after the training: {again}"
         )
     return pulls, before, after

@@ -44,6 +44,7 @@ def load_encoder(folder: Path) -> SpeakerEncoder:
         HproError: the file holds other parameters than the network has.
     """
     path = folder / "pretrained.pt"
+    # Its format is of before PyTorch 1.6, and `weights.located` has compared its hash.
     stored = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
     training_only = ("similarity_weight", "similarity_bias")  # of the GE2E loss
     encoder = SpeakerEncoder()

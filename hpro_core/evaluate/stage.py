@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from hpro_core import records
 from hpro_core.constants import EMOTIONS, VAD
-from hpro_core.engine.files import write_json
 from hpro_core.errors import HproError
 from hpro_core.evaluate import affect
 from hpro_core.evaluate.grades import Judgements, ceilings, grades
@@ -19,6 +19,7 @@ from hpro_core.evaluate.origin import Origin, told
 from hpro_core.evaluate.panel import Panel
 from hpro_core.evaluate.scores import checked, figures
 from hpro_core.evaluate.training import Sounds, labels, train_judge
+from hpro_core.io import write_json
 from hpro_core.params import Compute, Evaluate
 from hpro_core.progress import track
 from hpro_core.tables import (
@@ -133,6 +134,7 @@ def judge(
     """
     torch.set_num_threads(compute.threads)
     folder = root / "eval" / system / f"seed{seed}"
+    records.check(root, folder / "synthesis.parquet", system, seed)
     synthesis = read_table(folder / "synthesis.parquet", SYNTHESIS)
     if synthesis.empty:
         raise HproError(f"{folder / 'synthesis.parquet'} has no utterances: synthesise again")

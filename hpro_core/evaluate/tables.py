@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from hpro_core.engine.files import read_json
+from hpro_core import records
 from hpro_core.errors import HproError
 from hpro_core.evaluate.origin import common_origin, notes
 from hpro_core.evaluate.scores import COUNTS, METRICS, counts, ratio
 from hpro_core.evaluate.statistics import interval, paired_difference
+from hpro_core.io import read_json, write_csv_table, write_text
 from hpro_core.params import SEEDLESS, Evaluate, Tables
 from hpro_core.tables import SCORES, read_table
 
@@ -63,13 +64,12 @@ def make(
     systems = systems_of(tables)
     scores = read_scores(root, systems, seeds)
     below = "".join(f"\n{note}\n" for note in [COUNTED, *cautions_of(root, systems, seeds)])
-    folder.mkdir(parents=True, exist_ok=True)
     for name, systems in rows.items():
         chosen = {system: scores[system] for system in systems}
         table = summarised(chosen, settings.bootstrap_samples, settings.seed)
-        table.to_csv(folder / f"{name}.csv", index=False)
-        (folder / f"{name}.md").write_text(markdown(table) + below, encoding="utf-8")
-    _differences(scores, settings).to_csv(folder / "differences.csv", index=False)
+        write_csv_table(table, folder / f"{name}.csv")
+        write_text(folder / f"{name}.md", markdown(table) + below)
+    write_csv_table(_differences(scores, settings), folder / "differences.csv")
 
 
 def systems_of(tables: Tables) -> list[str]:
@@ -148,6 +148,7 @@ def _read(root: Path, system: str, seed: int) -> pd.DataFrame:
             f"{path} does not exist, but a table has the row {system!r}: run "
             f"`hpro judge {system} --seed {seed}`, or take the row out of tables in params.yaml"
         )
+    records.check(root, path, system, seed)
     return read_table(path, SCORES).sort_values("utt_id").reset_index(drop=True)
 
 

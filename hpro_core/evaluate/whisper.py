@@ -13,10 +13,10 @@ from whisper.model import ModelDimensions, Whisper
 from whisper.tokenizer import get_tokenizer
 
 from hpro_core.constants import SAMPLE_RATE_HZ
-from hpro_core.engine.checkpoint import fingerprint, loaded_pt
 from hpro_core.errors import HproError
 from hpro_core.evaluate.asr import most_tokens, padded_mel
 from hpro_core.evaluate.hearing import read_wav
+from hpro_core.io import fingerprint, read_pt
 from hpro_core.label.teachers import SpokenUtterance
 
 ORIGIN = "the package openai-whisper, which fetches large-v3.pt"
@@ -86,7 +86,7 @@ class WhisperTranscripts:
 
 def _model(path: Path) -> Whisper:
     """The model in a file, with all its weights and no other."""
-    stored = loaded_pt(path, ORIGIN, f"save a dict of {_DIMS!r} and {_WEIGHTS!r}")
+    stored = read_pt(path, f"take the file of {ORIGIN}")
     if not isinstance(stored, dict) or not {_DIMS, _WEIGHTS} <= stored.keys():
         raise HproError(
             f"{path} is no checkpoint of openai-whisper, which holds {_DIMS!r} and {_WEIGHTS!r} "

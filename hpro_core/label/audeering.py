@@ -14,8 +14,8 @@ from torch import LongTensor, Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from hpro_core.constants import SAMPLE_RATE_HZ, VAD
-from hpro_core.engine.checkpoint import fingerprint, read_json
 from hpro_core.errors import HproError
+from hpro_core.io import fingerprint, read_json
 from hpro_core.label.files import HUGGING_FACE
 from hpro_core.label.hugging_face import extractor_of, fill, weights_file
 from hpro_core.label.teachers import Read, SpokenUtterance, word_windows
@@ -185,7 +185,7 @@ def window_samples(start_s: float, end_s: float, n_samples: int) -> slice:
 def _config(folder: Path) -> Wav2Vec2Config:
     """Sizes and names of the model in a folder, checked as far as results depend on them."""
     path = folder / "config.json"
-    values = read_json(path)
+    values = read_json(path, f"get it from {ORIGIN}")
     expected = {"model_type": "wav2vec2", "feat_extract_norm": "layer", "pooling_mode": "mean"}
     for name, value in expected.items():
         if values.get(name) != value:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ
-from hpro_core.engine.checkpoint import fingerprint, loaded_pt
 from hpro_core.errors import HproError
+from hpro_core.io import fingerprint, read_pt, read_text, read_yaml
 from hpro_core.label.files import EMOTION2VEC
 from hpro_core.label.teachers import Read, SpokenUtterance
 from hpro_core.label.weak import read_audio
@@ -58,7 +58,7 @@ class Emotion2vecPosteriors:
                 )
         self.folder = folder
         self._read = read
-        self.tokens = (folder / "tokens.txt").read_text(encoding="utf-8").split()
+        self.tokens = read_text(folder / "tokens.txt", f"get the whole folder of {ORIGIN}").split()
         self._class_of = class_names(self.tokens, folder / "tokens.txt")
         self.classes = tuple(self._class_of.values())
         self.identity: dict[str, object] = {
@@ -140,7 +140,8 @@ def _model(folder: Path, n_tokens: int) -> Any:
 
 def _sizes(path: Path) -> Any:
     """The entry `model_conf` of config.yaml."""
-    config = _package("omegaconf").OmegaConf.load(path)
+    values = read_yaml(path, f"get the file of {ORIGIN}")
+    config = _package("omegaconf").OmegaConf.create(values)
     if config.get("model") != "Emotion2vec" or "model_conf" not in config:
         raise HproError(f"{path} describes no Emotion2vec model: get the file of {ORIGIN}")
     layers = str(config.model_conf.modalities.audio.feature_encoder_spec)
@@ -151,7 +152,7 @@ def _sizes(path: Path) -> Any:
 
 def _weights(path: Path) -> dict[str, Tensor]:
     """The weights in a file of fairseq, named as FunASR's class names them."""
-    state = loaded_pt(path, ORIGIN, "if you trust it, save nothing but its entry 'model'")
+    state = read_pt(path, f"get it from {ORIGIN}, or save nothing but its entry 'model'")
     weights = state.get("model", state) if isinstance(state, dict) else None
     if not isinstance(weights, dict):
         raise HproError(f"{path} holds no weights by name: get it from {ORIGIN}")

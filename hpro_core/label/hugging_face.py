@@ -3,14 +3,13 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from transformers import Wav2Vec2FeatureExtractor
 
 from hpro_core.constants import SAMPLE_RATE_HZ
-from hpro_core.engine.checkpoint import read_json, read_pt
+from hpro_core.engine.checkpoint import state_dict_of
 from hpro_core.errors import HproError
+from hpro_core.io import read_json, read_safetensors_torch
 from hpro_core.label.files import hugging_face_weights
 
 # How weight normalisation was stored before PyTorch 2.0, as in the published files, and since.
@@ -46,7 +45,7 @@ def extractor_of(folder: Path, origin: str) -> Wav2Vec2FeatureExtractor:
         HproError: the file is missing or broken, or for another sampling rate.
     """
     path = folder / "preprocessor_config.json"
-    values = read_json(path)
+    values = read_json(path, f"get it from {origin}")
     if values.get("sampling_rate") != SAMPLE_RATE_HZ:
         raise HproError(
             f"{path}: sampling_rate is {values.get('sampling_rate')}, not {SAMPLE_RATE_HZ}: "
@@ -69,11 +68,14 @@ def fill(path: Path, model: nn.Module, origin: str, unused: Iterable[str]) -> No
     Raises:
         HproError: the file is broken, or a weight is missing, unexpected or of another shape.
     """
+    if path.suffix == ".safetensors":
+        stored = read_safetensors_torch(path, f"get it from {origin}", own=False)
+    else:
+        stored = state_dict_of(path, origin)
+    weights = {_renamed(name): v for name, v in stored.items() if name not in set(unused)}
     try:
-        stored = load_file(path) if path.suffix == ".safetensors" else read_pt(path, origin)
-        weights = {_renamed(name): v for name, v in stored.items() if name not in set(unused)}
         model.load_state_dict(weights, strict=True)
-    except (SafetensorError, RuntimeError) as error:
+    except RuntimeError as error:
         detail = " ".join(str(error).split())[:400]
         raise HproError(
             f"{path} does not fit its config.json ({detail}): get both from {origin}"

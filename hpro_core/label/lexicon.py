@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from hpro_core.errors import HproError
+from hpro_core.io import read_text
+from hpro_core.weights import located
 
 NORMS_FILE = Path("warriner") / "BRM-emot-submit.csv"
 """Where the norms lie in the weights folder."""
@@ -54,14 +56,11 @@ class Lexicon:
         Raises:
             HproError: the file is missing or is not the norms.
         """
-        path = weights / NORMS_FILE
-        if not path.is_file():
-            raise HproError(f"{path} is missing: run `hpro weights fetch`")
-        with path.open(encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines))
+        path = located(NORMS_FILE.parts[0], weights) / NORMS_FILE.name
+        rows = list(csv.DictReader(read_text(path, "run `hpro weights fetch`").splitlines()))
         try:
             return cls({r["Word"].lower(): np.array([float(r[c]) for c in _COLUMNS]) for r in rows})
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, TypeError) as error:
             raise HproError(f"{path} does not hold the norms: {error}; fetch it again") from error
 
     def deviations(self, words: tuple[str, ...]) -> np.ndarray:

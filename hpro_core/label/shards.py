@@ -7,7 +7,6 @@ the names, word times and audio of its utterances. A file with another identity 
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -17,8 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hpro_core.engine.checkpoint import fingerprint
 from hpro_core.errors import HproError
+from hpro_core.io import fingerprint, parquet_errors, replacing
 from hpro_core.label.teachers import EmotionTeacher, SpokenUtterance, WordVadTeacher
 from hpro_core.progress import track
 
@@ -177,10 +176,8 @@ def read_shard(path: Path, identity: str) -> pd.DataFrame | None:
     """
     if not path.is_file():
         return None
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise HproError(f"{path} is not a readable shard ({error}): remove it") from error
+    with parquet_errors(path, "remove it"):
+        table = pq.read_table(path, page_checksum_verification=True)
     if (table.schema.metadata or {}).get(IDENTITY) != identity.encode():
         return None
     return table.to_pandas()
@@ -188,8 +185,7 @@ def read_shard(path: Path, identity: str) -> pd.DataFrame | None:
 
 def write_shard(table: pd.DataFrame, path: Path, identity: str) -> None:
     """Write a shard, all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     rows = pa.Table.from_pandas(table, preserve_index=False)
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(rows.replace_schema_metadata({IDENTITY: identity.encode()}), partial)
-    os.replace(partial, path)
+    rows = rows.replace_schema_metadata({IDENTITY: identity.encode()})
+    with replacing(path) as partial:
+        pq.write_table(rows, partial, write_page_checksum=True)

@@ -7,12 +7,12 @@ Letters: N utterances, W words, C classes.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
-from hpro_core.errors import HproError
+from hpro_core.io import read_wav
 from hpro_core.label.lexicon import Lexicon
 from hpro_core.label.prosody import FRAME_RATE_HZ, Prosody, analyse
 from hpro_core.label.teachers import SpokenUtterance, word_windows
@@ -148,16 +148,7 @@ def z_scores(cues: Sequence[np.ndarray], speakers: Sequence[str]) -> list[np.nda
 
 def read_audio(utterance: SpokenUtterance) -> np.ndarray:
     """The waveform, float32 (T,) at 16 kHz."""
-    try:
-        samples, rate_hz = soundfile.read(utterance.audio, dtype="float32")
-    except (OSError, soundfile.SoundFileError) as error:
-        raise HproError(f"{utterance.utt_id}: cannot read {utterance.audio}: {error}") from error
-    if rate_hz != SAMPLE_RATE_HZ or samples.ndim != 1 or not len(samples):
-        raise HproError(
-            f"{utterance.utt_id}: {utterance.audio} has {rate_hz} Hz and shape {samples.shape}, "
-            f"not {SAMPLE_RATE_HZ} Hz mono: run `hpro corpus-read` again"
-        )
-    return samples
+    return read_wav(Path(utterance.audio), SAMPLE_RATE_HZ, "run `hpro corpus-read` again")
 
 
 def _frames_inside(spans_s: np.ndarray, n_frames: int) -> np.ndarray:

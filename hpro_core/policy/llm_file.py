@@ -4,7 +4,6 @@ Names and shapes are those of upstream's Qwen2LM (FunAudioLLM/CosyVoice). A file
 refused; what is written here, upstream loads strictly.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ import torch
 from torch import Tensor
 
 from hpro_core.constants import N_SPEECH_TOKENS
-from hpro_core.engine.checkpoint import read_json, read_pt
+from hpro_core.engine.checkpoint import state_dict_of
 from hpro_core.errors import HproError
+from hpro_core.io import read_json, write_pt
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.interface import N_OUTPUTS
 
@@ -45,7 +45,7 @@ def read_llm(folder: Path, checkpointing: bool = False) -> CosyVoice2LM:
     """
     config = read_config(folder / QWEN_FOLDER / "config.json")
     path = folder / "llm.pt"
-    weights = read_pt(path, "the model folder CosyVoice2-0.5B")
+    weights = state_dict_of(path, "the model folder CosyVoice2-0.5B")
     _check_version(weights, path)
     policy = CosyVoice2LM(config, checkpointing)
     _check_weights(weights, upstream_weights(policy), path)
@@ -56,18 +56,13 @@ def read_llm(folder: Path, checkpointing: bool = False) -> CosyVoice2LM:
 
 def write_llm(policy: CosyVoice2LM, path: Path) -> None:
     """Write an llm.pt, whole or not at all, for upstream to put in the place of its own."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     weights = upstream_weights(policy)
     table = weights[_TEXT_TABLE].cpu().contiguous()  # stored once for both of its names
-    torch.save(
-        {
-            name: table if name in (_TEXT_TABLE, _TEXT_HEAD) else value.cpu().contiguous()
-            for name, value in weights.items()
-        },
-        partial,
-    )
-    os.replace(partial, path)
+    stored = {
+        name: table if name in (_TEXT_TABLE, _TEXT_HEAD) else value.cpu().contiguous()
+        for name, value in weights.items()
+    }
+    write_pt(path, stored)
 
 
 def upstream_weights(policy: CosyVoice2LM) -> dict[str, Tensor]:
@@ -82,9 +77,7 @@ def read_config(path: Path) -> CosyVoice2Config:
     Raises:
         HproError: the file is missing or describes a model that this class is not.
     """
-    if not path.is_file():
-        raise HproError(f"{path} is missing: copy {QWEN_FOLDER} as it is in the CosyVoice2 model")
-    config = read_json(path)
+    config = read_json(path, f"copy {QWEN_FOLDER} as it is in the CosyVoice2 model")
     _check_kind(config, path)
     try:
         return CosyVoice2Config(

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hpro_core.engine.batching import Batch, Example, Sampler, sequential_batches, tell_alone
-from hpro_core.engine.checkpoint import load_weights, read_json, save_model, write_json
+from hpro_core.engine.checkpoint import load_model, model_config, save_model
 from hpro_core.engine.facts import facts_of
 from hpro_core.engine.parts import Split, batch_rows, batch_size
 from hpro_core.engine.ranks import is_first
@@ -29,6 +29,7 @@ from hpro_core.engine.training import (
     set_threads,
 )
 from hpro_core.errors import HproError
+from hpro_core.io import write_json
 from hpro_core.params import Compute, Policy, Sft
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.interface import SpeechPolicy, speech_targets
@@ -124,20 +125,21 @@ def load_policy(folder: Path, checkpointing: bool = False) -> AnyPolicy:
     Raises:
         HproError: a file is missing, or is not of a policy, or the weights do not fit the sizes.
     """
-    config = read_json(folder / "config.json")
-    policy: AnyPolicy
-    match config.get("policy"):
+    config = model_config(folder, "a policy", "policy", "model")
+    match config["policy"]:
         case SpeechLM.kind:
-            policy = SpeechLM(PolicyConfig(**config["model"]))
+            return load_model(folder, config["model"], PolicyConfig, SpeechLM)
         case CosyVoice2LM.kind:
-            policy = CosyVoice2LM(CosyVoice2Config(**config["model"]), checkpointing)
+
+            def build(sizes: CosyVoice2Config) -> CosyVoice2LM:
+                return CosyVoice2LM(sizes, checkpointing)
+
+            return load_model(folder, config["model"], CosyVoice2Config, build)
         case other:
             raise HproError(
                 f"{folder}/config.json: policy is {other!r}, not {SpeechLM.kind!r} or "
                 f"{CosyVoice2LM.kind!r}: run the stage that trains it, or `hpro policy import`"
             )
-    load_weights(folder, policy)
-    return policy.eval()
 
 
 def save_policy(folder: Path, policy: AnyPolicy, **record: object) -> None:
@@ -152,7 +154,10 @@ def rewarded_steps(folder: Path) -> int:
     Where judges chose an earlier step than the last, those after it count too: their batches were
     seen, and the next stage goes on after them.
     """
-    return int(read_json(folder / "config.json").get("rewarded_steps", 0))
+    steps = model_config(folder, "a policy").get("rewarded_steps", 0)
+    if not isinstance(steps, int) or steps < 0:
+        raise HproError(f"{folder}/config.json: rewarded_steps is {steps!r}, not a number of steps")
+    return steps
 
 
 def sft_terms(

@@ -16,10 +16,10 @@ import torch
 
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.engine.batching import Example, collate
-from hpro_core.engine.checkpoint import read_json
 from hpro_core.engine.examples import SpeakerIndex, positions
 from hpro_core.engine.training import device_of, set_threads
 from hpro_core.errors import HproError
+from hpro_core.io import read_json
 from hpro_core.params import Compute, Synthesis
 from hpro_core.policy.interface import SpeechPolicy
 from hpro_core.policy.sampling import Sampled, Sampling, sample

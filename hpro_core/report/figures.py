@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from hpro_core.constants import VAD
 from hpro_core.errors import HproError
+from hpro_core.io import CURVES, read_csv_table
 
 METRIC_NAMES = {
     "wer": "WER (%) ↓",
@@ -167,10 +168,7 @@ def _line(name: str) -> dict:
 
 
 def _read_curves(path: Path) -> pd.DataFrame:
-    table = pd.read_csv(path)
-    if list(table.columns) != ["step", "split", "term", "value"] or table.empty:
-        raise HproError(f"{path} does not hold curves (step,split,term,value): train again")
-    return table
+    return read_csv_table(path, CURVES, ("split", "term"), "train again")
 
 
 def _draw_term(axis, rows: pd.DataFrame) -> None:

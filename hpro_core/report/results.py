@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from hpro_core.errors import HproError
 from hpro_core.evaluate.tables import COLUMNS
+from hpro_core.io import read_csv_table
 from hpro_core.report.paper import CLAIMS, LOWER_IS_BETTER, Claim
 
 TABLES = ("comparison", "progressive", "ablation")
@@ -58,14 +58,7 @@ def read_tables(root: Path) -> dict[str, pd.DataFrame]:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise HproError(f"{path} does not exist: run `hpro tables` first")
-    table = pd.read_csv(path, dtype={"system": str, "test_set": str})
-    missing = [name for name in COLUMNS if name not in table.columns]
-    if missing or table.empty:
-        what = f"lacks column {missing[0]!r}" if missing else "has no rows"
-        raise HproError(f"{path} {what}: run `hpro tables` again")
-    return table
+    return read_csv_table(path, COLUMNS, ("system", "test_set"), "run `hpro tables`")
 
 
 def systems_of(tables: dict[str, pd.DataFrame]) -> list[str]:

@@ -13,8 +13,10 @@ import pandas as pd
 import pandera.pandas as pa
 import soundfile
 
+from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
 from hpro_core.evaluate.asr import WordErrorCounter
+from hpro_core.io import read_wav
 from hpro_core.report.figures import word_traces
 from hpro_core.tables import SCORES, SYNTHESIS, UTTERANCES, WORD_VAD, read_table
 
@@ -193,15 +195,12 @@ def mp3_uri(path: Path) -> str:
     Raises:
         HproError: the file is missing or unreadable.
     """
-    try:
-        audio, rate_hz = soundfile.read(path, dtype="float32")
-    except (OSError, soundfile.SoundFileError) as error:
-        raise HproError(f"cannot read {path}: {error}; synthesise it again") from error
+    audio = read_wav(path, SAMPLE_RATE_HZ, "synthesise it again")
     stream = io.BytesIO()
     soundfile.write(
         stream,
         audio,
-        rate_hz,
+        SAMPLE_RATE_HZ,
         format="MP3",
         subtype="MPEG_LAYER_III",
         compression_level=_MP3_COMPRESSION,

@@ -1,7 +1,5 @@
 """The report stage: read everything that a run left, write report/index.html."""
 
-import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +7,10 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from hpro_core.errors import HproError
 from hpro_core.evaluate.origin import Origin, read_origin
 from hpro_core.evaluate.scores import METRICS
 from hpro_core.evaluate.tables import cautions_of
+from hpro_core.io import read_json, read_text, write_text
 from hpro_core.params import SEEDLESS, Codec, Label, Report, Speech, read_section, read_yaml
 from hpro_core.report import counts, figures, paper, provenance, results
 from hpro_core.report.samples import Sample, System, load_system, samples
@@ -116,12 +114,7 @@ def measurements(path: Path, command: str) -> list[tuple[str, str]]:
     Raises:
         HproError: the file is missing or is not JSON.
     """
-    if not path.is_file():
-        raise HproError(f"{path} does not exist: run `{command}` first")
-    try:
-        return list(_flat(json.loads(path.read_text(encoding="utf-8")), ""))
-    except json.JSONDecodeError as error:
-        raise HproError(f"{path} is not JSON ({error}): run `{command}` again") from error
+    return list(_flat(read_json(path, f"run `{command}`"), ""))
 
 
 def _origin(root: Path, system: System) -> Origin:
@@ -149,10 +142,10 @@ def liveness(root: Path, systems: Iterable[str], seeds: Iterable[int]) -> list[d
             path = root / "policy" / system / f"seed{seed}" / "liveness.json"
             if not path.is_file():
                 continue
-            told = json.loads(path.read_text(encoding="utf-8"))
+            told = read_json(path)
             shares = {term: entry["share"] for term, entry in told["terms"].items()}
             metrics = path.with_name("metrics.json")
-            watch = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
+            watch = read_json(metrics) if metrics.is_file() else {}
             alarms = [f"step {step}: {reason}" for step, reason in watch.get("alarms", {}).items()]
             found.append({
                 "system": system,
@@ -214,7 +207,7 @@ def _labels(root: Path, test_sets: Iterable[str], label: Label) -> str:
 def _is_small(root: Path) -> bool:
     """Whether the policies are small ones of this project."""
     configs = sorted(root.glob("policy/*/seed*/config.json"))
-    kinds = {json.loads(path.read_text(encoding="utf-8")).get("policy") for path in configs}
+    kinds = {read_json(path).get("policy") for path in configs}
     return kinds != {"cosyvoice2"}
 
 
@@ -225,7 +218,7 @@ def _header(root: Path, params: Path) -> dict[str, Any]:
         "date": provenance.date_of(files),
         "revision": provenance.git_revision(),
         "versions": provenance.versions(),
-        "params": params.read_text(encoding="utf-8"),
+        "params": read_text(params),
         "params_name": params.name,
     }
 
@@ -338,9 +331,6 @@ def _write(path: Path, context: Mapping[str, Any]) -> Path:
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     environment.globals.update(cell=cell, span=span, style=style)
     page = environment.get_template("page.html").render(**context)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, page)
     print(f"report: {path} ({len(page.encode()) / 1e6:.1f} MB)")
     return path

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hpro_core.engine.checkpoint import write_json
+from hpro_core.io import write_json
 from hpro_core.reward.objective import TERMS, Objective
 
 DEAD_SHARE = 1e-6

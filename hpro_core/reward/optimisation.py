@@ -12,7 +12,6 @@ import torch
 
 from hpro_core.codec.training import check_text, check_words, load_codec
 from hpro_core.engine.batching import Example, Sampler, sequential_batches, tell_alone
-from hpro_core.engine.checkpoint import write_json
 from hpro_core.engine.ranks import is_first, process_count
 from hpro_core.engine.training import (
     Loop,
@@ -22,6 +21,7 @@ from hpro_core.engine.training import (
     fit,
     set_threads,
 )
+from hpro_core.io import write_json
 from hpro_core.params import Compute, Reward, Variant
 from hpro_core.policy.sft import load_policy, rewarded_steps, save_policy
 from hpro_core.reward.draws import split_of

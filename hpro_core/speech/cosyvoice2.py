@@ -7,7 +7,6 @@ those of a CosyVoice2-0.5B folder: speech_tokenizer_v2.onnx, campplus.onnx, flow
 Letters: B batch, L speech token, F = 2 L mel frame at 50 Hz, M = 80 mel band, T sample.
 """
 
-import hashlib
 import importlib
 import random
 from collections.abc import Iterator, Sequence
@@ -22,8 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from hpro_core.constants import N_SPEECH_TOKENS, SAMPLE_RATE_HZ
-from hpro_core.engine.checkpoint import read_pt
+from hpro_core.engine.checkpoint import state_dict_of
 from hpro_core.errors import HproError
+from hpro_core.io import sha256_of
 
 ORIGIN = "the model folder CosyVoice2-0.5B"
 """Where its files are from."""
@@ -60,8 +60,7 @@ class S3Tokenizer:
             HproError: the package or the file is missing, or the file is another version.
         """
         path = _file(folder, "speech_tokenizer_v2.onnx")
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(path)
         if found != TOKENIZER_SHA256:
             raise HproError(
                 f"{path} has sha256 {found}, but S3 tokenizer v2 has {TOKENIZER_SHA256}: "
@@ -224,9 +223,9 @@ class FlowDecoder:
         """
         flow_path, vocoder_path = _file(folder, "flow.pt"), _file(folder, "hift.pt")
         flow, vocoder = build(sizes or SoundSizes())
-        _fill(flow, read_pt(flow_path, ORIGIN), flow_path)
+        _fill(flow, state_dict_of(flow_path, ORIGIN), flow_path)
         # Upstream's own reader drops the prefix too: its GAN training saves the vocoder inside.
-        named = read_pt(vocoder_path, ORIGIN)
+        named = state_dict_of(vocoder_path, ORIGIN)
         weights = {name.replace("generator.", ""): value for name, value in named.items()}
         _fill(vocoder, weights, vocoder_path)
         return cls(flow, vocoder, device)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hpro_core.engine.checkpoint import write_json
 from hpro_core.engine.training import device_of, set_threads
+from hpro_core.io import write_json
 from hpro_core.params import Compute
 from hpro_core.progress import track
 from hpro_core.speech.cosyvoice2 import KIND, CamPlus, S3Tokenizer

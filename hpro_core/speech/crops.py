@@ -19,7 +19,6 @@ from typing import TypeVar, overload
 
 import numpy as np
 import pandas as pd
-import soundfile
 import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor
@@ -27,6 +26,7 @@ from torch import Tensor
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, TOKEN_RATE_HZ, VAD
 from hpro_core.engine.batching import spans_to_frames
 from hpro_core.errors import HproError
+from hpro_core.io import read_wav
 from hpro_core.progress import track
 from hpro_core.speech.features import FRAMES_PER_TOKEN, N_MELS, SILENCE, MelFrontend
 from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, WORDS, read_table
@@ -222,16 +222,7 @@ def read_audio(path: Path) -> np.ndarray:
     Raises:
         HproError: the file is missing, unreadable, empty, or of another kind.
     """
-    try:
-        samples, rate_hz = soundfile.read(path, dtype="float32")
-    except (soundfile.SoundFileError, OSError) as error:
-        raise HproError(f"cannot read {path}: {error}. Run the corpus stage again") from error
-    if samples.ndim != 1 or rate_hz != SAMPLE_RATE_HZ or not len(samples):
-        raise HproError(
-            f"{path}: {rate_hz} Hz, shape {samples.shape}, but 16 kHz mono audio is expected: "
-            "run the corpus stage again"
-        )
-    return samples
+    return read_wav(path, SAMPLE_RATE_HZ, "run the corpus stage again")
 
 
 def padded(mels: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hpro_core.constants import N_SPEECH_TOKENS, SAMPLE_RATE_HZ
 from hpro_core.engine.ahead import Ahead
 from hpro_core.engine.batching import length_mask
-from hpro_core.engine.checkpoint import load_weights, read_json, save_model
+from hpro_core.engine.checkpoint import load_model, model_config, save_model
 from hpro_core.engine.training import Loop, autocast, clear, device_of, fit, set_threads
 from hpro_core.errors import HproError
 from hpro_core.params import Compute, Speech
@@ -210,10 +210,8 @@ def load_tokenizer(folder: Path) -> SpeechTokenizer:
     Raises:
         HproError: a file is missing or does not fit.
     """
-    config = read_json(folder / "config.json")
-    model = SpeechTokenizer(TokenizerConfig(**config["model"]))
-    load_weights(folder, model)
-    return model.eval()
+    config = model_config(folder, "a speech tokenizer", "model")
+    return load_model(folder, config["model"], TokenizerConfig, SpeechTokenizer)
 
 
 def code_use(tokens: Sequence[np.ndarray]) -> dict[str, float]:

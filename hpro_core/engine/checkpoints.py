@@ -1,0 +1,145 @@
+"""Checkpoints of a training under way: the newest and the one before it, each with its SHA-256.
+
+`checkpoints.json` lists them, the newest first. A file that is missing or is not what the list says
+is named, and the training goes on from the one before it, else from the start. An interrupted write
+changes nothing: a file is listed once it is whole, and removed once the list is without it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hpro_core.errors import HproError
+from hpro_core.io import read_json, read_pt, sha256_of, write_json, write_pt
+
+LIST = "checkpoints.json"
+KEPT = 2
+"""Checkpoints that are kept: with one alone, a bad disk block would cost the whole training."""
+
+FROM_THE_START = "remove it: the training starts anew"
+
+
+def kept_weights(work: Path, step: int) -> Path:
+    """Weights that judges chose at a step."""
+    return work / f"kept_{step:07d}.pt"
+
+
+def save(work: Path, state: Mapping[str, Any], kept: Path | None = None) -> None:
+    """Write a checkpoint, and remove what is older than the one before it.
+
+    Args:
+        work: folder of the training.
+        state: with the keys `step` and `identity`; tensors and plain values.
+        kept: a file of weights that a training which goes on from here needs.
+    """
+    path = work / f"checkpoint_{state['step']:07d}.pt"
+    write_pt(path, dict(state))
+    files = [path, kept] if kept is not None else [path]
+    newest = {"step": state["step"], "files": {file.name: sha256_of(file) for file in files}}
+    older = [entry for entry in _listed(work) if entry["step"] < state["step"]]
+    entries = [newest, *older][:KEPT]
+    write_json(work / LIST, {"checkpoints": entries})
+    wanted = {name for entry in entries for name in entry["files"]}
+    for found in [*work.glob("checkpoint_*.pt"), *work.glob("kept_*.pt")]:
+        if found.name not in wanted:
+            found.unlink(missing_ok=True)
+
+
+def newest(work: Path, identity: str) -> dict[str, Any] | None:
+    """The state to go on from; None where there is none.
+
+    Says on standard output which files are broken, and if there are only checkpoints of other
+    settings, code or inputs.
+
+    Args:
+        work: folder of the training.
+        identity: of settings and inputs; a checkpoint of another one is not taken.
+    """
+    entries = _listed(work)
+    for number, entry in enumerate(entries):
+        try:
+            state = _state(work, entry)
+        except HproError as error:
+            next_one = (
+                "going on from the one before it" if entries[number + 1 :] else "starting anew"
+            )
+            print(f"warning: {error}; {next_one}", flush=True)
+            continue
+        if state["identity"] != identity:
+            print(
+                f"{work}: checkpoints are of other settings, code or inputs: starting anew",
+                flush=True,
+            )
+            return None
+        _forget(work, entries[number:])
+        return state
+    return None
+
+
+def checked_kept(work: Path, step: int) -> Path:
+    """The file of weights that judges chose, if it is what was written.
+
+    Raises:
+        HproError: it is missing or was changed.
+    """
+    path = kept_weights(work, step)
+    for entry in _listed(work):
+        if path.name in entry["files"]:
+            _check(path, entry["files"][path.name])
+            return path
+    raise HproError(f"{path}, the weights to keep, are not listed in {work / LIST}: run again")
+
+
+def clear(work: Path) -> None:
+    """Remove the checkpoints of a training whose model is written."""
+    for path in [work / LIST, *work.glob("checkpoint_*.pt"), *work.glob("kept_*.pt")]:
+        path.unlink(missing_ok=True)
+
+
+def _state(work: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of a listed checkpoint, after a look at all its files."""
+    for name, expected in entry["files"].items():
+        _check(work / name, expected)
+    path = work / f"checkpoint_{entry['step']:07d}.pt"
+    state = read_pt(path, FROM_THE_START)
+    if not isinstance(state, dict) or not {"step", "identity"} <= state.keys():
+        raise HproError(f"{path} is not a checkpoint of this version: {FROM_THE_START}")
+    return state
+
+
+def _check(path: Path, expected: str) -> None:
+    if sha256_of(path, FROM_THE_START) != expected:
+        raise HproError(f"{path} was changed after it was written (its checksum differs)")
+
+
+def _forget(work: Path, entries: list[dict[str, Any]]) -> None:
+    """Leave broken checkpoints out of the list, so that no later one counts on them."""
+    if entries != _listed(work):
+        write_json(work / LIST, {"checkpoints": entries})
+
+
+def _listed(work: Path) -> list[dict[str, Any]]:
+    """The entries of the list; none where there is no list, or one that cannot be read."""
+    path = work / LIST
+    if not path.is_file():
+        return []
+    try:
+        entries = read_json(path, FROM_THE_START).get("checkpoints")
+        if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
+            raise HproError(f"{path} is not a list of checkpoints: {FROM_THE_START}")
+    except HproError as error:
+        print(f"warning: {error}", flush=True)
+        return []
+    return entries
+
+
+def _is_entry(entry: object) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    step, files = entry.get("step"), entry.get("files")
+    return (
+        isinstance(step, int)
+        and isinstance(files, dict)
+        and f"checkpoint_{step:07d}.pt" in files
+        and all(isinstance(s, str) and "/" not in n for n, s in files.items())
+    )

@@ -1,0 +1,234 @@
+"""Records of a run: which command made which file from which files, by SHA-256.
+
+Each command that writes into a results folder leaves `record_<command>.json` beside the files that
+it wrote. `verify` compares records and files in both directions. Snakemake compares times, and sees
+neither a file that was put in the place of another nor one that changed on the disk.
+
+The files of an `audio/` folder are listed in the `audio.sha256` beside it, and records name that.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpro_core.errors import HproError
+from hpro_core.io import JOURNAL, read_json, read_text, sha256_of, write_json
+
+PREFIX = "record_"
+"""Begins the name of a record."""
+
+SUMS = "audio.sha256"
+_SETTINGS = "params"  # folder of key files: Snakemake's own record of settings
+
+
+def write(root: Path, command: str, arguments: Sequence[str]) -> None:
+    """Write the records of what this process has made.
+
+    Args:
+        root: results folder of the run.
+        command: as on the command line, such as "judge".
+        arguments: after it, as given.
+    """
+    root_path = root.resolve()
+    made = _below(root_path, JOURNAL.made)
+    read = {name: path for name, path in _below(root_path, JOURNAL.read).items()}
+    inputs = {name: sha256_of(path) for name, path in read.items() if name not in made}
+    inputs = {name: inputs[name] for name in sorted(inputs) if not name.startswith(_SETTINGS)}
+    folders: dict[Path, dict[str, str]] = {}
+    for name, path in sorted(made.items()):
+        folders.setdefault(path.parent, {})[name] = sha256_of(path)
+    about = {"command": command, "arguments": list(arguments), "from": inputs}
+    for folder, files in folders.items():
+        write_json(folder / f"{PREFIX}{command}.json", {**about, "made": files})
+
+
+def _below(root: Path, paths: Iterable[Path]) -> dict[str, Path]:
+    """The files that are there and lie in a folder, by their names relative to it."""
+    resolved = {path.resolve() for path in paths}
+    return {
+        path.relative_to(root).as_posix(): path
+        for path in resolved
+        if path.is_relative_to(root) and path.is_file() and not path.name.startswith(PREFIX)
+    }
+
+
+def verify(root: Path) -> tuple[int, list[str]]:
+    """Compare a results folder with its records.
+
+    Args:
+        root: results folder of a run.
+
+    Returns:
+        How many files were compared, and what contradicts: a line each.
+
+    Raises:
+        HproError: the folder is missing or holds no record.
+    """
+    if not root.is_dir():
+        raise HproError(f"{root} is not a folder: name the results of a run")
+    records = {path: _read(path) for path in sorted(root.rglob(f"{PREFIX}*.json"))}
+    if not records:
+        raise HproError(f"{root} holds no record ({PREFIX}*.json): run the workflow first")
+    found = _Found(root)
+    problems = []
+    for path, record in records.items():
+        problems += _misplaced(root, path, record)
+    problems += _changed(found, records)
+    problems += _outdated(found, records)
+    for sums in sorted(root.rglob(SUMS)):
+        problems += _audio(found, sums)
+    problems += _unnamed(root, records)
+    return len(found.sums), problems
+
+
+def check(root: Path, path: Path, system: str, seed: int) -> None:
+    """Refuse a file of a system that another one has, or that was changed.
+
+    Args:
+        root: results folder of the run.
+        path: a file that `hpro judge` or `hpro synthesise` wrote.
+        system: whose it should be.
+        seed: of its policy.
+
+    Raises:
+        HproError: the record beside the file does not name it, names another system or seed, or
+            the file is not the one that the record names.
+    """
+    name = path.resolve().relative_to(root.resolve()).as_posix()
+    for record_path in sorted(path.parent.glob(f"{PREFIX}*.json")):
+        record = _read(record_path)
+        if name not in record["made"]:
+            continue
+        given = record["arguments"]
+        if given[:1] != [system] or _option(given, "--seed") != str(seed):
+            break
+        if record["made"][name] != sha256_of(path):
+            raise HproError(
+                f"{path} was changed after {record_path.name} was written: {_again(record)}"
+            )
+        return
+    raise HproError(
+        f"{path} is not of {system}, seed {seed}: no record beside it says so. Run "
+        f"`hpro judge {system} --seed {seed}` again"
+    )
+
+
+class _Found:
+    """Hashes of files, each computed once."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.sums: dict[str, str | None] = {}
+
+    def sum_of(self, name: str) -> str | None:
+        """SHA-256 of a file of the run; None where it is missing."""
+        if name not in self.sums:
+            path = self.root / name
+            self.sums[name] = sha256_of(path) if path.is_file() else None
+        return self.sums[name]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    cure = "run the stage that made the files beside it again"
+    record = read_json(path, cure)
+    made, inputs = record.get("made"), record.get("from")
+    if (
+        not isinstance(made, dict)
+        or not isinstance(inputs, dict)
+        or not isinstance(record.get("arguments"), list)
+        or not isinstance(record.get("command"), str)
+    ):
+        raise HproError(f"{path} is not a record of this version: {cure}")
+    return record
+
+
+def _misplaced(root: Path, path: Path, record: Mapping[str, Any]) -> Iterator[str]:
+    """A record whose files lie elsewhere was moved with them."""
+    folder = path.parent.relative_to(root).as_posix()
+    for name in record["made"]:
+        if Path(name).parent.as_posix() != folder:
+            yield f"{path}: is the record of {Path(name).parent}, not of {folder}: {_again(record)}"
+            return
+
+
+def _changed(found: _Found, records: Mapping[Path, Mapping[str, Any]]) -> Iterator[str]:
+    """Files that are not the ones that a record says were made."""
+    made: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for record in records.values():
+        for name, digest in record["made"].items():
+            made.setdefault(name, []).append((digest, record))
+    for name, entries in made.items():
+        current = found.sum_of(name)
+        if current is None:
+            yield f"{found.root / name}: is missing: {_again(entries[0][1])}"
+        elif current not in [digest for digest, _ in entries]:
+            yield f"{found.root / name}: is not what was made: {_again(entries[0][1])}"
+
+
+def _outdated(found: _Found, records: Mapping[Path, Mapping[str, Any]]) -> Iterator[str]:
+    """Files that were made from others than those which are there."""
+    for path, record in records.items():
+        for name, digest in record["from"].items():
+            current = found.sum_of(name)
+            if current != digest:
+                state = "is missing" if current is None else "is another one now"
+                yield f"{path.parent}: was made from {name}, which {state}: {_again(record)}"
+
+
+def _audio(found: _Found, sums: Path) -> Iterator[str]:
+    """The files of a folder against the list beside it."""
+    folder = sums.parent / "audio"
+    listed: dict[str, str] = {}
+    for line in read_text(sums).splitlines():
+        digest, _, name = line.partition("  ")
+        listed[name.removeprefix("./")] = digest
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    there.discard(".snakemake_timestamp")
+    for name in sorted(there - listed.keys()):
+        yield f"{folder / name}: is not in {sums}: remove it"
+    for name, digest in listed.items():
+        current = found.sum_of((folder / name).relative_to(found.root).as_posix())
+        if current is None:
+            yield f"{folder / name}: is missing: make the audio of {sums.parent} again"
+        elif current != digest:
+            yield f"{folder / name}: is not what {sums} says: make it again"
+
+
+def _unnamed(root: Path, records: Mapping[Path, Mapping[str, Any]]) -> Iterator[str]:
+    """Tables and models that no record names."""
+    named = {name for record in records.values() for name in record["made"]}
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.suffix in (".parquet", ".safetensors", ".arrow") and name not in named:
+            yield f"{path}: no record says which command made it: remove it or run its stage again"
+
+
+def _again(record: Mapping[str, Any]) -> str:
+    words = [record["command"], *record["arguments"][:1]]
+    command = " ".join(word for word in words if not str(word).startswith("-"))
+    return f"run `hpro {command}` again"
+
+
+def _option(arguments: Sequence[str], name: str) -> str | None:
+    """The value of an option, given as one argument or two."""
+    for place, argument in enumerate(arguments):
+        if argument == name:
+            return arguments[place + 1] if place + 1 < len(arguments) else None
+        if argument.startswith(f"{name}="):
+            return argument.removeprefix(f"{name}=")
+    return None
+
+
+def root_of(arguments: Sequence[str]) -> Path | None:
+    """The results folder that a command line names, if it names one."""
+    found = _option(list(arguments), "--root")
+    return Path(found) if found else None
+
+
+def command_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The command of a command line ("codec import": "codec-import"), and what follows it."""
+    words = list(arguments)
+    n = 2 if words[:1] and words[0] in ("codec", "policy", "corpus", "weights") else 1
+    command = re.sub(r"[^a-z-]", "", "-".join(words[:n]))
+    return command, words[n:]
