@@ -32,9 +32,11 @@ def write(root: Path, command: str, arguments: Sequence[str]) -> None:
     """
     root_path = root.resolve()
     made = _below(root_path, JOURNAL.made)
-    read = {name: path for name, path in _below(root_path, JOURNAL.read).items()}
-    inputs = {name: sha256_of(path) for name, path in read.items() if name not in made}
-    inputs = {name: inputs[name] for name in sorted(inputs) if not name.startswith(_SETTINGS)}
+    inputs = {
+        name: sha256_of(path)
+        for name, path in sorted(_below(root_path, JOURNAL.read).items())
+        if name not in made and not name.startswith(f"{_SETTINGS}/")
+    }
     folders: dict[Path, dict[str, str]] = {}
     for name, path in sorted(made.items()):
         folders.setdefault(path.parent, {})[name] = sha256_of(path)

@@ -74,10 +74,9 @@ def test_small_numbers_as_dvc_writes_them_are_numbers():
 
 
 @pytest.mark.parametrize("text", ["yes: 1", "a: 12", "a: 0", "a: -3", "a: 0x1F", "a: '010'",
-                                  "a: [1, 2.5, x]", "a: {b: null, c: true}", "a: 1_000"])  # fmt: skip
+                                  "a: [1, 2.5, x]", "a: {b: null, c: true}"])  # fmt: skip
 def test_everything_else_is_read_as_before(text):
-    found = settings(text)
-    assert found == yaml.safe_load(text) or text == "a: 1_000"
+    assert settings(text) == yaml.safe_load(text)
 
 
 def test_a_date_stays_text():
@@ -101,7 +100,7 @@ def test_a_date_stays_text():
     ],
 )
 def test_unclear_settings_are_refused_with_their_line(text, says):
-    with pytest.raises(HproError, match="params.yaml") as caught:
+    with pytest.raises(HproError, match=r"params\.yaml") as caught:
         settings(text)
     assert says in str(caught.value)
 
@@ -266,34 +265,30 @@ def test_a_torch_file_of_objects_or_before_1_6_is_refused(tmp_path):
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.json"
     io.write_json(path, {"a": 1})
-    with pytest.raises(ZeroDivisionError), io.replacing(path) as partial:
-        partial.write_text("half")
-        raise ZeroDivisionError
+
+    def fails() -> None:
+        with io.replacing(path) as partial:
+            partial.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing_under_the_name():
-    path = Path("/dev/full")
+def test_a_full_disk_is_one_line_and_leaves_nothing_under_the_name(tmp_path):
     message = "a.json cannot be written"
     code = (
         "import sys; from pathlib import Path; from hpro_core import io\n"
         "with io.replacing(Path(sys.argv[1])) as partial:\n"
         "    partial.symlink_to('/dev/full'); partial.write_text('x' * 100_000)\n"
     )
-    if not path.exists():
-        pytest.fail("/dev/full is needed")
-    folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"hpro_full_{os.getpid()}"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(folder / "a.json")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-c", code, str(tmp_path / "new" / "a.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert message in done.stderr
     assert "No space left on device" in done.stderr
-    assert list(folder.iterdir()) == []
-    folder.rmdir()
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_what_killed_processes_left_is_removed(tmp_path):
