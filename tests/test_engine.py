@@ -51,7 +51,7 @@ def test_a_killed_run_resumes_and_equals_an_undisturbed_one(tmp_path):
         assert torch.equal(a, b)
     curves = [(tmp_path / x / "training.csv").read_text() for x in "ab"]
     assert curves[0] == curves[1]
-    assert (tmp_path / "work_b" / "checkpoint.pt").is_file()  # until the model is written
+    assert (tmp_path / "work_b" / "checkpoint_0000060.pt").is_file()  # until the model is written
     clear(tmp_path / "work_b")
     assert not list((tmp_path / "work_b").iterdir())
 
@@ -73,6 +73,91 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(tmp_path, capsys):
     fresh = run(tmp_path / "c", tmp_path / "work_c", identity="b")
     for a, b in zip(anew.parameters(), fresh.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The work of a run that was killed at step 47, and the weights of one that was not."""
+    folder = tmp_path_factory.mktemp("killed")
+    with pytest.raises(KeyboardInterrupt):
+        run(folder / "b", folder / "work", stop_at=47)
+    straight = run(folder / "a", folder / "work_a")
+    return folder / "work", [weight.detach() for weight in straight.parameters()]
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def foreign(path):
+    torch.save({"model": {}}, path)
+
+
+def one_weight_less(path):
+    state = torch.load(path, weights_only=True)
+    del state["model"]["0.weight"]
+    torch.save(state, path)
+
+
+def one_bit_flipped(path):
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 3] ^= 4
+    path.write_bytes(raw)
+
+
+DAMAGES = (cut, emptied, foreign, one_weight_less, one_bit_flipped, lambda path: path.unlink())
+
+
+@pytest.mark.parametrize("n_broken", [1, 2])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_broken_checkpoint_is_named_and_the_one_before_it_taken(
+    killed, damage, n_broken, tmp_path, capsys
+):
+    shutil.copytree(killed[0], tmp_path / "work")
+    files = sorted((tmp_path / "work").glob("checkpoint_*.pt"), reverse=True)
+    assert [path.name for path in files] == ["checkpoint_0000040.pt", "checkpoint_0000020.pt"]
+    for path in files[:n_broken]:
+        damage(path)
+    resumed = run(tmp_path / "b", tmp_path / "work")
+    said = capsys.readouterr().out
+    for path in files[:n_broken]:
+        assert str(path) in said
+    assert ("starting anew" if n_broken == 2 else "going on from step 20") in said
+    for a, b in zip(killed[1], resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"checkpoints": [{"step": "x"}]}', "[]"])
+def test_a_broken_list_of_checkpoints_is_named_and_the_training_starts_anew(
+    killed, content, tmp_path, capsys
+):
+    shutil.copytree(killed[0], tmp_path / "work")
+    (tmp_path / "work" / "checkpoints.json").write_text(content)
+    resumed = run(tmp_path / "b", tmp_path / "work")
+    assert "checkpoints.json" in capsys.readouterr().out
+    for a, b in zip(killed[1], resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_dev_terms_that_are_not_finite_stop_the_training(tmp_path):
+    model = nn.Linear(1, 1)
+    dev = iter([1.0, float("nan")])
+    with pytest.raises(HproError, match=r"test, dev, step 5: .*nan.* is not finite"):
+        fit(model, torch.optim.SGD(model.parameters(), lr=0.1), lambda x: {"loss": model(x).sum()},
+            lambda step: torch.ones(1, 1), lambda: {"loss": next(dev)}, Loop("test", 5, 0),
+            tmp_path, tmp_path)  # fmt: skip
+
+
+def test_a_model_that_is_not_finite_is_not_written(tmp_path):
+    model = nn.Linear(1, 1)
+    torch.nn.init.constant_(model.weight, float("inf"))
+    with pytest.raises(HproError, match="weight weight is not finite, so no model is written"):
+        save_model(tmp_path, model, {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_training_depends_on_has_to_be_there(tmp_path):

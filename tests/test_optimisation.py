@@ -513,7 +513,7 @@ def test_weights_to_keep_that_are_gone_are_an_error(folders, examples, tmp_path)
                     path.unlink()
             return super().__call__(policy)
 
-    with pytest.raises(HproError, match=r"kept_0000010\.pt, the weights to keep, is gone"):
+    with pytest.raises(HproError, match=r"kept_0000010\.pt does not exist: run again"):
         run(folders, examples, tmp_path, watching=watched(examples, Thief(**SECOND_BEST)))
 
 

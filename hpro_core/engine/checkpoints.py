@@ -16,7 +16,7 @@ LIST = "checkpoints.json"
 KEPT = 2
 """Checkpoints that are kept: with one alone, a bad disk block would cost the whole training."""
 
-FROM_THE_START = "remove it: the training starts anew"
+AGAIN = "run again, and the training goes on from a checkpoint before it or from the start"
 
 
 def kept_weights(work: Path, step: int) -> Path:
@@ -87,7 +87,7 @@ def checked_kept(work: Path, step: int) -> Path:
         if path.name in entry["files"]:
             _check(path, entry["files"][path.name])
             return path
-    raise HproError(f"{path}, the weights to keep, are not listed in {work / LIST}: run again")
+    raise HproError(f"{path}, the weights to keep, are not listed in {work / LIST}: {AGAIN}")
 
 
 def clear(work: Path) -> None:
@@ -101,15 +101,15 @@ def _state(work: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
     for name, expected in entry["files"].items():
         _check(work / name, expected)
     path = work / f"checkpoint_{entry['step']:07d}.pt"
-    state = read_pt(path, FROM_THE_START)
+    state = read_pt(path, AGAIN)
     if not isinstance(state, dict) or not {"step", "identity"} <= state.keys():
-        raise HproError(f"{path} is not a checkpoint of this version: {FROM_THE_START}")
+        raise HproError(f"{path} is not a checkpoint of this version: {AGAIN}")
     return state
 
 
 def _check(path: Path, expected: str) -> None:
-    if sha256_of(path, FROM_THE_START) != expected:
-        raise HproError(f"{path} was changed after it was written (its checksum differs)")
+    if sha256_of(path, AGAIN) != expected:
+        raise HproError(f"{path} was changed after it was written (its checksum differs): {AGAIN}")
 
 
 def _forget(work: Path, entries: list[dict[str, Any]]) -> None:
@@ -124,9 +124,9 @@ def _listed(work: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        entries = read_json(path, FROM_THE_START).get("checkpoints")
+        entries = read_json(path, AGAIN).get("checkpoints")
         if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
-            raise HproError(f"{path} is not a list of checkpoints: {FROM_THE_START}")
+            raise HproError(f"{path} is not a list of checkpoints: {AGAIN}")
     except HproError as error:
         print(f"warning: {error}", flush=True)
         return []
