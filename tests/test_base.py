@@ -115,10 +115,12 @@ def test_vectors_and_matrices_of_a_few_rows_have_16_bits(tmp_path: Path):
 
 
 def test_what_is_no_model_is_named(tmp_path: Path):
-    with pytest.raises(HproError, match=r"nowhere/model.safetensors cannot be read .*: run the"):
+    with pytest.raises(HproError, match=r"nowhere/model.safetensors does not exist: run the"):
         pack(tmp_path / "nowhere", tmp_path / "packed")
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
-    with pytest.raises(HproError, match=r"model.safetensors cannot be read .*: get it again"):
+    with pytest.raises(
+        HproError, match=r"model.safetensors is not a safetensors file .*: get it again"
+    ):
         unpack(tmp_path, tmp_path / "again")
 
 

@@ -74,7 +74,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_broken_file_is_named(tmp_path):
     save_whisper(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"x" * 100)
-    assert "model.safetensors is broken" in refusal(tmp_path, text_decoder())
+    assert "model.safetensors is not a safetensors file" in refusal(tmp_path, text_decoder())
 
 
 @pytest.mark.parametrize(("sizes", "message"), [

@@ -117,7 +117,7 @@ def test_corpora_that_are_left_out_are_not_read(root, monkeypatch):
     ("spoil", "message"),
     [
         (Path.unlink, r"train\.parquet does not exist"),
-        (lambda path: path.write_bytes(b"no table"), "train.parquet is not a readable Parquet"),
+        (lambda path: path.write_bytes(b"no table"), "train.parquet is not a readable table"),
         (lambda path: pd.DataFrame({"utt_id": ["a"]}).to_parquet(path), "column 'corpus' not in"),
     ],
 )

@@ -307,7 +307,7 @@ def test_collate_pads_with_zeros(examples):
 
 def test_weights_load_strictly_or_say_what_is_wrong(tmp_path):
     save_model(tmp_path, nn.Linear(2, 3), {})
-    with pytest.raises(HproError, match="size mismatch"):
+    with pytest.raises(HproError, match=r"weight is \[3, 2\], not \[3, 3\]"):
         load_weights(tmp_path, nn.Linear(3, 3))
     with pytest.raises(HproError, match="does not exist"):
         load_weights(tmp_path / "nowhere", nn.Linear(2, 3))

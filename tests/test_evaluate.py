@@ -33,6 +33,7 @@ from hpro_core.tables import (
     write_table,
 )
 from hpro_core.weights import located
+from tests.recorded import record
 
 ON_CPU = Compute(device="cpu", bf16=False)
 NOWHERE = Path("/nonexistent")
@@ -292,7 +293,9 @@ def _synthesis(root: Path, system: str, change) -> None:  # type: ignore[no-unty
         if changed is not None:
             write_wav(root / audio[-1], changed)
     table = test.assign(audio=audio, reference=test["speaker"].map(reference), n_tokens=1)
-    write_table(table.assign(stopped=True), root / folder / "synthesis.parquet", SYNTHESIS)
+    path = root / folder / "synthesis.parquet"
+    write_table(table.assign(stopped=True), path, SYNTHESIS)
+    record(root, path, system, 0, "synthesise")
 
 
 @pytest.fixture(scope="module")
@@ -358,7 +361,7 @@ def test_speech_without_the_words_has_no_agreement(trained: Path, weights_folder
 
 
 def test_what_is_missing_is_named(trained: Path, weights_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(HproError, match=r"eval/hpro/seed3/synthesis.parquet does not exist"):
+    with pytest.raises(HproError, match=r"synthesis.parquet is not of hpro, seed 3: no record"):
         stage.judge(trained, "hpro", 3, SETTINGS, weights_folder, ON_CPU, NOWHERE, set())
     with pytest.raises(HproError, match=r"is missing: run `hpro weights fetch`"):
         stage.judge(trained, "recordings", 0, SETTINGS, tmp_path, ON_CPU, NOWHERE, set())

@@ -195,7 +195,7 @@ def test_batches_keep_the_order_of_the_clips(clips: list[np.ndarray], tmp_path: 
     assert sizes == [4, 2]
     assert listen([], tmp_path) == []
     spoken[3].audio.unlink()
-    with pytest.raises(HproError, match=r"u3\.wav is not readable audio"):
+    with pytest.raises(HproError, match=r"u3\.wav does not exist"):
         listen(spoken, tmp_path)
 
 

@@ -23,6 +23,7 @@ from hpro_core.evaluate.statistics import Ratio, interval
 from hpro_core.io import write_json
 from hpro_core.params import Claims, Params, Tables
 from hpro_core.tables import SCORES, write_table
+from tests.recorded import record
 from tests.workflow.project import REPO, Project
 
 SETTINGS = Claims(min_seeds=3, bootstrap_samples=50, wer_margin=0.01, seed=0)
@@ -78,6 +79,7 @@ def scores(system: str, seed: int, n: int = N) -> pd.DataFrame:
 def write(root: Path, system: str, seed: int, n: int = N) -> None:
     folder = root / "eval" / system / f"seed{seed}"
     write_table(scores(system, seed, n), folder / "scores.parquet", SCORES)
+    record(root, folder / "scores.parquet", system, seed)
     write_json(folder / "metrics.json", told(Origin({"emotion": "an ear"}, {})))
 
 

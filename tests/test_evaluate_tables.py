@@ -14,6 +14,7 @@ from hpro_core.evaluate.statistics import Ratio, interval, paired_difference
 from hpro_core.io import write_json
 from hpro_core.params import SEEDLESS, Evaluate, Tables
 from hpro_core.tables import SCORES, write_table
+from tests.recorded import record
 
 SETTINGS = Evaluate(
     judge_epochs=1,
@@ -51,6 +52,7 @@ def scores(seed: int, n: int = 6) -> pd.DataFrame:
 def write(root: Path, system: str, seed: int, table: pd.DataFrame) -> None:
     folder = root / "eval" / system / f"seed{seed}"
     write_table(table, folder / "scores.parquet", SCORES)
+    record(root, folder / "scores.parquet", system, seed)
     write_json(folder / "metrics.json", told(Origin({"asr": "an ear"}, {})))
 
 
@@ -184,8 +186,8 @@ def test_tables_say_of_how_many_utterances_their_figures_are(root: Path) -> None
 
 
 def test_policies_that_judges_chose_are_named(root: Path) -> None:
-    for variant, record in (("frame", {}), ("hpro", {"kept_step": 30})):
-        write_json(root / f"policy/{variant}/seed1/metrics.json", {"dev": {}, **record})
+    for variant, chosen in (("frame", {}), ("hpro", {"kept_step": 30})):
+        write_json(root / f"policy/{variant}/seed1/metrics.json", {"dev": {}, **chosen})
     tables.make(root, ROWS, [0, 1], SETTINGS)
     said = (root / "tables/comparison.md").read_text()
     assert "Embedded judges chose the step that was kept of hpro (reward.probe_every)" in said

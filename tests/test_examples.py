@@ -291,7 +291,7 @@ def test_a_file_of_another_table_is_refused(table, mapped, tmp_path):
     with pytest.raises(HproError, match=r"train\.arrow was made of another train\.parquet"):
         load(path)
     path.with_suffix(".arrow").write_bytes(b"ARROW1 but no more")
-    with pytest.raises(HproError, match=r"train\.arrow is not a file of utterances"):
+    with pytest.raises(HproError, match=r"train\.arrow is not a readable table"):
         load(path)
 
 

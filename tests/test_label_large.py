@@ -185,7 +185,7 @@ def test_another_model_or_an_incomplete_folder_is_refused(tmp_path):
         audeering(folder)
     (folder / "model.safetensors").write_bytes(b"broken")
     path.write_text(path.read_text().replace("8000", "16000"))
-    with pytest.raises(HproError, match=r"model.safetensors does not fit"):
+    with pytest.raises(HproError, match=r"model.safetensors is not a safetensors file"):
         audeering(folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(HproError, match=r"model holds neither .* get the whole folder"):
@@ -334,7 +334,7 @@ def test_a_broken_shard_and_lost_audio_are_named(spoken, tmp_path):
     work = tmp_path / "work"
     ShardedWordVad(Counting(), work, 2).word_vad(spoken)
     (work / "00001.parquet").write_bytes(b"no parquet")
-    with pytest.raises(HproError, match=r"00001.parquet is not a readable shard .* remove it"):
+    with pytest.raises(HproError, match=r"00001.parquet is not a readable table .* remove it"):
         ShardedWordVad(Counting(), work, 2).word_vad(spoken)
     spoken[0].audio.unlink()
     with pytest.raises(HproError, match=r"u0: .*u0.wav is missing: run `hpro corpus-read`"):
@@ -421,7 +421,7 @@ def test_an_incomplete_or_odd_folder_of_emotion2vec_is_refused(funasr, tmp_path)
         Emotion2vecPosteriors(folder, CPU)
     save_emotion2vec(folder)
     torch.save({"model": SimpleNamespace()}, folder / "model.pt")
-    with pytest.raises(HproError, match=r"model.pt is no PyTorch file or holds objects"):
+    with pytest.raises(HproError, match=r"model.pt cannot be read .*holds objects"):
         Emotion2vecPosteriors(folder, CPU)
     (folder / "tokens.txt").unlink()
     with pytest.raises(HproError, match=r"tokens.txt is not a file: get the whole folder"):

@@ -78,7 +78,7 @@ WRONG = [
     ("reward.leave_out", ["acted", "mine"], r"reward.leave_out: corpus.sets has no 'mine'"),
     ("codec.content.leave_out", ["x"], r"codec.content.leave_out: corpus.sets has no 'x'"),
     ("codec.style.leave_out", ["x"], r"codec.style.leave_out: corpus.sets has no 'x'"),
-    ("reward.probe_every", 10, r"reward.probe_every: 1 looks in 16 steps, but hacking_patience"),
+    ("reward.probe_every", 10, r"reward.probe_every: 1 looks in 12 steps, but hacking_patience"),
 ]
 
 

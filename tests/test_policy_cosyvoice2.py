@@ -267,7 +267,7 @@ NORM = "llm.model.model.layers.1.input_layernorm.weight"
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda f: (f / "llm.pt").unlink(), r"llm.pt is not a file: get it"),
+        (lambda f: (f / "llm.pt").unlink(), r"llm.pt does not exist: get it"),
         (lambda f: (f / "llm.pt").write_bytes(b"not a file"), r"llm.pt is no PyTorch file"),
         (lambda f: (f / "llm.pt").write_bytes(b""), r"llm.pt is no PyTorch file"),
         (lambda f: torch.save({"a": Path("x")}, f / "llm.pt"), r"objects that could run code"),
@@ -300,7 +300,7 @@ NORM = "llm.model.model.layers.1.input_layernorm.weight"
         (lambda f: edit_config(f, rope_theta=...), r"config.json lacks 'rope_theta'"),
         (
             lambda f: (f / QWEN_FOLDER / "config.json").unlink(),
-            r"config.json is missing: copy CosyVoice-BlankEN",
+            r"config.json does not exist: copy CosyVoice-BlankEN",
         ),
     ],
 )

@@ -33,6 +33,7 @@ from hpro_core.tables import (
     rejected,
     write_table,
 )
+from tests.recorded import record
 
 SYSTEMS = {
     "comparison": ["recordings", "tokenrecon", "sft", "hpro"],
@@ -158,6 +159,7 @@ def write_eval(root, system, ids, number, rng):
             vad += [(i, w, *rng.uniform(0.2, 0.8, 3)) for w in range(7)]
     write_table(frame(made, SYNTHESIS), folder / "synthesis.parquet", SYNTHESIS)
     write_table(frame(scores, SCORES), folder / "scores.parquet", SCORES)
+    record(root, folder / "scores.parquet", system, 0)
     who = {"judges": {"asr": "an ear, sha256 ab"}, "judged_by_teachers": {"emo_sim": "a teacher"}}
     write_json(folder / "metrics.json", who)
     if system != "diffro":

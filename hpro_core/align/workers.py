@@ -63,4 +63,4 @@ def _read(job: Job) -> np.ndarray:
     try:
         return read_wav(Path(job.audio), SAMPLE_RATE_HZ)
     except HproError as error:
-        raise AlignmentRefused(str(error)) from error
+        raise AlignmentRefused(f"unreadable audio ({error})") from error

@@ -4,7 +4,7 @@ Also other projects' PyTorch files, read without running what may be in them.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -94,7 +94,8 @@ def load_model(
             what `load_weights` raises.
     """
     path = folder / CONFIG
-    sizes = _sizes(path, values, kind, safetensors_header(folder / WEIGHTS, RETRAIN))
+    sizes = _sizes(path, values, kind)
+    _check_magnitudes(path, asdict(sizes), safetensors_header(folder / WEIGHTS, RETRAIN))
     try:
         with torch.device("meta"):
             planned = build(sizes)
@@ -122,7 +123,7 @@ def load_weights(folder: Path, model: nn.Module) -> None:
     model.load_state_dict(weights, strict=True)
 
 
-def _sizes(path: Path, values: object, kind: type[SizesT], header: Mapping[str, Any]) -> SizesT:
+def _sizes(path: Path, values: object, kind: type[SizesT]) -> SizesT:
     """The values as a dataclass of sizes."""
     if not isinstance(values, dict):
         raise HproError(f"{path}: model is a {type(values).__name__}, not a mapping: {RETRAIN}")
@@ -130,7 +131,6 @@ def _sizes(path: Path, values: object, kind: type[SizesT], header: Mapping[str, 
     needed = [f.name for f in fields(kind) if f.default is MISSING]  # type: ignore[arg-type]
     if missing := [name for name in needed if name not in values]:
         raise HproError(f"{path}: model.{missing[0]} is missing: {RETRAIN}")
-    most = _largest(header)
     for name, value in values.items():
         if name not in hints:
             raise HproError(f"{path}: model.{name} is not known to this version: {RETRAIN}")
@@ -139,12 +139,18 @@ def _sizes(path: Path, values: object, kind: type[SizesT], header: Mapping[str, 
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise HproError(f"{path}: model.{name} is {value!r}: {reason}: {RETRAIN}") from error
+    return kind(**values)
+
+
+def _check_magnitudes(path: Path, sizes: Mapping[str, Any], header: Mapping[str, Any]) -> None:
+    """No size is larger than the longest axis of the weights, nor blocks more than weights."""
+    most = _largest(header)
+    for name, value in sizes.items():
         limit = _RATE if isinstance(value, float) else len(header) if "blocks" in name else most
         if isinstance(value, int | float) and not abs(value) <= limit:
             raise HproError(
                 f"{path}: model.{name} is {value}, and nothing in {WEIGHTS} is so large: {RETRAIN}"
             )
-    return kind(**values)
 
 
 def _largest(header: Mapping[str, Any]) -> int:

@@ -431,7 +431,7 @@ def _trained(optimiser: torch.optim.Optimizer) -> list[Tensor]:
 
 def _stop_if_not_finite(terms: Mapping[str, Tensor], step: int, label: str) -> None:
     values = {name: value.detach() for name, value in terms.items()}
-    if torch.stack([value.isfinite().all() for value in values.values()]).all():
+    if not values or torch.stack([value.isfinite().all() for value in values.values()]).all():
         return  # asked once for all: each question waits for a GPU
     bad = {name: float(value) for name, value in values.items() if not value.isfinite().all()}
     raise HproError(

@@ -194,8 +194,10 @@ def load(folder: Path) -> AffectJudge:
         HproError: a file is missing or not what `save` writes.
     """
     trained_on = model_config(folder, "an affect judge", "trained_on")["trained_on"]
-    if not isinstance(trained_on, list) or not all(isinstance(name, str) for name in trained_on):
-        raise HproError(f"{folder}/config.json: trained_on is {trained_on!r}, not a list of names")
+    if not isinstance(trained_on, dict) or not all(type(n) is int for n in trained_on.values()):
+        raise HproError(
+            f"{folder}/config.json: trained_on is {trained_on!r}, not a number for each test set"
+        )
     judge = AffectJudge(trained_on)
     load_weights(folder, judge)
     return judge.eval()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
+from hpro_core.errors import HproError
 from hpro_core.io import read_wav
 from hpro_core.label.lexicon import Lexicon
 from hpro_core.label.prosody import FRAME_RATE_HZ, Prosody, analyse
@@ -148,7 +149,10 @@ def z_scores(cues: Sequence[np.ndarray], speakers: Sequence[str]) -> list[np.nda
 
 def read_audio(utterance: SpokenUtterance) -> np.ndarray:
     """The waveform, float32 (T,) at 16 kHz."""
-    return read_wav(Path(utterance.audio), SAMPLE_RATE_HZ, "run `hpro corpus-read` again")
+    try:
+        return read_wav(Path(utterance.audio), SAMPLE_RATE_HZ, "run `hpro corpus-read` again")
+    except HproError as error:
+        raise HproError(f"{utterance.utt_id}: {error}") from error
 
 
 def _frames_inside(spans_s: np.ndarray, n_frames: int) -> np.ndarray:
