@@ -405,6 +405,7 @@ def judged(root, system, settings, teachers=frozenset(), work="work"):
     folder = root / "eval" / system / "seed0"
     work = root.parent / work / system
     stage.judge(root, system, 0, settings, REPO / "weights", ON_CPU, work, teachers)
+    record(root, folder / "scores.parquet", system, 0)
     return scores_of(root, system), json.loads((folder / "metrics.json").read_text())
 
 

@@ -162,7 +162,7 @@ FAULTS: list[tuple[str, Callable[[], object], str, str]] = [
     ("a Whisper that is cut off", _cut(WHISPER / "model.safetensors"),
      str(WHISPER / "model.safetensors"), "its header says"),
     ("no Whisper", lambda: (WHISPER / "model.safetensors").write_text("weights of something"),
-     str(WHISPER / "model.safetensors"), "is no .safetensors file"),
+     str(WHISPER / "model.safetensors"), "is not a safetensors file"),
     ("another tokenizer", lambda: (COSY / "speech_tokenizer_v2.onnx").write_text("version 3"),
      str(COSY / "speech_tokenizer_v2.onnx"), "is expected: get it again"),
     ("no text tokenizer", lambda: (WHISPER / "merges.txt").unlink(),

@@ -35,7 +35,7 @@ def save(work: Path, state: Mapping[str, Any], kept: Path | None = None) -> None
     path = work / f"checkpoint_{state['step']:07d}.pt"
     write_pt(path, dict(state))
     files = [path, kept] if kept is not None else [path]
-    newest = {"step": state["step"], "files": {file.name: sha256_of(file) for file in files}}
+    newest = {"step": state["step"], "files": {file.name: sha256_of(file, AGAIN) for file in files}}
     older = [entry for entry in _listed(work) if entry["step"] < state["step"]]
     entries = [newest, *older][:KEPT]
     write_json(work / LIST, {"checkpoints": entries})
@@ -60,10 +60,9 @@ def newest(work: Path, identity: str) -> dict[str, Any] | None:
         try:
             state = _state(work, entry)
         except HproError as error:
-            next_one = (
-                "going on from the one before it" if entries[number + 1 :] else "starting anew"
-            )
-            print(f"warning: {error}; {next_one}", flush=True)
+            before = entries[number + 1 :]
+            then = "going on from the one before it" if before else "starting anew"
+            print(f"warning: {str(error).removesuffix(f': {AGAIN}')}: {then}", flush=True)
             continue
         if state["identity"] != identity:
             print(
