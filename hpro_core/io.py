@@ -295,6 +295,11 @@ def yaml_mapping(text: str, where: str) -> dict:
         raise HproError(f"{where} is not valid YAML: {_reason(error)}") from error
 
 
+def _is_plain(node: yaml.Node) -> bool:
+    """Whether a scalar stands without quotes."""
+    return isinstance(node, yaml.ScalarNode) and node.style is None
+
+
 def _check_nodes(root: yaml.Node, where: str) -> None:
     """Refuse octal-looking numbers and bombs of aliases."""
     waiting, n_nodes = [root], 0
@@ -309,7 +314,7 @@ def _check_nodes(root: yaml.Node, where: str) -> None:
             waiting += [part for pair in node.value for part in pair]
         elif isinstance(node, yaml.SequenceNode):
             waiting += node.value
-        elif node.style is None and _LEADING_ZERO.fullmatch(node.value):
+        elif _is_plain(node) and _LEADING_ZERO.fullmatch(node.value):
             line = node.start_mark.line + 1
             raise HproError(
                 f"{where}, line {line}: {node.value} begins with a zero: write the number without "
@@ -758,7 +763,7 @@ def sha256_of(path: Path, cure: str = AGAIN) -> str:
     """
     with opened(path, cure) as file:
         try:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return sha256_of_rest(file)
         except OSError as error:
             raise HproError(f"{path} cannot be read ({_reason(error)}): {cure}") from error
 

@@ -73,7 +73,7 @@ def verify(root: Path) -> tuple[int, list[str]]:
     if not records:
         raise HproError(f"{root} holds no record ({PREFIX}*.json): run the workflow first")
     found = _Found(root)
-    problems = []
+    problems: list[str] = []
     for path, record in records.items():
         problems += _misplaced(root, path, record)
     problems += _changed(found, records)

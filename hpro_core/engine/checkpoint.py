@@ -4,7 +4,7 @@ Also other projects' PyTorch files, read without running what may be in them.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -95,7 +95,7 @@ def load_model(
     """
     path = folder / CONFIG
     sizes = _sizes(path, values, kind)
-    _check_magnitudes(path, asdict(sizes), safetensors_header(folder / WEIGHTS, RETRAIN))
+    _check_magnitudes(path, vars(sizes), safetensors_header(folder / WEIGHTS, RETRAIN))
     try:
         with torch.device("meta"):
             planned = build(sizes)
