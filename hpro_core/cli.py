@@ -492,6 +492,20 @@ def plan(
     print("\n".join(described(bill_of(read_settings(params, configfile or []), given))))
 
 
+@app.command("settings")
+def show_settings(
+    params: Params = Path("params.yaml"),
+    configfile: Differences = None,
+) -> None:
+    """Check the settings, and print them as the one file that they are together."""
+    import yaml
+
+    from hpro_core.plan.settings import checked, sources
+
+    values, _ = checked(sources(params, configfile or []))
+    print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
+
+
 @app.command()
 def preflight(
     params: Params = Path("params.yaml"),

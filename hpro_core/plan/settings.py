@@ -36,7 +36,16 @@ def read_settings(params: Path, differences: Sequence[Path]) -> Params:
     Raises:
         HproError: a file cannot be read, or a setting is wrong; the file that has it is named.
     """
-    return checked([Source(str(params), read_yaml(params)), *_differences(differences)])[1]
+    return checked(sources(params, differences))[1]
+
+
+def sources(params: Path, differences: Iterable[Path]) -> list[Source]:
+    """The files as they are, the first one `params`.
+
+    Raises:
+        HproError: a file cannot be read, or holds no settings.
+    """
+    return [Source(str(params), read_yaml(params)), *_differences(differences)]
 
 
 def of_workflow(workflow: Any) -> tuple[dict[str, Any], Params]:
@@ -54,17 +63,17 @@ def of_workflow(workflow: Any) -> tuple[dict[str, Any], Params]:
     given = [Path(file) for file in workflow.overwrite_configfiles]
     if not workflow.is_main_process and len(given) == 1:
         return checked([Source(str(given[0]), read_yaml(given[0]))])
-    whole = not workflow.config_settings.replace_workflow_config
-    sources = [Source(str(PARAMS), read_yaml(PARAMS))] if whole else []
-    sources += _differences(map(_shown, given))
-    return checked([*sources, *_overrides(workflow.config_settings.config_args or [])])
+    alone = workflow.config_settings.replace_workflow_config
+    files = list(map(_shown, given))
+    found = _differences(files) if alone else sources(PARAMS, files)
+    return checked([*found, *_overrides(workflow.config_settings.config_args or [])])
 
 
-def checked(sources: Sequence[Source]) -> tuple[dict[str, Any], Params]:
+def checked(found: Sequence[Source]) -> tuple[dict[str, Any], Params]:
     """Merge settings and check them.
 
     Args:
-        sources: the later one wins.
+        found: the later one wins.
 
     Returns:
         Plain values, and the same as sections.
@@ -73,26 +82,26 @@ def checked(sources: Sequence[Source]) -> tuple[dict[str, Any], Params]:
         HproError: a setting is wrong; the source that has it is named.
     """
     merged: dict[str, Any] = {}
-    for source in sources:
+    for source in found:
         merged = _merged(merged, source.values)
     merged = without_null_sets(merged)
     try:
         return merged, Params.model_validate(merged)
     except ValidationError as error:
         key, problem = problem_of(error)
-        found = re.match(r"[A-Za-z_][\w.-]*", problem) if not key or ": " in problem else None
-        place = ".".join(filter(None, [key, found and found.group()]))
-        name = _origin(sources, place.split("."))
+        head = re.match(r"[A-Za-z_][\w.-]*", problem) if not key or ": " in problem else None
+        place = ".".join(filter(None, [key, head and head.group()]))
+        name = _origin(found, place.split("."))
         raise HproError(": ".join(filter(None, [name, key, problem]))) from error
 
 
-def _origin(sources: Sequence[Source], place: Sequence[str]) -> str:
+def _origin(found: Sequence[Source], place: Sequence[str]) -> str:
     """Name of the source that has a setting, or the section above it; the first one if none has."""
     for length in range(len(place), 0, -1):
-        for source in reversed(sources):
+        for source in reversed(found):
             if _has(source.values, place[:length]):
                 return source.name
-    return sources[0].name
+    return found[0].name
 
 
 def _has(values: Any, place: Sequence[str]) -> bool:

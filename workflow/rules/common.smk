@@ -172,7 +172,7 @@ def judged(wildcards):
     if len(set(SEEDS)) < config["claims"]["min_seeds"]:
         raise WorkflowError(
             f"seeds is {SEEDS}, but claims.min_seeds is {config['claims']['min_seeds']}: say "
-            "--configfile config/claims.yaml"
+            "--configfile config/claims.yaml -- claims"
         )
     return of_runs("eval", wanted(), "scores.parquet")
 
