@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from hpro_core.errors import HproError
 from hpro_core.locks import Lock, LocksUnsupported
@@ -127,19 +127,25 @@ def _flushed(status: Any) -> Any:
     return status
 
 
+def _has_no_reader(stream: TextIO) -> bool:
+    """Whether nobody reads what is printed any more, as after `| head`."""
+    poll = select.poll()
+    poll.register(stream.fileno(), select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def _close_quietly() -> None:
     """Drop what is still to be printed: Python would complain about it at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
+        if _has_no_reader(stream):
             os.dup2(nowhere, stream.fileno())
 
 
 def _unexpected(error: BaseException) -> Any:
     """Report an error that is a bug, and return the status."""
-    if isinstance(error, BrokenPipeError) and _flushed(0) != 0:
+    if isinstance(error, BrokenPipeError) and any(map(_has_no_reader, (sys.stdout, sys.stderr))):
+        _close_quietly()
         return 128 + signal.SIGPIPE
     text = "".join(traceback.format_exception(error))
     in_job = SNAKEMAKE in os.environ

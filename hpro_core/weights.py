@@ -10,7 +10,6 @@ licence, so `weights/` is not in git.
 
 import csv
 import hashlib
-import re
 import subprocess
 import sys
 import tempfile
@@ -156,7 +155,7 @@ def download(wanted: str, folder: Path) -> Path:
 
     print(f"weights: downloading {wanted}", file=sys.stderr, flush=True)
     cure = "check the network and `pip config list`, then run `hpro weights fetch` again"
-    finder = _finder()
+    finder = _finder(wanted.partition("==")[0])
     try:
         best = finder.find_best_match(wanted).best
         if best is None or best.link.is_vcs or not best.link.filename:
@@ -174,34 +173,30 @@ def download(wanted: str, folder: Path) -> Path:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise HproError(f"{wanted} could not be downloaded ({error}): {cure}") from error
     announced = (link.hashes or {}).get("sha256")
-    if announced and digest.hexdigest() not in announced:
+    if announced and digest.hexdigest() != announced:
         raise HproError(f"{path.name} arrived damaged (its sha256 is not the index's): {cure}")
     return path
 
 
-def _finder() -> "PackageFinder":
-    """A finder on the indexes and folders that pip is set up with."""
+def _finder(package: str) -> "PackageFinder":
+    """A finder on the indexes and folders that pip is set up with, as pip is itself."""
     from unearth import PackageFinder
 
     options = pip_options(_pip("config", "list"))
-    indexes = []
-    if "no-index" not in options:
-        indexes = [options.get("index-url") or _default_index()]
-        indexes += options.get("extra-index-url", "").split()
+    folders = options.get("find-links", "").split()
+    if "no-index" in options:
+        indexes = []
+        if not folders:
+            raise HproError("pip is set up with no-index and without find-links: pip config list")
+    else:
+        usual = PackageFinder().sources[0]["url"]
+        indexes = [options.get("index-url", usual), *options.get("extra-index-url", "").split()]
     return PackageFinder(
         index_urls=indexes,
-        find_links=options.get("find-links", "").split(),
+        find_links=folders,
         trusted_hosts=options.get("trusted-host", "").split(),
-        prefer_binary=True,
+        prefer_binary=[package],
     )
-
-
-def _default_index() -> str:
-    """The index that pip uses where nothing else is set up, as its help has it."""
-    found = re.search(r"--index-url.*?\(default\s+(\S+)\)", _pip("download", "--help"), flags=re.S)
-    if found is None:
-        raise HproError("pip does not say which index it uses: pip config set global.index-url URL")
-    return found.group(1)
 
 
 def _pip(*arguments: str) -> str:
@@ -217,13 +212,12 @@ def _members(archive: Path, names: Iterable[str]) -> Mapping[str, bytes]:
     """Contents of some files of a wheel, or of a source archive below its top folder."""
     wanted = list(dict.fromkeys(names))
     cure = f"{archive.name} is not as hpro_core/weights.csv says; do not use it"
-    if archive.suffix in (".whl", ".zip"):
-        top = "" if archive.suffix == ".whl" else f"{archive.stem}/"
-        read = read_zip_members
-    else:
-        top, read = f"{archive.name.removesuffix('.tar.gz')}/", read_tar_members
-    found = read(archive, [top + name for name in wanted], MAX_ARCHIVE_BYTES, cure)
-    return {name: found[top + name] for name in wanted}
+    if archive.suffix == ".whl":
+        return read_zip_members(archive, wanted, MAX_ARCHIVE_BYTES, cure)
+    top = archive.name.removesuffix(".tar.gz")
+    paths = [f"{top}/{name}" for name in wanted]
+    found = read_tar_members(archive, paths, MAX_ARCHIVE_BYTES, cure)
+    return {name: found[path] for name, path in zip(wanted, paths, strict=True)}
 
 
 def _store(parts: Parts, content: bytes, folder: Path) -> None:

@@ -45,7 +45,7 @@ WRONG = [
     ("report.smaples", 3, r"report.smaples: is not a setting"),
     ("sft.steps", -1, r"sft.steps: input should be greater than or equal to 1, not -1"),
     ("sft.steps", "many", r"sft.steps: input should be a valid integer, not 'many'"),
-    ("reward.word.weights.wvad", "1e-6", r"wvad: input should be a valid number, not '1e-6'"),
+    ("reward.word.weights.wvad", "tiny", r"wvad: input should be a valid number, not 'tiny'"),
     ("align.backend", "ear", r"align.backend: input should be .* not 'ear'"),
     ("variants.word.start", "farme", r"variants.word.start: no policy 'farme' \(sft, .*frame"),
     ("variants.frame.start", "hpro", r"variants.frame.start: in a circle, frame from hpro from "),

