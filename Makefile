@@ -11,11 +11,16 @@ digest = $(TORCH)-$(shell cat $(1) pyproject.toml hpro_core/weights.csv | sha256
 STAMP := $(VENV)/.setup-$(call digest,requirements.txt)
 DEV_STAMP := $(VENV)/.setup-dev-$(call digest,requirements.txt requirements-dev.txt)
 
+$(if $(findstring :,$(CURDIR)),$(error the path of the project has a ':', at which PATH is split: \
+	rename the folder $(CURDIR)))
+
 # CONFIG: one or several files of differences from params.yaml, the last one wins.
 missing := $(filter-out $(wildcard $(CONFIG)),$(CONFIG))
 $(if $(missing),$(error CONFIG: there is no $(missing)))
-snakemake_with = snakemake --cores all$(if $(strip $(1)), --configfile $(strip $(1)))
-CHOSEN := $(addprefix --configfile ,$(CONFIG))
+options = $(addprefix --configfile ,$(1))
+# The files of CONFIG are checked before Snakemake's own reader gets them, whose errors name none.
+snakemake_with = $(if $(strip $(1)),hpro settings $(call options,$(1)) >/dev/null && \
+	)snakemake --cores all$(if $(strip $(1)), --configfile $(strip $(1)))
 
 .PHONY: setup setup-dev run plan ablations claims base pull test test-all slow lint types ci bench \
 	schema pins clean
@@ -39,8 +44,8 @@ run: setup            ## raw speech to report, the embedded default; another: ma
 	$(call snakemake_with,$(CONFIG))
 
 plan: setup           ## what a run costs and what it lacks: make plan CONFIG=config/paper.yaml
-	hpro plan $(CHOSEN)
-	hpro preflight $(CHOSEN)
+	hpro plan $(call options,$(CONFIG))
+	hpro preflight $(call options,$(CONFIG))
 
 ablations: setup      ## every variant of params.yaml, in results/<run>/tables_all
 	$(call snakemake_with,$(CONFIG)) -- all all_ablations

@@ -1,20 +1,27 @@
 # HPRO, from raw speech to a judged report: targets only. The rules are in workflow/rules, one file
 # per phase; every setting is in params.yaml.
+from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.utils import min_version
 
+from hpro_core.errors import HproError
 from hpro_core.plan.bill import announced
-from hpro_core.plan.live import QUIET_JOBS, follow
-from hpro_core.plan.settings import without_null_sets
+from hpro_core.plan.live import follow
+from hpro_core.plan.live_run import guard
+from hpro_core.plan.settings import PARAMS, of_workflow
+from hpro_core.process import QUIET_SHELL_PREFIX, SHELL_PREFIX
 
 min_version("9.27")
 
-
-configfile: "params.yaml"
-
-
-# A --configfile leaves out a corpus of params.yaml by null.
-config.update(without_null_sets(config))
+# Not by `configfile:`, which reads 1e-05 as a text and takes the last of two settings of one name.
+try:
+    values, SETTINGS = of_workflow(workflow)
+except HproError as error:
+    raise WorkflowError(str(error)) from None
+config.clear()
+config.update(values)
+if workflow.is_main_process:
+    workflow.configfiles.append(str(PARAMS))  # for Snakemake's report
 
 
 include: "workflow/rules/common.smk"
@@ -44,9 +51,11 @@ rule all_ablations:
         rules.tables_all.output,
 
 
+shell.prefix(SHELL_PREFIX)
 # Not in the processes of a cluster's jobs: what a full-size run costs, the key files, the progress.
 if workflow.is_main_process:
     announced(SETTINGS)
-    KEYS.write(rule.shellcmd for rule in workflow.rules)
+    keys = KEYS.contents(rule.shellcmd for rule in workflow.rules)
+    guard(workflow, SETTINGS.run, config, lambda: write_changed(keys))
     if follow(workflow, logger, SETTINGS.run):
-        shell.prefix(QUIET_JOBS)
+        shell.prefix(QUIET_SHELL_PREFIX)

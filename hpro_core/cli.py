@@ -7,11 +7,13 @@ inside the command, so that `hpro --help` answers at once.
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from hpro_core import params as p
+from hpro_core import process
 from hpro_core.cli_codec import codec_app
 from hpro_core.cli_policy import policy_app
 from hpro_core.errors import HproError
@@ -20,7 +22,19 @@ if TYPE_CHECKING:
     from hpro_core.engine.examples import MappedExamples
     from hpro_core.reward.watch import Watching
 
+
+class Commands(TyperGroup):
+    """All commands; errors at which typer prints "Aborted." or nothing pass it by."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (EOFError, BrokenPipeError) as error:
+            raise process.Raised from error
+
+
 app = typer.Typer(
+    cls=Commands,
     help="HPRO: from raw emotional speech to a reward-optimised TTS policy, stage by stage.",
     no_args_is_help=True,
     add_completion=False,
@@ -71,9 +85,9 @@ def corpus_split(root: Root, params: Params) -> None:
     """Join the corpora and assign train, dev, test and judge."""
     from hpro_core.corpus.splits import split
 
-    settings = p.read_yaml(params)
+    base, shards = p.read_plain(params, "base", str), p.read_plain(params, "shards", int)
     corpus = p.read_section(params, "corpus", p.WholeCorpus)
-    split(root, corpus, Path(settings["base"]) if settings["base"] else None, settings["shards"])
+    split(root, corpus, Path(base) if base else None, shards)
 
 
 @corpus_app.command("check")
@@ -219,7 +233,7 @@ def gather(stage: str, root: Root, params: Params) -> None:
         raise HproError("the dataset is gathered by `hpro gather-dataset`")
     settings = p.read_yaml(params)
     share = settings.get(stage, {}).get("max_rejected_share", 1.0)
-    join(root, stage, settings["shards"], share)
+    join(root, stage, p.read_plain(params, "shards", int), share)
 
 
 @app.command()
@@ -228,8 +242,8 @@ def gather_dataset(root: Root, params: Params) -> None:
     from hpro_core.engine.example_file import write_examples
     from hpro_core.shards import gather as join
 
-    settings = p.read_yaml(params)
-    join(root, "dataset", settings["shards"], settings["dataset"]["max_rejected_share"])
+    share = p.read_section(params, "dataset", p.Dataset).max_rejected_share
+    join(root, "dataset", p.read_plain(params, "shards", int), share)
     for table in _dataset_files(root):
         write_examples(table)
 
@@ -408,7 +422,7 @@ def tables(root: Root, params: Params, out: Out = None) -> None:
     from hpro_core.evaluate.tables import make
 
     rows = p.read_section(params, "tables", p.Tables)
-    seeds = p.read_yaml(params)["seeds"]
+    seeds = p.read_plain(params, "seeds", list)
     make(root, rows, seeds, p.read_section(params, "evaluate", p.Evaluate), out)
 
 
@@ -422,7 +436,7 @@ def claims(
     from hpro_core.evaluate.claims import make
 
     rows = p.read_section(params, "tables", p.Tables)
-    seeds = p.read_yaml(params)["seeds"]
+    seeds = p.read_plain(params, "seeds", list)
     settings = p.read_section(params, "claims", p.Claims)
     starts = {name: variant.start for name, variant in p.read_variants(params).items()}
     left_out = p.read_section(params, "reward", p.Reward).leave_out
@@ -476,6 +490,20 @@ def plan(
     except ValueError as error:
         raise HproError(f"--hours: SET=HOURS:UTTERANCES is expected ({error})") from error
     print("\n".join(described(bill_of(read_settings(params, configfile or []), given))))
+
+
+@app.command("settings")
+def show_settings(
+    params: Params = Path("params.yaml"),
+    configfile: Differences = None,
+) -> None:
+    """Check the settings, and print them as the one file that they are together."""
+    import yaml
+
+    from hpro_core.plan.settings import checked, sources
+
+    values, _ = checked(sources(params, configfile or []))
+    print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
 
 
 @app.command()
@@ -581,12 +609,13 @@ def _dataset_files(root: Path) -> list[Path]:
 
 
 def main() -> None:
-    """Run a command; a problem that the user can mend becomes one line on standard error."""
+    """Run a command; what goes wrong is said in one line, or reported as a bug."""
+    process.run(_run)
+
+
+def _run() -> None:
     try:
         app()
-    except HproError as error:
-        print(f"hpro: {error}", file=sys.stderr)
-        sys.exit(1)
     except SystemExit as end:
         if end.code not in (0, None):
             raise

@@ -16,12 +16,14 @@ import errno
 import hashlib
 import io
 import json
+import lzma
 import math
 import os
 import re
 import shutil
 import socket
 import struct
+import tarfile
 import time
 import zipfile
 import zlib
@@ -480,6 +482,44 @@ def read_zip_members(
         raise HproError(
             f"{path} is not a readable zip archive ({_reason(error)}): {cure}"
         ) from error
+    return found
+
+
+def read_tar_members(path: Path, names: Sequence[str], limit: int, cure: str) -> dict[str, bytes]:
+    """Read plain files of a tar archive, compressed or not; nothing is extracted to disk.
+
+    Args:
+        path: of the archive.
+        names: of the members.
+        limit: most bytes of all of them, and of what is decompressed on the way.
+        cure: what to do about a broken archive.
+
+    Raises:
+        HproError: the file is no tar archive, lacks a member or has a link in its place, is
+            damaged, or holds more than `limit` bytes.
+    """
+    found: dict[str, bytes] = {}
+    left = limit
+    try:
+        with opened(path, cure) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
+            for entry in archive:
+                if entry.offset_data > limit or entry.size > limit:
+                    raise HproError(f"{path} takes more than {limit} bytes: {cure}")
+                if entry.name not in names:
+                    continue
+                stream = archive.extractfile(entry) if entry.isfile() else None
+                if stream is None or entry.size > left:
+                    raise HproError(f"{path}: {entry.name} is a link or too large: {cure}")
+                found[entry.name] = stream.read()
+                left -= entry.size
+                if len(found) == len(set(names)):
+                    break
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError) as error:
+        raise HproError(
+            f"{path} is not a readable tar archive ({_reason(error)}): {cure}"
+        ) from error
+    if missing := [name for name in names if name not in found]:
+        raise HproError(f"{path} has no file {missing[0]}: {cure}")
     return found
 
 

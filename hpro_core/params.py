@@ -9,17 +9,18 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
 )
 
 from hpro_core.errors import HproError
+from hpro_core.io import read_yaml
 
 SEEDLESS = ("recordings", "tokenrecon")
 """The ceiling: the recordings themselves, and their own speech tokens made audible again.
@@ -28,10 +29,18 @@ No policy seed changes them: spoken and judged once, under the first seed.
 """
 
 
+UserPath = Annotated[str, Field(pattern=r"^([^-{}<>\x00-\x1f][^{}<>\x00-\x1f]*)?$")]
+"""Path of a file or folder that the user brings, "" for none.
+
+Without what Snakemake would take for a wildcard, and no option of a command. Blanks and everything
+else that a shell knows are quoted in the rules.
+"""
+
+
 class Section(BaseModel):
     """A part of `params.yaml`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Compute(Section):
@@ -46,7 +55,7 @@ class CorpusSet(Section):
         "emovoice_db", "esd", "expresso", "iemocap", "librispeech", "libritts", "lssed",
         "msp_podcast", "ravdess",
     ]  # fmt: skip
-    path: str
+    path: UserPath
     split: Literal["", "train", "judge"] = ""  # all of it; "": the corpus's own, or by the shares
 
 
@@ -89,20 +98,20 @@ class Controlled(Section):
 
 class Align(Section):
     backend: Literal["pocketsphinx", "mfa"]
-    mfa_acoustic_model: str
-    mfa_dictionary: str
-    mfa_g2p_model: str
-    mfa_min_log_likelihood: float | None = Field(allow_inf_nan=False)
-    mfa_max_duration_deviation: float | None = Field(gt=0, allow_inf_nan=False)
+    mfa_acoustic_model: UserPath
+    mfa_dictionary: UserPath
+    mfa_g2p_model: UserPath
+    mfa_min_log_likelihood: float | None
+    mfa_max_duration_deviation: float | None = Field(gt=0)
     mfa_command: str
     max_rejected_share: float = Field(ge=0, le=1)
 
 
 class Label(Section):
     emotion_teacher: Literal["weak", "emotion2vec"] = "weak"
-    emotion2vec: str = ""
+    emotion2vec: UserPath = ""
     vad_teacher: Literal["weak", "audeering"] = "weak"
-    audeering: str = ""
+    audeering: UserPath = ""
     window_words: int = Field(ge=0)
     temperature: float = Field(gt=0)
     batch_size: int = Field(default=32, ge=1)
@@ -110,14 +119,14 @@ class Label(Section):
 
 
 class Dataset(Section):
-    policy_text: str = Field(min_length=1)
-    codec_text: str = Field(min_length=1)
+    policy_text: UserPath = Field(min_length=1)
+    codec_text: UserPath = Field(min_length=1)
     max_rejected_share: float = Field(ge=0, le=1)
 
 
 class Speech(Section):
     preset: Literal["embedded", "cosyvoice2"]
-    path: str
+    path: UserPath
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     segment_s: float = Field(gt=0)
@@ -142,8 +151,8 @@ class Codec(Section):
     """Both stages in `params.yaml`; a stage's own extract holds that stage alone."""
 
     preset: Literal["embedded", "released", "paper"]
-    checkpoint: str
-    whisper: str
+    checkpoint: UserPath
+    whisper: UserPath
     content: CodecStage | None = None
     style: CodecStage | None = None
     batch_size: int = Field(ge=1)
@@ -162,7 +171,7 @@ class WholeCodec(Codec):
 
 class Policy(Section):
     preset: Literal["embedded", "miniature", "cosyvoice2"]
-    path: str = ""
+    path: UserPath = ""
     dropout: float = Field(ge=0, lt=1)
 
 
@@ -275,13 +284,13 @@ class Tables(Section):
 
 class Evaluate(Section):
     asr: Literal["embedded", "whisper"] = "embedded"
-    whisper: str = ""
+    whisper: UserPath = ""
     emotion: Literal["embedded", "emotion2vec"] = "embedded"
-    emotion2vec: str = ""
+    emotion2vec: UserPath = ""
     vad: Literal["embedded", "audeering"] = "embedded"
-    audeering: str = ""
+    audeering: UserPath = ""
     speaker: Literal["embedded", "wavlm"] = "embedded"
-    wavlm: str = ""
+    wavlm: UserPath = ""
     batch_size: int = Field(default=8, ge=1)
     asr_windows_s: list[int] = [20, 30]
     judge_epochs: int = Field(ge=1)
@@ -315,7 +324,7 @@ class Params(Section):
 
     run: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
-    base: str
+    base: UserPath
     shards: int = Field(ge=1, le=99_999)
     compute: Compute
     corpus: WholeCorpus
@@ -517,10 +526,37 @@ def read_section(path: str | Path, name: str, kind: type[SectionT]) -> SectionT:
         HproError: the file is missing or not YAML, the section is absent, a key is unknown, or a
             value has the wrong type; the message names the key.
     """
-    settings = read_yaml(path)
+    settings = read_yaml(Path(path))
     if name not in settings:
         raise HproError(f"{path}: section {name!r} is missing")
     return validated(settings[name], kind, path, name)
+
+
+PlainT = TypeVar("PlainT")
+
+
+def read_plain(path: str | Path, name: str, kind: type[PlainT]) -> PlainT:
+    """Read a setting that stands in no section: `run`, `seeds`, `base` or `shards`.
+
+    Args:
+        path: as of `read_section`.
+        name: of the setting.
+        kind: its Python type, which that of `Params` is.
+
+    Raises:
+        HproError: it is missing or wrong.
+    """
+    settings = read_yaml(Path(path))
+    if name not in settings:
+        raise HproError(f"{path}: setting {name!r} is missing")
+    annotation: Any = Params.model_fields[name].rebuild_annotation()
+    check = TypeAdapter(annotation, config=ConfigDict(strict=True))
+    try:
+        found = check.validate_python(settings[name])
+    except ValidationError as error:
+        raise HproError(f"{path}: {name}: {problem_of(error)[1]}") from error
+    assert isinstance(found, kind)
+    return found
 
 
 def read_variant(path: str | Path, name: str) -> Variant:
@@ -529,7 +565,7 @@ def read_variant(path: str | Path, name: str) -> Variant:
     Raises:
         HproError: there is no such variant; the message lists those that there are.
     """
-    variants = read_yaml(path).get("variants", {})
+    variants = read_yaml(Path(path)).get("variants", {})
     if name not in variants:
         known = ", ".join(sorted(variants))
         raise HproError(f"{path}: no variant {name!r} (known: {known}); add it under variants:")
@@ -542,7 +578,7 @@ def read_variants(path: str | Path) -> dict[str, Variant]:
     Raises:
         HproError: an entry is wrong; the message names the key.
     """
-    return {name: read_variant(path, name) for name in read_yaml(path).get("variants", {})}
+    return {name: read_variant(path, name) for name in read_yaml(Path(path)).get("variants", {})}
 
 
 def required(section: Section, name: str, kind: type[SectionT]) -> SectionT:
@@ -555,19 +591,6 @@ def required(section: Section, name: str, kind: type[SectionT]) -> SectionT:
     if not isinstance(found, kind):
         raise HproError(f"{type(section).__name__.lower()}.{name} is missing in the settings")
     return found
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML mapping, or say what is wrong with it."""
-    try:
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise HproError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise HproError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(settings, dict):
-        raise HproError(f"{path} holds no settings: a mapping of sections is expected")
-    return settings
 
 
 def validated(values: Any, kind: type[SectionT], path: str | Path, name: str = "") -> SectionT:
@@ -585,10 +608,22 @@ def validated(values: Any, kind: type[SectionT], path: str | Path, name: str = "
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        # A misspelt setting is also a missing one: the misspelling says more.
-        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-        key = ".".join(str(part) for part in (name, *first["loc"]) if part != "")
-        raise HproError(": ".join(filter(None, [str(path), key, _cure(first)]))) from error
+        key, problem = problem_of(error, name)
+        raise HproError(": ".join(filter(None, [str(path), key, problem]))) from error
+
+
+def problem_of(error: ValidationError, name: str = "") -> tuple[str, str]:
+    """The dotted name of the first wrong setting, and what is wrong with it.
+
+    The name is empty where settings do not fit each other; the text then begins with one.
+
+    Args:
+        error: of the check.
+        name: dotted name of the section that was checked; empty for the whole.
+    """
+    # A misspelt setting is also a missing one: the misspelling says more.
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    return ".".join(str(part) for part in (name, *first["loc"]) if part != ""), _cure(first)
 
 
 def _cure(problem: Any) -> str:
@@ -600,4 +635,9 @@ def _cure(problem: Any) -> str:
             return "is missing; take it from the params.yaml that the project ships"
         case "value_error":
             return message.removeprefix("Value error, ")
+        case "string_pattern_mismatch" if "{}<>" in message:
+            return (
+                "a path may hold none of { } < > and no line break, and not begin with '-': rename "
+                f"it, not {problem['input']!r}"
+            )
     return f"{message[0].lower()}{message[1:]}, not {problem['input']!r}"

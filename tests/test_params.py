@@ -45,7 +45,7 @@ WRONG = [
     ("report.smaples", 3, r"report.smaples: is not a setting"),
     ("sft.steps", -1, r"sft.steps: input should be greater than or equal to 1, not -1"),
     ("sft.steps", "many", r"sft.steps: input should be a valid integer, not 'many'"),
-    ("reward.word.weights.wvad", "1e-6", r"wvad: input should be a valid number, not '1e-6'"),
+    ("reward.word.weights.wvad", "tiny", r"wvad: input should be a valid number, not 'tiny'"),
     ("align.backend", "ear", r"align.backend: input should be .* not 'ear'"),
     ("variants.word.start", "farme", r"variants.word.start: no policy 'farme' \(sft, .*frame"),
     ("variants.frame.start", "hpro", r"variants.frame.start: in a circle, frame from hpro from "),
@@ -90,18 +90,24 @@ def test_a_wrong_setting_is_named_with_its_value(tmp_path, dotted, value, messag
 
 
 def test_a_missing_file_section_or_variant_is_named(tmp_path):
-    with pytest.raises(HproError, match=r"cannot read .*nowhere.yaml: No such file"):
+    with pytest.raises(HproError, match=r"nowhere.yaml does not exist: mend it"):
         p.read_yaml(tmp_path / "nowhere.yaml")
     empty = tmp_path / "empty.yaml"
     empty.write_text("")
     with pytest.raises(HproError, match="holds no settings"):
         p.read_yaml(empty)
     empty.write_text("sft: [")
-    with pytest.raises(HproError, match="is not valid YAML"):
+    with pytest.raises(HproError, match=r"empty.yaml, line 1: "):
         p.read_yaml(empty)
     empty.write_text("run: x")
     with pytest.raises(HproError, match="section 'sft' is missing"):
         p.read_section(empty, "sft", p.Sft)
+    with pytest.raises(HproError, match=r"setting 'seeds' is missing"):
+        p.read_plain(empty, "seeds", list)
+    empty.write_text("seeds: [-1]")
+    with pytest.raises(HproError, match=r"empty.yaml: seeds: input should be greater"):
+        p.read_plain(empty, "seeds", list)
+    assert p.read_plain(SHIPPED, "shards", int) == 1
     with pytest.raises(HproError, match=r"no variant 'hpor' \(known: .*hpro"):
         p.read_variant(SHIPPED, "hpor")
 

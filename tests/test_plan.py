@@ -207,9 +207,9 @@ def test_bytes_by_hand(paper):
     assert cost(bill, "reward").stored == 27 * 4 * costs.POLICY_PARAMETERS
     # 700 sentences of EmoVoice-DB and 5 of LSSED, of 3.6 s; the recordings are not written again
     assert cost(bill, "synthesise").stored == 31 * 705 * 3.6 * 32_000
-    assert costs.checkpoint_bytes(paper) == 3 * 4 * costs.CODEC_PARAMETERS["paper"]
+    assert costs.checkpoint_bytes(paper) == 2 * 3 * 4 * costs.CODEC_PARAMETERS["paper"]
     averaged = changed(paper, sft={"ema": 0.9})
-    assert costs.checkpoint_bytes(averaged) == 4 * 4 * costs.POLICY_PARAMETERS
+    assert costs.checkpoint_bytes(averaged) == 2 * 4 * 4 * costs.POLICY_PARAMETERS
     everything = sum(each.stored or 0 for each in bill.costs) + costs.checkpoint_bytes(paper)
     assert bill.disk_bytes == everything
 

@@ -285,7 +285,7 @@ def test_sections_and_counts(page):
     assert "Embedded judges chose the step that was kept of hpro " in page
     assert "# &lt;settings&gt;" in page
     assert "run: made_up" in page
-    assert "snakemake --cores all results/made_up/eval/joint/seed0/metrics.json" in page
+    assert "snakemake --cores all -- results/made_up/eval/joint/seed0/metrics.json" in page
     assert "main {" in page.split("</style>")[0]
     assert "was kept for: diffro" in page
 

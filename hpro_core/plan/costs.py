@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from hpro_core.constants import SAMPLE_RATE_HZ
+from hpro_core.engine.checkpoints import KEPT
 from hpro_core.evaluate.files import affect, brought
 from hpro_core.params import Params
 from hpro_core.plan.jobs import Job, policies, rewarded, systems
@@ -104,7 +105,7 @@ def cost_of(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> 
 
 
 def checkpoint_bytes(settings: Params) -> int:
-    """The largest checkpoint of a training under way: weights, two moments, the averaged weights.
+    """The checkpoints of the largest training: weights, two moments, the averaged weights.
 
     Of full-size trainings; those of the embedded ones are small.
     """
@@ -115,7 +116,7 @@ def checkpoint_bytes(settings: Params) -> int:
     if settings.codec.preset in CODEC_PARAMETERS and not settings.codec.checkpoint:
         size = CODEC_PARAMETERS[settings.codec.preset]
         sizes.append(STORED_BYTES * size * (4 if settings.codec.ema else 3))
-    return max(sizes)
+    return KEPT * max(sizes)
 
 
 def reward_steps(settings: Params) -> int:

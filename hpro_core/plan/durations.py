@@ -6,6 +6,8 @@ beside them. Nothing else is known of durations: a job that never ran here has n
 
 import csv
 import heapq
+import io
+import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -71,12 +73,26 @@ def jobs_of(dag: Any, limits: Collection[str]) -> dict[int, Job]:
 
 
 def benchmark_s(path: Path) -> float | None:
-    """Seconds of wall time in a benchmark file of Snakemake; None where there are none."""
+    """Seconds of wall time in a benchmark file of Snakemake.
+
+    None where there are none: the job was not measured, or the file was cut off by a kill.
+    """
+    rows = _rows(path, "\t")
+    return _seconds(rows[-1].get("s")) if rows else None
+
+
+def _rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
+    """The rows of a table of durations; none where it is missing or was cut off by a kill."""
     if not path.is_file():
-        return None
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    return float(rows[-1]["s"]) if rows and rows[-1]["s"] != "NA" else None
+        return []
+    text = path.read_bytes().decode("utf-8", "replace").replace("\0", "")
+    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+
+
+def _seconds(text: str | None) -> float | None:
+    """A duration, or None where the text is none."""
+    found = re.fullmatch(r"\d+(\.\d*)?([eE][+-]?\d+)?", text or "")
+    return float(found.group()) if found else None
 
 
 def expected_s(jobs: Collection[Job], measured: Mapping[int, float]) -> dict[int, float]:
@@ -161,8 +177,9 @@ def add_run(path: Path, run: Mapping[str, object]) -> None:
 
 def last_whole_run(path: Path, of: int) -> dict[str, str] | None:
     """The last line of `runs.csv` for a run of all of so many jobs; None where there is none."""
-    if not path.is_file():
-        return None
-    with path.open(encoding="utf-8", newline="") as file:
-        whole = [run for run in csv.DictReader(file) if run["jobs"] == run["of"] == str(of)]
+    whole = [
+        run
+        for run in _rows(path)
+        if run.get("jobs") == run.get("of") == str(of) and _seconds(run.get("wall_s")) is not None
+    ]
     return whole[-1] if whole else None

@@ -22,9 +22,6 @@ from hpro_core.report.provenance import git_revision
 VERBOSE = "HPRO_VERBOSE"
 """Environment variable; 1 shows what Snakemake and the jobs print on a terminal too."""
 
-QUIET_JOBS = "set -euo pipefail; exec > /dev/null; "
-"""Prefix of a job's shell line: Snakemake's own, and `tee` then writes to the log alone."""
-
 REDRAW_EVERY_S, LINE_EVERY_S = 1.0, 30.0
 STEADY_S = 60.0  # so many seconds of jobs at the last run's pace, before that of this run counts
 CHANGES = ("run_info", "job_started", "job_finished", "job_error")

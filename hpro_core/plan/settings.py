@@ -1,10 +1,29 @@
-"""`params.yaml` with files of differences on top, as `snakemake --configfile` puts them."""
+"""`params.yaml` with files of differences on top, as `snakemake --configfile` puts them.
 
-from collections.abc import Mapping, Sequence
+All files are read strictly (`hpro_core.io.read_yaml`), by Snakemake too: its own reader takes
+`1e-05`, which DVC writes, for a text, and the last one of a setting that stands there twice.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from hpro_core.params import Params, read_yaml, validated
+from pydantic import ValidationError
+
+from hpro_core.errors import HproError
+from hpro_core.io import read_yaml, yaml_mapping
+from hpro_core.params import Params, problem_of
+
+PARAMS = Path("params.yaml")
+TARGETS = "targets of Snakemake come after `--`"
+
+
+class Source(NamedTuple):
+    """Where settings come from: a file or the command line."""
+
+    name: str
+    values: Mapping[str, Any]
 
 
 def read_settings(params: Path, differences: Sequence[Path]) -> Params:
@@ -15,13 +34,114 @@ def read_settings(params: Path, differences: Sequence[Path]) -> Params:
         differences: files whose values count instead; a later one wins.
 
     Raises:
-        HproError: a file cannot be read, or the settings are wrong together.
+        HproError: a file cannot be read, or a setting is wrong; the file that has it is named.
     """
-    merged = read_yaml(params)
-    for file in differences:
-        merged = _merged(merged, read_yaml(file))
-    names = " with ".join(map(str, (params, *differences)))
-    return validated(without_null_sets(merged), Params, names)
+    return checked(sources(params, differences))[1]
+
+
+def sources(params: Path, differences: Iterable[Path]) -> list[Source]:
+    """The files as they are, the first one `params`.
+
+    Raises:
+        HproError: a file cannot be read, or holds no settings.
+    """
+    return [Source(str(params), read_yaml(params)), *_differences(differences)]
+
+
+def of_workflow(workflow: Any) -> tuple[dict[str, Any], Params]:
+    """The settings that Snakemake is to use, as plain values and checked.
+
+    A job's own Snakemake, on a cluster, uses those that the run began with (`plan.live_run`):
+    the one file that its `--configfile` names.
+
+    Args:
+        workflow: Snakemake's, in the Snakefile.
+
+    Raises:
+        HproError: as `read_settings`.
+    """
+    given = [Path(file) for file in workflow.overwrite_configfiles]
+    if not workflow.is_main_process and len(given) == 1:
+        return checked([Source(str(given[0]), read_yaml(given[0]))])
+    alone = workflow.config_settings.replace_workflow_config
+    files = list(map(_shown, given))
+    found = _differences(files) if alone else sources(PARAMS, files)
+    return checked([*found, *_overrides(workflow.config_settings.config_args or [])])
+
+
+def checked(found: Sequence[Source]) -> tuple[dict[str, Any], Params]:
+    """Merge settings and check them.
+
+    Args:
+        found: the later one wins.
+
+    Returns:
+        Plain values, and the same as sections.
+
+    Raises:
+        HproError: a setting is wrong; the source that has it is named.
+    """
+    merged: dict[str, Any] = {}
+    for source in found:
+        merged = _merged(merged, source.values)
+    merged = without_null_sets(merged)
+    try:
+        return merged, Params.model_validate(merged)
+    except ValidationError as error:
+        key, problem = problem_of(error)
+        head = re.match(r"[A-Za-z_][\w.-]*", problem) if not key or ": " in problem else None
+        place = ".".join(filter(None, [key, head and head.group()]))
+        name = _origin(found, place.split("."))
+        raise HproError(": ".join(filter(None, [name, key, problem]))) from error
+
+
+def _origin(found: Sequence[Source], place: Sequence[str]) -> str:
+    """Name of the source that has a setting, or the section above it; the first one if none has."""
+    for length in range(len(place), 0, -1):
+        for source in reversed(found):
+            if _has(source.values, place[:length]):
+                return source.name
+    return found[0].name
+
+
+def _has(values: Any, place: Sequence[str]) -> bool:
+    for name in place:
+        if isinstance(values, list) and name.isdigit() and int(name) < len(values):
+            values = values[int(name)]
+        elif isinstance(values, Mapping) and name in values:
+            values = values[name]
+        else:
+            return False
+    return True
+
+
+def _differences(files: Iterable[Path]) -> list[Source]:
+    """Files of `--configfile`; one that holds no setting at all is probably a target."""
+    found = []
+    for file in files:
+        if not file.exists():
+            raise HproError(f"{file} is not a settings file, there is none: {TARGETS}")
+        values = read_yaml(file, f"name a settings file; {TARGETS}")
+        if not values.keys() & Params.model_fields.keys():
+            raise HproError(f"{file} is not a settings file, it has no section of one: {TARGETS}")
+        found.append(Source(str(file), values))
+    return found
+
+
+def _overrides(arguments: Iterable[str]) -> list[Source]:
+    """Of `--config name=value`: values as YAML."""
+    found = []
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        where = f"--config {argument}"
+        found.append(Source(where, yaml_mapping(f"{name}: {value}", where)))
+    return found
+
+
+def _shown(file: Path) -> Path:
+    """A path as it was given, where it is in the working directory."""
+    here = Path.cwd()
+    return file.relative_to(here) if file.is_relative_to(here) else file
 
 
 def without_null_sets(settings: Mapping[str, Any]) -> dict[str, Any]:

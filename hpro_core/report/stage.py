@@ -11,7 +11,7 @@ from hpro_core.evaluate.origin import Origin, read_origin
 from hpro_core.evaluate.scores import METRICS
 from hpro_core.evaluate.tables import cautions_of
 from hpro_core.io import read_json, read_text, write_text
-from hpro_core.params import SEEDLESS, Codec, Label, Report, Speech, read_section, read_yaml
+from hpro_core.params import SEEDLESS, Codec, Label, Report, Speech, read_plain, read_section
 from hpro_core.report import counts, figures, paper, provenance, results
 from hpro_core.report.samples import Sample, System, load_system, samples
 
@@ -52,7 +52,7 @@ def build(root: Path, settings: Report, params: Path) -> Path:
         HproError: a result is missing; the message names the command that makes it.
     """
     tables = results.read_tables(root)
-    seeds: list[int] = read_yaml(params)["seeds"]
+    seeds = read_plain(params, "seeds", list)
     systems = [load_system(root, name, seeds[0]) for name in in_order(results.systems_of(tables))]
     spoken = samples(root, systems, settings.samples)
     names = [system.name for system in systems]
@@ -87,7 +87,7 @@ def trained(params: Path, policies: Sequence[str]) -> dict[str, str]:
         policies: rows of its tables.
     """
     found = {}
-    base = read_yaml(params)["base"]
+    base = read_plain(params, "base", str)
     if not base and read_section(params, "speech", Speech).preset == "embedded":
         found["speech/tokenizer"] = "hpro tokenizer"
     if not base and not read_section(params, "codec", Codec).checkpoint:

@@ -128,6 +128,12 @@ class Project:
         """Run `dvc exp run` with a setting such as "sft.steps=9"; returns what the stand-in did."""
         return self._made("dvc", "exp", "run", "--name", name, "--set-param", setting)
 
+    def hold(self, command: str) -> Path:
+        """Let the stand-in wait at a command while the file that is returned exists."""
+        (self.folder / "hold").mkdir(exist_ok=True)
+        (self.folder / "hold" / command).touch()
+        return self.folder / "hold" / command
+
     def _made(self, *command: str) -> set[str]:
         record = self.folder / "logs/made"
         record.unlink(missing_ok=True)

@@ -4,11 +4,14 @@
 The content of an output is a hash of the command, its settings, the code of its room without
 comments, and the files that the real command reads. So two result folders are equal exactly when
 nothing in them is stale. Training curves get a random line, as real TensorBoard files do.
+
+While there is a file `hold/<command>`, the command waits, after it has made `hold/<command>.waits`.
 """
 
 import hashlib
 import os
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,6 +32,9 @@ PLACES = {
 
 def main() -> None:
     command, *rest = sys.argv[1:]
+    while (hold := Path("hold", command)).exists():
+        hold.with_suffix(".waits").write_text(str(os.getpid()))
+        time.sleep(0.02)
     options = dict(pairwise(rest))
     name = rest[0] if rest and not rest[0].startswith("--") else ""
     root, seed = Path(options["--root"]), options.get("--seed", "0")

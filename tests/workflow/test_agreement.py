@@ -152,7 +152,7 @@ def test_dvc_reruns_what_one_variant_needs_in_a_pulled_clone(
 
 @pytest.mark.full
 def test_a_changed_shell_line_reruns_its_stage_in_a_pulled_clone(pulled: Project) -> None:
-    pulled.edit("workflow/rules/label.smk", "2>&1 | tee {log}", "2>&1 | tee -a {log}")
+    pulled.edit("workflow/rules/label.smk", "2>&1 | tee {log:q}", "2>&1 | tee -a {log:q}")
     assert pulled.repro() == {"label"}
 
 

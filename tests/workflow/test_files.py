@@ -202,8 +202,9 @@ def test_claims_of_one_seed_are_refused_before_any_job(project: Project, tmp_pat
     dry = ("snakemake", "--cores", "1", "--dry-run")
     done = twin.run(*dry, "--", "claims", check=False)
     assert done.returncode == 1
-    assert "seeds is [0], but claims.min_seeds is 5: say --configfile config/claims.yaml" in (
-        done.stdout
+    assert (
+        "seeds is [0], but claims.min_seeds is 5: say --configfile config/claims.yaml -- claims"
+        in (done.stdout)
     )
     plan = twin.run(*dry, "--configfile", "config/claims.yaml", "--", "claims").stdout
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", plan, flags=re.MULTILINE))
@@ -384,6 +385,31 @@ def test_every_rule_that_runs_has_log_benchmark_conda_and_resources(name: str) -
             assert "slurm_partition" not in rule
 
 
+SAFE = ("threads", "resources.gpu", "resources.nodes")
+"""Numbers; everything else in a shell line may hold a path of the user or a blank."""
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (REPO / "workflow/rules").glob("*.smk")))
+def test_every_value_in_a_shell_line_is_quoted(name: str) -> None:
+    text = read(f"workflow/rules/{name}.smk")
+    blocks = re.findall(r"^( *)shell:\n((?:\1 +.*\n?)+)", text, flags=re.M)
+    assert len(blocks) == text.count("shell:")
+    for _, block in blocks:
+        for value in re.findall(r"\{([^{}]+)\}", block):
+            assert value in SAFE or value.endswith(":q"), f"{name}.smk: {{{value}}} is not quoted"
+
+
+def test_no_option_of_a_rule_is_a_text_of_several_words() -> None:
+    """Quoted, it would be one word: such a parameter is a list of words."""
+    for path in (REPO / "workflow/rules").glob("*.smk"):
+        assert not re.findall(r"""f?["']--[a-z-]+ [^"']*["'] (?:if|for)""", path.read_text())
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (REPO / "profiles").iterdir()))
+def test_every_profile_makes_incomplete_files_again(name: str) -> None:
+    assert yaml.safe_load(read(f"profiles/{name}/config.yaml"))["rerun-incomplete"] is True
+
+
 def locked(name: str, python: str = PYTHONS[0]) -> dict[str, str]:
     """Package -> version of a lock file's lines for a Python on Linux."""
     lines = [line for line in read(name).splitlines() if not line.lstrip().startswith("#")]
@@ -486,6 +512,8 @@ def sections_read(command: str) -> set[str]:
                 waiting.append(node.id)
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 if node.func.attr == "read_section":
+                    sections.add(node.args[1].value)
+                if node.func.attr == "read_plain":
                     sections.add(node.args[1].value)
                 if node.func.attr in ("read_variant", "read_variants"):
                     sections.add("variants")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hpro_core.pip_options import pip_options
 from tests.workflow.project import REPO
-from workflow.scripts.uv_options import pip_options, uv_environment
+from workflow.scripts.uv_options import uv_environment
 
 PAPER, ACTED = "config/paper.yaml", "config/acted.yaml"
 
@@ -95,11 +96,12 @@ def test_extra_indexes_never_come_before_the_default_one() -> None:
 
 
 def test_the_printed_lines_are_safe_for_a_shell() -> None:
-    script = REPO / "workflow/scripts/uv_options.py"
+    script = ["-m", "workflow.scripts.uv_options"]
     listed = 'global.index-url="https://me:$(exit 1)\'@mirror.example/simple"\n'
     lines = subprocess.run(
-        [sys.executable, script], input=listed, env={}, capture_output=True, text=True, check=True
-    ).stdout
+        [sys.executable, *script], input=listed, cwd=REPO, env={}, capture_output=True, text=True,
+        check=True,
+    ).stdout  # fmt: skip
     shell = subprocess.run(
         ["bash", "-ec", f'{lines}printf %s "$UV_DEFAULT_INDEX"'], capture_output=True, text=True
     )

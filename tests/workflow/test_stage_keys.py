@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hpro_core.errors import HproError
 from tests.workflow.project import REPO
 from workflow.scripts import stage_keys
 
@@ -42,7 +43,8 @@ def package(tmp_path: Path) -> Path:
     files = {
         "cli.py": CLI,
         "__init__.py": "",
-        "params.py": "",
+        "params.py": "from hpro_core.of_params import read\n",
+        "of_params.py": "",
         "helper.py": "",
         "far.py": "",
         "shared.py": "",
@@ -79,6 +81,7 @@ def test_code_of_a_command_is_what_it_imports_and_the_data_it_names(package: Pat
         ("far.py", False),
         ("room/unused.csv", False),
         ("params.py", False),
+        ("of_params.py", False),
     ],
 )
 def test_code_hash_follows_the_files_of_the_command(
@@ -148,6 +151,20 @@ def test_a_listing_follows_names_sizes_and_times(tmp_path: Path) -> None:
     assert stage_keys.listing_hash(clip.with_name("other.wav")) != changed  # one file
     (tmp_path / "again").symlink_to(tmp_path)  # leads back up
     assert stage_keys.listing_hash(tmp_path) != before
+
+
+def test_a_listing_takes_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    clip = os.path.join(os.fsencode(tmp_path), b"caf\xe9.wav")
+    with open(clip, "wb") as file:
+        file.write(b"1")
+    before = stage_keys.listing_hash(tmp_path)
+    os.rename(clip, clip.replace(b"\xe9", b"\xe8"))
+    assert stage_keys.listing_hash(tmp_path) != before
+
+
+def test_a_folder_with_a_colon_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HproError, match=r"a:b: the path of the project has a ':'"):
+        stage_keys.use_checkout(tmp_path / "a:b")
 
 
 def test_a_listing_follows_links_to_folders(tmp_path: Path) -> None:

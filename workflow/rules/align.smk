@@ -25,7 +25,7 @@ rule align_models:
     message:
         "align: models of the Montreal Forced Aligner"
     shell:
-        "hpro align-models --root {params.root} --params {input.key} 2>&1 | tee {log}"
+        "hpro align-models --root {params.root:q} --params {input.key:q} 2>&1 | tee {log:q}"
 
 
 rule align:
@@ -55,12 +55,12 @@ rule align:
         root=root_of,
         shard=shard_of,
         # Word times of the split `judge` are for the training of a judge; a base has one.
-        leave_out="--leave-out judge" if config["base"] else "",
+        leave_out=["--leave-out", "judge"] if config["base"] else [],
     message:
         "align: word boundaries by {config[align][backend]} {params.shard}"
     shell:
-        "hpro align --root {params.root} --params {input.key} --threads {threads} {params.shard}"
-        " {params.leave_out} 2>&1 | tee {log}"
+        "hpro align --root {params.root:q} --params {input.key:q} --threads {threads}"
+        " {params.shard:q} {params.leave_out:q} 2>&1 | tee {log:q}"
 
 
 rule align_check:
@@ -85,12 +85,12 @@ rule align_check:
     params:
         root=root_of,
         references=[f"{name}={grids}" for name, grids in TEXTGRIDS.items()],
-        exact=[f"--exact {name}" for name in CONTROLLED],
+        exact=[word for name in CONTROLLED for word in ("--exact", name)],
     message:
         "align: comparing word boundaries with the references that exist"
     shell:
-        "hpro align-check --root {params.root} {params.references} {params.exact}"
-        " 2>&1 | tee {log}"
+        "hpro align-check --root {params.root:q} {params.references:q} {params.exact:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule phase_align:

@@ -29,8 +29,8 @@ if config["base"]:
             message:
                 "base: taking the trained {params.model}"
             shell:
-                "hpro base-take {params.model} --base {params.base:q} --root {params.root}"
-                " 2>&1 | tee {log}"
+                "hpro base-take {params.model:q} --base {params.base:q} --root {params.root:q}"
+                " 2>&1 | tee {log:q}"
 
 else:
 
@@ -61,5 +61,5 @@ else:
         message:
             "base: packing the models of this run"
         shell:
-            "hpro base-make {params.out:q} --policy {params.policy} --root {params.root}"
-            " 2>&1 | tee {log}"
+            "hpro base-make {params.out:q} --policy {params.policy:q} --root {params.root:q}"
+            " 2>&1 | tee {log:q}"

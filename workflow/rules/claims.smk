@@ -27,4 +27,5 @@ rule claims:
     message:
         "claims: tests against SFT over seeds and utterances"
     shell:
-        "hpro claims --root {params.root} --params {input.key} --out {params.out} 2>&1 | tee {log}"
+        "hpro claims --root {params.root:q} --params {input.key:q} --out {params.out:q}"
+        " 2>&1 | tee {log:q}"

@@ -30,8 +30,8 @@ if config["codec"]["checkpoint"]:
         message:
             "codec: reading the authors' weights"
         shell:
-            "hpro codec-released {input.checkpoint:q} --root {params.root} --params {input.key}"
-            " 2>&1 | tee {log}"
+            "hpro codec-released {input.checkpoint:q} --root {params.root:q} --params {input.key:q}"
+            " 2>&1 | tee {log:q}"
 
 elif not config["base"]:
 
@@ -66,8 +66,8 @@ elif not config["base"]:
         message:
             "codec, stage A: content tokens that spell the words"
         shell:
-            "launch {resources.gpu} {resources.nodes} hpro codec-content --root {params.root} --params {input.key}"
-            " --work {params.work} --threads {threads} 2>&1 | tee {log}"
+            "launch {resources.gpu} {resources.nodes} hpro codec-content --root {params.root:q}"
+            " --params {input.key:q} --work {params.work:q} --threads {threads} 2>&1 | tee {log:q}"
 
     rule codec_style:
         input:
@@ -99,8 +99,8 @@ elif not config["base"]:
         message:
             "codec, stage B: style tokens, emotion and word-affect heads"
         shell:
-            "launch {resources.gpu} {resources.nodes} hpro codec-style --root {params.root} --params {input.key}"
-            " --work {params.work} --threads {threads} 2>&1 | tee {log}"
+            "launch {resources.gpu} {resources.nodes} hpro codec-style --root {params.root:q}"
+            " --params {input.key:q} --work {params.work:q} --threads {threads} 2>&1 | tee {log:q}"
 
     CODEC_CURVES = [
         rules.codec_content.output.curves,

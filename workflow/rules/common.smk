@@ -6,20 +6,18 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
 from hpro_core.base import FILES, MODELS, SENTENCES, SUMS
-from hpro_core.errors import HproError
-from hpro_core.params import SEEDLESS, Params, validated
+from hpro_core.params import SEEDLESS
 
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))
-from stage_keys import Keys, use_checkout
+from stage_keys import Keys, use_checkout, write_changed
 from training_memory import training_mb
 
-# Twice: once for one line that names the setting, once with the schema that editors use.
+# With the schema that editors use, which also fills in what is left out.
+validate(config, schema="../schemas/params.schema.json")
 try:
-    SETTINGS = validated(config, Params, "params.yaml")
+    use_checkout(workflow.basedir)
 except HproError as error:
     raise WorkflowError(str(error)) from None
-validate(config, schema="../schemas/params.schema.json")
-use_checkout(workflow.basedir)
 
 ROOT = f"results/{config['run']}"
 WORK = f"work/{config['run']}"  # checkpoints of trainings under way
@@ -112,8 +110,8 @@ def root_of(wildcards, input):
 
 
 def shard_of(wildcards):
-    """The option that names a shard to a command."""
-    return f"--shard {int(wildcards.shard.split('/')[1])}" if wildcards.shard else ""
+    """The option that names a shard to a command, as words."""
+    return ["--shard", int(wildcards.shard.split("/")[1])] if wildcards.shard else []
 
 
 def of_shards(stage, names):
@@ -174,7 +172,7 @@ def judged(wildcards):
     if len(set(SEEDS)) < config["claims"]["min_seeds"]:
         raise WorkflowError(
             f"seeds is {SEEDS}, but claims.min_seeds is {config['claims']['min_seeds']}: say "
-            "--configfile config/claims.yaml"
+            "--configfile config/claims.yaml -- claims"
         )
     return of_runs("eval", wanted(), "scores.parquet")
 

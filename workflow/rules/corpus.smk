@@ -26,8 +26,8 @@ rule corpus_read:
     message:
         "corpus {wildcards.set}: reading raw recordings"
     shell:
-        "(hpro corpus-read {wildcards.set} --root {params.root} --params {input.key}"
-        " && checksums {output.audio} > {output.sums}) 2>&1 | tee {log}"
+        "(hpro corpus-read {wildcards.set:q} --root {params.root:q} --params {input.key:q}"
+        " && checksums {output.audio:q} > {output.sums:q}) 2>&1 | tee {log:q}"
 
 
 rule corpus_render:
@@ -61,9 +61,9 @@ rule corpus_render:
     message:
         "corpus {wildcards.set}: rendering speech with exact labels"
     shell:
-        "(hpro corpus-render {wildcards.set} --root {params.root} --params {input.key}"
+        "(hpro corpus-render {wildcards.set:q} --root {params.root:q} --params {input.key:q}"
         " --threads {threads}"
-        " && checksums {output.audio} > {output.sums}) 2>&1 | tee {log}"
+        " && checksums {output.audio:q} > {output.sums:q}) 2>&1 | tee {log:q}"
 
 
 rule corpus_split:
@@ -91,7 +91,7 @@ rule corpus_split:
     message:
         "corpora: merging, and splitting by scene and sentence"
     shell:
-        "hpro corpus-split --root {params.root} --params {input.key} 2>&1 | tee {log}"
+        "hpro corpus-split --root {params.root:q} --params {input.key:q} 2>&1 | tee {log:q}"
 
 
 rule phase_corpus:

@@ -42,7 +42,8 @@ rule dataset:
     message:
         "dataset: joining tables, one file per split {params.shard}"
     shell:
-        "hpro dataset --root {params.root} --params {input.key} {params.shard} 2>&1 | tee {log}"
+        "hpro dataset --root {params.root:q} --params {input.key:q} {params.shard:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule phase_dataset:

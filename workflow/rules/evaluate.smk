@@ -38,10 +38,10 @@ rule synthesise:
     message:
         "synthesise: test sentences by {wildcards.system}, seed {wildcards.seed}"
     shell:
-        "(mkdir -p {output.audio}"
-        " && hpro synthesise {wildcards.system} --seed {wildcards.seed} --root {params.root}"
-        " --params {input.key} --threads {threads}"
-        " && checksums {output.audio} > {output.sums}) 2>&1 | tee {log}"
+        "(mkdir -p {output.audio:q}"
+        " && hpro synthesise {wildcards.system:q} --seed {wildcards.seed:q} --root {params.root:q}"
+        " --params {input.key:q} --threads {threads}"
+        " && checksums {output.audio:q} > {output.sums:q}) 2>&1 | tee {log:q}"
 
 
 if not config["base"]:
@@ -72,8 +72,8 @@ if not config["base"]:
         message:
             "judges: training on utterances that nothing else sees"
         shell:
-            "hpro judge-train --root {params.root} --params {input.key} --threads {threads}"
-            " 2>&1 | tee {log}"
+            "hpro judge-train --root {params.root:q} --params {input.key:q} --threads {threads}"
+            " 2>&1 | tee {log:q}"
 
 
 rule judge_recordings:
@@ -116,9 +116,9 @@ rule judge_recordings:
     message:
         "judges: hearing the recordings that systems are compared with"
     shell:
-        "hpro judge-recordings --root {params.root} --params {input.key}"
-        " --work {params.work} --threads {threads}"
-        " 2>&1 | tee {log}"
+        "hpro judge-recordings --root {params.root:q} --params {input.key:q}"
+        " --work {params.work:q} --threads {threads}"
+        " 2>&1 | tee {log:q}"
 
 
 rule judge:
@@ -154,8 +154,8 @@ rule judge:
     message:
         "judge: {wildcards.system}, seed {wildcards.seed}"
     shell:
-        "hpro judge {wildcards.system} --seed {wildcards.seed} --root {params.root}"
-        " --params {input.key} --work {params.work} --threads {threads} 2>&1 | tee {log}"
+        "hpro judge {wildcards.system:q} --seed {wildcards.seed:q} --root {params.root:q}"
+        " --params {input.key:q} --work {params.work:q} --threads {threads} 2>&1 | tee {log:q}"
 
 
 rule phase_evaluate:

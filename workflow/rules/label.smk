@@ -46,8 +46,8 @@ rule label:
     message:
         "label: emotion and word-level affect {params.shard}"
     shell:
-        "hpro label --root {params.root} --params {input.key}"
-        " --work {params.work} --threads {threads} {params.shard} 2>&1 | tee {log}"
+        "hpro label --root {params.root:q} --params {input.key:q}"
+        " --work {params.work:q} --threads {threads} {params.shard:q} 2>&1 | tee {log:q}"
 
 
 rule phase_label:

@@ -32,9 +32,10 @@ rule sft:
     params:
         root=root_of,
         work=f"{WORK}/sft/seed{{seed}}",
-        start=f"--start {ROOT}/policy/base" if config["base"] else "",
+        start=["--start", f"{ROOT}/policy/base"] if config["base"] else [],
     message:
         "policy: supervised fine-tuning, seed {wildcards.seed}"
     shell:
-        "launch {resources.gpu} {resources.nodes} hpro sft --seed {wildcards.seed} --root {params.root} --params {input.key}"
-        " --work {params.work} --threads {threads} {params.start} 2>&1 | tee {log}"
+        "launch {resources.gpu} {resources.nodes} hpro sft --seed {wildcards.seed:q}"
+        " --root {params.root:q} --params {input.key:q} --work {params.work:q} --threads {threads}"
+        " {params.start:q} 2>&1 | tee {log:q}"

@@ -29,7 +29,7 @@ rule tables:
     message:
         "tables: means over seeds with 95 % intervals"
     shell:
-        "hpro tables --root {params.root} --params {input.key} 2>&1 | tee {log}"
+        "hpro tables --root {params.root:q} --params {input.key:q} 2>&1 | tee {log:q}"
 
 
 rule tables_all:
@@ -68,8 +68,8 @@ rule tables_all:
     message:
         "tables: all variants of params.yaml"
     shell:
-        "hpro tables --root {params.root} --params {input.key} --out {params.out}"
-        " 2>&1 | tee {log}"
+        "hpro tables --root {params.root:q} --params {input.key:q} --out {params.out:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule report:
@@ -118,7 +118,7 @@ rule report:
     message:
         "report: {output}"
     shell:
-        "hpro report --root {params.root} --params {input.key} 2>&1 | tee {log}"
+        "hpro report --root {params.root:q} --params {input.key:q} 2>&1 | tee {log:q}"
 
 
 rule phase_report:

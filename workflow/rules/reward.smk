@@ -58,9 +58,9 @@ rule reward:
     shell:
         "launch {resources.gpu} {resources.nodes} "
         + ("hpro reward-watched" if WATCHED else "hpro reward")
-        + " {wildcards.variant} --seed {wildcards.seed} --root {params.root}"
-        " --params {input.key}"
-        " --work {params.work} --threads {threads} 2>&1 | tee {log}"
+        + " {wildcards.variant:q} --seed {wildcards.seed:q} --root {params.root:q}"
+        " --params {input.key:q}"
+        " --work {params.work:q} --threads {threads} 2>&1 | tee {log:q}"
 
 
 rule phase_policy:

@@ -30,8 +30,8 @@ if len(SHARDS) > 1:
             message:
                 "{params.stage}: all shards in one table each"
             shell:
-                "hpro gather {params.stage} --root {params.root} --params {input.key}"
-                " 2>&1 | tee {log}"
+                "hpro gather {params.stage:q} --root {params.root:q} --params {input.key:q}"
+                " 2>&1 | tee {log:q}"
 
     # A command of its own: it alone depends on the code that trainings read the dataset with.
     rule dataset_gather:
@@ -56,4 +56,4 @@ if len(SHARDS) > 1:
         message:
             "dataset: all shards in one table each"
         shell:
-            "hpro gather-dataset --root {params.root} --params {input.key} 2>&1 | tee {log}"
+            "hpro gather-dataset --root {params.root:q} --params {input.key:q} 2>&1 | tee {log:q}"

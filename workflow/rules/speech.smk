@@ -41,8 +41,8 @@ if not PUBLISHED and not config["base"]:
         message:
             "tokenizer: training speech -> tokens -> speech"
         shell:
-            "hpro tokenizer --root {params.root} --params {input.key}"
-            " --work {params.work} --threads {threads} 2>&1 | tee {log}"
+            "hpro tokenizer --root {params.root:q} --params {input.key:q}"
+            " --work {params.work:q} --threads {threads} 2>&1 | tee {log:q}"
 
     TOKENIZER_CURVES = [rules.tokenizer.output.curves]
 
@@ -73,7 +73,8 @@ if PUBLISHED:
         message:
             "tokenizer: CosyVoice2's"
         shell:
-            "hpro tokenizer-published --root {params.root} --params {input.key} 2>&1 | tee {log}"
+            "hpro tokenizer-published --root {params.root:q} --params {input.key:q}"
+            " 2>&1 | tee {log:q}"
 
 
 rule tokenize:
@@ -102,8 +103,8 @@ rule tokenize:
     message:
         "tokenize: speech tokens and speaker embeddings of every utterance {params.shard}"
     shell:
-        "hpro tokenize --root {params.root} --params {input.key} --threads {threads} {params.shard}"
-        " 2>&1 | tee {log}"
+        "hpro tokenize --root {params.root:q} --params {input.key:q} --threads {threads}"
+        " {params.shard:q} 2>&1 | tee {log:q}"
 
 
 rule phase_speech:

@@ -9,7 +9,7 @@ pythons=(3.11 3.12 3.13)
 sources=(openai-whisper antlr4-python3-runtime connection-pool)
 
 # The mirror of pip's configuration, but none of its local wheels: the pins are for everybody.
-eval "$(python -m pip config list | python workflow/scripts/uv_options.py)"
+eval "$(python -m pip config list | python -m workflow.scripts.uv_options)"
 unset UV_FIND_LINKS
 export UV_CUSTOM_COMPILE_COMMAND="make pins"
 

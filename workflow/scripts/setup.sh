@@ -22,6 +22,8 @@ fail() {
     exit 1
 }
 
+case $PWD in *:*) fail "the path of this folder has a ':', at which PATH is split: rename it ($PWD)" ;; esac
+
 fits() {
     "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
 }
@@ -61,7 +63,7 @@ find_uv() {
         uv=$venv/bin/uv
     fi
     # uv does not read pip's configuration: mirror, certificates, proxy.
-    eval "$("$venv/bin/python" -m pip config list | "$venv/bin/python" workflow/scripts/uv_options.py)"
+    eval "$("$venv/bin/python" -m pip config list | "$venv/bin/python" -m workflow.scripts.uv_options)"
 }
 
 # Without CUDA: `+cpu` builds where the user's index has them; else, with uv, from PyTorch's own index.
@@ -116,10 +118,6 @@ was=$(set_up_with)
 
 echo "setup: $lock by $installer into $venv, the judges' weights into weights (uv: 2 minutes, pip: 4;" \
     "6 GB, with TORCH=cpu 2 GB)"
-# Weights come from packages of their own. What fails here is tried again, and said, at the end.
-"$venv/bin/python" -c 'from hpro_core.weights import fetch; fetch()' >/dev/null 2>&1 &
-weights=$!
-trap 'kill "$weights" 2>/dev/null || true' EXIT
 [ "$installer" = pip ] || find_uv
 if [ "$torch" = cpu ]; then
     install_cpu
@@ -127,6 +125,10 @@ else
     echo default >"$venv/.torch"
     install_packages -r "$lock" -e .
 fi
+# Weights come from packages of their own. What fails here is tried again, and said, at the end.
+"$venv/bin/hpro" weights fetch >/dev/null 2>&1 &
+weights=$!
+trap 'kill "$weights" 2>/dev/null || true' EXIT
 # uv leaves no bytecode. Here everything is imported once, so that it is there before many jobs start,
 # also where PYTHONDONTWRITEBYTECODE would have each of them compile for itself; pip compiles all.
 if [ "$installer" = uv ]; then

@@ -21,6 +21,9 @@ from typing import Any
 import yaml
 
 from hpro_core.corpus.walk import folders
+from hpro_core.errors import HproError
+from hpro_core.io import write_text
+from hpro_core.process import SNAKEMAKE, this_process
 
 PACKAGE = "hpro_core"
 NO_RESULT = {
@@ -29,9 +32,9 @@ NO_RESULT = {
     "hpro_core/params.py",
     "hpro_core/progress.py",
 }
-"""Modules that every stage imports and that change no result: they hold the version, check settings
-(whose values are in the key), word errors and show progress. Without this exception every edit of
-them would re-run everything."""
+"""Modules that every stage imports and that change no result: they hold the version, read and check
+settings (whose values are in the key), word errors and show progress. Neither they nor what they
+import count: every edit of them would re-run everything."""
 
 Lines = list[str]
 
@@ -71,8 +74,8 @@ class Keys:
         self._declared[name] = (command, sections, settings)
         return f"{self.folder}/{name}.yaml"
 
-    def write(self, shell_lines: Iterable[str | None]) -> None:
-        """Write each key file whose content changed.
+    def contents(self, shell_lines: Iterable[str | None]) -> dict[Path, dict[str, Any]]:
+        """Key files with what they are to hold.
 
         Args:
             shell_lines: of all rules; a command's key holds those that run it.
@@ -81,13 +84,15 @@ class Keys:
         for line in filter(None, shell_lines):
             for command in re.findall(r"\bhpro ([a-z-]+)", line):
                 shells.setdefault(command, []).append(line)
+        found = {}
         for name, (command, sections, settings) in self._declared.items():
             code = code_hash(self.root, command)
             for values in self._values(name):
                 chosen = [section.format(**values) for section in sections]
                 files = _raw_files(settings, values)
                 content = key_content(settings, chosen, code, shells[command], files)
-                write_if_changed(Path(self.folder, f"{name.format(**values)}.yaml"), content)
+                found[Path(self.folder, f"{name.format(**values)}.yaml")] = content
+        return found
 
     def _values(self, name: str) -> list[dict[str, str]]:
         for wildcard, values in self.wildcards.items():
@@ -97,10 +102,19 @@ class Keys:
 
 
 def use_checkout(root: str | Path) -> None:
-    """Make `hpro` in shell lines the one of this checkout.
+    """Make `hpro` in shell lines the one of this checkout, which ends when this process does.
 
     Its Python is the one that runs this, unless Snakemake activates another environment.
+
+    Raises:
+        HproError: the path of the checkout cannot stand in PATH.
     """
+    if os.pathsep in str(root):
+        raise HproError(
+            f"{root}: the path of the project has a {os.pathsep!r}, at which PATH and PYTHONPATH "
+            "are split: rename the folder"
+        )
+    os.environ[SNAKEMAKE] = this_process()
     path = [str(Path(root, "workflow", "bin")), str(Path(sys.executable).parent)]
     os.environ["PATH"] = os.pathsep.join([*path, os.environ["PATH"]])
     modules = [str(root), os.environ.get("PYTHONPATH", "")]
@@ -134,15 +148,18 @@ def key_content(
     return content
 
 
+def write_changed(keys: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Write those key files whose content has changed: a new time of a file re-runs its command."""
+    for path, content in keys.items():
+        write_if_changed(path, content)
+
+
 def write_if_changed(path: Path, content: Mapping[str, Any]) -> None:
     """Write a YAML file unless it holds the same already; readers never see half of it."""
     text = yaml.safe_dump(dict(content), sort_keys=True, allow_unicode=True)
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    if path.is_file() and path.read_bytes() == text.encode():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, text)
 
 
 def _raw_files(settings: Mapping[str, Any], values: Mapping[str, str]) -> str | None:
@@ -159,7 +176,7 @@ def listing_hash(path: Path) -> str:
     """Hash of the names, sizes and times of the files at or below a path (not of their content)."""
     digest = hashlib.sha256()
     for lines in _listing(path) if path.is_dir() else [[_line(path.name, path.stat())]]:
-        digest.update("\n".join(lines).encode())
+        digest.update(os.fsencode("\n".join(lines)))  # names in any encoding
     return digest.hexdigest()
 
 
@@ -202,7 +219,8 @@ def code_files(root: Path, command: str) -> list[str]:
     while waiting:
         name = waiting.pop()
         seen.add(name)
-        waiting |= _module_imports(root, name) - seen
+        if name not in NO_RESULT:
+            waiting |= _module_imports(root, name) - seen
     modules = seen - NO_RESULT
     return sorted(modules | {data for name in modules for data in _data_files(root, name)})
 

@@ -1,4 +1,6 @@
-"""pip's index settings as uv's: `pip config list | python uv_options.py` prints `export` lines.
+"""pip's index settings as uv's, as `export` lines.
+
+    pip config list | python -m workflow.scripts.uv_options
 
 uv does not read pip's configuration. Whoever works behind a mirror has usually set up pip alone, so
 `setup.sh` translates it. What is already set for uv, by its own variables, stays. Standard library
@@ -10,12 +12,12 @@ wheel. So they come after `index-url`. Without an `index-url` they are left out:
 has everything.
 """
 
-import ast
 import os
-import re
 import shlex
 import sys
 from collections.abc import Mapping
+
+from hpro_core.pip_options import pip_options
 
 VARIABLES = {
     "index-url": ("UV_DEFAULT_INDEX", "UV_INDEX_URL"),
@@ -28,28 +30,8 @@ VARIABLES = {
     "proxy": ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"),
 }
 """pip's option -> the variable that uv reads, then others that uv takes for the same."""
-SECTIONS = ("global", "install", ":env:")
-"""Of pip's configuration that `pip install` reads, from the weakest to the strongest."""
 COMMAS = {"find-links"}
 """Options whose values uv separates by commas; the others by spaces."""
-
-
-def pip_options(listed: str) -> dict[str, str]:
-    """Options that `pip install` would use, of the output of `pip config list`.
-
-    Args:
-        listed: lines such as `global.index-url='https://...'`.
-
-    Returns:
-        Option -> value, several of them separated by spaces.
-    """
-    found: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
-    for line in listed.splitlines():
-        match = re.fullmatch(r"(global|install|:env:)\.([a-z-]+)=(['\"].*)", line)
-        if match:
-            section, option, value = match.groups()
-            found[section][option] = " ".join(ast.literal_eval(value).split())
-    return {option: value for part in found.values() for option, value in part.items() if value}
 
 
 def uv_environment(options: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,101 @@
+"""Locks between processes, held by a process and released by the kernel when it ends.
+
+`flock` on a file of one line that says who holds it. A lock that a killed process held is free
+again at once, so nothing has to be unlocked by hand. Standard library only.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from hpro_core.errors import HproError
+
+_WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+
+
+class LocksUnsupported(Exception):
+    """The file system has no `flock`."""
+
+
+class Holder(NamedTuple):
+    """Who holds a lock."""
+
+    host: str
+    pid: int
+    since: str
+    purpose: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, since {self.since}"
+
+
+class Lock:
+    """An exclusive lock on a file, which is made if needed and stays."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._descriptor: int | None = None
+
+    def acquire(self, purpose: str) -> Holder | None:
+        """Take the lock if it is free.
+
+        Args:
+            purpose: what it is held for, for others to read.
+
+        Returns:
+            None if this process holds it now, else who does.
+
+        Raises:
+            LocksUnsupported: the file system has no such locks.
+            HproError: the file cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise HproError(
+                f"{self.path} cannot be written ({error.strerror}): let this user write there, or "
+                "make room on its disk"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return self._holder()
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in _WITHOUT_LOCKS:
+                raise LocksUnsupported(f"{self.path.parent}: {error.strerror}") from error
+            raise
+        self._descriptor = descriptor
+        self._sign(purpose)
+        return None
+
+    def release(self) -> None:
+        """Let others have it."""
+        if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _sign(self, purpose: str) -> None:
+        assert self._descriptor is not None
+        since = datetime.now().isoformat(" ", "seconds")
+        holder = Holder(socket.gethostname(), os.getpid(), since, purpose)
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, json.dumps(holder._asdict()).encode() + b"\n", 0)
+
+    def _holder(self) -> Holder:
+        """Who holds it; a holder of this moment may not have signed yet."""
+        for _ in range(20):
+            try:
+                return Holder(**json.loads(self.path.read_bytes()))
+            except (ValueError, TypeError, OSError):
+                time.sleep(0.05)
+        return Holder("an unknown host", 0, "an unknown time", "")

@@ -1,0 +1,368 @@
+"""What surrounds a command of `hpro`: errors as text, signals, one process at a time.
+
+- A problem that the user can mend is one line on standard error, an unexpected one a paragraph that
+  says where the traceback is.
+- A command whose Snakemake was killed (SIGKILL, out of memory) ends by itself, with all processes
+  that it started: Snakemake had no chance to stop it. Linux only.
+- Two commands with the same arguments never run at once on the same results.
+"""
+
+import hashlib
+import os
+import select
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from hpro_core.errors import HproError
+from hpro_core.locks import Lock, LocksUnsupported
+
+SNAKEMAKE = "HPRO_SNAKEMAKE"
+"""Environment variable: the Snakemake that a job belongs to, as `this_process` names it."""
+
+JOB_SHELL = "HPRO_JOB_SHELL"
+"""Environment variable: process of the shell that runs the job's shell line."""
+
+TRACEBACK = "HPRO_TRACEBACK"
+"""Environment variable; 1 prints the traceback of an unexpected error on the terminal."""
+
+SHELL_PREFIX = f"set -euo pipefail; export {JOB_SHELL}=$$; "
+"""Prefix of a job's shell line: Snakemake's own, and which shell it is."""
+
+QUIET_SHELL_PREFIX = f"{SHELL_PREFIX}exec > /dev/null; "
+"""The same where `tee` is to write to the log alone."""
+
+SCHEDULING = ("--threads",)
+"""Options that change no result: a second command is the same one whatever they are."""
+
+BUG_STATUS = 70
+"""Exit status of an unexpected error (EX_SOFTWARE of sysexits.h)."""
+
+POLL_S = 0.25
+GRACE_S = 0.7
+
+
+class Stopped(BaseException):
+    """A signal asked this process to end.
+
+    Not an Exception, so that nothing in between takes it for an error of its own.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class Raised(Exception):
+    """Carries an error past typer, which ends in silence or with "Aborted." at some: its cause."""
+
+
+def run(commands: Callable[[], object]) -> NoReturn:
+    """Run the command line and exit.
+
+    The exit status is 0, that of typer for wrong usage, 1 for an HproError, 70 for an unexpected
+    error, or 128 and the number of the signal.
+    """
+    _print_what_the_terminal_can()
+    _end_on_signals()
+    _end_with_snakemake()
+    try:
+        with one_at_a_time(sys.argv[1:]):
+            commands()
+        status: Any = 0
+    except SystemExit as end:
+        status = end.code
+    except HproError as error:
+        status = _fail(1, " ".join(str(error).splitlines()))
+    except Stopped as stop:
+        status = _fail(128 + stop.number, f"stopped by {stop}; the same command goes on from there")
+    except MemoryError:
+        status = _fail(1, "out of memory: free some, or take a machine with more")
+    except Raised as raised:
+        status = _unexpected(raised.__cause__ or raised)
+    except Exception as error:
+        status = _unexpected(error)
+    sys.exit(_flushed(status))
+
+
+# --- output --------------------------------------------------------------------------------------
+
+
+def _print_what_the_terminal_can() -> None:
+    """Characters that the terminal's encoding lacks become escapes instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _say(message: str) -> None:
+    try:
+        print(f"hpro: {message}", file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        _close_quietly()
+
+
+def _fail(status: int, message: str) -> int:
+    _say(message)
+    return status
+
+
+def _flushed(status: Any) -> Any:
+    """The status, or that of SIGPIPE where nobody reads the output any more."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        _close_quietly()
+        return 128 + signal.SIGPIPE
+    return status
+
+
+def _has_no_reader(stream: TextIO) -> bool:
+    """Whether nobody reads what is printed any more, as after `| head`."""
+    poll = select.poll()
+    poll.register(stream.fileno(), select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _close_quietly() -> None:
+    """Drop what is still to be printed: Python would complain about it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        if _has_no_reader(stream):
+            os.dup2(nowhere, stream.fileno())
+
+
+def _unexpected(error: BaseException) -> Any:
+    """Report an error that is a bug, and return the status."""
+    if isinstance(error, BrokenPipeError) and any(map(_has_no_reader, (sys.stdout, sys.stderr))):
+        _close_quietly()
+        return 128 + signal.SIGPIPE
+    text = "".join(traceback.format_exception(error))
+    in_job = SNAKEMAKE in os.environ
+    shown = in_job or os.environ.get(TRACEBACK, "0") not in ("", "0")
+    file = None if shown else _written(text)
+    if file is None:
+        print(text, file=sys.stderr)
+    attach = f"{file} (traceback, command and versions)" if file else "the traceback above"
+    attach += ", which the log of this job has too" if in_job else ""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    return _fail(
+        BUG_STATUS,
+        f"unexpected {what} ({frame.filename}, line {frame.lineno}). This is a bug of hpro: please "
+        f"report it, and attach {attach}, your params.yaml and the file that it is about, if any.",
+    )
+
+
+def _written(text: str) -> Path | None:
+    """The file that a traceback was written to; None where nothing can be written."""
+    from hpro_core import __version__
+
+    folder = Path("logs") if Path("logs").is_dir() else Path(tempfile.gettempdir())
+    file = folder / f"hpro-bug-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.txt"
+    about = f"hpro {__version__}, Python {sys.version}\ncommand: {sys.argv}\n\n"
+    try:
+        file.write_text(about + text, encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        return None
+    return file
+
+
+# --- signals -------------------------------------------------------------------------------------
+
+
+def _end_on_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as of a command after nohup or &
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    """Stop what this process has started too: it may wait for that."""
+    if os.getpid() == _MAIN_PROCESS:
+        for pid in descendants(os.getpid()):
+            _signal(pid, signal.SIGTERM)
+    raise Stopped(number)
+
+
+_MAIN_PROCESS = os.getpid()
+
+
+# --- the end of Snakemake ------------------------------------------------------------------------
+
+
+def this_process() -> str:
+    """Name of this process, for `SNAKEMAKE`: machine, process and its start; "" without /proc."""
+    start = _start_of(os.getpid())
+    return f"{_machine()} {os.getpid()} {start}" if start else ""
+
+
+def _machine() -> str:
+    """Host, boot and namespace of processes: within them a process id means one process."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+    return f"{socket.gethostname()}/{boot}/{space}"
+
+
+def _start_of(pid: int) -> str | None:
+    """When a process started, in ticks since the boot; None if it has ended."""
+    fields = _status(pid)
+    return fields[19] if fields and fields[0] not in "ZX" else None
+
+
+def _status(pid: int) -> list[str]:
+    """Fields of /proc/<pid>/stat from the third on: state, parent...; empty if there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
+
+
+def _end_with_snakemake() -> None:
+    """Start to watch the Snakemake that this command is a job of, if it runs on this machine."""
+    machine, _, rest = os.environ.get(SNAKEMAKE, "").rpartition(" ")
+    machine, _, pid = machine.rpartition(" ")
+    if machine and machine == _machine():
+        threading.Thread(target=_watch, args=(int(pid), rest), daemon=True).start()
+
+
+def _watch(pid: int, start: str) -> None:
+    """Wait for the end of a process, then end this job."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        descriptor = -1
+    if descriptor >= 0 and _start_of(pid) == start:
+        select.select([descriptor], [], [])
+    while _start_of(pid) == start:
+        time.sleep(POLL_S)
+    _end_job(pid)
+
+
+def _end_job(snakemake: int) -> None:
+    """End the job's shell and all below it, this process last."""
+    own = os.getpid()
+    _say(f"Snakemake (process {snakemake}) was killed: this job ends, and what it has started")
+    time.sleep(0.1)  # for `tee` to write that into the log
+    root = _job_shell() or own
+    for _ in range(2):  # what was just being started
+        for pid in (root, *descendants(root), *descendants(own)):
+            if pid != own:
+                _signal(pid, signal.SIGKILL)
+    _signal(own, signal.SIGTERM)
+    time.sleep(GRACE_S)
+    _signal(own, signal.SIGKILL)
+
+
+def _job_shell() -> int | None:
+    """The shell of this job, if it is one of the processes above this one."""
+    text = os.environ.get(JOB_SHELL, "")
+    shell, above = int(text) if text.isdigit() else 0, os.getpid()
+    while above > 1:
+        if above == shell:
+            return shell
+        fields = _status(above)
+        above = int(fields[1]) if fields else 0
+    return None
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes that a process has started, directly or not, parents first; none without /proc."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        if fields := _status(int(entry.name)):
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found = [pid]
+    for each in found:
+        found += children.get(each, [])
+    return found[1:]
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return  # it has ended, or the number belongs to somebody else's process now
+
+
+# --- one at a time -------------------------------------------------------------------------------
+
+
+@contextmanager
+def one_at_a_time(arguments: Sequence[str]) -> Iterator[None]:
+    """Wait until no other process runs the same command on the same results.
+
+    After a kill of Snakemake alone its jobs may go on for a moment, and both would write the same
+    checkpoint. Commands without `--root` wait for nothing; of the processes of one training the
+    first does.
+
+    Args:
+        arguments: of the command line.
+
+    Raises:
+        HproError: the lock's file cannot be written.
+    """
+    root = _option(arguments, "--root")
+    if root is None or not Path(root).is_dir() or os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    lock = Lock(locks_of(Path(root)) / f"{_name_of(arguments)}.lock")
+    try:
+        _wait_for(lock)
+    except LocksUnsupported as error:
+        _say(f"no locks on this file system ({error}): see that no second command like it runs")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _wait_for(lock: Lock) -> None:
+    said = False
+    while holder := lock.acquire("command"):
+        if not said:
+            _say(f"the same command runs already ({holder}): waiting for its end")
+            said = True
+        time.sleep(POLL_S)
+
+
+def locks_of(root: Path) -> Path:
+    """The folder of the locks of a run: work/<run>/locks for results/<run>."""
+    if root.parent.name == "results":
+        return root.parent.with_name("work") / root.name / "locks"
+    return root / ".locks"
+
+
+def _option(arguments: Sequence[str], name: str) -> str | None:
+    for place, argument in enumerate(arguments):
+        if argument == name and place + 1 < len(arguments):
+            return arguments[place + 1]
+        if argument.startswith(f"{name}="):
+            return argument.partition("=")[2]
+    return None
+
+
+def _name_of(arguments: Sequence[str]) -> str:
+    """Command and a hash of its arguments and folder."""
+    kept, skipped = [], False
+    for argument in arguments:
+        if not skipped and argument.partition("=")[0] not in SCHEDULING:
+            kept.append(argument)
+        skipped = argument in SCHEDULING
+    digest = hashlib.sha256("\0".join([os.getcwd(), *kept]).encode("utf-8", "surrogateescape"))
+    command = arguments[0] if arguments[0].replace("-", "").isalnum() else "hpro"
+    return f"{command}-{digest.hexdigest()[:16]}"
