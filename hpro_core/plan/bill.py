@@ -34,7 +34,7 @@ class Bill:
 
     @property
     def disk_bytes(self) -> int:
-        """What is known of the bytes, with the largest checkpoint of a training under way."""
+        """What is known of the bytes, with the checkpoints of the largest training."""
         return sum(cost.stored or 0 for cost in self.costs) + checkpoint_bytes(self.settings)
 
 
@@ -82,7 +82,7 @@ def described(bill: Bill) -> Iterator[str]:
         yield _line(job.phase, job.rule, str(job.count), *cells)
     checkpoint = checkpoint_bytes(settings)
     if checkpoint:
-        yield _line("", "one checkpoint", "", "", "", _gigabytes(checkpoint))
+        yield _line("", "checkpoints of one training", "", "", "", _gigabytes(checkpoint))
     cpu, gpu = (_sum([getattr(cost, kind) for cost in bill.costs]) for kind in ("cpu", "gpu"))
     n = str(sum(bill.jobs.values()))
     yield _line("", "sum of what is known", n, cpu, gpu, _gigabytes(bill.disk_bytes))
