@@ -22,7 +22,7 @@ from hpro_core.corpus.plans import Plan, plans
 from hpro_core.engine.batching import Example
 from hpro_core.engine.packing import unpack
 from hpro_core.params import Controlled, Params, read_yaml, validated
-from hpro_core.text import BEGIN_TEXT, END_TEXT, encode
+from hpro_core.text.phones import BEGIN_TEXT, END_TEXT, encode
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("tokenizer", "codec", "policy", "judge")

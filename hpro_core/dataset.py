@@ -16,7 +16,6 @@ from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, TOKEN_RATE_HZ, VAD
 from hpro_core.engine.example_file import open_examples, write_examples
 from hpro_core.engine.examples import MappedExamples
 from hpro_core.errors import HproError
-from hpro_core.frontend import Frontend, frontend
 from hpro_core.params import Dataset
 from hpro_core.shards import folder_of
 from hpro_core.tables import (
@@ -37,6 +36,7 @@ from hpro_core.tables import (
     without_reference,
     write_table,
 )
+from hpro_core.text.tokenizers import Frontend, frontend
 
 _DURATION_TOLERANCE_S = 0.25  # ours: tokenizers pad or cut an utterance by a few frames
 

@@ -102,9 +102,9 @@ DATASET = _schema(
         "text": _text,  # as published
         "words": _text,  # normalised, single blanks
         "n_words": pa.Column(int, pa.Check.gt(0)),
-        "symbols": _list,  # int32, what the policy reads (hpro_core.frontend)
+        "symbols": _list,  # int32, what the policy reads (text.tokenizers)
         "symbol_word": _list,  # int16, the word of each symbol; zeros where it is not known
-        "transcript": _list,  # int32, what the codec's text decoder writes (hpro_core.frontend)
+        "transcript": _list,  # int32, what the codec's text decoder writes (same)
         "tokens": _list,  # int16, 25 Hz
         "speaker_embedding": _list,  # float32
         "emotion": _list,  # float32, nine, sums to one

@@ -22,9 +22,9 @@ from hpro_core.align.spans import AlignmentRefused, WordSpan
 from hpro_core.cli import app
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.corpus.audio import decoded, write_wav
-from hpro_core.corpus.text import normalised_words
 from hpro_core.errors import HproError
 from hpro_core.params import Align
+from hpro_core.text.normalise import normalised_words
 
 CORPUS = Path(__file__).parents[1] / "data" / "raw" / "amazon_queen"
 SETTINGS = Align(

@@ -25,9 +25,9 @@ from hpro_core.align.jobs import Job
 from hpro_core.align.matching import match_words
 from hpro_core.align.textgrid import Interval, read_words
 from hpro_core.cli import app
-from hpro_core.corpus.text import normalised_words
 from hpro_core.errors import HproError
 from hpro_core.params import Align
+from hpro_core.text.normalise import normalised_words
 from tests.test_align import CORPUS, clips
 
 STAND_IN = """#!{python}

@@ -24,7 +24,7 @@ from hpro_core.codec.training import (
 from hpro_core.engine.batching import collate
 from hpro_core.engine.parts import Split, batch_rows, batch_size
 from hpro_core.errors import HproError
-from hpro_core.text import BEGIN_TEXT, END_TEXT
+from hpro_core.text.phones import BEGIN_TEXT, END_TEXT
 
 
 @pytest.fixture(scope="module")

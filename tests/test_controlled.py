@@ -15,10 +15,10 @@ from hpro_core.corpus import affect, controlled, stage, voice
 from hpro_core.corpus.again import KINDS, said_again
 from hpro_core.corpus.plans import Plan, plans
 from hpro_core.corpus.sentences import FEELING, STYLES, TEMPLATES, sentences
-from hpro_core.corpus.text import normalised_words
 from hpro_core.corpus.timbres import TIMBRES, Timbre
 from hpro_core.evaluate.prosody import contours
 from hpro_core.params import Controlled
+from hpro_core.text.normalise import normalised_words
 from tests.test_corpus import settings
 
 SMALL = Controlled(train=12, dev=5, test=5, judge=5, seed=0)

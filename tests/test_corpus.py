@@ -14,9 +14,9 @@ from hpro_core.corpus import stage
 from hpro_core.corpus.audio import Unusable, decoded
 from hpro_core.corpus.check import check, described
 from hpro_core.corpus.readers import recognised
-from hpro_core.corpus.text import normalised_words, spelled_number
 from hpro_core.errors import HproError
 from hpro_core.params import Controlled, WholeCorpus
+from hpro_core.text.normalise import normalised_words, spelled_number
 
 EXCERPT = Path(__file__).parent.parent / "data" / "raw" / "amazon_queen"
 CONTROLLED = Controlled(train=10, dev=5, test=5, judge=0, seed=0)

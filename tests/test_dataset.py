@@ -24,7 +24,7 @@ from hpro_core.tables import (
     read_table,
     write_table,
 )
-from hpro_core.text import SYMBOLS, encode
+from hpro_core.text.phones import SYMBOLS, encode
 
 LENIENT = Dataset(policy_text="phones", codec_text="phones", max_rejected_share=0.9)
 SPLIT_OF = {"a_1": "train", "a_2": "train", "a_3": "dev", "a_4": "test", "a_5": "judge", "a_6": ""}

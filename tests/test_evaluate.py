@@ -13,7 +13,6 @@ import torch
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
 from hpro_core.corpus.audio import decoded, write_wav
-from hpro_core.corpus.text import normalised_words
 from hpro_core.errors import HproError
 from hpro_core.evaluate import affect, prosody, stage
 from hpro_core.evaluate.asr import BASE, TINY_EN, Ears, Hearing, WordErrorCounter, padded_mel
@@ -32,6 +31,7 @@ from hpro_core.tables import (
     read_table,
     write_table,
 )
+from hpro_core.text.normalise import normalised_words
 from hpro_core.weights import located
 from tests.recorded import record
 

@@ -17,7 +17,7 @@ from hpro_core.errors import HproError
 from hpro_core.policy.synthesis import _number, reference_of, references_of
 from hpro_core.reward.probe import probe_set
 from hpro_core.tables import DATASET, read_table, write_table
-from hpro_core.text import WHISPER_MARKS
+from hpro_core.text.phones import WHISPER_MARKS
 from tests.conftest import make_example
 
 CORPORA = ("a", "b", "weak")

@@ -27,7 +27,7 @@ from hpro_core.policy.sft import (
     train_sft,
 )
 from hpro_core.policy.synthesis import reference_of, speak
-from hpro_core.text import N_SYMBOLS
+from hpro_core.text.phones import N_SYMBOLS
 
 MINIATURE = Policy(preset="miniature", path="", dropout=0.1)
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from hpro_core.frontend import frontend
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.llm_file import QWEN_FOLDER, read_llm, write_llm
 from hpro_core.policy.sampling import Sampling, _draw
-from tests.test_frontend import byte_pairs
+from hpro_core.text.tokenizers import frontend
 from tests.test_policy_cosyvoice2 import as_example, batch_of
+from tests.test_text_tokenizers import byte_pairs
 
 llm = pytest.importorskip(
     "cosyvoice.llm.llm",

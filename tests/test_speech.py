@@ -65,7 +65,7 @@ from hpro_core.tables import (
     read_table,
     write_table,
 )
-from hpro_core.text import N_SYMBOLS, PADDING, phone_ids
+from hpro_core.text.phones import N_SYMBOLS, PADDING, phone_ids
 
 TINY = TokenizerConfig(width=32, speaker_dim=8, encoder_blocks=1, decoder_blocks=1, frame_blocks=1)
 COMPUTE = Compute(threads=1, device="cpu", bf16=False)

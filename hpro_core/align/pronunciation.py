@@ -1,12 +1,12 @@
 """Pronunciations in pocketsphinx's phones for words that its dictionary lacks (ours).
 
-hibari's grapheme-to-phoneme rules (misaki alphabet, as in hpro_core.text) are mapped phone by phone
+hibari's grapheme-to-phoneme rules (misaki alphabet, as in text.phones) are mapped phone by phone
 to ARPAbet without stress. A word that they cannot read is spelled by a table of letters, crude but
 enough to hold a place between known neighbours.
 """
 
 from hpro_core.errors import HproError
-from hpro_core.text import phones_of
+from hpro_core.text.phones import phones_of
 
 _OF_PHONE = {
     **{"b": "B", "d": "D", "f": "F", "h": "HH", "j": "Y", "k": "K", "l": "L", "m": "M", "n": "N"},

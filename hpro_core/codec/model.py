@@ -28,7 +28,7 @@ from hpro_core.engine import fsq
 from hpro_core.engine.batching import length_mask
 from hpro_core.engine.precision import at_least_float32
 from hpro_core.engine.token_table import TokenMix, TokenTable
-from hpro_core.text import N_TRANSCRIPT_SYMBOLS
+from hpro_core.text.phones import N_TRANSCRIPT_SYMBOLS
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "modulation": "paper",
     },
     # Ours: what two CPU cores train in minutes; the text decoder is Whisper's, small and from
-    # scratch, and reads the phone symbols of hpro_core.text.
+    # scratch, and reads the phone symbols of text.phones.
     "embedded": {
         "width": 128,
         "extractor_blocks": 2,

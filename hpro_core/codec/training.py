@@ -47,7 +47,7 @@ from hpro_core.engine.training import (
 )
 from hpro_core.errors import HproError
 from hpro_core.params import Codec, CodecStage, Compute, required
-from hpro_core.text import N_TRANSCRIPT_SYMBOLS, WHISPER_MARKS
+from hpro_core.text.phones import N_TRANSCRIPT_SYMBOLS, WHISPER_MARKS
 
 STYLE_WEIGHTS = {"rec": 4.0, "ser": 0.2, "wvad": 1.0}
 """Of the terms in the loss of stage B (released code)."""

@@ -12,9 +12,9 @@ from hpro_core.corpus import audio
 from hpro_core.corpus.published.about import About
 from hpro_core.corpus.readers import READERS, recognised
 from hpro_core.corpus.recording import Fault, Recording
-from hpro_core.corpus.text import normalised_words
 from hpro_core.errors import HproError
 from hpro_core.progress import track
+from hpro_core.text.normalise import normalised_words
 
 EXAMPLES = 5
 """Faults of a kind that are named; all of them with --faults."""

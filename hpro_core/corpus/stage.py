@@ -12,10 +12,10 @@ from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.corpus import amazon_queen, audio, controlled, queen_file
 from hpro_core.corpus.readers import READERS
 from hpro_core.corpus.recording import Fault, Recording
-from hpro_core.corpus.text import normalised_words
 from hpro_core.errors import HproError
 from hpro_core.params import Controlled, Corpus, CorpusSet
 from hpro_core.progress import track
+from hpro_core.text.normalise import normalised_words
 
 STAGE = "corpus-read"
 

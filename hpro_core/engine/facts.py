@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hpro_core.engine.examples import Example, MappedExamples, spans_to_frames
-from hpro_core.text import WHISPER_MARKS
+from hpro_core.text.phones import WHISPER_MARKS
 
 ROUNDINGS = ("nearest", "truncate")
 """Ways to turn word times into tokens (`spans_to_frames`)."""

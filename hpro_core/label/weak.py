@@ -18,7 +18,7 @@ from hpro_core.label.lexicon import Lexicon
 from hpro_core.label.prosody import FRAME_RATE_HZ, Prosody, analyse
 from hpro_core.label.teachers import SpokenUtterance, word_windows
 from hpro_core.progress import track
-from hpro_core.text import phones_of
+from hpro_core.text.phones import phones_of
 
 # Log-odds per standard deviation: rows pitch, level and rate, columns valence, arousal, dominance.
 # Signs: pitch, level and rate rise with arousal (Banse and Scherer 1996; Juslin and Laukka 2003);

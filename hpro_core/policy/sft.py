@@ -35,7 +35,7 @@ from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.interface import SpeechPolicy, speech_targets
 from hpro_core.policy.llm_file import QWEN_FOLDER, read_llm
 from hpro_core.policy.model import PRESETS, PolicyConfig, SpeechLM
-from hpro_core.text import N_SYMBOLS
+from hpro_core.text.phones import N_SYMBOLS
 
 AnyPolicy = SpeechLM | CosyVoice2LM
 

@@ -30,7 +30,7 @@ from hpro_core.io import read_wav
 from hpro_core.progress import track
 from hpro_core.speech.features import FRAMES_PER_TOKEN, N_MELS, SILENCE, MelFrontend
 from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, WORDS, read_table
-from hpro_core.text import PADDING, phone_ids
+from hpro_core.text.phones import PADDING, phone_ids
 
 N_AFFECT = len(EMOTIONS) + len(VAD)
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from hpro_core.corpus.published.about import About, audio_files, safe_id, text_of
 from hpro_core.corpus.recording import Fault, Recording
-from hpro_core.corpus.text import normalised_words
 from hpro_core.errors import HproError
+from hpro_core.text.normalise import normalised_words
 
 ABOUT = About(
     title="Emotional Speech Dataset (ESD), Zhou and others 2021, English part",

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from hpro_core.corpus.published.about import About, audio_files, safe_id, text_of
 from hpro_core.corpus.recording import Fault, Recording
-from hpro_core.corpus.text import normalised_words
 from hpro_core.errors import HproError
+from hpro_core.text.normalise import normalised_words
 
 TRANSCRIPTS = "read_transcriptions.txt"
 ABOUT = About(

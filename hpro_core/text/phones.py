@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
 
 from hpro_core.errors import HproError
-from hpro_core.letters import plain_letters
+from hpro_core.text.normalise import plain_letters
 
 PADDING = 0
 """Id of padding."""
@@ -70,7 +70,7 @@ def phones_of(word: str) -> tuple[str, ...]:
     spoken = _split(_pronounce()(word).translate(_CLEANED))
     unknown = [phone for phone in spoken if phone not in _ID]
     if unknown:
-        raise HproError(f"word {word!r}: phone {unknown[0]!r} is not in hpro_core.text.SYMBOLS")
+        raise HproError(f"word {word!r}: phone {unknown[0]!r} is not in text.phones.SYMBOLS")
     if not spoken:
         raise HproError(f"word {word!r} has no pronunciation: spell it out in the transcript")
     return tuple(spoken)

@@ -3,7 +3,7 @@
 import pytest
 
 from hpro_core.errors import HproError
-from hpro_core.text import BOUNDARY, N_SYMBOLS, PADDING, SYMBOLS, encode, phones_of
+from hpro_core.text.phones import BOUNDARY, N_SYMBOLS, PADDING, SYMBOLS, encode, phones_of
 
 
 def spelled(text: str, words: str) -> str:

@@ -1,8 +1,7 @@
 """Transcripts as published -> words for alignment: lower case, [a-z'], single blanks."""
 
 import re
-
-from hpro_core.letters import plain_letters
+import unicodedata
 
 _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
@@ -20,6 +19,20 @@ _ORDINALS = {
 }
 _NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)(?:(st|nd|rd|th|s)\b)?")
 _SYMBOLS = {"&": " and ", "%": " percent ", "+": " plus ", "@": " at "}
+
+
+_LETTERS = str.maketrans(
+    {"æ": "ae", "œ": "oe", "ø": "o", "ß": "ss", "ł": "l", "đ": "d", "ð": "d", "þ": "th"}
+    | dict.fromkeys("\u2018\u2019\u02bc\u2032\u00b4`", "'")  # typed for an apostrophe
+    | dict.fromkeys("\u00ad\u200b\u200c\u200d\ufeff", None)  # not seen: soft hyphen and such
+)
+"""What Unicode's own decomposition leaves as a sign that is no letter."""
+
+
+def plain_letters(text: str) -> str:
+    """Lower case without accents, ligatures as two letters, one kind of apostrophe."""
+    plain = unicodedata.normalize("NFKD", text.lower().translate(_LETTERS))
+    return "".join(sign for sign in plain if not unicodedata.combining(sign))
 
 
 def normalised_words(text: str) -> str:

@@ -1,7 +1,7 @@
 """What the policy reads and what the codec's text decoder writes.
 
-The embedded models share the phones of `hpro_core.text`. At full size the policy reads CosyVoice2's
-text tokens (Qwen2's byte pairs and a few marks) and the codec writes Whisper's.
+The embedded models share the phones of `hpro_core.text.phones`. At full size the policy reads
+CosyVoice2's text tokens (Qwen2's byte pairs and a few marks) and the codec writes Whisper's.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpro_core.errors import HproError
-from hpro_core.text import BEGIN_TEXT, END_TEXT, encode
+from hpro_core.text.phones import BEGIN_TEXT, END_TEXT, encode
 
 PHONES = "phones"
 

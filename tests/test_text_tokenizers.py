@@ -6,8 +6,8 @@ import pytest
 from tokenizers.pre_tokenizers import ByteLevel
 
 from hpro_core.errors import HproError
-from hpro_core.frontend import COSYVOICE2_MARKS, frontend
-from hpro_core.text import BEGIN_TEXT, END_TEXT, N_TRANSCRIPT_SYMBOLS, encode
+from hpro_core.text.phones import BEGIN_TEXT, END_TEXT, N_TRANSCRIPT_SYMBOLS, encode
+from hpro_core.text.tokenizers import COSYVOICE2_MARKS, frontend
 
 TEXT, WORDS = "Good day!", "good day"
 
