@@ -22,7 +22,7 @@ from hpro_core.policy.interface import END_OF_SPEECH
 from hpro_core.policy.sft import make_policy
 from hpro_core.reward.probe import Judged, Probe, probe_set
 from hpro_core.tables import UTTERANCES, write_table
-from hpro_core.text.normalise import normalised_words
+from hpro_core.text.normalise import APOSTROPHES, normalised_words
 from tests.rank_training import POLICY
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -159,3 +159,15 @@ def test_the_recording_itself_is_judged_well_and_noise_is_not(judge):
     other = ears(example, noise)
     assert other.n_errors > recorded.n_errors
     assert other.wvad_ccc is None or other.wvad_ccc < recorded.wvad_ccc
+
+
+@pytest.mark.parametrize("sign", APOSTROPHES, ids=ascii)
+def test_perfect_speech_has_no_errors_however_apostrophes_are_typed(judge, monkeypatch, sign):
+    """The text and the recogniser's transcript, each with one sign or the other."""
+    ears, example, audio = judge
+    straight = "I can't see, and she's sure they're here."
+    for text, heard in ((straight, sign), (sign, straight)):
+        text, heard = (straight.replace("'", t) if len(t) == 1 else t for t in (text, heard))
+        monkeypatch.setattr(ears._ears, "hear", lambda audio_T, heard=heard: heard)
+        judged = ears(replace(example, text=text), audio)
+        assert (judged.n_errors, judged.n_words) == (0, 11)

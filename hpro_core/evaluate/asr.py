@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
 from hpro_core.evaluate.whisper_parts import log_mel, normalisers
+from hpro_core.text.normalise import spoken_text
 
 
 class Hearing(NamedTuple):
@@ -40,7 +41,8 @@ are no cheaper."""
 TOKENS_PER_S, SPARE_TOKENS = 10, 10
 """No speech has more tokens than this; the cap bounds what a repeating decoder can add."""
 
-_POINTS = re.compile(r"\.{2,}|…")
+_POINTS = re.compile(r"\.{2,}")
+_EDGES = re.compile(r"(?<![a-z0-9])'|'(?![a-z0-9])")
 _BRACKETS = re.compile(r"[][()<>]")
 
 
@@ -136,17 +138,23 @@ class WordErrorCounter:
         self._english, self._basic = normalisers()
 
     def count(self, reference: str, heard: str) -> WordErrors:
-        """Compare what was heard with the published text.
+        """Compare a transcript of a recogniser with the published text.
 
-        The English normaliser drops "hmm", "uh" and the like. Where nothing else was said, both
-        sides are only lower-cased and stripped of punctuation instead. Runs of points go first: it
-        would leave one of them as a word. So do brackets of the text: it would drop the words in
-        them, which are aligned and spoken like the others.
+        Both sides are first read out as for alignment (`text.normalise.spoken_text`): one form of
+        each sign, numerals and abbreviations in words. The English normaliser alone takes U+02BC
+        for a letter, and "10:30", "1/2" and "No. 5" for other words than a person says.
+
+        It drops "hmm", "uh" and the like. Where nothing else was said, both sides are only stripped
+        of punctuation instead. Runs of points go first: it would leave one of them as a word. So
+        do single quotes, which it would join to the word before, and brackets of the text: it would
+        drop the words in them, which are aligned and spoken like the others.
 
         Raises:
             HproError: the reference holds no words at all.
         """
-        said, heard = (_POINTS.sub(" ", text) for text in (reference, heard))
+        said, heard = (
+            _EDGES.sub(" ", _POINTS.sub(" ", spoken_text(text))) for text in (reference, heard)
+        )
         said = _BRACKETS.sub(" ", said)
         normalise = self._english if self._english(said).strip() else self._basic
         expected, transcript = normalise(said).strip(), normalise(heard).strip()

@@ -1,113 +1,162 @@
-"""Transcripts as published -> words for alignment: lower case, [a-z'], single blanks."""
+"""Transcripts as published -> the words that are spoken: lower case, [a-z'], single blanks.
 
+One normalisation for alignment, phones, word error rates and the watch of a reward training: it
+unifies signs, takes out CosyVoice's marks, and writes numerals and abbreviations in words
+(`hpro_core.text.numbers`). What it cannot read is named by `transcript_problem`, never dropped.
+"""
+
+import html
 import re
 import unicodedata
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen"
+from hpro_core.text.numbers import read_out
+
+COSYVOICE2_MARKS = (
+    "<|im_start|>", "<|im_end|>", "<|endofprompt|>", "[breath]", "<strong>", "</strong>", "[noise]",
+    "[laughter]", "[cough]", "[clucking]", "[accent]", "[quick_breath]", "<laughter>",
+    "</laughter>", "[hissing]", "[sigh]", "[vocalized-noise]", "[lipsmack]", "[mn]",
+)  # fmt: skip
+"""What CosyVoice2 adds to Qwen2's tokens, in the order of its ids. No words, in any text."""
+
+APOSTROPHES = (
+    "'`\u00b4\u02b9\u02bb\u02bc\u02bd\u02be\u02bf\u02c8\u02ca\u02cb\u0374\u0384\u055a\u05f3"
+    "\u07f4\u07f5\u1fbd\u1fbf\u1fef\u1ffd\u1ffe\u2018\u2019\u201a\u201b\u2032\u2035\ua78b\ua78c"
+    "\uff07\uff40\u0091\u0092"
 )
-_TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety"
-_ORDINALS = {
-    "one": "first",
-    "two": "second",
-    "three": "third",
-    "five": "fifth",
-    "eight": "eighth",
-    "nine": "ninth",
-    "twelve": "twelfth",
-}
-_NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)(?:(st|nd|rd|th|s)\b)?")
-_SYMBOLS = {"&": " and ", "%": " percent ", "+": " plus ", "@": " at "}
+"""Signs that are typed for an apostrophe or a single quote; the last two are Windows' own."""
 
-
-_LETTERS = str.maketrans(
-    {"æ": "ae", "œ": "oe", "ø": "o", "ß": "ss", "ł": "l", "đ": "d", "ð": "d", "þ": "th"}
-    | dict.fromkeys("\u2018\u2019\u02bc\u2032\u00b4`", "'")  # typed for an apostrophe
-    | dict.fromkeys("\u00ad\u200b\u200c\u200d\ufeff", None)  # not seen: soft hyphen and such
+QUOTES = (
+    '"\u00ab\u00bb\u02ba\u02dd\u02ee\u02f5\u02f6\u201c\u201d\u201e\u201f\u2033\u2036\u2039\u203a'
+    "\u275d\u275e\u2760\u300c\u300d\u300e\u300f\u301d\u301e\u301f\uff02\u0093\u0094"
 )
-"""What Unicode's own decomposition leaves as a sign that is no letter."""
+"""Signs that are typed for a double quote."""
 
+HYPHENS = "-\u2010\u2011\u2043\u02d7\u2212\ufe63\uff0d"
+"""Signs that are typed for a hyphen or a minus."""
 
-def plain_letters(text: str) -> str:
-    """Lower case without accents, ligatures as two letters, one kind of apostrophe."""
-    plain = unicodedata.normalize("NFKD", text.lower().translate(_LETTERS))
-    return "".join(sign for sign in plain if not unicodedata.combining(sign))
+EN_DASHES = "\u2013\u2012\u0096"
+EM_DASHES = "\u2014\u2015\u2e3a\u2e3b\ufe58\u301c\uff5e\u0097"
+
+_SIGNS = (
+    dict.fromkeys(APOSTROPHES, "'")
+    | dict.fromkeys(QUOTES, '"')
+    | dict.fromkeys(HYPHENS, "-")
+    | dict.fromkeys(EN_DASHES, "\u2013")
+    | dict.fromkeys(EM_DASHES, "\u2014")
+    | dict.fromkeys("\u2044\u2215", "/")
+    | {"\u3002": ".", "\u3001": ",", "\u0085": "...", "\u00ba": "\u00b0"}
+    | dict.fromkeys("\u2122\u2120", "")  # not spoken; Unicode would make letters of them
+    | {"æ": "ae", "œ": "oe", "ø": "o", "ß": "ss", "ł": "l", "đ": "d", "ð": "d", "þ": "th"}
+    | {"Æ": "AE", "Œ": "OE", "Ø": "O", "ẞ": "SS", "Ł": "L", "Đ": "D", "Ð": "D", "Þ": "Th"}
+    | {"ı": "i", "ħ": "h", "Ħ": "H", "ŧ": "t", "Ŧ": "T", "ŋ": "ng", "Ŋ": "Ng"}
+)
+_SIGN = str.maketrans(_SIGNS)
+_MARK = re.compile("|".join(re.escape(mark) for mark in COSYVOICE2_MARKS))
+_ENTITY = re.compile(r"&(?:#[0-9]{1,6}|#[xX][0-9a-fA-F]{1,5}|[a-zA-Z]{2,8});")
+_NUMBER_SIGN = re.compile(r"№|\bN[\u00b0\u00ba](?=\s?[0-9])")
+_VULGAR = re.compile(r"(?<=[0-9])(?=[\u00bc-\u00be\u2150-\u215e\u2189])")  # 1½ is not 11/2
+_POWER = re.compile(r"(?<=[A-Za-z0-9])[\u00b2\u00b3]")
+_POWERS = {"\u00b2": " squared", "\u00b3": " cubed"}
+_SPLIT_OFF = re.compile(r"(?<!\s)\s+(?='(?:s|re|ll|ve|m|d)\b(?!')|n't\b)")
+_UNKNOWN_MARK = re.compile(r"\[[^\[\]]{1,40}\]|<[^<>\s]{1,40}>|\{[^{}]{1,40}\}")
+_NOT_READ = ("L", "N", "Mc", "Co", "Cn", "Cs")
+_MISTAKEN = re.compile("[\u00a0-\u017f\u02c6\u02dc\u2010-\u2044\u20ac\u2122]+")
+NAMED = 8
+"""Characters of a transcript that a fault names."""
 
 
 def normalised_words(text: str) -> str:
-    """The words that are spoken, for alignment and for word error rates (ours).
+    """The words that are spoken.
 
-    Digits are spelled out (`spelled_number`; 1,250 is a quantity and 1250 a year; 5th is "fifth",
-    1990s "nineteen nineties"), a point between digits is read "point", `& % + @` are read out,
-    every other sign separates words; apostrophes stay inside words only ("don't", but "goin" for
+    `spoken_text` without punctuation. Apostrophes stay inside words only ("don't", but "goin" for
     "goin'").
 
     Returns:
         Words of [a-z'] separated by one blank; empty if the transcript holds none.
     """
-    plain = plain_letters(text)
-    for symbol, reading in _SYMBOLS.items():
-        plain = plain.replace(symbol, reading)
-    plain = re.sub(r"(?<=\d)\.(?=\d)", " point ", plain)
-    plain = _NUMBER.sub(lambda match: f" {_read_out(match[1], match[2] or '')} ", plain)
-    plain = re.sub(r" '(?=s\b)", "'", plain)  # 1940's -> "nineteen forty's"
-    words = (word.strip("'") for word in re.sub(r"[^a-z']+", " ", plain).split())
+    words = (word.strip("'") for word in re.sub(r"[^a-z']+", " ", spoken_text(text)).split())
     return " ".join(word for word in words if word)
 
 
-def spelled_number(digits: str) -> str:
-    """A whole number in words (ours).
+def spoken_text(text: str) -> str:
+    """A transcript as it is read aloud, with its punctuation, in lower case.
 
-    0 to 999,999 as a number, except 1100 to 1999, read as a year ("nineteen forty-four" without
-    the hyphen); longer numbers and numbers with a leading zero digit by digit.
+    Signs are unified, CosyVoice's marks are taken out, and numerals, money, times and abbreviations
+    are written in words. Reading the result again changes nothing.
     """
-    value = int(digits)
-    if value > 999_999 or (len(digits) > 1 and digits[0] == "0"):
-        return " ".join(_ONES.split()[int(digit)] for digit in digits)
-    if 1100 <= value <= 1999:
-        return _year(value)
-    thousands, rest = divmod(value, 1000)
-    if not thousands:
-        return _below_thousand(rest)
-    return f"{_below_thousand(thousands)} thousand" + (f" {_below_thousand(rest)}" if rest else "")
+    return _SPLIT_OFF.sub("", read_out(unified(text)).lower())
 
 
-def _read_out(number: str, suffix: str) -> str:
-    """A number as it is written, with what may stand behind it: "st" and such, or "s"."""
-    spelled = _with_commas(number) if "," in number else spelled_number(number)
-    if not suffix:
-        return spelled
-    first, _, last = spelled.rpartition(" ")
-    stem = last[:-1] + "ie" if last.endswith("y") else last
-    if suffix == "s":
-        last = stem + ("es" if last == "six" else "s")
-    else:
-        last = _ORDINALS.get(last, stem + "th")
-    return f"{first} {last}"
+def unified(text: str) -> str:
+    """A transcript with one form of each sign; its capitals and numerals stay.
+
+    Every typographic apostrophe, quote and hyphen becomes the ASCII one; accents and invisible
+    signs go; ligatures and compatibility letters (a mathematical bold H) become plain letters;
+    HTML entities become their sign; a mark of CosyVoice becomes a blank.
+    """
+    text = _NUMBER_SIGN.sub(" number ", _without_marks(text))
+    text = _POWER.sub(lambda power: _POWERS[power[0]], _VULGAR.sub(" ", text))
+    plain = text.translate(_SIGN)
+    if plain.isascii():
+        return plain
+    plain = unicodedata.normalize("NFKD", plain).translate(_SIGN)
+    return "".join(sign for sign in plain if unicodedata.category(sign) not in ("Mn", "Me", "Cf"))
 
 
-def _with_commas(number: str) -> str:
-    thousands, _, rest = number.rpartition(",")
-    if "," in thousands:  # a million and more
-        return spelled_number(number.replace(",", ""))
-    below = f" {_below_thousand(int(rest))}" if int(rest) else ""
-    return f"{_below_thousand(int(thousands))} thousand{below}"
+def transcript_problem(text: str) -> str:
+    """Why a transcript cannot be used, or an empty string.
+
+    Characters without an English reading are a problem, not only where a word is lost with them:
+    a Cyrillic letter that looks like a Latin one cuts its word in two.
+    """
+    if unread := unread_characters(text):
+        named = ", ".join(repr(sign) for sign in unread[:NAMED])
+        more = " .." if len(unread) > NAMED else ""
+        return f"transcript with characters that are not read: {named}{more}"
+    if mistaken := _wrongly_decoded(text):
+        return f"transcript whose UTF-8 was read in another encoding: {mistaken!r}"
+    return "" if normalised_words(text) else "transcript without words"
 
 
-def _year(value: int) -> str:
-    century, rest = divmod(value, 100)
-    if not rest:
-        return f"{_below_thousand(century)} hundred"
-    return f"{_below_thousand(century)} {'oh ' if rest < 10 else ''}{_below_thousand(rest)}"
+def unread_characters(text: str) -> list[str]:
+    """The characters that have no reading in English, each once, in their order.
+
+    Letters and digits of other scripts, private and unassigned characters, control characters, and
+    the sign that stands for a character that was lost. Emoji and other signs are not spoken.
+    """
+    whole = unicodedata.normalize("NFC", _without_marks(text))
+    return [sign for sign in dict.fromkeys(whole) if _is_unread(sign)]
 
 
-def _below_thousand(value: int) -> str:
-    hundreds, rest = divmod(value, 100)
-    words = [_ONES.split()[hundreds], "hundred"] if hundreds else []
-    if rest >= 20:
-        words.append(_TENS.split()[rest // 10])
-        rest %= 10
-    if rest or not words:
-        words.append(_ONES.split()[rest])
-    return " ".join(words)
+def unknown_marks(text: str) -> list[str]:
+    """What stands in brackets like a mark and is none that is known: it is read as words."""
+    return _UNKNOWN_MARK.findall(_without_marks(text))
+
+
+def _without_marks(text: str) -> str:
+    """A transcript with the signs that HTML entities stand for, and without CosyVoice's marks."""
+    return _MARK.sub(" ", _ENTITY.sub(lambda entity: html.unescape(entity[0]), text))
+
+
+def _is_unread(sign: str) -> bool:
+    if sign.isascii():
+        return unicodedata.category(sign) == "Cc" and not sign.isspace()
+    return any(
+        plain == "\ufffd"
+        or (not plain.isascii() and unicodedata.category(plain).startswith(_NOT_READ))
+        or (unicodedata.category(plain) == "Cc" and not plain.isspace())
+        for plain in unified(sign)
+    )
+
+
+def _wrongly_decoded(text: str) -> str:
+    """The first sign of UTF-8 that was read as Windows-1252 or Latin-1: "canâ€™t"; else empty."""
+    for found in _MISTAKEN.finditer(text):
+        for encoding in ("cp1252", "latin-1"):
+            try:
+                meant = found[0].encode(encoding).decode("utf-8")
+            except UnicodeError:
+                continue
+            if _MISTAKEN.fullmatch(meant):
+                return found[0]
+    return ""

@@ -1,4 +1,4 @@
-"""Text frontend of the embedded policy: words to phone symbols, punctuation kept.
+"""Phones of the embedded policy: words to phone symbols, punctuation kept.
 
 Pronunciations come from hibari's own grapheme-to-phoneme rules (misaki alphabet, American English),
 one word at a time and without context, so that a word always has the same phones. Primary stress is
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
 
 from hpro_core.errors import HproError
-from hpro_core.text.normalise import plain_letters
+from hpro_core.text.normalise import spoken_text
 
 PADDING = 0
 """Id of padding."""
@@ -85,7 +85,7 @@ def encode(text: str, words: str) -> tuple[list[int], list[int]]:
     """Turn an utterance into symbols: phones, punctuation after its word, a blank between words.
 
     Args:
-        text: the transcript as published; only its punctuation is read.
+        text: the transcript as published; only its punctuation is read, as `spoken_text` has it.
         words: its normalised words, separated by single blanks (column `words`).
 
     Returns:
@@ -99,7 +99,7 @@ def encode(text: str, words: str) -> tuple[list[int], list[int]]:
     spoken = words.split()
     if not spoken:
         raise HproError(f"text {text!r} has no words: give it a transcript")
-    marks = _marks(plain_letters(text), spoken)
+    marks = _marks(spoken_text(text), spoken)
     ids: list[int] = []
     word_index: list[int] = []
     for index, (word, mark) in enumerate(zip(spoken, marks, strict=True)):

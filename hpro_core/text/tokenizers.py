@@ -9,16 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpro_core.errors import HproError
+from hpro_core.text.normalise import COSYVOICE2_MARKS
 from hpro_core.text.phones import BEGIN_TEXT, END_TEXT, encode
 
 PHONES = "phones"
-
-COSYVOICE2_MARKS = (
-    "<|im_start|>", "<|im_end|>", "<|endofprompt|>", "[breath]", "<strong>", "</strong>", "[noise]",
-    "[laughter]", "[cough]", "[clucking]", "[accent]", "[quick_breath]", "<laughter>",
-    "</laughter>", "[hissing]", "[sigh]", "[vocalized-noise]", "[lipsmack]", "[mn]",
-)  # fmt: skip
-"""What CosyVoice2 adds to Qwen2's tokens, in the order of its ids."""
 
 
 @dataclass(frozen=True)
