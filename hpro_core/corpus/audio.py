@@ -10,6 +10,8 @@ import soundfile
 import soxr
 
 from hpro_core.constants import SAMPLE_RATE_HZ
+from hpro_core.corpus.containers import Spliced, Unusable, is_cut_off, mp3_frames, whole
+from hpro_core.io import write_in_place
 
 SILENT_PEAK = 1e-3
 """A clip whose loudest sample is below -60 dB of full scale is silence (ours)."""
@@ -18,75 +20,120 @@ LOUDEST = 4.0
 """No decoder of music or speech overshoots full scale by as much (ours): floats that are no share
 of it but, say, whole numbers."""
 
-UNKNOWN_SIZE = 2**31 - 8192
-"""So many bytes of samples and more are what a WAV file says that does not know."""
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4_000, 768_000
+"""Below the first no speech can be understood; the second is the highest of any converter (ours).
+Resampling from 1 Hz takes gigabytes."""
+
+LONGEST_S = 30.0
+"""The most that `corpus.max_duration_s` can be."""
+
+BLOCK_SAMPLES = 2**18
+"""Decoded at once, of all channels."""
+
+UNKNOWN_FRAMES = 2**62
+"""What libsndfile says of a stream whose header has no length, and more."""
+
+MP3_FRAME_SAMPLES = 1152
 
 
-class Unusable(Exception):
-    """The utterance cannot be used; the message is the reason for the `rejected` table."""
+class TooLong(Unusable):
+    """It is longer than may be read; no fault of the file."""
 
 
-def decoded(audio: Path | bytes) -> np.ndarray:
+class _Forward(soundfile.SoundFile):
+    """Read from its beginning to its end: soundfile otherwise seeks after each block, which
+    libFLAC refuses in a stream of unknown length."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def decoded(audio: Path | bytes, longest_s: float = LONGEST_S) -> np.ndarray:
     """Decode, mix down and resample one file.
+
+    Sampling rate and format are asked from the header before anything is decoded. Sound is decoded
+    block by block, and no further than `longest_s`, whatever length the header declares.
 
     Args:
         audio: the file or its content, in any format that soundfile reads.
+        longest_s: seconds; of a longer one no more is decoded.
 
     Returns:
         float32 (T,), mono at `SAMPLE_RATE_HZ`, within [-1, 1].
 
     Raises:
-        Unusable: not decodable, a WAV file that is cut off (a FLAC file then does not decode; of
-            MP3 it cannot be told), without samples, not finite, silent, or far above full scale.
+        TooLong: longer than `longest_s`.
+        Unusable: not decodable, cut off (of an MP3 without the header of its encoder it cannot be
+            told), without samples, at a rate that is not read, not finite, silent, or far above
+            full scale. No other exception, whatever the content.
     """
     try:
-        with _opened(audio) as raw, soundfile.SoundFile(raw) as file:
-            rate_hz = file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
-            raw.seek(0)
-            cut_off = _cut_off_wav(raw)
-    except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: a name in .raw
+        with _opened(audio) as raw:
+            mono_T, rate_hz = _mono(whole(raw), longest_s)
+    except (
+        soundfile.SoundFileError, OSError, TypeError, ValueError, RuntimeError, MemoryError,
+        OverflowError, struct.error,
+    ) as error:  # fmt: skip
+        # TypeError: a name in .raw; ValueError, OverflowError: sizes that no memory holds
         raise Unusable("unreadable audio") from error
-    if cut_off:
-        raise Unusable("audio that is cut off")
-    if not len(samples):
+    if not len(mono_T):
         raise Unusable("empty audio")
-    if not np.isfinite(samples).all():
-        raise Unusable("audio with values that are not numbers")
-    mono = soxr.resample(samples.mean(axis=1), rate_hz, SAMPLE_RATE_HZ)
-    peak = np.abs(mono).max(initial=0.0)
+    mono_T = soxr.resample(mono_T, rate_hz, SAMPLE_RATE_HZ)
+    peak = np.abs(mono_T).max(initial=0.0)
     if peak < SILENT_PEAK:
         raise Unusable("silent audio")
     if peak > LOUDEST:
         raise Unusable("audio far above full scale")
-    return np.clip(mono, -1.0, 1.0)
+    return np.clip(mono_T, -1.0, 1.0)
 
 
 def _opened(audio: Path | bytes) -> BinaryIO:
-    return io.BytesIO(audio) if isinstance(audio, bytes) else audio.open("rb")
+    if isinstance(audio, bytes):
+        return io.BytesIO(audio)
+    if not audio.is_file():  # a pipe would be waited for
+        raise OSError(f"{audio} is no file")
+    return audio.open("rb")
 
 
-def _cut_off_wav(raw: BinaryIO) -> bool:
-    """Whether a WAV file ends before its samples do: libsndfile reads what there is, silently.
+def _mono(raw: Spliced, longest_s: float) -> tuple[np.ndarray, int]:
+    """All samples as float32 (T,) at the file's own rate, and that rate."""
+    raw.seek(0)
+    blocks: list[np.ndarray] = []
+    n_read = 0
+    with _Forward(raw) as file:
+        rate_hz = file.samplerate
+        if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+            raise Unusable(f"sampling rate that is not read: {rate_hz} Hz")
+        declared, kind = file.frames, file.format
+        size = max(1, BLOCK_SAMPLES // file.channels)
+        while len(block := file.read(size, dtype="float32", always_2d=True)):
+            if not np.isfinite(block).all():
+                raise Unusable("audio with values that are not numbers")
+            blocks.append(block.mean(axis=1))
+            n_read += len(block)
+            if n_read > longest_s * rate_hz:
+                raise TooLong(f"longer than {longest_s:g} s")
+    if _ends_early(raw, kind, n_read, declared):
+        raise Unusable("audio that is cut off")
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), rate_hz
 
-    Sizes of streams that were written before their length was known say nothing: 0, and from SoX's
-    2^31 - 4096, less the rest of a block, to ffmpeg's 2^32 - 1.
-    """
-    riff, _, wave = struct.unpack("<4sI4s", raw.read(12).ljust(12, b"\0"))
-    if (riff, wave) != (b"RIFF", b"WAVE"):
-        return False
-    end = raw.seek(0, io.SEEK_END)
-    at = 12
-    while at + 8 <= end:
-        raw.seek(at)
-        name, size = struct.unpack("<4sI", raw.read(8))
-        if name == b"data":
-            return size < UNKNOWN_SIZE and at + 8 + size > end
-        at += 8 + size + size % 2
-    return True
+
+def _ends_early(raw: Spliced, kind: str, n_read: int, declared: int) -> bool:
+    """Whether a file has less sound than its header says."""
+    if kind == "MP3":
+        counted = mp3_frames(raw)
+        missing = declared - n_read if counted is not None else 0
+        return missing > MP3_FRAME_SAMPLES  # some encoders count one too many
+    return is_cut_off(raw) or n_read < declared < UNKNOWN_FRAMES
 
 
 def write_wav(path: Path, samples: np.ndarray) -> None:
-    """Write float samples (T,) in [-1, 1] as 16 kHz 16-bit WAV."""
+    """Write float samples (T,) in [-1, 1] as 16 kHz 16-bit WAV.
+
+    Raises:
+        HproError: the file cannot be written.
+    """
     pcm = np.round(np.clip(samples, -1.0, 1.0) * 32767).astype(np.int16)
-    soundfile.write(path, pcm, SAMPLE_RATE_HZ, subtype="PCM_16")
+    content = io.BytesIO()
+    soundfile.write(content, pcm, SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
+    write_in_place(path, content.getvalue())

@@ -1,0 +1,299 @@
+"""Sizes that audio files declare, where libsndfile would lose sound without an error.
+
+- A tag of MP3s (ID3v2) before RIFF moves all that the header counts.
+- A WAV writer that was killed leaves a data size of 0; some count their header too.
+- An MP3 of varying bit rate without the header of an encoder (Xing, Info, VBRI) is measured by the
+  bit rate of its first frame.
+- WAV, RF64, AIFF, AU and Opus files that are cut off are read as far as they go.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from typing import Protocol
+
+UNKNOWN_SIZE = 2**31 - 8192
+"""So many bytes of samples and more are what a WAV file says that does not know."""
+
+HEADER_BYTES = 44
+"""Of a plain WAV file; what its data size is too large by where a writer counts it."""
+
+MAX_HEAD_BYTES = 16 * 2**20
+MAX_CHUNKS = 1000
+"""Before the samples; more are no file that a person made."""
+
+MAX_MP3_FRAMES = 10_000
+"""That are counted: more than 30 s at any rate."""
+
+_TAG = struct.Struct(">3sxxB4B")
+_CONTAINERS = (b"RIFF", b"RF64", b"RIFX", b"FORM", b"fLaC", b"OggS", b".snd")
+_OGG_PAGE_BYTES = 65_307  # the largest page
+_OGG_LAST = 4
+_MPEG1 = 3
+_MP3_RATES_HZ = {
+    _MPEG1: (44_100, 48_000, 32_000),
+    2: (22_050, 24_000, 16_000),
+    0: (11_025, 12_000, 8_000),
+}
+_MP3_KBPS = {
+    True: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),  # MPEG 1, layer III
+    False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_BEHIND_MP3 = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
+"""How tags begin that stand behind the last frame."""
+_MP3_INDEX = 9  # a frame of this bit rate has room for the header of an encoder
+
+
+class Unusable(Exception):
+    """The utterance cannot be used; the message is the reason for the `rejected` table."""
+
+
+class Searchable(Protocol):
+    """A binary file that can be read from any place."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """As of `io.RawIOBase`."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """As of `io.RawIOBase`."""
+
+
+class Spliced(io.RawIOBase):
+    """Bytes, and behind them what a file has from some place on."""
+
+    def __init__(self, head: bytes, raw: Searchable, start: int):
+        """
+        Args:
+            head: what is read first.
+            raw: a file that can be searched.
+            start: of its bytes that follow.
+        """
+        self._head, self._raw, self._start = head, raw, start
+        self._size = len(head) + max(0, raw.seek(0, io.SEEK_END) - start)
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1, /) -> bytes:
+        return super().read(size) or b""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def,override]
+        wanted = len(buffer)
+        found = self._head[self._at : self._at + wanted]
+        if len(found) < wanted and self._at + len(found) < self._size:
+            self._raw.seek(self._start + self._at + len(found) - len(self._head))
+            found += self._raw.read(wanted - len(found))
+        buffer[: len(found)] = found
+        self._at += len(found)
+        return len(found)
+
+
+def whole(raw: Searchable) -> Spliced:
+    """The same audio in a form that libsndfile reads from its beginning to its end.
+
+    Args:
+        raw: a file that can be searched, at any place.
+
+    Returns:
+        A view of the file, perhaps with another beginning. Nothing is decoded.
+
+    Raises:
+        Unusable: an MP3 of varying bit rate whose frames cannot be counted.
+    """
+    start = _behind_tags(raw)
+    magic = _at(raw, start, 12)
+    if _is_wav(magic):
+        return _closed_wav(Spliced(b"", raw, start))
+    head = b"" if magic[:4] in _CONTAINERS else _missing_mp3_header(raw, start)
+    return Spliced(head, raw, start)
+
+
+def is_cut_off(raw: Searchable) -> bool:
+    """Whether a file ends before its sound does, as far as its container says.
+
+    Sizes of streams that were written before their length was known say nothing: 0, and from SoX's
+    2^31 - 4096, less the rest of a block, to ffmpeg's 2^32 - 1.
+    """
+    magic = _at(raw, 0, 12)
+    end = raw.seek(0, io.SEEK_END)
+    if magic[:4] == b"OggS":
+        return not _ends_with_last_page(_at(raw, max(0, end - _OGG_PAGE_BYTES), _OGG_PAGE_BYTES))
+    if magic[:4] == b".snd":
+        begin, size = struct.unpack(">II", magic[4:].ljust(8, b"\0"))
+        return size < UNKNOWN_SIZE and begin + size > end
+    if _is_wav(magic) or magic[:4] in (b"RF64", b"FORM"):
+        return _lacks_samples(raw, magic[:4], end)
+    return False
+
+
+def mp3_frames(raw: Searchable) -> int | None:
+    """Frames that the header of an MP3's encoder counts, or None where it has no such header."""
+    first = next(_mp3_frame_starts(raw, _behind_tags(raw)), None)
+    if first is None:
+        return None
+    found = _encoder_header(raw, first[0])
+    at = found.find(b"Xing") if b"Xing" in found else found.find(b"Info")
+    if at < 0 or len(found) < at + 12 or not found[at + 7] & 1:
+        return None
+    return int.from_bytes(found[at + 8 : at + 12], "big")
+
+
+def _ends_with_last_page(tail: bytes) -> bool:
+    """Whether an Ogg file ends with a whole page that is marked as the last one."""
+    page = tail[tail.rfind(b"OggS") :]
+    if len(page) < 27 or not page[5] & _OGG_LAST:
+        return False
+    sizes = page[27 : 27 + page[26]]
+    return len(sizes) == page[26] and len(page) >= 27 + len(sizes) + sum(sizes)
+
+
+def _at(raw: Searchable, place: int, size: int) -> bytes:
+    raw.seek(place)
+    return raw.read(size)
+
+
+def _is_wav(magic: bytes) -> bool:
+    return magic[:4] == b"RIFF" and magic[8:12] == b"WAVE"
+
+
+def _behind_tags(raw: Searchable) -> int:
+    """Where the ID3v2 tags at the beginning end; 0 without one."""
+    at = 0
+    for _ in range(MAX_CHUNKS):
+        found = _at(raw, at, 10)
+        if len(found) < 10 or not found.startswith(b"ID3"):
+            return at
+        _, flags, *size = _TAG.unpack(found)
+        footer = 10 if flags & 0x10 else 0
+        at += 10 + footer + sum((part & 0x7F) << shift for part, shift in zip(
+            size, (21, 14, 7, 0), strict=True
+        ))  # fmt: skip
+    return at
+
+
+# --- chunks: WAV, RF64, AIFF ---------------------------------------------------------------------
+
+
+def _chunks(
+    raw: Searchable, order: str, end: int, at: int = 12
+) -> Iterator[tuple[bytes, int, int]]:
+    """Name, place of the content and declared size of each chunk, as far as they go."""
+    for _ in range(MAX_CHUNKS):
+        found = _at(raw, at, 8)
+        if len(found) < 8:
+            return
+        name, size = struct.unpack(f"{order}4sI", found)
+        yield name, at + 8, size
+        at += 8 + size + size % 2
+        if at >= end:
+            return
+
+
+def _lacks_samples(raw: Searchable, kind: bytes, end: int) -> bool:
+    order, wanted = (">", b"SSND") if kind == b"FORM" else ("<", b"data")
+    true_size = None
+    for name, begin, size in _chunks(raw, order, end):
+        if name == b"ds64" and kind == b"RF64":
+            true_size = int.from_bytes(_at(raw, begin + 8, 8), "little")
+        if name == wanted:
+            if kind == b"RF64" and true_size is not None and size >= UNKNOWN_SIZE:
+                return true_size > end - begin
+            missing = size - (end - begin)
+            counts_header = missing <= HEADER_BYTES or size == end
+            return size < UNKNOWN_SIZE and missing > 0 and not counts_header
+    return True
+
+
+def _closed_wav(view: Spliced) -> Spliced:
+    """A WAV file whose writer did not come back to fill in the sizes, with its sizes."""
+    end = view.seek(0, io.SEEK_END)
+    for name, begin, size in _chunks(view, "<", end):
+        if name == b"data":
+            if size or begin >= end or begin > MAX_HEAD_BYTES or _is_chunk(view, begin, end):
+                return view
+            head = bytearray(_at(view, 0, begin))
+            struct.pack_into("<I", head, begin - 4, min(end - begin, 2**32 - 1))
+            struct.pack_into("<I", head, 4, min(end - 8, 2**32 - 1))
+            return Spliced(bytes(head), view, begin)
+    return view
+
+
+def _is_chunk(raw: Searchable, at: int, end: int) -> bool:
+    """Whether another chunk begins here, so that the one before it is truly empty."""
+    found = _at(raw, at, 8)
+    if len(found) < 8 or not all(32 <= sign < 127 for sign in found[:4]):
+        return False
+    return at + 8 + int.from_bytes(found[4:], "little") <= end
+
+
+# --- frames: MP3 ---------------------------------------------------------------------------------
+
+
+def _mp3_frame_starts(raw: Searchable, at: int) -> Iterator[tuple[int, bytes, int]]:
+    """Place, header and size of each frame of layer III, as far as they follow each other."""
+    for _ in range(MAX_MP3_FRAMES):
+        header = _at(raw, at, 4)
+        size = _mp3_frame_bytes(header)
+        if not size:
+            return
+        yield at, header, size
+        at += size
+
+
+def _mp3_frame_bytes(header: bytes) -> int:
+    """Size of a frame; 0 where no frame of layer III with a known bit rate begins."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
+        return 0
+    version, rate = header[1] >> 3 & 3, header[2] >> 2 & 3
+    kbps = header[2] >> 4
+    if version not in _MP3_RATES_HZ or rate == 3 or not 1 <= kbps <= 14:
+        return 0
+    is_first = version == _MPEG1
+    bits = _MP3_KBPS[is_first][kbps - 1] * 1000
+    return (144 if is_first else 72) * bits // _MP3_RATES_HZ[version][rate] + (header[2] >> 1 & 1)
+
+
+def _side_bytes(header: bytes) -> int:
+    """Between the header of a frame and its data."""
+    is_mono = header[3] >> 6 == 3
+    if header[1] >> 3 & 3 == _MPEG1:
+        return 17 if is_mono else 32
+    return 9 if is_mono else 17
+
+
+def _encoder_header(raw: Searchable, at: int) -> bytes:
+    """Where the header of an encoder stands, if there is one."""
+    return _at(raw, at + 4, 2 + 32 + 12)
+
+
+def _missing_mp3_header(raw: Searchable, start: int) -> bytes:
+    """A frame that counts the others, for an MP3 of varying bit rate that has none; else empty."""
+    n_frames, rates, first, end = 0, set[int](), b"", start
+    for at, header, size in _mp3_frame_starts(raw, start):
+        if not n_frames:
+            first = header
+            if any(name in _encoder_header(raw, at) for name in (b"Xing", b"Info", b"VBRI")):
+                return b""
+        n_frames += 1
+        rates.add(header[2] >> 4)
+        end = at + size
+    if len(rates) < 2:
+        return b""
+    behind = _at(raw, end, 16)
+    if n_frames < MAX_MP3_FRAMES and behind.strip(b"\0") and not behind.startswith(_BEHIND_MP3):
+        raise Unusable("MP3 whose length cannot be told")
+    header = bytes((first[0], first[1] | 1, first[2] & 0x0D | _MP3_INDEX << 4, first[3]))
+    counted = b"Xing" + struct.pack(">II", 1, n_frames)
+    return (header + bytes(_side_bytes(first)) + counted).ljust(_mp3_frame_bytes(header), b"\0")
