@@ -185,7 +185,8 @@ def test_audio_that_cannot_be_read_is_rejected(corpus: Path, tmp_path: Path):
     settings = SETTINGS.model_copy(update={"max_rejected_share": 0.7})
     stage.run(tmp_path, settings, threads=1)
     reasons = pd.read_parquet(tmp_path / "align" / "rejected.parquet")["reason"].tolist()
-    assert reasons[0].startswith("unreadable audio")
+    assert reasons[0].startswith("unreadable audio (")
+    assert reasons[1].startswith("unreadable audio (")
     assert "is not 16 kHz mono (8000 Hz)" in reasons[1]
 
 
@@ -343,6 +344,10 @@ def test_a_reference_for_other_utterances_is_an_error(aligned: Path, tmp_path: P
         stage.check(aligned, {"acted": path}, [])
     with pytest.raises(HproError, match="not a readable zip"):
         stage.check(aligned, {"acted": Path(__file__)}, [])
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("joe/half.TextGrid", 'File type = "ooTextFile"')
+    with pytest.raises(HproError, match=r"other\.zip: joe/half\.TextGrid is not a readable Te"):
+        stage.check(aligned, {"acted": path}, [])
     with pytest.raises(HproError, match=r"controlled/truth_words\.parquet does not exist"):
         stage.check(aligned, {}, ["controlled"])
     with pytest.raises(HproError, match="nothing to compare with: name a set"):

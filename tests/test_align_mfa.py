@@ -279,6 +279,19 @@ def test_an_utterance_without_textgrid_is_rejected(mfa: Path):
     assert "wrote no TextGrid" in outcomes[4].reason
 
 
+@pytest.mark.parametrize(
+    "content", ["", "no TextGrid", 'File type = "ooTextFile"', "half", "other tiers"]
+)
+def test_an_utterance_whose_textgrid_cannot_be_read_is_rejected(mfa: Path, content: str):
+    path = mfa / "recorded" / f"{jobs()[4].utt_id}.TextGrid"
+    text = path.read_text()
+    made = {"half": text[: len(text) // 2], "other tiers": text.replace('"words"', '"a"')}
+    path.write_text(made.get(content, content))
+    outcomes, _ = run(mfa)
+    assert [bool(outcome.reason) for outcome in outcomes] == [i == 4 for i in range(10)]
+    assert outcomes[4].reason == "MFA's TextGrid cannot be read"
+
+
 def test_prefixed_tiers_and_spoken_silence(mfa: Path):
     path = mfa / "recorded" / f"{jobs()[0].utt_id}.TextGrid"
     plain = read_words(path)

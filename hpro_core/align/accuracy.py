@@ -136,11 +136,14 @@ def _textgrids(reference_zip: Path) -> Iterator[tuple[str, list[Interval]]]:
     """Original id and words of each TextGrid in a zip, by id."""
     cure = "get the archive again, or leave it out"
     members = read_zip_members(reference_zip, None, _MOST_BYTES, cure)
+    grids = {name: raw for name, raw in members.items() if name.endswith(".TextGrid")}
     with tempfile.TemporaryDirectory() as folder:
-        for number, (name, content) in enumerate(members.items()):
-            if name.endswith(".TextGrid"):  # each in a folder of its own: two may have one name
-                place = Path(folder, str(number), Path(name).name)
-                place.parent.mkdir()
-                place.write_bytes(content)
-        for path in sorted(Path(folder).rglob("*.TextGrid"), key=lambda path: path.stem):
-            yield path.stem, read_words(path)
+        path = Path(folder, "one.TextGrid")
+        for name in sorted(grids, key=lambda name: Path(name).stem):
+            path.write_bytes(grids[name])
+            try:
+                intervals = read_words(path)
+            except HproError as error:
+                reason = str(error).replace(str(path), name)
+                raise HproError(f"{reference_zip}: {reason}") from error
+            yield Path(name).stem, intervals

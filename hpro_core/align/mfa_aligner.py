@@ -27,6 +27,8 @@ from hpro_core.align.mfa_program import execute, program
 from hpro_core.align.mfa_quality import ANALYSIS, Quality, read_analysis, refusal
 from hpro_core.align.spans import WordSpan
 from hpro_core.align.textgrid import Interval, read_words
+from hpro_core.errors import HproError
+from hpro_core.io import read_text
 from hpro_core.params import Align
 
 EXAMPLES = 8
@@ -99,7 +101,7 @@ def _lay_out(jobs: list[Job], corpus: Path) -> dict[str, Path]:
     """
     speakers = sorted({job.speaker for job in jobs})
     folders = {
-        speaker: f"{number:04d}_{re.sub('[^A-Za-z0-9]+', '_', speaker)}"
+        speaker: f"{number:04d}_{re.sub('[^A-Za-z0-9]+', '_', speaker)[:60]}"
         for number, speaker in enumerate(speakers)
     }
     placed = {job.utt_id: Path(folders[job.speaker], f"{job.utt_id}.wav") for job in jobs}
@@ -131,7 +133,12 @@ def _outcome(
         return Outcome(job.utt_id, reason="MFA wrote no TextGrid: the words do not fit the audio")
     if quality is None:
         return Outcome(job.utt_id, reason=f"MFA's {ANALYSIS} has no row for it")
-    found = match_words(list(job.words), read_words(grid))
+    try:
+        intervals = read_words(grid)
+    except HproError as error:
+        print(f"align: {job.utt_id}: {error}")
+        return Outcome(job.utt_id, reason="MFA's TextGrid cannot be read")
+    found = match_words(list(job.words), intervals)
     spans = [_span(*pair, quality) for pair in zip(job.words, found, strict=True)]
     lost = [word for word, span in zip(job.words, spans, strict=True) if span is None]
     if lost:
@@ -160,7 +167,7 @@ def _span(word: str, interval: Interval | None, quality: Quality) -> WordSpan | 
 
 def _entries(dictionary: Path) -> frozenset[str]:
     """The words of a dictionary: what stands before the first blank of a line."""
-    lines = dictionary.read_text(encoding="utf-8").splitlines()
+    lines = read_text(dictionary, "take the dictionary that MFA publishes").splitlines()
     return frozenset(line.split(maxsplit=1)[0].lower() for line in lines if line.strip())
 
 

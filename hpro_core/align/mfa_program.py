@@ -20,7 +20,10 @@ def program(command: str) -> list[str]:
     Raises:
         HproError: it is not there.
     """
-    parts = shlex.split(command)
+    try:
+        parts = shlex.split(command)
+    except ValueError as error:
+        raise HproError(f"align.mfa_command: {command!r}: {error}: close the quote") from error
     if not parts or shutil.which(parts[0]) is None:
         raise HproError(
             f"align.mfa_command: {command!r} is not on PATH: create the environment with "

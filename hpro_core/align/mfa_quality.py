@@ -9,12 +9,12 @@ Two of its columns are used, one value per utterance each. MFA's documentation e
   duration against that phone in the whole run. Zero where all words are unknown (`spn`).
 """
 
-import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpro_core.errors import HproError
+from hpro_core.io import csv_lines, read_text
 from hpro_core.params import Align
 
 ANALYSIS = "alignment_analysis.csv"
@@ -47,19 +47,19 @@ def read_analysis(path: Path) -> dict[str, Quality]:
     """
     if not path.is_file():
         raise HproError(f"MFA wrote no {path.name}: is it older than 3.3.9? See its log")
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        columns = list(reader.fieldnames or ())
-        for column in ("file", LOG_LIKELIHOOD, DEVIATION):
-            if column not in columns:
-                there = ", ".join(columns)
-                raise HproError(f"MFA's {path.name} has no column {column!r} but: {there}")
-        found: dict[str, Quality] = {}
-        for row in reader:
-            if row["file"] in found:
-                raise HproError(f"MFA's {path.name} has {row['file']!r} twice")
-            log_likelihood = _number(row, LOG_LIKELIHOOD, path)
-            found[row["file"]] = Quality(log_likelihood, _number(row, DEVIATION, path))
+    lines = csv_lines(read_text(path, "align again"), f"MFA's {path.name}")
+    columns = next((cells for _, cells in lines), [])
+    for column in ("file", LOG_LIKELIHOOD, DEVIATION):
+        if column not in columns:
+            there = ", ".join(columns)
+            raise HproError(f"MFA's {path.name} has no column {column!r} but: {there}")
+    found: dict[str, Quality] = {}
+    for _, cells in lines:
+        row = dict(zip(columns, cells, strict=True))
+        if row["file"] in found:
+            raise HproError(f"MFA's {path.name} has {row['file']!r} twice")
+        log_likelihood = _number(row, LOG_LIKELIHOOD, path)
+        found[row["file"]] = Quality(log_likelihood, _number(row, DEVIATION, path))
     return found
 
 

@@ -1,13 +1,17 @@
 """TextGrids: one per utterance out, and any that MFA writes in (praatio)."""
 
 from dataclasses import dataclass
+from os import SEEK_END
 from pathlib import Path
 
 from praatio import textgrid as praatio_textgrid
-from praatio.utilities.errors import PraatioException
 
 from hpro_core.align.spans import WordSpan
 from hpro_core.errors import HproError
+from hpro_core.io import opened
+
+MAX_BYTES = 16 * 2**20
+"""Of a TextGrid; one of 30 s of speech has some 30 kB."""
 
 SILENCES = frozenset(("", "<eps>", "sil", "sp"))
 """Labels that are not words. MFA writes empty labels, `align_one` writes <eps> and sil."""
@@ -51,9 +55,14 @@ def read_words(path: Path) -> list[Interval]:
     Raises:
         HproError: not a TextGrid, or no such tier, or several.
     """
+    with opened(path, "align again") as file:
+        if file.seek(0, SEEK_END) > MAX_BYTES:
+            raise HproError(
+                f"{path} is not a readable TextGrid: it has more than {MAX_BYTES} bytes"
+            )
     try:
         grid = praatio_textgrid.openTextgrid(str(path), includeEmptyIntervals=False)
-    except (OSError, ValueError, IndexError, PraatioException) as error:
+    except Exception as error:  # a parser of free text: praatio's own errors and any of Python's
         raise HproError(f"{path} is not a readable TextGrid: {error!r}") from error
     phones = _tier(grid, "phones", path)
     words = _tier(grid, "words", path, required=True)
