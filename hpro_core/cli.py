@@ -95,15 +95,16 @@ def corpus_check(
     path: Path,
     reader: Annotated[str, typer.Option(help="Its reader, where it is not recognised.")] = "",
     faults: Annotated[Path | None, typer.Option(help="A CSV file for all faults.")] = None,
+    params: Params = Path("params.yaml"),
 ) -> None:
-    """Read a corpus to its end: what is in it, and what of it cannot be used."""
+    """Read a corpus to its end: what is in it, and what a run refuses, rejects or leaves out."""
     from hpro_core.corpus.check import check, described, write_faults
 
-    about, contents = check(path, reader)
+    about, contents = check(path, p.read_section(params, "corpus", p.Corpus), reader)
     print("\n".join(described(about, contents)))
     if faults is not None:
         write_faults(contents, faults)
-    if contents.faults or not contents.n_utterances:
+    if contents.faults or contents.stops:
         raise HproError(f"{path}: {len(contents.faults)} faults, see above")
 
 

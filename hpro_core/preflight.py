@@ -19,6 +19,7 @@ from hpro_core.corpus import csv_folder
 from hpro_core.corpus.published.about import LFS_POINTER
 from hpro_core.corpus.published.lssed import TRANSCRIPTS
 from hpro_core.corpus.readers import PUBLISHED, recognised
+from hpro_core.corpus.recording import refused, summary
 from hpro_core.corpus.walk import folders
 from hpro_core.errors import HproError
 from hpro_core.evaluate.files import WHISPER_SHA256, all_affect_published, brought
@@ -102,8 +103,10 @@ def _corpus(chosen: CorpusSet) -> str:
         _check_file(path)
         return f"{path}, {path.stat().st_size / GIGA:.2f} GB"
     if chosen.reader == "csv":
-        n = sum(1 for _ in csv_folder.read(path))
-        return f"{path}: {n} utterances; `hpro corpus check {path}` hears all of them"
+        found = list(csv_folder.read(path))
+        if problems := refused(found):
+            raise HproError(summary(problems))
+        return f"{path}: {len(found)} utterances; `hpro corpus check {path}` hears all of them"
     if chosen.reader not in PUBLISHED:
         _check_file(path / "metadata.csv")
         return f"{path} has a metadata.csv"

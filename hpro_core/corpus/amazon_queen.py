@@ -1,35 +1,50 @@
-"""Reader `amazon_queen`, the excerpt: acted speech of the game Flight of the Amazon Queen."""
+"""Reader `amazon_queen`: acted speech of the game Flight of the Amazon Queen.
 
+A folder is the excerpt that the project ships; a file is the game's data, with all of its dialogue.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
 
-from hpro_core.corpus.recording import (
-    Recording,
-    checked_audio,
-    checked_id,
-    checked_name,
-    metadata_rows,
-)
+from hpro_core.corpus import queen_file
+from hpro_core.corpus.published.about import About
+from hpro_core.corpus.recording import Fault, Recording, metadata_rows, row_problems
 
 COLUMNS = ("utt_id", "speaker", "dialogue", "audio", "text")
 
+ABOUT = About(
+    title="Flight of the Amazon Queen, dialogue of its talkie edition, 1995",
+    licence="the game's own (readme.txt): to be passed on with that file, not to be sold",
+    source="data/raw/amazon_queen, or `make data/raw/queen/queen.1c`",
+    signs=("metadata.csv",),
+)
 
-def recordings(folder: Path) -> list[Recording]:
-    """All utterances of the corpus; a group is a scene (column `dialogue`).
+
+def read(path: Path) -> Iterator[Recording | Fault]:
+    """All utterances of the excerpt or of the whole game; a group is a scene.
 
     Args:
-        folder: holds metadata.csv and the clips it names.
+        path: a folder with metadata.csv and the clips it names, or queen.1c.
 
     Raises:
-        HproError: metadata or audio is missing, an id is a duplicate, a path leaves the folder.
+        HproError: `metadata_rows` or `queen_file.dialogue` raises it.
     """
-    seen: set[str] = set()
-    return [
-        Recording(
-            utterance=checked_id(row["utt_id"], seen, where),
-            speaker=checked_name(row, "speaker", where),
-            text=row["text"].strip(),
-            audio=checked_audio(folder, row["audio"], where),
-            group=checked_name(row, "dialogue", where),
-        )
-        for where, row in metadata_rows(folder, COLUMNS)
-    ]
+    if path.suffix == queen_file.SUFFIX:
+        yield from queen_file.dialogue(path)
+        return
+    rows, faults = metadata_rows(path, COLUMNS)
+    yield from faults
+    seen: dict[str, str] = {}
+    for where, row in rows:
+        filled = ("speaker", "dialogue")
+        problems = list(row_problems(path, where, row, "utt_id", filled, seen))
+        name = row["utt_id"] or where
+        yield from (Fault(name, kind, f"{where}: {says}", stops=True) for kind, says in problems)
+        if not problems:
+            yield Recording(
+                utterance=row["utt_id"],
+                speaker=row["speaker"].strip(),
+                text=row["text"].strip(),
+                audio=path / row["audio"],
+                group=row["dialogue"].strip(),
+            )

@@ -1,20 +1,29 @@
-"""`hpro corpus check PATH`: reads a corpus to its end and says what is in it."""
+"""`hpro corpus check PATH`: reads a corpus to its end and says what a run can use of it.
+
+What a run would refuse, reject or leave out is decided by the same functions as there
+(`recording.refused`, `usable`), so that the two agree.
+"""
 
 import csv
+import io
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-from hpro_core.constants import SAMPLE_RATE_HZ
-from hpro_core.corpus import audio
+import pandas as pd
+
 from hpro_core.corpus.published.about import About
-from hpro_core.corpus.readers import READERS, recognised
-from hpro_core.corpus.recording import Fault, Recording
+from hpro_core.corpus.readers import READERS, entries, recognised
+from hpro_core.corpus.recording import Fault, Recording, refused
+from hpro_core.corpus.splits import groups_problem
+from hpro_core.corpus.usable import Clip, examined, share_problem, without_reference
 from hpro_core.errors import HproError
+from hpro_core.io import write_text
+from hpro_core.params import Corpus, CorpusSet
 from hpro_core.progress import track
-from hpro_core.text.normalise import normalised_words
+from hpro_core.text.normalise import COSYVOICE2_MARKS, unknown_marks
 
 EXAMPLES = 5
 """Faults of a kind that are named; all of them with --faults."""
@@ -28,13 +37,20 @@ class Contents:
         seconds: of each utterance that can be used, by emotion and label of the corpus.
         speakers: their utterances.
         splits: those that the corpus prescribes, by their utterances.
-        faults: what cannot be used.
+        faults: what a run refuses or rejects.
+        left_out: what a run leaves out, since it is outside the limits of duration.
+        stops: why a run stops at this corpus as a whole, in sentences.
+        marks: what stands in brackets like a mark, is none that is known, and is read as words; and
+            an utterance that has it.
     """
 
     seconds: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     speakers: Counter[str] = field(default_factory=Counter)
     splits: Counter[str] = field(default_factory=Counter)
     faults: list[Fault] = field(default_factory=list)
+    left_out: list[Fault] = field(default_factory=list)
+    stops: list[str] = field(default_factory=list)
+    marks: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def n_utterances(self) -> int:
@@ -42,62 +58,98 @@ class Contents:
         return sum(map(len, self.seconds.values()))
 
 
-def check(folder: Path, reader: str = "") -> tuple[About, Contents]:
+def check(folder: Path, corpus: Corpus, reader: str = "") -> tuple[About, Contents]:
     """Read a corpus and decode all its audio.
 
     Args:
         folder: of the corpus.
-        reader: a name of `READERS`; "" to recognise it.
+        corpus: limits of duration and of what may be rejected. If one of its sets has this folder,
+            its name, reader and split count.
+        reader: a name of `READERS`; "" for that of the set, or to recognise it.
 
     Raises:
         HproError: no reader fits, or the folder as a whole cannot be read.
     """
-    name = reader or recognised(folder)
-    if name not in READERS:
-        raise HproError(f"--reader {name}: unknown; known: {', '.join(READERS)}")
-    about = READERS[name].ABOUT
-    entries = list(READERS[name].read(folder))
+    name, chosen = _set_of(folder, corpus, reader)
+    if chosen.reader not in READERS:
+        raise HproError(f"--reader {chosen.reader}: unknown; known: {', '.join(READERS)}")
+    found = entries(chosen.reader, folder, "PATH")
     contents = Contents()
+    clips = _examine(found, corpus, contents, f"checking {name}")
+    for clip in clips:
+        _count(contents, clip)
+    everything = [*contents.faults, *contents.left_out]
+    problem = share_problem(everything, len(found), corpus.max_rejected_share)
+    if not problem and not chosen.split:
+        problem = groups_problem(_groups(clips), name)
+    contents.stops += [problem] if problem else []
+    return READERS[chosen.reader].ABOUT, contents
+
+
+def _set_of(folder: Path, corpus: Corpus, reader: str) -> tuple[str, CorpusSet]:
+    """The set of the settings whose folder this is; another is taken to be all for training."""
+    for name, chosen in corpus.sets.items():
+        same = chosen.path and Path(chosen.path).resolve() == folder.resolve()
+        if same and reader in ("", chosen.reader):
+            return name, chosen
+    name = reader or recognised(folder)
+    return name, CorpusSet.model_construct(reader=name, path=str(folder), split="train")
+
+
+def _examine(
+    found: Sequence[Recording | Fault], corpus: Corpus, contents: Contents, what: str
+) -> list[Clip]:
+    """The clips that a run keeps, without their samples; faults go into `contents`."""
+    problems = refused(found)
+    contents.faults += problems
+    if problems:
+        contents.stops.append(f"{len(problems)} faults of metadata")
+    clips: list[Clip] = []
+    outside: list[Recording] = []
+    stopped = {id(problem) for problem in problems}
     seen: set[str] = set()
-    for entry in track(entries, len(entries), f"checking {name}"):
-        found = _faulty(entry, seen) if isinstance(entry, Recording) else entry
-        if isinstance(found, Fault):
-            contents.faults.append(found)
+    for entry in track(found, len(found), what):
+        if isinstance(entry, Fault):
+            contents.faults += [entry] if id(entry) not in stopped else []
+            continue
+        if entry.utterance in seen:  # among the problems already
+            continue
+        seen.add(entry.utterance)
+        for mark in unknown_marks(entry.text):
+            contents.marks.setdefault(mark, []).append(entry.utterance)
+        outcome = examined(entry, corpus)
+        if isinstance(outcome, Clip):
+            clips.append(replace(outcome, samples_T=outcome.samples_T[:0]))
         else:
-            assert isinstance(entry, Recording)
-            _count(contents, entry, found)
-    return about, contents
+            (contents.left_out if outcome.left_out else contents.faults).append(outcome)
+            outside += [entry] if outcome.left_out else []
+    alone = without_reference(clips, outside)
+    for fault in alone:
+        (contents.left_out if fault.left_out else contents.faults).append(fault)
+    lost = {fault.utterance for fault in [*problems, *alone]}
+    return [clip for clip in clips if clip.recording.utterance not in lost]
 
 
-def _faulty(recording: Recording, seen: set[str]) -> Fault | float:
-    """Its duration in seconds, or why a recording cannot be used."""
-    where = str(recording.audio) if isinstance(recording.audio, Path) else "in the archive"
-    if recording.utterance in seen:
-        return Fault(recording.utterance, "duplicate id", where)
-    seen.add(recording.utterance)
-    if not normalised_words(recording.text):
-        return Fault(recording.utterance, "transcript without words", f"{where}: {recording.text}")
-    try:
-        return len(audio.decoded(recording.audio)) / SAMPLE_RATE_HZ
-    except audio.Unusable as reason:
-        return Fault(recording.utterance, str(reason), where)
-
-
-def _count(contents: Contents, recording: Recording, seconds: float) -> None:
+def _count(contents: Contents, clip: Clip) -> None:
+    recording = clip.recording
     key = (recording.emotion or "none", recording.label or "-")
-    contents.seconds.setdefault(key, []).append(seconds)
+    contents.seconds.setdefault(key, []).append(clip.duration_s)
     contents.speakers[recording.speaker] += 1
     if recording.split:
         contents.splits[recording.split] += 1
 
 
+def _groups(clips: Sequence[Clip]) -> pd.DataFrame:
+    rows = [(clip.recording.group, clip.recording.split) for clip in clips]
+    return pd.DataFrame(rows, columns=["group", "split"])
+
+
 def described(about: About, contents: Contents) -> Iterator[str]:
     """The lines of the table."""
     seconds = sorted(chain.from_iterable(contents.seconds.values()))
-    alone = sum(n == 1 for n in contents.speakers.values())
     yield f"{about.title}. Licence: {about.licence}. Source: {about.source}"
     yield f"{len(seconds)} utterances, {sum(seconds) / 3600:.2f} hours"
-    yield f"{len(contents.speakers)} speakers, {alone} of them with one utterance"
+    yield f"{len(contents.speakers)} speakers"
     if seconds:
         middle = seconds[len(seconds) // 2]
         yield f"from {seconds[0]:.1f} to {seconds[-1]:.1f} s, half of them above {middle:.1f} s"
@@ -107,17 +159,44 @@ def described(about: About, contents: Contents) -> Iterator[str]:
     for (emotion, label), each in sorted(contents.seconds.items()):
         yield f"{emotion:<12} {label:<16} {len(each):>10} {sum(each) / 60:>9.1f}"
     yield f"faults: {len(contents.faults)}"
-    for reason, k in Counter(fault.reason for fault in contents.faults).most_common():
-        yield f"  {reason}: {k}"
-        examples = [fault for fault in contents.faults if fault.reason == reason][:EXAMPLES]
-        yield from (f"    {fault.utterance}: {fault.where}" for fault in examples)
+    yield from _by_kind(contents.faults)
+    if contents.left_out:
+        yield f"left out by a run, and no faults: {len(contents.left_out)}"
+        yield from _by_kind(contents.left_out)
+    if contents.marks:
+        yield f"marks that are not known, and are read as words: {len(contents.marks)}"
+        for mark, names in list(contents.marks.items())[:EXAMPLES]:
+            known = f" (known is {mark.lower()})" if mark.lower() in COSYVOICE2_MARKS else ""
+            yield f"  {mark} {len(names)} times, as in {names[0]}{known}"
+    for sentence in contents.stops:
+        yield f"a run stops here: {sentence}"
+
+
+def _by_kind(faults: Sequence[Fault]) -> Iterator[str]:
+    for kind, k in Counter(fault.kind for fault in faults).most_common():
+        yield f"  {kind}: {k}"
+        examples = [fault for fault in faults if fault.kind == kind][:EXAMPLES]
+        yield from (f"    {each.utterance}: {each.where}{_note(each)}" for each in examples)
         if k > EXAMPLES:
             yield f"    and {k - EXAMPLES} more: --faults FILE lists all"
 
 
+def _note(fault: Fault) -> str:
+    """What a reason has behind its colon."""
+    note = fault.reason.removeprefix(fault.kind).removeprefix(": ")
+    return f" ({note})" if note else ""
+
+
 def write_faults(contents: Contents, path: Path) -> None:
-    """All faults as a table: utterance, reason, where."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("utterance", "reason", "where"))
-        writer.writerows((each.utterance, each.reason, each.where) for each in contents.faults)
+    """All faults as a table: utterance, reason, where, and what a run does.
+
+    Raises:
+        HproError: the file cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(("utterance", "reason", "where", "run"))
+    for fault in [*contents.faults, *contents.left_out]:
+        does = "stops" if fault.stops else "leaves it out" if fault.left_out else "rejects it"
+        writer.writerow((fault.utterance, fault.reason, fault.where, does))
+    write_text(path, text.getvalue())

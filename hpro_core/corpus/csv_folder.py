@@ -5,16 +5,10 @@ from pathlib import Path
 
 from hpro_core.constants import EMOTIONS, SPLITS
 from hpro_core.corpus.published.about import About
-from hpro_core.corpus.recording import (
-    Recording,
-    checked_audio,
-    checked_id,
-    checked_name,
-    metadata_rows,
-)
-from hpro_core.errors import HproError
+from hpro_core.corpus.recording import Fault, Recording, metadata_rows, row_problems
 
 COLUMNS = ("utterance", "speaker", "text", "audio")
+OPTIONAL = ("emotion", "split", "group")
 
 ABOUT = About(
     title="A corpus of one's own",
@@ -25,8 +19,11 @@ ABOUT = About(
 )
 
 
-def read(folder: Path) -> Iterator[Recording]:
-    """All utterances of the corpus.
+def read(folder: Path) -> Iterator[Recording | Fault]:
+    """All utterances of the corpus, and a fault for each thing that is wrong with its metadata.
+
+    A run stops at these (`Fault.stops`): metadata or audio is missing, an id is a duplicate, a path
+    leaves the folder, an emotion or a split is unknown, or only some rows have a split.
 
     Args:
         folder: holds metadata.csv with the columns utterance, speaker, text, audio (relative to the
@@ -34,35 +31,43 @@ def read(folder: Path) -> Iterator[Recording]:
             in every row or in none) and group (what may not straddle splits).
 
     Raises:
-        HproError: metadata or audio is missing, an id is a duplicate, a path leaves the folder, an
-            emotion or a split is unknown, or only some rows have a split.
+        HproError: `metadata_rows` raises it.
     """
-    rows = metadata_rows(folder, COLUMNS)
-    seen: set[str] = set()
-    found = [_recording(folder, row, where, seen) for where, row in rows]
-    without = [where for (where, _), each in zip(rows, found, strict=True) if not each.split]
-    if 0 < len(without) < len(found):
-        raise HproError(f"{without[0]}: split is empty: give a split to every row or to none")
-    yield from found
+    rows, faults = metadata_rows(folder, COLUMNS, OPTIONAL)
+    yield from faults
+    has_split = any(row.get("split", "").strip() in SPLITS for _, row in rows)
+    seen: dict[str, str] = {}
+    for where, row in rows:
+        problems = list(_problems(folder, row, where, seen, has_split))
+        name = row["utterance"] or where
+        yield from (Fault(name, kind, f"{where}: {says}", stops=True) for kind, says in problems)
+        if not problems:
+            yield _recording(folder, row)
 
 
-def _recording(folder: Path, row: dict[str, str], where: str, seen: set[str]) -> Recording:
-    utterance = checked_id(row["utterance"], seen, where)
-    emotion = _one_of(row.get("emotion", ""), EMOTIONS, "emotion", where)
+def _problems(
+    folder: Path, row: dict[str, str], where: str, seen: dict[str, str], has_split: bool
+) -> Iterator[tuple[str, str]]:
+    """What is wrong with a row: the kind, and what to say."""
+    yield from row_problems(folder, where, row, "utterance", ("speaker",), seen)
+    for column, known in (("emotion", EMOTIONS), ("split", SPLITS)):
+        value = row.get(column, "").strip()
+        if value and value not in known:
+            says = f"{column} {value!r} is unknown; known: {', '.join(known)}"
+            yield f"{column} that is unknown", says
+    if has_split and not row["split"].strip():
+        yield "cell that is empty", "split is empty: give a split to every row or to none"
+
+
+def _recording(folder: Path, row: dict[str, str]) -> Recording:
+    emotion = row.get("emotion", "").strip()
     return Recording(
-        utterance=utterance,
-        speaker=checked_name(row, "speaker", where),
+        utterance=row["utterance"],
+        speaker=row["speaker"].strip(),
         text=row["text"].strip(),
-        audio=checked_audio(folder, row["audio"], where),
-        group=row.get("group", "").strip() or utterance,
-        split=_one_of(row.get("split", ""), SPLITS, "split", where),
+        audio=folder / row["audio"],
+        group=row.get("group", "").strip() or row["utterance"],
+        split=row.get("split", "").strip(),
         emotion=emotion or None,
         label=emotion,
     )
-
-
-def _one_of(value: str, known: tuple[str, ...], column: str, where: str) -> str:
-    value = value.strip()
-    if value and value not in known:
-        raise HproError(f"{where}: {column} {value!r} is unknown; known: {', '.join(known)}")
-    return value

@@ -32,12 +32,15 @@ from pathlib import Path
 
 from hpro_core.corpus.recording import Recording
 from hpro_core.errors import HproError
+from hpro_core.io import read_bytes
 
 MAKE = "`make data/raw/queen/queen.1c` gets it"
 CURE = f"delete it; {MAKE} anew"
 HERO = "joe"
 SUFFIX = ".1c"
 """Tells the data file from the folder of the excerpt."""
+MAX_BYTES = 500 * 2**20
+"""The game's file has a tenth of it."""
 
 _MAGIC = b"QTBL"
 _VERSION = b"CEM"  # at the end of QUEEN.JAS
@@ -148,12 +151,11 @@ def _named_if_damaged(path: Path, name: str) -> Iterator[None]:
 
 def _entries(path: Path) -> dict[str, bytes]:
     """The content of every entry by its name, upper case."""
-    if not path.is_file():
-        raise HproError(f"{path} does not exist: {MAKE}")
-    archive = path.read_bytes()
+    archive = read_bytes(path, MAKE, MAX_BYTES)
     if not archive.startswith(_MAGIC):
         raise HproError(f"{path} does not begin with {_MAGIC.decode()}: {CURE}")
     entries: dict[str, bytes] = {}
+    left = len(archive)
     try:
         (count,) = struct.unpack_from(">H", archive, _COUNT_AT)
         for index in range(count):
@@ -161,6 +163,9 @@ def _entries(path: Path) -> dict[str, bytes]:
             name = padded.rstrip(b"\0 ").decode("ascii")
             if start + size > len(archive):
                 raise ValueError(f"{name} ends at byte {start + size} of {len(archive)}")
+            left -= size
+            if left < 0:
+                raise ValueError(f"{name} shares its bytes with other entries")
             entries[name] = archive[start : start + size]
     except (struct.error, ValueError) as error:
         raise HproError(f"{path} is damaged ({error}): {CURE}") from error

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hpro_core.corpus import csv_folder
+from hpro_core.corpus import amazon_queen, amazon_queen_scenes, csv_folder, queen_file
 from hpro_core.corpus.published import (
     crema_d,
     emov_db,
@@ -17,6 +17,7 @@ from hpro_core.corpus.published import (
     ravdess,
 )
 from hpro_core.corpus.published.about import Reader
+from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.errors import HproError
 
 PUBLISHED: dict[str, Reader] = {
@@ -34,27 +35,60 @@ PUBLISHED: dict[str, Reader] = {
 }
 """The names are those of `corpus.sets.<set>.reader` in params.yaml."""
 
-READERS: dict[str, Reader] = {**PUBLISHED, "csv": csv_folder}
-"""Those that `hpro corpus check` knows."""
+READERS: dict[str, Reader] = {
+    **PUBLISHED,
+    "amazon_queen": amazon_queen,
+    "amazon_queen_scenes": amazon_queen_scenes,
+    "csv": csv_folder,
+}
+"""All that read something: those that params.yaml can name, less `controlled`."""
 
 
-def recognised(folder: Path) -> str:
-    """The reader whose corpus lies in a folder, by the signs of each, or `csv` if no other.
+def entries(reader: str, path: Path, setting: str) -> list[Recording | Fault]:
+    """All utterances of a corpus in a fixed order, and the faults in the place of others.
+
+    Args:
+        reader: a name of `READERS`.
+        path: folder of the corpus, or the game's data file.
+        setting: where the path stands, for messages.
 
     Raises:
-        HproError: no such folder, or no reader or several know it.
+        HproError: no such folder or file, or the corpus as a whole cannot be read.
     """
-    if not folder.is_dir():
-        raise HproError(f"{folder} is not a folder: give the one that the archive was extracted to")
+    of_game = reader == "amazon_queen_scenes" or path.suffix == queen_file.SUFFIX
+    if not (of_game and reader.startswith("amazon_queen")) and not path.is_dir():
+        raise HproError(f"{setting}: {str(path)!r} is not a folder")
+    return list(READERS[reader].read(path))
+
+
+def recognised(path: Path) -> str:
+    """The reader whose corpus lies at a path, by the signs of each, or `csv` if no other.
+
+    Raises:
+        HproError: no such folder or file, or no reader or several know it.
+    """
+    if path.is_file() and path.suffix == queen_file.SUFFIX:
+        return "amazon_queen"
+    if not path.is_dir():
+        raise HproError(f"{path} is not a folder: give the one that the archive was extracted to")
     known = [
         name
         for name, reader in PUBLISHED.items()
-        if any(next(folder.glob(sign), None) is not None for sign in reader.ABOUT.signs)
+        if any(next(path.glob(sign), None) is not None for sign in reader.ABOUT.signs)
     ]
-    if not known and (folder / csv_folder.ABOUT.signs[0]).is_file():
-        return "csv"
+    if not known and (path / csv_folder.ABOUT.signs[0]).is_file():
+        return "amazon_queen" if _is_excerpt(path / csv_folder.ABOUT.signs[0]) else "csv"
     if len(known) == 1:
         return known[0]
-    wanted = "\n".join(f"  {name}: {' or '.join(r.ABOUT.signs)}" for name, r in READERS.items())
+    wanted = "\n".join(
+        f"  {name}: {' or '.join(r.ABOUT.signs) or '*.1c'}" for name, r in READERS.items()
+    )
     found = f"looks like {' and '.join(known)}" if known else "is no corpus that a reader knows"
-    raise HproError(f"{folder} {found}: name the reader with --reader. They look for\n{wanted}")
+    raise HproError(f"{path} {found}: name the reader with --reader. They look for\n{wanted}")
+
+
+def _is_excerpt(metadata: Path) -> bool:
+    """Whether a metadata.csv has the columns of the game's excerpt."""
+    with metadata.open("rb") as file:
+        header = file.readline(1000).decode("utf-8", "replace")
+    return {"utt_id", "dialogue"} <= {name.strip() for name in header.split(",")}

@@ -13,7 +13,8 @@ from scipy.sparse import csr_array
 
 from hpro_core import shards, tables
 from hpro_core.constants import SPLITS
-from hpro_core.corpus.stage import check_rejected_share
+from hpro_core.corpus.recording import Fault
+from hpro_core.corpus.usable import check_faults
 from hpro_core.errors import HproError
 from hpro_core.known import known_sentences
 from hpro_core.params import WholeCorpus
@@ -178,17 +179,11 @@ def _assigned(
     """The table of one set with its splits filled in."""
     if settings.sets[name].split:
         return table.assign(split=settings.sets[name].split)
+    if problem := groups_problem(table, name):
+        raise HproError(problem)
     if (table.split != "").any():
-        straddling = table.groupby("group").split.nunique()
-        if (straddling > 1).any():
-            group = straddling.index[straddling > 1][0]
-            raise HproError(f"corpus {name!r}: group {group!r} is in several prescribed splits")
         return table if (table.split == "judge").any() else _with_judge(table, settings, rng)
     group_N, groups = pd.factorize(table.group, sort=True)
-    if len(groups) < len(SPLITS):
-        raise HproError(
-            f"corpus {name!r} has {len(groups)} groups: {len(SPLITS)} are needed, one per split"
-        )
     counts_GS = _counted(group_N, table.speaker)
     counts_GE = _counted(group_N, table.emotion.fillna(""))
     split_G = np.full(len(groups), "train", dtype=object)
@@ -204,6 +199,23 @@ def _assigned(
         chosen = chosen_groups(counts_GS[free], counts_GE[free], max(1, round(wanted)), rng)
         split_G[free[chosen]] = label
     return table.assign(split=split_G[group_N])
+
+
+def groups_problem(table: pd.DataFrame, name: str) -> str:
+    """Why a set cannot be split by its groups, or cannot keep its own splits; empty if it can.
+
+    Args:
+        table: the columns `group` and `split` of a set that is not all for one split.
+        name: of the set.
+    """
+    if (table.split != "").any():
+        straddling = table.groupby("group").split.nunique()
+        cut = straddling.index[straddling > 1].tolist()
+        return f"corpus {name!r}: group {cut[0]!r} is in several prescribed splits" if cut else ""
+    n_groups = table.group.nunique()
+    if n_groups < len(SPLITS):
+        return f"corpus {name!r} has {n_groups} groups: {len(SPLITS)} are needed, one per split"
+    return ""
 
 
 def _with_judge(
@@ -287,8 +299,10 @@ def _check_ids(entered: pd.DataFrame) -> None:
 def _check_shares(entered: pd.DataFrame, lost: dict[str, str], settings: WholeCorpus) -> None:
     for name in settings.sets:
         ids = entered.utt_id[entered.corpus == name]
-        lost_here = {utt_id: lost[utt_id] for utt_id in ids if lost.get(utt_id, FULL) != FULL}
-        check_rejected_share(lost_here, len(ids), settings.max_rejected_share, name)
+        faults = [
+            Fault(utt_id, lost[utt_id], utt_id) for utt_id in ids if lost.get(utt_id, FULL) != FULL
+        ]
+        check_faults(faults, len(ids), settings.max_rejected_share, name)
 
 
 def _check_splits(kept: pd.DataFrame, settings: WholeCorpus) -> None:

@@ -75,7 +75,7 @@ PLANTED = [
         lambda f: edit(f / LIST, "ex01_sad_00001", "ex01_sad_00001\tTake care!\nex01_sad_00001"),
         "listed more than once: 1",
     ),
-    Planted("transcripts in Latin-1", _not_utf_8, "line 2: not utf-8", stops=True),
+    Planted("transcripts in Latin-1", _not_utf_8, "line 2: byte 0xb4 is not UTF-8", stops=True),
     Planted(
         "blanks instead of a tab",
         lambda f: edit(f / LIST, "ex01_sad_00001\t", "ex01_sad_00001    "),

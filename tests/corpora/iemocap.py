@@ -104,7 +104,7 @@ PLANTED = [
     Planted(
         "a transcription is not UTF-8",
         lambda f: _as_latin_1(f / TRANSCRIPTION),
-        "Ses01F_impro01.txt, line 1: not utf-8",
+        "Ses01F_impro01.txt, line 1: byte 0xe9 is not UTF-8",
         stops=True,
     ),
 ]

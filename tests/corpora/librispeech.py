@@ -76,7 +76,7 @@ PLANTED = [
     Planted(
         "a transcript that is not UTF-8",
         lambda f: (f / TRANSCRIPT).write_bytes(b"19-198-0000 ABBEY\n19-198-0001 CAF\xc9\n"),
-        "19-198.trans.txt, line 2: not utf-8-sig",
+        "19-198.trans.txt, line 2: byte 0xc9 is not UTF-8",
         stops=True,
     ),
 ]

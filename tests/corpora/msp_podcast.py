@@ -67,7 +67,7 @@ PLANTED = [
     Planted(
         "a transcript is not UTF-8",
         lambda f: (f / f"Transcripts/{FIRST}.txt").write_bytes(b"A caf\xe9."),
-        "transcript that is not UTF-8: 1",
+        "transcript that cannot be read: 1",
     ),
     Planted(
         "Test3, of which there is only the sound",

@@ -8,6 +8,14 @@ import numpy as np
 import soundfile
 
 from hpro_core.corpus.check import Contents, check
+from hpro_core.params import Corpus, CorpusSet
+
+LIMITS = Corpus(
+    sets={"other": CorpusSet(reader="csv", path="")},
+    min_duration_s=0.8,
+    max_duration_s=9.0,
+    max_rejected_share=1.0,
+)
 
 
 @dataclass(frozen=True)
@@ -65,4 +73,4 @@ def edit(path: Path, old: str, new: str, encoding: str = "utf-8") -> None:
 
 def checked(folder: Path, reader: str = "") -> Contents:
     """What `hpro corpus check` finds."""
-    return check(folder, reader)[1]
+    return check(folder, LIMITS, reader)[1]

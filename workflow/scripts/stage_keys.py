@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from hpro_core.corpus.walk import folders
+from hpro_core.corpus.walk import folders, is_file
 from hpro_core.errors import HproError
 from hpro_core.io import write_text
 from hpro_core.process import SNAKEMAKE, this_process
@@ -186,7 +186,7 @@ def _listing(folder: Path) -> Iterator[Lines]:
     A million files take five seconds, most of it for their sizes.
     """
     for name, entries in folders(folder):
-        yield [name, *(_line(entry.name, entry.stat()) for entry in entries if entry.is_file())]
+        yield [name, *(_line(entry.name, entry.stat()) for entry in entries if is_file(entry))]
 
 
 def _line(name: str, found: os.stat_result) -> str:

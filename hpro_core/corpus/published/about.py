@@ -9,6 +9,7 @@ from typing import Protocol
 from hpro_core.corpus.recording import Fault, Recording, csv_rows
 from hpro_core.corpus.walk import folders
 from hpro_core.errors import HproError
+from hpro_core.io import read_text
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """How the stand-in begins that git leaves where a large file was not fetched."""
@@ -38,7 +39,7 @@ class Reader(Protocol):
 
     ABOUT: About
 
-    def read(self, folder: Path) -> Iterator[Recording | Fault]:
+    def read(self, folder: Path, /) -> Iterator[Recording | Fault]:
         """See the package's docstring."""
 
 
@@ -48,13 +49,8 @@ def text_of(path: Path, encoding: str = "utf-8-sig") -> str:
     Raises:
         HproError: no such file, or it is not in that encoding.
     """
-    if not path.is_file():
-        raise HproError(f"{path} does not exist: extract the whole archive")
-    try:
-        return path.read_text(encoding=encoding)
-    except UnicodeError as error:
-        line = path.read_bytes()[: getattr(error, "start", 0)].count(b"\n") + 1
-        raise HproError(f"{path}, line {line}: not {encoding}: take the published file") from error
+    text = read_text(path, "extract the whole archive", encoding)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def table_rows(path: Path, *columns: str) -> list[tuple[str, dict[str, str]]]:

@@ -6,12 +6,11 @@ else has XX. The label is the emotion that the actor was asked for. What raters 
 (processedResults/summaryTable.csv) is often another one, and is not read.
 """
 
-import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpro_core.corpus.published.about import LFS_POINTER, About, audio_files, safe_id, text_of
+from hpro_core.corpus.published.about import LFS_POINTER, About, audio_files, safe_id, table_rows
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.errors import HproError
 
@@ -79,12 +78,8 @@ def _listed(path: Path) -> dict[str, str]:
         raise HproError(
             f"{path} does not exist: it lists all utterances; take it from the repository"
         )
-    reader = csv.DictReader(text_of(path).splitlines())
-    if "Filename" not in (reader.fieldnames or ()):
-        raise HproError(f"{path}: no column 'Filename': take the published file")
     listed: dict[str, str] = {}
-    for row in reader:
-        where = f"{path}, line {reader.line_num}"
+    for where, row in table_rows(path, "Filename"):
         name = row["Filename"]
         if not name or name in listed:
             why = f"{name!r} is in {listed[name]} too" if name else "no file name"

@@ -21,8 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpro_core.corpus.published.about import LFS_POINTER, About, audio_files, safe_id
-from hpro_core.corpus.recording import Fault, Recording, inside
+from hpro_core.corpus.recording import Fault, Recording, inside, is_there
 from hpro_core.errors import HproError
+from hpro_core.io import opened
 
 LABELS = ("angry", "disgusted", "fearful", "happy", "neutral", "sad", "surprised")
 ABOUT = About(
@@ -73,16 +74,14 @@ def read(folder: Path) -> Iterator[Recording | Fault]:
 
 
 def _rows(path: Path, split: str) -> Iterator[_Row]:
-    if not path.is_file():
-        raise HproError(f"{path} does not exist: download the whole dataset")
-    with path.open("rb") as file:
+    with opened(path, "download the whole dataset") as file:
         for number, line in enumerate(file, start=1):
             where = f"{path}, line {number}"
             if not line.strip():
                 continue
             try:
                 values = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 lfs = line.startswith(LFS_POINTER)
                 cure = "run git lfs pull" if lfs else "download the file again"
                 raise HproError(f"{where}: not JSON in UTF-8 ({error}): {cure}") from error
@@ -116,7 +115,7 @@ def _entry(folder: Path, name: str, rows: list[_Row]) -> Recording | Fault:
     path = folder / row.wav
     # unzip -d <emotion> puts a folder into a folder of the same name
     places = (path, path.parent / path.parent.name / path.name)
-    audio = next((place for place in places if place.is_file()), None)
+    audio = next((place for place in places if is_there(place)), None)
     if audio is None:
         return Fault(utterance, "no audio file", f"{row.where}: {path}: extract {path.parent}.zip")
     return Recording(

@@ -20,6 +20,7 @@ from pathlib import Path
 from hpro_core.corpus.published.about import About, audio_files, safe_id, text_of
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.errors import HproError
+from hpro_core.io import MAX_TEXT_BYTES, read_bytes
 from hpro_core.text.normalise import normalised_words
 
 ABOUT = About(
@@ -41,6 +42,8 @@ LABELS = tuple(ABOUT.emotions)
 """In the order of the numbers."""
 SENTENCES = 350
 SPLITS = {"train": "train", "evaluation": "dev", "test": "test"}
+MACOS = "__MACOSX"
+"""Folder of an archive that macOS packed: the same names again, without content."""
 
 _PLACE = re.compile(rf"({'|'.join(LABELS)})/(?:({'|'.join(SPLITS)})/)?(\d{{4}})_(\d{{6}})\.wav")
 _LINE = re.compile(r"(\d{4}_\d{6})(\s+)(.*\S)\s+(\S+)")
@@ -67,7 +70,11 @@ def read(folder: Path) -> Iterator[Recording | Fault]:
         HproError: no English speaker, one twice, or a text file is missing or damaged.
     """
     found = (path for depth in ("", "*/", "*/*/") for path in folder.glob(f"{depth}00[12]?"))
-    homes = sorted(path for path in found if path.name in SPEAKERS and path.is_dir())
+    homes = sorted(
+        path
+        for path in found
+        if path.name in SPEAKERS and path.is_dir() and MACOS not in path.relative_to(folder).parts
+    )
     if not homes:
         raise HproError(f"{folder}: no folder of an English speaker, 0011 to 0020: extract it all")
     last = {home.name: home for home in homes}
@@ -163,9 +170,7 @@ def _text(path: Path) -> str:
 
     GB 2312 is tried first among the 8-bit codes: it is the strict one, Western text does not pass.
     """
-    if not path.is_file():
-        raise HproError(f"{path} does not exist: extract the whole archive")
-    raw = path.read_bytes()
+    raw = read_bytes(path, "extract the whole archive", MAX_TEXT_BYTES)
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return text_of(path, "utf-16")
     if raw[1:2] == b"\0":

@@ -8,7 +8,6 @@ of other kinds (intro, mp3, texts, raw-metadata) are left out.
 LibriTTS lies in the same folders; what its reader shares is public here.
 """
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 from hpro_core.corpus.published.about import About, safe_id, text_of
 from hpro_core.corpus.recording import Fault, Recording
+from hpro_core.corpus.walk import entries_of, is_folder
 from hpro_core.errors import HproError
 
 ABOUT = About(
@@ -99,7 +99,7 @@ def utterances(
         lines: of the chapter's transcript.
     """
     group = f"{chapter.parent.name}{joint}{chapter.name}"
-    names = [name for name in os.listdir(chapter) if not name.startswith(".")]
+    names = [entry.name for entry in entries_of(chapter) if not entry.name.startswith(".")]
     audio = {name.removesuffix(suffix) for name in names if name.endswith(suffix)}
     found: dict[str, list[Line]] = defaultdict(list)
     for line in lines:
@@ -146,7 +146,7 @@ def _places(folder: Path) -> Iterator[list[Path]]:
 def _folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    found = (entry for entry in os.scandir(folder) if entry.is_dir())
+    found = (entry for entry in entries_of(folder) if is_folder(entry))
     return sorted(Path(entry) for entry in found if not entry.name.startswith("."))
 
 

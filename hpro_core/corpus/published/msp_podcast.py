@@ -19,6 +19,7 @@ from pathlib import Path
 from hpro_core.corpus.published.about import About, audio_files, safe_id, table_rows
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.errors import HproError
+from hpro_core.io import read_text
 
 ABOUT = About(
     title="MSP-Podcast, Lotfian and Busso 2019, Busso et al. 2025",
@@ -113,13 +114,12 @@ def _wrong(
 
 def _utterance(folder: Path, audio: Path, row: dict[str, str]) -> Recording | Fault:
     transcript = folder / "Transcripts" / f"{audio.stem}.txt"
-    try:
-        text = transcript.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
+    if not transcript.is_file():
         return Fault(audio.stem, "no transcript", str(transcript))
-    except UnicodeDecodeError as error:
-        where = f"{transcript}, byte {error.start}"
-        return Fault(audio.stem, "transcript that is not UTF-8", where)
+    try:
+        text = read_text(transcript, "take the published file")
+    except HproError as error:
+        return Fault(audio.stem, "transcript that cannot be read", str(error))
     podcast, split = f"podcast{audio.stem.split('_')[1]}", SPLIT_OF[row["Split_Set"]]
     return Recording(
         utterance=audio.stem,

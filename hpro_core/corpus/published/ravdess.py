@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from hpro_core.corpus.published.about import About, audio_files
+from hpro_core.corpus.published.about import About, audio_files, safe_id
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.errors import HproError
 
@@ -56,7 +56,7 @@ def read(folder: Path) -> Iterator[Recording | Fault]:
     for name, path in sorted(found.items()):
         fields = _NAME.fullmatch(name)
         if fields is None:
-            yield Fault(path.stem, "file name that is not RAVDESS's", str(path))
+            yield Fault(safe_id(path.stem), "file name that is not RAVDESS's", str(path))
             continue
         modality, channel, emotion, _, statement, _, actor = fields.groups()
         if (modality, channel) != (_AUDIO_ONLY, _SPEECH):
