@@ -344,7 +344,7 @@ def locks_of(root: Path) -> Path:
     """The folder of the locks of a run: work/<run>/locks for results/<run>."""
     if root.parent.name == "results":
         return root.parent.with_name("work") / root.name / "locks"
-    return root / ".locks"
+    return root.with_name(f".{root.name}.locks")
 
 
 def _option(arguments: Sequence[str], name: str) -> str | None:

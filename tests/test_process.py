@@ -307,7 +307,7 @@ def test_other_commands_do_not_wait(
 def test_locks_lie_beside_the_checkpoints() -> None:
     assert process.locks_of(Path("results/a")) == Path("work/a/locks")
     assert process.locks_of(Path("/far/results/a")) == Path("/far/work/a/locks")
-    assert process.locks_of(Path("/far/a")) == Path("/far/a/.locks")
+    assert process.locks_of(Path("/far/a")) == Path("/far/.a.locks")
 
 
 # --- locks ---------------------------------------------------------------------------------------
