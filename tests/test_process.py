@@ -162,7 +162,9 @@ def commands():
 """
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
 def test_a_signal_ends_a_command_with_what_it_has_started(
     tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
