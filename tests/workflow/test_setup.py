@@ -27,7 +27,6 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
         ("run", "", "snakemake --cores all\n"),
         ("run", PAPER, f"snakemake --cores all --configfile {PAPER}\n"),
         ("run", f"{PAPER} {ACTED}", f"snakemake --cores all --configfile {PAPER} {ACTED}\n"),
-        ("run", PAPER, f"hpro settings --configfile {PAPER} >/dev/null && snakemake --cores all "),
         ("plan", f"{PAPER} {ACTED}", f"hpro plan --configfile {PAPER} --configfile {ACTED}\n"),
         ("plan", PAPER, f"hpro preflight --configfile {PAPER}\n"),
         ("ablations", "", "snakemake --cores all -- all all_ablations\n"),
