@@ -17,10 +17,8 @@ $(if $(findstring :,$(CURDIR)),$(error the path of the project has a ':', at whi
 # CONFIG: one or several files of differences from params.yaml, the last one wins.
 missing := $(filter-out $(wildcard $(CONFIG)),$(CONFIG))
 $(if $(missing),$(error CONFIG: there is no $(missing)))
-options = $(addprefix --configfile ,$(1))
-# The files of CONFIG are checked before Snakemake's own reader gets them, whose errors name none.
-snakemake_with = $(if $(strip $(1)),hpro settings $(call options,$(1)) >/dev/null && \
-	)snakemake --cores all$(if $(strip $(1)), --configfile $(strip $(1)))
+snakemake_with = snakemake --cores all$(if $(strip $(1)), --configfile $(strip $(1)))
+CHOSEN := $(addprefix --configfile ,$(CONFIG))
 
 .PHONY: setup setup-dev run plan ablations claims base pull test test-all slow lint types ci bench \
 	schema pins clean
@@ -44,8 +42,8 @@ run: setup            ## raw speech to report, the embedded default; another: ma
 	$(call snakemake_with,$(CONFIG))
 
 plan: setup           ## what a run costs and what it lacks: make plan CONFIG=config/paper.yaml
-	hpro plan $(call options,$(CONFIG))
-	hpro preflight $(call options,$(CONFIG))
+	hpro plan $(CHOSEN)
+	hpro preflight $(CHOSEN)
 
 ablations: setup      ## every variant of params.yaml, in results/<run>/tables_all
 	$(call snakemake_with,$(CONFIG)) -- all all_ablations

@@ -182,16 +182,17 @@ def _written(text: str) -> Path | None:
 
 
 def _end_on_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as of a command after nohup or &
             signal.signal(number, _stop)
 
 
 def _stop(number: int, _: object) -> NoReturn:
     """Stop what this process has started too: it may wait for that."""
-    if os.getpid() == _MAIN_PROCESS:
-        for pid in descendants(os.getpid()):
-            _signal(pid, signal.SIGTERM)
+    if os.getpid() != _MAIN_PROCESS:  # a forked worker has this handler as well
+        raise SystemExit(128 + number)
+    for pid in descendants(os.getpid()):
+        _signal(pid, signal.SIGTERM)
     raise Stopped(number)
 
 
@@ -344,7 +345,7 @@ def locks_of(root: Path) -> Path:
     """The folder of the locks of a run: work/<run>/locks for results/<run>."""
     if root.parent.name == "results":
         return root.parent.with_name("work") / root.name / "locks"
-    return root / ".locks"
+    return root.with_name(f".{root.name}.locks")
 
 
 def _option(arguments: Sequence[str], name: str) -> str | None:

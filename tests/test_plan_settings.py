@@ -201,3 +201,18 @@ def test_a_whole_file_can_take_the_place_of_params(here: Path) -> None:
 def test_paths_are_shown_as_they_were_given(here: Path) -> None:
     assert settings._shown(here / "config/x.yaml") == Path("config/x.yaml")
     assert settings._shown(Path("/far/x.yaml")) == Path("/far/x.yaml")
+
+
+def test_files_of_configfile_are_found_among_the_arguments_of_snakemake(here: Path) -> None:
+    (here / "above.yaml").write_text("shards: 2\n")
+    check = settings.check_arguments
+    check(["--cores", "2", "--configfile", "above.yaml", "--", "all_ablations"])
+    check(["--configfile=above.yaml", "-n", "all_ablations"])
+    check(["all_ablations"])
+    for wrong in (
+        ["--cores", "2", "--configfile", "above.yaml", "all_ablations"],
+        ["--configfiles", "all_ablations", "--cores", "2"],
+        ["--configfile=all_ablations"],
+    ):
+        with pytest.raises(SystemExit, match=r"^hpro: all_ablations is not a settings file, there"):
+            check(wrong)

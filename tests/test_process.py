@@ -162,7 +162,9 @@ def commands():
 """
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
 def test_a_signal_ends_a_command_with_what_it_has_started(
     tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
@@ -307,7 +309,7 @@ def test_other_commands_do_not_wait(
 def test_locks_lie_beside_the_checkpoints() -> None:
     assert process.locks_of(Path("results/a")) == Path("work/a/locks")
     assert process.locks_of(Path("/far/results/a")) == Path("/far/work/a/locks")
-    assert process.locks_of(Path("/far/a")) == Path("/far/a/.locks")
+    assert process.locks_of(Path("/far/a")) == Path("/far/.a.locks")
 
 
 # --- locks ---------------------------------------------------------------------------------------

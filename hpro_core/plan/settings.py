@@ -69,6 +69,31 @@ def of_workflow(workflow: Any) -> tuple[dict[str, Any], Params]:
     return checked([*found, *_overrides(workflow.config_settings.config_args or [])])
 
 
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Check the files of `--configfile` before Snakemake reads them: its reader names no file.
+
+    The profiles call it, which are what Snakemake reads first.
+
+    Args:
+        arguments: of the command line of Snakemake.
+
+    Raises:
+        SystemExit: a file is no settings file; Snakemake is not started then.
+    """
+    files, is_file = [], False
+    for argument in arguments:
+        option, _, value = argument.partition("=")
+        if argument.startswith("-"):
+            is_file = option in ("--configfile", "--configfiles")
+            files += [Path(value)] if is_file and value else []
+        elif is_file:
+            files.append(Path(argument))
+    try:
+        _differences(files)
+    except HproError as error:
+        raise SystemExit(f"hpro: {error}") from error
+
+
 def checked(found: Sequence[Source]) -> tuple[dict[str, Any], Params]:
     """Merge settings and check them.
 

@@ -211,10 +211,20 @@ def test_a_target_that_was_taken_for_a_settings_file_is_named(project: Project) 
         *SNAKEMAKE, "--configfile", "config/acted.yaml", "metrics.json", check=False
     ).stdout
     assert "metrics.json is not a settings file, it has no section of one: targets of" in said
+    said = project.run("snakemake", "-n", "--configfile", "config/acted.yaml", "all", check=False)
+    assert said.stdout.splitlines()[1:] == [
+        "hpro: all is not a settings file, there is none: targets of Snakemake come after `--`"
+    ]
     above = project.folder / "above.yaml"
     above.write_text("sft: {steps: 0}")
     said = project.run(*SNAKEMAKE, "--configfile", "above.yaml", "--", TARGET, check=False).stdout
     assert "\nabove.yaml: sft.steps: " in said
+    above.write_bytes(b"sft: {steps: 5} # caf\xe9")
+    for profile in ("default", "slurm", "slurm-generic"):
+        options = ("--workflow-profile", f"profiles/{profile}", "-n", "--configfile", "above.yaml")
+        said = project.run("snakemake", *options, "--", TARGET, check=False).stdout
+        (line,) = said.splitlines()[1:]
+        assert line == "hpro: above.yaml, line 1: byte 0xe9 is not UTF-8: save it as UTF-8"
 
 
 @pytest.mark.full
