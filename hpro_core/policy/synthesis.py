@@ -6,6 +6,7 @@ drawn once per test utterance and the same for every system.
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from hpro_core.engine.batching import Example, collate
 from hpro_core.engine.examples import SpeakerIndex, positions
 from hpro_core.engine.training import device_of, set_threads
 from hpro_core.errors import HproError
-from hpro_core.io import read_json
+from hpro_core.io import read_json, write_in_place
 from hpro_core.params import Compute, Synthesis
 from hpro_core.policy.interface import SpeechPolicy
 from hpro_core.policy.sampling import Sampled, Sampling, sample
@@ -214,7 +215,9 @@ def _decoded(
         )
         for example, audio in zip(chunk, audios, strict=True):
             name = f"{example.utt_id}.wav"
-            soundfile.write(audio_folder / name, audio, SAMPLE_RATE_HZ, subtype="PCM_16")
+            content = BytesIO()
+            soundfile.write(content, audio, SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
+            write_in_place(audio_folder / name, content.getvalue())
             result = spoken[example.utt_id]
             seconds = len(audio) / SAMPLE_RATE_HZ
             where = str(folder / "audio" / name)
