@@ -20,8 +20,8 @@ $(if $(missing),$(error CONFIG: there is no $(missing)))
 snakemake_with = snakemake --cores all$(if $(strip $(1)), --configfile $(strip $(1)))
 CHOSEN := $(addprefix --configfile ,$(CONFIG))
 
-.PHONY: setup setup-dev run plan ablations claims base pull test test-all slow lint types ci bench \
-	schema pins clean
+.PHONY: setup setup-dev run plan ablations claims base pull test test-all slow fuzz lint types ci \
+	bench schema pins clean
 .NOTPARALLEL:
 
 setup: $(STAMP)       ## packages and weights of a run; TORCH=cpu: without CUDA; INSTALLER=pip: without uv
@@ -75,6 +75,9 @@ test-all: setup-dev   ## the tests that `make test` leaves out, but for the slow
 
 slow: setup-dev       ## one step of every training at the paper's size: 5 minutes, 20 GB
 	pytest -m slow
+
+fuzz: setup-dev       ## mutated files for every reader: make fuzz N=10000 SEED=1; docs/reliability.md
+	python tests/fuzz/run.py --number $(or $(N),10000) --seed $(or $(SEED),1)
 
 lint: setup-dev
 	ruff check .
