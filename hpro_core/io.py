@@ -694,8 +694,8 @@ def write_pt(path: Path, content: object) -> None:
     """Write by torch.save, whole or not at all."""
     import torch
 
-    with replacing(path) as partial:
-        torch.save(content, partial)
+    with replacing(path) as partial, partial.open("wb") as file:
+        torch.save(content, file)  # of a path the name would be in the file, and the process in it
 
 
 # --- writing -------------------------------------------------------------------------------------

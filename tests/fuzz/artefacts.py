@@ -45,6 +45,7 @@ from hpro_core.text import N_TRANSCRIPT_SYMBOLS
 from tests import published, test_frontend, test_queen_file, test_report
 from tests.conftest import make_example
 from tests.fuzz.containers import tarred, zipped
+from tests.fuzz.sounds import sealed_page
 from tests.rank_training import POLICY
 
 REPO = Path(__file__).parents[2]
@@ -78,6 +79,22 @@ def build(store: Path) -> None:
     for name in PUBLISHED:
         (store / "corpora" / name).mkdir(parents=True)
         import_module(f"tests.corpora.{name}").build(store / "corpora" / name)
+    for path in sorted(store.rglob("*")):
+        if path.suffix in (".wav", ".ogg"):
+            path.write_bytes(timeless(path.read_bytes()))
+
+
+def timeless(content: bytes) -> bytes:
+    """Audio without the time of its making, which libsndfile writes into PEAK chunks and Ogg."""
+    raw = bytearray(content)
+    if (at := content.find(b"PEAK")) >= 0:
+        raw[at + 12 : at + 16] = bytes(4)
+    for start in [i for i in range(len(raw)) if raw.startswith(b"OggS", i)]:
+        sizes = raw[start + 27 : start + 27 + raw[start + 26]]
+        end = start + 27 + len(sizes) + sum(sizes)
+        raw[start + 14 : start + 18] = b"hpro"
+        raw[start:end] = sealed_page(bytes(raw[start:end]))
+    return bytes(raw)
 
 
 def formats(folder: Path) -> None:
@@ -99,7 +116,7 @@ def formats(folder: Path) -> None:
 def sounds(folder: Path) -> None:
     """Audio in the formats in which corpora come."""
     tone = _tone(seconds=0.4)
-    stereo = np.stack([tone, -tone], axis=1)
+    stereo = np.stack([tone, tone / 2], axis=1)
     soundfile.write(folder / "pcm.wav", tone, 16_000, subtype="PCM_16")
     soundfile.write(folder / "float.wav", stereo, 44_100, subtype="FLOAT")
     soundfile.write(folder / "extensible.wav", stereo, 48_000, format="WAVEX", subtype="PCM_24")
@@ -128,7 +145,12 @@ def settings(folder: Path) -> None:
     """params.yaml as it ships, differences for it, and the extract that a stage gets."""
     shutil.copy(REPO / "params.yaml", folder / "params.yaml")
     whole = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
-    small = {"run": "small", "seeds": [0, 1], "sft": {"steps": 7}, "corpus": {"sets": {"acted": None}}}
+    small = {
+        "run": "small",
+        "seeds": [0, 1],
+        "sft": {"steps": 7},
+        "corpus": {"sets": {"acted": None}},
+    }
     (folder / "other.yaml").write_text("# differences\n" + yaml.safe_dump(small))
     extract = {name: whole[name] for name in ("sft", "policy", "compute")}
     (folder / "sft.yaml").write_text(yaml.safe_dump(extract))
@@ -214,7 +236,9 @@ def run(folder: Path) -> None:
     for name in ("speech/tokenizer", "codec/content", "codec/style", "policy/sft/seed0"):
         test_report.write_curves(folder / name, ["loss"], rng)
     _write_reward(folder / "policy/hpro/seed0", terms, rng)
-    files.write_json(folder / "judge/metrics.json", {"wer": {"value": 0.05, "lo": 0.04, "hi": 0.06}})
+    files.write_json(
+        folder / "judge/metrics.json", {"wer": {"value": 0.05, "lo": 0.04, "hi": 0.06}}
+    )
     accuracy = {"controlled": {"median_ms": 7.5, "n": 60, "names": ["a", "b"]}}
     files.write_json(folder / "align/accuracy.json", accuracy)
     test_report.write_params(folder, "weak", "weak")
@@ -326,10 +350,10 @@ def needs(folder: Path) -> None:
     import_module("tests.corpora.esd").build(folder / "esd")
     shipped(folder)
     published.save_audeering(folder / "audeering")
-    differences = {
+    differences: dict[str, object] = {
         "base": "base",
         "corpus": {"sets": {
-            "acted": {"reader": "csv", "path": "csv"}, "more": {"reader": "esd", "path": "esd"},
+            "acted": {"reader": "csv", "path": "csv"}, "more": {"reader": "esd", "path": "esd", "split": "train"},
         }},
         "label": {"vad_teacher": "audeering", "audeering": "audeering"},
     }  # fmt: skip
@@ -349,7 +373,8 @@ def cosyvoice2(folder: Path) -> None:
     torch.save(state, folder / "model.pt")
     test_frontend.byte_pairs(folder / "qwen_text", {"tokenizer_class": "Qwen2Tokenizer"})
     test_frontend.byte_pairs(
-        folder / "whisper_text", {"tokenizer_class": "WhisperTokenizer", "unk_token": "<|endoftext|>"}
+        folder / "whisper_text",
+        {"tokenizer_class": "WhisperTokenizer", "unk_token": "<|endoftext|>"},
     )
     _write_onnx(folder / "campplus.onnx")
 

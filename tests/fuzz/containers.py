@@ -245,7 +245,9 @@ def of_tar(content: bytes, rng: random.Random, others: Others) -> Mutant:
     entry, inner = read[at]
     what = f"{entry.name} is "
     if kind < 0.75:
-        entry.type = rng.choice((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE))
+        entry.type = rng.choice(
+            (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE)
+        )
         entry.linkname, inner = rng.choice((OUTSIDE, "/etc/hostname", entry.name)), b""
         what += f"of the kind {entry.type!r}"
     elif kind < 0.9:
@@ -472,7 +474,9 @@ def _changed_metadata(table: pa.Table, rng: random.Random) -> tuple[pa.Table, st
     """What pandas and this project keep beside a table's columns."""
     metadata = dict(table.schema.metadata or {})
     if not metadata or rng.random() < 0.2:
-        return table.replace_schema_metadata({"pandas": "{"} if rng.random() < 0.5 else None), "metadata"
+        return table.replace_schema_metadata(
+            {"pandas": "{"} if rng.random() < 0.5 else None
+        ), "metadata"
     key = rng.choice(sorted(metadata))
     change: Callable = of_json if metadata[key][:1] == b"{" else of_bytes
     metadata[key], what = change(metadata[key], rng, [b""])
@@ -543,5 +547,3 @@ def resealed(folder: Path, path: Path, old: bytes, new: bytes) -> str:
                 listed.write_bytes(content.replace(before, after))
                 done.append(listed.name)
     return f"; {', '.join(done)} with its new SHA-256" if done else ""
-
-

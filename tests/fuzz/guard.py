@@ -81,10 +81,16 @@ class Watch:
             path = os.fsdecode(path)
         if not isinstance(path, str | os.PathLike):
             return
-        name = os.path.join(os.path.realpath(os.path.dirname(os.path.abspath(path))), os.path.basename(path))
+        name = os.path.join(
+            os.path.realpath(os.path.dirname(os.path.abspath(path))), os.path.basename(path)
+        )
         if name.startswith(self._outside):
             self.seen.append(f"{event} of {name}, which lies outside")
-        elif writes and not name.startswith((self._scratch, *_ALLOWED)) and f"{name}/" != self._scratch:
+        elif (
+            writes
+            and not name.startswith((self._scratch, *_ALLOWED))
+            and f"{name}/" != self._scratch
+        ):
             self.seen.append(f"{event} writes {name}")
 
 
@@ -96,14 +102,14 @@ def limit_memory() -> None:
 
 
 @contextmanager
-def time_limit() -> Iterator[None]:
-    """Raise `Hang` in the block after `LIMIT_S`."""
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise `Hang` in the block after so many seconds."""
 
     def expired(*_: object) -> None:
         raise Hang
 
     before = signal.signal(signal.SIGALRM, expired)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:

@@ -67,7 +67,11 @@ def _flip(content: bytes, rng: random.Random, others: Others) -> Mutant:
 
 
 def _set(content: bytes, rng: random.Random, others: Others) -> Mutant:
-    raw, at, value = bytearray(content), place(rng, len(content)), rng.choice((0, 255, 127, 128, 32))
+    raw, at, value = (
+        bytearray(content),
+        place(rng, len(content)),
+        rng.choice((0, 255, 127, 128, 32)),
+    )
     n = rng.choice((1, 1, 2, 4, 16))
     raw[at : at + n] = bytes([value]) * len(raw[at : at + n])
     return bytes(raw), f"{n} bytes from {at} set to {value}"
@@ -208,7 +212,10 @@ def of_text(content: bytes, rng: random.Random, others: Others) -> Mutant:
         accent = rng.choice(("", "", "\xe9"))
         return (accent + text).encode(encoding, "replace"), f"in {encoding}"
     elif kind < 0.93:
-        text, what = text.replace("\n", rng.choice(("\r\n", "\r", "\u2028", " "))), "other line ends"
+        text, what = (
+            text.replace("\n", rng.choice(("\r\n", "\r", "\u2028", " "))),
+            "other line ends",
+        )
     else:
         return of_bytes(content, rng, others)
     return text.encode("utf-8", "surrogateescape"), what
@@ -316,7 +323,9 @@ def of_json(content: bytes, rng: random.Random, others: Others) -> Mutant:
     except ValueError:
         return of_text(content, rng, others)
     if kind < 0.2:
-        text = json.dumps(root).replace('": ', '": ' + nested(rng.choice((50, 5000, 200_000))) + ", ", 1)
+        text = json.dumps(root).replace(
+            '": ', '": ' + nested(rng.choice((50, 5000, 200_000))) + ", ", 1
+        )
         return text.encode(), "deeply nested"
     if kind < 0.25 and isinstance(root, dict) and root:
         key = rng.choice(list(root))
@@ -391,7 +400,9 @@ def _of_rows(rows: list[list[str]], rng: random.Random) -> str:
         at = rng.randrange(1, len(rows)) if len(rows) > 1 else 0
         if column < len(rows[at]):
             other = rng.choice(rows)
-            rows[at][column] = rng.choice((*WORDS, other[min(column, len(other) - 1)] if other else ""))
+            rows[at][column] = rng.choice(
+                (*WORDS, other[min(column, len(other) - 1)] if other else "")
+            )
             return f"row {at + 1}, {name}: {rows[at][column][:30]!r}"
     if kind < 0.6:
         rows[0][column] = rng.choice(("", f" {name}", f"{name}s", name.upper(), rows[0][0], *WORDS))

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from hpro_core.errors import HproError
-from tests.fuzz.guard import Hang, time_limit
+from tests.fuzz.guard import LIMIT_S, Hang, time_limit
 from tests.fuzz.targets import Target
 
 _MEMORY = re.compile(r"alloc|out of memory|memory error", re.IGNORECASE)
@@ -39,7 +39,9 @@ class Outcome:
     value: object = None
 
 
-def attempt(target: Target, folder: Path, scratch: Path, known: set[str]) -> Outcome:
+def attempt(
+    target: Target, folder: Path, scratch: Path, known: set[str], limit_s: float = LIMIT_S
+) -> Outcome:
     """Read the files of a target twice, and once more what was written of the value.
 
     Args:
@@ -47,16 +49,17 @@ def attempt(target: Target, folder: Path, scratch: Path, known: set[str]) -> Out
         folder: of its artefacts, one of them changed.
         scratch: an empty folder.
         known: names of files and folders that a refusal may name.
+        limit_s: for all of it.
     """
     try:
-        with time_limit():
+        with time_limit(limit_s):
             value = target.read(folder)
             if not equal(value, target.read(folder)):
                 return Outcome("not stable", "the second reading is another", "not stable")
             if target.again is not None and not equal(value, target.again(value, scratch)):
                 return Outcome("not stable", "what was written is read otherwise", "not written")
     except Hang:
-        return Outcome("hang", "longer than 10 s", f"hang in {target.name}")
+        return Outcome("hang", f"longer than {limit_s:g} s", f"hang in {target.name}")
     except BaseException as error:
         return _refusal(target, error, known)
     return Outcome("accepted", value=value)
@@ -123,7 +126,7 @@ def equal(one: Any, other: Any) -> bool:
             for i in range(one.shape[1])
         )
     if isinstance(one, Mapping):
-        return list(one) == list(other) and all(equal(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(equal, one, other))
     if isinstance(one, float | np.floating):

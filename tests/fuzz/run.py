@@ -31,8 +31,9 @@ _MINIMISED = 40
 class Worker:
     """A worker process, started again when it dies."""
 
-    def __init__(self, store: Path, place: Path, given: argparse.Namespace):
-        self.store, self.place, self.given = store, place, given
+    def __init__(self, store: Path, place: Path, given: argparse.Namespace, traces: bool):
+        """`traces`: say which functions read the artefacts."""
+        self.store, self.place, self.given, self.traces = store, place, given, traces
         self.functions: set[tuple[str, int]] = set()
         self.process: subprocess.Popen[bytes] | None = None
         self.starts = 0
@@ -41,11 +42,21 @@ class Worker:
         """Start it and wait until it has read all artefacts."""
         self.starts += 1
         place = self.place / str(self.starts)
-        (place / "tmp").mkdir(parents=True)
-        command = ["--store", str(self.store), "--place", str(place), "--seed", str(self.given.seed)]
+        for name in ("tmp", "home"):
+            (place / name).mkdir(parents=True)
+        command = [
+            "--store",
+            str(self.store),
+            "--place",
+            str(place),
+            "--seed",
+            str(self.given.seed),
+        ]
         command += ["--targets", self.given.targets]
         if self.given.only is not None:
             command += ["--only", str(self.given.only)]
+        if self.traces and self.starts == 1:
+            command += ["--trace"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.fuzz.worker", *command], cwd=place, env=_environment(place),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -116,11 +127,11 @@ class Worker:
 def _environment(place: Path) -> dict[str, str]:
     """Everything that libraries keep goes into the folder of the worker."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HPRO")}
-    tmp = str(place / "tmp")
+    tmp, home = str(place / "tmp"), str(place / "home")
     return {
-        **kept, "PYTHONPATH": str(REPO), "TMPDIR": tmp, "HOME": tmp, "MPLCONFIGDIR": f"{tmp}/matplotlib",
-        "HF_HOME": f"{tmp}/hf", "NUMBA_CACHE_DIR": f"{tmp}/numba", "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0",
+        **kept, "PYTHONPATH": str(REPO), "TMPDIR": tmp, "HOME": home, "MPLCONFIGDIR": f"{home}/matplotlib",
+        "HF_HOME": f"{home}/hf", "NUMBA_CACHE_DIR": f"{home}/numba", "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1", "TORCHINDUCTOR_CACHE_DIR": f"{home}/inductor", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0",
         "MALLOC_ARENA_MAX": "2", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "",
     }  # fmt: skip
 
@@ -159,10 +170,12 @@ def campaign(given: argparse.Namespace, folder: Path) -> int:
     build = [sys.executable, "-m", "tests.fuzz.worker", "--build", str(store)]
     subprocess.run(build, check=True, cwd=REPO, env=_environment(_made(folder / "build")))
     numbers = list(range(given.number)) if given.only is None else [given.only]
-    workers = [Worker(store, folder / f"worker{i}", given) for i in range(given.workers)]
+    workers = [Worker(store, folder / f"worker{i}", given, i == 0) for i in range(given.workers)]
     try:
         results = list(_shown(outcomes(workers, numbers), len(numbers)))
-        failed = sorted((r for r in results if r["result"] not in _PASSED), key=lambda r: r["number"])
+        failed = sorted(
+            (r for r in results if r["result"] not in _PASSED), key=lambda r: r["number"]
+        )
         _summary(failed, workers[0], keep.resolve(), given)
         _figures(results, workers, given)
     finally:
@@ -173,7 +186,8 @@ def campaign(given: argparse.Namespace, folder: Path) -> int:
 
 
 def _made(folder: Path) -> Path:
-    (folder / "tmp").mkdir(parents=True)
+    for name in ("tmp", "home"):
+        (folder / name).mkdir(parents=True)
     return folder
 
 
@@ -228,7 +242,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", type=int, help="number of the one mutant to make")
     parser.add_argument("--targets", default="*", help="pattern of names; numbers then mean others")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--keep", type=Path, help="folder for the smallest files that fail: work/fuzz")
+    parser.add_argument(
+        "--keep", type=Path, help="folder for the smallest files that fail: work/fuzz"
+    )
     parser.add_argument("--minimise", action="store_true", help="look for those files")
     parser.add_argument("--unreached", action="store_true", help="list error branches not reached")
     given = parser.parse_args(arguments)

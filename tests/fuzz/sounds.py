@@ -13,7 +13,18 @@ _FORMATS = (0, 1, 2, 3, 6, 7, 0x11, 0x31, 0x50, 0x55, 0x161, 0xFFFE, 0xFFFF)
 _RATES = (0, 1, 2, 7999, 16000, 48000, 192000, 2**20 - 1, 2**31 - 1, 2**32 - 1)
 _CHANNELS = (0, 1, 2, 3, 8, 255, 1024, 65535)
 _BITS = (0, 1, 7, 8, 12, 16, 20, 24, 32, 64, 255, 65535)
-_CHUNKS = (b"LIST", b"fact", b"data", b"fmt ", b"id3 ", b"bext", b"cue ", b"smpl", b"JUNK", b"\0\0\0\0")
+_CHUNKS = (
+    b"LIST",
+    b"fact",
+    b"data",
+    b"fmt ",
+    b"id3 ",
+    b"bext",
+    b"cue ",
+    b"smpl",
+    b"JUNK",
+    b"\0\0\0\0",
+)
 
 CONTAINERS = (
     "AIFF", "AU", "W64", "RF64", "CAF", "NIST", "SVX", "VOC", "PAF", "WVE", "IRCAM", "MAT4", "MAT5",
@@ -48,7 +59,9 @@ def _chunks(content: bytes) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def _changed_format(content: bytes, chunks: list[tuple[bytes, bytes]], rng: random.Random) -> Mutant:
+def _changed_format(
+    content: bytes, chunks: list[tuple[bytes, bytes]], rng: random.Random
+) -> Mutant:
     at = content.find(b"fmt ") + 8
     fields = {
         "format": (0, "<H", _FORMATS), "channels": (2, "<H", _CHANNELS), "rate": (4, "<I", _RATES),
@@ -87,7 +100,8 @@ def _changed_order(content: bytes, chunks: list[tuple[bytes, bytes]], rng: rando
     elif what == "big-endian":
         return b"RIFX" + content[4:], "RIFX"
     body = b"".join(
-        name + struct.pack("<I", len(inner)) + inner + bytes(len(inner) % 2) for name, inner in chunks
+        name + struct.pack("<I", len(inner)) + inner + bytes(len(inner) % 2)
+        for name, inner in chunks
     )
     return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body, f"chunks: {what}"
 
@@ -175,8 +189,14 @@ def of_ogg(content: bytes, rng: random.Random, others: Others) -> Mutant:
     n = 8 if at == 6 else 1
     value = rng.choice(NUMBERS) % 256**n
     page[at : at + n] = value.to_bytes(n, "little")
-    page[22:26] = _ogg_crc(bytes(page[:22]) + bytes(4) + bytes(page[26:])).to_bytes(4, "little")
-    return content[:start] + bytes(page) + content[end:], f"page {number}, byte {at}: {value}"
+    page_bytes = sealed_page(bytes(page))
+    return content[:start] + page_bytes + content[end:], f"page {number}, byte {at}: {value}"
+
+
+def sealed_page(page: bytes) -> bytes:
+    """A page of Ogg with its true checksum."""
+    crc = _ogg_crc(page[:22] + bytes(4) + page[26:])
+    return page[:22] + crc.to_bytes(4, "little") + page[26:]
 
 
 def _ogg_crc(page: bytes) -> int:

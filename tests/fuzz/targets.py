@@ -3,10 +3,12 @@
 import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -176,7 +178,16 @@ def _tensors(path: Path) -> object:
 
 
 def _corpora() -> Iterator[Target]:
-    for file in ("pcm.wav", "float.wav", "extensible.wav", "law.wav", "adpcm.wav", "a.flac", "a.mp3", "a.ogg"):
+    for file in (
+        "pcm.wav",
+        "float.wav",
+        "extensible.wav",
+        "law.wav",
+        "adpcm.wav",
+        "a.flac",
+        "a.mp3",
+        "a.ogg",
+    ):
         yield Target(
             f"audio: {file}", "sounds", (file,), lambda f, file=file: audio.decoded(f / file),
             refusals=(audio.Unusable,), weight=3,
@@ -185,7 +196,9 @@ def _corpora() -> Iterator[Target]:
         yield Target(
             f"corpus: {name}", f"corpora/{name}", ("**/*",), lambda f, name=name: _checked(f, name)
         )
-    yield Target("corpus: csv", "csv", ("metadata.csv", "0.wav"), lambda f: _checked(f, "csv"), weight=4)
+    yield Target(
+        "corpus: csv", "csv", ("metadata.csv", "0.wav"), lambda f: _checked(f, "csv"), weight=4
+    )
     yield Target(
         "corpus: csv, read", "csv", ("metadata.csv", "0.wav"), _read_corpus, writes=("out/**",),
         names=("own",),
@@ -324,7 +337,12 @@ def _packed(folder: Path) -> object:
 def _taken(folder: Path, name: str) -> object:
     base.take(folder / "base", name, folder / "root")
     place = folder / "root" / base.MODELS[name]
-    load = {"tokenizer": load_tokenizer, "codec": load_codec, "policy": load_policy, "judge": affect.load}
+    load = {
+        "tokenizer": load_tokenizer,
+        "codec": load_codec,
+        "policy": load_policy,
+        "judge": affect.load,
+    }
     return weights_of(load[name](place))
 
 
@@ -360,7 +378,7 @@ def _tables() -> Iterator[Target]:
     yield Target(
         "dataset: built", "run",
         ("corpus/utterances.parquet", "align/words.parquet", "label/*.parquet", "speech/*.parquet"),
-        _built, writes=("dataset/*",), names=("dataset",), weight=8,
+        _built, writes=("dataset/*",), names=("dataset",), weight=4,
     )  # fmt: skip
     yield Target("dataset: mapped", "run", ("dataset/train.*",), _mapped, weight=10)
     yield Target("shards: gathered words", "sharded", ("align/shards/**/*", "corpus/**/*.parquet"),
@@ -407,7 +425,9 @@ def _table_again(value: tuple, folder: Path, schema: Any) -> object:
 def _built(folder: Path) -> object:
     settings = p.Dataset(policy_text="phones", codec_text="phones", max_rejected_share=0.9)
     dataset.build(folder, settings)
-    return [tables.read_table(folder / f"dataset/{n}.parquet", tables.DATASET) for n in ("train", "dev")]
+    return [
+        tables.read_table(folder / f"dataset/{n}.parquet", tables.DATASET) for n in ("train", "dev")
+    ]
 
 
 def _mapped(folder: Path) -> object:
@@ -445,7 +465,13 @@ def _exact(folder: Path) -> object:
     words = tables.read_table(folder / "align/words.parquet", tables.WORDS)
     truth = tables.read_table(corpus / "truth_words.parquet", tables.WORDS)
     compared = accuracy.summary(accuracy.against_words(words, truth)[0], "x")
-    return known.posteriors, known.vad, teacher.posteriors(spoken), teacher.word_vad(spoken), compared
+    return (
+        known.posteriors,
+        known.vad,
+        teacher.posteriors(spoken),
+        teacher.word_vad(spoken),
+        compared,
+    )
 
 
 def _recorded(folder: Path) -> object:
@@ -502,13 +528,30 @@ def _report_tables(folder: Path) -> object:
     return found, [tuple(each) for each in readings], results.summary(readings, "acted")
 
 
+@contextmanager
+def _undrawn() -> Iterator[None]:
+    """Figures are made, but not drawn, which takes seconds: `report: curves` is for that."""
+    with mock.patch.object(figures, "_svg", lambda figure: "<svg></svg>"):
+        yield
+
+
+@_undrawn()
 def _samples(folder: Path) -> object:
     systems = [samples.load_system(folder, name, 0) for name in ("recordings", "sft")]
     return [dataclasses.asdict(each) for each in samples.samples(folder, systems, 1)]
 
 
 def _whole_report(folder: Path) -> object:
-    path = report.build(folder, p.Report(samples=1), folder / "params.yaml")
+    """The page, with its curves read and no figure drawn: `report: curves` does that."""
+    drawn = "<svg></svg>"
+    with (
+        mock.patch.object(figures, "intervals", lambda rows: drawn),
+        mock.patch.object(samples, "word_traces", lambda words, traces: drawn),
+        mock.patch.object(
+            figures, "training_curves", lambda paths: [*map(figures._read_curves, paths)] and drawn
+        ),
+    ):
+        path = report.build(folder, p.Report(samples=1), folder / "params.yaml")
     return path.read_text(encoding="utf-8")
 
 
@@ -519,7 +562,9 @@ def _alignments() -> Iterator[Target]:
     for file in ("a.TextGrid", "short.TextGrid"):
         yield Target(f"TextGrid: {file}", "alignments", (file,),
                      lambda f, file=file: textgrid.read_words(f / file), weight=4)  # fmt: skip
-    yield Target("TextGrids in a zip", "alignments", ("grids.zip", "words.parquet"), _compared, weight=4)
+    yield Target(
+        "TextGrids in a zip", "alignments", ("grids.zip", "words.parquet"), _compared, weight=4
+    )
     yield Target("MFA: its figures", "alignments", ("alignment_analysis.csv",),
                  lambda f: mfa_quality.read_analysis(f / "alignment_analysis.csv"), weight=4)  # fmt: skip
     yield Target("MFA: dictionary", "alignments", ("english.dict",),
@@ -556,8 +601,12 @@ def _teachers() -> Iterator[Target]:
     yield Target("CosyVoice2: llm.pt", "cosyvoice2", ("llm.pt", "CosyVoice-BlankEN/config.json"),
                  _llm, _llm_again, weight=4)  # fmt: skip
     yield Target("CosyVoice2: campplus.onnx", "cosyvoice2", ("campplus.onnx",), _campplus)
-    yield Target("codec: released", "cosyvoice2", ("model.pt",), _released, writes=("out/*",), weight=2)
-    yield Target("tokenizers", "cosyvoice2", ("qwen_text/*", "whisper_text/*"), _tokenizers, weight=4)
+    yield Target(
+        "codec: released", "cosyvoice2", ("model.pt",), _released, writes=("out/*",), weight=2
+    )
+    yield Target(
+        "tokenizers", "cosyvoice2", ("qwen_text/*", "whisper_text/*"), _tokenizers, weight=4
+    )
 
 
 def _clip(folder: Path) -> SpokenUtterance:
