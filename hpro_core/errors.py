@@ -1,5 +1,26 @@
 """The one exception that the command line turns into a one-line message."""
 
+import re
+
+_BREAKS = re.compile(r"\s*[\n\r\t\v\f\x1c-\x1f\x85\u2028\u2029]\s*")
+
 
 class HproError(Exception):
-    """A problem that the user can mend: the message names the file, the value and the cure."""
+    """A problem that the user can mend: the message names the file, the value and the cure.
+
+    The message is one line, whatever a broken file put into it.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
+
+
+def one_line(text: str) -> str:
+    """A text that a terminal shows as one line.
+
+    Line breaks and tabs become blanks; other characters that are not printable are escaped.
+    """
+    joined = _BREAKS.sub(" ", text.strip())
+    if joined.isprintable():
+        return joined
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in joined)

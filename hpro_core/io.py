@@ -32,7 +32,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from tokenize import TokenError
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar
 
 import numpy as np
 import yaml
@@ -49,9 +50,15 @@ AGAIN = "run the stage that makes it again"
 MAX_TEXT_BYTES = 256 * 2**20
 """Largest JSON, YAML or CSV file that is read; none of this project's comes near it."""
 
+MAX_DEPTH = 100
+"""Deepest nesting of a JSON file."""
+
+_HALVES = re.compile("[\ud800-\udfff]")
+
 MAX_YAML_NODES = 200_000
 """Most values of a YAML file, each use of an alias counted: a bomb of aliases has billions."""
 
+_NPY_HEADER_BYTES = 2**16
 MAX_HEADER_BYTES = 100 * 2**20
 """Longest header of a safetensors file (the library's own limit)."""
 
@@ -185,7 +192,53 @@ def read_json(path: Path, cure: str = AGAIN) -> dict[str, Any]:
         raise HproError(f"{path} is not JSON ({_reason(error)}): {cure}") from error
     if not isinstance(found, dict):
         raise HproError(f"{path} holds a {type(found).__name__}, not a JSON object: {cure}")
+    if problem := _unfit(found):
+        raise HproError(f"{path} {problem}: {cure}")
     return found
+
+
+def _unfit(value: object) -> str:
+    """Why a value of JSON cannot be passed on; empty if it can."""
+    waiting = [(value, 0)]
+    while waiting:
+        part, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            return f"is nested more than {MAX_DEPTH} deep"
+        if isinstance(part, str) and not part.isascii() and _HALVES.search(part):
+            return f"holds half a character ({part[:20]!r})"
+        if isinstance(part, dict):
+            waiting += [(each, depth + 1) for pair in part.items() for each in pair]
+        elif isinstance(part, list):
+            waiting += [(each, depth + 1) for each in part]
+    return ""
+
+
+CheckedT = TypeVar("CheckedT")
+
+
+def checked(value: object, kind: type[CheckedT], where: str, cure: str = AGAIN) -> CheckedT:
+    """A value out of a file, if it is what it should be.
+
+    Args:
+        value: as read, of dicts, lists and plain values.
+        kind: its type, such as dict[str, float]; an int passes for a float.
+        where: of the file, for the message.
+        cure: what to do about another value.
+
+    Raises:
+        HproError: it is not of that type; the place in it is named.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(value, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        found = repr(first["input"])[:60]
+        raise HproError(
+            f"{where}{f', {place}' if place else ''}: {first['msg']}, not {found}: {cure}"
+        ) from error
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -335,8 +388,12 @@ def read_csv_table(
     Args:
         path: of the file.
         columns: that it must have.
-        text: columns of text; all others hold numbers, or nothing.
+        text: columns of text, of which none is empty; all others hold numbers, or nothing.
         cure: what to do about a broken file.
+
+    Returns:
+        The columns in the order of the file: text as str, whole numbers as int64, others as
+        float64, NaN where there is nothing.
 
     Raises:
         HproError: the file cannot be read, has no rows, a row has more or fewer cells than the
@@ -344,8 +401,7 @@ def read_csv_table(
     """
     import pandas as pd
 
-    content = read_text(path, cure)
-    lines = list(csv_lines(content, str(path)))
+    lines = list(csv_lines(read_text(path, cure), str(path)))
     if len(lines) < 2:
         raise HproError(f"{path} has no rows: {cure}")
     (_, header), *rows = lines
@@ -353,11 +409,16 @@ def read_csv_table(
     if missing or len(set(header)) < len(header):
         what = f"column {missing[0]!r} is missing" if missing else "a column stands twice"
         raise HproError(f"{path}, line 1: {what}: {cure}")
-    for line, cells in rows:
-        for name, value in zip(header, cells, strict=True):
-            if name not in text and value:
-                _number(value, f"{path}, line {line}: {name}", cure)
-    return pd.read_csv(io.StringIO(content), dtype=dict.fromkeys(text, str))
+    table = {}
+    for place, name in enumerate(header):
+        cells = [(f"{path}, line {line}: {name}", cells[place]) for line, cells in rows]
+        if name in text:
+            table[name] = pd.Series(
+                [_text(value, where, cure) for where, value in cells], dtype=str
+            )
+        else:
+            table[name] = pd.Series([_number(value, where, cure) for where, value in cells])
+    return pd.DataFrame(table)
 
 
 def csv_lines(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
@@ -383,11 +444,24 @@ def csv_lines(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
         raise HproError(f"{where}, line {reader.line_num + 1}: {error}") from error
 
 
+_WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
+_DECIMAL = re.compile(
+    r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?(?:inf|nan)", re.IGNORECASE
+)
+
+
 def _number(value: str, where: str, cure: str) -> float:
-    try:
-        return float(value)
-    except ValueError as error:
-        raise HproError(f"{where} is {value!r}, not a number: {cure}") from error
+    if _WHOLE.fullmatch(value):
+        return int(value)
+    if value and not _DECIMAL.fullmatch(value):
+        raise HproError(f"{where} is {value[:40]!r}, not a number: {cure}")
+    return float(value or "nan")
+
+
+def _text(value: str, where: str, cure: str) -> str:
+    if not value:
+        raise HproError(f"{where} is empty: {cure}")
+    return value
 
 
 @contextmanager
@@ -406,7 +480,7 @@ def parquet_errors(path: Path, cure: str = AGAIN) -> Iterator[None]:
         yield
     except (
         pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError,
-        NotImplementedError, MemoryError, OverflowError,
+        NotImplementedError, MemoryError, OverflowError, AttributeError, RecursionError,
     ) as error:  # fmt: skip
         raise HproError(f"{path} is not a readable table ({_reason(error)}): {cure}") from error
 
@@ -421,24 +495,30 @@ def read_npy(path: Path, dtype: type[np.generic], ndim: int, cure: str = AGAIN) 
         HproError: the file cannot be read, is no .npy file, is of another type or number of axes,
             or its header declares another size than the file has.
     """
-    raw = read_bytes(path, cure)
-    stream = io.BytesIO(raw)
-    try:
-        version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
-        else:
-            shape, fortran, kind = np.lib.format.read_array_header_2_0(stream)
-    except (ValueError, EOFError, TypeError, OSError) as error:
-        raise HproError(f"{path} is not a .npy file ({_reason(error)}): {cure}") from error
-    if kind != np.dtype(dtype) or len(shape) != ndim or fortran:
-        raise HproError(
-            f"{path} holds {kind} {shape}, not {np.dtype(dtype)} of {ndim} axes: {cure}"
-        )
-    declared, held = math.prod(shape) * kind.itemsize, len(raw) - stream.tell()
-    if declared != held:
-        raise HproError(f"{path}: header declares {declared} bytes, the file has {held}: {cure}")
-    return np.frombuffer(raw, kind, offset=stream.tell()).reshape(shape).copy()
+    with opened(path, cure) as file:
+        stream = io.BytesIO(file.read(_NPY_HEADER_BYTES))
+        try:
+            version = np.lib.format.read_magic(stream)
+            if version == (1, 0):
+                shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
+            else:
+                shape, fortran, kind = np.lib.format.read_array_header_2_0(stream)
+        except (
+            ValueError, EOFError, TypeError, OSError, SyntaxError, TokenError, RecursionError,
+            struct.error,
+        ) as error:  # fmt: skip
+            raise HproError(f"{path} is not a .npy file ({_reason(error)}): {cure}") from error
+        if kind != np.dtype(dtype) or len(shape) != ndim or fortran:
+            raise HproError(
+                f"{path} holds {kind} {shape}, not {np.dtype(dtype)} of {ndim} axes: {cure}"
+            )
+        declared = math.prod(shape) * kind.itemsize
+        held = os.fstat(file.fileno()).st_size - file.seek(stream.tell())
+        if declared != held:
+            raise HproError(
+                f"{path}: header declares {declared} bytes, the file has {held}: {cure}"
+            )
+        return np.frombuffer(file.read(held), kind).reshape(shape).copy()
 
 
 def write_npy(path: Path, array: np.ndarray) -> None:
@@ -476,8 +556,8 @@ def read_zip_members(
                     raise HproError(f"{path}: {name} takes more than {limit} bytes: {cure}")
                 found[name] = content
     except (
-        zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, RuntimeError, EOFError,
-        OSError, ValueError, struct.error, UnicodeError, OverflowError,
+        zipfile.BadZipFile, zlib.error, lzma.LZMAError, KeyError, IndexError, NotImplementedError,
+        RuntimeError, EOFError, OSError, ValueError, struct.error, UnicodeError, OverflowError,
     ) as error:  # fmt: skip
         raise HproError(
             f"{path} is not a readable zip archive ({_reason(error)}): {cure}"
@@ -568,6 +648,7 @@ def read_safetensors(path: Path, cure: str = AGAIN, own: bool = True) -> dict[st
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
+    safetensors_header(path, cure)
     raw = read_bytes(path, cure)
     if own:
         _check_sum(path, io.BytesIO(raw), cure)
@@ -582,6 +663,7 @@ def read_safetensors_torch(path: Path, cure: str = AGAIN, own: bool = True) -> "
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    safetensors_header(path, cure)
     with opened(path, cure) as file:
         if own:
             _check_sum(path, file, cure)
@@ -594,11 +676,32 @@ def read_safetensors_torch(path: Path, cure: str = AGAIN, own: bool = True) -> "
 def safetensors_header(path: Path, cure: str = AGAIN) -> dict[str, Any]:
     """The header of a safetensors file: what each weight is, before any of them is read.
 
+    Returns:
+        By name the `dtype`, `shape` and `data_offsets` of each weight; and `__metadata__`.
+
     Raises:
-        HproError: the file cannot be read or has no such header.
+        HproError: the file cannot be read, has no such header, or holds other weights than the
+            header says.
     """
     with opened(path, cure) as file:
-        return _header(path, file, cure)
+        header = _header(path, file, cure)
+        left = os.fstat(file.fileno()).st_size - file.tell()
+    for name, entry in header.items():
+        if name != "__metadata__" and not _is_weight(entry, left):
+            raise HproError(f"{path}: its header says of {name} what cannot be: {cure}")
+    return header
+
+
+def _is_weight(entry: object, n_bytes: int) -> bool:
+    """Whether an entry of a header is a weight within so many bytes."""
+    match entry:
+        case {"dtype": str(), "shape": [*shape], "data_offsets": [int(first), int(last)]}:
+            whole = all(type(axis) is int and axis >= 0 for axis in shape)
+            # The smallest types have four bits a value.
+            return (
+                whole and 0 <= first <= last <= n_bytes and math.prod(shape) <= 2 * (last - first)
+            )
+    return False
 
 
 def write_safetensors(path: Path, weights: Mapping[str, np.ndarray]) -> None:
@@ -664,7 +767,7 @@ def read_pt(path: Path, cure: str) -> object:
     with opened(path, cure) as file:
         _check_stored(path, file, cure)
         try:
-            return torch.load(file, map_location="cpu", weights_only=True)
+            found = torch.load(file, map_location="cpu", weights_only=True)
         except MemoryError as error:
             raise HproError(f"{path} does not fit into memory: {cure}") from error
         except Exception as error:  # the format is pickle's: any exception can come out of it
@@ -672,6 +775,28 @@ def read_pt(path: Path, cure: str) -> object:
             if isinstance(error, UnpicklingError):
                 text = "it is broken or holds objects that could run code"
             raise HproError(f"{path} cannot be read ({text[:160]}): {cure}") from error
+        _check_tensors(path, found, os.fstat(file.fileno()).st_size, cure)
+    return found
+
+
+def _check_tensors(path: Path, value: object, n_bytes: int, cure: str) -> None:
+    """Refuse a tensor that is larger than its file: one stored value that stands for many."""
+    import torch
+
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            waiting += part.values()
+        elif isinstance(part, list | tuple | set):
+            waiting += part
+        elif isinstance(part, torch.Tensor):
+            dense = part.layout == torch.strided
+            if not dense or part.numel() * part.element_size() > n_bytes:
+                raise HproError(
+                    f"{path} holds a tensor of {list(part.shape)} that is not stored in full: "
+                    f"{cure}"
+                )
 
 
 def _check_stored(path: Path, file: BinaryIO, cure: str) -> None:

@@ -134,15 +134,27 @@ class _Found:
 def _read(path: Path) -> dict[str, Any]:
     cure = "run the stage that made the files beside it again"
     record = read_json(path, cure)
-    made, inputs = record.get("made"), record.get("from")
+    words, sums = record.get("arguments"), (record.get("made"), record.get("from"))
     if (
-        not isinstance(made, dict)
-        or not isinstance(inputs, dict)
-        or not isinstance(record.get("arguments"), list)
-        or not isinstance(record.get("command"), str)
+        not all(isinstance(files, dict) and all(map(_is_sum, files.items())) for files in sums)
+        or not isinstance(words, list)
+        or not all(isinstance(word, str) for word in [record.get("command"), *words])
     ):
         raise HproError(f"{path} is not a record of this version: {cure}")
     return record
+
+
+def _is_sum(entry: tuple[str, object]) -> bool:
+    """Whether an entry is a path inside a folder, and the SHA-256 of a file."""
+    name, digest = entry
+    return _is_inside(name) and isinstance(digest, str)
+
+
+def _is_inside(name: str) -> bool:
+    path = Path(name)
+    return (
+        "\0" not in name and bool(path.name) and not path.is_absolute() and ".." not in path.parts
+    )
 
 
 def _misplaced(root: Path, path: Path, record: Mapping[str, Any]) -> Iterator[str]:
@@ -182,9 +194,12 @@ def _audio(found: _Found, sums: Path) -> Iterator[str]:
     """The files of a folder against the list beside it."""
     folder = sums.parent / "audio"
     listed: dict[str, str] = {}
-    for line in read_text(sums).splitlines():
+    for number, line in enumerate(read_text(sums).split("\n"), start=1):
         digest, _, name = line.partition("  ")
-        listed[name.removeprefix("./")] = digest
+        if line and not _is_inside(name):
+            yield f"{sums}, line {number}: {line[:100]!r} is not the hash of a file in {folder}"
+        elif line:
+            listed[name.removeprefix("./")] = digest
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     there.discard(".snakemake_timestamp")
     for name in sorted(there - listed.keys()):

@@ -16,6 +16,7 @@ import pandera.pandas as pa
 import pyarrow
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+import pyarrow.types as types
 
 from hpro_core.constants import EMOTIONS, SPLITS, VAD
 from hpro_core.errors import HproError
@@ -182,12 +183,54 @@ def read_table(
         only: values of a column; other rows are not read into memory.
 
     Raises:
-        HproError: the file is missing, is not Parquet, or a row breaks the schema.
+        HproError: the file is missing, is not Parquet, a column is of another type, or a row breaks
+            the schema.
     """
     path = Path(path)
     with parquet_errors(path):
-        table = pq.read_table(path, filters=_chosen(path, only), **_CHECKED).to_pandas()
+        rows = pq.read_table(path, filters=_chosen(path, only), **_CHECKED)
+        rows.validate(full=True)  # a text that is not UTF-8 would be found where it is used
+        _check_types(path, rows, schema)
+        table = rows.to_pandas(ignore_metadata=True)  # the schema knows the types
     return _validated(table, schema, path)
+
+
+def _check_types(path: Path, rows: pyarrow.Table, schema: pa.DataFrameSchema) -> None:
+    """Refuse a column that would have to be converted; one without rows has no type."""
+    for name, column in schema.columns.items():
+        if not rows.num_rows or name not in rows.column_names:
+            continue
+        if not _fits(rows.column(name), column):
+            kind = rows.schema.field(name).type
+            raise HproError(f"{path}: column {name} holds {kind}: run its stage again")
+
+
+def _fits(values: pyarrow.ChunkedArray, column: pa.Column) -> bool:
+    """Whether values are of the type of a column."""
+    kind = values.type
+    if types.is_null(kind):
+        return column.nullable
+    match str(column.dtype):
+        case "object":  # lists of numbers, all of them there
+            lists = types.is_list(kind) or types.is_large_list(kind)
+            return lists and _is_number(kind.value_type) and not _n_missing(values)
+        case "bool":
+            return types.is_boolean(kind)
+        case "int64" | "Int64":
+            return types.is_integer(kind)
+        case "float64":
+            return _is_number(kind)
+        case _:
+            return types.is_string(kind) or types.is_large_string(kind)
+
+
+def _is_number(kind: pyarrow.DataType) -> bool:
+    return types.is_integer(kind) or types.is_floating(kind)
+
+
+def _n_missing(lists: pyarrow.ChunkedArray) -> int:
+    """Missing values in lists."""
+    return sum(chunk.flatten().null_count for chunk in lists.chunks)
 
 
 def distinct(path: Path, column: str, only: Mapping[str, Collection] | None = None) -> set[str]:
@@ -199,14 +242,18 @@ def distinct(path: Path, column: str, only: Mapping[str, Collection] | None = No
         only: values of another column; other rows do not count.
 
     Raises:
-        HproError: the file is missing, is not Parquet, or has no such column.
+        HproError: the file is missing, is not Parquet, or has no such column or a row without it.
     """
     with parquet_errors(path):
         if column not in pq.read_schema(path).names:
             raise HproError(f"{path}: column {column!r} not in the table: run its stage again")
         kept = _chosen(path, only)
         found = pq.read_table(path, columns=[column], filters=kept, **_CHECKED)[column]
-    return set(found.unique().to_pylist())
+        found.validate(full=True)
+        names = set(found.unique().to_pylist())
+    if not all(isinstance(name, str) for name in names):
+        raise HproError(f"{path}: a row has no {column}: run its stage again")
+    return names
 
 
 def check_columns(path: Path, schema: pa.DataFrameSchema) -> None:
@@ -333,9 +380,11 @@ def _validated(table: pd.DataFrame, schema: pa.DataFrameSchema, path: Path) -> p
         return table
     try:
         return schema.validate(table, lazy=False)
-    except pa.errors.SchemaError as error:
+    except pa.errors.SchemaErrors as errors:  # of columns that are too many, also if not lazy
+        raise HproError(f"{path}: {_first_line(errors.schema_errors[0])}") from errors
+    except (pa.errors.SchemaError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise HproError(f"{path}: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]

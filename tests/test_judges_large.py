@@ -140,7 +140,7 @@ WHISPER_MISFITS = {
         lambda s: s["model_state_dict"].update({WEIGHT: torch.ones(3, 3)}),
         r"size mismatch.*cross_attn",
     ),
-    "an unknown size": (lambda s: s["dims"].update(n_heads=2), r"unexpected keyword.*n_heads"),
+    "an unknown size": (lambda s: s["dims"].update(n_heads=2), r"n_heads is not known"),
 }
 
 
@@ -148,7 +148,7 @@ WHISPER_MISFITS = {
 def test_weights_of_whisper_that_do_not_fit_are_named_with_their_file(name, tmp_path):
     change, complaint = WHISPER_MISFITS[name]
     path = save_whisper(tmp_path / "odd.pt", change=change)
-    with pytest.raises(HproError, match=rf"odd.pt: weights do not fit its dims .*{complaint}"):
+    with pytest.raises(HproError, match=rf"odd.pt: .*{complaint}"):
         WhisperTranscripts(path, 1, CPU)
 
 
@@ -238,7 +238,7 @@ def test_kept_voices_depend_on_the_code_that_loads_and_feeds_the_model(monkeypat
     hashed = []
     monkeypatch.setattr(judges, "fingerprint", lambda *paths: hashed.extend(paths))
     judges._code()
-    used = (wavlm.extractor_of, wavlm.fill, wavlm.read_wav, wavlm.at_least, WavlmVoices)
+    used = (wavlm.extractor_of, wavlm.filled, wavlm.read_wav, wavlm.at_least, WavlmVoices)
     assert {Path(sys.modules[each.__module__].__file__) for each in used} <= set(hashed)
 
 

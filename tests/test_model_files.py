@@ -42,10 +42,10 @@ def test_a_policy_comes_back_equal(folder):
     [
         (
             {"width": 10**9},
-            "width is 1000000000, and nothing in model.safetensors is",
+            "width is 1000000000, and nothing in its weights is",
         ),
-        ({"hidden": 10**30}, "nothing in model.safetensors is so large"),
-        ({"blocks": 10**7}, "nothing in model.safetensors is so large"),
+        ({"hidden": 10**30}, "nothing in its weights is so large"),
+        ({"blocks": 10**7}, "nothing in its weights is so large"),
         ({"width": -16}, "these sizes make no model"),
         ({"heads": 0}, "these sizes make no model"),
         ({"heads": 3}, "does not fit its config.json"),

@@ -3,7 +3,7 @@
 Also other projects' PyTorch files, read without running what may be in them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -94,14 +94,10 @@ def load_model(
             what `load_weights` raises.
     """
     path = folder / CONFIG
-    sizes = _sizes(path, values, kind)
-    _check_magnitudes(path, vars(sizes), safetensors_header(folder / WEIGHTS, RETRAIN))
-    try:
-        with torch.device("meta"):
-            planned = build(sizes)
-    except (RuntimeError, ValueError, AssertionError, ArithmeticError, TypeError) as error:
-        raise HproError(f"{path}: these sizes make no model ({_line(error)}): {RETRAIN}") from error
-    _check_shapes(folder, planned)
+    sizes = sizes_of(path, values, kind, RETRAIN)
+    shapes = shapes_of(folder / WEIGHTS, RETRAIN)
+    check_magnitudes(path, vars(sizes), shapes, RETRAIN)
+    _check_shapes(folder, planned(lambda: build(sizes), path, RETRAIN))
     model = build(sizes)
     load_weights(folder, model)
     return model.eval()
@@ -123,61 +119,99 @@ def load_weights(folder: Path, model: nn.Module) -> None:
     model.load_state_dict(weights, strict=True)
 
 
-def _sizes(path: Path, values: object, kind: type[SizesT]) -> SizesT:
-    """The values as a dataclass of sizes."""
+def planned(build: Callable[[], ModelT], path: Path, cure: str) -> ModelT:
+    """A model without storage: its weights have names and shapes, and take no memory.
+
+    Args:
+        build: makes the model.
+        path: of the file that has the sizes, for the message.
+        cure: what to do if they make none.
+
+    Raises:
+        HproError: the sizes make no model.
+    """
+    try:
+        with torch.device("meta"):
+            return build()
+    except Exception as error:  # a size of other projects' models can lead to any exception
+        raise HproError(f"{path}: these sizes make no model ({_line(error)}): {cure}") from error
+
+
+def sizes_of(path: Path, values: object, kind: type[SizesT], cure: str) -> SizesT:
+    """The sizes of a model as their dataclass.
+
+    Args:
+        path: of the file that has them, for messages.
+        values: by name.
+        kind: the dataclass.
+        cure: what to do about a wrong one.
+
+    Raises:
+        HproError: a size is missing, unknown or of another type.
+    """
     if not isinstance(values, dict):
-        raise HproError(f"{path}: model is a {type(values).__name__}, not a mapping: {RETRAIN}")
+        raise HproError(f"{path}: model is a {type(values).__name__}, not a mapping: {cure}")
     hints = get_type_hints(kind)
     needed = [f.name for f in fields(kind) if f.default is MISSING]  # type: ignore[arg-type]
     if missing := [name for name in needed if name not in values]:
-        raise HproError(f"{path}: model.{missing[0]} is missing: {RETRAIN}")
+        raise HproError(f"{path}: model.{missing[0]} is missing: {cure}")
     for name, value in values.items():
         if name not in hints:
-            raise HproError(f"{path}: model.{name} is not known to this version: {RETRAIN}")
+            raise HproError(f"{path}: model.{name} is not known to this version: {cure}")
         try:
             TypeAdapter(hints[name]).validate_python(value, strict=True)
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
-            raise HproError(f"{path}: model.{name} is {value!r}: {reason}: {RETRAIN}") from error
+            raise HproError(f"{path}: model.{name} is {value!r}: {reason}: {cure}") from error
     return kind(**values)
 
 
-def _check_magnitudes(path: Path, sizes: Mapping[str, Any], header: Mapping[str, Any]) -> None:
-    """No size is larger than the longest axis of the weights, nor blocks more than weights."""
-    most = _largest(header)
+def shapes_of(path: Path, cure: str) -> dict[str, list[int]]:
+    """The shape of each weight in a safetensors file, of which only the header is read."""
+    header = safetensors_header(path, cure)
+    return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+
+
+def check_magnitudes(
+    path: Path, sizes: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], cure: str
+) -> None:
+    """Refuse a size above the longest axis of the weights, and more blocks than there are weights.
+
+    Args:
+        path: of the file that has the sizes, for the message.
+        sizes: by name; of numbers of layers the name has "blocks" or "layers" in it.
+        shapes: of the weights that belong to them.
+        cure: what to do about a wrong one.
+
+    Raises:
+        HproError: a size does not go with the weights.
+    """
+    most = max((axis for shape in shapes.values() for axis in shape), default=0)
     for name, value in sizes.items():
-        limit = _RATE if isinstance(value, float) else len(header) if "blocks" in name else most
+        counts = "blocks" in name or "layer" in name
+        limit = _RATE if isinstance(value, float) else len(shapes) if counts else most
         if isinstance(value, int | float) and not abs(value) <= limit:
             raise HproError(
-                f"{path}: model.{name} is {value}, and nothing in {WEIGHTS} is so large: {RETRAIN}"
+                f"{path}: model.{name} is {value}, and nothing in its weights is so large: {cure}"
             )
-
-
-def _largest(header: Mapping[str, Any]) -> int:
-    """The longest axis of all weights."""
-    shapes = [entry.get("shape") for entry in header.values() if isinstance(entry, dict)]
-    axes = [axis for shape in shapes if isinstance(shape, list) for axis in shape]
-    return max((axis for axis in axes if isinstance(axis, int)), default=0)
 
 
 def _check_shapes(folder: Path, model: nn.Module) -> None:
     """Compare the weights of a model with the header of its file, before any is read."""
     path = folder / WEIGHTS
-    header = safetensors_header(path, RETRAIN)
-    header.pop("__metadata__", None)
+    found = shapes_of(path, RETRAIN)
     own = {name: list(value.shape) for name, value in model.state_dict().items()}
-    for what, names in (("lacks", own.keys() - header.keys()),
-                        ("has the unknown", header.keys() - own.keys())):  # fmt: skip
+    for what, names in (("lacks", own.keys() - found.keys()),
+                        ("has the unknown", found.keys() - own.keys())):  # fmt: skip
         if names:
             raise HproError(
                 f"{path} does not fit its {CONFIG}: it {what} {min(names)} ({len(names)} such "
                 f"weights): {RETRAIN}"
             )
     for name, shape in own.items():
-        found = header[name].get("shape") if isinstance(header[name], dict) else None
-        if found != shape:
+        if found[name] != shape:
             raise HproError(
-                f"{path} does not fit its {CONFIG}: {name} is {found}, not {shape}: {RETRAIN}"
+                f"{path} does not fit its {CONFIG}: {name} is {found[name]}, not {shape}: {RETRAIN}"
             )
 
 

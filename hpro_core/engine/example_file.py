@@ -69,6 +69,8 @@ def open_examples(table: Path) -> MappedExamples:
         size, _, expected = metadata[_SUM].decode().partition(" ")
         if _sha256_of(path, int(size)) != expected:
             raise ValueError("changed after it was written: its checksum differs")
+        for number in range(file.num_record_batches):
+            file.get_batch(number).validate(full=True)
     if source != _source(table):
         raise HproError(f"{path} was made of another {table.name} than the one beside it: {again}")
     return MappedExamples(file, facts)

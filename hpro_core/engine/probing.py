@@ -93,4 +93,10 @@ class Probing:
         weights = read_pt(path, f"remove {work} and train this stage anew")
         if not isinstance(weights, dict):
             raise HproError(f"{path} holds no weights: remove {work} and train this stage anew")
-        model.load_state_dict(weights, strict=True)
+        try:
+            model.load_state_dict(weights, strict=True)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise HproError(
+                f"{path} does not fit the model ({str(error)[:200]}): remove {work} and train this "
+                "stage anew"
+            ) from error

@@ -474,12 +474,20 @@ def _resume(
     state = checkpoints.newest(work, loop.identity)
     if state is None:
         return 0
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    average.load(state["average"])
-    curves.restore([tuple(row) for row in state["curves"]])
-    if probing is not None:
-        _recall(probing, curves)
+    try:
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        average.load(state["average"])
+        curves.restore([tuple(row) for row in state["curves"]])
+        if probing is not None:
+            _recall(probing, curves)
+    except (
+        RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError,
+    ) as error:  # fmt: skip
+        raise HproError(
+            f"{work}: the checkpoint of step {state['step']} is not of this training ({error}): "
+            f"{checkpoints.FROM_THE_START}"
+        ) from error
     print(f"going on from step {state['step']} ({work})", flush=True)
     return int(state["step"])
 

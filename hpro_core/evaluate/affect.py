@@ -17,7 +17,14 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
-from hpro_core.engine.checkpoint import load_weights, model_config, save_model
+from hpro_core.engine.checkpoint import (
+    CONFIG,
+    RETRAIN,
+    load_weights,
+    model_config,
+    planned,
+    save_model,
+)
 from hpro_core.errors import HproError
 from hpro_core.evaluate.mel import mel_spectrogram
 from hpro_core.evaluate.prosody import FRAME_RATE_HZ, contours
@@ -198,6 +205,7 @@ def load(folder: Path) -> AffectJudge:
         raise HproError(
             f"{folder}/config.json: trained_on is {trained_on!r}, not a number for each test set"
         )
+    planned(lambda: AffectJudge(trained_on), folder / CONFIG, RETRAIN)
     judge = AffectJudge(trained_on)
     load_weights(folder, judge)
     return judge.eval()

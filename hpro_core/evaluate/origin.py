@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpro_core.errors import HproError
-from hpro_core.io import read_json
+from hpro_core.io import checked, read_json
 
 JUDGES, TAUGHT = "judges", "judged_by_teachers"
 """Keys of metrics.json."""
+
+_KEYS = (JUDGES, TAUGHT)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ def read_origin(path: Path) -> Origin:
         raise HproError(
             f"{path} does not name the judges: run `hpro judge` again for this system and seed"
         )
-    return Origin(found[JUDGES], found[TAUGHT])
+    again = "run `hpro judge` again for this system and seed"
+    names = (checked(found[key], dict[str, str], f"{path}, {key}", again) for key in _KEYS)
+    return Origin(*names)
 
 
 def common_origin(paths: Sequence[Path]) -> Origin:

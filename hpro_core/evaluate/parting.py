@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from hpro_core.errors import HproError
-from hpro_core.io import CURVES, read_csv_table, read_json
+from hpro_core.io import CURVES, checked, read_csv_table, read_json
 
 COLUMNS = ("system", "start", "seed", "term", "weight", "share", "before", "after")
 
@@ -48,7 +48,8 @@ def read(root: Path, starts: Mapping[str, str], seeds: Sequence[int]) -> pd.Data
         for seed in seeds:
             folder = root / "policy" / system / f"seed{seed}"
             pulls, before, after = _of_training(folder, system, seed)
-            for term, pull in pulls.items():
+            for term in TERM_NAMES:
+                pull = pulls[term]
                 found = pull["weight"], pull["share"], before[term], after[term]
                 rows.append([system, start, seed, term, *found])
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -85,17 +86,16 @@ def _of_training(
 ) -> tuple[dict[str, dict[str, float]], dict[str, float], dict[str, float]]:
     """Pulls of the terms, and their dev values before and after."""
     again = f"run `hpro reward {system} --seed {seed}` again"
-    try:
-        pulls = read_json(folder / "liveness.json", again)["terms"]
-        after = read_json(folder / "metrics.json", again)["dev"]
-        curves = read_csv_table(folder / "training.csv", CURVES, ("split", "term"), again)
-        first = curves[(curves["split"] == "dev") & (curves["step"] == 0)]
-        before = dict(zip(first["term"], first["value"], strict=True))
-    except (KeyError, ValueError) as error:
-        raise HproError(
-            f"{folder} does not hold what a reward training writes ({error}): {again}"
-        ) from error
-    tables = (pulls, before, after)
+    path = folder / "liveness.json"
+    terms = read_json(path, again).get("terms")
+    pulls = checked(terms, dict[str, dict[str, float]], f"{path}, terms", again)
+    path = folder / "metrics.json"
+    after = checked(read_json(path, again).get("dev"), dict[str, float], f"{path}, dev", again)
+    curves = read_csv_table(folder / "training.csv", CURVES, ("split", "term"), again)
+    first = curves[(curves["split"] == "dev") & (curves["step"] == 0)]
+    before = dict(zip(first["term"], first["value"], strict=True))
+    whole = {term for term, pull in pulls.items() if {"weight", "share"} <= pull.keys()}
+    tables = (whole, before, after)
     if missing := [term for term in TERM_NAMES if any(term not in table for table in tables)]:
         raise HproError(
             f"{folder}: no figures of {', '.join(missing)} before and after the training: {again}"

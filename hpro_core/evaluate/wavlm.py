@@ -17,7 +17,7 @@ from hpro_core.errors import HproError
 from hpro_core.evaluate.hearing import at_least, read_wav
 from hpro_core.io import fingerprint, read_json
 from hpro_core.label.files import HUGGING_FACE
-from hpro_core.label.hugging_face import extractor_of, fill, weights_file
+from hpro_core.label.hugging_face import extractor_of, filled, from_values, tried, weights_file
 from hpro_core.label.teachers import SpokenUtterance
 
 ORIGIN = "microsoft/wavlm-base-plus-sv"
@@ -49,11 +49,12 @@ class WavlmVoices:
         self.weights = weights_file(folder, ORIGIN)
         self._extractor = extractor_of(folder, ORIGIN)
         self._device = device
-        model: nn.Module = WavLMForXVector(_config(folder / "config.json"))
-        del model.objective
-        fill(self.weights, model, ORIGIN, _UNUSED)
-        self._model = model.eval()
+        config = _config(folder / "config.json")
+        layers = config.num_hidden_layers
+        self._model = filled(lambda: _network(config), layers, self.weights, ORIGIN, _UNUSED)
         torch.nn.Module.to(self._model, device)  # transformers' own `to` has no types
+        shortest_T = np.zeros(round(SHORTEST_S * SAMPLE_RATE_HZ), dtype=np.float32)
+        tried(lambda: self._embedded(shortest_T), folder, ORIGIN)
         files = (self.weights, *(folder / name for name in HUGGING_FACE))
         self.identity: dict[str, object] = {"judge": ORIGIN, "files": fingerprint(*files)}
 
@@ -67,17 +68,25 @@ class WavlmVoices:
         return [self._voice(clip) for clip in clips]
 
     @torch.inference_mode()
-    def _voice(self, clip: SpokenUtterance) -> np.ndarray:
-        audio_T = at_least(read_wav(clip.audio), SHORTEST_S)
+    def _embedded(self, audio_T: np.ndarray) -> np.ndarray:
         inputs = self._extractor(audio_T, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")
         found_1D = self._model(inputs["input_values"].to(self._device)).embeddings
-        voice_D = functional.normalize(found_1D, dim=-1)[0].cpu().numpy()
+        return functional.normalize(found_1D, dim=-1)[0].cpu().numpy()
+
+    def _voice(self, clip: SpokenUtterance) -> np.ndarray:
+        voice_D = self._embedded(at_least(read_wav(clip.audio), SHORTEST_S))
         if not np.isfinite(voice_D).all():
             raise HproError(
                 f"{clip.utt_id}: {self.weights} makes of {clip.audio} numbers that are not finite: "
                 "listen to it, or get the weights again"
             )
         return voice_D
+
+
+def _network(config: WavLMConfig) -> nn.Module:
+    model: nn.Module = WavLMForXVector(config)
+    del model.objective
+    return model
 
 
 def _config(path: Path) -> WavLMConfig:
@@ -87,6 +96,6 @@ def _config(path: Path) -> WavLMConfig:
             f"{path}: model_type is {values.get('model_type')!r}, and 'wavlm' in the model of "
             f"{ORIGIN}"
         )
-    config = WavLMConfig.from_dict(values)
+    config = from_values(WavLMConfig, values, path, ORIGIN)
     config.mask_time_prob = config.mask_feature_prob = 0.0  # then no parameter for masked frames
     return config

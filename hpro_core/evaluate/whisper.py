@@ -3,16 +3,19 @@
 Letters: B clips of a batch, T samples, C mel channels, F mel frames of 10 ms, L tokens.
 """
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from whisper.decoding import DecodingOptions
-from whisper.model import ModelDimensions, Whisper
+from whisper.model import AudioEncoder, ModelDimensions, TextDecoder, Whisper
 from whisper.tokenizer import get_tokenizer
 
 from hpro_core.constants import SAMPLE_RATE_HZ
+from hpro_core.engine.checkpoint import check_magnitudes, planned, sizes_of
 from hpro_core.errors import HproError
 from hpro_core.evaluate.asr import most_tokens, padded_mel
 from hpro_core.evaluate.hearing import read_wav
@@ -92,21 +95,46 @@ def _model(path: Path) -> Whisper:
             f"{path} is no checkpoint of openai-whisper, which holds {_DIMS!r} and {_WEIGHTS!r} "
             f"(a model for transformers is another format): take the file of {ORIGIN}"
         )
-    try:
-        model = Whisper(ModelDimensions(**stored[_DIMS]))
-        model.load_state_dict(stored[_WEIGHTS], strict=True)
-    except (TypeError, RuntimeError) as error:
-        detail = " ".join(str(error).split())[:400]
-        raise HproError(
-            f"{path}: weights do not fit its dims ({detail}): get it again from {ORIGIN}"
-        ) from error
-    dims = model.dims
+    cure = f"get it again from {ORIGIN}"
+    dims = sizes_of(path, stored[_DIMS], ModelDimensions, cure)
+    weights = stored[_WEIGHTS]
+    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
+        raise HproError(f"{path}: {_WEIGHTS} holds other things than weights: {cure}")
+    known = {name: value.shape for name, value in weights.items()}
+    check_magnitudes(path, vars(dims), known, cure)
+    _check_fit(planned(lambda: _halves(dims), path, cure), weights, path, cure)
+    model = Whisper(dims)
+    model.load_state_dict(weights, strict=True)
+    sides = ((dims.n_audio_state, dims.n_audio_head), (dims.n_text_state, dims.n_text_head))
+    for state, heads in sides:
+        if heads < 1 or state % heads:
+            raise HproError(f"{path}: {state} does not split into {heads} heads: {cure}")
     if dims.n_mels not in _N_MELS or dims.n_audio_ctx != _N_AUDIO_CTX:
         raise HproError(
             f"{path}: n_mels is {dims.n_mels}, n_audio_ctx {dims.n_audio_ctx}, but 80 or 128 and "
             f"{_N_AUDIO_CTX} in a Whisper: get it again from {ORIGIN}"
         )
     return model
+
+
+def _halves(dims: ModelDimensions) -> nn.Module:
+    """All of `Whisper` that has weights, which can be made without storage."""
+    encoder = AudioEncoder(
+        dims.n_mels, dims.n_audio_ctx, dims.n_audio_state, dims.n_audio_head, dims.n_audio_layer
+    )
+    decoder = TextDecoder(
+        dims.n_vocab, dims.n_text_ctx, dims.n_text_state, dims.n_text_head, dims.n_text_layer
+    )
+    return nn.ModuleDict({"encoder": encoder, "decoder": decoder})
+
+
+def _check_fit(model: nn.Module, weights: Mapping[str, Tensor], path: Path, cure: str) -> None:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # nothing is copied into it
+            model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:400]
+        raise HproError(f"{path}: weights do not fit its dims ({detail}): {cure}") from error
 
 
 def _batches(clips: Sequence[SpokenUtterance], size: int) -> Iterator[Sequence[SpokenUtterance]]:

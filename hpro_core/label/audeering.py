@@ -17,7 +17,7 @@ from hpro_core.constants import SAMPLE_RATE_HZ, VAD
 from hpro_core.errors import HproError
 from hpro_core.io import fingerprint, read_json
 from hpro_core.label.files import HUGGING_FACE
-from hpro_core.label.hugging_face import extractor_of, fill, weights_file
+from hpro_core.label.hugging_face import extractor_of, filled, from_values, tried, weights_file
 from hpro_core.label.teachers import Read, SpokenUtterance, word_windows
 from hpro_core.label.weak import read_audio
 
@@ -101,9 +101,11 @@ class AudeeringWordVad:
             "code": fingerprint(*sorted(Path(__file__).parent.glob("*.py"))),
         }  # not the size of batches, so that one that does not fit can be mended half way
         self._device = device
-        model = AffectModel(config)
-        fill(self.weights, model, ORIGIN, _UNUSED)
-        self._model = model.to(device).eval()
+        layers = config.num_hidden_layers
+        model = filled(lambda: AffectModel(config), layers, self.weights, ORIGIN, _UNUSED)
+        self._model = model.to(device)
+        shortest_T = np.zeros(round(MIN_WINDOW_S * SAMPLE_RATE_HZ), dtype=np.float32)
+        tried(lambda: self._batch([shortest_T]), folder, ORIGIN)
 
     def word_vad(self, utterances: Sequence[SpokenUtterance]) -> list[np.ndarray]:
         """See `WordVadTeacher`; what leaves [0, 1] is clipped and counted.
@@ -192,7 +194,7 @@ def _config(folder: Path) -> Wav2Vec2Config:
             raise HproError(
                 f"{path}: {name} is {values.get(name)!r}, and {value!r} in the model of {ORIGIN}"
             )
-    config = Wav2Vec2Config.from_dict(values)
+    config = from_values(Wav2Vec2Config, values, path, ORIGIN)
     if sorted(dimensions_of(config)) != sorted(VAD):
         raise HproError(
             f"{path}: id2label names {', '.join(dimensions_of(config))}, and {', '.join(VAD)} are "

@@ -178,9 +178,11 @@ def read_shard(path: Path, identity: str) -> pd.DataFrame | None:
         return None
     with parquet_errors(path, "remove it"):
         table = pq.read_table(path, page_checksum_verification=True)
+        table.validate(full=True)
     if (table.schema.metadata or {}).get(IDENTITY) != identity.encode():
         return None
-    return table.to_pandas()
+    with parquet_errors(path, "remove it"):
+        return table.to_pandas(ignore_metadata=True)
 
 
 def write_shard(table: pd.DataFrame, path: Path, identity: str) -> None:

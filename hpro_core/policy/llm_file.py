@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hpro_core.constants import N_SPEECH_TOKENS
-from hpro_core.engine.checkpoint import state_dict_of
+from hpro_core.engine.checkpoint import check_magnitudes, planned, sizes_of, state_dict_of
 from hpro_core.errors import HproError
 from hpro_core.io import read_json, write_pt
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
@@ -20,6 +20,8 @@ from hpro_core.policy.interface import N_OUTPUTS
 
 QWEN_FOLDER = "CosyVoice-BlankEN"
 """Qwen2.5-0.5B as CosyVoice2 ships it: sizes and tokenizer, beside llm.pt."""
+
+_CURE = "take the file from the CosyVoice2 model"
 
 _TEXT_TABLE = "llm.model.model.embed_tokens.weight"
 _TEXT_HEAD = "llm.model.lm_head.weight"  # tied to the table; CosyVoice2 never reads its scores
@@ -43,12 +45,15 @@ def read_llm(folder: Path, checkpointing: bool = False) -> CosyVoice2LM:
         HproError: a file is missing, has code in it, belongs to CosyVoice 1 or 3, lacks a weight,
             has one too many or one of another size.
     """
-    config = read_config(folder / QWEN_FOLDER / "config.json")
-    path = folder / "llm.pt"
+    config_path, path = folder / QWEN_FOLDER / "config.json", folder / "llm.pt"
+    config = read_config(config_path)
     weights = state_dict_of(path, "the model folder CosyVoice2-0.5B")
     _check_version(weights, path)
+    shapes = {name: value.shape for name, value in weights.items()}
+    check_magnitudes(config_path, vars(config), shapes, _CURE)
+    sized = planned(lambda: CosyVoice2LM(config), config_path, _CURE)
+    _check_weights(weights, upstream_weights(sized), path)
     policy = CosyVoice2LM(config, checkpointing)
-    _check_weights(weights, upstream_weights(policy), path)
     own = {_own_name(name): value for name, value in weights.items() if name != _TEXT_HEAD}
     policy.load_state_dict(own, strict=True)
     return policy.eval()
@@ -75,28 +80,34 @@ def read_config(path: Path) -> CosyVoice2Config:
     """Sizes from the config.json of a Qwen2 folder.
 
     Raises:
-        HproError: the file is missing or describes a model that this class is not.
+        HproError: the file is missing, or describes a model that this class is not.
     """
     config = read_json(path, f"copy {QWEN_FOLDER} as it is in the CosyVoice2 model")
     _check_kind(config, path)
-    try:
-        return CosyVoice2Config(
-            width=config["hidden_size"],
-            blocks=config["num_hidden_layers"],
-            heads=config["num_attention_heads"],
-            key_heads=config["num_key_value_heads"],
-            hidden=config["intermediate_size"],
-            vocabulary=config["vocab_size"],
-            rope_theta=float(_rope(config)["rope_theta"]),
-            norm_eps=config["rms_norm_eps"],
-        )
-    except KeyError as error:
-        raise HproError(f"{path} lacks {error}: take it from the CosyVoice2 model") from error
+    stored = {**config, "rope_theta": _rope(config).get("rope_theta")}
+    if missing := [theirs for theirs in _SIZES.values() if stored.get(theirs) is None]:
+        raise HproError(f"{path} lacks {missing[0]!r}: {_CURE}")
+    sizes = {ours: stored[theirs] for ours, theirs in _SIZES.items()}
+    return sizes_of(path, sizes, CosyVoice2Config, _CURE)
+
+
+_SIZES = {
+    "width": "hidden_size",
+    "blocks": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "key_heads": "num_key_value_heads",
+    "hidden": "intermediate_size",
+    "vocabulary": "vocab_size",
+    "rope_theta": "rope_theta",
+    "norm_eps": "rms_norm_eps",
+}
+"""Sizes here -> keys of Qwen2's config.json."""
 
 
 def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Where transformers 5 and 4 write the rotary base."""
-    return config.get("rope_parameters") or config
+    found = config.get("rope_parameters")
+    return found if isinstance(found, dict) and found else config
 
 
 def _check_kind(config: Mapping[str, Any], path: Path) -> None:
@@ -112,8 +123,7 @@ def _check_kind(config: Mapping[str, Any], path: Path) -> None:
     for name, (found, expected) in wanted.items():
         if found != expected:
             raise HproError(
-                f"{path}: {name} is {found!r}, but CosyVoice2's Qwen2 has {expected!r}: "
-                "take the file from the CosyVoice2 model"
+                f"{path}: {name} is {found!r}, but CosyVoice2's Qwen2 has {expected!r}: {_CURE}"
             )
 
 

@@ -20,7 +20,7 @@ from hpro_core.engine.batching import Example, collate
 from hpro_core.engine.examples import SpeakerIndex, positions
 from hpro_core.engine.training import device_of, set_threads
 from hpro_core.errors import HproError
-from hpro_core.io import read_json, write_in_place
+from hpro_core.io import checked, read_json, write_in_place
 from hpro_core.params import Compute, Synthesis
 from hpro_core.policy.interface import SpeechPolicy
 from hpro_core.policy.sampling import Sampled, Sampling, sample
@@ -240,9 +240,11 @@ def load_decoder(root: Path, device: torch.device) -> SoundOf:
     Raises:
         HproError: a file is missing or does not fit.
     """
-    config = read_json(root / "speech" / "tokenizer" / "config.json")
+    path = root / "speech" / "tokenizer" / "config.json"
+    config = read_json(path)
     if config.get("kind") == cosyvoice2.KIND:
-        return _flow_decoder(root, Path(config["folder"]), device)
+        folder = checked(config.get("folder"), str, f"{path}, folder")
+        return _flow_decoder(root, Path(folder), device)
     decoder = TokenDecoder.load(root / "speech" / "tokenizer")
     return lambda tokens, references: decoder.decode(
         tokens, [reference.speaker_embedding for reference in references]

@@ -10,7 +10,7 @@ import pandas as pd
 from hpro_core.evaluate.origin import Origin, read_origin
 from hpro_core.evaluate.scores import METRICS
 from hpro_core.evaluate.tables import cautions_of
-from hpro_core.io import read_json, read_text, write_text
+from hpro_core.io import checked, read_json, read_text, write_text
 from hpro_core.params import SEEDLESS, Codec, Label, Report, Speech, read_plain, read_section
 from hpro_core.report import counts, figures, paper, provenance, results
 from hpro_core.report.samples import Sample, System, load_system, samples
@@ -142,19 +142,36 @@ def liveness(root: Path, systems: Iterable[str], seeds: Iterable[int]) -> list[d
             path = root / "policy" / system / f"seed{seed}" / "liveness.json"
             if not path.is_file():
                 continue
-            told = read_json(path)
-            shares = {term: entry["share"] for term, entry in told["terms"].items()}
-            metrics = path.with_name("metrics.json")
-            watch = read_json(metrics) if metrics.is_file() else {}
-            alarms = [f"step {step}: {reason}" for step, reason in watch.get("alarms", {}).items()]
+            again = f"run `hpro reward {system} --seed {seed}` again"
+            shares, found_then = _told(path, again)
+            kept_step, alarms = _watched(path.with_name("metrics.json"), again)
             found.append({
                 "system": system,
                 "seed": seed,
                 "shares": shares,
-                "kept_step": watch.get("kept_step"),
-                "warnings": [*told["warnings"], *alarms],
+                "kept_step": kept_step,
+                "warnings": [*found_then, *alarms],
             })  # fmt: skip
     return found
+
+
+def _told(path: Path, again: str) -> tuple[dict[str, float], list[str]]:
+    """Share of each term before the first step, and warnings."""
+    told = read_json(path, again)
+    terms = checked(told.get("terms"), dict[str, dict[str, float]], f"{path}, terms", again)
+    shares = {name: values.get("share") for name, values in terms.items()}
+    warnings = checked(told.get("warnings"), list[str], f"{path}, warnings", again)
+    return checked(shares, dict[str, float], f"{path}, share", again), warnings
+
+
+def _watched(path: Path, again: str) -> tuple[int | None, list[str]]:
+    """The step that judges chose, if they did, and what alarmed them."""
+    watch = read_json(path, again) if path.is_file() else {}
+    kept, alarms = watch.get("kept_step"), watch.get("alarms", {})
+    alarms = checked(alarms, dict[str, str], f"{path}, alarms", again)
+    if kept is not None:
+        kept = checked(kept, int, f"{path}, kept_step", again)
+    return kept, [f"step {step}: {reason}" for step, reason in alarms.items()]
 
 
 _ONE_SEED = (

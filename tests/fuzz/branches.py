@@ -40,12 +40,14 @@ def _file(name: str) -> str | None:
 def record(reached: set[Place]) -> None:
     """From now on add the line at which each `HproError` is made, also of those that are caught."""
 
-    def made(self: HproError, *arguments: object) -> None:
+    original = HproError.__init__
+
+    def made(self: HproError, message: str) -> None:
         frame = sys._getframe(1)
         file = _file(frame.f_code.co_filename)
         if file is not None:
             reached.add((file, frame.f_lineno))
-        Exception.__init__(self, *arguments)
+        original(self, message)
 
     HproError.__init__ = made  # type: ignore[method-assign]
 

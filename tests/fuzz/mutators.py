@@ -294,8 +294,10 @@ def _near(box: Any, key: Any, name: str, rng: random.Random) -> str:
         new = rng.choice((old + "x", old[:-1], old.upper(), f" {old}", [old], old * 50))
     elif isinstance(old, list):
         new = rng.choice((old[:-1], old + old, [old], dict(enumerate(old[:5]))))
-    else:
+    elif isinstance(old, dict):
         new = rng.choice(([old], str(old), list(old), {**old, "a": 1}))
+    else:
+        new = rng.choice(([old], str(old)))
     box[key] = new
     return f"{name} is {_short(new)}"
 
@@ -320,7 +322,7 @@ def of_json(content: bytes, rng: random.Random, others: Others) -> Mutant:
         return of_text(content, rng, others)
     try:
         root = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return of_text(content, rng, others)
     if kind < 0.2:
         text = json.dumps(root).replace(
