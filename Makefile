@@ -22,8 +22,8 @@ options = $(addprefix --configfile ,$(1))
 snakemake_with = $(if $(strip $(1)),hpro settings $(call options,$(1)) >/dev/null && \
 	)snakemake --cores all$(if $(strip $(1)), --configfile $(strip $(1)))
 
-.PHONY: setup setup-dev run plan ablations claims base pull test test-all slow lint types ci bench \
-	schema pins clean
+.PHONY: setup setup-dev run plan ablations claims base pull test test-all slow faults lint types ci \
+	bench schema pins clean
 .NOTPARALLEL:
 
 setup: $(STAMP)       ## packages and weights of a run; TORCH=cpu: without CUDA; INSTALLER=pip: without uv
@@ -88,6 +88,9 @@ types: setup-dev
 	mypy
 	mypy workflow/scripts
 	mypy benchmarks/bench.py
+
+faults: setup-dev     ## N runs disturbed at points drawn by SEED, restarted, compared: docs/reliability.md; resumable
+	python -m tests.faults.run --trials $(or $(N),200) --seed $(or $(SEED),1)
 
 ci: lint types test test-all
 
