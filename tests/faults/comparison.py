@@ -38,9 +38,9 @@ def differences(base: Path, made: Path, environment: Mapping[str, str]) -> list[
 
 
 def message_problems(log: Path) -> list[str]:
-    """What is not right about the log of a job that failed: it is to end with one line that says why.
+    """What is not right about the log of a job that failed: a line of it is to say why.
 
-    A line of the shell or of a program beside `hpro` counts where the system's reason is in it.
+    One of the shell or of a program beside `hpro` counts where the system's reason is in it.
     """
     text = log.read_text(errors="replace") if log.is_file() else ""
     if "Traceback (most recent call last)" in text or "This is a bug" in text:

@@ -1,4 +1,4 @@
-"""Disturb a miniature run at points drawn by a seed, restart it, compare it with an undisturbed one.
+"""Disturb a miniature run at points drawn by seed, restart it, compare it with an undisturbed one.
 
     python -m tests.faults.run --trials 200 --seed 1       # goes on behind the last trial
     python -m tests.faults.run --seed 1 --only 17 --keep   # that trial again, its copy stays
@@ -150,9 +150,9 @@ def tables(lines: list[Line]) -> str:
         for stage, of in _grouped(alone, "stage", stages)
         if (again := [float(line["again_s"]) for line in of])
     ]
-    trees = len({line["tree"] for line in lines})
+    right, trees = sum(map(is_right, lines)), len({line["tree"] for line in lines})
     return "\n".join([
-        f"{len(lines)} trials, {sum(map(is_right, lines))} identical, of {trees} states of the tree.",
+        f"{len(lines)} trials, {right} of them identical, on {trees} states of the tree.",
         "",
         "| fault | trials | identical |", "|---|--:|--:|", *by_kind,
         "",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -36,6 +37,10 @@ ATTEMPTS = 4
 
 class Missed(Exception):
     """The job had ended before the moment of the fault."""
+
+
+class Broken(Exception):
+    """A trial that cannot be made."""
 
 
 @dataclass(frozen=True)
@@ -146,9 +151,13 @@ def perform(plan: Plan, base: Path, folder: Path) -> Outcome:
             return outcome
         except Missed:
             plan = plan.earlier()
+        except Broken as error:
+            outcome.problems.append(str(error))
+            return outcome
         finally:
             for process in processes_in(folder):
-                process.kill()
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
     outcome.problems.append(f"no fault: the job was over each of {ATTEMPTS} times")
     return outcome
 
@@ -236,7 +245,7 @@ def _job_of(snakemake: subprocess.Popen[bytes], job: Job) -> psutil.Process:
             if tuple(words[-len(job.arguments) :]) == job.arguments and "hpro_core.cli" in words:
                 return process
         time.sleep(0.01)
-    raise RuntimeError(f"{job.name} did not start: see the log of the first run")
+    raise Broken(f"{job.name} did not start: see the log of the first run")
 
 
 def _children(pid: int) -> list[psutil.Process]:

@@ -81,7 +81,7 @@ def undisturbed(tree: str) -> Project:
 
 
 def at(folder: Path) -> Project:
-    """A project whose programs are those of its own folder, wherever hpro_core is installed from."""
+    """A project that uses its own hpro_core, wherever another is installed from."""
     return Project(folder, {"PYTHONPATH": str(folder), "GIT_CEILING_DIRECTORIES": str(FOLDER)})
 
 
