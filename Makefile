@@ -20,7 +20,7 @@ $(if $(missing),$(error CONFIG: there is no $(missing)))
 snakemake_with = snakemake --cores all$(if $(strip $(1)), --configfile $(strip $(1)))
 CHOSEN := $(addprefix --configfile ,$(CONFIG))
 
-.PHONY: setup setup-dev run plan ablations claims base pull test test-all slow fuzz lint types ci \
+.PHONY: setup setup-dev run plan ablations claims base pull test test-all slow faults fuzz lint types ci \
 	bench schema pins clean
 .NOTPARALLEL:
 
@@ -89,6 +89,9 @@ types: setup-dev
 	mypy
 	mypy workflow/scripts
 	mypy benchmarks/bench.py
+
+faults: setup-dev     ## N runs disturbed at points drawn by SEED, restarted, compared: docs/reliability.md; resumable
+	python -m tests.faults.run --trials $(or $(N),200) --seed $(or $(SEED),1)
 
 ci: lint types test test-all
 

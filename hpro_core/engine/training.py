@@ -486,7 +486,7 @@ def _resume(
     ) as error:  # fmt: skip
         raise HproError(
             f"{work}: the checkpoint of step {state['step']} is not of this training ({error}): "
-            f"{checkpoints.FROM_THE_START}"
+            f"{checkpoints.AGAIN}"
         ) from error
     print(f"going on from step {state['step']} ({work})", flush=True)
     return int(state["step"])

@@ -17,10 +17,16 @@ set-threads: {tokenizer: 1, tokenize: 1, sft: 1, judge_train: 1}
 """For the default profile: steps this small lose more to a second thread than they gain."""
 
 
-def miniature(folder: Path) -> Project:
-    """A copy of the project with miniature settings and a small excerpt; nothing has run yet."""
+def miniature(folder: Path, *more: Path) -> Project:
+    """A copy of the project with miniature settings and a small excerpt; nothing has run yet.
+
+    Args:
+        folder: where to put it.
+        more: settings on top of miniature.yaml.
+    """
     made = Project.copied(folder)
-    _cut_settings(made.folder / "params.yaml")
+    for settings in (Path(__file__).with_name("miniature.yaml"), *more):
+        _merge_settings(made.folder / "params.yaml", settings)
     with (made.folder / "profiles/default/config.yaml").open("a", encoding="utf-8") as profile:
         profile.write(ON_ONE_CORE)
     _cut_corpus(made.folder / "data/raw/amazon_queen/metadata.csv")
@@ -29,10 +35,10 @@ def miniature(folder: Path) -> Project:
     return made
 
 
-def _cut_settings(path: Path) -> None:
-    """Merge miniature.yaml into params.yaml."""
+def _merge_settings(path: Path, differences: Path) -> None:
+    """Put differences on top of params.yaml, section by section."""
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    small = yaml.safe_load((Path(__file__).parent / "miniature.yaml").read_text(encoding="utf-8"))
+    small = yaml.safe_load(differences.read_text(encoding="utf-8"))
     for section, values in small.items():
         merged = {**settings[section], **values} if isinstance(values, dict) else values
         settings[section] = merged
