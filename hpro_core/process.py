@@ -7,6 +7,7 @@
 - Two commands with the same arguments never run at once on the same results.
 """
 
+import errno
 import hashlib
 import os
 import select
@@ -87,11 +88,26 @@ def run(commands: Callable[[], object]) -> NoReturn:
         status = _fail(128 + stop.number, f"stopped by {stop}; the same command goes on from there")
     except MemoryError:
         status = _fail(1, "out of memory: free some, or take a machine with more")
+    except OSError as error:
+        of_machine = error.errno in _OF_MACHINE
+        status = _fail(1, _machine_error(error)) if of_machine else _unexpected(error)
     except Raised as raised:
         status = _unexpected(raised.__cause__ or raised)
     except Exception as error:
         status = _unexpected(error)
     sys.exit(_flushed(status))
+
+
+_OF_MACHINE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO,
+    errno.ESTALE, errno.ENOMEM,
+}  # fmt: skip
+"""Errors of the machine or of this user's limits, wherever they are raised: no bugs."""
+
+
+def _machine_error(error: OSError) -> str:
+    name = f"{error.filename}: " if error.filename else ""
+    return f"{name}{error.strerror}: mend that on this machine (disk, limits), then run again"
 
 
 # --- output --------------------------------------------------------------------------------------

@@ -83,6 +83,15 @@ def test_a_bug_is_a_paragraph_and_its_traceback_a_file(tmp_path: Path) -> None:
     assert "'sft'" in written
 
 
+def test_an_error_of_the_machine_is_no_bug(tmp_path: Path) -> None:
+    code = """
+    import errno
+    def commands(): raise OSError(errno.EMFILE, "Too many open files", "a.py")
+    """
+    said = "hpro: a.py: Too many open files: mend that on this machine (disk, limits), then run again"
+    assert ended(code, cwd=tmp_path) == (1, "", said + "\n")
+
+
 @pytest.mark.parametrize("name", [process.TRACEBACK, process.SNAKEMAKE])
 def test_a_bug_of_a_job_has_its_traceback_in_the_log(tmp_path: Path, name: str) -> None:
     status, _, said = ended("def commands(): {}['key']", cwd=tmp_path, **{name: "1"})
