@@ -409,7 +409,7 @@ def read_csv_table(
     if missing or len(set(header)) < len(header):
         what = f"column {missing[0]!r} is missing" if missing else "a column stands twice"
         raise HproError(f"{path}, line 1: {what}: {cure}")
-    table = {}
+    table: dict[str, pd.Series] = {}
     for place, name in enumerate(header):
         cells = [(f"{path}, line {line}: {name}", cells[place]) for line, cells in rows]
         if name in text:

@@ -88,8 +88,10 @@ def test_an_error_of_the_machine_is_no_bug(tmp_path: Path) -> None:
     import errno
     def commands(): raise OSError(errno.EMFILE, "Too many open files", "a.py")
     """
-    said = "hpro: a.py: Too many open files: mend that on this machine (disk, limits), then run again"
-    assert ended(code, cwd=tmp_path) == (1, "", said + "\n")
+    status, _, said = ended(code, cwd=tmp_path)
+    assert status == 1
+    assert said.startswith("hpro: a.py: Too many open files: mend that on this machine")
+    assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", [process.TRACEBACK, process.SNAKEMAKE])
