@@ -158,8 +158,8 @@ def test_a_preempted_training_goes_on_and_ends_the_same(
     (twin.folder / FRAME).unlink()
     spare = ("--default-resources", "slurm_partition=spare", "mem_mb=2000", "runtime=60")
     running = twin.start(*SLURM, *HERE, *spare, "--", FRAME)
-    checkpoint = twin.folder / "work/miniature/reward_frame/seed0/checkpoint.pt"
-    wait_for(checkpoint.is_file, running)
+    work = twin.folder / "work/miniature/reward_frame/seed0"
+    wait_for(lambda: list(work.glob("checkpoint_*.pt")), running)
     urgent = ["sbatch", "--wait", "--partition=main", "--nodes=2",
               f"--gpus={GPUS * len(NODES)}", "--output=/dev/null",
               "--wrap", "sleep 1"]  # fmt: skip
