@@ -44,7 +44,7 @@ def message_problems(log: Path) -> list[str]:
     """
     text = log.read_text(errors="replace") if log.is_file() else ""
     if "Traceback (most recent call last)" in text or "This is a bug" in text:
-        return [f"{log.name} has a traceback or a bug: {text.strip().splitlines()[-1]}"]
+        return [f"{log.name} has a traceback or a bug: {text.strip().splitlines()[-1][:160]}"]
     if not re.search(r"^hpro: ", text, re.MULTILINE) and not SYSTEM_SAYS.search(text):
         return [f"{log.name} does not say why the job failed: {text[-200:]!r}"]
     return []

@@ -109,7 +109,7 @@ def run_twice(run: Running) -> None:
         run.problems.append("a second run was let in beside the first")
 
 
-KILL_SNAKEMAKE = "SIGKILL of Snakemake alone"
+KILL_SNAKEMAKE, TWO_RUNS = "SIGKILL of Snakemake alone", "two runs at once"
 KINDS: dict[str, Callable[[Running], None]] = {
     "SIGKILL of the job": kill_job,
     "SIGTERM of the job": stop_job,
@@ -120,7 +120,7 @@ KINDS: dict[str, Callable[[Running], None]] = {
     "no more files": open_no_more,
     "disk full": fill_disk,
     "read-only folder": forbid_writing,
-    "two runs at once": run_twice,
+    TWO_RUNS: run_twice,
 }
 OF_THE_JOB = {"SIGKILL of the job", "SIGTERM of the job"}
 """Kinds that need the job's own process; others strike as long as Snakemake is there."""

@@ -21,11 +21,12 @@ from tests.faults.injections import (
     KILL_SNAKEMAKE,
     KINDS,
     OF_THE_JOB,
+    TWO_RUNS,
     Running,
     mount_disk,
     unmount_below,
 )
-from tests.faults.undisturbed import RUN, Job, at, lost_utterances, utterances_of
+from tests.faults.undisturbed import RUN, Job, at, lost_utterances, that_follow, utterances_of
 
 START_S, END_S, RESTART_S, ORPHAN_S = 120.0, 300.0, 900.0, 10.0
 """Longest times: until the job starts, until the disturbed run has ended, of a restart, and for
@@ -49,11 +50,12 @@ class Plan:
 
     Attributes:
         k: number of the trial.
-        job: whose outputs are missing at the start.
+        job: that the fault is meant for.
+        missing: jobs whose outputs are not there at the start: this one, or all from it on.
         kind: of fault.
         share: of the job's undisturbed duration at which the fault comes.
         n_outputs: it comes as soon as so many outputs of the job exist; None: by `share`.
-        whole: all results are asked for, not just those of the job.
+        whole: all results are asked for, and not just those of the job.
         of_work: the disk that gets full, or the folder that becomes read-only, is the one of
             checkpoints and not the one of results.
         at_once: the restart does not wait until the jobs of a killed Snakemake have ended.
@@ -61,6 +63,7 @@ class Plan:
 
     k: int
     job: Job
+    missing: tuple[Job, ...]
     kind: str
     share: float
     n_outputs: int | None
@@ -75,7 +78,7 @@ class Plan:
 
     @property
     def command(self) -> list[str]:
-        targets = [] if self.whole else ["--", *self.job.outputs]
+        targets = [] if self.whole else ["--", *self.job.outputs, *self.job.removed]
         return ["snakemake", "--cores", "2", *targets]
 
     def earlier(self) -> "Plan":
@@ -86,14 +89,20 @@ def drawn(seed: int, k: int, jobs: Sequence[Job]) -> Plan:
     """Plan of trial k = 1, 2... Ten trials have each kind once, as many as jobs each job once."""
     job = _in_turn(f"{seed} jobs", jobs, k)
     kind = _in_turn(f"{seed} kinds", list(KINDS), k)
+    whole = k % WHOLE_RUN_EVERY == 0
     chance = random.Random(f"{seed} {k}")
+    n_outputs = chance.randint(1, len(job.outputs)) if chance.random() < 0.3 else None
+    share = chance.uniform(0.0, 1.1)
+    if kind == TWO_RUNS:  # a second one takes seconds to start
+        n_outputs, share = None, share / 4
     return Plan(
         k,
         job,
+        (job, *that_follow(job, jobs)) if whole else (job,),
         kind,
-        share=chance.uniform(0.0, 1.1),
-        n_outputs=chance.randint(1, len(job.outputs)) if chance.random() < 0.3 else None,
-        whole=k % WHOLE_RUN_EVERY == 0,
+        share,
+        n_outputs,
+        whole,
         of_work="--work" in job.arguments and chance.random() < 0.5,
         at_once=kind == KILL_SNAKEMAKE and chance.random() < 0.5,
     )
@@ -184,16 +193,16 @@ def _disk(plan: Plan, folder: Path) -> Path:
 
 
 def _copy(plan: Plan, base: Path, folder: Path) -> None:
-    """Copy the finished run without what the job made."""
+    """Copy the finished run without what the jobs made that are to be missing."""
     discard(folder)
     folder.mkdir(parents=True)
     if plan.kind == "disk full":
         mount_disk(_disk(plan, folder))
     subprocess.run(["cp", "-a", f"{base}/.", folder], check=True)
-    for name in plan.job.outputs:
-        path = folder / name
-        (path.parent / f"record_{plan.job.arguments[0]}.json").unlink(missing_ok=True)
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for job in plan.missing:
+        for path in (folder / name for name in job.outputs):
+            (path.parent / f"record_{job.arguments[0]}.json").unlink(missing_ok=True)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _disturb(plan: Plan, folder: Path, outcome: Outcome) -> None:
@@ -214,7 +223,7 @@ def _disturb(plan: Plan, folder: Path, outcome: Outcome) -> None:
     finally:
         run.undo()
     outcome.notes, outcome.problems = run.notes, outcome.problems + run.problems
-    if plan.kind == "two runs at once" and outcome.ended != 0:
+    if plan.kind == TWO_RUNS and outcome.ended != 0:
         outcome.problems.append(f"the first of two runs ended with {outcome.ended}")
     if plan.kind in ERRORS and outcome.ended != 0:
         outcome.problems += message_problems(folder / plan.job.log)
@@ -312,7 +321,8 @@ def _restart(plan: Plan, folder: Path, outcome: Outcome) -> None:
     benchmark = folder / plan.job.benchmark
     if benchmark.is_file() and benchmark.stat().st_mtime > date:
         took_s = benchmark_s(benchmark) or 0.0
-        outcome.again_s = max(0.0, outcome.spent_s + took_s - plan.job.duration_s)
+        again_s = outcome.spent_s + took_s - plan.job.duration_s
+        outcome.again_s = min(max(again_s, 0.0), outcome.spent_s)
         log = (folder / plan.job.log).read_text(errors="replace")
         outcome.resumed_at = ", ".join(re.findall(r"going on from step (\d+)", log))
     _, left = psutil.wait_procs(processes_in(folder), ORPHAN_S)

@@ -6,7 +6,8 @@ import re
 import shlex
 import shutil
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +22,8 @@ FOLDER = REPO / "work/faults"
 SETTINGS = Path(__file__).with_name("settings.yaml")
 ONE_JOB_AT_A_TIME = ("--default-resources", "alone=1", "--resources", "alone=1")
 """Durations are then those of a trial, in which a job runs alone."""
+REMOVED_BY = {"align/align": "align/check"}
+"""A job that begins by removing what another one makes of its outputs."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,18 @@ class Job:
     Attributes:
         name: of its log, such as "reward/frame_seed0".
         arguments: of its `hpro`, the command first.
+        inputs: files, relative to the project.
         outputs: files and folders, relative to the project.
+        removed: outputs of another job that this one removes.
         duration_s: wall time of the undisturbed job.
     """
 
     name: str
     arguments: tuple[str, ...]
+    inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     duration_s: float
+    removed: tuple[str, ...] = ()
 
     @property
     def stage(self) -> str:
@@ -89,17 +96,30 @@ def jobs_of(project: Project) -> list[Job]:
     """All jobs of a finished run, sorted by name."""
     summary = project.run("snakemake", "--cores", "2", "--detailed-summary").stdout
     rows = [line.split("\t") for line in summary.splitlines() if line.startswith("results/")]
-    outputs: dict[tuple[str, str], list[str]] = {}
-    for output, _, _, log, _, command, _, plan in rows:
+    outputs: dict[tuple[str, str, str], list[str]] = {}
+    for output, _, _, log, inputs, command, _, plan in rows:
         assert plan == "no update", f"{output}: {plan}"
-        outputs.setdefault((log, command), []).append(output)
+        outputs.setdefault((log, inputs, command), []).append(output)
     jobs = []
-    for (log, command), names in outputs.items():
+    for (log, inputs, command), names in outputs.items():
         name = log.removeprefix(f"logs/{RUN}/").removesuffix(".log")
         duration_s = benchmark_s(project.folder / f"benchmarks/{RUN}/{name}.tsv")
         assert duration_s is not None, f"{name} left no benchmark"
-        jobs.append(Job(name, _arguments(command), tuple(names), duration_s))
-    return sorted(jobs, key=lambda job: job.name)
+        read = tuple(inputs.split(","))
+        jobs.append(Job(name, _arguments(command), read, tuple(names), duration_s))
+    by_name = {job.name: job for job in sorted(jobs, key=lambda job: job.name)}
+    for name, other in REMOVED_BY.items():
+        by_name[name] = replace(by_name[name], removed=by_name[other].outputs)
+    return list(by_name.values())
+
+
+def that_follow(job: Job, jobs: Iterable[Job]) -> list[Job]:
+    """Jobs that read what a job made, directly or not."""
+    made, found = set(job.outputs), []
+    while more := [each for each in jobs if each not in found and made & set(each.inputs)]:
+        found += more
+        made |= {name for each in more for name in each.outputs}
+    return found
 
 
 def _arguments(command: str) -> tuple[str, ...]:

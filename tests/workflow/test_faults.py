@@ -11,7 +11,11 @@ from tests.faults.run import IDENTICAL, conclusion, read, sitting
 from tests.faults.trial import drawn
 from tests.faults.undisturbed import RUN, Job
 
-JOBS = [Job(f"stage/{n}", ("do", str(n)), (f"results/{n}",), 5.0) for n in range(26)]
+JOBS = [
+    Job(f"stage/{n}", ("do", str(n)), (f"results/{n - 1}",), (f"results/{n}",), 5.0)
+    for n in range(26)
+]
+"""Each reads what the one before it makes."""
 
 
 @pytest.mark.full
@@ -30,6 +34,8 @@ def test_a_trial_is_drawn_by_its_seed_and_number() -> None:
     assert {plan.kind for plan in plans[:10]} == set(KINDS)
     assert [plan.job for plan in plans[:26]] != [plan.job for plan in plans[26:]]
     assert {plan.job for plan in plans[26:]} == set(JOBS)
+    assert all(plan.missing == (plan.job,) for plan in plans if plan.k % 10)
+    assert all(plan.missing == tuple(JOBS[JOBS.index(plan.job) :]) for plan in plans[9::10])
 
 
 @pytest.mark.parametrize(
