@@ -13,6 +13,7 @@ import tarfile
 import zipfile
 from importlib import import_module
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -41,8 +42,8 @@ from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.sft import make_policy, save_policy
 from hpro_core.shards import write as write_shards
 from hpro_core.speech.tokenizer import SpeechTokenizer, TokenizerConfig
-from hpro_core.text import N_TRANSCRIPT_SYMBOLS
-from tests import published, test_frontend, test_queen_file, test_report
+from hpro_core.text.phones import N_TRANSCRIPT_SYMBOLS
+from tests import published, test_queen_file, test_report, test_text_tokenizers
 from tests.conftest import make_example
 from tests.fuzz.containers import tarred, zipped
 from tests.fuzz.sounds import sealed_page
@@ -179,8 +180,8 @@ def shipped(folder: Path) -> None:
     for name, place in base.MODELS.items():
         shutil.copytree(trained / "models" / name, trained / place)
     rows = [
-        (f"a_{i}", "a", "ann", "Well.", f"word {i}", f"corpus/a/audio/{i}.wav", 1.0, "train", f"{i}",
-         None, None)
+        (f"a_{i}", "a", "ann", "Well.", f"word {i}", f"corpus/a/audio/{i}.wav", 1.0, "train",
+         f"{i}", None, None)
         for i in range(8)
     ]  # fmt: skip
     utterances = pd.DataFrame(rows, columns=list(tables.UTTERANCES.columns))
@@ -262,11 +263,8 @@ def _build_dataset(folder: Path) -> None:
 
 
 def _write_tables(folder: Path, rng: np.random.Generator) -> None:
-    kept, test_report.SYSTEMS = test_report.SYSTEMS, dict.fromkeys(test_report.SYSTEMS, [*SYSTEMS])
-    try:
+    with mock.patch.dict(test_report.SYSTEMS, {name: [*SYSTEMS] for name in test_report.SYSTEMS}):
         test_report.write_tables(folder, rng)
-    finally:
-        test_report.SYSTEMS = kept
 
 
 def _write_reward(folder: Path, terms: list[str], rng: np.random.Generator) -> None:
@@ -353,7 +351,8 @@ def needs(folder: Path) -> None:
     differences: dict[str, object] = {
         "base": "base",
         "corpus": {"sets": {
-            "acted": {"reader": "csv", "path": "csv"}, "more": {"reader": "esd", "path": "esd", "split": "train"},
+            "acted": {"reader": "csv", "path": "csv"},
+            "more": {"reader": "esd", "path": "esd", "split": "train"},
         }},
         "label": {"vad_teacher": "audeering", "audeering": "audeering"},
     }  # fmt: skip
@@ -371,8 +370,8 @@ def cosyvoice2(folder: Path) -> None:
     released = load_file(GOLDEN / "codec_golden/golden.safetensors")
     state = {n.removeprefix("state."): v for n, v in released.items() if n.startswith("state.")}
     torch.save(state, folder / "model.pt")
-    test_frontend.byte_pairs(folder / "qwen_text", {"tokenizer_class": "Qwen2Tokenizer"})
-    test_frontend.byte_pairs(
+    test_text_tokenizers.byte_pairs(folder / "qwen_text", {"tokenizer_class": "Qwen2Tokenizer"})
+    test_text_tokenizers.byte_pairs(
         folder / "whisper_text",
         {"tokenizer_class": "WhisperTokenizer", "unk_token": "<|endoftext|>"},
     )
@@ -406,7 +405,9 @@ def game(folder: Path) -> None:
             (0, 1, 0, False, "*03Hello?*04Who is there?"), (1, 1, 0, False, "It's me."),
             (2, 1, 0, True, "*"), (-2, 2, 11, False, "Behind you!"),
         ),
-        "QUEEN.JAS": test_queen_file.queen_jas([(1, -3), (1, 7), (2, -3)], [(1, 1, 1, 10), (2, 1, 2, 11)]),
+        "QUEEN.JAS": test_queen_file.queen_jas(
+            [(1, -3), (1, 7), (2, -3)], [(1, 1, 1, 10), (2, 1, 2, 11)]
+        ),
         "QUEEN2.JAS": "\r\n".join(["-"] * (4 + 3 + 2 + 12 + 40 + 5) + ["BOB", "TAMMY"]).encode(),
     }  # fmt: skip
     names = ("06SSSSJ1", "06001AJ3", "060001P1", "06XXXXP2", "C1A__012", "C1A__021", "C1A__041")
@@ -420,10 +421,10 @@ def alignments(folder: Path) -> None:
     write_words(folder / "a.TextGrid", spans, 1.2)
     grid = (folder / "a.TextGrid").read_bytes()
     short = b"\n".join([
-        b'File type = "ooTextFile"', b'Object class = "TextGrid"', b"", b"0", b"1.2", b"<exists>", b"2",
-        b'"IntervalTier"', b'"ann - words"', b"0", b"1.2", b"2", b"0", b"0.5", b'"hello"', b"0.5",
-        b"1.2", b'""', b'"IntervalTier"', b'"ann - phones"', b"0", b"1.2", b"1", b"0", b"1.2", b'"spn"',
-        b"",
+        b'File type = "ooTextFile"', b'Object class = "TextGrid"', b"", b"0", b"1.2", b"<exists>",
+        b"2", b'"IntervalTier"', b'"ann - words"', b"0", b"1.2", b"2", b"0", b"0.5", b'"hello"',
+        b"0.5", b"1.2", b'""', b'"IntervalTier"', b'"ann - phones"', b"0", b"1.2", b"1", b"0",
+        b"1.2", b'"spn"', b"",
     ])  # fmt: skip
     (folder / "short.TextGrid").write_bytes(short)
     members = [("grids/1.TextGrid", grid), ("grids/2.TextGrid", grid), ("readme.txt", b"x")]

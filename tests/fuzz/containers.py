@@ -105,8 +105,9 @@ _DESCRIPTIONS = (
     "'<u8', 'x': 1", "u8", "'\ud800'", "'|S0'", "'<c16'", "('<u8', (2,))",
 )  # fmt: skip
 _SHAPES = (
-    "()", "(8,)", "(2, 4)", "(-1,)", "(99999999999,)", "(0,)", "(8", "(8,) * 9", "[8]", "8", "('8',)",
-    "(True,)", "(10**9,)", "(" * 300, "(8L,)", "(9999999999999999999999,)", "()\n  x", "(((",
+    "()", "(8,)", "(2, 4)", "(-1,)", "(99999999999,)", "(0,)", "(8", "(8,) * 9", "[8]", "8",
+    "('8',)", "(True,)", "(10**9,)", "(" * 300, "(8L,)", "(9999999999999999999999,)", "()\n  x",
+    "(((",
 )  # fmt: skip
 
 
@@ -355,7 +356,8 @@ _TYPES = (
     pa.string(), pa.large_string(), pa.binary(), pa.int8(), pa.int64(), pa.uint64(), pa.float32(),
     pa.float64(), pa.bool_(), pa.null(), pa.date32(), pa.timestamp("ns"), pa.decimal128(5, 2),
     pa.list_(pa.int32()), pa.list_(pa.string()), pa.list_(pa.list_(pa.float32())),
-    pa.struct({"a": pa.int8()}), pa.map_(pa.string(), pa.int8()), pa.dictionary(pa.int8(), pa.string()),
+    pa.struct({"a": pa.int8()}), pa.map_(pa.string(), pa.int8()),
+    pa.dictionary(pa.int8(), pa.string()),
 )  # fmt: skip
 _CELLS: dict[str, tuple[Any, ...]] = {
     "string": ("", "a", "../x", OUTSIDE, "a" * 400, "a\x00b", "\u2019", "a\nb", "\x1b[31m", None),

@@ -33,8 +33,9 @@ WORDS = (
     *("", " ", "0", "-1", "1e400", "1e-400", "NaN", "inf", "-inf", "null", "true", "~", "9" * 400),
     *("0x10", "010", "1_000", "1,5", "\u0661", "2024-13-45", "[", "{", '"', "'", "a" * 5000),
     *("/etc/hostname", "/dev/zero", "..", "../..", OUTSIDE, "~/x", "$(touch x)", "a/b", "con:"),
-    *("\u2019", "\u0441\u0430t", "\u200b", "e\u0301", "\U0001d407", "a\x00b", "a\x1b[31mb", "a\x7f"),
-    *("a\u2028b", "a\x85b", "a\nb", "a\r\nb", "a\tb", "\ufeff", "*a", "&a", "!!python/name:os.system"),
+    *("\u2019", "\u0441\u0430t", "\u200b", "e\u0301", "\U0001d407", "a\x00b", "a\x1b[31mb"),
+    *("a\x7f", "a\u2028b", "a\x85b", "a\nb", "a\r\nb", "a\tb", "\ufeff", "*a", "&a"),
+    "!!python/name:os.system",
 )  # fmt: skip
 
 VALUES: tuple[Any, ...] = (
@@ -350,11 +351,12 @@ def of_json_lines(content: bytes, rng: random.Random, others: Others) -> Mutant:
 _YAML = (
     "a: &a [*a]", "? [1, 2]\n: x", "<<: *none", "a: !!timestamp x", "a: !!float ''", "a: !!bool x",
     "a: !!binary x", "a: !!set {b}", "a: !!omap [b: 1]", "a: !!pairs [1]", "a: !!int ''",
-    "a: !!python/object/apply:os.system ['touch x']", "run: |\n  a\n b", "a: 'b", "\ta: 1", "a: 010",
-    "a: 1\na: 2", "%YAML 9.9\n---", "--- \na: 1\n--- \nb: 2", "a: {b: [c, }", "a: !x y", "a: 1:30:00",
-    "!!str a: 1", "null: 1", "1: 2", "a: !!null x", "? |\n  a\n: b", "a: !!map [1]", "a: !!seq {b: 1}",
-    "a: &x {b: 1}\nc: {<<: [*x, *x]}", "a: &x {<<: *x}", "a: .5e400", "a: \"\\ud800\"", "a: \"\\x00\"",
-    "a: 0x", "a: 0o", "a: +.inf", "a: 12e03", "a: ! b", "@a: 1", "`: 1", "a: 2024-01-01", "yes: no",
+    "a: !!python/object/apply:os.system ['touch x']", "run: |\n  a\n b", "a: 'b", "\ta: 1",
+    "a: 010", "a: 1\na: 2", "%YAML 9.9\n---", "--- \na: 1\n--- \nb: 2", "a: {b: [c, }", "a: !x y",
+    "a: 1:30:00", "!!str a: 1", "null: 1", "1: 2", "a: !!null x", "? |\n  a\n: b", "a: !!map [1]",
+    "a: !!seq {b: 1}", "a: &x {b: 1}\nc: {<<: [*x, *x]}", "a: &x {<<: *x}", "a: .5e400",
+    "a: \"\\ud800\"", "a: \"\\x00\"", "a: 0x", "a: 0o", "a: +.inf", "a: 12e03",
+    "a: ! b", "@a: 1", "`: 1", "a: 2024-01-01", "yes: no",
 )  # fmt: skip
 
 

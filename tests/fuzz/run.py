@@ -58,8 +58,9 @@ class Worker:
         if self.traces and self.starts == 1:
             command += ["--trace"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fuzz.worker", *command], cwd=place, env=_environment(place),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, "-m", "tests.fuzz.worker", *command], cwd=place,
+            env=_environment(place), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )  # fmt: skip
         self._errors: list[bytes] = []
         threading.Thread(target=self._drain, args=(self.process,), daemon=True).start()
@@ -129,9 +130,10 @@ def _environment(place: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HPRO")}
     tmp, home = str(place / "tmp"), str(place / "home")
     return {
-        **kept, "PYTHONPATH": str(REPO), "TMPDIR": tmp, "HOME": home, "MPLCONFIGDIR": f"{home}/matplotlib",
-        "HF_HOME": f"{home}/hf", "NUMBA_CACHE_DIR": f"{home}/numba", "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1", "TORCHINDUCTOR_CACHE_DIR": f"{home}/inductor", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0",
+        **kept, "PYTHONPATH": str(REPO), "TMPDIR": tmp, "HOME": home, "HF_HOME": f"{home}/hf",
+        "MPLCONFIGDIR": f"{home}/matplotlib", "NUMBA_CACHE_DIR": f"{home}/numba",
+        "TORCHINDUCTOR_CACHE_DIR": f"{home}/inductor", "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0",
         "MALLOC_ARENA_MAX": "2", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "",
     }  # fmt: skip
 
@@ -221,10 +223,10 @@ def _figures(results: list[dict], workers: list[Worker], given: argparse.Namespa
     counts = Counter(result["result"] for result in results)
     slowest = max(results, key=lambda result: result["seconds"])
     largest = max(results, key=lambda result: result["bytes"])
+    print(f"read again equal: {counts['accepted']}; refused in one line: {counts['refused']}")
     print(
-        f"read again equal: {counts['accepted']}; refused in one line: {counts['refused']}; slowest "
-        f"{slowest['seconds']:.1f} s ({slowest['number']}); most memory {largest['bytes'] / 1e6:.0f} "
-        f"MB ({largest['number']})"
+        f"slowest: {slowest['seconds']:.1f} s ({slowest['number']}); most memory: "
+        f"{largest['bytes'] / 1e6:.0f} MB ({largest['number']})"
     )
     functions = {place for worker in workers for place in worker.functions}
     reached = {(file, line) for result in results for file, line in result["reached"]}

@@ -37,7 +37,6 @@ from hpro_core.evaluate.origin import common_origin
 from hpro_core.evaluate.panel import Recorded
 from hpro_core.evaluate.wavlm import WavlmVoices
 from hpro_core.evaluate.whisper import WhisperTranscripts
-from hpro_core.frontend import frontend
 from hpro_core.known import known_sentences
 from hpro_core.label.audeering import AudeeringWordVad
 from hpro_core.label.emotion2vec import Emotion2vecPosteriors
@@ -54,6 +53,7 @@ from hpro_core.report import stage as report
 from hpro_core.speech import crops
 from hpro_core.speech.cosyvoice2 import CamPlus
 from hpro_core.speech.stage import load_tokenizer
+from hpro_core.text.tokenizers import frontend
 from tests.fuzz import artefacts, containers, mutators, sounds
 from tests.fuzz.mutators import Change
 from tests.published import StandIn
@@ -94,8 +94,8 @@ class Target:
 
 CHANGES: Mapping[str, Change] = {
     ".json": mutators.of_json, ".jsonl": mutators.of_json_lines, ".yaml": mutators.of_yaml,
-    ".csv": mutators.of_csv, ".tsv": mutators.of_csv, ".wav": sounds.of_wav, ".flac": sounds.of_flac,
-    ".mp3": sounds.of_mp3, ".ogg": sounds.of_ogg, ".1c": sounds.of_queen,
+    ".csv": mutators.of_csv, ".tsv": mutators.of_csv, ".wav": sounds.of_wav,
+    ".flac": sounds.of_flac, ".mp3": sounds.of_mp3, ".ogg": sounds.of_ogg, ".1c": sounds.of_queen,
     ".safetensors": containers.of_safetensors, ".npy": containers.of_npy, ".zip": containers.of_zip,
     ".whl": containers.of_zip, ".gz": containers.of_tar, ".pt": containers.of_pt,
     ".bin": containers.of_pt, ".parquet": containers.of_parquet, ".arrow": containers.of_arrow,
@@ -211,15 +211,18 @@ def _corpora() -> Iterator[Target]:
 
 
 def _checked(folder: Path, reader: str) -> object:
-    about, contents = check.check(folder, reader)
+    about, contents = check.check(folder, _limits("", "csv"), reader)
     one_line(check.described(about, contents))
     return dataclasses.astuple(contents)
 
 
+def _limits(path: str, reader: str) -> p.Corpus:
+    chosen = {"own": p.CorpusSet(reader=reader, path=path)}
+    return p.Corpus(sets=chosen, min_duration_s=0.1, max_duration_s=9.0, max_rejected_share=1.0)
+
+
 def _read_corpus(folder: Path) -> object:
-    chosen = {"own": p.CorpusSet(reader="csv", path=str(folder))}
-    limits = p.Corpus(sets=chosen, min_duration_s=0.1, max_duration_s=9.0, max_rejected_share=1.0)
-    corpus_stage.read(folder / "out", "own", limits)
+    corpus_stage.read(folder / "out", "own", _limits(str(folder), "csv"))
     made = folder / "out/corpus/own"
     wavs = {path.name: io.read_wav(path, 16_000) for path in sorted(made.glob("audio/*.wav"))}
     return wavs, tables.read_table(made / "utterances.parquet", tables.UTTERANCES)
@@ -251,8 +254,9 @@ def _settings() -> Iterator[Target]:
         lambda f: _list(weights._members(next(f.glob("*.gz")), ["inside/net.bin"])),
     )  # fmt: skip
     yield Target(
-        "preflight", "preflight", ("csv/*", "base/**/*", "audeering/*", "differences.yaml", "esd/**/*.txt"),
-        _preflight, weight=6,
+        "preflight", "preflight",
+        ("csv/*", "base/**/*", "audeering/*", "differences.yaml", "esd/**/*.txt"), _preflight,
+        weight=6,
     )  # fmt: skip
 
 
@@ -381,10 +385,11 @@ def _tables() -> Iterator[Target]:
         _built, writes=("dataset/*",), names=("dataset",), weight=4,
     )  # fmt: skip
     yield Target("dataset: mapped", "run", ("dataset/train.*",), _mapped, weight=10)
-    yield Target("shards: gathered words", "sharded", ("align/shards/**/*", "corpus/**/*.parquet"),
-                 lambda f: _gathered(f, "align"), writes=("align/*",), names=("align",))  # fmt: skip
-    yield Target("shards: gathered labels", "sharded", ("label/shards/**/*",),
-                 lambda f: _gathered(f, "label"), writes=("label/*",), names=("label",))  # fmt: skip
+    for stage, more in (("align", ("corpus/**/*.parquet",)), ("label", ())):
+        yield Target(
+            f"shards: gathered, {stage}", "sharded", (f"{stage}/shards/**/*", *more),
+            lambda f, stage=stage: _gathered(f, stage), writes=(f"{stage}/*",), names=(stage,),
+        )  # fmt: skip
     yield Target("shards: of a teacher", "sharded", ("labels/*",), _shard, _shard_again)
     yield Target("labels: of words", "run", ("align/words.parquet", "label/*.parquet"),
                  lambda f: crops.labelled(f), names=("label",))  # fmt: skip
@@ -402,7 +407,8 @@ def _tables() -> Iterator[Target]:
     yield Target("records: verify", "run", ("eval/sft/seed0/*.*", "eval/hpro/seed0/*.json"),
                  _verified, weight=6)  # fmt: skip
     yield Target(
-        "records: check", "run", ("eval/sft/seed0/record_judge.json", "eval/sft/seed0/scores.parquet"),
+        "records: check", "run",
+        ("eval/sft/seed0/record_judge.json", "eval/sft/seed0/scores.parquet"),
         lambda f: records.check(f, f / "eval/sft/seed0/scores.parquet", "sft", 0),
     )  # fmt: skip
 
@@ -481,7 +487,7 @@ def _recorded(folder: Path) -> object:
 
 
 def _result_tables(folder: Path) -> object:
-    rows = dict.fromkeys(("comparison", "progressive", "ablation"), [*artefacts.SYSTEMS])
+    rows = {name: [*artefacts.SYSTEMS] for name in results.TABLES}
     result_tables.make(folder, p.Tables(**rows), [0], _EVALUATE, folder / "out")
     paths = [folder / f"eval/{name}/seed0/metrics.json" for name in artefacts.SYSTEMS]
     common_origin(paths)
@@ -498,14 +504,19 @@ def _verified(folder: Path) -> object:
 
 def _report() -> Iterator[Target]:
     yield Target("report: tables", "run", ("tables/*.csv",), _report_tables, weight=4)
-    yield Target("report: curves", "run", ("policy/sft/seed0/training.csv",),
-                 lambda f: figures.training_curves([f / "policy/sft/seed0/training.csv"]))  # fmt: skip
+    curves = "policy/sft/seed0/training.csv"
+    yield Target(
+        "report: curves", "run", (curves,), lambda f: figures.training_curves([f / curves])
+    )
     yield Target(
         "report: trainings", "run", ("policy/hpro/seed0/*.json",),
         lambda f: report.liveness(f, ["sft", "hpro"], [0]), weight=4,
     )  # fmt: skip
-    yield Target("report: measurements", "run", ("align/accuracy.json",),
-                 lambda f: report.measurements(f / "align/accuracy.json", "hpro align-check"))  # fmt: skip
+    figures_of_words = "align/accuracy.json"
+    yield Target(
+        "report: measurements", "run", (figures_of_words,),
+        lambda f: report.measurements(f / figures_of_words, "hpro align-check"),
+    )  # fmt: skip
     yield Target(
         "report: counts", "run", ("corpus/**/*.parquet", "align/*.parquet", "dataset/*.parquet"),
         lambda f: ([tuple(each) for each in counts.stage_counts(f)], counts.split_counts(f)),
@@ -531,7 +542,7 @@ def _report_tables(folder: Path) -> object:
 @contextmanager
 def _undrawn() -> Iterator[None]:
     """Figures are made, but not drawn, which takes seconds: `report: curves` is for that."""
-    with mock.patch.object(figures, "_svg", lambda figure: "<svg></svg>"):
+    with mock.patch.object(figures, "_svg", return_value="<svg></svg>"):
         yield
 
 
@@ -545,8 +556,8 @@ def _whole_report(folder: Path) -> object:
     """The page, with its curves read and no figure drawn: `report: curves` does that."""
     drawn = "<svg></svg>"
     with (
-        mock.patch.object(figures, "intervals", lambda rows: drawn),
-        mock.patch.object(samples, "word_traces", lambda words, traces: drawn),
+        mock.patch.object(figures, "intervals", return_value=drawn),
+        mock.patch.object(samples, "word_traces", return_value=drawn),
         mock.patch.object(
             figures, "training_curves", lambda paths: [*map(figures._read_curves, paths)] and drawn
         ),
@@ -566,7 +577,7 @@ def _alignments() -> Iterator[Target]:
         "TextGrids in a zip", "alignments", ("grids.zip", "words.parquet"), _compared, weight=4
     )
     yield Target("MFA: its figures", "alignments", ("alignment_analysis.csv",),
-                 lambda f: mfa_quality.read_analysis(f / "alignment_analysis.csv"), weight=4)  # fmt: skip
+                 lambda f: mfa_quality.read_analysis(f / "alignment_analysis.csv"))  # fmt: skip
     yield Target("MFA: dictionary", "alignments", ("english.dict",),
                  lambda f: sorted(mfa_aligner._entries(f / "english.dict")))  # fmt: skip
     yield Target("MFA: models", "alignments", ("english.dict", "acoustic.zip"), _mfa_models,
@@ -591,13 +602,17 @@ def _mfa_models(folder: Path) -> object:
 
 def _teachers() -> Iterator[Target]:
     for name, file in (("audeering", "model.safetensors"), ("audeering_bin", "pytorch_model.bin")):
-        yield Target(f"teacher: {name}", "teachers", (f"{name}/*.json", f"{name}/{file}"),
-                     lambda f, name=name: _audeering(f, name), names=("clip.wav",), weight=4)  # fmt: skip
+        yield Target(
+            f"teacher: {name}", "teachers", (f"{name}/*.json", f"{name}/{file}"),
+            lambda f, name=name: _audeering(f, name), weight=4,
+        )  # fmt: skip
     yield Target("teacher: emotion2vec", "teachers", ("emotion2vec/*",), _emotion2vec, weight=4)
     yield Target("judge: WavLM", "teachers", ("wavlm/*",), _wavlm, names=("clip.wav",), weight=4)
     yield Target("judge: Whisper", "teachers", ("whisper.pt",), _whisper, weight=3)
-    yield Target("codec: Whisper's decoder", "teachers",
-                 ("whisper_hf/config.json", "whisper_hf/model.safetensors"), _whisper_decoder)  # fmt: skip
+    yield Target(
+        "codec: Whisper's decoder", "teachers",
+        ("whisper_hf/config.json", "whisper_hf/model.safetensors"), _whisper_decoder,
+    )  # fmt: skip
     yield Target("CosyVoice2: llm.pt", "cosyvoice2", ("llm.pt", "CosyVoice-BlankEN/config.json"),
                  _llm, _llm_again, weight=4)  # fmt: skip
     yield Target("CosyVoice2: campplus.onnx", "cosyvoice2", ("campplus.onnx",), _campplus)
@@ -656,8 +671,8 @@ def _llm_again(value: tuple, folder: Path) -> object:
     write_llm(value[1], folder / "llm.pt")
     stored = io.read_pt(folder / "llm.pt", "x")
     assert isinstance(stored, dict)
-    assert all(torch.equal(stored["speech_embedding.weight"], w)
-               for n, w in weights_of(value[1]).items() if n == "speech_embedding.weight")  # fmt: skip
+    table = weights_of(value[1])["speech_embedding.weight"]
+    assert torch.equal(stored["speech_embedding.weight"], table)
     return value
 
 

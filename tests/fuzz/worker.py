@@ -12,7 +12,7 @@ import random
 import shutil
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,8 +131,9 @@ class Bench:
             outcome, sealed = self._outcome(mutant, mutant.content)
         return {
             "number": number, "target": mutant.target.name, "file": str(mutant.path),
-            "what": (mutant.what + sealed)[:300], "result": outcome.result, "detail": outcome.detail,
-            "signature": outcome.signature, "seconds": time.monotonic() - before_s,
+            "what": (mutant.what + sealed)[:300], "result": outcome.result,
+            "detail": outcome.detail, "signature": outcome.signature,
+            "seconds": time.monotonic() - before_s,
             "bytes": _peak() - before_bytes, "reached": sorted(self.reached),
         }  # fmt: skip
 
@@ -313,16 +314,18 @@ def main() -> None:
     chosen = [bench.slots[given.only % len(bench.slots)]] if one else bench.targets
     functions = bench.warm_up(chosen, given.trace)
     guard.limit_memory()
-    sys.stdout = Path(os.devnull).open("w", encoding="utf-8")
     print(json.dumps({"functions": sorted(functions)}), file=answers, flush=True)
-    for line in sys.stdin:
-        command, *arguments = line.split()
-        if command == "minimise":
-            answer = {"smallest": bench.minimise(int(arguments[0]), Path(arguments[1]))}
-        else:
-            answer = bench.run(int(command))
-            bench.reached.clear()
-        print(json.dumps(answer), file=answers, flush=True)
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        for line in sys.stdin:
+            print(json.dumps(_answer(bench, *line.split())), file=answers, flush=True)
+
+
+def _answer(bench: Bench, command: str, *arguments: str) -> dict[str, Any]:
+    if command == "minimise":
+        return {"smallest": bench.minimise(int(arguments[0]), Path(arguments[1]))}
+    answer = bench.run(int(command))
+    bench.reached.clear()
+    return answer
 
 
 if __name__ == "__main__":
