@@ -83,7 +83,7 @@ def run(commands: Callable[[], object]) -> NoReturn:
     except SystemExit as end:
         status = end.code
     except HproError as error:
-        status = _fail(1, " ".join(str(error).splitlines()))
+        status = _fail(1, str(error))
     except Stopped as stop:
         status = _fail(128 + stop.number, f"stopped by {stop}; the same command goes on from there")
     except MemoryError:

@@ -65,7 +65,7 @@ def test_a_problem_of_the_user_is_one_line(tmp_path: Path) -> None:
     from hpro_core.errors import HproError
     def commands(): raise HproError("x.wav, line 3:\\n  is empty: take it away")
     """
-    assert ended(code, cwd=tmp_path) == (1, "", "hpro: x.wav, line 3:   is empty: take it away\n")
+    assert ended(code, cwd=tmp_path) == (1, "", "hpro: x.wav, line 3: is empty: take it away\n")
 
 
 def test_a_bug_is_a_paragraph_and_its_traceback_a_file(tmp_path: Path) -> None:
