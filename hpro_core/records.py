@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpro_core.errors import HproError
+from hpro_core.errors import HproError, one_line
 from hpro_core.io import JOURNAL, read_json, read_text, sha256_of, write_json
 
 PREFIX = "record_"
@@ -81,7 +81,7 @@ def verify(root: Path) -> tuple[int, list[str]]:
     for sums in sorted(root.rglob(SUMS)):
         problems += _audio(found, sums)
     problems += _unnamed(root, records)
-    return len(found.sums), problems
+    return len(found.sums), [one_line(problem) for problem in problems]
 
 
 def check(root: Path, path: Path, system: str, seed: int) -> None:

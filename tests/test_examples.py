@@ -1,5 +1,6 @@
 """Mapped utterances: what a list of the same would give, batch for batch and fact for fact."""
 
+import json
 from dataclasses import asdict, fields, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from hpro_core.dataset import load
 from hpro_core.engine import example_file
 from hpro_core.engine.batching import Batch, Sampler, collate, sequential_batches, spans_to_frames
 from hpro_core.engine.examples import Example, SpeakerIndex, utt_ids
-from hpro_core.engine.facts import ROUNDINGS, Facts, Of, facts_of
+from hpro_core.engine.facts import ROUNDINGS, Facts, Of, facts_from_json, facts_of
 from hpro_core.errors import HproError
 from hpro_core.policy.synthesis import _number, reference_of, references_of
 from hpro_core.reward.probe import probe_set
@@ -276,7 +277,7 @@ def test_facts_name_what_is_wrong(listed):
     assert facts.unmarked == tokens[4].utt_id
     assert facts.phones == tokens[6].utt_id
     assert facts.uncovered == {"nearest": None, "truncate": Of(1, tokens[4].utt_id)}
-    assert Facts.from_json(asdict(facts)) == facts
+    assert facts_from_json(json.dumps({"a": asdict(facts)})) == {"a": facts}
 
 
 def test_a_file_of_another_table_is_refused(table, mapped, tmp_path):

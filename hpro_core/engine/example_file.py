@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, VAD
 from hpro_core.engine.examples import ROWS, SCHEMA, MappedExamples
-from hpro_core.engine.facts import Facts, by_corpus, joined
+from hpro_core.engine.facts import Facts, by_corpus, facts_from_json, joined
 from hpro_core.errors import HproError
 from hpro_core.io import opened, parquet_errors, replacing, sha256_of_rest
 
@@ -67,13 +67,14 @@ def open_examples(table: Path) -> MappedExamples:
         if file.schema != SCHEMA or not file.num_record_batches:
             raise ValueError("other columns than this version writes")
         _, metadata = file.get_batch_with_custom_metadata(file.num_record_batches - 1)
-        source, content = metadata[_SOURCE], json.loads(metadata[_FACTS])
-        facts = {corpus: Facts.from_json(known) for corpus, known in content.items()}
+        source, facts = metadata[_SOURCE], facts_from_json(metadata[_FACTS])
         size, _, expected = metadata[_SUM].decode().partition(" ")
         if _sha256_of(path, int(size)) != expected:
             raise ValueError("changed after it was written: its checksum differs")
         for number in range(file.num_record_batches):
             _check_batch(file.get_batch(number))
+        if facts.keys() != set(file.read_all()["corpus"].unique().to_pylist()):
+            raise ValueError("the facts are of other corpora")
     if source != _source(table):
         raise HproError(f"{path} was made of another {table.name} than the one beside it: {again}")
     return MappedExamples(file, facts)
