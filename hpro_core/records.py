@@ -7,6 +7,7 @@ neither a file that was put in the place of another nor one that changed on the 
 The files of an `audio/` folder are listed in the `audio.sha256` beside it, and records name that.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -127,7 +128,8 @@ class _Found:
         """SHA-256 of a file of the run; None where it is missing."""
         if name not in self.sums:
             path = self.root / name
-            self.sums[name] = sha256_of(path) if path.is_file() else None
+            there = os.path.isfile(path)  # also of a name that is too long for any file
+            self.sums[name] = sha256_of(path) if there else None
         return self.sums[name]
 
 

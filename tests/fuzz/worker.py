@@ -163,7 +163,8 @@ class Bench:
     def _attempt(
         self, target: Target, folder: Path, limit_s: float = guard.LIMIT_S
     ) -> oracle.Outcome:
-        known = {str(folder), *(name for name in _names(folder) if len(name) >= _LEAST_NAME)}
+        names = {part for name in self.trees[target.group] for part in Path(name).parts}
+        known = {str(folder), *(name for name in names if len(name) >= _LEAST_NAME)}
         os.chdir(folder)
         try:
             with self.watch.watching(target.starts):
@@ -231,10 +232,6 @@ class Bench:
         path = keep / f"{self.seed}-{number}-{mutant.path.name}"
         path.write_bytes(content)
         return str(path)
-
-
-def _names(folder: Path) -> set[str]:
-    return {name for _, folders, files in os.walk(folder) for name in (*folders, *files)}
 
 
 def _allowed(name: str, patterns: tuple[str, ...]) -> bool:
