@@ -346,7 +346,15 @@ def yaml_mapping(text: str, where: str) -> dict:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise HproError(f"{where}{line}: {error.problem or error.context}") from error
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+    except (
+        yaml.YAMLError,
+        RecursionError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+    ) as error:  # fmt: skip  (values with a tag, such as `!!float ''`)
         raise HproError(f"{where} is not valid YAML: {_reason(error)}") from error
 
 

@@ -7,12 +7,13 @@ neither a file that was put in the place of another nor one that changed on the 
 The files of an `audio/` folder are listed in the `audio.sha256` beside it, and records name that.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpro_core.errors import HproError
+from hpro_core.errors import HproError, one_line
 from hpro_core.io import JOURNAL, read_json, read_text, sha256_of, write_json
 
 PREFIX = "record_"
@@ -81,7 +82,7 @@ def verify(root: Path) -> tuple[int, list[str]]:
     for sums in sorted(root.rglob(SUMS)):
         problems += _audio(found, sums)
     problems += _unnamed(root, records)
-    return len(found.sums), problems
+    return len(found.sums), [one_line(problem) for problem in problems]
 
 
 def check(root: Path, path: Path, system: str, seed: int) -> None:
@@ -127,7 +128,8 @@ class _Found:
         """SHA-256 of a file of the run; None where it is missing."""
         if name not in self.sums:
             path = self.root / name
-            self.sums[name] = sha256_of(path) if path.is_file() else None
+            there = os.path.isfile(path)  # also of a name that is too long for any file
+            self.sums[name] = sha256_of(path) if there else None
         return self.sums[name]
 
 

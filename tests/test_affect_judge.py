@@ -1,5 +1,6 @@
 """The affect judge: what it hears, how it is trained, and that padding means nothing."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -276,3 +277,11 @@ def test_it_comes_back_from_the_disk_as_it_was(trained: affect.AffectJudge, tmp_
         affect.load(tmp_path)
     with pytest.raises(HproError, match="does not exist: run the stage that trains it"):
         affect.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("trained_on", [{"a.b": 1}, {"": 1}, {"a": True}, {"a": 1.5}, ["a"], {}])
+def test_odd_names_of_test_sets_are_named(trained_on, fresh: affect.AffectJudge, tmp_path: Path):
+    affect.save(fresh, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"trained_on": trained_on}))
+    with pytest.raises(HproError, match=str(tmp_path)):
+        affect.load(tmp_path)

@@ -149,6 +149,16 @@ def test_a_broken_onnx_file_is_refused(tmp_path):
         CamPlus.load(tmp_path, 1)
 
 
+def test_an_onnx_file_that_onnxruntime_cannot_run_is_refused(campplus):
+    path = campplus / "campplus.onnx"
+    content = path.read_bytes()
+    for old, new in ((b"ReduceMean", b"ReduceNone"), (b"matrix", b"matrox"), (b"axes", b"axe\x80")):
+        assert old in content
+        path.write_bytes(content.replace(old, new, 1))
+        with pytest.raises(HproError, match=r"campplus.onnx is not an ONNX model"):
+            CamPlus.load(campplus, 1)
+
+
 def test_a_missing_package_is_named(monkeypatch):
     def absent(module):
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)

@@ -1,5 +1,6 @@
 """The training loop: resuming changes nothing, bad numbers stop it, batches are functions."""
 
+import json
 import shutil
 
 import numpy as np
@@ -13,10 +14,11 @@ from hpro_core.engine import ranks, training
 from hpro_core.engine.ahead import Ahead
 from hpro_core.engine.batching import Sampler, collate, spans_to_frames, tell_alone
 from hpro_core.engine.checkpoint import load_weights, save_model
+from hpro_core.engine.probing import Probing
 from hpro_core.engine.token_noise import misspoken
 from hpro_core.engine.training import Loop, clear, fit
 from hpro_core.errors import HproError
-from hpro_core.io import fingerprint
+from hpro_core.io import fingerprint, sha256_of
 
 
 def run(out, work, steps=60, stop_at=None, identity="a", ema=0.9):
@@ -129,6 +131,54 @@ def test_a_broken_checkpoint_is_named_and_the_one_before_it_taken(
     assert ("starting anew" if n_broken == 2 else "going on from step 20") in said
     for a, b in zip(killed[1], resumed.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def sealed(work, name, content):
+    """Write a file of a training and put its hash into the list, as the training would."""
+    old = sha256_of(work / name)
+    torch.save(content, work / name)
+    listed = work / "checkpoints.json"
+    listed.write_text(listed.read_text().replace(old, sha256_of(work / name)))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("model", {}), ("model", [1]), ("model", None), ("optimiser", {}), ("average", {}),
+     ("curves", 3), ("curves", [[1]])],
+)  # fmt: skip
+def test_a_checkpoint_of_another_model_is_named(killed, key, value, tmp_path):
+    shutil.copytree(killed[0], tmp_path / "work")
+    state = torch.load(tmp_path / "work/checkpoint_0000040.pt", weights_only=True)
+    sealed(tmp_path / "work", "checkpoint_0000040.pt", {**state, key: value})
+    with pytest.raises(HproError, match=r"work: the checkpoint of step 40 is not of this training"):
+        run(tmp_path / "b", tmp_path / "work")
+
+
+@pytest.mark.parametrize("step", [20, 40.0, "40", None, {}, [40]])
+def test_a_checkpoint_of_another_step_is_not_taken(killed, step, tmp_path, capsys):
+    shutil.copytree(killed[0], tmp_path / "work")
+    state = torch.load(tmp_path / "work/checkpoint_0000040.pt", weights_only=True)
+    sealed(tmp_path / "work", "checkpoint_0000040.pt", {**state, "step": step})
+    resumed = run(tmp_path / "b", tmp_path / "work")
+    said = capsys.readouterr().out
+    assert "checkpoint_0000040.pt is not a checkpoint of this version" in said
+    assert "going on from step 20" in said
+    for a, b in zip(killed[1], resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_kept_weights_of_another_model_are_named(tmp_path):
+    model = nn.Linear(2, 2)
+    probing = Probing(every=1, look=dict, choose=lambda history: 0)
+    probing.keep(0, model, tmp_path)
+    kept = tmp_path / "kept_0000000.pt"
+    entry = {"step": 0, "files": {"checkpoint_0000000.pt": "x", kept.name: sha256_of(kept)}}
+    (tmp_path / "checkpoints.json").write_text(json.dumps({"checkpoints": [entry]}))
+    probing.give(model, tmp_path)
+    for weights in ({"weight": torch.ones(3)}, {"weight": [1]}, {}):
+        sealed(tmp_path, kept.name, weights)
+        with pytest.raises(HproError, match=r"kept_0000000\.pt does not fit the model"):
+            probing.give(model, tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"checkpoints": [{"step": "x"}]}', "[]"])

@@ -361,6 +361,24 @@ def test_rewards_stand_beside_the_judges(judged: Path) -> None:
     assert "The rewards did not" not in controlled
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "odd"),
+    [
+        ("liveness.json", "terms", []),
+        ("liveness.json", "terms", {"kl": 1.0}),
+        ("liveness.json", "terms", {"kl": {"weight": "1", "share": 0.0}}),
+        ("liveness.json", "terms", {"kl": {"weight": 1.0}}),
+        ("metrics.json", "dev", [1.0]),
+        ("metrics.json", "dev", {"kl": None}),
+    ],
+)
+def test_a_training_with_odd_figures_is_named(root: Path, name: str, key: str, odd: object) -> None:
+    path = root / "policy/word/seed2" / name
+    write_json(path, {**json.loads(path.read_text()), key: odd})
+    with pytest.raises(HproError, match=r"policy/word/seed2.*`hpro reward word --seed 2`"):
+        parting.read(root, {"word": "frame"}, [2])
+
+
 @pytest.mark.parametrize("name", ["liveness.json", "metrics.json", "training.csv"])
 def test_a_training_without_its_figures_is_named(root: Path, name: str) -> None:
     rows = Tables(comparison=["sft"], progressive=["word"], ablation=["word"])

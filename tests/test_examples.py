@@ -1,9 +1,13 @@
 """Mapped utterances: what a list of the same would give, batch for batch and fact for fact."""
 
+import hashlib
+import io
+import json
 from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 
@@ -12,7 +16,7 @@ from hpro_core.dataset import load
 from hpro_core.engine import example_file
 from hpro_core.engine.batching import Batch, Sampler, collate, sequential_batches, spans_to_frames
 from hpro_core.engine.examples import Example, SpeakerIndex, utt_ids
-from hpro_core.engine.facts import ROUNDINGS, Facts, Of, facts_of
+from hpro_core.engine.facts import ROUNDINGS, Facts, Of, facts_from_json, facts_of
 from hpro_core.errors import HproError
 from hpro_core.policy.synthesis import _number, reference_of, references_of
 from hpro_core.reward.probe import probe_set
@@ -276,7 +280,7 @@ def test_facts_name_what_is_wrong(listed):
     assert facts.unmarked == tokens[4].utt_id
     assert facts.phones == tokens[6].utt_id
     assert facts.uncovered == {"nearest": None, "truncate": Of(1, tokens[4].utt_id)}
-    assert Facts.from_json(asdict(facts)) == facts
+    assert facts_from_json(json.dumps({"a": asdict(facts)})) == {"a": facts}
 
 
 def test_a_file_of_another_table_is_refused(table, mapped, tmp_path):
@@ -302,3 +306,60 @@ def test_a_table_without_rows_has_a_file_without(tmp_path):
     example_file.write_examples(path)
     assert len(load(path)) == 0
     assert load(path).facts == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "says"),
+    [
+        ("tokens", [[6561]], "a speech token is outside"),
+        ("tokens", [[-1]], "a speech token is outside"),
+        ("tokens", [None], "column tokens lacks a value"),
+        ("tokens", [[None]], "column tokens lacks a value"),
+        ("utt_id", [None], "column utt_id lacks a value"),
+        ("word_end_s", [[0.5]], "column word_end_s has lists of another length"),
+        ("word_vad", [[0.5]], "column word_vad has lists of another length"),
+        ("emotion", [[1.0]], "column emotion has lists of another length"),
+        ("symbol_word", [[0]], "column symbol_word has lists of another length"),
+        ("corpus", ["x"], "the facts are of other corpora"),
+    ],
+)
+def test_a_dataset_whose_lists_do_not_fit_is_refused(table, name, values, says, tmp_path):
+    """Also one with a checksum that fits."""
+    path = tmp_path / "train.parquet"
+    write_table(read_table(table, DATASET)[:1], path, DATASET)
+    example_file.write_examples(path)
+    arrow = path.with_suffix(".arrow")
+    file = pa.ipc.open_file(arrow.read_bytes())
+    batch, (_, metadata) = file.get_batch(0), file.get_batch_with_custom_metadata(1)
+    place = file.schema.names.index(name)
+    odd = batch.set_column(place, name, pa.array(values, file.schema.types[place]))
+    write_sealed(arrow, odd, dict(metadata))
+    with pytest.raises(HproError, match=rf"train\.arrow is not a readable table.*{says}"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "facts", [b"[]", b"{", b'{"a": 1}', b'{"a": {"utterances": 1}}', b"[" * 5000]
+)
+def test_odd_facts_of_a_dataset_are_refused(table, facts, tmp_path):
+    path = tmp_path / "train.parquet"
+    write_table(read_table(table, DATASET)[:1], path, DATASET)
+    example_file.write_examples(path)
+    arrow = path.with_suffix(".arrow")
+    file = pa.ipc.open_file(arrow.read_bytes())
+    _, metadata = file.get_batch_with_custom_metadata(1)
+    write_sealed(arrow, file.get_batch(0), {**dict(metadata), b"hpro.facts": facts})
+    with pytest.raises(HproError, match=r"train\.arrow is not a readable table"):
+        load(path)
+
+
+def write_sealed(path, batch, metadata):
+    """Write a dataset of one batch with a checksum that fits."""
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, batch.schema) as made:
+        made.write_batch(batch)
+        content = sink.getvalue()
+        digest = hashlib.sha256(content).hexdigest()
+        metadata[b"hpro.sha256"] = f"{len(content)} {digest}".encode()
+        made.write_batch(pa.RecordBatch.from_pylist([], batch.schema), metadata)
+    path.write_bytes(sink.getvalue())

@@ -24,6 +24,10 @@ from tests.fuzz.targets import TARGETS, Target
 REPO = Path(__file__).parents[1]
 
 
+class Odd(Exception):
+    """What a reader documents beside `HproError`."""
+
+
 def target(read, **more) -> Target:
     return Target("planted", "formats", ("a.json",), read, **more)
 
@@ -57,13 +61,14 @@ def test_a_sample_of_mutants_passes():
         (KeyError("a"), "raw exception"),
         (HproError("a.json is broken: get it again"), "refused"),
         (HproError("it is broken"), "names no file"),
-        (HproError("a.json is broken:\nget it again"), "not one line"),
-        (HproError("a.json is broken: \x1b[31m"), "not one line"),
+        (Odd("cut off"), "refused"),
+        (Odd("cut off\nget it again"), "not one line"),
+        (Odd("cut off: \x1b[31m"), "not one line"),
         (MemoryError(), "memory"),
     ],
 )
 def test_what_a_reader_raises_is_judged(error, result, tmp_path):
-    assert outcome(raises(error), tmp_path) == result
+    assert outcome(raises(error), tmp_path, refusals=(Odd,)) == result
 
 
 def test_memory_that_was_asked_for_is_seen_behind_a_refusal(tmp_path):

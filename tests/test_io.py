@@ -97,6 +97,9 @@ def test_a_date_stays_text():
         ("? {a: 1}\n: 2\n", "a key is no name"),
         ("a: &x [*x]\n", "more than"),
         ("[" * 3000, "params.yaml"),
+        ("a: !!float ''\n", "params.yaml"),
+        ("a: !!bool x\n", "params.yaml"),
+        ("a: !!timestamp x\n", "params.yaml"),
     ],
 )
 def test_unclear_settings_are_refused_with_their_line(text, says):
@@ -133,6 +136,26 @@ def test_json_faults_have_their_line(tmp_path):
     refusal(io.read_json, path)
 
 
+def test_json_that_no_file_could_hold_again_is_refused(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"a": ["\\ud800"]}')
+    assert "half a character" in refusal(io.read_json, path)
+    path.write_text('{"a": ' + "[" * 500 + "]" * 500 + "}")
+    assert "nested more than 100 deep" in refusal(io.read_json, path)
+    path.write_text('{"a": "\\ud83d\\ude00"}')
+    assert io.read_json(path) == {"a": "\U0001f600"}
+
+
+def test_a_value_of_another_type_is_named_with_its_place():
+    kind = dict[str, dict[str, float]]
+    assert io.checked({"a": {"b": 1}}, kind, "a.json") == {"a": {"b": 1}}
+    for value, place in (({"a": {"b": "1"}}, "a.json, a.b: "), ({"a": None}, "a.json, a: "),
+                         ([], "a.json: ")):  # fmt: skip
+        with pytest.raises(HproError, match=f"^{place}") as caught:
+            io.checked(value, kind, "a.json")
+        assert "run the stage that makes it again" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -149,6 +172,28 @@ def test_csv_faults_have_their_line(text, says, tmp_path):
     path = tmp_path / "t.csv"
     path.write_text(text)
     assert says in refusal(io.read_csv_table, path, ("a",), ("b",))
+
+
+@pytest.mark.parametrize("value", ["1_000", "\u0661", "0x10", " 1", "1e", "infinity", "1\x002"])
+def test_what_only_python_takes_for_a_number_is_refused(value, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(f"a,b\n{value},x\n")
+    assert "not a number" in refusal(io.read_csv_table, path, ("a",), ("b",))
+
+
+def test_a_text_that_is_empty_is_refused(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n1,\n")
+    assert "line 2: b is empty" in refusal(io.read_csv_table, path, ("a",), ("b",))
+
+
+def test_a_csv_table_has_the_types_of_its_columns(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,c\n1,nan,\n-2,NA,.5e-3\n")
+    table = io.read_csv_table(path, ("a",), ("b",))
+    assert (table["a"].dtype, table["a"].tolist()) == (np.int64, [1, -2])
+    assert table["b"].tolist() == ["nan", "NA"]
+    assert (table["c"].dtype, table["c"][1]) == (np.float64, 0.0005)
 
 
 def test_a_csv_table_is_read_as_pandas_does(tmp_path):
@@ -172,6 +217,35 @@ def test_an_array_that_declares_more_than_it_has_is_refused_before_memory_is_tak
     assert "header declares 32 bytes, the file has 31" in refusal(io.read_npy, path, np.uint64, 1)
     np.save(path, np.array([{}], dtype=object))
     assert "holds object" in refusal(io.read_npy, path, np.uint64, 1)
+
+
+@pytest.mark.parametrize("shape", ["(", "(8", "(4,), 'x'", "[[4]]", "'\\n'", "(4,)}\n  {"])
+def test_an_odd_header_of_an_array_is_named(shape, tmp_path):
+    path = tmp_path / "a.npy"
+    text = f"{{'descr': '<u8', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    path.write_bytes(b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + bytes(32))
+    refusal(io.read_npy, path, np.uint64, 1)
+
+
+def test_a_huge_array_is_refused_by_its_header(tmp_path):
+    path = tmp_path / "a.npy"
+    io.write_npy(path, np.arange(4, dtype=np.uint64))
+    os.truncate(path, 10**12)
+    assert "header declares 32 bytes" in refusal(io.read_npy, path, np.uint64, 1)
+
+
+def test_a_zip_with_a_broken_stream_or_a_nameless_member_is_refused(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a", os.urandom(500))
+    raw = bytearray(path.read_bytes())
+    raw[50:60] = bytes(10)
+    path.write_bytes(raw)
+    refusal(io.read_zip_members, path, None, 10**6, "get it again")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("ab", b"x")
+    path.write_bytes(path.read_bytes().replace(b"ab", b"\0b"))
+    refusal(io.read_zip_members, path, None, 10**6, "get it again")
 
 
 def test_zip_bombs_encryption_and_unknown_methods_are_refused(tmp_path):
@@ -240,6 +314,26 @@ def test_no_flipped_bit_is_accepted(weights):
         assert described(found) != described(untouched) or same(found, untouched)
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "shape": [10**9, 10**9], "data_offsets": [0, 24]},
+        {"dtype": "F32", "shape": [6], "data_offsets": [0, 10**9]},
+        {"dtype": "F32", "shape": ["6"], "data_offsets": [0, 24]},
+        {"dtype": "F32", "shape": [-1, -6], "data_offsets": [0, 24]},
+        {"shape": [6], "data_offsets": [0, 24]},
+        {"dtype": "F32", "shape": [6], "data_offsets": [24, 0]},
+        7,
+    ],
+)
+def test_a_header_that_declares_what_the_file_has_not_is_refused(entry, tmp_path):
+    path = tmp_path / "model.safetensors"
+    text = json.dumps({"a": entry}).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(24))
+    for read in (io.safetensors_header, io.read_safetensors, io.read_safetensors_torch):
+        assert "its header says of a what cannot be" in refusal(read, path)
+
+
 def test_weights_without_a_checksum_are_refused_unless_they_are_published(weights):
     from safetensors.numpy import save_file
 
@@ -257,6 +351,25 @@ def test_a_torch_file_of_objects_or_before_1_6_is_refused(tmp_path):
     torch.save({"a": torch.ones(2)}, path)
     path.write_bytes(path.read_bytes()[:-40])
     refusal(io.read_pt, path, "get it again")
+
+
+def test_a_tensor_that_is_not_stored_in_full_is_refused(tmp_path):
+    path = tmp_path / "a.pt"
+    for value in (torch.zeros(1).expand(2**40), torch.eye(3).to_sparse()):
+        torch.save({"a": [{"b": value}]}, path)
+        assert path.stat().st_size < 10_000
+        assert "not stored in full" in refusal(io.read_pt, path, "get it again")
+
+
+def test_a_torch_file_does_not_depend_on_the_process_that_wrote_it(tmp_path):
+    code = (
+        "import sys, torch; from pathlib import Path; from hpro_core import io\n"
+        "io.write_pt(Path(sys.argv[1]), {'a': torch.arange(3)})\n"
+    )
+    paths = [tmp_path / name / "a.pt" for name in "bc"]
+    for path in paths:
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 # --- writing -------------------------------------------------------------------------------------

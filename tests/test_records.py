@@ -126,6 +126,50 @@ def test_scores_copied_from_another_system_are_refused(run):
         records.check(run, scores, "sft", 1)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"arguments": ["sft", 0]},
+        {"arguments": [None]},
+        {"command": 3},
+        {"made": {"../../outside": "x"}},
+        {"made": {"/etc/hostname": "x"}},
+        {"made": {"": "x"}},
+        {"made": {"a\x00b": "x"}},
+        {"from": {"a": 1}},
+    ],
+)
+def test_an_odd_record_is_named_and_nothing_outside_is_read(run, change, tmp_path):
+    path = run / "eval/sft/seed0/record_judge.json"
+    io.write_json(path, {**io.read_json(path), **change})
+    with pytest.raises(HproError, match=r"record_judge\.json is not a record of this version"):
+        records.verify(run)
+    with pytest.raises(HproError, match=r"record_judge\.json is not a record of this version"):
+        records.check(run, run / "eval/sft/seed0/scores.parquet", "sft", 0)
+
+
+@pytest.mark.parametrize("name", ["../../../outside", "/etc/hostname", "", "a\x00b"])
+def test_a_list_of_audio_that_names_something_else_is_named(run, name):
+    sums = run / "corpus/acted/audio.sha256"
+    sums.write_text(sums.read_text() + f"{'0' * 64}  {name}\n")
+    problems = [p for p in records.verify(run)[1] if "is not the hash of a file" in p]
+    assert problems
+    assert f"{sums}, line 2: " in problems[0]
+
+
+def test_a_name_that_no_file_can_have_is_missing(run):
+    sums = run / "corpus/acted/audio.sha256"
+    sums.write_text(sums.read_text() + f"{'0' * 64}  ./{'a' * 5000}.wav\n")
+    assert any("a.wav: is missing" in problem for problem in records.verify(run)[1])
+
+
+def test_a_problem_is_one_line(run):
+    sums = run / "corpus/acted/audio.sha256"
+    sums.write_text(sums.read_text() + f"{'0' * 64}  ./a\tb\x1b[31m.wav\n")
+    _, problems = records.verify(run)
+    assert all(problem.isprintable() for problem in problems)
+
+
 def test_a_folder_without_records_is_refused(tmp_path):
     with pytest.raises(HproError, match="holds no record"):
         records.verify(tmp_path)

@@ -324,6 +324,29 @@ def test_what_is_missing_is_named_with_its_command(finished, path, command):
         os.replace(hidden, finished / path)
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "odd"),
+    [
+        ("liveness.json", "terms", None),
+        ("liveness.json", "terms", [1]),
+        ("liveness.json", "terms", {"kl": {}}),
+        ("liveness.json", "terms", {"kl": {"share": "much"}}),
+        ("liveness.json", "warnings", "one"),
+        ("liveness.json", "warnings", [1]),
+        ("metrics.json", "alarms", ["60"]),
+        ("metrics.json", "alarms", {"60": 1}),
+        ("metrics.json", "kept_step", "40"),
+    ],
+)
+def test_what_a_training_wrote_oddly_is_named(finished, name, key, odd, tmp_path):
+    folder = tmp_path / "policy/hpro/seed0"
+    shutil.copytree(finished / "policy/hpro/seed0", folder)
+    path = folder / name
+    write_json(path, {**json.loads(path.read_text()), key: odd})
+    with pytest.raises(HproError, match=rf"{name}.*run `hpro reward hpro --seed 0` again"):
+        stage.liveness(tmp_path, ["sft", "hpro"], [0])
+
+
 def test_curves_are_those_of_this_run(tmp_path):
     for name in ("speech/tokenizer", "policy/gone/seed0", "policy/sft/seed0", "policy/sft/seed9"):
         write_curves(tmp_path / name, ["loss"], np.random.default_rng(0))

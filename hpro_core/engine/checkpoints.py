@@ -101,9 +101,11 @@ def _state(work: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
         _check(work / name, expected)
     path = work / f"checkpoint_{entry['step']:07d}.pt"
     state = read_pt(path, AGAIN)
-    if not isinstance(state, dict) or not {"step", "identity"} <= state.keys():
-        raise HproError(f"{path} is not a checkpoint of this version: {AGAIN}")
-    return state
+    if isinstance(state, dict) and {"step", "identity"} <= state.keys():
+        step = state["step"]
+        if type(step) is int and step == entry["step"]:
+            return state
+    raise HproError(f"{path} is not a checkpoint of this version: {AGAIN}")
 
 
 def _check(path: Path, expected: str) -> None:
@@ -137,7 +139,7 @@ def _is_entry(entry: object) -> bool:
         return False
     step, files = entry.get("step"), entry.get("files")
     return (
-        isinstance(step, int)
+        type(step) is int
         and isinstance(files, dict)
         and f"checkpoint_{step:07d}.pt" in files
         and all(isinstance(s, str) and "/" not in n for n, s in files.items())

@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, VAD
 from hpro_core.engine.examples import ROWS, SCHEMA, MappedExamples
-from hpro_core.engine.facts import Facts, by_corpus, joined
+from hpro_core.engine.facts import Facts, by_corpus, facts_from_json, joined
 from hpro_core.errors import HproError
 from hpro_core.io import opened, parquet_errors, replacing, sha256_of_rest
 
@@ -64,16 +67,43 @@ def open_examples(table: Path) -> MappedExamples:
         if file.schema != SCHEMA or not file.num_record_batches:
             raise ValueError("other columns than this version writes")
         _, metadata = file.get_batch_with_custom_metadata(file.num_record_batches - 1)
-        source, content = metadata[_SOURCE], json.loads(metadata[_FACTS])
-        facts = {corpus: Facts.from_json(known) for corpus, known in content.items()}
+        source, facts = metadata[_SOURCE], facts_from_json(metadata[_FACTS])
         size, _, expected = metadata[_SUM].decode().partition(" ")
         if _sha256_of(path, int(size)) != expected:
             raise ValueError("changed after it was written: its checksum differs")
         for number in range(file.num_record_batches):
-            file.get_batch(number).validate(full=True)
+            _check_batch(file.get_batch(number))
+        if facts.keys() != set(file.read_all()["corpus"].unique().to_pylist()):
+            raise ValueError("the facts are of other corpora")
     if source != _source(table):
         raise HproError(f"{path} was made of another {table.name} than the one beside it: {again}")
     return MappedExamples(file, facts)
+
+
+def _check_batch(batch: pa.RecordBatch) -> None:
+    """What an `Example` is made of is all there, and its lists are as long as they should be.
+
+    Raises:
+        ValueError: it is not.
+    """
+    batch.validate(full=True)
+    lengths = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        inner = column.flatten() if pa.types.is_list(column.type) else column
+        if column.null_count or inner.null_count:
+            raise ValueError(f"column {name} lacks a value")
+        if inner is not column:
+            lengths[name] = pc.list_value_length(column).to_numpy().astype(np.int64)
+    words = lengths["word_start_s"]
+    for name, expected in (
+        ("word_end_s", words), ("word_vad", len(VAD) * words), ("emotion", len(EMOTIONS)),
+        ("symbol_word", lengths["symbols"]),
+    ):  # fmt: skip
+        if (lengths[name] != expected).any():
+            raise ValueError(f"column {name} has lists of another length")
+    tokens = batch.column("tokens").flatten().to_numpy()
+    if ((tokens < 0) | (tokens >= N_SPEECH_TOKENS)).any():
+        raise ValueError(f"a speech token is outside 0..{N_SPEECH_TOKENS - 1}")
 
 
 def _batches(table: Path) -> Iterator[pa.RecordBatch]:

@@ -4,13 +4,13 @@ The `dataset` stage finds the facts once and writes them into the file that trai
 training compares them with its model, whatever the size of the corpus.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import TypeAdapter
 
 from hpro_core.engine.examples import Example, MappedExamples, spans_to_frames
 from hpro_core.text.phones import WHISPER_MARKS
@@ -43,15 +43,18 @@ class Facts:
     uncovered: dict[str, Of | None]  # for each of ROUNDINGS one whose words cover no token, and
     # how many words it has
 
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Facts":
-        """The facts that `dataclasses.asdict` was given."""
-        values = dict(content)
-        for name, value in content.items():
-            if isinstance(value, Mapping) and name != "uncovered":
-                values[name] = Of(**value)
-        values["uncovered"] = {n: found and Of(**found) for n, found in values["uncovered"].items()}
-        return cls(**values)
+
+def facts_from_json(text: str | bytes) -> dict[str, Facts]:
+    """The facts of each corpus, as JSON of what `dataclasses.asdict` makes of them.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    found = TypeAdapter(dict[str, Facts]).validate_json(text, strict=True)
+    for corpus, facts in found.items():
+        if facts.uncovered.keys() != set(ROUNDINGS):
+            raise ValueError(f"the facts of {corpus!r} are not of this version")
+    return found
 
 
 def facts_of(examples: Sequence[Example]) -> Facts:

@@ -485,8 +485,8 @@ def _resume(
         RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError,
     ) as error:  # fmt: skip
         raise HproError(
-            f"{work}: the checkpoint of step {state['step']} is not of this training ({error}): "
-            f"{checkpoints.AGAIN}"
+            f"{work}: the checkpoint of step {state['step']} is not of this training "
+            f"({str(error)[:200]}): remove the folder, and the training starts anew"
         ) from error
     print(f"going on from step {state['step']} ({work})", flush=True)
     return int(state["step"])

@@ -105,7 +105,8 @@ class AudeeringWordVad:
         model = filled(lambda: AffectModel(config), layers, self.weights, ORIGIN, _UNUSED)
         self._model = model.to(device)
         shortest_T = np.zeros(round(MIN_WINDOW_S * SAMPLE_RATE_HZ), dtype=np.float32)
-        tried(lambda: self._batch([shortest_T]), folder, ORIGIN)
+        two = [shortest_T, np.append(shortest_T, shortest_T)]  # of which one is padded
+        tried(lambda: self._batch(two), folder, ORIGIN)
 
     def word_vad(self, utterances: Sequence[SpokenUtterance]) -> list[np.ndarray]:
         """See `WordVadTeacher`; what leaves [0, 1] is clipped and counted.
@@ -188,7 +189,13 @@ def _config(folder: Path) -> Wav2Vec2Config:
     """Sizes and names of the model in a folder, checked as far as results depend on them."""
     path = folder / "config.json"
     values = read_json(path, f"get it from {ORIGIN}")
-    expected = {"model_type": "wav2vec2", "feat_extract_norm": "layer", "pooling_mode": "mean"}
+    expected = {
+        "model_type": "wav2vec2",
+        "feat_extract_norm": "layer",
+        "pooling_mode": "mean",
+        "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
+        "conv_stride": [5, 2, 2, 2, 2, 2, 2],
+    }
     for name, value in expected.items():
         if values.get(name) != value:
             raise HproError(

@@ -55,8 +55,9 @@ def of_safetensors(content: bytes, rng: random.Random, others: Others) -> Mutant
         what = _changed_safetensors(header, weights, rng)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         return of_bytes(content, rng, others)
-    if rng.random() < 0.8 and "sha256" in (header.get("__metadata__") or {}):
-        header["__metadata__"]["sha256"] = hashlib.sha256(weights).hexdigest()
+    metadata = header.get("__metadata__")
+    if rng.random() < 0.8 and isinstance(metadata, dict) and "sha256" in metadata:
+        metadata["sha256"] = hashlib.sha256(weights).hexdigest()
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % rng.choice((8, 8, 8, 1)))
     stated = rng.choice((len(text),) * 12 + NUMBERS) % 2**64

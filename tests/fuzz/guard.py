@@ -67,7 +67,8 @@ class Watch:
             writes = writes or bool((flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
             self._touched(event, path, writes)
         elif event in _WRITES:
-            self._touched(event, arguments[0], True)
+            if event != "os.symlink":  # whose first argument is text
+                self._touched(event, arguments[0], True)
             if event in ("os.rename", "os.symlink", "os.link"):
                 self._touched(event, arguments[1], True)
         elif event in _STARTS and not self._may_start(arguments):

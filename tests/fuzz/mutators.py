@@ -234,11 +234,11 @@ def of_value(root: Any, rng: random.Random, values: Sequence[Any] = VALUES) -> t
         values: what to put in, such as values of the wrong type.
     """
     root = copy.deepcopy(root)
-    slots = list(_slots(root, ""))
-    if not slots or rng.random() < 0.03:
+    slot = _slot(root, rng)
+    if slot is None or rng.random() < 0.03:
         new = copy.deepcopy(rng.choice(values))
         return new, f"all of it is {_short(new)}"
-    box, key, name = rng.choice(slots)
+    box, key, name = slot
     kind = rng.random()
     if kind < 0.5:
         new = rng.choice(values)
@@ -250,24 +250,28 @@ def of_value(root: Any, rng: random.Random, values: Sequence[Any] = VALUES) -> t
     if kind < 0.75:
         return root, _changed_key(box, key, name, rng)
     if kind < 0.9:
-        other_box, other_key, other_name = rng.choice(slots)
+        other_box, other_key, other_name = _slot(root, rng) or slot
         box[key] = copy.deepcopy(other_box[other_key])
         return root, f"{name} is that of {other_name}"
     return root, _near(box, key, name, rng)
 
 
-def _slots(root: Any, name: str):
-    """Every place in a value: what holds it, under which key, and its dotted name."""
-    if isinstance(root, dict):
-        pairs = list(root.items())
-    elif isinstance(root, list):
-        pairs = list(enumerate(root[:200]))
-    else:
-        return
-    for key, inner in pairs:
-        inner_name = f"{name}.{key}" if name else str(key)
-        yield root, key, inner_name
-        yield from _slots(inner, inner_name)
+def _slot(root: Any, rng: random.Random) -> tuple[Any, Any, str] | None:
+    """A place in a value: what holds it, under which key, and its dotted name; None without one.
+
+    Each step into it is as likely as staying, so that many weights do not hide a few sizes.
+    """
+    if not isinstance(root, dict | list) or not root:
+        return None
+    box, key, name = root, *_step(root, "", rng)
+    while rng.random() < 0.6 and isinstance(box[key], dict | list) and box[key]:
+        box, (key, name) = box[key], _step(box[key], name, rng)
+    return box, key, name
+
+
+def _step(box: Any, name: str, rng: random.Random) -> tuple[Any, str]:
+    key = rng.choice(list(box)) if isinstance(box, dict) else rng.randrange(len(box))
+    return key, f"{name}.{key}" if name else str(key)
 
 
 def _changed_key(box: Any, key: Any, name: str, rng: random.Random) -> str:
@@ -348,6 +352,11 @@ def of_json_lines(content: bytes, rng: random.Random, others: Others) -> Mutant:
     return b"\n".join(lines), f"line {at + 1}: {what}"
 
 
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "\n".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)
+)
+"""A few lines that stand for 10^9 values."""
+
 _YAML = (
     "a: &a [*a]", "? [1, 2]\n: x", "<<: *none", "a: !!timestamp x", "a: !!float ''", "a: !!bool x",
     "a: !!binary x", "a: !!set {b}", "a: !!omap [b: 1]", "a: !!pairs [1]", "a: !!int ''",
@@ -355,7 +364,7 @@ _YAML = (
     "a: 010", "a: 1\na: 2", "%YAML 9.9\n---", "--- \na: 1\n--- \nb: 2", "a: {b: [c, }", "a: !x y",
     "a: 1:30:00", "!!str a: 1", "null: 1", "1: 2", "a: !!null x", "? |\n  a\n: b", "a: !!map [1]",
     "a: !!seq {b: 1}", "a: &x {b: 1}\nc: {<<: [*x, *x]}", "a: &x {<<: *x}", "a: .5e400",
-    "a: \"\\ud800\"", "a: \"\\x00\"", "a: 0x", "a: 0o", "a: +.inf", "a: 12e03",
+    "a: \"\\ud800\"", "a: \"\\x00\"", "a: 0x", "a: 0o", "a: +.inf", BOMB, "a: 12e03",
     "a: ! b", "@a: 1", "`: 1", "a: 2024-01-01", "yes: no",
 )  # fmt: skip
 

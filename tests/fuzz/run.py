@@ -199,7 +199,7 @@ def _shown(results: Iterator[dict[str, Any]], total: int) -> Iterator[dict[str, 
         if total == 1 or result["result"] not in _PASSED:
             print(
                 f"{result['number']} ({result['target']}, {result['file']}): {result['what']!r}\n"
-                f"    {result['result']}: {result['detail']}", flush=True,
+                f"    {result['result']}: {result['detail']!a}", flush=True,
             )  # fmt: skip
         if done % max(1, total // 10) == 0:
             print(f"{done} of {total}", file=sys.stderr, flush=True)

@@ -43,6 +43,8 @@ def of_wav(content: bytes, rng: random.Random, others: Others) -> Mutant:
     if content[:4] != b"RIFF":
         return of_bytes(content, rng, others)
     chunks = _chunks(content)
+    if kind < 0.38:
+        return _changed_samples(content, rng)
     if kind < 0.6:
         return _changed_format(content, chunks, rng)
     if kind < 0.8:
@@ -57,6 +59,22 @@ def _chunks(content: bytes) -> list[tuple[bytes, bytes]]:
         found.append((name, content[at + 8 : at + 8 + size]))
         at += 8 + size + size % 2
     return found
+
+
+def _changed_samples(content: bytes, rng: random.Random) -> Mutant:
+    """Silence, full scale, or what is no number as 32-bit float; or few samples."""
+    at = content.find(b"data") + 8
+    if at < 8:
+        return content[:12], "no data"
+    value = rng.choice((bytes(4), b"\xff\x7f\xff\x7f", b"\0\0\xc0\x7f", b"\0\0\x80\x7f"))
+    if rng.random() < 0.6:
+        n = len(content) - at
+        return content[:at] + (value * (n // 4 + 1))[:n], f"all samples {value.hex()}"
+    body = content[12 : at - 4]
+    n = rng.choice((0, 0, 4, 40, 400))
+    rest = n.to_bytes(4, "little") + content[at : at + n]
+    size = (4 + len(body) + len(rest)).to_bytes(4, "little")
+    return b"RIFF" + size + b"WAVE" + body + rest, f"{n} bytes of samples"
 
 
 def _changed_format(

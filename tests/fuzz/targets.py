@@ -247,11 +247,13 @@ def _settings() -> Iterator[Target]:
                  lambda f: durations.last_whole_run(f / "runs.csv", 9))  # fmt: skip
     yield Target(
         "weights: wheel", "archives", ("*.whl",),
-        lambda f: _list(weights._members(next(f.glob("*.whl")), ["inside/net.bin"])),
+        lambda f: _list(
+            weights._members(f / "a_package-1.0-py3-none-any.whl", ["inside/net.bin"])
+        ),
     )  # fmt: skip
     yield Target(
         "weights: source archive", "archives", ("*.gz",),
-        lambda f: _list(weights._members(next(f.glob("*.gz")), ["inside/net.bin"])),
+        lambda f: _list(weights._members(f / "a_package-1.0.tar.gz", ["inside/net.bin"])),
     )  # fmt: skip
     yield Target(
         "preflight", "preflight",
