@@ -448,7 +448,9 @@ def test_what_only_pre_training_needs_is_left_out(funasr, tmp_path):
 def test_an_incomplete_or_odd_folder_of_emotion2vec_is_refused(funasr, tmp_path):
     folder = save_emotion2vec(tmp_path / "model", model_conf=SIZES | {"modalities": {"audio": {
         "feature_encoder_spec": "__import__('os').getcwd()"}}})  # fmt: skip
-    with pytest.raises(HproError, match=r"config.yaml: feature_encoder_spec is .*numbers"):
+    with pytest.raises(
+        HproError, match=r"config.yaml: feature_encoder_spec is .*not a list of layers"
+    ):
         Emotion2vecPosteriors(folder, CPU)
     (folder / "config.yaml").write_text("model: Paraformer")
     with pytest.raises(HproError, match=r"config.yaml describes no Emotion2vec model"):
@@ -460,6 +462,38 @@ def test_an_incomplete_or_odd_folder_of_emotion2vec_is_refused(funasr, tmp_path)
     (folder / "tokens.txt").unlink()
     with pytest.raises(HproError, match=r"tokens.txt is not a file: get the whole folder"):
         Emotion2vecPosteriors(folder, CPU)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["[(8, 10, 5)] * 999999999", "[(8, 10, 5)] ** 9", "[9] * 99 * 99 * 99", "9 * [9]", "8" * 2000],
+)
+def test_layers_that_python_would_make_too_many_of_are_refused(spec, funasr, tmp_path):
+    conf = SIZES | {
+        "modalities": {"audio": SIZES["modalities"]["audio"] | {"feature_encoder_spec": spec}}
+    }
+    folder = save_emotion2vec(tmp_path / "model", model_conf=conf)
+    with pytest.raises(HproError, match=r"config.yaml: feature_encoder_spec is .*not a list"):
+        Emotion2vecPosteriors(folder, CPU)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_conf": SIZES | {"embed_dim": 10**9}},
+        {"model_conf": SIZES | {"depth": 10**9}},
+        {"model_conf": SIZES | {"embed_dim": "x"}},
+        {"model_conf": SIZES | {"modalities": {}}},
+        {"model_conf": SIZES | {"modalities": "audio"}},
+        {"model_conf": "x"},
+        {"model_conf": None},
+        {"more": {1, 2}},
+    ],
+    ids=str,
+)
+def test_an_odd_config_of_emotion2vec_is_named(change, funasr, tmp_path):
+    with pytest.raises(HproError, match=r"config\.yaml"):
+        Emotion2vecPosteriors(save_emotion2vec(tmp_path / "model", **change), CPU)
 
 
 def test_short_audio_is_refused_by_emotion2vec(funasr, tmp_path):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ
+from hpro_core.engine.checkpoint import check_magnitudes
 from hpro_core.errors import HproError
 from hpro_core.io import fingerprint, read_pt, read_text, read_yaml
 from hpro_core.label.files import EMOTION2VEC
@@ -33,6 +34,7 @@ _SCOPE = "d2v_model."  # what fine-tuning put before the names of the encoder
 # which FunASR's class has, and the average that was its teacher.
 _DECODER = "modality_encoders.AUDIO.decoder."
 _AVERAGE = "_ema"
+_REPEATS = re.compile(r"\]\s*\*\s*\d{1,2}(?!\d)")
 _LAYERS = re.compile(r"[\d\s()\[\],+*]+")
 
 
@@ -126,10 +128,19 @@ def class_names(tokens: Sequence[str], path: Path) -> dict[str, str]:
 def _model(folder: Path, n_tokens: int) -> Any:
     """FunASR's model with the published weights, each that it uses and no other."""
     emotion2vec = _package("funasr.models.emotion2vec.model").Emotion2vec
-    model = emotion2vec(model_conf=_sizes(folder / "config.yaml"), vocab_size=n_tokens)
-    model.modality_encoders["AUDIO"].decoder = None
+    path, cure = folder / "config.yaml", f"get the file of {ORIGIN}"
+    sizes, weights = _sizes(path), _weights(folder / "model.pt")
+    counted = {"embed_dim": sizes.get("embed_dim"), "depth, layers": sizes.get("depth")}
+    shapes = {name: value.shape for name, value in weights.items()}
+    check_magnitudes(path, counted, shapes, cure)
     try:
-        model.load_state_dict(_weights(folder / "model.pt"), strict=True)
+        model = emotion2vec(model_conf=sizes, vocab_size=n_tokens)
+        model.modality_encoders["AUDIO"].decoder = None
+    except Exception as error:  # FunASR checks no value
+        detail = f"{type(error).__name__}: {str(error)[:300]}"
+        raise HproError(f"{path}: these sizes make no model ({detail}): {cure}") from error
+    try:
+        model.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:400]
         raise HproError(
@@ -141,20 +152,33 @@ def _model(folder: Path, n_tokens: int) -> Any:
 def _sizes(path: Path) -> Any:
     """The entry `model_conf` of config.yaml."""
     values = read_yaml(path, f"get the file of {ORIGIN}")
-    config = _package("omegaconf").OmegaConf.create(values)
-    if config.get("model") != "Emotion2vec" or "model_conf" not in config:
-        raise HproError(f"{path} describes no Emotion2vec model: get the file of {ORIGIN}")
-    layers = str(config.model_conf.modalities.audio.feature_encoder_spec)
-    if not _LAYERS.fullmatch(layers):  # FunASR runs it as Python
-        raise HproError(f"{path}: feature_encoder_spec is {layers!r}, and numbers are expected")
+    omegaconf = _package("omegaconf")
+    try:
+        config = omegaconf.OmegaConf.create(values)
+        if config.get("model") != "Emotion2vec" or "model_conf" not in config:
+            raise HproError(f"{path} describes no Emotion2vec model: get the file of {ORIGIN}")
+        layers = str(config.model_conf.modalities.audio.feature_encoder_spec)
+    except (omegaconf.errors.OmegaConfBaseException, AttributeError, ValueError) as error:
+        raise HproError(f"{path}: {str(error)[:200]}: get the file of {ORIGIN}") from error
+    if not _are_layers(layers):  # FunASR runs it as Python
+        raise HproError(f"{path}: feature_encoder_spec is {layers[:80]!r}, not a list of layers")
     return config.model_conf
+
+
+def _are_layers(text: str) -> bool:
+    """Whether a text is a sum of short lists of numbers, such as "[(512, 10, 5)] * 4"."""
+    repeats = _REPEATS.findall(text)
+    few = len(repeats) == text.count("*") <= 4
+    return bool(_LAYERS.fullmatch(text)) and few and len(text) < 1000
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
     """The weights in a file of fairseq, named as FunASR's class names them."""
     state = read_pt(path, f"get it from {ORIGIN}, or save nothing but its entry 'model'")
     weights = state.get("model", state) if isinstance(state, dict) else None
-    if not isinstance(weights, dict):
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
+    ):
         raise HproError(f"{path} holds no weights by name: get it from {ORIGIN}")
     named = {name.removeprefix(_SCOPE): value for name, value in weights.items()}
     return {

@@ -76,6 +76,7 @@ class Target:
         names: what a refusal may name instead of a file of the group.
         starts: processes that it may start.
         guarded: checksums cover the files, so that a change that fits no checksum changes nothing.
+        hashes: it reads whole files to compare their SHA-256, which takes as long as they are.
         weight: how often it comes, compared with others.
     """
 
@@ -89,6 +90,7 @@ class Target:
     names: tuple[str, ...] = ()
     starts: tuple[str, ...] = ()
     guarded: bool = False
+    hashes: bool = False
     weight: int = 2
 
 
@@ -314,14 +316,15 @@ def _models() -> Iterator[Target]:
     for name in base.MODELS:
         yield Target(
             f"base: {name}", "base", (f"base/{name}/*", "base/SHA256SUMS"),
-            lambda f, name=name: _taken(f, name), writes=("root/**",), guarded=True, weight=3,
+            lambda f, name=name: _taken(f, name), writes=("root/**",), guarded=True,
+            hashes=True, weight=3,
         )  # fmt: skip
     yield Target(
         "base: sentences", "base", ("base/sentences.npy",),
         lambda f: known_sentences(f / "base", pd.Series(["word 1", "word x"])),
     )  # fmt: skip
     yield Target("checkpoints", "checkpoints", ("work/*",), _resumed, writes=("work/*", "out/**"),
-                 guarded=True, weight=10)  # fmt: skip
+                 guarded=True, hashes=True, weight=10)  # fmt: skip
 
 
 def _sized(model: Any) -> tuple:
@@ -401,17 +404,17 @@ def _tables() -> Iterator[Target]:
     )
     yield Target("results: tables", "run", ("eval/sft/seed0/*.*", "eval/hpro/seed0/metrics.json",
                  "policy/hpro/seed0/metrics.json"), _result_tables, writes=("out/**",), weight=4,
-                 names=("sft", "hpro"))  # fmt: skip
+                 names=("sft", "hpro"), hashes=True)  # fmt: skip
     yield Target(
         "results: rewards", "run", ("policy/hpro/seed0/*",),
         lambda f: parting.shares(parting.read(f, {"hpro": "sft"}, [0])),
     )  # fmt: skip
     yield Target("records: verify", "run", ("eval/sft/seed0/*.*", "eval/hpro/seed0/*.json"),
-                 _verified, weight=6)  # fmt: skip
+                 _verified, hashes=True, weight=6)  # fmt: skip
     yield Target(
         "records: check", "run",
         ("eval/sft/seed0/record_judge.json", "eval/sft/seed0/scores.parquet"),
-        lambda f: records.check(f, f / "eval/sft/seed0/scores.parquet", "sft", 0),
+        lambda f: records.check(f, f / "eval/sft/seed0/scores.parquet", "sft", 0), hashes=True,
     )  # fmt: skip
 
 

@@ -117,7 +117,7 @@ class Bench:
         sealed = rng.random() < _SEALED_SHARE
         if rng.random() < _SPECIAL_SHARE:
             special = rng.choice(_SPECIAL)
-            if special != "huge" or path.suffix in _HUGE:
+            if special != "huge" or (path.suffix in _HUGE and not target.hashes):
                 return Mutant(target, path, None, special, special, sealed)
         content, said = (store / path).read_bytes(), []
         change = change_of(path)
@@ -249,7 +249,8 @@ def _put(special: str, path: Path, folder: Path) -> None:
     """Put something else in the place of a file."""
     if special == "no such files":
         for other in path.parent.glob(f"*{path.suffix}"):
-            other.unlink()
+            if other.is_file():
+                other.unlink()
         return
     if special == "no such folder" and path.parent != folder:
         shutil.rmtree(path.parent)
