@@ -35,7 +35,14 @@ def start(code: str, *arguments: str, cwd: Path, **environment: str) -> subproce
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_default_signals,
     )
+
+
+def _default_signals() -> None:
+    """As from a terminal: whoever runs the tests may ignore some (nohup, a shell's background)."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def ended(code: str, *arguments: str, cwd: Path, **environment: str) -> tuple[int, str, str]:
