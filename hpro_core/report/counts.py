@@ -9,7 +9,7 @@ import pandas as pd
 
 from hpro_core.constants import SPLITS
 from hpro_core.corpus.splits import STAGE as SPLIT_STAGE
-from hpro_core.tables import REJECTED, TRAINING_SPLITS, UTTERANCES, count_rows, read_table
+from hpro_core.tables import REJECTED, TRAINING_SPLITS, UTTERANCES, count_rows, distinct, read_table
 
 
 class StageCount(NamedTuple):
@@ -37,14 +37,22 @@ def stage_counts(root: Path) -> list[StageCount]:
     corpora = read_table(root / "corpus" / "rejected.parquet", REJECTED)
     unsplit = corpora[corpora["stage"] == SPLIT_STAGE] if len(corpora) else corpora
     counts.append(_count("split", sum(c.kept for c in counts), len(utterances), unsplit))
-    aligned = count_rows(root / "align" / "words.parquet", only={"word_index": [0]})
-    unaligned = read_table(root / "align" / "rejected.parquet", REJECTED)
-    counts.append(_count("align", len(utterances), aligned, unaligned))
+    counts.append(_align_count(root, utterances))
     used = sum(count_rows(root / f"dataset/{split}.parquet") for split in TRAINING_SPLITS)
     unused = read_table(root / "dataset" / "rejected.parquet", REJECTED)
     entered = int(utterances["split"].isin(TRAINING_SPLITS).sum())
     counts.append(_count("dataset", entered, used, unused))
     return counts
+
+
+def _align_count(root: Path, utterances: pd.DataFrame) -> StageCount:
+    """Of alignment; a run with a base brings its judge, and aligns nothing of the split `judge`."""
+    aligned = distinct(root / "align" / "words.parquet", "utt_id")
+    lost = read_table(root / "align" / "rejected.parquet", REJECTED)
+    judge = set(utterances.loc[utterances["split"] == "judge", "utt_id"])
+    left_out = judge if not judge & (aligned | set(lost["utt_id"])) else set()
+    stage = "align, without the split judge" if left_out else "align"
+    return _count(stage, len(utterances) - len(left_out), len(aligned), lost)
 
 
 def split_counts(root: Path) -> pd.DataFrame:
