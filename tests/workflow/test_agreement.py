@@ -89,6 +89,7 @@ def test_dvc_makes_everything_from_nothing_and_snakemake_follows(
     assert clone.results() == finished.results()
 
 
+@pytest.mark.full
 def test_nothing_is_to_be_done_after_a_pull(first_pull: Project, original: Project) -> None:
     assert first_pull.is_settled()
     assert first_pull.snakemake() == set()
@@ -103,6 +104,7 @@ def test_dvc_reruns_what_one_variant_needs(twin: Project, from_scratch: Callable
     assert twin.results() == from_scratch(VARIANT)
 
 
+@pytest.mark.full
 def test_snakemake_reruns_what_a_setting_needs_and_dvc_follows(
     twin: Project, from_scratch: Callable
 ) -> None:
@@ -177,6 +179,7 @@ def test_a_pull_into_edited_settings_is_not_certified(original: Project, tmp_pat
     assert clone.snakemake() >= OF_VARIANT
 
 
+@pytest.mark.full
 def test_a_changed_recording_is_noticed_by_both(twin: Project, original: Project) -> None:
     clip = next((twin.folder / "data/raw").rglob("*.mp3"))
     clip.write_bytes(clip.read_bytes() + b"x")

@@ -67,6 +67,7 @@ def keys(project: Project) -> dict[str, tuple[bytes, int]]:
     return {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
 
 
+@pytest.mark.full
 def test_a_run_keeps_its_settings_while_others_edit_and_look(
     held: tuple[Project, subprocess.Popen[str], Path], fresh: Project, tmp_path: Path
 ) -> None:
