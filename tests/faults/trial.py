@@ -14,7 +14,6 @@ from pathlib import Path
 
 import psutil
 
-from hpro_core.plan.durations import benchmark_s
 from tests.faults.comparison import differences, message_problems
 from tests.faults.injections import (
     ERRORS,
@@ -123,6 +122,7 @@ class Outcome:
         ended: exit status of the disturbed run.
         spent_s: seconds that the job ran until the fault had ended it.
         restart_s: wall time of the restart.
+        kept_s: seconds of them that a checkpoint had kept.
         again_s: seconds of the job's work that were done twice.
         resumed_at: step that a training went on from, if one did.
         lost: utterances that are nowhere in the results.
@@ -133,6 +133,7 @@ class Outcome:
     plan: Plan
     ended: int = 0
     spent_s: float = 0.0
+    kept_s: float = 0.0
     restart_s: float = 0.0
     again_s: float = 0.0
     resumed_at: str = ""
@@ -209,7 +210,7 @@ def _disturb(plan: Plan, folder: Path, outcome: Outcome) -> None:
     """Start the run, inject the fault at its moment, and see the run end."""
     first = _start(plan, folder, "first")
     job = _job_of(first, plan.job)
-    began = time.monotonic()
+    began, date = time.monotonic(), time.time()
     _wait_for_moment(plan, folder, first, job, began)
     run = Running(first, job, lambda: _start(plan, folder, "second"), _disk(plan, folder))
     try:
@@ -222,11 +223,22 @@ def _disturb(plan: Plan, folder: Path, outcome: Outcome) -> None:
         outcome.problems.append(f"did not end: {error}")
     finally:
         run.undo()
+    written = [path.stat().st_mtime for path in _checkpoints(plan, folder) if path.is_file()]
+    outcome.kept_s = max(written, default=date) - date
     outcome.notes, outcome.problems = run.notes, outcome.problems + run.problems
     if plan.kind == TWO_RUNS and outcome.ended != 0:
         outcome.problems.append(f"the first of two runs ended with {outcome.ended}")
     if plan.kind in ERRORS and outcome.ended != 0:
-        outcome.problems += message_problems(folder / plan.job.log)
+        printed = log_of(folder, "first").read_text(errors="replace")
+        for name in re.findall(r"^hpro: failed: .* \(log: (.*)\)$", printed, re.MULTILINE):
+            outcome.problems += message_problems(folder / name)
+
+
+def _checkpoints(plan: Plan, folder: Path) -> list[Path]:
+    arguments = plan.job.arguments
+    if "--work" not in arguments:
+        return []
+    return list((folder / arguments[arguments.index("--work") + 1]).glob("checkpoint_*.pt"))
 
 
 def _start(plan: Plan, folder: Path, which: str) -> subprocess.Popen[bytes]:
@@ -320,10 +332,8 @@ def _restart(plan: Plan, folder: Path, outcome: Outcome) -> None:
         outcome.problems.append(f"the restart ended with {status}: {' / '.join(lines[-3:])}")
     benchmark = folder / plan.job.benchmark
     if benchmark.is_file() and benchmark.stat().st_mtime > date:
-        took_s = benchmark_s(benchmark) or 0.0
-        again_s = outcome.spent_s + took_s - plan.job.duration_s
-        outcome.again_s = min(max(again_s, 0.0), outcome.spent_s)
         log = (folder / plan.job.log).read_text(errors="replace")
         outcome.resumed_at = ", ".join(re.findall(r"going on from step (\d+)", log))
+        outcome.again_s = outcome.spent_s - (outcome.kept_s if outcome.resumed_at else 0.0)
     _, left = psutil.wait_procs(processes_in(folder), ORPHAN_S)
     outcome.problems += [f"left running: {' '.join(_command(each))}" for each in left]
