@@ -24,8 +24,18 @@ from tests.fuzz.targets import TARGETS, Target, change_of
 
 _SPECIAL_SHARE = 0.06
 _SPECIAL = (
-    *("missing", "missing", "no such files", "no such files", "no such folder", "folder", "empty"),
-    *("pipe", "loop", "link to nothing", "device", "huge", "pointer"),
+    *("missing", "missing", "no such files", "no such files", "no such folder"),
+    *(
+        "no such top folder",
+        "folder",
+        "empty",
+        "pipe",
+        "loop",
+        "link to nothing",
+        "device",
+        "huge",
+        "pointer",
+    ),
 )
 """What can stand in the place of a file."""
 _SEALED_SHARE = 0.7
@@ -248,13 +258,14 @@ def _remove(path: Path) -> None:
 def _put(special: str, path: Path, folder: Path) -> None:
     """Put something else in the place of a file."""
     if special == "no such files":
-        for other in path.parent.glob(f"*{path.suffix}"):
-            if other.is_file():
-                other.unlink()
+        for other in [each for each in folder.rglob(f"*{path.suffix}") if each.is_file()]:
+            other.unlink()
         return
-    if special == "no such folder" and path.parent != folder:
-        shutil.rmtree(path.parent)
-        return
+    if special in ("no such folder", "no such top folder"):
+        above = list(path.relative_to(folder).parents)[:-1]  # without the folder of the group
+        if above:
+            shutil.rmtree(folder / above[0 if special == "no such folder" else -1])
+            return
     path.unlink()
     if special == "empty":
         path.touch()
