@@ -70,12 +70,17 @@ class Mutant:
     sealed: bool
 
 
+def chosen_by(pattern: str) -> list[Target]:
+    """The targets whose names fit a pattern."""
+    return [target for target in TARGETS if fnmatch.fnmatchcase(target.name, pattern)]
+
+
 class Bench:
     """The artefacts of this worker: changed, read, and put in order again."""
 
     def __init__(self, store: Path, place: Path, seed: int, pattern: str):
         self.store, self.place, self.seed = store, place, seed
-        self.targets = [t for t in TARGETS if fnmatch.fnmatch(t.name, pattern)]
+        self.targets = chosen_by(pattern)
         self.slots = [
             target for turn in range(max(t.weight for t in self.targets))
             for target in self.targets if target.weight > turn
@@ -331,7 +336,7 @@ def main() -> None:
     parser.add_argument("--trace", action="store_true", help="say which functions read")
     given = parser.parse_args()
     if given.build:
-        artefacts.build(given.build)
+        artefacts.build(given.build, {target.group for target in chosen_by(given.targets)})
         return
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
