@@ -11,6 +11,7 @@ import random
 import shutil
 import tarfile
 import zipfile
+from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
 from unittest import mock
@@ -31,7 +32,6 @@ from hpro_core import io as files
 from hpro_core.align.spans import WordSpan
 from hpro_core.align.textgrid import write_words
 from hpro_core.codec.model import CodecConfig, HdEmo
-from hpro_core.corpus.readers import PUBLISHED
 from hpro_core.engine.checkpoint import save_model
 from hpro_core.engine.probing import Probing
 from hpro_core.engine.training import Loop, fit
@@ -67,19 +67,20 @@ IDENTITY = "of these settings"
 """Of the checkpoints, and of the shards of labels."""
 
 
-def build(store: Path) -> None:
-    """Make all artefacts, a folder for each group of them.
+def build(store: Path, groups: Collection[str]) -> None:
+    """Make artefacts, a folder for each group of them.
 
     Args:
         store: a folder that does not exist yet.
+        groups: names of `GROUPS`, or "corpora/" and the name of a published reader.
     """
-    for name, make in GROUPS.items():
+    for name in sorted(groups):
         (store / name).mkdir(parents=True)
         torch.manual_seed(0)
-        make(store / name)
-    for name in PUBLISHED:
-        (store / "corpora" / name).mkdir(parents=True)
-        import_module(f"tests.corpora.{name}").build(store / "corpora" / name)
+        if name.startswith("corpora/"):
+            import_module(f"tests.{name.replace('/', '.')}").build(store / name)
+        else:
+            GROUPS[name](store / name)
     for path in sorted(store.rglob("*")):
         if path.suffix in (".wav", ".ogg"):
             path.write_bytes(timeless(path.read_bytes()))

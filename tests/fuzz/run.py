@@ -170,6 +170,7 @@ def campaign(given: argparse.Namespace, folder: Path) -> int:
     """Run all mutants and print what came out; gives how many failed."""
     store, keep = folder / "store", given.keep or REPO / "work/fuzz"
     build = [sys.executable, "-m", "tests.fuzz.worker", "--build", str(store)]
+    build += ["--targets", given.targets]
     subprocess.run(build, check=True, cwd=REPO, env=_environment(_made(folder / "build")))
     numbers = list(range(given.number)) if given.only is None else [given.only]
     workers = [Worker(store, folder / f"worker{i}", given, i == 0) for i in range(given.workers)]

@@ -24,8 +24,18 @@ from tests.fuzz.targets import TARGETS, Target, change_of
 
 _SPECIAL_SHARE = 0.06
 _SPECIAL = (
-    *("missing", "missing", "no such files", "no such files", "no such folder", "folder", "empty"),
-    *("pipe", "loop", "link to nothing", "device", "huge", "pointer"),
+    *("missing", "missing", "no such files", "no such files", "no such folder"),
+    *(
+        "no such top folder",
+        "folder",
+        "empty",
+        "pipe",
+        "loop",
+        "link to nothing",
+        "device",
+        "huge",
+        "pointer",
+    ),
 )
 """What can stand in the place of a file."""
 _SEALED_SHARE = 0.7
@@ -60,12 +70,17 @@ class Mutant:
     sealed: bool
 
 
+def chosen_by(pattern: str) -> list[Target]:
+    """The targets whose names fit a pattern."""
+    return [target for target in TARGETS if fnmatch.fnmatchcase(target.name, pattern)]
+
+
 class Bench:
     """The artefacts of this worker: changed, read, and put in order again."""
 
     def __init__(self, store: Path, place: Path, seed: int, pattern: str):
         self.store, self.place, self.seed = store, place, seed
-        self.targets = [t for t in TARGETS if fnmatch.fnmatch(t.name, pattern)]
+        self.targets = chosen_by(pattern)
         self.slots = [
             target for turn in range(max(t.weight for t in self.targets))
             for target in self.targets if target.weight > turn
@@ -248,13 +263,14 @@ def _remove(path: Path) -> None:
 def _put(special: str, path: Path, folder: Path) -> None:
     """Put something else in the place of a file."""
     if special == "no such files":
-        for other in path.parent.glob(f"*{path.suffix}"):
-            if other.is_file():
-                other.unlink()
+        for other in [each for each in folder.rglob(f"*{path.suffix}") if each.is_file()]:
+            other.unlink()
         return
-    if special == "no such folder" and path.parent != folder:
-        shutil.rmtree(path.parent)
-        return
+    if special in ("no such folder", "no such top folder"):
+        above = list(path.relative_to(folder).parents)[:-1]  # without the folder of the group
+        if above:
+            shutil.rmtree(folder / above[0 if special == "no such folder" else -1])
+            return
     path.unlink()
     if special == "empty":
         path.touch()
@@ -320,7 +336,7 @@ def main() -> None:
     parser.add_argument("--trace", action="store_true", help="say which functions read")
     given = parser.parse_args()
     if given.build:
-        artefacts.build(given.build)
+        artefacts.build(given.build, {target.group for target in chosen_by(given.targets)})
         return
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
