@@ -260,7 +260,7 @@ def _settings() -> Iterator[Target]:
     yield Target(
         "preflight", "preflight",
         ("csv/*", "base/**/*", "audeering/*", "differences.yaml", "esd/**/*.txt"), _preflight,
-        weight=6,
+        hashes=True, weight=6,
     )  # fmt: skip
 
 
