@@ -27,7 +27,7 @@ from tests.faults.injections import (
 )
 from tests.faults.undisturbed import RUN, Job, at, lost_utterances, that_follow, utterances_of
 
-START_S, END_S, RESTART_S, ORPHAN_S = 120.0, 300.0, 900.0, 10.0
+START_S, END_S, RESTART_S, ORPHAN_S = 300.0, 600.0, 1800.0, 30.0
 """Longest times: until the job starts, until the disturbed run has ended, of a restart, and for
 which a process may outlive the one that it works for."""
 
