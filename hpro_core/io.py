@@ -115,7 +115,7 @@ def read_bytes(path: Path, cure: str = AGAIN, limit: int | None = None) -> bytes
         try:
             return file.read()
         except OSError as error:
-            raise HproError(f"{path} cannot be read ({_reason(error)}): {cure}") from error
+            raise HproError(f"{path} cannot be read ({reason_of(error)}): {cure}") from error
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def _opened(path: Path, cure: str) -> Iterator[BinaryIO]:
     except FileNotFoundError as error:
         raise HproError(f"{path} does not exist: {_first(cure)}") from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise HproError(f"{path} cannot be read ({_reason(error)}): {cure}") from error
+        raise HproError(f"{path} cannot be read ({reason_of(error)}): {cure}") from error
     with file:
         yield file
 
@@ -189,7 +189,7 @@ def read_json(path: Path, cure: str = AGAIN) -> dict[str, Any]:
         place = f"{path}, line {error.lineno}"
         raise HproError(f"{place}: is not JSON ({error.msg}): {cure}") from error
     except (RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
-        raise HproError(f"{path} is not JSON ({_reason(error)}): {cure}") from error
+        raise HproError(f"{path} is not JSON ({reason_of(error)}): {cure}") from error
     if not isinstance(found, dict):
         raise HproError(f"{path} holds a {type(found).__name__}, not a JSON object: {cure}")
     if problem := _unfit(found):
@@ -355,7 +355,7 @@ def yaml_mapping(text: str, where: str) -> dict:
         IndexError,
         AttributeError,
     ) as error:  # fmt: skip  (values with a tag, such as `!!float ''`)
-        raise HproError(f"{where} is not valid YAML: {_reason(error)}") from error
+        raise HproError(f"{where} is not valid YAML: {reason_of(error)}") from error
 
 
 def _is_plain(node: yaml.Node) -> bool:
@@ -490,7 +490,7 @@ def parquet_errors(path: Path, cure: str = AGAIN) -> Iterator[None]:
         pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError,
         NotImplementedError, MemoryError, OverflowError, AttributeError, RecursionError,
     ) as error:  # fmt: skip
-        raise HproError(f"{path} is not a readable table ({_reason(error)}): {cure}") from error
+        raise HproError(f"{path} is not a readable table ({reason_of(error)}): {cure}") from error
 
 
 # --- arrays and archives -------------------------------------------------------------------------
@@ -515,7 +515,7 @@ def read_npy(path: Path, dtype: type[np.generic], ndim: int, cure: str = AGAIN) 
             ValueError, EOFError, TypeError, OSError, SyntaxError, TokenError, RecursionError,
             struct.error,
         ) as error:  # fmt: skip
-            raise HproError(f"{path} is not a .npy file ({_reason(error)}): {cure}") from error
+            raise HproError(f"{path} is not a .npy file ({reason_of(error)}): {cure}") from error
         if kind != np.dtype(dtype) or len(shape) != ndim or fortran:
             raise HproError(
                 f"{path} holds {kind} {shape}, not {np.dtype(dtype)} of {ndim} axes: {cure}"
@@ -568,7 +568,7 @@ def read_zip_members(
         RuntimeError, EOFError, OSError, ValueError, struct.error, UnicodeError, OverflowError,
     ) as error:  # fmt: skip
         raise HproError(
-            f"{path} is not a readable zip archive ({_reason(error)}): {cure}"
+            f"{path} is not a readable zip archive ({reason_of(error)}): {cure}"
         ) from error
     return found
 
@@ -604,7 +604,7 @@ def read_tar_members(path: Path, names: Sequence[str], limit: int, cure: str) ->
                     break
     except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError) as error:
         raise HproError(
-            f"{path} is not a readable tar archive ({_reason(error)}): {cure}"
+            f"{path} is not a readable tar archive ({reason_of(error)}): {cure}"
         ) from error
     if missing := [name for name in names if name not in found]:
         raise HproError(f"{path} has no file {missing[0]}: {cure}")
@@ -630,7 +630,7 @@ def read_wav(path: Path, rate_hz: int, cure: str = "make it again") -> np.ndarra
         try:
             samples_T, found_hz = soundfile.read(file, dtype="float32")
         except (soundfile.SoundFileError, OSError, TypeError, ValueError, MemoryError) as error:
-            raise HproError(f"{path} is not readable audio ({_reason(error)}): {cure}") from error
+            raise HproError(f"{path} is not readable audio ({reason_of(error)}): {cure}") from error
     if found_hz != rate_hz or samples_T.ndim != 1:
         raise HproError(f"{path} is not {rate_hz / 1000:g} kHz mono ({found_hz} Hz): {cure}")
     if not len(samples_T) or not np.isfinite(samples_T).all():
@@ -656,14 +656,12 @@ def read_safetensors(path: Path, cure: str = AGAIN, own: bool = True) -> dict[st
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    safetensors_header(path, cure)
-    raw = read_bytes(path, cure)
-    if own:
-        _check_sum(path, io.BytesIO(raw), cure)
+    with opened(path, cure) as file:
+        _check_weights(path, file, cure, own)
     try:
-        return load(raw)
+        return load(read_bytes(path, cure))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise HproError(f"{path} is not a safetensors file ({_reason(error)}): {cure}") from error
+        raise HproError(f"{path} is not a safetensors file ({reason_of(error)}): {cure}") from error
 
 
 def read_safetensors_torch(path: Path, cure: str = AGAIN, own: bool = True) -> "dict[str, Tensor]":
@@ -671,14 +669,12 @@ def read_safetensors_torch(path: Path, cure: str = AGAIN, own: bool = True) -> "
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    safetensors_header(path, cure)
     with opened(path, cure) as file:
-        if own:
-            _check_sum(path, file, cure)
+        _check_weights(path, file, cure, own)
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise HproError(f"{path} is not a safetensors file ({_reason(error)}): {cure}") from error
+        raise HproError(f"{path} is not a safetensors file ({reason_of(error)}): {cure}") from error
 
 
 def safetensors_header(path: Path, cure: str = AGAIN) -> dict[str, Any]:
@@ -692,12 +688,7 @@ def safetensors_header(path: Path, cure: str = AGAIN) -> dict[str, Any]:
             header says.
     """
     with opened(path, cure) as file:
-        header = _header(path, file, cure)
-        left = os.fstat(file.fileno()).st_size - file.tell()
-    for name, entry in header.items():
-        if name != "__metadata__" and not _is_weight(entry, left):
-            raise HproError(f"{path}: its header says of {name} what cannot be: {cure}")
-    return header
+        return _header(path, file, cure)
 
 
 def _is_weight(entry: object, n_bytes: int) -> bool:
@@ -747,15 +738,20 @@ def _header(path: Path, file: BinaryIO, cure: str) -> dict[str, Any]:
     try:
         header = json.loads(file.read(length))
     except (ValueError, RecursionError) as error:
-        raise HproError(f"{path} is not a safetensors file ({_reason(error)}): {cure}") from error
+        raise HproError(f"{path} is not a safetensors file ({reason_of(error)}): {cure}") from error
     if not isinstance(header, dict):
         raise HproError(f"{path} is not a safetensors file (its header is no object): {cure}")
+    for name, entry in header.items():
+        if name != "__metadata__" and not _is_weight(entry, size - 8 - length):
+            raise HproError(f"{path}: its header says of {name} what cannot be: {cure}")
     return header
 
 
-def _check_sum(path: Path, file: BinaryIO, cure: str) -> None:
-    """Compare the content of a safetensors file with the checksum in its header."""
+def _check_weights(path: Path, file: BinaryIO, cure: str, own: bool) -> None:
+    """Check the header of an open safetensors file and, in a file of ours, its checksum."""
     metadata = _header(path, file, cure).get("__metadata__")
+    if not own:
+        return
     expected = metadata.get(CHECKSUM) if isinstance(metadata, dict) else None
     if expected is None:
         raise HproError(f"{path} has no checksum, so this version did not write it: {cure}")
@@ -779,7 +775,7 @@ def read_pt(path: Path, cure: str) -> object:
         except MemoryError as error:
             raise HproError(f"{path} does not fit into memory: {cure}") from error
         except Exception as error:  # the format is pickle's: any exception can come out of it
-            text = _reason(error)
+            text = reason_of(error)
             if isinstance(error, UnpicklingError):
                 text = "it is broken or holds objects that could run code"
             raise HproError(f"{path} cannot be read ({text[:160]}): {cure}") from error
@@ -814,8 +810,8 @@ def _check_stored(path: Path, file: BinaryIO, cure: str) -> None:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError) as error:
         raise HproError(
-            f"{path} is no PyTorch file of version 1.6 or later, or is cut off ({_reason(error)}): "
-            f"{cure}"
+            f"{path} is no PyTorch file of version 1.6 or later, or is cut off "
+            f"({reason_of(error)}): {cure}"
         ) from error
     size = os.fstat(file.fileno()).st_size
     if sum(entry.file_size for entry in entries) > size:
@@ -835,16 +831,16 @@ def write_pt(path: Path, content: object) -> None:
 
 
 @contextmanager
-def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """Write a file whole or not at all.
 
     Args:
         path: of the file; its folder is made if needed.
-        durable: flush the file and its folder to the disk before the block ends.
 
     Yields:
         A path beside it, of this process alone. When the block ends, the file written there is
-        renamed to `path`; if the block raises, it is removed and `path` stays as it was.
+        flushed to the disk and renamed to `path`; if the block raises, it is removed and `path`
+        stays as it was.
 
     Raises:
         HproError: the disk is full, or the folder cannot be written to.
@@ -854,21 +850,19 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path)
         yield partial
-        if durable:
-            _flush(partial)
+        _flush(partial)
         os.replace(partial, path)
         JOURNAL.made.add(path)
-        if durable:
-            _flush(path.parent)
+        _flush(path.parent)
     except OSError as error:
         _unwritten(path, error)
     finally:
         _drop(partial)
 
 
-def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all; see `replacing`."""
-    with replacing(path, durable) as partial:
+    with replacing(path) as partial:
         partial.write_bytes(content)
 
 
@@ -893,8 +887,8 @@ def _unwritten(path: Path, error: OSError) -> NoReturn:
     except OSError:
         free = ""
     raise HproError(
-        f"{path} cannot be written ({_reason(error)}{free}): make room on the disk of {folder}, or "
-        "let this user write there, then run again"
+        f"{path} cannot be written ({reason_of(error)}{free}): make room on the disk of {folder}, "
+        "or let this user write there, then run again"
     ) from error
 
 
@@ -952,7 +946,7 @@ def sha256_of(path: Path, cure: str = AGAIN) -> str:
         try:
             return sha256_of_rest(file)
         except OSError as error:
-            raise HproError(f"{path} cannot be read ({_reason(error)}): {cure}") from error
+            raise HproError(f"{path} cannot be read ({reason_of(error)}): {cure}") from error
 
 
 def sha256_of_rest(file: BinaryIO, n_bytes: int | None = None) -> str:
@@ -978,7 +972,7 @@ def fingerprint(*paths: Path) -> str:
     return digest.hexdigest()
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """One line of an exception."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

@@ -26,6 +26,7 @@ from typing import Any, NoReturn, TextIO
 
 from hpro_core.errors import HproError
 from hpro_core.locks import Lock, LocksUnsupported
+from hpro_core.records import root_of
 
 SNAKEMAKE = "HPRO_SNAKEMAKE"
 """Environment variable: the Snakemake that a job belongs to, as `this_process` names it."""
@@ -333,11 +334,11 @@ def one_at_a_time(arguments: Sequence[str]) -> Iterator[None]:
     Raises:
         HproError: the lock's file cannot be written.
     """
-    root = _option(arguments, "--root")
-    if root is None or not Path(root).is_dir() or os.environ.get("RANK", "0") != "0":
+    root = root_of(arguments)
+    if root is None or not root.is_dir() or os.environ.get("RANK", "0") != "0":
         yield
         return
-    lock = Lock(locks_of(Path(root)) / f"{_name_of(arguments)}.lock")
+    lock = Lock(locks_of(root) / f"{_name_of(arguments)}.lock")
     try:
         _wait_for(lock)
     except LocksUnsupported as error:
@@ -362,15 +363,6 @@ def locks_of(root: Path) -> Path:
     if root.parent.name == "results":
         return root.parent.with_name("work") / root.name / "locks"
     return root.with_name(f".{root.name}.locks")
-
-
-def _option(arguments: Sequence[str], name: str) -> str | None:
-    for place, argument in enumerate(arguments):
-        if argument == name and place + 1 < len(arguments):
-            return arguments[place + 1]
-        if argument.startswith(f"{name}="):
-            return argument.partition("=")[2]
-    return None
 
 
 def _name_of(arguments: Sequence[str]) -> str:

@@ -85,14 +85,15 @@ def verify(root: Path) -> tuple[int, list[str]]:
     return len(found.sums), [one_line(problem) for problem in problems]
 
 
-def check(root: Path, path: Path, system: str, seed: int) -> None:
+def check(root: Path, path: Path, system: str, seed: int, command: str = "judge") -> None:
     """Refuse a file of a system that another one has, or that was changed.
 
     Args:
         root: results folder of the run.
-        path: a file that `hpro judge` or `hpro synthesise` wrote.
+        path: of the file.
         system: whose it should be.
         seed: of its policy.
+        command: that makes it, for the message.
 
     Raises:
         HproError: the record beside the file does not name it, names another system or seed, or
@@ -113,7 +114,7 @@ def check(root: Path, path: Path, system: str, seed: int) -> None:
         return
     raise HproError(
         f"{path} is not of {system}, seed {seed}: no record beside it says so. Run "
-        f"`hpro judge {system} --seed {seed}` again"
+        f"`hpro {command} {system} --seed {seed}` again"
     )
 
 
@@ -241,7 +242,7 @@ def _option(arguments: Sequence[str], name: str) -> str | None:
 
 def root_of(arguments: Sequence[str]) -> Path | None:
     """The results folder that a command line names, if it names one."""
-    found = _option(list(arguments), "--root")
+    found = _option(arguments, "--root")
     return Path(found) if found else None
 
 

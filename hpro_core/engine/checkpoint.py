@@ -3,6 +3,7 @@
 Also other projects' PyTorch files, read without running what may be in them.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -18,6 +19,7 @@ from hpro_core.io import (
     read_json,
     read_pt,
     read_safetensors_torch,
+    reason_of,
     safetensors_header,
     write_json,
     write_safetensors_bytes,
@@ -47,12 +49,11 @@ def save_model(folder: Path, model: nn.Module, config: Mapping[str, Any]) -> Non
     weights = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
-    for name, value in weights.items():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise HproError(
-                f"{folder}: weight {name} is not finite, so no model is written: lower the "
-                "learning rate of this stage in params.yaml"
-            )
+    if name := _not_finite(weights):
+        raise HproError(
+            f"{folder}: weight {name} is not finite, so no model is written: lower the learning "
+            "rate of this stage in params.yaml"
+        )
     write_safetensors_bytes(folder / WEIGHTS, save(weights))
     write_json(folder / CONFIG, config)
 
@@ -97,9 +98,9 @@ def load_model(
     sizes = sizes_of(path, values, kind, RETRAIN)
     shapes = shapes_of(folder / WEIGHTS, RETRAIN)
     check_magnitudes(path, vars(sizes), shapes, RETRAIN)
-    _check_shapes(folder, planned(lambda: build(sizes), path, RETRAIN))
+    _check_shapes(folder, planned(lambda: build(sizes), path, RETRAIN), shapes)
     model = build(sizes)
-    load_weights(folder, model)
+    _fill(folder, model)
     return model.eval()
 
 
@@ -110,13 +111,25 @@ def load_weights(folder: Path, model: nn.Module) -> None:
         HproError: the file is missing or broken, was changed after it was written, or a weight is
             missing, unexpected, of another shape or not finite.
     """
-    _check_shapes(folder, model)
+    _check_shapes(folder, model, shapes_of(folder / WEIGHTS, RETRAIN))
+    _fill(folder, model)
+
+
+def _fill(folder: Path, model: nn.Module) -> None:
+    """Read weights whose names and shapes are those of the model."""
     path = folder / WEIGHTS
     weights = read_safetensors_torch(path, RETRAIN)
+    if name := _not_finite(weights):
+        raise HproError(f"{path}: weight {name} is not finite: {RETRAIN}")
+    model.load_state_dict(weights, strict=True)
+
+
+def _not_finite(weights: Mapping[str, Tensor]) -> str:
+    """The first weight with a number that is not finite, or an empty string."""
     for name, value in weights.items():
         if value.is_floating_point() and not value.isfinite().all():
-            raise HproError(f"{path}: weight {name} is not finite: {RETRAIN}")
-    model.load_state_dict(weights, strict=True)
+            return name
+    return ""
 
 
 def planned(build: Callable[[], ModelT], path: Path, cure: str) -> ModelT:
@@ -134,7 +147,9 @@ def planned(build: Callable[[], ModelT], path: Path, cure: str) -> ModelT:
         with torch.device("meta"):
             return build()
     except Exception as error:  # a size of other projects' models can lead to any exception
-        raise HproError(f"{path}: these sizes make no model ({_line(error)}): {cure}") from error
+        raise HproError(
+            f"{path}: these sizes make no model ({reason_of(error)}): {cure}"
+        ) from error
 
 
 def sizes_of(path: Path, values: object, kind: type[SizesT], cure: str) -> SizesT:
@@ -196,10 +211,9 @@ def check_magnitudes(
             )
 
 
-def _check_shapes(folder: Path, model: nn.Module) -> None:
-    """Compare the weights of a model with the header of its file, before any is read."""
+def _check_shapes(folder: Path, model: nn.Module, found: Mapping[str, Sequence[int]]) -> None:
+    """Compare the weights of a model with the shapes in its file, before any is read."""
     path = folder / WEIGHTS
-    found = shapes_of(path, RETRAIN)
     own = {name: list(value.shape) for name, value in model.state_dict().items()}
     for what, names in (("lacks", own.keys() - found.keys()),
                         ("has the unknown", found.keys() - own.keys())):  # fmt: skip
@@ -213,6 +227,26 @@ def _check_shapes(folder: Path, model: nn.Module) -> None:
             raise HproError(
                 f"{path} does not fit its {CONFIG}: {name} is {found[name]}, not {shape}: {RETRAIN}"
             )
+
+
+def check_fit(model: nn.Module, weights: Mapping[str, Tensor], says: str, cure: str) -> None:
+    """Compare weights of another project with a model that `planned` made.
+
+    Args:
+        model: without storage.
+        weights: by name.
+        says: which file does not fit what, for the message.
+        cure: what to do then.
+
+    Raises:
+        HproError: a weight is missing, unexpected or of another shape.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):  # nothing is copied into it
+            model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:400]
+        raise HproError(f"{says} ({detail}): {cure}") from error
 
 
 def state_dict_of(path: Path, origin: str) -> dict[str, Tensor]:
@@ -233,7 +267,3 @@ def state_dict_of(path: Path, origin: str) -> dict[str, Tensor]:
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise HproError(f"{path}: {name!r} is no weight: save a plain state_dict()")
     return weights
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

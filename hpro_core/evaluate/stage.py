@@ -134,7 +134,7 @@ def judge(
     """
     torch.set_num_threads(compute.threads)
     folder = root / "eval" / system / f"seed{seed}"
-    records.check(root, folder / "synthesis.parquet", system, seed)
+    records.check(root, folder / "synthesis.parquet", system, seed, "synthesise")
     synthesis = read_table(folder / "synthesis.parquet", SYNTHESIS)
     if synthesis.empty:
         raise HproError(f"{folder / 'synthesis.parquet'} has no utterances: synthesise again")

@@ -3,8 +3,7 @@
 Letters: B clips of a batch, T samples, C mel channels, F mel frames of 10 ms, L tokens.
 """
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from whisper.model import AudioEncoder, ModelDimensions, TextDecoder, Whisper
 from whisper.tokenizer import get_tokenizer
 
 from hpro_core.constants import SAMPLE_RATE_HZ
-from hpro_core.engine.checkpoint import check_magnitudes, planned, sizes_of
+from hpro_core.engine.checkpoint import check_fit, check_magnitudes, planned, sizes_of
 from hpro_core.errors import HproError
 from hpro_core.evaluate.asr import most_tokens, padded_mel
 from hpro_core.evaluate.hearing import read_wav
@@ -102,7 +101,8 @@ def _model(path: Path) -> Whisper:
         raise HproError(f"{path}: {_WEIGHTS} holds other things than weights: {cure}")
     known = {name: value.shape for name, value in weights.items()}
     check_magnitudes(path, vars(dims), known, cure)
-    _check_fit(planned(lambda: _halves(dims), path, cure), weights, path, cure)
+    sized = planned(lambda: _halves(dims), path, cure)
+    check_fit(sized, weights, f"{path}: weights do not fit its dims", cure)
     model = Whisper(dims)
     model.load_state_dict(weights, strict=True)
     sides = ((dims.n_audio_state, dims.n_audio_head), (dims.n_text_state, dims.n_text_head))
@@ -126,15 +126,6 @@ def _halves(dims: ModelDimensions) -> nn.Module:
         dims.n_vocab, dims.n_text_ctx, dims.n_text_state, dims.n_text_head, dims.n_text_layer
     )
     return nn.ModuleDict({"encoder": encoder, "decoder": decoder})
-
-
-def _check_fit(model: nn.Module, weights: Mapping[str, Tensor], path: Path, cure: str) -> None:
-    try:
-        with warnings.catch_warnings(action="ignore"):  # nothing is copied into it
-            model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        detail = " ".join(str(error).split())[:400]
-        raise HproError(f"{path}: weights do not fit its dims ({detail}): {cure}") from error
 
 
 def _batches(clips: Sequence[SpokenUtterance], size: int) -> Iterator[Sequence[SpokenUtterance]]:

@@ -1,15 +1,14 @@
 """Published models in folders in Hugging Face format: their files, checked and read strictly."""
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import Tensor, nn
+from torch import nn
 from transformers import Wav2Vec2FeatureExtractor
 
 from hpro_core.constants import SAMPLE_RATE_HZ
-from hpro_core.engine.checkpoint import check_magnitudes, planned, state_dict_of
+from hpro_core.engine.checkpoint import check_fit, check_magnitudes, planned, state_dict_of
 from hpro_core.errors import HproError
 from hpro_core.io import read_json, read_safetensors_torch
 from hpro_core.label.files import hugging_face_weights
@@ -105,7 +104,8 @@ def filled(
     config, cure = path.with_name("config.json"), f"get it from {origin}"
     shapes = {name: value.shape for name, value in weights.items()}
     check_magnitudes(config, {"num_hidden_layers": layers}, shapes, cure)
-    _check_fit(planned(build, config, cure), weights, path, origin)
+    says = f"{path} does not fit its config.json"
+    check_fit(planned(build, config, cure), weights, says, f"get both from {origin}")
     model = build()
     model.load_state_dict(weights, strict=True)
     return model.eval()
@@ -123,17 +123,6 @@ def tried(run: Callable[[], object], folder: Path, origin: str) -> None:
         raise HproError(
             f"{folder} holds a model that does not run ({str(error)[:300]}): get its config.json "
             f"and preprocessor_config.json from {origin}"
-        ) from error
-
-
-def _check_fit(model: nn.Module, weights: Mapping[str, Tensor], path: Path, origin: str) -> None:
-    try:
-        with warnings.catch_warnings(action="ignore"):  # nothing is copied into it
-            model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        detail = " ".join(str(error).split())[:400]
-        raise HproError(
-            f"{path} does not fit its config.json ({detail}): get both from {origin}"
         ) from error
 
 
