@@ -315,7 +315,7 @@ def _yaml_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _yaml_int)
 
 
-def read_yaml(path: Path, cure: str = "mend it, or take the one that the project ships") -> dict:
+def read_yaml(path: Path, cure: str = "correct it, or take the one that the project ships") -> dict:
     """Read a YAML mapping.
 
     Numbers are those of YAML 1.2: `1e-05` is one (DVC writes it so); `010` is refused, since older
