@@ -90,7 +90,7 @@ def test_a_wrong_setting_is_named_with_its_value(tmp_path, dotted, value, messag
 
 
 def test_a_missing_file_section_or_variant_is_named(tmp_path):
-    with pytest.raises(HproError, match=r"nowhere.yaml does not exist: mend it"):
+    with pytest.raises(HproError, match=r"nowhere.yaml does not exist: correct it"):
         p.read_yaml(tmp_path / "nowhere.yaml")
     empty = tmp_path / "empty.yaml"
     empty.write_text("")
