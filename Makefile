@@ -64,14 +64,14 @@ pull: setup           ## the run of dvc.lock from the DVC remote; takes no CONFI
 	$(if $(CONFIG),$(error pull: dvc.lock is of params.yaml alone, so run it without CONFIG))
 	workflow/scripts/pull.sh
 
-# Three processes on two cores: one of them waits for SLURM.
-pytest_with = OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m $(1)
+pytest_with = OMP_NUM_THREADS=1 pytest --dist loadfile --no-loadscope-reorder
 
 test: setup-dev       ## unit tests, and a miniature of the whole workflow
-	$(call pytest_with,"not slow and not full")
+	$(pytest_with) --numprocesses 2 -m "not slow and not full"
 
+# Three processes on two cores: one of them waits for SLURM.
 test-all: setup-dev   ## the tests that `make test` leaves out, but for the slow ones
-	$(call pytest_with,"full and not slow")
+	$(pytest_with) --numprocesses 3 -m "full and not slow"
 
 slow: setup-dev       ## one step of every training at the paper's size: 5 minutes, 20 GB
 	pytest -m slow

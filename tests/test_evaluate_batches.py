@@ -56,6 +56,7 @@ def test_mel_filters_are_librosas(n_fft: int, n_mels: int) -> None:
     assert expected.max() > 1e-2
 
 
+@pytest.mark.full  # librosa compiles itself when it is first imported: 17 s
 @pytest.mark.parametrize(
     ("n_fft", "window", "n_mels", "power"), [(400, 400, 40, 2.0), (1024, 640, 64, 1.0)]
 )
@@ -88,12 +89,9 @@ def test_normalisers_are_whispers() -> None:
 # --- recognisers
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
-    ("name", "hearing"),
-    [
-        ("whisper_tiny_en", TINY_EN),
-        pytest.param("whisper_base", BASE, marks=pytest.mark.full),
-    ],
+    ("name", "hearing"), [("whisper_tiny_en", TINY_EN), ("whisper_base", BASE)]
 )
 def test_texts_of_a_batch_are_those_of_one_by_one(
     clips: list[np.ndarray], name: str, hearing: Hearing, monkeypatch: pytest.MonkeyPatch

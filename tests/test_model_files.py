@@ -1,16 +1,21 @@
 """Models on disk: sizes are compared with the weights before memory is taken."""
 
 import json
+import subprocess
+import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
 
+from hpro_core.base import MODELS, take
 from hpro_core.engine.checkpoint import load_weights, save_model
 from hpro_core.errors import HproError
 from hpro_core.policy.model import PolicyConfig, SpeechLM
 from hpro_core.policy.sft import load_policy, save_policy
 
+REPO = Path(__file__).parents[1]
 TINY = PolicyConfig(width=16, blocks=2, heads=2, hidden=32, n_symbols=20, reference_width=8)
 
 
@@ -46,6 +51,7 @@ def test_a_policy_comes_back_equal(folder):
         ),
         ({"hidden": 10**30}, "nothing in its weights is so large"),
         ({"blocks": 10**7}, "nothing in its weights is so large"),
+        ({"width": 6560}, "they ask for more numbers than the weights have"),
         ({"width": -16}, "these sizes make no model"),
         ({"heads": 0}, "these sizes make no model"),
         ({"heads": 3}, "does not fit its config.json"),
@@ -64,6 +70,29 @@ def test_absurd_and_wrong_sizes_are_named(folder, values, says):
     with pytest.raises(HproError, match=says) as caught:
         load_policy(folder)
     assert str(folder) in str(caught.value)
+
+
+def test_models_are_read_without_pytorchs_compiler(tmp_path):
+    """Its import takes 1.5 s, in each of some twenty jobs."""
+    for model in MODELS:
+        take(REPO / "data/base", model, tmp_path)
+    code = """
+import sys
+from pathlib import Path
+from hpro_core.codec.training import load_codec
+from hpro_core.evaluate import affect
+from hpro_core.policy.sft import load_policy
+from hpro_core.speech.stage import load_tokenizer
+
+root = Path(sys.argv[1])
+load_policy(root / "policy/base"), load_codec(root / "codec/style")
+load_tokenizer(root / "speech/tokenizer"), affect.load(root / "judge")
+print(*sys.modules)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert "hpro_core.speech.stage" in run.stdout.split()
+    assert "torch._dynamo" not in run.stdout.split()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 Also other projects' PyTorch files, read without running what may be in them.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -13,6 +14,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from hpro_core.errors import HproError
 from hpro_core.io import (
@@ -35,6 +37,11 @@ RETRAIN = "run the stage that trains it"
 
 _RATE = 1e7
 """Largest value of a setting of a model that is no size, such as a rotary base."""
+
+_TABLES = 1_000_000
+"""Numbers that a model may hold besides its weights: constants that are not saved."""
+
+_FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.randn, torch.rand}
 
 SizesT = TypeVar("SizesT")
 ModelT = TypeVar("ModelT", bound=nn.Module)
@@ -81,8 +88,8 @@ def load_model(
 ) -> ModelT:
     """A trained model of which config.json has the sizes, in eval mode.
 
-    The sizes are compared with the weights before memory is allocated for the model: first each
-    size with the axes of the weights, then the shapes of a model without storage.
+    The sizes are compared with the weights before memory is allocated for the model: each size with
+    the axes of the weights, and what the model asks for with the numbers that the weights have.
 
     Args:
         folder: with model.safetensors and config.json.
@@ -98,8 +105,8 @@ def load_model(
     sizes = sizes_of(path, values, kind, RETRAIN)
     shapes = shapes_of(folder / WEIGHTS, RETRAIN)
     check_magnitudes(path, vars(sizes), shapes, RETRAIN)
-    _check_shapes(folder, planned(lambda: build(sizes), path, RETRAIN), shapes)
-    model = build(sizes)
+    model = allowed(lambda: build(sizes), path, shapes, RETRAIN)
+    _check_shapes(folder, model, shapes)
     _fill(folder, model)
     return model.eval()
 
@@ -132,6 +139,34 @@ def _not_finite(weights: Mapping[str, Tensor]) -> str:
     return ""
 
 
+class _Allowance(TorchFunctionMode):
+    """Refuses a model that asks for more numbers than its file and small tables explain.
+
+    PyTorch's "meta" device would tell the sizes too, but imports its compiler: 1.5 s a process.
+    """
+
+    def __init__(self, numbers: int):
+        """`numbers`: that the weights have."""
+        super().__init__()
+        self.left = 2 * numbers + _TABLES
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        kwargs = kwargs or {}
+        if func in _FACTORIES:
+            self.left -= _numbers_asked(kwargs.get("size", args))
+            if self.left < 0:
+                raise ValueError("they ask for more numbers than the weights have")
+        return func(*args, **kwargs)
+
+
+def _numbers_asked(size: Sequence[Any]) -> int:
+    """Elements of a tensor that is asked for by `size`, as integers or as a sequence of them."""
+    first = size[0] if size else 1
+    return math.prod(
+        first if isinstance(first, tuple | list) else [n for n in size if type(n) is int]
+    )
+
+
 def planned(build: Callable[[], ModelT], path: Path, cure: str) -> ModelT:
     """A model without storage: its weights have names and shapes, and take no memory.
 
@@ -147,6 +182,29 @@ def planned(build: Callable[[], ModelT], path: Path, cure: str) -> ModelT:
         with torch.device("meta"):
             return build()
     except Exception as error:  # a size of other projects' models can lead to any exception
+        raise HproError(
+            f"{path}: these sizes make no model ({reason_of(error)}): {cure}"
+        ) from error
+
+
+def allowed(
+    build: Callable[[], ModelT], path: Path, shapes: Mapping[str, Sequence[int]], cure: str
+) -> ModelT:
+    """A model that takes no more memory than the weights of its file explain.
+
+    Args:
+        build: makes the model.
+        path: of the file that has the sizes, for the message.
+        shapes: of the weights.
+        cure: what to do if they make none.
+
+    Raises:
+        HproError: the sizes make no model, or one that asks for more.
+    """
+    try:
+        with _Allowance(sum(math.prod(shape) for shape in shapes.values())):
+            return build()
+    except Exception as error:  # a wrong size can lead to any exception
         raise HproError(
             f"{path}: these sizes make no model ({reason_of(error)}): {cure}"
         ) from error

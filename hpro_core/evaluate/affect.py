@@ -20,10 +20,12 @@ from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
 from hpro_core.engine.checkpoint import (
     CONFIG,
     RETRAIN,
+    WEIGHTS,
+    allowed,
     load_weights,
     model_config,
-    planned,
     save_model,
+    shapes_of,
 )
 from hpro_core.errors import HproError
 from hpro_core.evaluate.mel import mel_spectrogram
@@ -205,8 +207,8 @@ def load(folder: Path) -> AffectJudge:
         raise HproError(
             f"{folder}/config.json: trained_on is {trained_on!r}, not a number for each test set"
         )
-    planned(lambda: AffectJudge(trained_on), folder / CONFIG, RETRAIN)
-    judge = AffectJudge(trained_on)
+    shapes = shapes_of(folder / WEIGHTS, RETRAIN)
+    judge = allowed(lambda: AffectJudge(trained_on), folder / CONFIG, shapes, RETRAIN)
     load_weights(folder, judge)
     return judge.eval()
 
