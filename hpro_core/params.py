@@ -150,7 +150,7 @@ class CodecStage(Section):
 class Codec(Section):
     """Both stages in `params.yaml`; a stage's own extract holds that stage alone."""
 
-    preset: Literal["embedded", "released", "paper"]
+    preset: Literal["embedded", "miniature", "released", "paper"]
     checkpoint: UserPath
     whisper: UserPath
     content: CodecStage | None = None
@@ -476,11 +476,11 @@ class Params(Section):
         return None
 
     def _codec_problem(self) -> str | None:
-        phones = self.dataset.codec_text == "phones"
-        if self.codec.preset == "embedded" and not self.codec.checkpoint:
+        phones, preset = self.dataset.codec_text == "phones", self.codec.preset
+        if preset in ("embedded", "miniature") and not self.codec.checkpoint:
             if self.codec.whisper:
-                return "codec.whisper: codec.preset embedded starts from nothing: leave it empty"
-            return None if phones else "dataset.codec_text: codec.preset embedded writes phones"
+                return f"codec.whisper: codec.preset {preset} starts from nothing: leave it empty"
+            return None if phones else f"dataset.codec_text: codec.preset {preset} writes phones"
         if self.codec.checkpoint and self.speech.preset != "cosyvoice2":
             return "speech.preset: the authors' codec reads the tokens of cosyvoice2"
         if phones:

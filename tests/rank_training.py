@@ -32,7 +32,7 @@ def train(out: Path, accumulate: int = 1) -> nn.Module:
     """Four steps of plain gradient descent on eight ragged utterances; the weights go to `out`."""
     examples = [make_example(i, 24 + 5 * i, n_words=3 + i % 3) for i in range(8)]
     torch.manual_seed(0)
-    codec = make_codec("embedded").eval()
+    codec = make_codec("miniature").eval()
     codec.freeze(list(codec.children()))
     reference = make_policy(POLICY, examples).eval()
     torch.manual_seed(100 + int(os.environ.get("RANK", "0")))  # the first process's weights count

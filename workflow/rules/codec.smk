@@ -4,7 +4,7 @@
 CODEC = [f"{ROOT}/codec/style/{name}" for name in MODEL]
 CODEC_CURVES = []
 # Ours: 5 GB were measured, of `released` on a CPU (docs/performance.md); `paper` has 2.3 times its weights
-CODEC_MB = 6000 if config["codec"]["preset"] == "embedded" else 12000
+CODEC_MB = 6000 if config["codec"]["preset"] in ("embedded", "miniature") else 12000
 
 if config["codec"]["checkpoint"]:
 
