@@ -14,7 +14,7 @@ torch.set_num_threads(1)
 
 LONGEST = (
     *("test_cluster", "test_miniature", "test_agreement", "test_remotes", "test_conda"),
-    *("test_files", "test_optimisation", "test_judges_large", "test_evaluate", "test_controlled"),
+    *("test_files", "test_judges_large", "test_optimisation", "test_evaluate", "test_controlled"),
     *("test_policy_cosyvoice2", "test_plan", "test_evaluate_claims", "test_corpus_splits"),
     *("test_codec_model", "test_label_large", "test_affect_judge", "test_align"),
 )

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+pytestmark = pytest.mark.full
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 RECORD = BENCHMARKS / "reference" / "recorded.json"
 CHEAP = ("batching", "encoding", "token_decoder", "griffin_lim")

@@ -56,6 +56,8 @@ from tests.published import (
 from tests.recorded import record
 from tests.workflow.project import REPO, Project
 
+pytestmark = pytest.mark.full
+
 CPU = torch.device("cpu")
 ON_CPU = Compute(device="cpu", bf16=False)
 TEACHERS = {"emotion2vec", "audeering"}

@@ -355,10 +355,10 @@ def test_patience_of_one_and_of_none():
 def folders(tmp_path_factory, examples):
     """A policy and a codec with fresh weights, as their stages leave them."""
     root = tmp_path_factory.mktemp("models")
-    torch.manual_seed(3)
+    torch.manual_seed(0)
     policy = make_policy(rank_training.POLICY, examples)
     save_policy(root / "sft", policy, variant="sft", seed=0)
-    codec = make_codec("miniature")
+    codec = make_codec("embedded")
     save_model(root / "codec", codec, {"model": asdict(codec.config)})
     return root
 
