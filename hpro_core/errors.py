@@ -16,11 +16,12 @@ class HproError(Exception):
 
 
 def one_line(text: str) -> str:
-    """A text that a terminal shows as one line.
+    """A text that a terminal shows as one line: line breaks and tabs become blanks."""
+    return escaped(_BREAKS.sub(" ", text.strip()))
 
-    Line breaks and tabs become blanks; other characters that are not printable are escaped.
-    """
-    joined = _BREAKS.sub(" ", text.strip())
-    if joined.isprintable():
-        return joined
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in joined)
+
+def escaped(text: str) -> str:
+    """A text in which characters that a terminal would obey or not show are escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

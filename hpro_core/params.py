@@ -4,7 +4,6 @@ A stage reads its own section from the whole `params.yaml` or from the small fil
 keeps for it (`results/<run>/params/<stage>.yaml`); both have the section under its name.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -20,7 +19,7 @@ from pydantic import (
 )
 
 from hpro_core.errors import HproError
-from hpro_core.io import read_yaml
+from hpro_core.io import read_json, read_yaml
 
 SEEDLESS = ("recordings", "tokenrecon")
 """The ceiling: the recordings themselves, and their own speech tokens made audible again.
@@ -505,10 +504,10 @@ def _heard_by_judge(base: Path) -> list[str] | None:
     Such a file is no base's: preflight and the job that takes the judge refuse it by its hash.
     """
     try:
-        config = json.loads((base / "judge" / "config.json").read_text(encoding="utf-8"))
-        return list(config["trained_on"])
-    except (OSError, ValueError, KeyError, TypeError):
+        names = read_json(base / "judge" / "config.json").get("trained_on")
+    except HproError:
         return None
+    return [str(name) for name in names] if isinstance(names, dict) else None
 
 
 SectionT = TypeVar("SectionT", bound=Section)

@@ -198,6 +198,15 @@ def test_other_columns_are_nobodys_business(tmp_path):
     assert check_agrees(folder, tmp_path / "out", limits(folder)).faults == []
 
 
+def test_control_characters_of_a_corpus_are_not_printed_as_they_are(tmp_path):
+    folder = tmp_path / "mine"
+    write(folder, [row | {"emotion": "\x1b[2Jhappy"} for row in rows_of(folder)])
+    contents = check_agrees(folder, tmp_path / "out", limits(folder))
+    lines = list(described(READERS["csv"].ABOUT, contents))
+    assert all(line.isprintable() for line in lines)
+    assert any(r"\x1b[2Jhappy" in line for line in lines)
+
+
 def test_all_faults_of_metadata_are_named_at_once(tmp_path):
     folder = tmp_path / "mine"
     rows = rows_of(folder, 7)

@@ -170,7 +170,7 @@ def test_a_test_set_that_the_judge_of_a_base_does_not_know(mine, changes, fits):
             p.validated(settings, p.Params, SHIPPED)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", None])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"trained_on": [1, 2]}', None])
 def test_a_judge_that_does_not_say_what_it_knows_is_left_to_who_takes_it(tmp_path, content):
     (tmp_path / "judge").mkdir()
     if content is not None:

@@ -137,6 +137,9 @@ def graph(*rows: tuple[list[int], int], rule: str = "r") -> dict[int, Job]:
 
 def test_seconds_of_a_benchmark_file(tmp_path: Path) -> None:
     assert durations.benchmark_s(benchmark(tmp_path / "one.tsv", "93.30")) == 93.3
+    with (tmp_path / "large.tsv").open("wb") as file:
+        file.truncate(3 * 2**30)
+    assert durations.benchmark_s(tmp_path / "large.tsv") is None
     assert durations.benchmark_s(benchmark(tmp_path / "repeated.tsv", "5.0", "7.5")) == 7.5
     assert durations.benchmark_s(benchmark(tmp_path / "unknown.tsv", "NA")) is None
     assert durations.benchmark_s(benchmark(tmp_path / "empty.tsv")) is None

@@ -87,3 +87,33 @@ def test_a_folder_that_lacks_a_file_is_named(which, missing, request):
     texts = (str(folder), "phones") if which == "qwen" else ("phones", str(folder))
     with pytest.raises(HproError, match=f"{folder.name} lacks {missing}"):
         frontend(*texts)
+
+
+BROKEN = [
+    ("tokenizer_config.json", "false", r"tokenizer_config\.json"),
+    ("merges.txt", "#version: 0.2\n1e-400 o\n", r"merges\.txt, line 2: '1e-400 o' is no pair"),
+    ("merges.txt", "o o o\n", r"merges\.txt, line 1"),
+    ("vocab.json", '{"": {}}', r"vocab\.json"),
+    ("vocab.json", "[1]", r"vocab\.json"),
+    ("vocab.json", '{"a": 0}', r"merges\.txt, line 2"),
+    ("added_tokens.json", '{"a": "b"}', r"added_tokens\.json, a"),
+    ("special_tokens_map.json", "[", r"special_tokens_map\.json"),
+    ("tokenizer.json", "{}", "holds no tokenizer"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "says"), BROKEN)
+@pytest.mark.parametrize("which", ["qwen", "whisper"])
+def test_a_broken_file_of_a_tokenizer_is_named(which, name, content, says, request):
+    folder, _ = request.getfixturevalue(which)
+    (folder / name).write_text(content, encoding="utf-8")
+    texts = (str(folder), "phones") if which == "qwen" else ("phones", str(folder))
+    with pytest.raises(HproError, match=says):
+        frontend(*texts)
+
+
+def test_a_tokenizer_of_gigabytes_is_not_read(qwen):
+    with (qwen[0] / "vocab.json").open("wb") as file:
+        file.truncate(3 * 2**30)
+    with pytest.raises(HproError, match=r"vocab\.json has 3221225472 bytes"):
+        frontend(str(qwen[0]), "phones")

@@ -19,7 +19,7 @@ from hpro_core.corpus.readers import READERS, entries, recognised
 from hpro_core.corpus.recording import Fault, Recording, refused
 from hpro_core.corpus.splits import groups_problem
 from hpro_core.corpus.usable import Clip, examined, share_problem, without_reference
-from hpro_core.errors import HproError
+from hpro_core.errors import HproError, escaped
 from hpro_core.io import write_text
 from hpro_core.params import Corpus, CorpusSet
 from hpro_core.progress import track
@@ -145,7 +145,11 @@ def _groups(clips: Sequence[Clip]) -> pd.DataFrame:
 
 
 def described(about: About, contents: Contents) -> Iterator[str]:
-    """The lines of the table."""
+    """The lines of the table, with control characters of a corpus's values escaped."""
+    return map(escaped, _lines(about, contents))
+
+
+def _lines(about: About, contents: Contents) -> Iterator[str]:
     seconds = sorted(chain.from_iterable(contents.seconds.values()))
     yield f"{about.title}. Licence: {about.licence}. Source: {about.source}"
     yield f"{len(seconds)} utterances, {sum(seconds) / 3600:.2f} hours"

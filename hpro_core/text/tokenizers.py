@@ -7,12 +7,18 @@ CosyVoice2's text tokens (Qwen2's byte pairs and a few marks) and the codec writ
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hpro_core.errors import HproError
+from hpro_core.io import checked, read_json, read_text, reason_of
 from hpro_core.text.normalise import COSYVOICE2_MARKS
 from hpro_core.text.phones import BEGIN_TEXT, END_TEXT, encode
 
 PHONES = "phones"
+
+_CURE = "give the tokenizer's folder as it is published"
+_OPTIONAL = ("added_tokens.json", "special_tokens_map.json", "tokenizer.json")
+"""Files that are read where they are there."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,7 @@ def _cosyvoice2(folder: Path) -> Callable[[str, str], tuple[list[int], list[int]
     """Text tokens; which word each belongs to is not known, and nothing at full size asks."""
     from transformers import Qwen2Tokenizer  # three seconds, which no embedded job needs
 
-    _require(folder, "vocab.json", "merges.txt", "tokenizer_config.json")
-    tokenizer = Qwen2Tokenizer.from_pretrained(folder)
+    tokenizer = _published(folder, Qwen2Tokenizer.from_pretrained)
     tokenizer.add_special_tokens(
         {
             "eos_token": "<|endoftext|>",
@@ -70,8 +75,7 @@ def _whisper(folder: Path) -> Callable[[str, str], list[int]]:
     """Whisper's tokens between its default prefix and its end mark (released codec)."""
     from transformers import WhisperTokenizer
 
-    _require(folder, "vocab.json", "merges.txt", "tokenizer_config.json")
-    tokenizer = WhisperTokenizer.from_pretrained(folder)
+    tokenizer = _published(folder, WhisperTokenizer.from_pretrained)
 
     def write(text: str, words: str) -> list[int]:
         return list(tokenizer(text)["input_ids"])
@@ -79,9 +83,42 @@ def _whisper(folder: Path) -> Callable[[str, str], list[int]]:
     return write
 
 
-def _require(folder: Path, *names: str) -> None:
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise HproError(
-            f"{folder} lacks {', '.join(missing)}: give the tokenizer's folder as it is published"
-        )
+def _published(folder: Path, load: Callable[[Path], Any]) -> Any:
+    """A tokenizer of transformers, whose files are checked first.
+
+    Args:
+        folder: with the files.
+        load: reads them.
+
+    Raises:
+        HproError: a file is missing or broken, or the files make no tokenizer.
+    """
+    files = ("vocab.json", "merges.txt", "tokenizer_config.json")
+    if missing := [name for name in files if not (folder / name).exists()]:
+        raise HproError(f"{folder} lacks {', '.join(missing)}: {_CURE}")
+    _check_byte_pairs(folder)
+    for name in ("tokenizer_config.json", *filter(lambda n: (folder / n).exists(), _OPTIONAL)):
+        content = read_json(folder / name, _CURE)
+        if name == "added_tokens.json":
+            checked(content, dict[str, int], str(folder / name), _CURE)
+    try:
+        tokenizer = load(folder)
+        tokenizer("A text.")
+    except Exception as error:  # wrong values in these files lead to exceptions of many types
+        raise HproError(f"{folder} holds no tokenizer ({reason_of(error)}): {_CURE}") from error
+    return tokenizer
+
+
+def _check_byte_pairs(folder: Path) -> None:
+    """Compare the merges with the vocabulary: others end in a panic of the package."""
+    path = folder / "vocab.json"
+    vocabulary = checked(read_json(path, _CURE), dict[str, int], str(path), _CURE)
+    path = folder / "merges.txt"
+    for number, line in enumerate(read_text(path, _CURE).split("\n"), 1):
+        if not line.strip() or line.startswith("#version"):
+            continue
+        pair = line.rstrip("\r").split(" ")
+        if len(pair) != 2 or not {*pair, "".join(pair)} <= vocabulary.keys():
+            raise HproError(
+                f"{path}, line {number}: {line[:60]!r} is no pair of tokens of vocab.json: {_CURE}"
+            )
