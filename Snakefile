@@ -44,6 +44,7 @@ rule all:
     default_target: True
     input:
         rules.phase_report.input,
+        lost_records,
 
 
 rule all_ablations:

@@ -48,6 +48,8 @@ def main() -> None:
     for path in written:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content_of(path, digest.hexdigest(), judged(root)))
+    for folder in {path.parent for path in written if path.suffix != ".wav"}:
+        (folder / f"record_{command}.json").write_text(digest.hexdigest())
     if any(path.name == "training.csv" for path in written):
         board = written[0].parent / "tensorboard"
         board.mkdir(parents=True, exist_ok=True)

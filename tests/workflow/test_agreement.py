@@ -123,6 +123,17 @@ def test_taking_an_edit_back_makes_nothing_in_snakemake_again_after_a_look(twin:
     assert twin.is_settled()
 
 
+@pytest.mark.full
+def test_a_lost_record_is_made_again(twin: Project) -> None:
+    """As after a folder that turned read-only between the last result and its record."""
+    record = twin.folder / RUN / "eval/no_content/seed0/record_judge.json"
+    before = twin.results()
+    record.unlink()
+    assert twin.snakemake() == {"judge no_content", "tables", "report"}
+    assert record.is_file()
+    assert twin.results() == before
+
+
 def test_a_comment_in_code_reruns_its_stage_alone(twin: Project) -> None:
     code = twin.folder / "hpro_core/label/stage.py"
     code.write_text(code.read_text() + "# a comment\n")

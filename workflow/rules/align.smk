@@ -9,6 +9,7 @@ rule align_models:
         given=[model.name for model in given(SETTINGS.align)],
     output:
         models="<root>/align/mfa_models.csv",
+        record="<root>/align/record_align-models.json",
     log:
         "<logs>/align/models.log",
     benchmark:
@@ -39,6 +40,7 @@ rule align:
         words="<root>/align/{shard}words.parquet",
         rejected="<root>/align/{shard}rejected.parquet",
         textgrids=directory("<root>/align/{shard}textgrids"),
+        record="<root>/align/{shard}record_align.json",
     log:
         "<logs>/align/{shard}align.log",
     benchmark:
@@ -72,6 +74,7 @@ rule align_check:
         truth=of_sets("truth_words.parquet", CONTROLLED),
     output:
         accuracy="<root>/align/accuracy.json",
+        record="<root>/align/record_align-check.json",
     log:
         "<logs>/align/check.log",
     benchmark:

@@ -12,6 +12,7 @@ if config["base"]:
                 base=[f"{config['base']}/{name}" for name in BASE_FILES],
             output:
                 [f"<root>/{place}/{name}" for name in MODEL],
+                f"<root>/{place}/record_base-take.json",
             log:
                 f"<logs>/base/{model}.log",
             benchmark:

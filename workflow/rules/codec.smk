@@ -15,6 +15,7 @@ if config["codec"]["checkpoint"]:
         output:
             model="<root>/codec/style/model.safetensors",
             config="<root>/codec/style/config.json",
+            record="<root>/codec/style/record_codec-released.json",
         log:
             "<logs>/codec/released.log",
         benchmark:
@@ -48,6 +49,7 @@ elif not config["base"]:
             config="<root>/codec/content/config.json",
             curves="<root>/codec/content/training.csv",
             board=directory("<root>/codec/content/tensorboard"),
+            record="<root>/codec/content/record_codec-content.json",
         log:
             "<logs>/codec/content.log",
         benchmark:
@@ -81,6 +83,7 @@ elif not config["base"]:
             config="<root>/codec/style/config.json",
             curves="<root>/codec/style/training.csv",
             board=directory("<root>/codec/style/tensorboard"),
+            record="<root>/codec/style/record_codec-style.json",
         log:
             "<logs>/codec/style.log",
         benchmark:

@@ -185,3 +185,22 @@ def existing(folder, name):
     found = glob_wildcards(f"{ROOT}/{folder}/{{system}}/seed{{seed}}/{name}")
     pairs = [pair for pair in zip(found.system, found.seed) if pair[0] in SYSTEMS]
     return [f"{ROOT}/{folder}/{system}/seed{seed}/{name}" for system, seed in pairs]
+
+
+def lost_records(wildcards):
+    """Records that are missing beside results that are there: their jobs have to run again.
+
+    Snakemake makes a missing output again only where something asks for it. A record is lost where
+    a folder turned read-only between the last result of a job and its record.
+    """
+    lost = []
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if name != "audio"]
+        for path in (f"{folder}/{name}" for name in names):
+            for job in workflow.rules:
+                match = job.output[0].match(path) if job.output else None
+                records = [made for made in job.output if "/record_" in made]
+                if match:
+                    found = match.groupdict()
+                    lost += [record.apply_wildcards(found) for record in records]
+    return [record for record in lost if not os.path.exists(record)]

@@ -9,6 +9,7 @@ rule corpus_read:
         rejected="<root>/corpus/{set}/rejected.parquet",
         audio=directory("<root>/corpus/{set}/audio"),
         sums="<root>/corpus/{set}/audio.sha256",
+        record="<root>/corpus/{set}/record_corpus-read.json",
     log:
         "<logs>/corpus/read_{set}.log",
     benchmark:
@@ -44,6 +45,7 @@ rule corpus_render:
         again="<root>/corpus/{set}/again_words.parquet",
         audio=directory("<root>/corpus/{set}/audio"),
         sums="<root>/corpus/{set}/audio.sha256",
+        record="<root>/corpus/{set}/record_corpus-render.json",
     log:
         "<logs>/corpus/render_{set}.log",
     benchmark:
@@ -76,6 +78,7 @@ rule corpus_split:
         utterances="<root>/corpus/utterances.parquet",
         rejected="<root>/corpus/rejected.parquet",
         shards=[f"<root>/corpus/{shard}utterances.parquet" for shard in SHARDS if shard],
+        record="<root>/corpus/record_corpus-split.json",
     log:
         "<logs>/corpus/split.log",
     benchmark:

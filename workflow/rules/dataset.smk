@@ -25,6 +25,7 @@ rule dataset:
                 for name in ("train", "dev", "test")
             ]
         ),
+        record="<root>/dataset/{shard}record_dataset.json",
     log:
         "<logs>/dataset/{shard}dataset.log",
     benchmark:

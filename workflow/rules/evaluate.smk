@@ -22,6 +22,7 @@ rule synthesise:
         table="<root>/eval/{system}/seed{seed}/synthesis.parquet",
         audio=directory("<root>/eval/{system}/seed{seed}/audio"),
         sums="<root>/eval/{system}/seed{seed}/audio.sha256",
+        record="<root>/eval/{system}/seed{seed}/record_synthesise.json",
     log:
         "<logs>/evaluate/synthesise_{system}_seed{seed}.log",
     benchmark:
@@ -57,6 +58,7 @@ if not config["base"]:
         output:
             model="<root>/judge/model.safetensors",
             config="<root>/judge/config.json",
+            record="<root>/judge/record_judge-train.json",
         log:
             "<logs>/evaluate/judge_train.log",
         benchmark:
@@ -98,6 +100,7 @@ rule judge_recordings:
         metrics="<root>/judge/metrics.json",
         emotion="<root>/judge/recordings/emotion_posteriors.parquet",
         vad="<root>/judge/recordings/word_vad.parquet",
+        record="<root>/judge/record_judge-recordings.json",
     log:
         "<logs>/evaluate/judge_recordings.log",
     benchmark:
@@ -136,6 +139,7 @@ rule judge:
         scores="<root>/eval/{system}/seed{seed}/scores.parquet",
         vad="<root>/eval/{system}/seed{seed}/word_vad.parquet",
         metrics="<root>/eval/{system}/seed{seed}/metrics.json",
+        record="<root>/eval/{system}/seed{seed}/record_judge.json",
     log:
         "<logs>/evaluate/judge_{system}_seed{seed}.log",
     benchmark:

@@ -27,6 +27,7 @@ rule label:
     output:
         emotion="<root>/label/{shard}emotion_posteriors.parquet",
         vad="<root>/label/{shard}word_vad.parquet",
+        record="<root>/label/{shard}record_label.json",
     log:
         "<logs>/label/{shard}label.log",
     benchmark:

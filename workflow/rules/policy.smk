@@ -16,6 +16,7 @@ rule sft:
         curves="<root>/policy/sft/seed{seed}/training.csv",
         metrics="<root>/policy/sft/seed{seed}/metrics.json",
         board=directory("<root>/policy/sft/seed{seed}/tensorboard"),
+        record="<root>/policy/sft/seed{seed}/record_sft.json",
     log:
         "<logs>/policy/sft_seed{seed}.log",
     benchmark:

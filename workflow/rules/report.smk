@@ -14,6 +14,7 @@ rule tables:
         ),
         expand("<root>/tables/{table}.md", table=TABLES),
         "<root>/tables/differences.csv",
+        "<root>/tables/record_tables.json",
     log:
         "<logs>/report/tables.log",
     benchmark:
@@ -52,6 +53,7 @@ rule tables_all:
         ),
         expand("<root>/tables_all/{table}.md", table=TABLES),
         "<root>/tables_all/differences.csv",
+        "<root>/tables_all/record_tables.json",
     log:
         "<logs>/report/tables_all.log",
     benchmark:
@@ -103,6 +105,7 @@ rule report:
             caption="../report/index.rst",
             category="Report",
         ),
+        "<root>/report/record_report.json",
     log:
         "<logs>/report/report.log",
     benchmark:

@@ -2,13 +2,14 @@
 # With reward.probe_every the judges listen meanwhile and choose the checkpoint.
 
 WATCHED = config["reward"]["probe_every"] > 0
+REWARD = "reward-watched" if WATCHED else "reward"
 
 
 rule reward:
     input:
         key=key(
             "reward_{variant}",
-            "reward-watched" if WATCHED else "reward",
+            REWARD,
             "reward.{stage}",
             "variants.{variant}",
             "compute",
@@ -37,6 +38,7 @@ rule reward:
         metrics="<root>/policy/{variant}/seed{seed}/metrics.json",
         liveness="<root>/policy/{variant}/seed{seed}/liveness.json",
         board=directory("<root>/policy/{variant}/seed{seed}/tensorboard"),
+        record=f"<root>/policy/{{variant}}/seed{{seed}}/record_{REWARD}.json",
     log:
         "<logs>/reward/{variant}_seed{seed}.log",
     benchmark:
@@ -57,7 +59,8 @@ rule reward:
         "reward: optimising {wildcards.variant}, seed {wildcards.seed}"
     shell:
         "launch {resources.gpu} {resources.nodes} "
-        + ("hpro reward-watched" if WATCHED else "hpro reward")
+        "hpro "
+        + REWARD
         + " {wildcards.variant:q} --seed {wildcards.seed:q} --root {params.root:q}"
         " --params {input.key:q}"
         " --work {params.work:q} --threads {threads} 2>&1 | tee {log:q}"

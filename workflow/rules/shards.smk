@@ -14,6 +14,7 @@ if len(SHARDS) > 1:
                 tables=of_shards(stage, OF_SHARDS[stage]),
             output:
                 [f"<root>/{stage}/{name}.parquet" for name in OF_SHARDS[stage]],
+                f"<root>/{stage}/record_gather.json",
             log:
                 f"<logs>/{stage}/gather.log",
             benchmark:
@@ -41,6 +42,7 @@ if len(SHARDS) > 1:
         output:
             [f"<root>/dataset/{name}.parquet" for name in OF_SHARDS["dataset"]],
             [path for path in [*TRAIN, *DEV, *TEST] if path.endswith(".arrow")],
+            "<root>/dataset/record_gather-dataset.json",
         log:
             "<logs>/dataset/gather.log",
         benchmark:

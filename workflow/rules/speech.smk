@@ -23,6 +23,7 @@ if not PUBLISHED and not config["base"]:
             config="<root>/speech/tokenizer/config.json",
             curves="<root>/speech/tokenizer/training.csv",
             board=directory("<root>/speech/tokenizer/tensorboard"),
+            record="<root>/speech/tokenizer/record_tokenizer.json",
         log:
             "<logs>/speech/tokenizer.log",
         benchmark:
@@ -58,6 +59,7 @@ if PUBLISHED:
             key=key("tokenizer_published", "tokenizer-published", "speech"),
         output:
             DECODER,
+            "<root>/speech/tokenizer/record_tokenizer-published.json",
         log:
             "<logs>/speech/tokenizer_published.log",
         benchmark:
@@ -85,6 +87,7 @@ rule tokenize:
         tokenizer=TOKENIZER,
     output:
         tokens="<root>/speech/{shard}speech_tokens.parquet",
+        record="<root>/speech/{shard}record_tokenize.json",
     log:
         "<logs>/speech/{shard}tokenize.log",
     benchmark:
