@@ -7,6 +7,7 @@
 - Two commands with the same arguments never run at once on the same results.
 """
 
+import atexit
 import errno
 import hashlib
 import os
@@ -77,6 +78,7 @@ def run(commands: Callable[[], object]) -> NoReturn:
     _print_what_the_terminal_can()
     _end_on_signals()
     _end_with_snakemake()
+    threading.excepthook = _report_of_thread
     try:
         with one_at_a_time(sys.argv[1:]):
             commands()
@@ -100,15 +102,40 @@ def run(commands: Callable[[], object]) -> NoReturn:
 
 
 _OF_MACHINE = {
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO,
-    errno.ESTALE, errno.ENOMEM,
-}  # fmt: skip
-"""Errors of the machine or of this user's limits, wherever they are raised: no bugs."""
+    errno.ENOSPC: "free space on its disk",
+    errno.EDQUOT: "free space in your quota",
+    errno.EFBIG: "raise the limit of the size of files (ulimit -f)",
+    errno.EROFS: "make its file system writable",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "too many files are open on this machine: end other programs",
+    errno.EIO: "check the disk or the network file system that it is on",
+    errno.ESTALE: "check the network file system that it is on",
+    errno.ENOMEM: "free memory, or take a machine with more",
+}
+"""Errors of the machine or of this user's limits, wherever they are raised: what to do then."""
 
 
 def _machine_error(error: OSError) -> str:
+    _skip_pytorchs_exit_hook()
     name = f"{error.filename}: " if error.filename else ""
-    return f"{name}{error.strerror}: mend that on this machine (disk, limits), then run again"
+    cure = _OF_MACHINE[error.errno or 0]
+    return f"{name}{error.strerror}: {cure}, then give the same command again"
+
+
+def _skip_pytorchs_exit_hook() -> None:
+    """PyTorch's compiler counts its times at exit: where no file can be opened, in a traceback."""
+    utils = sys.modules.get("torch._dynamo.utils")
+    if utils is not None:
+        atexit.unregister(utils.dump_compile_times)
+
+
+def _report_of_thread(failed: threading.ExceptHookArgs) -> None:
+    """An error that ended a thread, such as the one that writes TensorBoard's files."""
+    error = failed.exc_value
+    if isinstance(error, OSError) and error.errno in _OF_MACHINE:
+        _say(_machine_error(error))
+    else:
+        threading.__excepthook__(failed)
 
 
 # --- output --------------------------------------------------------------------------------------

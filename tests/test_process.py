@@ -97,8 +97,28 @@ def test_an_error_of_the_machine_is_no_bug(tmp_path: Path) -> None:
     """
     status, _, said = ended(code, cwd=tmp_path)
     assert status == 1
-    assert said.startswith("hpro: a.py: Too many open files: mend that on this machine")
+    assert said.startswith("hpro: a.py: Too many open files: raise the limit of open files")
     assert len(said.splitlines()) == 1
+
+
+def test_no_more_files_is_no_traceback_of_a_thread_or_of_pytorch(tmp_path: Path) -> None:
+    """As in a training: a thread writes TensorBoard's files, and the optimiser has a compiler."""
+    code = """
+    import resource, threading
+    import torch
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    def commands():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+        thread = threading.Thread(target=open, args=("curves", "w"))
+        thread.start()
+        thread.join()
+        open("model", "w")
+    """
+    status, _, said = ended(code, cwd=tmp_path)
+    assert status == 1
+    assert [line.split(":")[:3] for line in said.splitlines()] == [
+        ["hpro", f" {name}", " Too many open files"] for name in ("curves", "model")
+    ]
 
 
 @pytest.mark.parametrize("name", [process.TRACEBACK, process.SNAKEMAKE])
