@@ -39,6 +39,7 @@ from hpro_core.engine.token_noise import misspoken
 from hpro_core.engine.training import (
     Loop,
     autocast,
+    checkpoints_every,
     clear,
     device_of,
     fit,
@@ -357,6 +358,7 @@ def _train(
     loop = Loop(
         label=label, steps=steps, seed=settings.seed, warmup_steps=min(100, steps // 10 + 1),
         decay_share=settings.decay_share, ema=settings.ema, identity=identity,
+        checkpoint_every=checkpoints_every(steps, 200, Loop.log_every),
     )  # fmt: skip
     optimiser = torch.optim.Adam(trained, lr=settings.learning_rate)
     fit(

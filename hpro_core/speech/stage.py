@@ -15,8 +15,15 @@ from hpro_core.constants import N_SPEECH_TOKENS, SAMPLE_RATE_HZ
 from hpro_core.engine.ahead import Ahead
 from hpro_core.engine.batching import length_mask
 from hpro_core.engine.checkpoint import load_model, model_config, save_model
-from hpro_core.engine.training import Loop, autocast, clear, device_of, fit, set_threads
-from hpro_core.errors import HproError
+from hpro_core.engine.training import (
+    Loop,
+    autocast,
+    checkpoints_every,
+    clear,
+    device_of,
+    fit,
+    set_threads,
+)
 from hpro_core.params import Compute, Speech
 from hpro_core.progress import track
 from hpro_core.shards import folder_of
@@ -98,6 +105,7 @@ def train(
     loop = Loop(
         label="speech tokenizer", steps=settings.steps, seed=settings.seed, warmup_steps=50,
         decay_share=0.4, ema=settings.ema, identity=identity,
+        checkpoint_every=checkpoints_every(settings.steps, 200, Loop.log_every),
     )  # fmt: skip
     out = root / "speech/tokenizer"
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.01)
