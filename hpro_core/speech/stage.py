@@ -24,6 +24,7 @@ from hpro_core.engine.training import (
     fit,
     set_threads,
 )
+from hpro_core.errors import HproError
 from hpro_core.params import Compute, Speech
 from hpro_core.progress import track
 from hpro_core.shards import folder_of
