@@ -57,6 +57,6 @@ shell.prefix(SHELL_PREFIX)
 if workflow.is_main_process:
     announced(SETTINGS)
     keys = KEYS.contents(rule.shellcmd for rule in workflow.rules)
-    guard(workflow, SETTINGS.run, config, lambda: write_changed(keys))
+    guard(workflow, SETTINGS.run, config, lambda: write_changed(keys), WorkflowError)
     if follow(workflow, logger, SETTINGS.run):
         shell.prefix(QUIET_SHELL_PREFIX)

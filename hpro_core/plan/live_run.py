@@ -36,7 +36,11 @@ class UnderWay(HproError):
 
 
 def guard(
-    workflow: Any, run: str, settings: Mapping[str, Any], write_keys: Callable[[], None]
+    workflow: Any,
+    run: str,
+    settings: Mapping[str, Any],
+    write_keys: Callable[[], None],
+    refused: type[Exception],
 ) -> None:
     """Write the key files now, if no other process runs this run, and again when jobs are to start.
 
@@ -48,6 +52,8 @@ def guard(
         run: name of the run.
         settings: as plain values.
         write_keys: writes each key file whose content has changed.
+        refused: Snakemake's exception for what ends without a traceback, raised where another
+            process runs this run.
     """
     lock = Lock(Path("work", run, "run.lock"))
     try:
@@ -63,15 +69,18 @@ def guard(
         workflow.overwrite_configfiles[:] = [kept_settings(run, settings)]
 
     if not workflow.output_settings.dryrun:
-        workflow.execute = _held_during(workflow.execute, lock, run, begin)
-        workflow.delete_output = _held_during(workflow.delete_output, lock, run, begin)
+        workflow.execute = _held_during(workflow.execute, lock, run, begin, refused)
+        workflow.delete_output = _held_during(workflow.delete_output, lock, run, begin, refused)
 
 
 def _held_during(
-    action: Callable[..., Any], lock: Lock, run: str, begin: Callable[[bool], None]
+    action: Callable[..., Any],
+    lock: Lock,
+    run: str,
+    begin: Callable[[bool], None],
+    refused: type[Exception],
 ) -> Callable[..., Any]:
     """An action of Snakemake's workflow, held alone."""
-    from snakemake.exceptions import WorkflowError
 
     def alone(*arguments: Any, **options: Any) -> Any:
         try:
@@ -79,7 +88,7 @@ def _held_during(
                 begin(known)
                 return action(*arguments, **options)
         except HproError as error:
-            raise WorkflowError(str(error)) from None
+            raise refused(str(error)) from None
 
     return alone
 
