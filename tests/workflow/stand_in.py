@@ -32,8 +32,11 @@ PLACES = {
 
 def main() -> None:
     command, *rest = sys.argv[1:]
-    while (hold := Path("hold", command)).exists():
-        hold.with_suffix(".waits").write_text(str(os.getpid()))
+    if (hold := Path("hold", command)).exists():
+        partial = hold.with_suffix(".partial")
+        partial.write_text(str(os.getpid()))
+        partial.rename(hold.with_suffix(".waits"))  # so that nobody reads half of it
+    while hold.exists():
         time.sleep(0.02)
     options = dict(pairwise(rest))
     name = rest[0] if rest and not rest[0].startswith("--") else ""
