@@ -14,13 +14,14 @@ import current
 import numpy as np
 import torch
 from results import Value
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import hpro_core
 from hpro_core.corpus import affect
 from hpro_core.corpus.plans import Plan, plans
 from hpro_core.engine.batching import Example
 from hpro_core.engine.packing import unpack
+from hpro_core.io import write_safetensors
 from hpro_core.params import Controlled, Params, read_yaml, validated
 from hpro_core.text.phones import BEGIN_TEXT, END_TEXT, encode
 
@@ -128,7 +129,7 @@ def move_policy(folder: Path, out: Path) -> None:
     moved = {}
     for name, weight in sorted(load_file(folder / "model.safetensors").items()):
         factor = 1 + MOVED * (2 * rng.random(weight.shape) - 1)
-        moved[name] = weight * torch.from_numpy(factor).float()
+        moved[name] = (weight * torch.from_numpy(factor).float()).numpy()
     out.mkdir(exist_ok=True)
-    save_file(moved, out / "model.safetensors")
+    write_safetensors(out / "model.safetensors", moved)
     (out / "config.json").write_bytes((folder / "config.json").read_bytes())
