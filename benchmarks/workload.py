@@ -25,6 +25,9 @@ from hpro_core.io import write_safetensors
 from hpro_core.params import Controlled, Params, read_yaml, validated
 from hpro_core.text.phones import BEGIN_TEXT, END_TEXT, encode
 
+REWARD_STEP = {"batch_size": 12, "samples": 4, "history_sweeps": 3}
+"""Sizes of the reward step whose results are recorded: what the default run had then."""
+
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("tokenizer", "codec", "policy", "judge")
 PLANS = Controlled(train=10, dev=5, test=40, judge=0, seed=0)
@@ -40,7 +43,7 @@ class Workload:
     Attributes:
         models: folder with one unpacked model of the base in each of MODELS.
         weights: folder of the judges' weights from outside.
-        params: the settings of the default run.
+        params: the settings of the default run, with a reward step of the recorded size.
         plans: of the sentences.
         audios: of the sentences as a WAV file has them, float32 (T,), 16 kHz.
         examples: the sentences as the dataset has them.
@@ -83,7 +86,9 @@ def prepare(folder: Path, recorded: Mapping[str, Value] | None) -> Workload:
     ]
     references = {e.utt_id: other_of(e, examples) for e in examples}
     settings = Path(hpro_core.__file__).parents[1] / "params.yaml"  # of the code that is timed
-    params = validated(read_yaml(settings), Params, settings)
+    given = read_yaml(settings)
+    given["reward"] |= REWARD_STEP
+    params = validated(given, Params, settings)
     return Workload(folder, ROOT / "weights", params, planned, audios, examples, references)
 
 

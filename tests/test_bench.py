@@ -14,7 +14,7 @@ pytestmark = pytest.mark.full
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 RECORD = BENCHMARKS / "reference" / "recorded.json"
-CHEAP = ("batching", "encoding", "token_decoder", "griffin_lim")
+CHEAP = ("batching", "encoding", "reward_step", "token_decoder", "griffin_lim")
 MODULES = ("bench", "current", "reference", "results", "stages", "workload")
 
 
