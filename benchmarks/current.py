@@ -9,17 +9,17 @@ from torch import Tensor, nn
 
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.codec.training import load_codec
-from hpro_core.corpus.plans import Plan
+from hpro_core.corpus.sentence_plans import Plan
 from hpro_core.corpus.voice import Voice
 from hpro_core.engine.batching import Batch, Example, Sampler, collate
 from hpro_core.evaluate import affect, speaker
-from hpro_core.evaluate.asr import BASE, TINY_EN, Ears
+from hpro_core.evaluate.asr import BASE, TINY_EN, WhisperASR
 from hpro_core.evaluate.dnsmos import Dnsmos
 from hpro_core.params import Sft
 from hpro_core.policy.sampling import Sampling, sample
 from hpro_core.policy.sft import load_policy, sft_terms
 from hpro_core.reward.draws import Draw
-from hpro_core.reward.objective import Objective, rehearsed
+from hpro_core.reward.objective import Objective, with_policy_history
 from hpro_core.reward.rewarder import Rewarder
 from hpro_core.speech.decoder import TokenDecoder
 from hpro_core.speech.features import FRAMES_PER_TOKEN, MelFrontend
@@ -85,7 +85,7 @@ class RewardStep:
     def history(self, drawn: Draw) -> Tensor:
         """The tokens that the policy has read where it is rewarded, int64 (B, L)."""
         objective, noise_KRBLC = self._rewarder.objective, drawn.noise_KRBLC
-        return rehearsed(self._policy, drawn.batch, objective, noise_KRBLC).history_BL
+        return with_policy_history(self._policy, drawn.batch, objective, noise_KRBLC).history_BL
 
 
 class SftStep:
@@ -140,8 +140,8 @@ class Decoder:
 def transcripts(weights: Path, second: bool):
     """A function from clips to what a recogniser writes: the judge's, or the second."""
     name, hearing = ("whisper_base", BASE) if second else ("whisper_tiny_en", TINY_EN)
-    ears = Ears(located(name, weights), 1, hearing)
-    together = getattr(ears, "hear_together", None)  # since commit 210ff32
+    ears = WhisperASR(located(name, weights), 1, hearing)
+    together = getattr(ears, "transcribe_batch", None)  # since commit 210ff32
     return together or (lambda audios: [ears.hear(audio_T) for audio_T in audios])
 
 

@@ -1,7 +1,7 @@
 """The fixed workload of the benchmark: what ships, and some sentences that the package renders.
 
-The controlled corpus gives speech with exact words, times and labels (`corpus.plans`), the shipped
-base (data/base) its tokens. Nothing is drawn but from seeds. Tokens and voices come from
+The controlled corpus gives speech with exact words, times and labels
+(`corpus.sentence_plans`), the shipped base (data/base) its tokens. Nothing is drawn but from seeds. Tokens and voices come from
 recorded.safetensors, where there is one: another CPU rounds otherwise, and one other token at the
 start would be another workload for every stage after it.
 """
@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 import hpro_core
 from hpro_core.corpus import affect
-from hpro_core.corpus.plans import Plan, plans
+from hpro_core.corpus.sentence_plans import Plan, plans
 from hpro_core.engine.batching import Example
 from hpro_core.engine.packing import unpack
 from hpro_core.io import write_safetensors

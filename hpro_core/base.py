@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from hpro_core.base_sentences import SENTENCES, sentence_hashes
 from hpro_core.errors import HproError
 from hpro_core.io import read_text, sha256_of, write_npy, write_text
-from hpro_core.known import SENTENCES, sentence_hashes
 
 MODELS = {
     "tokenizer": "speech/tokenizer",

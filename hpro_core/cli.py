@@ -20,7 +20,7 @@ from hpro_core.errors import HproError
 
 if TYPE_CHECKING:
     from hpro_core.engine.examples import MappedExamples
-    from hpro_core.reward.watch import Watching
+    from hpro_core.reward.hacking import HackingWatch
 
 
 class Commands(TyperGroup):
@@ -348,8 +348,8 @@ def reward_watched(
     import functools
 
     from hpro_core.evaluate.probe import load_probe
+    from hpro_core.reward.hacking import HackingWatch
     from hpro_core.reward.probe import probe_set
-    from hpro_core.reward.watch import Watching
 
     settings = p.read_section(params, "reward", p.Reward)
     train, dev = _learnt(root, settings.leave_out, "reward")
@@ -360,7 +360,7 @@ def reward_watched(
     probe = functools.cache(  # of several processes one alone listens
         lambda: load_probe(root, dev, train, size, drawn, compute, weights)
     )
-    watching = Watching(sentences, lambda policy: probe()(policy), settings.probe_every,
+    watching = HackingWatch(sentences, lambda policy: probe()(policy), settings.probe_every,
                         settings.wer_margin, settings.hacking_patience,
                         settings.hacking_tolerance, settings.stop_on_hacking)  # fmt: skip
     files = ("judge/model.safetensors", "judge/config.json", "speech/tokenizer/config.json")
@@ -555,11 +555,11 @@ def weights_fetch(folder: Weights = Path("weights")) -> None:
 
 def _reward(
     variant: str, root: Path, params: Path, work: Path, seed: int, threads: int, profile: bool,
-    examples: "tuple[MappedExamples, MappedExamples]", watching: "Watching | None",
+    examples: "tuple[MappedExamples, MappedExamples]", watching: "HackingWatch | None",
     heard_by: list[Path],
 ) -> None:  # fmt: skip
     from hpro_core.io import fingerprint
-    from hpro_core.reward.optimisation import train_reward
+    from hpro_core.reward.train import train_reward
 
     settings = p.read_section(params, "reward", p.Reward)
     chosen = p.read_variant(params, variant)

@@ -15,8 +15,8 @@ from hpro_core import params as p
 from hpro_core.codec.training import make_codec
 from hpro_core.engine.batching import Sampler
 from hpro_core.engine.checkpoint import save_model
-from hpro_core.engine.probing import Probing
-from hpro_core.engine.ranks import Ranks, is_first
+from hpro_core.engine.distributed import Ranks, is_main_process
+from hpro_core.engine.model_selection import ModelSelection
 from hpro_core.engine.training import Loop, clear, fit
 from hpro_core.policy.sft import make_policy
 from hpro_core.reward.draws import split_of
@@ -42,14 +42,14 @@ def train(out: Path, accumulate: int = 1) -> nn.Module:
     rewarder = Rewarder(policy, reference, codec, objective, torch.device("cpu"), bf16=False)
     sampler = Sampler(examples, 8, seed=0)
     heard = [sampler.batch_at(1)]
-    probing = Probing(
+    model_selection = ModelSelection(
         every=2,
         look=lambda: {"reward": rewarder.reward_over(heard)},
         choose=lambda history: max(history, key=lambda step: history[step]["reward"]),
     )
     loop = Loop(
         "cut", STEPS, seed=0, clip_norm=1e6, accumulate=accumulate, log_every=1, dev_every=2,
-        checkpoint_every=2, closer_every=2,
+        checkpoint_every=2, grad_norm_every=2,
     )  # fmt: skip
     fit(
         policy,
@@ -61,11 +61,11 @@ def train(out: Path, accumulate: int = 1) -> nn.Module:
         out,
         out / "work",
         split=split_of(objective),
-        probing=probing,
-        closer_look=rewarder.pull_at_logits,
+        model_selection=model_selection,
+        grad_norm_fn=rewarder.gradient_norms_at_logits,
     )
-    if is_first():
-        save_model(out, policy, {"kept": probing.kept_step})
+    if is_main_process():
+        save_model(out, policy, {"kept": model_selection.kept_step})
         clear(out / "work")
     return policy
 
@@ -73,5 +73,5 @@ def train(out: Path, accumulate: int = 1) -> nn.Module:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     train(Path(sys.argv[1]))
-    ranks = Ranks.joined(torch.device("cpu"))
+    ranks = Ranks.init_distributed(torch.device("cpu"))
     print(f"process {ranks.index} of {ranks.count}", flush=True)

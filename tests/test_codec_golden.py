@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from hpro_core.codec.compatibility import RELEASED
 from hpro_core.codec.encoder import _distances
 from hpro_core.codec.losses import (
     concordance,
@@ -23,11 +24,10 @@ from hpro_core.codec.losses import (
     text_cross_entropy,
     word_vad_loss,
 )
-from hpro_core.codec.mends import RELEASED
-from hpro_core.codec.model import HdEmo, Reading
-from hpro_core.codec.names import DECODER, PARTS, released_names
+from hpro_core.codec.model import CodecOutput, HdEmo
 from hpro_core.codec.noise import QUIET, Noise, disturb
 from hpro_core.codec.released import Unstored, from_released
+from hpro_core.codec.state_dict_map import DECODER, PARTS, released_names
 from hpro_core.codec.training import content_terms, style_terms, text_of
 from hpro_core.engine import fsq
 from hpro_core.engine.batching import Batch, length_mask, spans_to_frames
@@ -91,7 +91,7 @@ class Golden:
             word_lengths_B=counts,
         )
 
-    def read(self, tokens: Tensor) -> Reading:
+    def read(self, tokens: Tensor) -> CodecOutput:
         batch = self.batch
         text, *_ = text_of(batch, RELEASED)
         return self.codec(tokens, batch.token_lengths_B, batch.spans_BW2, text)
@@ -331,7 +331,7 @@ def test_training_step_with_the_recorded_noise(golden):
         same_loss((before == after).float().mean(), golden[f"noisy.out.{rate}"])
 
 
-def rewards(golden: Golden, reading: Reading) -> dict[str, Tensor]:
+def rewards(golden: Golden, reading: CodecOutput) -> dict[str, Tensor]:
     """The five losses by their recorded names."""
     batch, mask = golden.batch, golden.batch.token_mask_BL
     _, target, text_mask = text_of(batch, RELEASED)

@@ -22,7 +22,7 @@ from hpro_core.codec.training import (
     text_of,
 )
 from hpro_core.engine.batching import collate
-from hpro_core.engine.parts import Split, batch_rows, batch_size
+from hpro_core.engine.microbatch import BatchSplit, batch_rows, batch_size
 from hpro_core.errors import HproError
 from hpro_core.text.phones import BEGIN_TEXT, END_TEXT
 
@@ -182,10 +182,10 @@ def test_micro_batches_add_up_to_the_batch(stage, codec, examples):
     batch = collate(examples, [e.speaker_embedding for e in examples])
     if stage == "content":
         weights = {"asr": 1.0, "attention_guide": 0.3}
-        split = Split(batch_size, batch_rows, lambda b: content_counts(b, 0.3), weights)
+        split = BatchSplit(batch_size, batch_rows, lambda b: content_counts(b, 0.3), weights)
         terms = lambda b: content_terms(codec, b, 0.3)  # noqa: E731
     else:
-        split = Split(batch_size, batch_rows, style_counts, STYLE_WEIGHTS)
+        split = BatchSplit(batch_size, batch_rows, style_counts, STYLE_WEIGHTS)
         terms = lambda b: style_terms(codec, b)  # noqa: E731
     with torch.no_grad():
         whole = terms(batch)

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from hpro_core.cli_codec import codec_app
 from hpro_core.codec.model import PRESETS, CodecConfig
-from hpro_core.codec.names import UNUSED_ADAPTER, WHISPER_ENCODER, whisper_encoder_names
 from hpro_core.codec.released import (
     ORIGIN,
     Unstored,
@@ -21,6 +20,7 @@ from hpro_core.codec.released import (
     import_codec,
     to_released,
 )
+from hpro_core.codec.state_dict_map import UNUSED_ADAPTER, WHISPER_ENCODER, whisper_encoder_names
 from hpro_core.codec.training import load_codec, make_codec
 from hpro_core.engine.checkpoint import state_dict_of
 from hpro_core.errors import HproError

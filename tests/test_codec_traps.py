@@ -10,20 +10,20 @@ import torch
 from torch import nn
 
 from hpro_core.codec import losses
-from hpro_core.codec.mends import MENDED, RELEASED, Mends
+from hpro_core.codec.compatibility import CORRECTED, RELEASED, Compatibility
 from hpro_core.codec.model import PRESETS, CodecConfig, HdEmo
 from hpro_core.codec.training import content_terms, style_terms, text_of
 from hpro_core.engine import fsq
 from hpro_core.engine.batching import collate, spans_to_frames
 
 
-def make(mends: Mends) -> HdEmo:
+def make(compatibility: Compatibility) -> HdEmo:
     torch.manual_seed(0)
-    return HdEmo(CodecConfig(**PRESETS["embedded"]), mends).eval()
+    return HdEmo(CodecConfig(**PRESETS["embedded"]), compatibility).eval()
 
 
 def read(codec, batch, tokens=None):
-    text, *_ = text_of(batch, codec.mends)
+    text, *_ = text_of(batch, codec.compatibility)
     tokens = batch.tokens_BL if tokens is None else tokens
     return codec(tokens, batch.token_lengths_B, batch.spans_BW2, text)
 
@@ -40,35 +40,35 @@ def alone_and_together(examples):
 
 
 def test_every_mend_is_on_by_default_and_off_in_the_released_form():
-    assert all(vars(MENDED).values())
+    assert all(vars(CORRECTED).values())
     assert not any(vars(RELEASED).values())
 
 
-@pytest.mark.parametrize("mends", [MENDED, RELEASED])
-def test_trap_1_the_embedding_moves_under_the_frozen_extractor(mends, batch):
-    codec = make(mends)
+@pytest.mark.parametrize("compatibility", [CORRECTED, RELEASED])
+def test_trap_1_the_embedding_moves_under_the_frozen_extractor(compatibility, batch):
+    codec = make(compatibility)
     codec.freeze(codec.frozen_parts())
     before = codec.content_features(batch.tokens_BL, batch.token_lengths_B).detach()
     trained = [p for p in codec.parameters() if p.requires_grad]
     style_terms(codec, batch)["loss"].backward()
     torch.optim.Adam(trained, lr=1e-2).step()
     after = codec.content_features(batch.tokens_BL, batch.token_lengths_B)
-    assert torch.equal(before, after) == mends.embedding_frozen
+    assert torch.equal(before, after) == compatibility.embedding_frozen
 
 
-@pytest.mark.parametrize("mends", [MENDED, RELEASED])
-def test_trap_2_train_brings_dropout_back_to_frozen_parts(mends):
-    codec = make(mends)
+@pytest.mark.parametrize("compatibility", [CORRECTED, RELEASED])
+def test_trap_2_train_brings_dropout_back_to_frozen_parts(compatibility):
+    codec = make(compatibility)
     codec.freeze(codec.frozen_parts())
     codec.train()
     dropouts = [m for m in codec.content_extractor.modules() if isinstance(m, nn.Dropout)]
     assert dropouts
-    assert all(m.training != mends.frozen_in_eval for m in dropouts)
+    assert all(m.training != compatibility.frozen_in_eval for m in dropouts)
     assert codec.style_extractor.training
 
 
 def test_trap_2_a_loaded_reward_is_not_random_even_in_training_mode(batch):
-    codec = make(MENDED)
+    codec = make(CORRECTED)
     codec.freeze(list(codec.children()))
     codec.train()
     first, second = read(codec, batch), read(codec, batch)
@@ -111,7 +111,7 @@ def test_trap_4_padding_of_the_text_does_not_count(examples):
     _, together = alone_and_together(examples)
     rows = [collate([e], [e.speaker_embedding]) for e in examples]
     targets = torch.stack([row.transcript_lengths_B[0] - 1 for row in rows])
-    mended = make(MENDED)
+    mended = make(CORRECTED)
     each = torch.stack([asr(mended, row) for row in rows])
     mean = (each * targets).sum() / targets.sum()
     assert torch.allclose(asr(mended, together), mean, atol=1e-5)
@@ -129,15 +129,15 @@ def test_trap_4_as_released_every_position_counts_and_padding_is_the_end(example
     assert torch.equal(target[:, :-1], text[:, 1:])
 
 
-@pytest.mark.parametrize("mends", [MENDED, RELEASED])
-def test_trap_4_the_text_decoder_sees_no_padded_frame(mends, examples):
+@pytest.mark.parametrize("compatibility", [CORRECTED, RELEASED])
+def test_trap_4_the_text_decoder_sees_no_padded_frame(compatibility, examples):
     one, together = alone_and_together(examples)
-    codec = make(mends)
+    codec = make(compatibility)
     positions = int(one.transcript_lengths_B[0]) - 1
     with torch.no_grad():
         alone = read(codec, one).text_BJV[0, :positions]
         among = read(codec, together).text_BJV[0, :positions]
-    assert torch.allclose(alone, among, atol=1e-5) == mends.frame_padding_hidden
+    assert torch.allclose(alone, among, atol=1e-5) == compatibility.frame_padding_hidden
 
 
 def test_trap_5_words_are_pooled_in_one_product_as_a_loop_would():
@@ -156,26 +156,28 @@ def test_trap_6_no_word_error_rate_is_computed_in_a_step(batch, monkeypatch):
 
     for name in ("wer", "process_words"):
         monkeypatch.setattr(jiwer, name, refuse)
-    codec = make(MENDED)
+    codec = make(CORRECTED)
     assert "asr" in content_terms(codec, batch, 0.3)
     assert "rec" in style_terms(codec, batch)
 
 
-@pytest.mark.parametrize("mends", [MENDED, RELEASED])
-def test_trap_7_the_content_reward_reaches_the_tokens(mends, batch):
-    codec = make(mends)
+@pytest.mark.parametrize("compatibility", [CORRECTED, RELEASED])
+def test_trap_7_the_content_reward_reaches_the_tokens(compatibility, batch):
+    codec = make(compatibility)
     codec.freeze(list(codec.children()))
     soft = nn.functional.one_hot(batch.tokens_BL, 6561).float().requires_grad_()
     content = read(codec, batch, soft).content_BLD
-    assert content.requires_grad == mends.content_attached
-    if mends.content_attached:
+    assert content.requires_grad == compatibility.content_attached
+    if compatibility.content_attached:
         content[batch.token_mask_BL].sum().backward()
         assert soft.grad.abs().max() > 0
 
 
 def test_trap_7_the_value_of_the_content_code_is_the_same(batch):
     with torch.no_grad():
-        codes = [read(make(mends), batch).content_BLD for mends in (MENDED, RELEASED)]
+        codes = [
+            read(make(compatibility), batch).content_BLD for compatibility in (CORRECTED, RELEASED)
+        ]
     assert torch.equal(*codes)
 
 
@@ -186,7 +188,7 @@ def test_trap_8_bfloat16_does_not_merge_codes(batch):
     places = torch.tensor([1, 6, 36, 216], dtype=torch.bfloat16)
     assert len((digits * places).sum(-1).unique()) < 1296 / 2  # what the mend prevents
     assert torch.equal(fsq.to_indices(codes.bfloat16(), 6), every)
-    codec = make(MENDED)
+    codec = make(CORRECTED)
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         reading = read(codec, batch)
         preferred = codec.preference_codes(batch.tokens_BL, batch.token_lengths_B)

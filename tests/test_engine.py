@@ -10,12 +10,17 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from hpro_core.engine import ranks, training
-from hpro_core.engine.ahead import Ahead
-from hpro_core.engine.batching import Sampler, collate, spans_to_frames, tell_alone
+from hpro_core.engine import distributed, training
+from hpro_core.engine.batching import (
+    Sampler,
+    collate,
+    spans_to_frames,
+    warn_single_utterance_speakers,
+)
 from hpro_core.engine.checkpoint import load_weights, save_model
-from hpro_core.engine.probing import Probing
-from hpro_core.engine.token_noise import misspoken
+from hpro_core.engine.model_selection import ModelSelection
+from hpro_core.engine.prefetch import Prefetch
+from hpro_core.engine.token_noise import corrupt_tokens
 from hpro_core.engine.training import Loop, clear, fit
 from hpro_core.errors import HproError
 from hpro_core.io import fingerprint, sha256_of
@@ -169,16 +174,16 @@ def test_a_checkpoint_of_another_step_is_not_taken(killed, step, tmp_path, capsy
 
 def test_kept_weights_of_another_model_are_named(tmp_path):
     model = nn.Linear(2, 2)
-    probing = Probing(every=1, look=dict, choose=lambda history: 0)
-    probing.keep(0, model, tmp_path)
+    model_selection = ModelSelection(every=1, look=dict, choose=lambda history: 0)
+    model_selection.keep(0, model, tmp_path)
     kept = tmp_path / "kept_0000000.pt"
     entry = {"step": 0, "files": {"checkpoint_0000000.pt": "x", kept.name: sha256_of(kept)}}
     (tmp_path / "checkpoints.json").write_text(json.dumps({"checkpoints": [entry]}))
-    probing.give(model, tmp_path)
+    model_selection.give(model, tmp_path)
     for weights in ({"weight": torch.ones(3)}, {"weight": [1]}, {}):
         sealed(tmp_path, kept.name, weights)
         with pytest.raises(HproError, match=r"kept_0000000\.pt does not fit the model"):
-            probing.give(model, tmp_path)
+            model_selection.give(model, tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"checkpoints": [{"step": "x"}]}', "[]"])
@@ -263,21 +268,21 @@ def test_processes_that_see_other_files_stop(monkeypatch):
     def told(box, src):
         box[0] = 40
 
-    monkeypatch.setattr(ranks.distributed, "broadcast_object_list", told)
-    second = ranks.Ranks(index=1, count=2)
+    monkeypatch.setattr(distributed.distributed, "broadcast_object_list", told)
+    second = distributed.Ranks(index=1, count=2)
     second.agree_on(40, "the checkpoint")
     with pytest.raises(HproError, match="the checkpoint is 40 in the first process and 0 in proc"):
         second.agree_on(0, "the checkpoint")
 
 
 def test_alone_there_is_nobody_to_ask():
-    alone = ranks.Ranks.joined(torch.device("cpu"))
+    alone = distributed.Ranks.init_distributed(torch.device("cpu"))
     assert (alone.index, alone.count, alone.first) == (0, 1, True)
     weight = nn.Parameter(torch.ones(2))
     weight.grad = torch.full((2,), 3.0)
     alone.sum_gradients([weight])
     assert weight.grad.tolist() == [3.0, 3.0]
-    assert alone.told_by_first("x") == "x"
+    assert alone.broadcast_object("x") == "x"
 
 
 @pytest.mark.parametrize(
@@ -332,9 +337,11 @@ def test_an_epoch_visits_nothing_twice_and_references_are_others(examples):
 
 
 def test_speakers_with_one_utterance_are_counted(examples, capsys):
-    tell_alone(Sampler(examples, 4, seed=0), "sft")
+    warn_single_utterance_speakers(Sampler(examples, 4, seed=0), "sft")
     assert capsys.readouterr().out == ""
-    tell_alone(Sampler(examples[:3], 3, seed=0), "sft")  # two of one speaker, one of the other
+    warn_single_utterance_speakers(
+        Sampler(examples[:3], 3, seed=0), "sft"
+    )  # two of one speaker, one of the other
     assert "sft: speakers with one utterance" in (said := capsys.readouterr().out)
     assert said.endswith(": 1\n")
 
@@ -369,7 +376,7 @@ def test_weights_load_strictly_or_say_what_is_wrong(tmp_path):
 def test_misspoken_digits_are_one_level_away():
     torch.manual_seed(0)
     tokens = torch.randint(0, 3**8, (200, 50))
-    heard = misspoken(tokens, 0.4)
+    heard = corrupt_tokens(tokens, 0.4)
     place = 3 ** torch.arange(8)
     step = heard[..., None] // place % 3 - tokens[..., None] // place % 3
     assert set(step.unique().tolist()) == {-1, 0, 1}
@@ -377,7 +384,7 @@ def test_misspoken_digits_are_one_level_away():
     assert share.mean() == pytest.approx(0.2, abs=0.02)
     assert share.min() < 0.02
     assert 0.36 < share.max() < 0.45
-    assert torch.equal(misspoken(tokens, 0.0), tokens)
+    assert torch.equal(corrupt_tokens(tokens, 0.0), tokens)
     assert heard.min() >= 0
     assert heard.max() < 3**8
 
@@ -385,7 +392,7 @@ def test_misspoken_digits_are_one_level_away():
 @pytest.mark.parametrize("processes", [1, 2])
 def test_batches_made_ahead_are_those_of_their_steps(processes):
     """From the first step, after a resume in the middle, and asked again from the start."""
-    made = Ahead(lambda step: {"step": step, "batch": torch.full((3,), step)}, 9, processes)
+    made = Prefetch(lambda step: {"step": step, "batch": torch.full((3,), step)}, 9, processes)
     for steps in (range(1, 5), range(7, 10), range(1, 3)):
         for step in steps:
             batch = made(step)

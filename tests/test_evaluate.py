@@ -15,10 +15,17 @@ from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
 from hpro_core.corpus.audio import decoded, write_wav
 from hpro_core.errors import HproError
 from hpro_core.evaluate import affect, prosody, stage
-from hpro_core.evaluate.asr import BASE, TINY_EN, Ears, Hearing, WordErrorCounter, padded_mel
+from hpro_core.evaluate.asr import (
+    BASE,
+    TINY_EN,
+    DecodingOptions,
+    WhisperASR,
+    WordErrorCounter,
+    padded_mel,
+)
 from hpro_core.evaluate.dnsmos import Dnsmos
-from hpro_core.evaluate.hearing import read_audio
 from hpro_core.evaluate.metrics import ccc, cosine
+from hpro_core.evaluate.realignment import read_audio
 from hpro_core.evaluate.speaker import embed, load_encoder
 from hpro_core.params import Compute, Evaluate
 from hpro_core.tables import (
@@ -78,10 +85,10 @@ def clips(rows: list[dict[str, str]]) -> list[np.ndarray]:
     scope="module",
     params=["whisper_tiny_en", pytest.param("whisper_base", marks=pytest.mark.full)],
 )
-def ears(request: pytest.FixtureRequest, weights_folder: Path) -> Ears:
+def ears(request: pytest.FixtureRequest, weights_folder: Path) -> WhisperASR:
     """Either recogniser."""
     hearing = {"whisper_tiny_en": TINY_EN, "whisper_base": BASE}[request.param]
-    return Ears(located(request.param, weights_folder), 1, hearing)
+    return WhisperASR(located(request.param, weights_folder), 1, hearing)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +152,7 @@ def test_words_in_brackets_are_words(counter: WordErrorCounter) -> None:
 
 
 def test_whisper_hears_the_lines(
-    ears: Ears, counter: WordErrorCounter, rows: list[dict[str, str]], clips: list[np.ndarray]
+    ears: WhisperASR, counter: WordErrorCounter, rows: list[dict[str, str]], clips: list[np.ndarray]
 ) -> None:
     pairs = zip(rows, clips, strict=True)
     counted = [counter.count(row["text"], ears.hear(clip)) for row, clip in pairs]
@@ -153,20 +160,20 @@ def test_whisper_hears_the_lines(
     assert wer < 0.25  # 0.08 and 0.10 on the test split
 
 
-def test_noise_cannot_add_many_words(ears: Ears, counter: WordErrorCounter) -> None:
+def test_noise_cannot_add_many_words(ears: WhisperASR, counter: WordErrorCounter) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE_HZ).astype(np.float32)
     assert len(counter.count("two words", ears.hear(noise)).transcript.split()) <= 20
 
 
 @pytest.mark.parametrize("hearing", [TINY_EN, BASE])
-def test_a_clip_gets_the_first_window_that_holds_it(hearing: Hearing) -> None:
+def test_a_clip_gets_the_first_window_that_holds_it(hearing: DecodingOptions) -> None:
     for window_s in hearing.windows_s:
         filled = np.zeros(window_s * SAMPLE_RATE_HZ, np.float32)
         assert padded_mel(filled, hearing.windows_s).shape == (1, 80, 100 * window_s)
     assert padded_mel(filled[:1], hearing.windows_s).shape == (1, 80, 100 * hearing.windows_s[0])
 
 
-def test_more_than_whisper_can_hear_is_cut(ears: Ears, clips: list[np.ndarray]) -> None:
+def test_more_than_whisper_can_hear_is_cut(ears: WhisperASR, clips: list[np.ndarray]) -> None:
     silence = np.zeros(30 * SAMPLE_RATE_HZ, np.float32)
     assert len(ears.hear(np.concatenate([clips[0], silence])).split()) >= 3
 

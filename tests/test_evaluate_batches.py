@@ -19,7 +19,7 @@ from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.corpus.audio import decoded, write_wav
 from hpro_core.errors import HproError
 from hpro_core.evaluate import asr, dnsmos
-from hpro_core.evaluate.asr import BASE, TINY_EN, Ears, Hearing, padded_mel
+from hpro_core.evaluate.asr import BASE, TINY_EN, DecodingOptions, WhisperASR, padded_mel
 from hpro_core.evaluate.judges import Clip, in_batches, load_recogniser
 from hpro_core.evaluate.mel import mel_filters, mel_spectrogram
 from hpro_core.evaluate.speaker import embed, embed_together, load_encoder
@@ -94,25 +94,25 @@ def test_normalisers_are_whispers() -> None:
     ("name", "hearing"), [("whisper_tiny_en", TINY_EN), ("whisper_base", BASE)]
 )
 def test_texts_of_a_batch_are_those_of_one_by_one(
-    clips: list[np.ndarray], name: str, hearing: Hearing, monkeypatch: pytest.MonkeyPatch
+    clips: list[np.ndarray], name: str, hearing: DecodingOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other way: encoder and decoder in one call per clip, its own cap, one hypothesis."""
-    ears = Ears(located(name, WEIGHTS), 1, hearing)
+    ears = WhisperASR(located(name, WEIGHTS), 1, hearing)
     uncut = [_alone(ears, clip, hearing) for clip in clips]
-    assert ears.hear_together(clips) == uncut
+    assert ears.transcribe_batch(clips) == uncut
     assert [ears.hear(clip) for clip in clips[:2]] == uncut[:2]
     # So tight a cap changes texts, and the cap of a batch is another one.
     monkeypatch.setattr(asr, "TOKENS_PER_S", 3)
     monkeypatch.setattr(asr, "SPARE_TOKENS", 4)
     cut = [_alone(ears, clip, hearing) for clip in clips]
     assert sum(first != second for first, second in zip(cut, uncut, strict=True)) >= 2
-    assert ears.hear_together(clips) == cut
-    assert ears.hear_together(clips[::-1]) == cut[::-1]
-    monkeypatch.setattr(Ears, "_ended_before", lambda self, most, hypotheses: True)
-    assert ears.hear_together(clips) != cut
+    assert ears.transcribe_batch(clips) == cut
+    assert ears.transcribe_batch(clips[::-1]) == cut[::-1]
+    monkeypatch.setattr(WhisperASR, "_ended_before", lambda self, most, hypotheses: True)
+    assert ears.transcribe_batch(clips) != cut
 
 
-def _alone(ears: Ears, clip: np.ndarray, hearing: Hearing) -> str:
+def _alone(ears: WhisperASR, clip: np.ndarray, hearing: DecodingOptions) -> str:
     window_s = next(s for s in hearing.windows_s if len(clip) <= s * SAMPLE_RATE_HZ)
     padding = window_s * SAMPLE_RATE_HZ - len(clip)
     mel_1CF = whisper.log_mel_spectrogram(clip, padding=padding).numpy()[None]

@@ -15,8 +15,8 @@ from snakemake.utils import update_config
 
 from hpro_core import cli
 from hpro_core.errors import HproError
-from hpro_core.evaluate import claims, parting
-from hpro_core.evaluate.origin import Origin, told
+from hpro_core.evaluate import claims, reward_vs_judges
+from hpro_core.evaluate.judge_provenance import JudgeProvenance, to_json
 from hpro_core.evaluate.scores import METRICS, ratio
 from hpro_core.evaluate.significance import Comparison, compare, holm
 from hpro_core.evaluate.statistics import Ratio, interval
@@ -80,22 +80,24 @@ def write(root: Path, system: str, seed: int, n: int = N) -> None:
     folder = root / "eval" / system / f"seed{seed}"
     write_table(scores(system, seed, n), folder / "scores.parquet", SCORES)
     record(root, folder / "scores.parquet", system, seed)
-    write_json(folder / "metrics.json", told(Origin({"emotion": "an ear"}, {})))
+    write_json(folder / "metrics.json", to_json(JudgeProvenance({"emotion": "an ear"}, {})))
 
 
 def write_training(root: Path, variant: str, seed: int) -> None:
     """A training that lowered the n-th term by n tenths and a hundredth for each seed."""
     folder = root / "policy" / variant / f"seed{seed}"
-    weights = {t: 0.0 if t in DROPPED.get(variant, ()) else 2.0 for t in parting.TERM_NAMES}
+    weights = {
+        t: 0.0 if t in DROPPED.get(variant, ()) else 2.0 for t in reward_vs_judges.TERM_NAMES
+    }
     moved = 0.7 if STARTS[variant] != "sft" else 0.0  # away from sft, before the training
     pulls = {
         t: {"value": 1.0, "weight": w, "norm": 0.1, "share": w / 10} for t, w in weights.items()
     }
     if not moved:
         pulls["kl"]["share"] = 0.0
-    write_json(folder / "liveness.json", {"terms": pulls, "warnings": []})
-    before = {t: moved if t == "kl" else 1.0 for t in parting.TERM_NAMES}
-    after = {t: 1.0 - 0.1 * n - 0.01 * seed for n, t in enumerate(parting.TERM_NAMES)}
+    write_json(folder / "gradient_norms.json", {"terms": pulls, "warnings": []})
+    before = {t: moved if t == "kl" else 1.0 for t in reward_vs_judges.TERM_NAMES}
+    after = {t: 1.0 - 0.1 * n - 0.01 * seed for n, t in enumerate(reward_vs_judges.TERM_NAMES)}
     write_json(folder / "metrics.json", {"dev": after})
     lines = [
         f"0,{split},{t},{v}" for t in after for split, v in (("dev", before[t]), ("train", 5.0))
@@ -305,11 +307,11 @@ def test_other_utterances_are_refused(root: Path) -> None:
 
 def test_other_judges_are_refused_and_judges_that_taught_are_told(root: Path) -> None:
     paths = sorted(root.glob("eval/*/seed*/metrics.json"))
-    write_json(paths[-1], told(Origin({"emotion": "another"}, {})))
+    write_json(paths[-1], to_json(JudgeProvenance({"emotion": "another"}, {})))
     with pytest.raises(HproError, match=r"are of different judges .emotion: another, and an ear."):
         claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
     for path in paths:
-        write_json(path, told(Origin({"emotion": "an ear"}, {"emo_sim": "an ear"})))
+        write_json(path, to_json(JudgeProvenance({"emotion": "an ear"}, {"emo_sim": "an ear"})))
     claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
     introduction = (root / "docs/claims.md").read_text().split("\n## ")[0]
     assert "EMO-SIM is not independent here: an ear judged it" in introduction
@@ -336,8 +338,8 @@ def test_the_command_reads_its_key_file(root: Path) -> None:
 
 def test_rewards_stand_beside_the_judges(judged: Path) -> None:
     told = pd.read_csv(judged / "docs/claims_rewards.csv")
-    assert tuple(told.columns) == parting.COLUMNS
-    assert len(told) == len(STARTS) * len(SEEDS) * len(parting.TERM_NAMES)
+    assert tuple(told.columns) == reward_vs_judges.COLUMNS
+    assert len(told) == len(STARTS) * len(SEEDS) * len(reward_vs_judges.TERM_NAMES)
     row = told.set_index(["system", "seed", "term"]).loc[("hpro", 1, "ser")]
     assert (row["start"], row["before"]) == ("word", 1.0)
     assert row["after"] == pytest.approx(1.0 - 0.5 - 0.01)
@@ -364,10 +366,10 @@ def test_rewards_stand_beside_the_judges(judged: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "key", "odd"),
     [
-        ("liveness.json", "terms", []),
-        ("liveness.json", "terms", {"kl": 1.0}),
-        ("liveness.json", "terms", {"kl": {"weight": "1", "share": 0.0}}),
-        ("liveness.json", "terms", {"kl": {"weight": 1.0}}),
+        ("gradient_norms.json", "terms", []),
+        ("gradient_norms.json", "terms", {"kl": 1.0}),
+        ("gradient_norms.json", "terms", {"kl": {"weight": "1", "share": 0.0}}),
+        ("gradient_norms.json", "terms", {"kl": {"weight": 1.0}}),
         ("metrics.json", "dev", [1.0]),
         ("metrics.json", "dev", {"kl": None}),
     ],
@@ -376,10 +378,10 @@ def test_a_training_with_odd_figures_is_named(root: Path, name: str, key: str, o
     path = root / "policy/word/seed2" / name
     write_json(path, {**json.loads(path.read_text()), key: odd})
     with pytest.raises(HproError, match=r"policy/word/seed2.*`hpro reward word --seed 2`"):
-        parting.read(root, {"word": "frame"}, [2])
+        reward_vs_judges.read(root, {"word": "frame"}, [2])
 
 
-@pytest.mark.parametrize("name", ["liveness.json", "metrics.json", "training.csv"])
+@pytest.mark.parametrize("name", ["gradient_norms.json", "metrics.json", "training.csv"])
 def test_a_training_without_its_figures_is_named(root: Path, name: str) -> None:
     rows = Tables(comparison=["sft"], progressive=["word"], ablation=["word"])
     path = root / "policy/word/seed2" / name
@@ -387,7 +389,7 @@ def test_a_training_without_its_figures_is_named(root: Path, name: str) -> None:
         path.write_text("step,split,term,value\n40,dev,kl,1.0\n")
     else:
         told = json.loads(path.read_text())
-        del told["terms" if name == "liveness.json" else "dev"]
+        del told["terms" if name == "gradient_norms.json" else "dev"]
         write_json(path, told)
     for _ in range(2):  # then it is not there at all
         with pytest.raises(HproError, match=r"policy/word/seed2.*`hpro reward word --seed 2`"):

@@ -8,7 +8,7 @@ import pytest
 
 from hpro_core.errors import HproError
 from hpro_core.evaluate import tables
-from hpro_core.evaluate.origin import Origin, told
+from hpro_core.evaluate.judge_provenance import JudgeProvenance, to_json
 from hpro_core.evaluate.scores import METRICS, checked, figures, ratio
 from hpro_core.evaluate.statistics import Ratio, interval, paired_difference
 from hpro_core.io import write_json
@@ -53,7 +53,7 @@ def write(root: Path, system: str, seed: int, table: pd.DataFrame) -> None:
     folder = root / "eval" / system / f"seed{seed}"
     write_table(table, folder / "scores.parquet", SCORES)
     record(root, folder / "scores.parquet", system, seed)
-    write_json(folder / "metrics.json", told(Origin({"asr": "an ear"}, {})))
+    write_json(folder / "metrics.json", to_json(JudgeProvenance({"asr": "an ear"}, {})))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ EMBEDDED = (
     "hpro_core.engine.examples",
     "hpro_core.policy.sft",
     "hpro_core.policy.synthesis",
-    "hpro_core.reward.optimisation",
+    "hpro_core.reward.train",
     "hpro_core.speech.stage",
     "hpro_core.evaluate.stage",
 )

@@ -20,7 +20,7 @@ from hpro_core.errors import HproError
 from hpro_core.label import stage
 from hpro_core.label.audeering import MIN_WINDOW_S, AudeeringWordVad, window_samples
 from hpro_core.label.emotion2vec import Emotion2vecPosteriors, class_names
-from hpro_core.label.shards import ShardedEmotion, ShardedWordVad
+from hpro_core.label.result_cache import ShardedEmotion, ShardedWordVad
 from hpro_core.label.teachers import in_order, word_windows
 from hpro_core.params import Label
 from hpro_core.tables import (

@@ -16,16 +16,21 @@ from safetensors.torch import load_file
 from hpro_core import params as p
 from hpro_core.codec.training import make_codec
 from hpro_core.engine.checkpoint import save_model
-from hpro_core.engine.parts import Split
+from hpro_core.engine.microbatch import BatchSplit
 from hpro_core.errors import HproError
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.sft import make_policy, rewarded_steps, save_policy
-from hpro_core.reward import optimisation
-from hpro_core.reward.liveness import gradient_shares, logit_gradients, warnings_about, write_report
+from hpro_core.reward import train
+from hpro_core.reward.gradient_norms import (
+    gradient_shares,
+    logit_gradients,
+    warnings_about,
+    write_report,
+)
+from hpro_core.reward.hacking import HackingWatch, hacking
 from hpro_core.reward.objective import TERMS, Objective
 from hpro_core.reward.rewarder import Rewarder
 from hpro_core.reward.selection import Candidate, choose
-from hpro_core.reward.watch import Watching, hacking
 from tests import rank_training
 
 ALL = Objective(dict.fromkeys(TERMS, 1.0) | {"kl": 0.02}, temperature=1.0, frame_norm="l1")
@@ -35,7 +40,7 @@ ALL = Objective(dict.fromkeys(TERMS, 1.0) | {"kl": 0.02}, temperature=1.0, frame
     ("steps", "every"), [(40, 10), (120, 10), (48, 8), (16, 4), (10, 2), (7, 1), (1, 1)]
 )
 def test_a_curve_has_points_of_whole_parts_of_a_training(steps, every):
-    assert optimisation.steps_of_a_point(steps) == every
+    assert train.steps_of_a_point(steps) == every
 
 
 # --- a batch in parts
@@ -117,7 +122,7 @@ def test_a_batch_that_is_too_small_to_cut_says_so(tmp_path):
 
 def test_parts_count_by_what_they_are_the_mean_of():
     """Three numbers in the one part, one in the other: means 2 and 6 make 3."""
-    split = Split(
+    split = BatchSplit(
         size=len,
         rows=lambda batch, start, stop: batch[start:stop],
         counts=lambda batch: {"mean": float(sum(len(row) for row in batch))},
@@ -156,7 +161,7 @@ def test_gradient_shares_sum_to_one_and_no_term_is_dead(rewarder, batch):
 def test_pull_at_the_logits_is_the_plain_gradient_and_leaves_the_policy_alone(rewarder, batch):
     rewarder.policy.zero_grad()
     drawn = rewarder.draw(batch, 0)
-    found = rewarder.pull_at_logits(drawn)
+    found = rewarder.gradient_norms_at_logits(drawn)
     assert all(weight.grad is None for weight in rewarder.policy.parameters())
     assert set(found) == {f"logit_gradient_{term}" for term in TERMS}
     kept = []
@@ -227,11 +232,11 @@ def test_kl_may_be_dead_at_its_start_and_nowhere_else():
 
 def test_the_report_is_printed_and_written(tmp_path, capsys):
     shares = {"asr": share_of(share=0.97), "sp": share_of(share=0.03)}
-    write_report(shares, "word, seed 0", tmp_path / "liveness.json")
+    write_report(shares, "word, seed 0", tmp_path / "gradient_norms.json")
     said = capsys.readouterr().out
     assert "97.0%" in said
     assert "warning: word, seed 0: the term asr drowns the others" in said
-    written = json.loads((tmp_path / "liveness.json").read_text())
+    written = json.loads((tmp_path / "gradient_norms.json").read_text())
     assert written["terms"] == shares
     assert len(written["warnings"]) == 1
 
@@ -374,7 +379,7 @@ def run(folders, examples, out, steps=30, watching=None, accumulate=1, start=Non
         kl_reduction="sum", history_sweeps=1, top_p=0.8, top_k=25, decay_share=0.0, ema=0.9,
         sentence=stage,
     )  # fmt: skip
-    optimisation.train_reward(
+    train.train_reward(
         "joint", p.Variant(start="sft", stage="sentence"), settings,
         p.Compute(device="cpu", bf16=False), start or folders / "sft", folders / "sft",
         folders / "codec", examples, examples[:4], 0, out, out / "work", "identity",
@@ -404,7 +409,7 @@ SECOND_BEST = dict(wer=(0.1, 0.1, 0.1, 0.9), ccc=(0.3, 0.4, 0.35, 0.9), sim=(0.5
 
 def watched(examples, probe, **settings):
     usual = dict(every=10, wer_margin=0.01, patience=2, tolerance=0.08, stop=False)
-    return Watching(examples[:4], probe, **(usual | settings))
+    return HackingWatch(examples[:4], probe, **(usual | settings))
 
 
 @pytest.fixture(scope="module")
@@ -426,7 +431,7 @@ def straight(folders, examples, tmp_path_factory):
 def test_without_a_watch_the_last_weights_are_kept(short):
     metrics = json.loads((short / "metrics.json").read_text())
     assert set(metrics) == {"dev"}
-    live = json.loads((short / "liveness.json").read_text())
+    live = json.loads((short / "gradient_norms.json").read_text())
     assert set(live["terms"]) == set(TERMS)
     assert "kl" not in " ".join(live["warnings"])
 
@@ -435,13 +440,13 @@ def test_a_stage_goes_on_with_the_batches_and_the_noise_of_its_start(
     folders, examples, tmp_path, monkeypatch
 ):
     seen = []
-    draw = optimisation.Rewarder.draw
+    draw = train.Rewarder.draw
 
     def noted(self, batch, seed):
         seen.append((tuple(batch.tokens_BL.flatten().tolist()), seed))
         return draw(self, batch, seed)
 
-    monkeypatch.setattr(optimisation.Rewarder, "draw", noted)
+    monkeypatch.setattr(train.Rewarder, "draw", noted)
     run(folders, examples, tmp_path / "long", steps=6)
     whole = seen[-6:]
     seen.clear()

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.batching import collate
-from hpro_core.engine.parts import Split, batch_rows, batch_size
+from hpro_core.engine.microbatch import BatchSplit, batch_rows, batch_size
 from hpro_core.errors import HproError
 from hpro_core.params import Compute, Policy, Sft, Synthesis
 from hpro_core.policy.interface import END_OF_SPEECH, speech_targets
@@ -112,7 +112,7 @@ def test_the_nucleus_keeps_the_likeliest_and_their_proportions():
 
 
 def test_terms_of_parts_add_up_to_those_of_the_batch(policy, examples):
-    split = Split(batch_size, batch_rows, partial(term_counts, guided=True), {"ce": 1.0})
+    split = BatchSplit(batch_size, batch_rows, partial(term_counts, guided=True), {"ce": 1.0})
     whole = collate(examples, [e.speaker_embedding for e in examples])
     expected = sft_terms(policy, whole, guide_weight=0.3, emotion_weight=0.5)
     for pieces in (2, 8):

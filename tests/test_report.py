@@ -66,7 +66,7 @@ def finished(tmp_path_factory):
     write_curves(root / "policy/hpro/seed0", ["loss", "kl", "cp", "sp", "asr", "wvad", "ser"], rng)
     pulls = {"kl": {"share": 0.0}, "cp": {"share": 0.254}, "sp": {"share": 0.746}}
     told = {"terms": pulls, "warnings": ["the term kl is dead"]}
-    write_json(root / "policy/hpro/seed0/liveness.json", told)
+    write_json(root / "policy/hpro/seed0/gradient_norms.json", told)
     watched = {"kept_step": 40, "alarms": {"60": "the reward rises while judges fall"}}
     write_json(root / "policy/hpro/seed0/metrics.json", watched)
     write_json(root / "judge/metrics.json", {"wer": {"value": 0.05, "lo": 0.04, "hi": 0.06}})
@@ -327,12 +327,12 @@ def test_what_is_missing_is_named_with_its_command(finished, path, command):
 @pytest.mark.parametrize(
     ("name", "key", "odd"),
     [
-        ("liveness.json", "terms", None),
-        ("liveness.json", "terms", [1]),
-        ("liveness.json", "terms", {"kl": {}}),
-        ("liveness.json", "terms", {"kl": {"share": "much"}}),
-        ("liveness.json", "warnings", "one"),
-        ("liveness.json", "warnings", [1]),
+        ("gradient_norms.json", "terms", None),
+        ("gradient_norms.json", "terms", [1]),
+        ("gradient_norms.json", "terms", {"kl": {}}),
+        ("gradient_norms.json", "terms", {"kl": {"share": "much"}}),
+        ("gradient_norms.json", "warnings", "one"),
+        ("gradient_norms.json", "warnings", [1]),
         ("metrics.json", "alarms", ["60"]),
         ("metrics.json", "alarms", {"60": 1}),
         ("metrics.json", "kept_step", "40"),

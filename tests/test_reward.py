@@ -11,7 +11,7 @@ import torch
 
 from hpro_core import params as p
 from hpro_core.engine.batching import collate
-from hpro_core.engine.parts import batch_rows
+from hpro_core.engine.microbatch import batch_rows
 from hpro_core.policy.sft import make_policy
 from hpro_core.reward.draws import draw
 from hpro_core.reward.gumbel import noise_for
@@ -19,7 +19,7 @@ from hpro_core.reward.objective import TERMS, Objective, counts, objective_of, r
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 ALL = Objective(dict.fromkeys(TERMS, 1.0), temperature=1.0, frame_norm="l1")
-SIGNS = {
+METRIC_DIRECTION = {
     "code_agreement_content",
     "code_agreement_style",
     "emotion_similarity",
@@ -101,7 +101,7 @@ def test_a_ragged_batch_is_the_mean_of_its_utterances(norm, leash, policies, cod
     sizes |= dict.fromkeys(per_frame, frames)
     sizes |= dict.fromkeys(("asr", "symbol_error_rate"), symbols)
     sizes |= dict.fromkeys(per_utterance, ones)
-    assert set(sizes) == {*TERMS, *SIGNS} == set(together) - {"loss"}
+    assert set(sizes) == {*TERMS, *METRIC_DIRECTION} == set(together) - {"loss"}
     for term, weights in sizes.items():
         share = torch.tensor(weights) / sum(weights)
         want = (torch.stack([a[term] for a in alone]) * share).sum()
@@ -122,8 +122,8 @@ def test_all_that_the_released_reward_returns_is_logged(policies, codec, batch):
     nine = {"ser", "wvad", "asr", "sp", "cp", "emotion_similarity", "symbol_error_rate"}
     nine |= {"code_agreement_style", "code_agreement_content"}
     terms = terms_of(policies, codec, batch)
-    assert nine | {"kl", "loss"} | SIGNS == set(terms)
-    assert not any(terms[name].requires_grad for name in SIGNS)
+    assert nine | {"kl", "loss"} | METRIC_DIRECTION == set(terms)
+    assert not any(terms[name].requires_grad for name in METRIC_DIRECTION)
     assert all(torch.isfinite(value) for value in terms.values())
 
 

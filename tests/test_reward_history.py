@@ -111,6 +111,8 @@ def test_the_pull_at_the_logits_is_taken_after_that_history(policy, codec, batch
     )
     again = draw(swept, torch.Generator().manual_seed(7), SWEEPS)
     assert torch.equal(again.noise_KRBLC, drawn.noise_KRBLC)
-    want = plain.pull_at_logits(again)
-    assert rewarder.pull_at_logits(drawn) == pytest.approx(want, rel=1e-4)
-    assert rewarder.pull_at_logits(drawn) != pytest.approx(plain.pull_at_logits(drawn), rel=1e-4)
+    want = plain.gradient_norms_at_logits(again)
+    assert rewarder.gradient_norms_at_logits(drawn) == pytest.approx(want, rel=1e-4)
+    assert rewarder.gradient_norms_at_logits(drawn) != pytest.approx(
+        plain.gradient_norms_at_logits(drawn), rel=1e-4
+    )

@@ -16,11 +16,11 @@ from hpro_core.corpus.audio import decoded, write_wav
 from hpro_core.engine.batching import Example
 from hpro_core.errors import HproError
 from hpro_core.evaluate import affect
-from hpro_core.evaluate.hearing import read_audio
 from hpro_core.evaluate.probe import SentenceJudge
+from hpro_core.evaluate.realignment import read_audio
 from hpro_core.policy.interface import END_OF_SPEECH
 from hpro_core.policy.sft import make_policy
-from hpro_core.reward.probe import Judged, Probe, probe_set
+from hpro_core.reward.probe import Probe, SentenceScores, probe_set
 from hpro_core.tables import UTTERANCES, write_table
 from hpro_core.text.normalise import APOSTROPHES, normalised_words
 from tests.rank_training import POLICY
@@ -49,8 +49,12 @@ def test_measures_are_sums_and_means_over_the_sentences(policy, examples, settin
         heard.append([len(t) for t in tokens])
         return [np.full(640 * len(t), i, dtype=np.float32) for i, t in enumerate(tokens)]
 
-    said = [Judged(1, 5, 0.5, 0.9), Judged(0, 3, None, 0.7), Judged(2, 2, 0.1, 0.2)]
-    said.append(Judged(0, 10, -0.2, 1.0))
+    said = [
+        SentenceScores(1, 5, 0.5, 0.9),
+        SentenceScores(0, 3, None, 0.7),
+        SentenceScores(2, 2, 0.1, 0.2),
+    ]
+    said.append(SentenceScores(0, 10, -0.2, 1.0))
     probe = Probe(
         sentences, references, settings, sound_of, lambda e, audio: said[int(audio[0])], CPU
     )

@@ -11,7 +11,7 @@ from torch.autograd import gradcheck
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.engine.batching import length_mask
 from hpro_core.policy.interface import END_OF_SPEECH, N_OUTPUTS
-from hpro_core.reward import gumbel, signs
+from hpro_core.reward import diagnostics, gumbel
 from hpro_core.reward.frame import code_loss
 from hpro_core.reward.gumbel import Candidates
 from hpro_core.reward.kl import kl_divergence
@@ -389,7 +389,7 @@ def test_stopping_by_hand():
     for row, shares in enumerate(((0.2, 0.5, 0.7), (0.1, 0.6, 0.99))):
         for t, share in enumerate(shares):
             logits[row, t, END_OF_SPEECH] = math.log(share / (1 - share) * (N_OUTPUTS - 1))
-    at_end, before_end = signs.stopping(logits, torch.tensor([2, 1]))
+    at_end, before_end = diagnostics.stopping(logits, torch.tensor([2, 1]))
     assert float(at_end) == pytest.approx((0.7 + 0.6) / 2)
     assert float(before_end) == pytest.approx((1 - 0.8 * 0.5 + 0.1) / 2)
 
@@ -397,20 +397,22 @@ def test_stopping_by_hand():
 def test_stopping_is_finite_when_the_end_is_certain():
     logits = torch.zeros(1, 3, N_OUTPUTS)
     logits[..., END_OF_SPEECH] = 200.0
-    at_end, before_end = signs.stopping(logits, torch.tensor([2]))
+    at_end, before_end = diagnostics.stopping(logits, torch.tensor([2]))
     assert (float(at_end), float(before_end)) == pytest.approx((1.0, 1.0), abs=1e-5)
 
 
 def test_entropy_of_a_uniform_policy():
     flat = torch.zeros(1, 3, N_OUTPUTS)
-    assert float(signs.entropy(flat, frames(3))) == pytest.approx(math.log(N_OUTPUTS), rel=1e-5)
+    assert float(diagnostics.entropy(flat, frames(3))) == pytest.approx(
+        math.log(N_OUTPUTS), rel=1e-5
+    )
 
 
 def test_code_agreement_counts_real_frames_alone():
     truth = torch.tensor([[[0.0, 0.2], [0.4, 0.6], [1.0, 1.0]]])
     heard = torch.tensor([[[0.05, 0.22], [0.4, 0.9], [0.0, 0.0]]])  # same cell, another, padding
     mask = torch.tensor([[True, True, False]])
-    assert float(signs.code_agreement(heard, truth, 6, mask)) == 0.5
+    assert float(diagnostics.code_agreement(heard, truth, 6, mask)) == 0.5
 
 
 def test_similarity_and_errors_are_loops(batch):
@@ -424,7 +426,7 @@ def test_similarity_and_errors_are_loops(batch):
         text_BJV=torch.nn.functional.one_hot(written, 121).float(),
     )
     codes = torch.zeros(*batch.tokens_BL.shape, 4), torch.zeros(*batch.tokens_BL.shape, 3)
-    found = signs.reading_signs(
+    found = diagnostics.codec_diagnostics(
         reading, *codes, target, mask, batch, SimpleNamespace(content_levels=6, style_levels=5),
     )  # fmt: skip
     cosines, errors, total = [], 0, 0

@@ -39,9 +39,9 @@ from hpro_core.speech.features import (
     MelFrontend,
     n_tokens,
 )
-from hpro_core.speech.listening import SpectrumListener, affect_loss, phone_loss
+from hpro_core.speech.losses import MelFeatureExtractor, affect_loss, phone_loss
 from hpro_core.speech.stage import (
-    Learner,
+    TokenizerTraining,
     code_use,
     encode,
     load_tokenizer,
@@ -230,7 +230,7 @@ def test_tokens_are_in_range_and_embeddings_of_unit_length(tiny: SpeechTokenizer
 
 def test_every_part_gets_a_gradient(tiny: SpeechTokenizer):
     batch = crops_of(random_mels([8, 8]))
-    learner = Learner(tiny)
+    learner = TokenizerTraining(tiny)
     training_terms(learner, batch, SETTINGS)["loss"].backward()
     silent = [n for n, p in learner.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     assert silent == []
@@ -240,7 +240,7 @@ def test_each_term_alone_teaches_the_encoder(tiny: SpeechTokenizer):
     batch = crops_of(random_mels([8, 8]))
     for name in ("mel", "delta", "phones", "affect", "features"):
         tiny.zero_grad()
-        training_terms(Learner(tiny), batch, SETTINGS)[name].backward()
+        training_terms(TokenizerTraining(tiny), batch, SETTINGS)[name].backward()
         gradient = tiny.to_digits.weight.grad
         assert gradient is not None
         assert float(gradient.abs().sum()) > 0, name
@@ -256,10 +256,10 @@ def test_loss_terms_of_a_worked_example(tiny: SpeechTokenizer, monkeypatch: pyte
     monkeypatch.setattr(tiny, "mel", lambda *_: guess + batch.mel_BFM)
     monkeypatch.setattr(stage, "phone_loss", lambda *_: torch.tensor(7.0))
     monkeypatch.setattr(stage, "affect_loss", lambda *_: torch.tensor(5.0))
-    monkeypatch.setattr(SpectrumListener, "distance", lambda *_: torch.tensor(0.25))
+    monkeypatch.setattr(MelFeatureExtractor, "distance", lambda *_: torch.tensor(0.25))
     weights = {"delta_weight": 0.5, "phone_weight": 0.1, "affect_weight": 0.3}
     settings = SETTINGS.model_copy(update=weights | {"feature_weight": 4.0})
-    terms = training_terms(Learner(tiny), batch, settings)
+    terms = training_terms(TokenizerTraining(tiny), batch, settings)
     assert float(terms["mel"].detach()) == pytest.approx((1 + 3 + 2 + 2) / 4)
     assert float(terms["delta"].detach()) == pytest.approx((2 + 1 + 0) / 3)
     assert float(terms["loss"].detach()) == pytest.approx(
@@ -269,7 +269,7 @@ def test_loss_terms_of_a_worked_example(tiny: SpeechTokenizer, monkeypatch: pyte
 
 def test_spectra_are_compared_as_a_listener_hears_them_and_only_they_are_moved():
     torch.manual_seed(0)
-    listener = SpectrumListener()
+    listener = MelFeatureExtractor()
     mel_BFM, lengths_B = padded(random_mels([6, 3]))
     _, layers = listener(mel_BFM, lengths_B)
     assert float(listener.distance(layers, mel_BFM, lengths_B).detach()) == 0.0
@@ -319,7 +319,7 @@ def test_the_affect_of_a_worked_example():
 
 def test_one_batch_overfits():
     torch.manual_seed(0)
-    model = Learner(SpeechTokenizer(TINY))
+    model = TokenizerTraining(SpeechTokenizer(TINY))
     frontend = MelFrontend()
     mels = [frontend.analyse(torch.from_numpy(vowel(0.4, hz))).numpy() for hz in (110.0, 220.0)]
     batch = crops_of(mels)

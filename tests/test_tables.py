@@ -9,7 +9,7 @@ import pytest
 
 from hpro_core import tables
 from hpro_core.errors import HproError
-from hpro_core.label.shards import read_shard
+from hpro_core.label.result_cache import read_shard
 
 
 @pytest.fixture

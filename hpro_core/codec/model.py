@@ -19,9 +19,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from hpro_core.codec.compatibility import CORRECTED, Compatibility
 from hpro_core.codec.encoder import Encoder
 from hpro_core.codec.losses import pool_words
-from hpro_core.codec.mends import MENDED, Mends
 from hpro_core.codec.text_decoder import TextDecoder, TextDecoderSizes
 from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, VAD
 from hpro_core.engine import fsq
@@ -162,7 +162,7 @@ class WordVadHead(nn.Module):
 
 
 @dataclass(frozen=True)
-class Reading:
+class CodecOutput:
     """What the codec hears in a sequence of speech tokens."""
 
     content_BLD: Tensor  # codes in [0, 1] before rounding, D = 4
@@ -175,15 +175,15 @@ class Reading:
 class HdEmo(nn.Module):
     """The codec."""
 
-    def __init__(self, config: CodecConfig, mends: Mends = MENDED):
+    def __init__(self, config: CodecConfig, compatibility: Compatibility = CORRECTED):
         """
         Args:
             config: sizes and form.
-            mends: what is mended of the released codec; `RELEASED` reproduces its numbers.
+            compatibility: what is mended of the released codec; `RELEASED` reproduces its numbers.
         """
         super().__init__()
         self.config = config
-        self.mends = mends
+        self.compatibility = compatibility
         width = config.width
 
         def encoder(blocks: int) -> Encoder:
@@ -230,9 +230,9 @@ class HdEmo(nn.Module):
             part.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "HdEmo":
-        """As usual, but dropout stays off in frozen parts (see `Mends.frozen_in_eval`)."""
+        """As usual, but dropout stays off in frozen parts (see `Compatibility.frozen_in_eval`)."""
         super().train(mode)
-        if self.mends.frozen_in_eval:
+        if self.compatibility.frozen_in_eval:
             for part in self._frozen:
                 part.eval()
         return self
@@ -242,9 +242,9 @@ class HdEmo(nn.Module):
         return [self.embedding, self.content_extractor, self.content_adapter, self.text_decoder]
 
     def frozen_parts(self) -> list[nn.Module]:
-        """What stage B leaves alone: the content parts (see `Mends.embedding_frozen`)."""
+        """What stage B leaves alone: the content parts (see `Compatibility.embedding_frozen`)."""
         parts = self.content_parts()
-        return parts if self.mends.embedding_frozen else parts[1:]
+        return parts if self.compatibility.embedding_frozen else parts[1:]
 
     def content_features(self, tokens: Tensor | TokenMix, lengths_B: Tensor) -> Tensor:
         """Output of the content extractor, (B, L, H); zero in the padding."""
@@ -256,14 +256,14 @@ class HdEmo(nn.Module):
         """Logits of the next text token, (B, J, vocabulary); see `TextDecoder`."""
         adapted = _zero_padding(self.content_adapter(content_BLH, lengths_B), lengths_B)
         mask_BL = length_mask(lengths_B, content_BLH.shape[1])
-        frames = mask_BL if self.mends.frame_padding_hidden else None
+        frames = mask_BL if self.compatibility.frame_padding_hidden else None
         return self.text_decoder(adapted, frames, text_BJ, guided)
 
     def content_code(self, content_BLH: Tensor, lengths_B: Tensor) -> Tensor:
         """Content code before rounding, at least float32, (B, L, 4) in [0, 1].
 
         Codec training hands in detached features, so that reconstruction does not touch the content
-        extractor; as a reward they stay attached (see `Mends.content_attached`).
+        extractor; as a reward they stay attached (see `Compatibility.content_attached`).
         """
         code = self.to_content_code(self.modulation_adapter(content_BLH, lengths_B))
         return torch.sigmoid(at_least_float32(code))
@@ -315,7 +315,7 @@ class HdEmo(nn.Module):
 
     def forward(
         self, tokens: Tensor | TokenMix, lengths_B: Tensor, spans_BW2: Tensor, text_BJ: Tensor
-    ) -> Reading:
+    ) -> CodecOutput:
         """Read speech tokens as a reward does: gradients reach a distribution over tokens.
 
         Args:
@@ -328,8 +328,8 @@ class HdEmo(nn.Module):
         text, _ = self.read_text(content, lengths_B, text_BJ)
         style = self.style_features(tokens, lengths_B)
         emotion = self.emotion_features(style, lengths_B)
-        coded = content if self.mends.content_attached else content.detach()
-        return Reading(
+        coded = content if self.compatibility.content_attached else content.detach()
+        return CodecOutput(
             content_BLD=self.content_code(coded, lengths_B),
             style_BLD=self.style_code(style),
             emotion_B9=self.emotion_head(emotion, length_mask(lengths_B, emotion.shape[1])),

@@ -1,7 +1,7 @@
 """The authors' own codec file, HD-Emo/model.pt, to our folder and back.
 
-`names` says what its weights are called. Copies in it have to be equal; what nothing reads has to
-be known by name and is left out.
+`state_dict_map` maps the names of its weights. Copies of a weight in the file must be equal. A
+weight that nothing reads must be listed there, and is left out.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hpro_core.codec import names as n
-from hpro_core.codec.mends import MENDED, Mends
+from hpro_core.codec import state_dict_map as n
+from hpro_core.codec.compatibility import CORRECTED, Compatibility
 from hpro_core.codec.model import CodecConfig, HdEmo
 from hpro_core.codec.whisper import whisper_part
 from hpro_core.constants import N_SPEECH_TOKENS
@@ -96,7 +96,10 @@ def export_codec(codec: HdEmo, out: Path, whisper: Path) -> None:
 
 
 def from_released(
-    state: Mapping[str, Tensor], source: str, unstored: Unstored, mends: Mends = MENDED
+    state: Mapping[str, Tensor],
+    source: str,
+    unstored: Unstored,
+    compatibility: Compatibility = CORRECTED,
 ) -> HdEmo:
     """A codec from the weights of the released class; its sizes are those of the weights.
 
@@ -104,14 +107,14 @@ def from_released(
         state: weights by their released names.
         source: where they are from, for messages.
         unstored: what the weights do not tell.
-        mends: what is mended of the released codec.
+        compatibility: what is mended of the released codec.
 
     Raises:
         HproError: a weight is missing, unknown, of another shape or not equal to its copy, or the
             codec is of another speech tokenizer; the message lists the names.
     """
     with torch.device("meta"):
-        codec = HdEmo(_config(state, source, unstored), mends)
+        codec = HdEmo(_config(state, source, unstored), compatibility)
     shapes = {name: value.shape for name, value in codec.state_dict().items()}
     names = n.released_names(shapes)
     theirs = {names[ours]: shape for ours, shape in shapes.items()}

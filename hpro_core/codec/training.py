@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from hpro_core.codec.compatibility import CORRECTED, Compatibility
 from hpro_core.codec.losses import (
     covered_words,
     soft_cross_entropy,
@@ -19,7 +20,6 @@ from hpro_core.codec.losses import (
     token_cross_entropy,
     word_vad_loss,
 )
-from hpro_core.codec.mends import MENDED, Mends
 from hpro_core.codec.model import PRESETS, CodecConfig, HdEmo
 from hpro_core.codec.noise import QUIET, Noise, training_noise
 from hpro_core.codec.whisper import load_whisper_decoder
@@ -32,10 +32,10 @@ from hpro_core.engine.batching import (
     sequential_batches,
 )
 from hpro_core.engine.checkpoint import load_model, load_weights, model_config, save_model
+from hpro_core.engine.distributed import is_main_process
 from hpro_core.engine.facts import facts_of
-from hpro_core.engine.parts import Split, batch_rows, batch_size
-from hpro_core.engine.ranks import is_first
-from hpro_core.engine.token_noise import misspoken
+from hpro_core.engine.microbatch import BatchSplit, batch_rows, batch_size
+from hpro_core.engine.token_noise import corrupt_tokens
 from hpro_core.engine.training import (
     Loop,
     autocast,
@@ -74,23 +74,27 @@ def make_codec(preset: str, whisper: Path | None = None) -> HdEmo:
     return codec
 
 
-def load_codec(folder: Path, mends: Mends = MENDED) -> HdEmo:
+def load_codec(folder: Path, compatibility: Compatibility = CORRECTED) -> HdEmo:
     """A trained codec, frozen and in eval mode: the reward.
 
     Args:
         folder: written by training or by `hpro codec import`.
-        mends: what is mended of the released codec.
+        compatibility: what is mended of the released codec.
 
     Raises:
         HproError: a file is missing, or is not of a codec.
     """
     config = model_config(folder, "a codec", "model")
-    codec = load_model(folder, config["model"], CodecConfig, lambda sizes: HdEmo(sizes, mends))
+    codec = load_model(
+        folder, config["model"], CodecConfig, lambda sizes: HdEmo(sizes, compatibility)
+    )
     codec.freeze(list(codec.children()))
     return codec
 
 
-def text_of(batch: Batch, mends: Mends = MENDED) -> tuple[Tensor, Tensor, Tensor]:
+def text_of(
+    batch: Batch, compatibility: Compatibility = CORRECTED
+) -> tuple[Tensor, Tensor, Tensor]:
     """Input, target (one step ahead) and mask of the text decoder, each (B, J).
 
     The target ends with the end symbol; the mask is true up to and including it. As released
@@ -98,7 +102,7 @@ def text_of(batch: Batch, mends: Mends = MENDED) -> tuple[Tensor, Tensor, Tensor
     mask is true everywhere.
     """
     text, lengths = batch.transcript_BJ, batch.transcript_lengths_B
-    if mends.text_padding_ignored:
+    if compatibility.text_padding_ignored:
         return text[:, :-1], text[:, 1:], length_mask(lengths - 1, text.shape[1] - 1)
     end = text.gather(1, lengths[:, None] - 1)
     text = torch.where(length_mask(lengths, text.shape[1]), text, end)
@@ -160,7 +164,7 @@ def content_terms(codec: HdEmo, batch: Batch, guide_weight: float) -> dict[str, 
     one head is told which frames a symbol's word covers (ours; off when guide_weight is 0, as it
     must be where the transcript is not phones).
     """
-    text, target, mask = text_of(batch, codec.mends)
+    text, target, mask = text_of(batch, codec.compatibility)
     content = codec.content_features(batch.tokens_BL, batch.token_lengths_B)
     guided = bool(guide_weight)
     logits, attention = codec.read_text(content, batch.token_lengths_B, text, guided)
@@ -178,7 +182,7 @@ def content_terms(codec: HdEmo, batch: Batch, guide_weight: float) -> dict[str, 
 
 
 def content_counts(batch: Batch, guide_weight: float) -> dict[str, float]:
-    """Of how many things each term of `content_terms` is the mean, see `engine.parts.Split`."""
+    """Number of items that each term of `content_terms` averages over (`BatchSplit`)."""
     targets = float((batch.transcript_lengths_B - 1).sum())
     guide = {"attention_guide": float(batch.symbol_lengths_B.sum())} if guide_weight else {}
     return {"asr": targets, "symbol_accuracy": targets, **guide}
@@ -299,7 +303,7 @@ def train_content(
         return content_counts(batch, settings.guide_weight)
 
     weights = {"asr": 1.0, "attention_guide": settings.guide_weight}
-    split = Split(batch_size, batch_rows, counts, weights)
+    split = BatchSplit(batch_size, batch_rows, counts, weights)
     steps = required(settings, "content", CodecStage).steps
     _train(codec, trained, terms, split, steps, "codec, content", train, dev, settings, compute,
            out, work, identity, profile, lambda batches: {})  # fmt: skip
@@ -328,7 +332,7 @@ def train_style(
     def terms(batch: Batch) -> dict[str, Tensor]:
         return style_terms(codec, batch)
 
-    split = Split(batch_size, batch_rows, style_counts, STYLE_WEIGHTS)
+    split = BatchSplit(batch_size, batch_rows, style_counts, STYLE_WEIGHTS)
     steps = required(settings, "style", CodecStage).steps
     _train(codec, trained, terms, split, steps, "codec, style", train, dev, settings, compute, out,
            work, identity, profile, lambda batches: used_codes(codec, batches))  # fmt: skip
@@ -336,7 +340,7 @@ def train_style(
 
 def _train(
     codec: HdEmo, trained: list[nn.Parameter],
-    terms: Callable[[Batch], dict[str, Tensor]], split: Split[Batch], steps: int, label: str,
+    terms: Callable[[Batch], dict[str, Tensor]], split: BatchSplit[Batch], steps: int, label: str,
     train: Sequence[Example], dev: Sequence[Example], settings: Codec, compute: Compute, out: Path,
     work: Path, identity: str, profile: bool,
     dev_figures: Callable[[list[Batch]], dict[str, float]],
@@ -350,7 +354,7 @@ def _train(
 
     def loss_terms(batch: Batch) -> dict[str, Tensor]:
         if codec.training:
-            tokens_BL = misspoken(batch.tokens_BL, settings.token_noise)
+            tokens_BL = corrupt_tokens(batch.tokens_BL, settings.token_noise)
             batch = replace(batch, tokens_BL=tokens_BL)
         with autocast(device, compute.bf16):
             return terms(batch)
@@ -365,7 +369,7 @@ def _train(
         codec, optimiser, loss_terms, lambda step: sampler.batch_at(step).to(device),
         lambda: mean_terms(loss_terms, dev_batches), loop, out, work, profile, split,
     )  # fmt: skip
-    if is_first():
+    if is_main_process():
         found = dev_figures(dev_batches)
         save_model(out, codec, {"model": asdict(codec.config), "dev": found})
         clear(work)

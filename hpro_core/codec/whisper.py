@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hpro_core.codec.names import listed
+from hpro_core.codec.state_dict_map import listed
 from hpro_core.codec.text_decoder import TextDecoder
 from hpro_core.errors import HproError
 from hpro_core.io import read_json, read_safetensors_torch

@@ -11,9 +11,9 @@ import pandas as pd
 from hpro_core import tables
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
 from hpro_core.corpus import affect
-from hpro_core.corpus.again import said_again
 from hpro_core.corpus.audio import write_wav
-from hpro_core.corpus.plans import Plan, plans
+from hpro_core.corpus.ceilings import said_again
+from hpro_core.corpus.sentence_plans import Plan, plans
 from hpro_core.params import Controlled, Corpus
 from hpro_core.progress import track
 
@@ -28,7 +28,7 @@ def render(
 
     Args:
         folder: gets audio/<utt_id>.wav, truth_words, truth_vad and truth_emotion; and of the test
-            sentences audio/<utt_id>.<kind>.wav and again_words (see `again`).
+            sentences audio/<utt_id>.<kind>.wav and again_words (see `ceilings`).
         name: of the set; the prefix of utt_id.
         settings: how many utterances, and the seed.
         corpus: limits of duration.

@@ -165,7 +165,7 @@ class Sampler:
         return self.examples[int(choice)].speaker_embedding
 
 
-def tell_alone(sampler: Sampler, label: str) -> None:
+def warn_single_utterance_speakers(sampler: Sampler, label: str) -> None:
     """Say how many speakers lack another utterance as reference."""
     if sampler.alone:
         print(

@@ -16,7 +16,7 @@ LEVELS, DIGITS = 3, 8
 """Of speech tokens: 3^8 = 6561, ours as S3's."""
 
 
-def misspoken(tokens_BL: Tensor, most: float) -> Tensor:
+def corrupt_tokens(tokens_BL: Tensor, most: float) -> Tensor:
     """Tokens as a policy might have said them: some digits one level up or down.
 
     Args:
@@ -35,5 +35,5 @@ def misspoken(tokens_BL: Tensor, most: float) -> Tensor:
 
 
 def with_noisy_history(batch: Batch, most: float) -> Batch:
-    """The batch, for a policy that reads tokens as it might have said them, see `misspoken`."""
-    return replace(batch, history_BL=misspoken(batch.tokens_BL, most))
+    """The batch with a corrupted token history for the policy, see `corrupt_tokens`."""
+    return replace(batch, history_BL=corrupt_tokens(batch.tokens_BL, most))

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from hpro_core.engine import checkpoints
-from hpro_core.engine.parts import Split
-from hpro_core.engine.probing import Probing
-from hpro_core.engine.ranks import Ranks, local_rank
+from hpro_core.engine.distributed import Ranks, local_rank
+from hpro_core.engine.microbatch import BatchSplit
+from hpro_core.engine.model_selection import ModelSelection
 from hpro_core.errors import HproError
 from hpro_core.io import write_csv_table
 from hpro_core.progress import track
@@ -43,7 +43,7 @@ class Loop:
     log_every: int = 20
     dev_every: int = 200
     checkpoint_every: int = 200
-    closer_every: int = 50  # steps between two closer looks, where there are any
+    grad_norm_every: int = 50  # steps between two closer looks, where there are any
     identity: str = ""  # of settings and inputs (and code: it stands in Snakemake's key files); a
     # checkpoint of another identity is not resumed
 
@@ -73,9 +73,9 @@ def fit(
     out: Path,
     work: Path,
     profile: bool = False,
-    split: Split[BatchT] | None = None,
-    probing: Probing | None = None,
-    closer_look: Callable[[BatchT], Mapping[str, float]] | None = None,
+    split: BatchSplit[BatchT] | None = None,
+    model_selection: ModelSelection | None = None,
+    grad_norm_fn: Callable[[BatchT], Mapping[str, float]] | None = None,
 ) -> dict[str, float]:
     """Train a model; afterwards it holds the weights to keep.
 
@@ -93,8 +93,8 @@ def fit(
             written.
         profile: write a trace for torch-tb-profiler of a few steps.
         split: how a batch is cut, where it is cut: `loop.accumulate` or several processes.
-        probing: chooses the weights to keep; without it they are those of the end.
-        closer_look: more terms to log, taken now and then before the update, from the first part
+        model_selection: chooses the weights to keep; without it they are those of the end.
+        grad_norm_fn: more terms to log, taken now and then before the update, from the first part
             of the batch; it must not touch the gradients.
 
     Returns:
@@ -104,24 +104,24 @@ def fit(
         HproError: the loss is not finite (the checkpoint of before that step stays in `work`), a
             batch cannot be cut, or processes do not see the same files.
     """
-    if probing is not None:
-        probing.check(loop.log_every)
-    ranks = Ranks.joined(_trained(optimiser)[0].device)
-    ranks.same_weights(model)
+    if model_selection is not None:
+        model_selection.check(loop.log_every)
+    ranks = Ranks.init_distributed(_trained(optimiser)[0].device)
+    ranks.broadcast_weights(model)
     if ranks.first and ranks.count > 1:
         print(f"{loop.label}: shared by {ranks.count} processes", flush=True)
     curves = Curves(out, writes=ranks.first)
     average = Average(model, loop.ema)
     full_rates = [group["lr"] for group in optimiser.param_groups]
-    done = _resume(work, loop, model, optimiser, average, curves, probing)
+    done = _resume(work, loop, model, optimiser, average, curves, model_selection)
     ranks.agree_on(done, f"{work}: the checkpoint to go on from")
     if done == 0:
         curves.dev(0, _evaluate(model, average, dev_terms, 0, loop))
-        _probe(probing, 0, loop, model, average, curves, work, ranks)
+        _probe(model_selection, 0, loop, model, average, curves, work, ranks)
     with _profiler(out, profile and ranks.first) as profiler:
         steps = range(done + 1, loop.steps + 1)
         for step in track(steps, len(steps), loop.label) if ranks.first else steps:
-            if probing is not None and probing.stopped:
+            if model_selection is not None and model_selection.stopped:
                 break
             for group, rate in zip(optimiser.param_groups, full_rates, strict=True):
                 group["lr"] = rate * _rate_share(step, loop)
@@ -133,28 +133,30 @@ def fit(
             _stop_if_not_finite(terms, step, loop.label)
             norm = nn.utils.clip_grad_norm_(_trained(optimiser), loop.clip_norm)
             _stop_if_not_finite({"gradient norm": norm}, step, loop.label)
-            if closer_look is not None and step % loop.closer_every == 0 and ranks.first:
-                curves.add(step, "train", closer_look(parts[0]))
+            if grad_norm_fn is not None and step % loop.grad_norm_every == 0 and ranks.first:
+                curves.add(step, "train", grad_norm_fn(parts[0]))
             optimiser.step()
             average.update(model)
             curves.train(step, {**terms, "grad_norm": norm}, loop.log_every)
             if step % loop.dev_every == 0 or step == loop.steps:
                 curves.dev(step, _evaluate(model, average, dev_terms, step, loop))
-            probed = _probe(probing, step, loop, model, average, curves, work, ranks)
+            probed = _probe(model_selection, step, loop, model, average, curves, work, ranks)
             if ranks.first and (probed or step % loop.checkpoint_every == 0):
-                _save(work, step, loop, model, optimiser, average, curves, probing)
+                _save(work, step, loop, model, optimiser, average, curves, model_selection)
             if profiler is not None:
                 profiler.step()
     average.copy_to(model)
-    if probing is not None:
+    if model_selection is not None:
         if ranks.first:
-            probing.give(model, work)
-        ranks.same_weights(model)
+            model_selection.give(model, work)
+        ranks.broadcast_weights(model)
     model.eval()
     if ranks.first:
         curves.write()
-    if probing is not None:
-        return dict(_evaluate(model, Average(model, 0.0), dev_terms, probing.kept_step, loop))
+    if model_selection is not None:
+        return dict(
+            _evaluate(model, Average(model, 0.0), dev_terms, model_selection.kept_step, loop)
+        )
     return {
         term: value
         for step, split_name, term, value in curves.rows
@@ -340,7 +342,7 @@ def _seeded_batch(batch_at: Callable[[int], BatchT], step: int, loop: Loop, rank
 
 
 def _own_parts(
-    batch: BatchT, split: Split[BatchT] | None, loop: Loop, ranks: Ranks
+    batch: BatchT, split: BatchSplit[BatchT] | None, loop: Loop, ranks: Ranks
 ) -> list[BatchT]:
     """What of a batch this process works on, one micro-batch after the other."""
     pieces = loop.accumulate * ranks.count
@@ -359,7 +361,7 @@ def _gradients(
     loss_terms: Callable[[BatchT], Mapping[str, Tensor]],
     parts: Sequence[BatchT],
     batch: BatchT,
-    split: Split[BatchT] | None,
+    split: BatchSplit[BatchT] | None,
     trained: Sequence[Tensor],
     ranks: Ranks,
 ) -> Mapping[str, Tensor]:
@@ -379,7 +381,7 @@ def _gradients(
 
 
 def _probe(
-    probing: Probing | None,
+    model_selection: ModelSelection | None,
     step: int,
     loop: Loop,
     model: nn.Module,
@@ -389,17 +391,17 @@ def _probe(
     ranks: Ranks,
 ) -> bool:
     """Look at the model where a look is due, and keep its weights if they are now the best."""
-    if probing is None or not (probing.due(step) or step == loop.steps):
+    if model_selection is None or not (model_selection.due(step) or step == loop.steps):
         return False
     model.eval()
     with average.applied(model), torch.no_grad():
-        metrics = ranks.told_by_first(dict(probing.look()) if ranks.first else None)
-        probing.record(step, metrics)
+        metrics = ranks.broadcast_object(dict(model_selection.look()) if ranks.first else None)
+        model_selection.record(step, metrics)
         if ranks.first:
-            probing.keep(step, model, work)
+            model_selection.keep(step, model, work)
     curves.add(step, "probe", metrics)
-    if ranks.first and step in probing.alarms:
-        print(f"warning: {loop.label}, step {step}: {probing.alarms[step]}", flush=True)
+    if ranks.first and step in model_selection.alarms:
+        print(f"warning: {loop.label}, step {step}: {model_selection.alarms[step]}", flush=True)
     return True
 
 
@@ -448,7 +450,7 @@ def _save(
     optimiser: torch.optim.Optimizer,
     average: Average,
     curves: Curves,
-    probing: Probing | None,
+    model_selection: ModelSelection | None,
 ) -> None:
     state = {
         "step": step,
@@ -458,7 +460,11 @@ def _save(
         "average": average.state(),
         "curves": curves.rows,
     }
-    kept = None if probing is None else checkpoints.kept_weights(work, probing.kept_step)
+    kept = (
+        None
+        if model_selection is None
+        else checkpoints.kept_weights(work, model_selection.kept_step)
+    )
     checkpoints.save(work, state, kept)
 
 
@@ -469,7 +475,7 @@ def _resume(
     optimiser: torch.optim.Optimizer,
     average: Average,
     curves: Curves,
-    probing: Probing | None,
+    model_selection: ModelSelection | None,
 ) -> int:
     state = checkpoints.newest(work, loop.identity)
     if state is None:
@@ -479,8 +485,8 @@ def _resume(
         optimiser.load_state_dict(state["optimiser"])
         average.load(state["average"])
         curves.restore([tuple(row) for row in state["curves"]])
-        if probing is not None:
-            _recall(probing, curves)
+        if model_selection is not None:
+            _recall(model_selection, curves)
     except (
         RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError,
     ) as error:  # fmt: skip
@@ -492,14 +498,14 @@ def _resume(
     return int(state["step"])
 
 
-def _recall(probing: Probing, curves: Curves) -> None:
+def _recall(model_selection: ModelSelection, curves: Curves) -> None:
     """What the looks before a resume measured."""
     looks: dict[int, dict[str, float]] = {}
     for step, split, term, value in curves.rows:
         if split == "probe":
             looks.setdefault(step, {})[term] = value
     for step, metrics in looks.items():
-        probing.record(step, metrics)
+        model_selection.record(step, metrics)
 
 
 @contextmanager

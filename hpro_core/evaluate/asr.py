@@ -16,7 +16,7 @@ from hpro_core.evaluate.whisper_parts import log_mel, normalisers
 from hpro_core.text.normalise import spoken_text
 
 
-class Hearing(NamedTuple):
+class DecodingOptions(NamedTuple):
     """How a model listens."""
 
     prompt: tuple[str, ...]  # special tokens that its decoder starts from
@@ -24,11 +24,11 @@ class Hearing(NamedTuple):
     beam_size: int
 
 
-TINY_EN = Hearing(("<|startoftranscript|>", "<|notimestamps|>"), (20, 30), 5)
+TINY_EN = DecodingOptions(("<|startoftranscript|>", "<|notimestamps|>"), (20, 30), 5)
 """The judge, `weights/whisper_tiny_en`. A window of 20 s: a third of the encoder's time for the
 same WER. Beam 5 is OpenAI's default: a greedy decoder repeats itself on clips of a word or two."""
 
-BASE = Hearing(
+BASE = DecodingOptions(
     ("<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"), (10, 20, 30), 1
 )
 """The second judge, `weights/whisper_base`, multilingual. The cheapest window, and no beam: in that
@@ -54,10 +54,10 @@ class WordErrors(NamedTuple):
     n_words: int  # words of the reference, normalised
 
 
-class Ears:
+class WhisperASR:
     """A Whisper model in int8 through CTranslate2, English, temperature 0."""
 
-    def __init__(self, folder: Path, threads: int, hearing: Hearing = TINY_EN) -> None:
+    def __init__(self, folder: Path, threads: int, hearing: DecodingOptions = TINY_EN) -> None:
         """
         Args:
             folder: of the model's weights.
@@ -78,9 +78,9 @@ class Ears:
         Args:
             audio_T: float32 (T,), 16 kHz, in [-1, 1]; beyond the last window nothing is heard.
         """
-        return self.hear_together([audio_T])[0]
+        return self.transcribe_batch([audio_T])[0]
 
-    def hear_together(self, audios: Sequence[np.ndarray]) -> list[str]:
+    def transcribe_batch(self, audios: Sequence[np.ndarray]) -> list[str]:
         """The same of several clips, decoded in batches of BATCH; best sorted by length.
 
         Each text is that of `hear`. Clips are encoded one by one, which is cheaper: what a batch

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from hpro_core.errors import HproError
-from hpro_core.evaluate import parting
+from hpro_core.evaluate import reward_vs_judges
 from hpro_core.evaluate.scores import COUNTS, METRICS, counts, ratio
 from hpro_core.evaluate.significance import Comparison, compare, holm
 from hpro_core.evaluate.tables import (
@@ -73,7 +73,7 @@ def make(
     the seed `all`, over seeds and utterances; systems that no seed changes have that row alone.
     claims_tests.csv has each variant against `sft`: the difference with its interval, p, p after
     Holm's correction (MAIN only), and how many seeds agree in its sign. claims_rewards.csv has what
-    every reward training wrote of its terms (`parting`).
+    every reward training wrote of its terms (`reward_vs_judges`).
 
     Args:
         root: results folder of the run.
@@ -100,7 +100,9 @@ def make(
     scores = read_scores(root, systems, seeds)
     cautions = cautions_of(root, systems, seeds)
     figures, tested = by_seed(scores, seeds, settings), tests(scores)
-    told = parting.read(root, {name: starts[name] for name in systems if name in starts}, seeds)
+    told = reward_vs_judges.read(
+        root, {name: starts[name] for name in systems if name in starts}, seeds
+    )
     text = _markdown(scores, figures, tested, told, left_out, settings.wer_margin, cautions)
     for name, table in {"": figures, "_tests": tested, "_rewards": told}.items():
         write_csv_table(table, out / f"claims{name}.csv", "%.6g")
@@ -213,7 +215,7 @@ def _markdown(
         "## How strongly each term pulls\n",
         "Share of the gradient before the first step, mean over seeds. A term without any is "
         "dropped, has no weight in that stage, or is the KL of a policy that still is `sft`.\n",
-        parting.shares(told),
+        reward_vs_judges.shares(told),
     ]
     overall = figures[figures["seed"] == ALL]
     overall = overall.assign(seeds=[len(scores[system]) for system in overall["system"]])
@@ -275,20 +277,20 @@ def _tests_for_people(tested: pd.DataFrame) -> str:
 
 
 def _parting_for_people(scores: Scores, test_set: str, told: pd.DataFrame) -> str:
-    above, spread = parting.changes(told)
+    above, spread = reward_vs_judges.changes(told)
     at_the_end = told.groupby(["system", "term"], sort=False)["after"].mean()
     weights = told.groupby(["system", "term"], sort=False)["weight"].max()
     titles = [
-        f"{parting.TERM_NAMES[term]} | {METRIC_NAMES[metric]}"
-        for term, metric in parting.JUDGED_BY.items()
+        f"{reward_vs_judges.TERM_NAMES[term]} | {METRIC_NAMES[metric]}"
+        for term, metric in reward_vs_judges.JUDGED_BY.items()
     ]
     lines = [
         "| training | from | KL | " + " | ".join(titles) + " |",
         "|---|---|---|" + "---|---|" * len(titles),
     ]
-    for system, start in parting.trainings(told):
+    for system, start in reward_vs_judges.trainings(told):
         cells = [system, start, f"{at_the_end[system, 'kl']:.2f}"]
-        for term, metric in parting.JUDGED_BY.items():
+        for term, metric in reward_vs_judges.JUDGED_BY.items():
             change = f"{above[system, term]:+.2f} ± {spread[system, term]:.2f}"
             cells.append(change if weights[system, term] else f"({change})")
             if start in scores:

@@ -1,8 +1,8 @@
 """The judges that the settings choose, and what each makes of clips.
 
 The embedded ones hear one clip or a few at a time on the CPU. The published ones run on the device
-of the settings and keep what they find in shards (hpro_core/label/shards.py), so that a judgement
-that was killed goes on. Letters: N clips, W words, T samples, 9 emotions, 3 affect dimensions.
+of the settings and keep their results in a cache (hpro_core/label/result_cache.py), so that a
+killed job resumes. Letters: N clips, W words, T samples, 9 emotions, 3 affect dimensions.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,12 +16,12 @@ import pandas as pd
 from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.engine.training import device_of
 from hpro_core.evaluate import affect
-from hpro_core.evaluate.asr import BATCH, TINY_EN, Ears
+from hpro_core.evaluate.asr import BATCH, TINY_EN, WhisperASR
 from hpro_core.evaluate.files import all_affect_published
-from hpro_core.evaluate.hearing import at_least, read_wav
+from hpro_core.evaluate.realignment import at_least, read_wav
 from hpro_core.evaluate.speaker import embed_together, load_encoder
 from hpro_core.io import fingerprint
-from hpro_core.label.shards import (
+from hpro_core.label.result_cache import (
     PublishedEmotion,
     PublishedWordVad,
     ShardedEmotion,
@@ -51,7 +51,7 @@ class Clip(SpokenUtterance):
 Listener = Callable[[Sequence[Clip], Path], list[Any]]
 """What a judge makes of each clip. The path is a folder for shards, of these clips and it alone."""
 
-Judged = dict[str, tuple[np.ndarray, np.ndarray | None]]
+SentenceScores = dict[str, tuple[np.ndarray, np.ndarray | None]]
 """By utt_id: emotion posterior (9,), and affect of each word (W, 3) where the words were found."""
 
 
@@ -123,8 +123,8 @@ def load_recogniser(settings: Evaluate, weights: Path, compute: Compute) -> List
         path, device = Path(settings.whisper), device_of(compute.device)
         return sharded(WhisperTranscripts(path, settings.batch_size, device))
     hearing = TINY_EN._replace(windows_s=tuple(settings.asr_windows_s))
-    ears = Ears(located("whisper_tiny_en", weights), compute.threads, hearing)
-    return in_batches(ears.hear_together, BATCH, "judges: words")
+    ears = WhisperASR(located("whisper_tiny_en", weights), compute.threads, hearing)
+    return in_batches(ears.transcribe_batch, BATCH, "judges: words")
 
 
 def load_voices(settings: Evaluate, weights: Path, compute: Compute) -> Listener:
@@ -149,7 +149,7 @@ class Affect:
     emotion: PublishedEmotion | None
     words: PublishedWordVad | None
 
-    def judged(self, clips: Sequence[Clip], work: Path) -> Judged:
+    def judged(self, clips: Sequence[Clip], work: Path) -> SentenceScores:
         """Judge clips.
 
         Args:
@@ -167,7 +167,7 @@ class Affect:
         vad |= self._word_vad(clips, work / "word_vad")
         return {clip.utt_id: (posteriors[clip.utt_id], vad.get(clip.utt_id)) for clip in clips}
 
-    def _by_embedded(self, clips: Sequence[Clip]) -> Judged:
+    def _by_embedded(self, clips: Sequence[Clip]) -> SentenceScores:
         if self.embedded is None:
             return {}
         steps = track(clips, len(clips), "judges: affect")

@@ -11,9 +11,8 @@ from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.constants import EMOTIONS
 from hpro_core.errors import HproError
 from hpro_core.evaluate import affect
-from hpro_core.evaluate.asr import BASE, BATCH, Ears, WordErrorCounter
+from hpro_core.evaluate.asr import BASE, BATCH, WhisperASR, WordErrorCounter
 from hpro_core.evaluate.dnsmos import Dnsmos
-from hpro_core.evaluate.hearing import read_wav, realigned, spans_by_utterance
 from hpro_core.evaluate.judges import (
     Clip,
     in_batches,
@@ -23,6 +22,7 @@ from hpro_core.evaluate.judges import (
     one_by_one,
 )
 from hpro_core.evaluate.metrics import ccc, cosine
+from hpro_core.evaluate.realignment import read_wav, realigned, spans_by_utterance
 from hpro_core.params import Compute, Evaluate
 from hpro_core.progress import track
 from hpro_core.tables import (
@@ -40,7 +40,7 @@ Row = Mapping[str, Any]
 T = TypeVar("T")
 
 
-class Recorded:
+class ReferenceRecordings:
     """The recordings: their files, word times, and what the affect judge makes of them."""
 
     def __init__(self, root: Path) -> None:
@@ -74,7 +74,7 @@ class Recorded:
         return _found(self._vad, utt_id, "judge/recordings/word_vad.parquet")
 
 
-class Panel:
+class JudgePanel:
     """All judges, loaded once."""
 
     def __init__(
@@ -94,13 +94,13 @@ class Panel:
         """
         self._root = root
         self._work = work
-        self._recorded = Recorded(root)
+        self._recorded = ReferenceRecordings(root)
         self._affect = load_affect(root, settings, compute)
         self._hear = load_recogniser(settings, weights, compute)
         self._voices = load_voices(settings, weights, compute)
-        checking = Ears(located("whisper_base", weights), compute.threads, BASE)
+        checking = WhisperASR(located("whisper_base", weights), compute.threads, BASE)
         self._hear_again = in_batches(
-            checking.hear_together, BATCH, "judges: words, second recogniser"
+            checking.transcribe_batch, BATCH, "judges: words, second recogniser"
         )
         quality = Dnsmos(located("dnsmos", weights), compute.threads)
         windows = settings.dnsmos_windows

@@ -13,12 +13,12 @@ from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.engine.batching import Example
 from hpro_core.engine.training import device_of
 from hpro_core.evaluate import affect
-from hpro_core.evaluate.asr import Ears, WordErrorCounter
-from hpro_core.evaluate.hearing import read_audio, realigned
+from hpro_core.evaluate.asr import WhisperASR, WordErrorCounter
 from hpro_core.evaluate.metrics import ccc, cosine
+from hpro_core.evaluate.realignment import read_audio, realigned
 from hpro_core.params import Compute, Synthesis
 from hpro_core.policy.synthesis import load_decoder
-from hpro_core.reward.probe import Judged, Probe, probe_set
+from hpro_core.reward.probe import Probe, SentenceScores, probe_set
 from hpro_core.tables import UTTERANCES, read_table
 from hpro_core.weights import located
 
@@ -72,7 +72,7 @@ class SentenceJudge:
             HproError: the judges are not trained, weights are missing, or a recording is unusable.
         """
         self._affect = affect.load(root / "judge")
-        self._ears = Ears(located("whisper_tiny_en", weights), threads)
+        self._ears = WhisperASR(located("whisper_tiny_en", weights), threads)
         self._counter = WordErrorCounter()
         self._aligner = PocketsphinxAligner()
         utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
@@ -84,7 +84,7 @@ class SentenceJudge:
         sound = affect.heard(read_audio(root, audio))
         return _Recorded(*self._affect.judge(example.corpus, sound, spans))
 
-    def __call__(self, example: Example, audio_T: np.ndarray) -> Judged:
+    def __call__(self, example: Example, audio_T: np.ndarray) -> SentenceScores:
         """Judge one sentence; `audio_T` is float32 (T,), 16 kHz."""
         recorded = self._recorded[example.utt_id]
         errors = self._counter.count(example.text, self._ears.hear(audio_T))
@@ -95,6 +95,6 @@ class SentenceJudge:
         else:
             posterior_9, vad_W3 = self._affect.judge(example.corpus, sound, spans)
             agreement = float(ccc(vad_W3, recorded.vad_W3).mean())
-        return Judged(
+        return SentenceScores(
             errors.n_errors, errors.n_words, agreement, cosine(posterior_9, recorded.posterior_9)
         )

@@ -11,12 +11,17 @@ from hpro_core import records
 from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.errors import HproError
 from hpro_core.evaluate import affect
-from hpro_core.evaluate.grades import Judgements, ceilings, grades
-from hpro_core.evaluate.hearing import read_audio, spans_by_utterance
-from hpro_core.evaluate.judges import Affect, Clip, Judged, load_affect
-from hpro_core.evaluate.named import affect_judges_of, judges_of, taught_by
-from hpro_core.evaluate.origin import Origin, told
-from hpro_core.evaluate.panel import Panel
+from hpro_core.evaluate.judge_accuracy import Judgements, ceilings, grades
+from hpro_core.evaluate.judge_provenance import (
+    JudgeProvenance,
+    affect_judges_of,
+    judges_of,
+    taught_by,
+    to_json,
+)
+from hpro_core.evaluate.judges import Affect, Clip, SentenceScores, load_affect
+from hpro_core.evaluate.panel import JudgePanel
+from hpro_core.evaluate.realignment import read_audio, spans_by_utterance
 from hpro_core.evaluate.scores import checked, figures
 from hpro_core.evaluate.training import Sounds, labels, train_judge
 from hpro_core.io import write_json
@@ -36,7 +41,7 @@ from hpro_core.tables import (
 )
 
 AGAIN = "again_words.parquet"
-"""Word times of the sentences that a corpus rendered again (`corpus.again`)."""
+"""Word times of the sentences that a corpus rendered again (`corpus.ceilings`)."""
 
 
 def train(root: Path, settings: Evaluate, threads: int) -> None:
@@ -89,8 +94,8 @@ def judge_recordings(
     }
     if judges.embedded is not None:
         marks = {"trained_on": judges.embedded.trained_on, **marks}
-    who = Origin(affect_judges_of(root, settings), taught_by(settings, teachers))
-    write_json(root / "judge" / "metrics.json", {**marks, **told(who)})
+    who = JudgeProvenance(affect_judges_of(root, settings), taught_by(settings, teachers))
+    write_json(root / "judge" / "metrics.json", {**marks, **to_json(who)})
 
 
 def write_judgements(folder: Path, judged: Judgements) -> None:
@@ -138,13 +143,18 @@ def judge(
     synthesis = read_table(folder / "synthesis.parquet", SYNTHESIS)
     if synthesis.empty:
         raise HproError(f"{folder / 'synthesis.parquet'} has no utterances: synthesise again")
-    panel = Panel(root, settings, weights, compute, work)
+    panel = JudgePanel(root, settings, weights, compute, work)
     spoken = [{str(k): v for k, v in row.items()} for row in synthesis.to_dict("records")]
     scores, vad = panel.scores(spoken, checked(synthesis[["utt_id", "corpus"]], settings))
     write_table(scores, folder / "scores.parquet", SCORES)
     write_table(_vad_table(vad), folder / "word_vad.parquet", WORD_VAD)
-    who = Origin(judges_of(root, settings), taught_by(settings, teachers))
-    report = {"system": system, "seed": seed, **told(who), "test_sets": figures(scores, settings)}
+    who = JudgeProvenance(judges_of(root, settings), taught_by(settings, teachers))
+    report = {
+        "system": system,
+        "seed": seed,
+        **to_json(who),
+        "test_sets": figures(scores, settings),
+    }
     write_json(folder / "metrics.json", report)
 
 
@@ -200,7 +210,7 @@ def _clips(words: pd.DataFrame, chosen: dict[str, tuple[str, Path]]) -> list[Cli
     ]
 
 
-def _of_words(judged: Judged) -> Judgements:
+def _of_words(judged: SentenceScores) -> Judgements:
     """What was made of clips all of which have word times."""
     return {u: (found[0], found[1]) for u, found in judged.items() if found[1] is not None}
 

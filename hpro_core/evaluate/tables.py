@@ -7,7 +7,7 @@ import pandas as pd
 
 from hpro_core import records
 from hpro_core.errors import HproError
-from hpro_core.evaluate.origin import common_origin, notes
+from hpro_core.evaluate.judge_provenance import common_provenance, notes
 from hpro_core.evaluate.scores import COUNTS, METRICS, counts, ratio
 from hpro_core.evaluate.statistics import interval, paired_difference
 from hpro_core.io import read_json, write_csv_table, write_text
@@ -116,7 +116,7 @@ def cautions_of(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> lis
     """
     judged = [(system, seed) for system in systems for seed in _seeds_of(system, seeds)]
     paths = [root / "eval" / name / f"seed{seed}" / "metrics.json" for name, seed in judged]
-    found = notes(common_origin(paths), METRIC_NAMES)
+    found = notes(common_provenance(paths), METRIC_NAMES)
     if watched := [name for name in systems if _is_watched(root, name, seeds)]:
         found.append(
             f"Embedded judges chose the step that was kept of {', '.join(watched)} "

@@ -14,7 +14,7 @@ from transformers import WavLMConfig, WavLMForXVector
 
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
-from hpro_core.evaluate.hearing import at_least, read_wav
+from hpro_core.evaluate.realignment import at_least, read_wav
 from hpro_core.io import fingerprint, read_json
 from hpro_core.label.files import HUGGING_FACE
 from hpro_core.label.hugging_face import extractor_of, filled, from_values, tried, weights_file

@@ -17,7 +17,7 @@ from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.engine.checkpoint import check_fit, check_magnitudes, planned, sizes_of
 from hpro_core.errors import HproError
 from hpro_core.evaluate.asr import most_tokens, padded_mel
-from hpro_core.evaluate.hearing import read_wav
+from hpro_core.evaluate.realignment import read_wav
 from hpro_core.io import fingerprint, read_pt
 from hpro_core.label.teachers import SpokenUtterance
 

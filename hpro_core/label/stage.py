@@ -13,7 +13,7 @@ from hpro_core.engine.training import device_of, set_threads
 from hpro_core.errors import HproError
 from hpro_core.label.exact import ExactLabels
 from hpro_core.label.lexicon import Lexicon
-from hpro_core.label.shards import (
+from hpro_core.label.result_cache import (
     PublishedEmotion,
     PublishedWordVad,
     ShardedEmotion,

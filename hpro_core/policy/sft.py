@@ -12,11 +12,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpro_core.engine.batching import Batch, Example, Sampler, sequential_batches, tell_alone
+from hpro_core.engine.batching import (
+    Batch,
+    Example,
+    Sampler,
+    sequential_batches,
+    warn_single_utterance_speakers,
+)
 from hpro_core.engine.checkpoint import load_model, model_config, save_model
+from hpro_core.engine.distributed import is_main_process
 from hpro_core.engine.facts import facts_of
-from hpro_core.engine.parts import Split, batch_rows, batch_size
-from hpro_core.engine.ranks import is_first
+from hpro_core.engine.microbatch import BatchSplit, batch_rows, batch_size
 from hpro_core.engine.token_noise import with_noisy_history
 from hpro_core.engine.training import (
     Loop,
@@ -201,7 +207,7 @@ def sft_terms(
 
 
 def history_noise(done: float, settings: Sft) -> float:
-    """Most digits that are changed in the history of a batch, see `token_noise.misspoken` (ours).
+    """Largest number of digits changed in the history of a batch (`corrupt_tokens`; ours).
 
     A policy's own samples differ from recordings, and what the text says must not be forgotten for
     what the history tells; but a policy that has not yet learned to speak needs a clean history
@@ -245,7 +251,7 @@ def alignment_guide(attention_BLS: Tensor, batch: Batch) -> Tensor:
 
 
 def term_counts(batch: Batch, guided: bool) -> dict[str, float]:
-    """Of how many things each term of `sft_terms` is the mean, see `engine.parts.Split`."""
+    """Number of items that each term of `sft_terms` averages over (`BatchSplit`)."""
     positions = float((batch.token_lengths_B + 1).sum())
     if not guided:
         return {"ce": positions, "token_accuracy": positions}
@@ -298,7 +304,7 @@ def train_sft(
     torch.manual_seed(seed)
     policy = make_policy(policy_settings, train, checkpointing, start).to(device)
     sampler = Sampler(train, settings.batch_size, seed)
-    tell_alone(sampler, f"sft, seed {seed}")
+    warn_single_utterance_speakers(sampler, f"sft, seed {seed}")
     dev_batches = [b.to(device) for b in sequential_batches(dev, settings.batch_size)]
 
     def terms(batch: Batch) -> dict[str, Tensor]:
@@ -339,9 +345,9 @@ def train_sft(
         out,
         work,
         profile,
-        Split(batch_size, batch_rows, partial(term_counts, guided=small), weights),
+        BatchSplit(batch_size, batch_rows, partial(term_counts, guided=small), weights),
     )
-    if is_first():
+    if is_main_process():
         write_json(out / "metrics.json", {"dev": dev_end})
         save_policy(out, policy, variant="sft", seed=seed)
         clear(work)

@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from hpro_core.evaluate.origin import Origin, read_origin
+from hpro_core.evaluate.judge_provenance import JudgeProvenance, read_provenance
 from hpro_core.evaluate.scores import METRICS
 from hpro_core.evaluate.tables import cautions_of
 from hpro_core.io import checked, read_json, read_text, write_text
@@ -117,9 +117,9 @@ def measurements(path: Path, command: str) -> list[tuple[str, str]]:
     return list(_flat(read_json(path, f"run `{command}`"), ""))
 
 
-def _origin(root: Path, system: System) -> Origin:
+def _origin(root: Path, system: System) -> JudgeProvenance:
     """Who judged; `hpro tables` has refused systems of different judges."""
-    return read_origin(root / "eval" / system.name / f"seed{system.seed}" / "metrics.json")
+    return read_provenance(root / "eval" / system.name / f"seed{system.seed}" / "metrics.json")
 
 
 def _alignment(path: Path) -> list[tuple[str, str]]:
@@ -139,7 +139,7 @@ def liveness(root: Path, systems: Iterable[str], seeds: Iterable[int]) -> list[d
     found = []
     for system in systems:
         for seed in seeds:
-            path = root / "policy" / system / f"seed{seed}" / "liveness.json"
+            path = root / "policy" / system / f"seed{seed}" / "gradient_norms.json"
             if not path.is_file():
                 continue
             again = f"run `hpro reward {system} --seed {seed}` again"

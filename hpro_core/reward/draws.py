@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hpro_core.engine.batching import Batch
-from hpro_core.engine.parts import Split, batch_rows, batch_size
+from hpro_core.engine.microbatch import BatchSplit, batch_rows, batch_size
 from hpro_core.reward.gumbel import noise_for
 from hpro_core.reward.objective import Objective, counts
 
@@ -31,9 +31,9 @@ def draw(batch: Batch, generator: torch.Generator, objective: Objective) -> Draw
     return Draw(batch, torch.stack(noises))
 
 
-def split_of(objective: Objective) -> Split[Draw]:
-    """How draws are cut into micro-batches and among processes, see `engine.parts`."""
-    return Split(
+def split_of(objective: Objective) -> BatchSplit[Draw]:
+    """How draws are cut into micro-batches and among processes, see `engine.microbatch`."""
+    return BatchSplit(
         size=lambda whole: batch_size(whole.batch),
         rows=_rows,
         counts=lambda part: counts(part.batch, objective.kl_reduction),

@@ -18,11 +18,11 @@ from hpro_core.engine.batching import Batch
 from hpro_core.params import Reward, RewardStage, Variant, required
 from hpro_core.policy.interface import SpeechPolicy, speech_targets
 from hpro_core.reward import gumbel
+from hpro_core.reward.diagnostics import codec_diagnostics, policy_diagnostics
 from hpro_core.reward.frame import code_loss
 from hpro_core.reward.history import own_history
 from hpro_core.reward.kl import kl_divergence
 from hpro_core.reward.sentence import emotion_loss
-from hpro_core.reward.signs import policy_signs, reading_signs
 from hpro_core.reward.word import affect_loss, intelligibility_loss
 
 TERMS = ("kl", "sp", "cp", "asr", "wvad", "ser")
@@ -90,15 +90,15 @@ def reward_terms(
         noise_KRBLC: of the samples, see `gumbel.noise_for`; the history continues the first.
 
     Returns:
-        "loss", the six TERMS, and the signs of `signs`.
+        "loss", the six TERMS, and the signs of `diagnostics`.
     """
-    batch = rehearsed(policy, batch, objective, noise_KRBLC)
+    batch = with_policy_history(policy, batch, objective, noise_KRBLC)
     with torch.no_grad():
         reference_BPV = reference(batch).logits_BLV
     return terms_at(policy(batch).logits_BLV, reference_BPV, codec, batch, objective, noise_KRBLC)
 
 
-def rehearsed(
+def with_policy_history(
     policy: SpeechPolicy, batch: Batch, objective: Objective, noise_KRBLC: Tensor
 ) -> Batch:
     """The batch with the history after which the policy is rewarded."""
@@ -124,10 +124,10 @@ def terms_at(
     sample = gumbel.sample(candidates.repeated(k), objective.temperature, noise_RBLC)
     _, position_mask = speech_targets(batch)
     leash = kl_divergence(logits_BPV, reference_BPV, position_mask, objective.kl_reduction)
-    spoken = policy_signs(logits_BPV, batch)
+    spoken = policy_diagnostics(logits_BPV, batch)
 
     batch = batch.repeated(k)  # all samples are read at once
-    text, target, text_mask = text_of(batch, codec.mends)
+    text, target, text_mask = text_of(batch, codec.compatibility)
     reading = codec(sample, batch.token_lengths_B, batch.spans_BW2, text)
     mask, norm = batch.token_mask_BL, objective.frame_norm
     terms = {
@@ -138,13 +138,13 @@ def terms_at(
         "wvad": affect_loss(reading, batch),
         "ser": emotion_loss(reading, batch),
     }
-    heard = reading_signs(reading, content, style, target, text_mask, batch, codec.config)
+    heard = codec_diagnostics(reading, content, style, target, text_mask, batch, codec.config)
     total = torch.stack([objective.weights[t] * terms[t] for t in TERMS if objective.weights[t]])
     return {"loss": total.sum(), **terms, **heard, **spoken}
 
 
 def counts(batch: Batch, kl_reduction: Literal["sum", "mean"]) -> dict[str, float]:
-    """Of how many things each term and sign is the mean, for `engine.parts.Split`."""
+    """Of how many things each term and sign is the mean, for `engine.microbatch.BatchSplit`."""
     utterances, frames = len(batch.tokens_BL), int(batch.token_lengths_B.sum())
     symbols = int((batch.transcript_lengths_B - 1).sum())
     spoken = int(covered_words(batch.spans_BW2).any(1).sum())

@@ -19,7 +19,7 @@ from hpro_core.policy.synthesis import SoundOf, references_of, speak
 
 
 @dataclass(frozen=True)
-class Judged:
+class SentenceScores:
     """What the judges say about one sentence."""
 
     n_errors: int  # word errors
@@ -28,7 +28,7 @@ class Judged:
     emo_sim: float
 
 
-Judge = Callable[[Example, np.ndarray], Judged]
+Judge = Callable[[Example, np.ndarray], SentenceScores]
 """Judges the sound of a sentence, float32 (T,), against its recording."""
 
 

@@ -12,8 +12,8 @@ from hpro_core.engine.batching import Batch
 from hpro_core.engine.training import autocast, mean_terms
 from hpro_core.policy.interface import SpeechPolicy
 from hpro_core.reward.draws import Draw, draw
-from hpro_core.reward.liveness import gradient_shares, logit_gradients, write_report
-from hpro_core.reward.objective import Objective, rehearsed, reward_terms, terms_at
+from hpro_core.reward.gradient_norms import gradient_shares, logit_gradients, write_report
+from hpro_core.reward.objective import Objective, reward_terms, terms_at, with_policy_history
 
 
 class Rewarder:
@@ -73,16 +73,16 @@ class Rewarder:
         weights = self.objective.weights
         return -sum(weights[term] * means[term] for term in weights if term != "kl")
 
-    def report_liveness(self, drawn: Draw, label: str, path: Path) -> None:
-        """Say and write how strongly each term pulls at the policy's weights, see `liveness`."""
+    def report_gradient_norms(self, drawn: Draw, label: str, path: Path) -> None:
+        """Say and write how strongly each term pulls at the policy's weights, see `gradient_norms`."""
         terms = self.terms(drawn)
         write_report(gradient_shares(terms, self.policy.parameters(), self.objective), label, path)
 
-    def pull_at_logits(self, drawn: Draw) -> dict[str, float]:
-        """See `liveness.logit_gradients`."""
+    def gradient_norms_at_logits(self, drawn: Draw) -> dict[str, float]:
+        """See `gradient_norms.logit_gradients`."""
         self.policy.eval()
         with torch.no_grad(), autocast(self._device, self._bf16):
-            batch = rehearsed(self.policy, drawn.batch, self.objective, drawn.noise_KRBLC)
+            batch = with_policy_history(self.policy, drawn.batch, self.objective, drawn.noise_KRBLC)
             logits = self.policy(batch).logits_BLV
             reference = self._reference(batch).logits_BLV
 

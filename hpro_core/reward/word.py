@@ -8,15 +8,15 @@ sample: `codec.losses.word_vad_loss` on the recording's word spans, and
 from torch import Tensor
 
 from hpro_core.codec.losses import covered_words, text_cross_entropy, word_vad_loss
-from hpro_core.codec.model import Reading
+from hpro_core.codec.model import CodecOutput
 from hpro_core.engine.batching import Batch
 
 
-def affect_loss(reading: Reading, batch: Batch) -> Tensor:
+def affect_loss(reading: CodecOutput, batch: Batch) -> Tensor:
     """L_wVAD of the sample: sum over V, A, D of 1 - CCC per utterance, mean over utterances."""
     return word_vad_loss(batch.vad_BW3, reading.vad_BW3, covered_words(batch.spans_BW2))
 
 
-def intelligibility_loss(reading: Reading, target_BJ: Tensor, mask_BJ: Tensor) -> Tensor:
+def intelligibility_loss(reading: CodecOutput, target_BJ: Tensor, mask_BJ: Tensor) -> Tensor:
     """L_ASR of the sample: how badly the codec's text decoder reads the transcript from it."""
     return text_cross_entropy(reading.text_BJV, target_BJ, mask_BJ)

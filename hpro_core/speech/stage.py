@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from hpro_core.constants import N_SPEECH_TOKENS, SAMPLE_RATE_HZ
-from hpro_core.engine.ahead import Ahead
 from hpro_core.engine.batching import length_mask
 from hpro_core.engine.checkpoint import load_model, model_config, save_model
+from hpro_core.engine.prefetch import Prefetch
 from hpro_core.engine.training import (
     Loop,
     autocast,
@@ -31,7 +31,7 @@ from hpro_core.shards import folder_of
 from hpro_core.speech import crops
 from hpro_core.speech.crops import Crops, CropSampler, Utterance
 from hpro_core.speech.features import FRAMES_PER_TOKEN, n_tokens
-from hpro_core.speech.listening import CodeReader, SpectrumListener, affect_loss, phone_loss
+from hpro_core.speech.losses import MelFeatureExtractor, TokenHeads, affect_loss, phone_loss
 from hpro_core.speech.tokenizer import SpeechTokenizer, TokenizerConfig
 from hpro_core.tables import (
     SPEECH_TOKENS,
@@ -86,14 +86,14 @@ def train(
     torch.manual_seed(settings.seed)
     device = device_of(compute.device)
     tokenizer = SpeechTokenizer(TokenizerConfig(settings.width, settings.speaker_dim))
-    model = Learner(tokenizer).to(device)
+    model = TokenizerTraining(tokenizer).to(device)
     sampler = CropSampler(
         train_set, settings.batch_size, settings.segment_s, settings.seed,
         settings.tempo_spread,
     )  # fmt: skip
     batch_at: Callable[[int], Crops] = sampler.batch_at
     if device.type != "cpu":  # it learns from crops faster than a core cuts them
-        batch_at = Ahead(batch_at, settings.steps, max(1, compute.threads - 1))
+        batch_at = Prefetch(batch_at, settings.steps, max(1, compute.threads - 1))
     dev_batches = _dev_batches(dev_set, settings)
 
     def loss_terms(batch: Crops) -> dict[str, Tensor]:
@@ -115,22 +115,22 @@ def train(
     clear(work)
 
 
-class Learner(nn.Module):
+class TokenizerTraining(nn.Module):
     """What is trained: the tokenizer, and two that know phones and affect and are left behind."""
 
     def __init__(self, tokenizer: SpeechTokenizer):
         super().__init__()
         self.tokenizer = tokenizer
-        self.reader = CodeReader()
-        self.listener = SpectrumListener()
+        self.reader = TokenHeads()
+        self.listener = MelFeatureExtractor()
 
 
-def training_terms(model: Learner, batch: Crops, settings: Speech) -> dict[str, Tensor]:
+def training_terms(model: TokenizerTraining, batch: Crops, settings: Speech) -> dict[str, Tensor]:
     """L = mel + the terms below, each by its weight, + heard.
 
     mel is the L1 distance of log-mel frames and delta that of their differences in time; means over
     the frames that exist and over mel bands. phones and affect: what codes tell of them
-    (`listening.phone_loss`, `affect_loss`). features: `SpectrumListener.distance`. heard: phones
+    (`losses.phone_loss`, `affect_loss`). features: `MelFeatureExtractor.distance`. heard: phones
     and affect that the listener hears in the recording; it teaches the listener alone. The last
     four are ours.
     """
@@ -284,7 +284,7 @@ def _dev_batches(dev_set: Sequence[Utterance], settings: Speech) -> dict[str, li
 
 
 def _dev_terms(
-    model: Learner, batches: dict[str, list[Crops]], settings: Speech
+    model: TokenizerTraining, batches: dict[str, list[Crops]], settings: Speech
 ) -> dict[str, float]:
     """Mean terms over sets, the mel term of each set, and how many codes are in use."""
     device = next(model.parameters()).device

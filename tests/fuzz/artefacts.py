@@ -33,10 +33,10 @@ from hpro_core.align.spans import WordSpan
 from hpro_core.align.textgrid import write_words
 from hpro_core.codec.model import CodecConfig, HdEmo
 from hpro_core.engine.checkpoint import save_model
-from hpro_core.engine.probing import Probing
+from hpro_core.engine.model_selection import ModelSelection
 from hpro_core.engine.training import Loop, fit
 from hpro_core.evaluate import affect
-from hpro_core.label import shards as label_shards
+from hpro_core.label import result_cache as label_shards
 from hpro_core.params import Dataset
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.sft import make_policy, save_policy
@@ -203,7 +203,7 @@ def training(model: nn.Module, work: Path, out: Path, steps: int) -> None:
         return {"loss": loss}
 
     fixed = batch_at(0)
-    probing = Probing(
+    model_selection = ModelSelection(
         every=20,
         look=lambda: {"score": -float(terms(fixed)["loss"])},
         choose=lambda history: max(history, key=lambda step: history[step]["score"]),
@@ -211,7 +211,7 @@ def training(model: nn.Module, work: Path, out: Path, steps: int) -> None:
     loop = Loop("fuzz", steps, seed=1, ema=0.9, log_every=10, dev_every=20, checkpoint_every=20,
                 identity=IDENTITY)  # fmt: skip
     fit(model, optimiser, terms, batch_at, lambda: {"loss": float(terms(fixed)["loss"])}, loop,
-        out, work, probing=probing)  # fmt: skip
+        out, work, model_selection=model_selection)  # fmt: skip
 
 
 def small_network() -> nn.Module:
@@ -275,7 +275,9 @@ def _write_reward(folder: Path, terms: list[str], rng: np.random.Generator) -> N
     first = pd.DataFrame([(0, "dev", term, 1.0) for term in terms], columns=curves.columns)
     pd.concat([first, curves]).to_csv(folder / "training.csv", index=False)
     pulls = {term: {"weight": 1.0, "share": 0.2} for term in terms[1:]}
-    files.write_json(folder / "liveness.json", {"terms": pulls, "warnings": ["a term is dead"]})
+    files.write_json(
+        folder / "gradient_norms.json", {"terms": pulls, "warnings": ["a term is dead"]}
+    )
     metrics = {"dev": dict.fromkeys(terms, 0.5), "kept_step": 40, "alarms": {"60": "judges fall"}}
     files.write_json(folder / "metrics.json", metrics)
     files.write_json(folder / "config.json", {"policy": "embedded"})

@@ -18,6 +18,7 @@ from torch import nn
 from hpro_core import base, dataset, io, preflight, records, shards, tables, weights
 from hpro_core import params as p
 from hpro_core.align import accuracy, mfa_aligner, mfa_models, mfa_quality, textgrid
+from hpro_core.base_sentences import known_sentences
 from hpro_core.codec.model import CodecConfig
 from hpro_core.codec.released import Unstored, import_codec
 from hpro_core.codec.text_decoder import TextDecoder
@@ -31,17 +32,16 @@ from hpro_core.engine.checkpoint import save_model
 from hpro_core.engine.facts import facts_of
 from hpro_core.engine.packing import pack
 from hpro_core.errors import HproError
-from hpro_core.evaluate import affect, parting, training
+from hpro_core.evaluate import affect, reward_vs_judges, training
 from hpro_core.evaluate import tables as result_tables
-from hpro_core.evaluate.origin import common_origin
-from hpro_core.evaluate.panel import Recorded
+from hpro_core.evaluate.judge_provenance import common_provenance
+from hpro_core.evaluate.panel import ReferenceRecordings
 from hpro_core.evaluate.wavlm import WavlmVoices
 from hpro_core.evaluate.whisper import WhisperTranscripts
-from hpro_core.known import known_sentences
 from hpro_core.label.audeering import AudeeringWordVad
 from hpro_core.label.emotion2vec import Emotion2vecPosteriors
 from hpro_core.label.exact import ExactLabels
-from hpro_core.label.shards import read_shard, write_shard
+from hpro_core.label.result_cache import read_shard, write_shard
 from hpro_core.label.teachers import SpokenUtterance
 from hpro_core.plan import durations
 from hpro_core.plan.settings import read_settings
@@ -407,7 +407,7 @@ def _tables() -> Iterator[Target]:
                  names=("sft", "hpro"), hashes=True)  # fmt: skip
     yield Target(
         "results: rewards", "run", ("policy/hpro/seed0/*",),
-        lambda f: parting.shares(parting.read(f, {"hpro": "sft"}, [0])),
+        lambda f: reward_vs_judges.shares(reward_vs_judges.read(f, {"hpro": "sft"}, [0])),
     )  # fmt: skip
     yield Target("records: verify", "run", ("eval/sft/seed0/*.*", "eval/hpro/seed0/*.json"),
                  _verified, hashes=True, weight=6)  # fmt: skip
@@ -486,7 +486,7 @@ def _exact(folder: Path) -> object:
 
 
 def _recorded(folder: Path) -> object:
-    found = Recorded(folder)
+    found = ReferenceRecordings(folder)
     name = "acted_4"
     return found.audio(name), found.spans(name), found.posterior(name), found.vad(name)
 
@@ -495,7 +495,7 @@ def _result_tables(folder: Path) -> object:
     rows = {name: [*artefacts.SYSTEMS] for name in results.TABLES}
     result_tables.make(folder, p.Tables(**rows), [0], _EVALUATE, folder / "out")
     paths = [folder / f"eval/{name}/seed0/metrics.json" for name in artefacts.SYSTEMS]
-    common_origin(paths)
+    common_provenance(paths)
     return {path.name: path.read_text() for path in sorted((folder / "out").iterdir())}
 
 

@@ -123,7 +123,7 @@ def files_of(
             start = start_of(Path(options["--params"]))
             models = [root / "codec/style/model.safetensors"]
             models += [root / f"policy/{p}/seed{seed}/model.safetensors" for p in ("sft", start)]
-            made = [*trained(policy), policy / "metrics.json", policy / "liveness.json"]
+            made = [*trained(policy), policy / "metrics.json", policy / "gradient_norms.json"]
             return [*splits[:2], *mapped[:2], *models], made
         case "synthesise":
             if name == "recordings":

@@ -36,7 +36,7 @@ rule reward:
         config="<root>/policy/{variant}/seed{seed}/config.json",
         curves="<root>/policy/{variant}/seed{seed}/training.csv",
         metrics="<root>/policy/{variant}/seed{seed}/metrics.json",
-        liveness="<root>/policy/{variant}/seed{seed}/liveness.json",
+        gradient_norms="<root>/policy/{variant}/seed{seed}/gradient_norms.json",
         board=directory("<root>/policy/{variant}/seed{seed}/tensorboard"),
         record=f"<root>/policy/{{variant}}/seed{{seed}}/record_{REWARD}.json",
     log:

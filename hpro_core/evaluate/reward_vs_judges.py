@@ -86,7 +86,7 @@ def _of_training(
 ) -> tuple[dict[str, dict[str, float]], dict[str, float], dict[str, float]]:
     """Pulls of the terms, and their dev values before and after."""
     again = f"run `hpro reward {system} --seed {seed}` again"
-    path = folder / "liveness.json"
+    path = folder / "gradient_norms.json"
     terms = read_json(path, again).get("terms")
     pulls = checked(terms, dict[str, dict[str, float]], f"{path}, terms", again)
     path = folder / "metrics.json"

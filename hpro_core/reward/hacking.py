@@ -15,23 +15,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpro_core.engine.batching import Example
-from hpro_core.engine.probing import Probing
+from hpro_core.engine.model_selection import ModelSelection
 from hpro_core.policy.interface import SpeechPolicy
 from hpro_core.reward.selection import chosen_step
 
-SIGNS = {"wer": -1.0, "wvad_ccc": 1.0, "emo_sim": 1.0}
+METRIC_DIRECTION = {"wer": -1.0, "wvad_ccc": 1.0, "emo_sim": 1.0}
 """The judges, and whether more is better."""
 
 History = Mapping[int, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Watching:
+class HackingWatch:
     """How a reward training is watched, and its checkpoint chosen.
 
     Attributes:
         sentences: dev utterances on which reward and judges are compared.
-        probe: lets a policy speak them, and measures what `selection` and SIGNS name.
+        probe: lets a policy speak them, and measures what `selection` and METRIC_DIRECTION name.
         every: steps between two probes.
         wer_margin: see `selection.choose`.
         patience: see `hacking`.
@@ -48,7 +48,9 @@ class Watching:
     stop: bool
 
 
-def probing_of(watching: Watching, policy: SpeechPolicy, reward: Callable[[], float]) -> Probing:
+def model_selection_of(
+    watching: HackingWatch, policy: SpeechPolicy, reward: Callable[[], float]
+) -> ModelSelection:
     """The looks of a training loop: the judges' measures, and the reward on the same sentences.
 
     Args:
@@ -56,7 +58,7 @@ def probing_of(watching: Watching, policy: SpeechPolicy, reward: Callable[[], fl
         policy: being trained.
         reward: of the policy on the sentences, more is better.
     """
-    return Probing(
+    return ModelSelection(
         every=watching.every,
         look=lambda: {**watching.probe(policy), "reward": reward()},
         choose=lambda history: chosen_step(history, watching.wer_margin),
@@ -65,14 +67,14 @@ def probing_of(watching: Watching, policy: SpeechPolicy, reward: Callable[[], fl
     )
 
 
-def record_of(probing: Probing) -> dict[str, Any]:
+def record_of(model_selection: ModelSelection) -> dict[str, Any]:
     """What the probes found, for metrics.json."""
-    last = max(probing.history)
+    last = max(model_selection.history)
     return {
-        "kept_step": probing.kept_step,
-        "probes": {str(step): metrics for step, metrics in probing.history.items()},
-        "alarms": {str(step): reason for step, reason in probing.alarms.items()},
-        "stopped_at": last if probing.stopped else None,
+        "kept_step": model_selection.kept_step,
+        "probes": {str(step): metrics for step, metrics in model_selection.history.items()},
+        "alarms": {str(step): reason for step, reason in model_selection.alarms.items()},
+        "stopped_at": last if model_selection.stopped else None,
     }
 
 
@@ -80,7 +82,7 @@ def hacking(history: History, patience: int, tolerance: float) -> str | None:
     """Say how the reward is being hacked, if it is.
 
     Args:
-        history: by step, "reward" and each judge of SIGNS.
+        history: by step, "reward" and each judge of METRIC_DIRECTION.
         patience: probes in a row at which a judge has to be let down.
         tolerance: how much a judge may fall without being let down.
 
@@ -92,7 +94,7 @@ def hacking(history: History, patience: int, tolerance: float) -> str | None:
     if not patience or recent.start < 1:
         return None
     found = []
-    for judge in SIGNS:
+    for judge in METRIC_DIRECTION:
         if all(_let_down(judge, history, steps[: i + 1], tolerance) is not None for i in recent):
             best = _let_down(judge, history, steps, tolerance)
             assert best is not None
@@ -105,8 +107,8 @@ def hacking(history: History, patience: int, tolerance: float) -> str | None:
 def _let_down(judge: str, history: History, steps: Sequence[int], tolerance: float) -> int | None:
     """The step at which the judge was best, if it is let down at the last of these steps."""
     now = history[steps[-1]]
-    best = max(steps, key=lambda step: (SIGNS[judge] * history[step][judge], step))
-    fall = SIGNS[judge] * (history[best][judge] - now[judge])
+    best = max(steps, key=lambda step: (METRIC_DIRECTION[judge] * history[step][judge], step))
+    fall = METRIC_DIRECTION[judge] * (history[best][judge] - now[judge])
     return best if fall > tolerance and now["reward"] > history[best]["reward"] else None
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Mends:
+class Compatibility:
     """Each true by default; each false in the released code."""
 
     embedding_frozen: bool = True
@@ -32,8 +32,8 @@ class Mends:
     """7: in a reward the content code is attached; otherwise L_cp gives the policy no gradient."""
 
 
-MENDED = Mends()
-RELEASED = Mends(
+CORRECTED = Compatibility()
+RELEASED = Compatibility(
     embedding_frozen=False,
     frozen_in_eval=False,
     text_padding_ignored=False,

@@ -22,7 +22,7 @@ def _never(history: History) -> str | None:
 
 
 @dataclass
-class Probing:
+class ModelSelection:
     """An expensive look at the model every so many steps.
 
     Attributes:

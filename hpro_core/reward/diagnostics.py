@@ -8,7 +8,7 @@ Letters: B batch, J text position, L speech token, P = L + 1 position, V output 
 import torch
 from torch import Tensor
 
-from hpro_core.codec.model import CodecConfig, Reading
+from hpro_core.codec.model import CodecConfig, CodecOutput
 from hpro_core.engine import fsq
 from hpro_core.engine.batching import Batch, length_mask
 from hpro_core.engine.precision import at_least_float32
@@ -16,8 +16,8 @@ from hpro_core.policy.interface import END_OF_SPEECH
 
 
 @torch.no_grad()
-def reading_signs(
-    reading: Reading,
+def codec_diagnostics(
+    reading: CodecOutput,
     content_BLD: Tensor,
     style_BLD: Tensor,
     target_BJ: Tensor,
@@ -57,7 +57,7 @@ def reading_signs(
 
 
 @torch.no_grad()
-def policy_signs(logits_BPV: Tensor, batch: Batch) -> dict[str, Tensor]:
+def policy_diagnostics(logits_BPV: Tensor, batch: Batch) -> dict[str, Tensor]:
     """Signs in the policy's logits after its history.
 
     Returns:

@@ -15,10 +15,10 @@ from torch import Tensor
 from hpro_core.io import write_json
 from hpro_core.reward.objective import TERMS, Objective
 
-DEAD_SHARE = 1e-6
+NEGLIGIBLE_SHARE = 1e-6
 """A weighted term with a smaller share of the pull is dead."""
 
-DROWNING_SHARE = 0.95
+DOMINANT_SHARE = 0.95
 """A weighted term with a larger share drowns the others."""
 
 AT_REFERENCE_NATS = 1e-6
@@ -92,12 +92,12 @@ def warnings_about(shares: Shares) -> list[str]:
     }
     found = []
     for name, share in asked.items():
-        if not share > DEAD_SHARE:
+        if not share > NEGLIGIBLE_SHARE:
             found.append(
                 f"the term {name} is dead: its share of the gradient is {share:.2g}; look for a "
                 "detached path, labels that are all alike, or a weight that is far too small"
             )
-        if share > DROWNING_SHARE and len(asked) > 1:
+        if share > DOMINANT_SHARE and len(asked) > 1:
             found.append(
                 f"the term {name} drowns the others: its share of the gradient is {share:.1%}; "
                 "lower its weight"

@@ -1,8 +1,9 @@
-"""Several processes, one training: data parallelism as `accelerate launch` starts it.
+"""Data parallelism over processes that `accelerate launch` starts.
 
-Every process holds the whole model and draws the same batch; each takes its own rows, and the sum
-of their gradients is the batch's (see `parts`). Gradients are summed after the backward pass, not
-by DistributedDataParallel: its hooks see `forward` alone, and codec and policy have other methods.
+Every process holds the whole model and draws the same batch. Each computes its own rows; the sum of
+their gradients is the gradient of the batch (see `microbatch`). Gradients are summed after the
+backward pass and not by DistributedDataParallel, whose hooks cover `forward` only: codec and policy
+have other methods.
 """
 
 import atexit
@@ -31,7 +32,7 @@ class Ranks:
     count: int = 1
 
     @classmethod
-    def joined(cls, device: torch.device) -> "Ranks":
+    def init_distributed(cls, device: torch.device) -> "Ranks":
         """Join the processes that the environment tells of; alone where it tells of none.
 
         Args:
@@ -53,7 +54,7 @@ class Ranks:
         """Whether this is the process that writes files."""
         return self.index == 0
 
-    def same_weights(self, model: nn.Module) -> None:
+    def broadcast_weights(self, model: nn.Module) -> None:
         """Give every process the weights and buffers of the first."""
         if self.count > 1:
             for value in model.state_dict().values():
@@ -81,7 +82,7 @@ class Ranks:
         distributed.all_reduce(stacked)
         return dict(zip(terms, stacked.unbind(), strict=True))
 
-    def told_by_first(self, value: ValueT | None) -> ValueT:
+    def broadcast_object(self, value: ValueT | None) -> ValueT:
         """What the first process knows; what the others hand in is not read."""
         box = [value]
         if self.count > 1:
@@ -96,7 +97,7 @@ class Ranks:
         Raises:
             HproError: they have not.
         """
-        first = self.told_by_first(value)
+        first = self.broadcast_object(value)
         if value != first:
             raise HproError(
                 f"{what} is {first} in the first process and {value} in process {self.index}: all "
@@ -114,6 +115,6 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this process writes what a stage makes, before or after its training."""
     return int(os.environ.get("RANK", "0")) == 0

@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from hpro_core.corpus import affect
-from hpro_core.corpus.plans import Plan, drawn
-from hpro_core.corpus.timbres import TIMBRES
+from hpro_core.corpus.sentence_plans import Plan, drawn
+from hpro_core.corpus.voices import TIMBRES
 
 KINDS = ("other_speaker", "redrawn", "likeliest")
 

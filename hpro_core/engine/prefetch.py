@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 BatchT = TypeVar("BatchT")
 
 
-class Ahead(Generic[BatchT]):
+class Prefetch(Generic[BatchT]):
     """The batches of a function of the step alone: called with one step after the other, the same.
 
     It must draw no random numbers but those of a generator of its own: a process that makes a batch

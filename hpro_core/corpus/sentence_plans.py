@@ -9,7 +9,7 @@ import numpy as np
 from hpro_core.constants import SPLITS
 from hpro_core.corpus import affect
 from hpro_core.corpus.sentences import Sentence, sentences
-from hpro_core.corpus.timbres import TIMBRES
+from hpro_core.corpus.voices import TIMBRES
 from hpro_core.params import Controlled
 
 

@@ -44,7 +44,7 @@ class _Heads(nn.Module):
         return logarithms_BLS, self.to_affect(hidden_BLC).float()
 
 
-class CodeReader(nn.Module):
+class TokenHeads(nn.Module):
     """Two convolutional blocks over codes; a class per phone and one for none, and affect."""
 
     def __init__(self) -> None:
@@ -59,8 +59,8 @@ class CodeReader(nn.Module):
         return self.heads(self.stack(self.from_digits(2 * codes_BLD - 1), mask_BL1))
 
 
-class SpectrumListener(nn.Module):
-    """Three convolutional blocks over log-mel frames, and the heads of `CodeReader`."""
+class MelFeatureExtractor(nn.Module):
+    """Three convolutional blocks over log-mel frames, and the heads of `TokenHeads`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ def affect_loss(affect_BLA: Tensor, truth_BLA: Tensor) -> Tensor:
     label the loss is zero, and without gradient.
 
     Args:
-        affect_BLA: as from `CodeReader`.
+        affect_BLA: as from `TokenHeads`.
         truth_BLA: posterior of the emotions, then V, A, D; NaN where there is none.
     """
     known_BL = truth_BLA.isfinite().all(-1)

@@ -49,7 +49,7 @@ def ceilings(judged: Judgements, again: Judgements) -> dict[str, dict[str, float
 
     Args:
         judged: the judge's word on the recordings.
-        again: its word on other renderings, named <utt_id>.<kind> (`corpus.again`).
+        again: its word on other renderings, named <utt_id>.<kind> (`corpus.ceilings`).
 
     Returns:
         By kind: n, emo_sim, wvad_ccc.

@@ -11,8 +11,13 @@ from pathlib import Path
 import torch
 
 from hpro_core.codec.training import check_text, check_words, load_codec
-from hpro_core.engine.batching import Example, Sampler, sequential_batches, tell_alone
-from hpro_core.engine.ranks import is_first, process_count
+from hpro_core.engine.batching import (
+    Example,
+    Sampler,
+    sequential_batches,
+    warn_single_utterance_speakers,
+)
+from hpro_core.engine.distributed import is_main_process, process_count
 from hpro_core.engine.training import (
     Loop,
     checkpoints_every,
@@ -25,9 +30,9 @@ from hpro_core.io import write_json
 from hpro_core.params import Compute, Reward, Variant
 from hpro_core.policy.sft import load_policy, rewarded_steps, save_policy
 from hpro_core.reward.draws import split_of
+from hpro_core.reward.hacking import HackingWatch, model_selection_of, record_of
 from hpro_core.reward.objective import objective_of
 from hpro_core.reward.rewarder import Rewarder
-from hpro_core.reward.watch import Watching, probing_of, record_of
 
 LOG_EVERY = 10
 """Most steps that a point of the training curve averages over."""
@@ -50,7 +55,7 @@ def train_reward(
     profile: bool = False,
     accumulate: int = 1,
     checkpointing: bool = False,
-    watching: Watching | None = None,
+    watching: HackingWatch | None = None,
 ) -> None:
     """Train one variant and write its policy to `out`.
 
@@ -66,7 +71,7 @@ def train_reward(
         dev: recordings for the dev curve.
         seed: of the batches and the noise; a stage goes on where the one it starts from ended, so
             that a policy of three stages has seen what one of three times the steps has.
-        out: gets the policy, training.csv, liveness.json and metrics.json.
+        out: gets the policy, training.csv, gradient_norms.json and metrics.json.
         work: for the resumable checkpoint.
         identity: see `Loop`.
         profile: write a trace.
@@ -90,20 +95,20 @@ def train_reward(
     sampler = Sampler(train, settings.batch_size, seed, edges)
     before = rewarded_steps(start)
     label = f"{name} ({variant.stage}), seed {seed}"
-    tell_alone(sampler, label)
+    warn_single_utterance_speakers(sampler, label)
     every = max(1, len(dev) // settings.dev_sentences)
     dev_batches = sequential_batches(dev[::every], settings.batch_size, edges)
 
-    if is_first():
+    if is_main_process():
         drawn = rewarder.draw(sampler.batch_at(before + 1), seed)
         first = split.cut(drawn, accumulate * process_count())[0]  # as much as a step has at a time
-        rewarder.report_liveness(first, label, out / "liveness.json")
+        rewarder.report_gradient_norms(first, label, out / "gradient_norms.json")
     steps = settings.steps * variant.stages
     log_every = LOG_EVERY if watching is not None else steps_of_a_point(steps)
-    probing = None
+    model_selection = None
     if watching is not None:
         heard = sequential_batches(watching.sentences, settings.batch_size, edges)
-        probing = probing_of(watching, policy, lambda: rewarder.reward_over(heard))
+        model_selection = model_selection_of(watching, policy, lambda: rewarder.reward_over(heard))
     loop = Loop(
         label=label,
         steps=steps,
@@ -116,7 +121,7 @@ def train_reward(
         log_every=log_every,
         dev_every=-(-steps // settings.dev_looks),
         checkpoint_every=checkpoints_every(steps, 50, log_every),
-        closer_every=min(50, steps),
+        grad_norm_every=min(50, steps),
         identity=identity,
     )
     dev_end = fit(
@@ -131,11 +136,11 @@ def train_reward(
         work,
         profile,
         split,
-        probing,
-        rewarder.pull_at_logits,
+        model_selection,
+        rewarder.gradient_norms_at_logits,
     )
-    if is_first():
-        found = {} if probing is None else record_of(probing)
+    if is_main_process():
+        found = {} if model_selection is None else record_of(model_selection)
         write_json(out / "metrics.json", {"dev": dev_end, **found})
         ran = found.get("stopped_at") or steps
         record = {"weights": objective.weights, "rewarded_steps": before + ran}

@@ -19,7 +19,7 @@ BatchT = TypeVar("BatchT")
 
 
 @dataclass(frozen=True)
-class Split(Generic[BatchT]):
+class BatchSplit(Generic[BatchT]):
     """How the batches of a training are cut.
 
     Attributes:

@@ -5,22 +5,27 @@ import json
 import pytest
 
 from hpro_core.errors import HproError
-from hpro_core.evaluate.origin import Origin, common_origin, read_origin, told
+from hpro_core.evaluate.judge_provenance import (
+    JudgeProvenance,
+    common_provenance,
+    read_provenance,
+    to_json,
+)
 
-WHO = Origin({"asr": "a, sha256 0"}, {"emo_sim": "b"})
+WHO = JudgeProvenance({"asr": "a, sha256 0"}, {"emo_sim": "b"})
 
 
 def test_the_judges_come_back(tmp_path):
     path = tmp_path / "metrics.json"
-    path.write_text(json.dumps(told(WHO)))
-    assert read_origin(path) == WHO
+    path.write_text(json.dumps(to_json(WHO)))
+    assert read_provenance(path) == WHO
 
 
 @pytest.mark.parametrize("key", ["judges", "judged_by_teachers"])
 @pytest.mark.parametrize("odd", [None, [], "a", {"asr": 1}, {"asr": None}, {"asr": ["a"]}])
 def test_judges_without_names_are_refused(key, odd, tmp_path):
     good, path = tmp_path / "good.json", tmp_path / "metrics.json"
-    good.write_text(json.dumps(told(WHO)))
-    path.write_text(json.dumps({**told(WHO), key: odd}))
+    good.write_text(json.dumps(to_json(WHO)))
+    path.write_text(json.dumps({**to_json(WHO), key: odd}))
     with pytest.raises(HproError, match=rf"metrics\.json, {key}.*run `hpro judge` again"):
-        common_origin([good, path])
+        common_provenance([good, path])
