@@ -1,9 +1,9 @@
 """The fixed workload of the benchmark: what ships, and some sentences that the package renders.
 
 The controlled corpus gives speech with exact words, times and labels
-(`corpus.sentence_plans`), the shipped base (data/base) its tokens. Nothing is drawn but from seeds. Tokens and voices come from
-recorded.safetensors, where there is one: another CPU rounds otherwise, and one other token at the
-start would be another workload for every stage after it.
+(`corpus.sentence_plans`), the shipped base (data/base) its tokens. All random numbers have seeds.
+Tokens and voices come from recorded.safetensors where it exists: another CPU rounds differently,
+and one different token would change the workload of every later stage.
 """
 
 from collections.abc import Mapping

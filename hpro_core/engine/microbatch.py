@@ -1,8 +1,8 @@
-"""A batch in parts: micro-batches of one process, or the rows of several.
+"""Micro-batches: a batch cut for gradient accumulation, or among processes.
 
-A term of a loss is a mean over things of a batch: frames, text positions, utterances. The mean of
-the means of ragged parts is another number; each part's mean has to count by its share of the
-things. Then gradients of the parts add up to the gradient of the whole batch.
+A loss term is a mean over items of a batch: frames, text positions, utterances. The mean of the
+means of ragged parts differs from it, so each part is weighted by its number of items. Gradients of
+the parts then add up to the gradient of the whole batch.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,12 +20,12 @@ BatchT = TypeVar("BatchT")
 
 @dataclass(frozen=True)
 class BatchSplit(Generic[BatchT]):
-    """How the batches of a training are cut.
+    """How a training cuts its batches.
 
     Attributes:
         size: rows of a batch.
         rows: the rows of a batch from one number to before another.
-        counts: of how many things each term is the mean; a term that is not named is left out.
+        counts: number of items that each term averages over; terms without one are left out.
         weights: of the terms in the loss; the others are only logged.
     """
 

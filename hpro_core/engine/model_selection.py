@@ -1,6 +1,6 @@
-"""Checkpoint choice during a training: look at the model now and then, keep the best weights.
+"""Model selection during a training: evaluate the model at intervals and keep the best weights.
 
-What the look measures, which step is best and when to stop are the caller's.
+The caller defines what is evaluated, which step is best and when to stop.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ def _never(history: History) -> str | None:
 
 @dataclass
 class ModelSelection:
-    """An expensive look at the model every so many steps.
+    """An evaluation of the model at a fixed interval of steps.
 
     Attributes:
         every: steps between two looks, a multiple of the steps between two logged ones.

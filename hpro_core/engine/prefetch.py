@@ -1,4 +1,4 @@
-"""Batches made ahead by other processes, so that a GPU need not wait for them."""
+"""Batches prepared in other processes while the model trains."""
 
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar

@@ -1,4 +1,4 @@
-"""What is logged beside the terms: signs of what a reward training does to the policy.
+"""Diagnostics of a reward training, logged beside the terms.
 
 With the terms they are all that the released reward function returns (its emotion similarity, error
 rate and index accuracies), and entropy and stopping of the policy. Nothing here is trained on.
@@ -25,7 +25,7 @@ def codec_diagnostics(
     batch: Batch,
     config: CodecConfig,
 ) -> dict[str, Tensor]:
-    """Signs in what the codec hears.
+    """Diagnostics of the codec's output for the policy's samples.
 
     Args:
         reading: of the policy's samples.

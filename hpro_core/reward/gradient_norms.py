@@ -1,7 +1,7 @@
-"""Is every term of an objective alive? Asked before each stage and now and then during it.
+"""Gradient norm of each term of an objective, before each stage and at intervals during it (ours).
 
-A term that gives no gradient trains nothing (in the released reward one of six is dead), and one
-that outweighs all others is the whole objective. Ours; no paper asks.
+A term without a gradient trains nothing (in the released reward one of six has none); a term whose
+gradient is far larger than all others is the whole objective.
 
 Letters: L speech token, P = L + 1 position, V output class.
 """
@@ -16,13 +16,13 @@ from hpro_core.io import write_json
 from hpro_core.reward.objective import TERMS, Objective
 
 NEGLIGIBLE_SHARE = 1e-6
-"""A weighted term with a smaller share of the pull is dead."""
+"""A weighted term with a smaller share of the gradient norms is reported as without effect."""
 
 DOMINANT_SHARE = 0.95
-"""A weighted term with a larger share drowns the others."""
+"""A weighted term with a larger share is reported as dominating the objective."""
 
 AT_REFERENCE_NATS = 1e-6
-"""Below this KL the policy is its reference: the KL term is at its minimum and pulls at nothing."""
+"""Below this KL the policy equals its reference, where the KL term has no gradient."""
 
 Shares = dict[str, dict[str, float]]
 
@@ -30,11 +30,11 @@ Shares = dict[str, dict[str, float]]
 def gradient_shares(
     terms: dict[str, Tensor], inputs: Iterable[Tensor], objective: Objective
 ) -> Shares:
-    """How strongly each term alone pulls.
+    """Gradient norm of each term alone.
 
     Args:
         terms: of the objective, with their graph, which is kept.
-        inputs: what they pull at: the policy's weights, or its logits.
+        inputs: tensors of the gradients: the policy's weights, or its logits.
         objective: weights of the terms.
 
     Returns:

@@ -1,13 +1,13 @@
-"""The hacking watch: does the policy please the reward and nobody else?
+"""Detection of reward hacking: the reward rises while an independent judge falls.
 
 The rule (ours):
 
-    A judge is let down at a probe when it has fallen by more than a tolerance since it was best,
-    while the reward has risen. The policy is hacking the reward when the same judge is let down at
-    each of the last `patience` probes.
+    At a probe, a judge disagrees with the reward if its score is worse than its best one by more
+    than a tolerance while the reward has risen. The policy hacks the reward if the same judge
+    disagrees at each of the last `patience` probes.
 
-Reward and judges look at the same fixed dev sentences; the judges hear generated audio and were no
-part of the reward. The tolerance is there because the sentences are few.
+Reward and judges score the same fixed dev sentences. The judges score generated audio and are no
+part of the reward. The tolerance allows for the small number of sentences.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ from hpro_core.policy.interface import SpeechPolicy
 from hpro_core.reward.selection import chosen_step
 
 METRIC_DIRECTION = {"wer": -1.0, "wvad_ccc": 1.0, "emo_sim": 1.0}
-"""The judges, and whether more is better."""
+"""The judges' metrics, and whether a larger value is better."""
 
 History = Mapping[int, Mapping[str, float]]
 

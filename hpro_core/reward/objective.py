@@ -144,7 +144,7 @@ def terms_at(
 
 
 def counts(batch: Batch, kl_reduction: Literal["sum", "mean"]) -> dict[str, float]:
-    """Of how many things each term and sign is the mean, for `engine.microbatch.BatchSplit`."""
+    """Number of items that each term and diagnostic averages over (`engine.microbatch.BatchSplit`)."""
     utterances, frames = len(batch.tokens_BL), int(batch.token_lengths_B.sum())
     symbols = int((batch.transcript_lengths_B - 1).sum())
     spoken = int(covered_words(batch.spans_BW2).any(1).sum())

@@ -68,13 +68,13 @@ class Rewarder:
         )
 
     def reward_over(self, batches: Sequence[Batch]) -> float:
-        """What the policy earns: minus the weighted terms but the leash, mean over batches."""
+        """The reward: minus the weighted terms without KL, mean over batches."""
         means = self.mean_over(batches)
         weights = self.objective.weights
         return -sum(weights[term] * means[term] for term in weights if term != "kl")
 
     def report_gradient_norms(self, drawn: Draw, label: str, path: Path) -> None:
-        """Say and write how strongly each term pulls at the policy's weights, see `gradient_norms`."""
+        """Print and write the gradient norm of each term with respect to the policy's weights."""
         terms = self.terms(drawn)
         write_report(gradient_shares(terms, self.policy.parameters(), self.objective), label, path)
 
