@@ -99,7 +99,9 @@ class SftStep:
         """The terms, and the norm of the loss's gradient."""
         self._policy.zero_grad(set_to_none=True)
         settings = self._settings
-        terms = sft_terms(self._policy, batch, settings.guide_weight, settings.emotion_weight)
+        terms = sft_terms(
+            self._policy, batch, settings.guided_attention_weight, settings.emotion_weight
+        )
         terms["loss"].backward()
         norm = gradient_norm(self._policy.parameters())
         return {name: float(term.detach()) for name, term in terms.items()}, norm

@@ -143,7 +143,7 @@ def sft_step(w: Workload, seeds: Mapping[str, list[int]]) -> Stage:
 
     def by_reference() -> Result:
         forget(policy)
-        terms = sft(policy, batch, settings.guide_weight, settings.emotion_weight)
+        terms = sft(policy, batch, settings.guided_attention_weight, settings.emotion_weight)
         terms["loss"].backward()
         norm = current.gradient_norm(policy.weights.values())
         return {**{n: float(t.detach()) for n, t in terms.items()}, "gradient_norm": norm}

@@ -25,7 +25,7 @@ from hpro_core.io import write_safetensors
 from hpro_core.params import Controlled, Params, read_yaml, validated
 from hpro_core.text.phones import BEGIN_TEXT, END_TEXT, encode
 
-REWARD_STEP = {"batch_size": 12, "samples": 4, "history_sweeps": 3}
+REWARD_STEP = {"batch_size": 12, "samples": 4, "jacobi_iterations": 3}
 """Sizes of the reward step whose results are recorded: what the default run had then."""
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -233,7 +233,7 @@ def gather(stage: str, root: Root, params: Params) -> None:
     if stage == "dataset":
         raise HproError("the dataset is gathered by `hpro gather-dataset`")
     settings = p.read_yaml(params)
-    share = settings.get(stage, {}).get("max_rejected_share", 1.0)
+    share = settings.get(stage, {}).get("max_rejected_fraction", 1.0)
     join(root, stage, p.read_plain(params, "shards", int), share)
 
 
@@ -243,7 +243,7 @@ def gather_dataset(root: Root, params: Params) -> None:
     from hpro_core.engine.example_file import write_examples
     from hpro_core.shards import gather as join
 
-    share = p.read_section(params, "dataset", p.Dataset).max_rejected_share
+    share = p.read_section(params, "dataset", p.Dataset).max_rejected_fraction
     join(root, "dataset", p.read_plain(params, "shards", int), share)
     for table in _dataset_files(root):
         write_examples(table)

@@ -60,7 +60,7 @@ def build(root: Path, settings: Dataset, shard: int | None = None) -> None:
 
     Raises:
         HproError: a table is missing or invalid; without `shard` also, a split is left without
-            utterances, or more than `max_rejected_share` of the utterances cannot be used.
+            utterances, or more than `max_rejected_fraction` of the utterances cannot be used.
     """
     utterances = read_table(folder_of(root, "corpus", shard) / "utterances.parquet", UTTERANCES)
     entering = utterances[utterances["split"].isin(TRAINING_SPLITS)]
@@ -81,7 +81,7 @@ def build(root: Path, settings: Dataset, shard: int | None = None) -> None:
     print(f"dataset: {used} of {len(entering)} utterances; rejected: {reasons or 0}")
     folder = folder_of(root, "dataset", shard)
     if shard is None:
-        check_rejected(lost.items(), "dataset", len(entering), settings.max_rejected_share)
+        check_rejected(lost.items(), "dataset", len(entering), settings.max_rejected_fraction)
     for split, kept in rows.items():
         path = folder / f"{split}.parquet"
         if shard is None:

@@ -59,9 +59,9 @@ class CorpusSet(Section):
 
 
 class Splits(Section):
-    dev_share: float = Field(gt=0, lt=1)
-    test_share: float = Field(gt=0, lt=1)
-    judge_share: float = Field(gt=0, lt=1)
+    dev_fraction: float = Field(gt=0, lt=1)
+    test_fraction: float = Field(gt=0, lt=1)
+    judge_fraction: float = Field(gt=0, lt=1)
     max_test_utterances: int = Field(ge=1)
     seed: int
 
@@ -72,7 +72,7 @@ class Corpus(Section):
     sets: dict[str, CorpusSet] = Field(min_length=1)
     min_duration_s: float = Field(gt=0)
     max_duration_s: float = Field(gt=0, le=30)
-    max_rejected_share: float = Field(ge=0, le=1)
+    max_rejected_fraction: float = Field(ge=0, le=1)
     splits: Splits | None = None
 
     @model_validator(mode="after")
@@ -103,7 +103,7 @@ class Align(Section):
     mfa_min_log_likelihood: float | None
     mfa_max_duration_deviation: float | None = Field(gt=0)
     mfa_command: str
-    max_rejected_share: float = Field(ge=0, le=1)
+    max_rejected_fraction: float = Field(ge=0, le=1)
 
 
 class Label(Section):
@@ -120,7 +120,7 @@ class Label(Section):
 class Dataset(Section):
     policy_text: UserPath = Field(min_length=1)
     codec_text: UserPath = Field(min_length=1)
-    max_rejected_share: float = Field(ge=0, le=1)
+    max_rejected_fraction: float = Field(ge=0, le=1)
 
 
 class Speech(Section):
@@ -133,7 +133,7 @@ class Speech(Section):
     delta_weight: float = Field(ge=0)
     phone_weight: float = Field(ge=0)
     affect_weight: float = Field(ge=0)
-    feature_weight: float = Field(ge=0)
+    feature_matching_weight: float = Field(ge=0)
     tempo_spread: float = Field(ge=0, lt=1)
     ema: float = Field(ge=0, lt=1)
     width: int = Field(ge=8, multiple_of=2)
@@ -156,9 +156,9 @@ class Codec(Section):
     style: CodecStage | None = None
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
-    guide_weight: float = Field(ge=0)
+    guided_attention_weight: float = Field(ge=0)
     token_noise: float = Field(ge=0, lt=1)
-    decay_share: float = Field(ge=0, le=1)
+    decay_fraction: float = Field(ge=0, le=1)
     ema: float = Field(ge=0, lt=1)
     seed: int
 
@@ -181,12 +181,12 @@ class Sft(Section):
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
-    guide_weight: float = Field(ge=0)
+    guided_attention_weight: float = Field(ge=0)
     emotion_weight: float = Field(ge=0)
     history_noise: float = Field(ge=0, lt=1)
     noise_warmup: float = Field(ge=0, le=1)
     clip_norm: float = Field(gt=0)
-    decay_share: float = Field(ge=0, le=1)
+    decay_fraction: float = Field(ge=0, le=1)
     ema: float = Field(ge=0, lt=1)
 
 
@@ -216,16 +216,16 @@ class Reward(Section):
     clip_norm: float = Field(gt=0)
     frame_norm: Literal["l1", "mse"]
     kl_reduction: Literal["sum", "mean"]
-    history_sweeps: int = Field(ge=0)
+    jacobi_iterations: int = Field(ge=0)
     samples: int = Field(default=1, ge=1)
-    redraws: int = Field(default=0, ge=0)
+    gumbel_rao_samples: int = Field(default=0, ge=0)
     top_p: float = Field(gt=0, le=1)
     top_k: int = Field(ge=1)
-    decay_share: float = Field(ge=0, le=1)
+    decay_fraction: float = Field(ge=0, le=1)
     ema: float = Field(ge=0, lt=1)
     accumulate: int = Field(default=1, ge=1)
     checkpointing: bool = False
-    dev_looks: int = Field(default=3, ge=1)
+    dev_evaluations: int = Field(default=3, ge=1)
     dev_sentences: int = Field(default=48, ge=1)
     probe_every: int = Field(default=0, ge=0, multiple_of=10)
     probe_sentences: int = Field(default=48, ge=1)
@@ -465,8 +465,10 @@ class Params(Section):
             return "dataset.policy_text: name the folder CosyVoice-BlankEN of policy.path"
         if self.policy.dropout:
             return "policy.dropout: cosyvoice2 has none: 0.0"
-        if self.sft.guide_weight or self.sft.emotion_weight:
-            return "sft.guide_weight, sft.emotion_weight: cosyvoice2 needs no guides: 0.0"
+        if self.sft.guided_attention_weight or self.sft.emotion_weight:
+            return (
+                "sft.guided_attention_weight, sft.emotion_weight: cosyvoice2 needs no guides: 0.0"
+            )
         if self.synthesis.max_ratio < 10:
             return (
                 f"synthesis.max_ratio: {self.synthesis.max_ratio} speech tokens for a text token "
@@ -485,7 +487,9 @@ class Params(Section):
         if phones:
             return "dataset.codec_text: this codec writes Whisper's tokens: name a Whisper folder"
         return (
-            "codec.guide_weight: the guide needs phones: 0.0" if self.codec.guide_weight else None
+            "codec.guided_attention_weight: the guide needs phones: 0.0"
+            if self.codec.guided_attention_weight
+            else None
         )
 
 
@@ -509,6 +513,20 @@ def _heard_by_judge(base: Path) -> list[str] | None:
         return None
     return [str(name) for name in names] if isinstance(names, dict) else None
 
+
+RENAMED = {
+    "redraws": "gumbel_rao_samples",
+    "history_sweeps": "jacobi_iterations",
+    "guide_weight": "guided_attention_weight",
+    "feature_weight": "feature_matching_weight",
+    "max_rejected_share": "max_rejected_fraction",
+    "dev_share": "dev_fraction",
+    "test_share": "test_fraction",
+    "judge_share": "judge_fraction",
+    "decay_share": "decay_fraction",
+    "dev_looks": "dev_evaluations",
+}
+"""Former names of settings, and those that replaced them."""
 
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -629,6 +647,8 @@ def _cure(problem: Any) -> str:
     message = problem["msg"]
     match problem["type"]:
         case "extra_forbidden":
+            if new := RENAMED.get(str(problem["loc"][-1])):
+                return f"is now called {new}: rename it"
             return "is not a setting; look for a misspelling or remove it"
         case "missing":
             return "is missing; take it from the params.yaml that the project ships"

@@ -137,7 +137,7 @@ def cut(utterances: pd.DataFrame, n_shards: int) -> list[pd.DataFrame]:
     return [utterances[shards == shard] for shard in range(n_shards)]
 
 
-def gather(root: Path, stage: str, n_shards: int, max_rejected_share: float = 1.0) -> None:
+def gather(root: Path, stage: str, n_shards: int, max_rejected_fraction: float = 1.0) -> None:
     """Write the tables of all shards of a stage into one table each.
 
     Figures of the words before, align/accuracy.json, are removed.
@@ -146,7 +146,7 @@ def gather(root: Path, stage: str, n_shards: int, max_rejected_share: float = 1.
         root: results folder of the run.
         stage: a key of `TABLES`.
         n_shards: of the run.
-        max_rejected_share: of the utterances that entered the stage, where it may reject any.
+        max_rejected_fraction: of the utterances that entered the stage, where it may reject any.
 
     Raises:
         HproError: no such stage, a shard is missing, breaks its schema or was made of another list
@@ -167,7 +167,7 @@ def gather(root: Path, stage: str, n_shards: int, max_rejected_share: float = 1.
     if "rejected" in held:
         lost = read_table(root / stage / "rejected.parquet", REJECTED)[["utt_id", "reason"]]
         reasons = lost.itertuples(index=False, name=None)
-        check_rejected(reasons, stage, sum(held.values()), max_rejected_share)
+        check_rejected(reasons, stage, sum(held.values()), max_rejected_fraction)
     for split in held.keys() & set(TRAINING_SPLITS):
         check_split(root / stage / f"{split}.parquet", held[split])
 

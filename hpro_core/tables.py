@@ -328,7 +328,7 @@ def check_rejected(
 
     Args:
         lost: rejected utterances and why; a note in brackets at the end of a reason is its own.
-        stage: with the setting `max_rejected_share`.
+        stage: with the setting `max_rejected_fraction`.
         entered: utterances that entered the stage.
         max_share: of those, the most that may be lost.
 
@@ -341,7 +341,7 @@ def check_rejected(
     reasons = Counter(reason.split(" (")[0] for _, reason in lost).most_common(5)
     raise HproError(
         f"{stage}: {len(lost)} of {entered} utterances rejected, more than "
-        f"{stage}.max_rejected_share {max_share} ({', '.join(f'{n} {r}' for r, n in reasons)}; "
+        f"{stage}.max_rejected_fraction {max_share} ({', '.join(f'{n} {r}' for r, n in reasons)}; "
         f"first: {lost[0][0]}). Compare its transcript with its audio, and mend the stage that "
         "lost it or raise the share"
     )
@@ -356,7 +356,7 @@ def check_split(path: Path, n_utterances: int) -> None:
     if not n_utterances:
         raise HproError(
             f"{path}: split {path.stem!r} has no utterance: give the corpus more data, "
-            "or raise dev_share and test_share in corpus.splits"
+            "or raise dev_fraction and test_fraction in corpus.splits"
         )
 
 

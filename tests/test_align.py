@@ -35,7 +35,7 @@ SETTINGS = Align(
     mfa_min_log_likelihood=None,
     mfa_max_duration_deviation=None,
     mfa_command="mfa",
-    max_rejected_share=0.5,
+    max_rejected_fraction=0.5,
 )
 
 
@@ -170,7 +170,7 @@ def test_too_many_rejections_stop_the_stage(corpus: Path, tmp_path: Path):
     few = table[table["utt_id"].isin(["acted_noise", "acted_silence"])]
     tables.write_table(few, tmp_path / "corpus" / "utterances.parquet", tables.UTTERANCES)
     shutil.copytree(corpus / "corpus" / "acted", tmp_path / "corpus" / "acted")
-    with pytest.raises(HproError, match=r"2 of 2 utterances rejected.*max_rejected_share 0.5"):
+    with pytest.raises(HproError, match=r"2 of 2 utterances rejected.*max_rejected_fraction 0.5"):
         stage.run(tmp_path, SETTINGS, threads=1)
     assert len(pd.read_parquet(tmp_path / "align" / "rejected.parquet")) == 2
     assert not (tmp_path / "align" / "words.parquet").exists()
@@ -182,7 +182,7 @@ def test_audio_that_cannot_be_read_is_rejected(corpus: Path, tmp_path: Path):
     shutil.copytree(corpus / "corpus" / "acted", tmp_path / "corpus" / "acted")
     (tmp_path / table["audio"][0]).unlink()
     soundfile.write(tmp_path / table["audio"][1], np.zeros((8000, 2)), 8000)
-    settings = SETTINGS.model_copy(update={"max_rejected_share": 0.7})
+    settings = SETTINGS.model_copy(update={"max_rejected_fraction": 0.7})
     stage.run(tmp_path, settings, threads=1)
     reasons = pd.read_parquet(tmp_path / "align" / "rejected.parquet")["reason"].tolist()
     assert reasons[0].startswith("unreadable audio (")

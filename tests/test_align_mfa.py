@@ -157,7 +157,7 @@ def settings(**changes: object) -> Align:
         "mfa_min_log_likelihood": None,
         "mfa_max_duration_deviation": None,
         "mfa_command": "mfa",
-        "max_rejected_share": 0.5,
+        "max_rejected_fraction": 0.5,
     }
     return Align(**{**values, **changes})
 

@@ -210,7 +210,7 @@ def test_no_dev_or_test_sentence_may_be_known_to_the_base(packed: Path, tmp_path
     words = ["a", "x", "y", "z", "b", "f", "c", "d", "v", "w"]
     labels = ["train"] * 4 + ["dev", "judge", "test", "test", "test", "dev"]
     write_set(root, "mine", one_set(words=words, split=labels))
-    corpus = settings(Path(), max_rejected_share=0.3)
+    corpus = settings(Path(), max_rejected_fraction=0.3)
     splits.split(root, corpus, packed)
     lost = tables.read_table(root / "corpus/rejected.parquet", tables.REJECTED)
     reason = "the base was trained on this sentence"

@@ -255,7 +255,7 @@ def test_training_step_and_every_part_of_it(golden):
 
     def run():
         results["style"] = style_terms(codec, batch, QUIET)
-        results["text"] = content_terms(codec, batch, guide_weight=0.0)
+        results["text"] = content_terms(codec, batch, guided_attention_weight=0.0)
 
     with torch.no_grad():
         seen = outputs_of(codec, [*modules, "to_tokens"], run)

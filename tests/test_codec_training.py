@@ -21,8 +21,8 @@ from hpro_core.params import Codec, CodecStage, Compute
 
 SETTINGS = Codec(
     preset="embedded", checkpoint="", whisper="", content=CodecStage(steps=2),
-    style=CodecStage(steps=2), batch_size=4, learning_rate=1e-3, guide_weight=0.3,
-    token_noise=0.3, decay_share=0.3, ema=0.9, seed=3,
+    style=CodecStage(steps=2), batch_size=4, learning_rate=1e-3, guided_attention_weight=0.3,
+    token_noise=0.3, decay_fraction=0.3, ema=0.9, seed=3,
 )  # fmt: skip
 COMPUTE = Compute(threads=1, device="cpu", bf16=False)
 

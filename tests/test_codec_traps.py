@@ -30,7 +30,7 @@ def read(codec, batch, tokens=None):
 
 def asr(codec, batch) -> torch.Tensor:
     with torch.no_grad():
-        return content_terms(codec, batch, guide_weight=0.0)["asr"]
+        return content_terms(codec, batch, guided_attention_weight=0.0)["asr"]
 
 
 def alone_and_together(examples):

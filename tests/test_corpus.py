@@ -26,12 +26,12 @@ def settings(folder: Path, reader: str = "csv", **changes: object) -> WholeCorpu
         "sets": {"mine": {"reader": reader, "path": str(folder)}},
         "min_duration_s": 0.8,
         "max_duration_s": 9.0,
-        "max_rejected_share": 0.10,
+        "max_rejected_fraction": 0.10,
     }
     splits = {
-        "dev_share": 0.06,
-        "test_share": 0.08,
-        "judge_share": 0.12,
+        "dev_fraction": 0.06,
+        "test_fraction": 0.08,
+        "judge_fraction": 0.12,
         "max_test_utterances": 64,
         "seed": 0,
     }
@@ -234,7 +234,7 @@ def test_missing_metadata_and_folder(folder: Path, tmp_path: Path):
 def test_it_can_be_checked_before_a_run(folder: Path):
     assert recognised(folder) == "csv"
     (folder / metadata(folder)[0]["audio"]).write_bytes(b"no sound")
-    about, contents = check(folder, settings(folder, sets=UNSET, max_rejected_share=0.2))
+    about, contents = check(folder, settings(folder, sets=UNSET, max_rejected_fraction=0.2))
     assert about.title == "A corpus of one's own"
     lines = list(described(about, contents))
     assert "2 speakers" in lines
@@ -312,7 +312,7 @@ REASONS = (
 @pytest.mark.parametrize("reason", REASONS)
 def test_one_bad_utterance_is_rejected_with_its_reason(folder: Path, tmp_path: Path, reason: str):
     spoil(folder, 2, reason)
-    utterances, rejected = read(folder, tmp_path, max_rejected_share=0.2)
+    utterances, rejected = read(folder, tmp_path, max_rejected_fraction=0.2)
     utt_id = f"mine_{metadata(folder)[2]['utterance']}"
     assert rejected.values.tolist() == [[utt_id, "corpus-read", reason]]
     assert len(utterances) + len(rejected) == len(metadata(folder))
@@ -330,4 +330,4 @@ def test_too_many_rejected_stops_the_stage(folder: Path, tmp_path: Path, capsys)
 
 def test_nothing_left_stops_the_stage(folder: Path, tmp_path: Path):
     with pytest.raises(HproError, match="no utterance is left"):
-        read(folder, tmp_path, min_duration_s=8.9, max_rejected_share=1.0)
+        read(folder, tmp_path, min_duration_s=8.9, max_rejected_fraction=1.0)

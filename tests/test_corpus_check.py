@@ -29,7 +29,7 @@ RATE_HZ = 16_000
 def limits(folder: Path, reader: str = "csv", share: float = 1.0, split: str = "train") -> Corpus:
     mine = CorpusSet.model_validate({"reader": reader, "path": str(folder), "split": split})
     return Corpus(
-        sets={"mine": mine}, min_duration_s=0.5, max_duration_s=1.5, max_rejected_share=share
+        sets={"mine": mine}, min_duration_s=0.5, max_duration_s=1.5, max_rejected_fraction=share
     )
 
 
@@ -298,7 +298,7 @@ def test_the_command_reads_the_settings_and_writes_all_faults(tmp_path):
     params = tmp_path / "params.yaml"
     params.write_text(
         "corpus: {sets: {a: {reader: csv, path: ''}}, min_duration_s: 0.5, max_duration_s: 1.5, "
-        "max_rejected_share: 1.0}\n"
+        "max_rejected_fraction: 1.0}\n"
     )
     arguments = ["corpus", "check", str(folder), "--params", str(params)]
     done = CliRunner().invoke(app, [*arguments, "--faults", str(tmp_path / "faults.csv")])

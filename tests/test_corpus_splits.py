@@ -66,7 +66,9 @@ def test_what_must_hold_for_any_corpus(tmp_path: Path, seed: int):
     entered = {name: random_set(name, rng) for name in ("acted", "told")}
     for name, table in entered.items():
         write_set(tmp_path, name, table)
-    corpus = two_sets(max_rejected_share=1.0, max_test_utterances=12, seed=seed, test_share=0.2)
+    corpus = two_sets(
+        max_rejected_fraction=1.0, max_test_utterances=12, seed=seed, test_fraction=0.2
+    )
     kept, lost = run(tmp_path, corpus)
 
     assert (kept.groupby(["corpus", "group"]).split.nunique() == 1).all()
@@ -88,7 +90,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path):
         rng = np.random.default_rng(3)
         for name in ("acted", "told"):
             write_set(root, name, random_set(name, rng))
-        run(root, two_sets(max_rejected_share=1.0))
+        run(root, two_sets(max_rejected_fraction=1.0))
     for file in ("utterances.parquet", "rejected.parquet"):
         first, second = ((tmp_path / ab / "corpus" / file).read_bytes() for ab in "ab")
         assert first == second
@@ -117,7 +119,7 @@ PRESCRIBED = ["train"] * 4 + ["dev", "judge", "test", "test"]
 def test_prescribed_splits_are_kept_and_repeats_go(tmp_path: Path):
     words = ["a", "b", "c", "c", "d", "e", "f", "a"]
     write_set(tmp_path, "mine", one_set(words=words, split=PRESCRIBED))
-    kept, lost = run(tmp_path, settings(Path(), max_rejected_share=0.2))
+    kept, lost = run(tmp_path, settings(Path(), max_rejected_fraction=0.2))
     assert dict(zip(kept.utt_id, kept.split, strict=True)) == {
         f"mine_{index}": label for index, label in enumerate(PRESCRIBED) if index
     }
@@ -129,7 +131,7 @@ def test_prescribed_splits_are_kept_and_repeats_go(tmp_path: Path):
 def test_prescribed_test_set_that_is_too_big(tmp_path: Path):
     labels = ["train", "dev", "judge"] + ["test"] * 5
     write_set(tmp_path, "mine", one_set(words=list("abcdefgh"), split=labels))
-    kept, lost = run(tmp_path, settings(Path(), max_rejected_share=0.0, max_test_utterances=2))
+    kept, lost = run(tmp_path, settings(Path(), max_rejected_fraction=0.0, max_test_utterances=2))
     assert (kept.split == "test").sum() == 2
     assert lost.reason.tolist().count("test set is full") == 3
 
@@ -140,7 +142,7 @@ def test_what_publishers_do_not_prescribe_is_taken_from_train(tmp_path: Path):
     labels = ["train"] * 80 + ["dev"] * 10 + ["test"] * 10
     groups = [f"g{index // 2}" for index in range(n)]
     write_set(tmp_path, "mine", one_set(words=words, split=labels, group=groups))
-    kept, lost = run(tmp_path, settings(Path(), judge_share=0.12))
+    kept, lost = run(tmp_path, settings(Path(), judge_fraction=0.12))
     judge = kept[kept.split == "judge"]
     assert len(judge) == 12
     assert set(judge.utt_id) <= {f"mine_{index}" for index in range(80)}
@@ -158,7 +160,7 @@ def test_a_set_for_the_judges_alone(tmp_path: Path):
     write_set(tmp_path, "heard", heard)
     sets = {"mine": {"reader": "csv", "path": "unused"}}
     sets["heard"] = sets["mine"] | {"split": "judge"}
-    kept, lost = run(tmp_path, settings(Path(), sets=sets, max_rejected_share=0.2))
+    kept, lost = run(tmp_path, settings(Path(), sets=sets, max_rejected_fraction=0.2))
     assert kept[kept.corpus == "heard"].split.unique().tolist() == ["judge"]
     assert lost[lost.stage == "corpus-split"].values.tolist() == [
         ["mine_0", "corpus-split", "same sentence as in judge"]
@@ -191,7 +193,7 @@ def test_test_speaker_without_reference_is_rejected(tmp_path: Path):
     speakers = ["ann"] * 7 + ["bea"]
     table = one_set(words=list("abcdefgh"), split=PRESCRIBED, speaker=speakers)
     write_set(tmp_path, "mine", table)
-    _, lost = run(tmp_path, settings(Path(), max_rejected_share=0.2))
+    _, lost = run(tmp_path, settings(Path(), max_rejected_fraction=0.2))
     assert lost.values.tolist()[1:] == [
         ["mine_7", "corpus-split", "no other utterance of the speaker in test or train"]
     ]
@@ -230,7 +232,7 @@ def write_mine_and_game(root: Path, **columns: list) -> None:
 
 def test_a_set_for_training_is_without_what_another_set_has_or_holds_out(tmp_path: Path, capsys):
     write_mine_and_game(tmp_path)
-    kept, lost = run(tmp_path, queen_sets(max_rejected_share=0.5))
+    kept, lost = run(tmp_path, queen_sets(max_rejected_fraction=0.5))
     assert kept.utt_id[kept.corpus == "game"].tolist() == ["game_10"]
     assert set(kept.split[kept.corpus == "game"]) == {"train"}
     assert kept.split[kept.corpus == "mine"].tolist() == PRESCRIBED
@@ -257,7 +259,7 @@ def test_a_set_for_the_judges_is_without_what_is_in_another_split(tmp_path: Path
     sets = {"mine": {"reader": "amazon_queen", "path": "unused"}}
     sets["game"] = sets["mine"] | {"split": "judge"}
     assert (PRESCRIBED[0], PRESCRIBED[5], PRESCRIBED[6]) == ("train", "judge", "test")
-    _, lost = run(tmp_path, settings(Path(), sets=sets, max_rejected_share=0.2))
+    _, lost = run(tmp_path, settings(Path(), sets=sets, max_rejected_fraction=0.2))
     reasons = dict(zip(lost.utt_id, lost.reason, strict=True))
     assert {name: reasons.get(name) for name in ("game_20", "game_21", "game_22", "game_23")} == {
         "game_20": "same group as in another split of set mine",
@@ -270,20 +272,20 @@ def test_a_set_for_the_judges_is_without_what_is_in_another_split(tmp_path: Path
 def test_what_a_set_for_training_leaves_out_does_not_count_as_rejected(tmp_path: Path):
     words = [f"word {index}" for index in range(12)]
     write_mine_and_game(tmp_path, words=words)
-    kept, _ = run(tmp_path, queen_sets(max_rejected_share=0.0))
+    kept, _ = run(tmp_path, queen_sets(max_rejected_fraction=0.0))
     assert kept.utt_id[kept.corpus == "game"].tolist() == ["game_10", "game_11"]
 
 
 def test_ids_and_groups_of_csv_folders_are_not_compared(tmp_path: Path):
     write_mine_and_game(tmp_path, words=[f"word {index}" for index in range(12)])
-    kept, _ = run(tmp_path, queen_sets(reader="csv", max_rejected_share=0.0))
+    kept, _ = run(tmp_path, queen_sets(reader="csv", max_rejected_fraction=0.0))
     assert (kept.corpus == "game").sum() == 12
 
 
 def test_a_set_for_training_ignores_the_splits_of_its_corpus(tmp_path: Path):
     words = [f"word {index}" for index in range(12)]
     write_mine_and_game(tmp_path, words=words, split=["test", *["dev"] * 11])
-    kept, _ = run(tmp_path, queen_sets(reader="csv", max_rejected_share=0.0))
+    kept, _ = run(tmp_path, queen_sets(reader="csv", max_rejected_fraction=0.0))
     assert set(kept.split[kept.corpus == "game"]) == {"train"}
 
 
@@ -291,10 +293,10 @@ def test_a_set_for_training_changes_nothing_about_the_splits_of_others(tmp_path:
     rng = np.random.default_rng(5)
     for name in ("acted", "told", "game"):
         write_set(tmp_path, name, random_set(name, rng))
-    alone, _ = run(tmp_path, two_sets(max_rejected_share=1.0))
+    alone, _ = run(tmp_path, two_sets(max_rejected_fraction=1.0))
     game = {"game": {"reader": "csv", "path": "unused", "split": "train"}}
     sets = game | two_sets().model_dump()["sets"]
-    kept, _ = run(tmp_path, settings(Path(), sets=sets, max_rejected_share=1.0))
+    kept, _ = run(tmp_path, settings(Path(), sets=sets, max_rejected_fraction=1.0))
     pd.testing.assert_frame_equal(kept[kept.corpus != "game"], alone)
 
 
@@ -309,7 +311,7 @@ def test_a_set_that_is_split_needs_test_utterances(tmp_path: Path):
     write_mine_and_game(tmp_path, words=list("abcdefghijkl"), split=["train"] * 12)
     sets = {name: {"reader": "csv", "path": "unused"} for name in ("mine", "game")}
     with pytest.raises(HproError, match=r"'game' has no test utterance: .*game\.split: train"):
-        run(tmp_path, settings(Path(), sets=sets, max_rejected_share=1.0))
+        run(tmp_path, settings(Path(), sets=sets, max_rejected_fraction=1.0))
 
 
 def test_a_split_covers_many_speakers_and_no_speaker_is_used_up():

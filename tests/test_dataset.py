@@ -26,7 +26,7 @@ from hpro_core.tables import (
 )
 from hpro_core.text.phones import SYMBOLS, encode
 
-LENIENT = Dataset(policy_text="phones", codec_text="phones", max_rejected_share=0.9)
+LENIENT = Dataset(policy_text="phones", codec_text="phones", max_rejected_fraction=0.9)
 SPLIT_OF = {"a_1": "train", "a_2": "train", "a_3": "dev", "a_4": "test", "a_5": "judge", "a_6": ""}
 TABLES = {
     "corpus/utterances": UTTERANCES,
@@ -230,7 +230,7 @@ def test_too_many_rejected_stop_the_run(root):
     without("speech/speech_tokens")(root)
     with pytest.raises(HproError, match=r"1 of 4 .*1 no speech tokens; first: a_1"):
         dataset.build(
-            root, Dataset(policy_text="phones", codec_text="phones", max_rejected_share=0.2)
+            root, Dataset(policy_text="phones", codec_text="phones", max_rejected_fraction=0.2)
         )
 
 

@@ -43,7 +43,7 @@ def run(out, work, steps=60, stop_at=None, identity="a", ema=0.9):
 
     fixed = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
     loop = Loop("test", steps, seed=1, ema=ema, log_every=10, dev_every=20, checkpoint_every=20,
-                warmup_steps=5, decay_share=0.3, identity=identity)  # fmt: skip
+                warmup_steps=5, decay_fraction=0.3, identity=identity)  # fmt: skip
     fit(model, optimiser, terms, batch_at, lambda: {"loss": float(terms(fixed)["loss"])}, loop,
         out, work)  # fmt: skip
     return model
@@ -294,7 +294,7 @@ def test_short_trainings_have_checkpoints_too(steps, most, expected):
 
 
 def test_the_rate_warms_up_and_decays():
-    loop = Loop("x", steps=100, seed=0, warmup_steps=10, decay_share=0.2)
+    loop = Loop("x", steps=100, seed=0, warmup_steps=10, decay_fraction=0.2)
     shares = [training._rate_share(step, loop) for step in (1, 10, 50, 80, 91, 100)]
     assert shares == pytest.approx([0.1, 1.0, 1.0, 1.0, 0.5, 0.05])
 

@@ -376,7 +376,7 @@ def run(folders, examples, out, steps=30, watching=None, accumulate=1, start=Non
     stage = p.RewardStage(temperature=0.8, weights=p.Weights(**weights()))
     settings = p.Reward(
         steps=steps, batch_size=2, learning_rate=3e-3, clip_norm=5.0, frame_norm="l1",
-        kl_reduction="sum", history_sweeps=1, top_p=0.8, top_k=25, decay_share=0.0, ema=0.9,
+        kl_reduction="sum", jacobi_iterations=1, top_p=0.8, top_k=25, decay_fraction=0.0, ema=0.9,
         sentence=stage,
     )  # fmt: skip
     train.train_reward(

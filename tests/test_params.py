@@ -89,6 +89,18 @@ def test_a_wrong_setting_is_named_with_its_value(tmp_path, dotted, value, messag
         p.validated(p.read_yaml(file), p.Params, file)
 
 
+@pytest.mark.parametrize(("old", "new"), p.RENAMED.items())
+def test_a_former_name_of_a_setting_is_told_the_new_one(tmp_path, old, new):
+    settings = yaml.safe_load(SHIPPED.read_text())
+    (section,) = [name for name in ("reward", "codec", "speech", "align") if new in settings[name]][
+        :1
+    ] or ["corpus"]
+    place = settings[section] if section != "corpus" else settings["corpus"]["splits"]
+    place[old] = place.pop(new)
+    with pytest.raises(HproError, match=rf"{old}: is now called {new}: rename it"):
+        p.validated(settings, p.Params, SHIPPED)
+
+
 def test_a_missing_file_section_or_variant_is_named(tmp_path):
     with pytest.raises(HproError, match=r"nowhere.yaml does not exist: correct it"):
         p.read_yaml(tmp_path / "nowhere.yaml")
@@ -198,13 +210,13 @@ def test_models_of_full_size_fit_each_other(tmp_path):
     settings["policy"]["dropout"] = 0.0
     with pytest.raises(HproError, match=r"sft.emotion_weight: cosyvoice2 needs no guides"):
         check()
-    settings["sft"] |= {"guide_weight": 0.0, "emotion_weight": 0.0}
+    settings["sft"] |= {"guided_attention_weight": 0.0, "emotion_weight": 0.0}
     with pytest.raises(HproError, match=r"synthesis.max_ratio: 5.0 speech tokens for a text token"):
         check()
     settings["synthesis"]["max_ratio"] = 20.0
     settings["codec"]["preset"] = "released"
     settings["dataset"]["codec_text"] = "whisper-small"
-    with pytest.raises(HproError, match=r"codec.guide_weight: the guide needs phones"):
+    with pytest.raises(HproError, match=r"codec.guided_attention_weight: the guide needs phones"):
         check()
-    settings["codec"] |= {"guide_weight": 0.0, "whisper": "whisper-small"}
+    settings["codec"] |= {"guided_attention_weight": 0.0, "whisper": "whisper-small"}
     assert check().policy.path == "CosyVoice2-0.5B"

@@ -69,7 +69,12 @@ def test_the_papers_configuration_is_the_papers(paper):
     assert stages[2].weights == p.Weights(kl=0.02, sp=2.0, cp=1.0, asr=5.0, wvad=1.0, ser=0.5)
     reward = paper.reward
     assert (reward.learning_rate, reward.frame_norm, reward.samples) == (1e-5, "l1", 1)
-    assert (reward.history_sweeps, reward.redraws, reward.top_p, reward.top_k) == (0, 0, 1.0, 6561)
+    assert (reward.jacobi_iterations, reward.gumbel_rao_samples, reward.top_p, reward.top_k) == (
+        0,
+        0,
+        1.0,
+        6561,
+    )
     assert policies(paper) == [
         "sft", "diffro", "frame", "word", "hpro",
         "no_content", "no_emotion", "no_frame", "no_wvad", "joint",
@@ -241,7 +246,7 @@ def test_labels_of_published_teachers_have_no_figure(paper):
 def test_a_reward_that_costs_more_than_the_measured_one_has_no_figure(paper):
     more = bill_of(changed(paper, reward={"samples": 5}))
     assert cost(more, "reward").gpu is None
-    sweeps = bill_of(changed(paper, reward={"history_sweeps": 4}))
+    sweeps = bill_of(changed(paper, reward={"jacobi_iterations": 4}))
     assert cost(sweeps, "reward").gpu is None
 
 

@@ -114,7 +114,7 @@ def test_the_nucleus_keeps_the_likeliest_and_their_proportions():
 def test_terms_of_parts_add_up_to_those_of_the_batch(policy, examples):
     split = BatchSplit(batch_size, batch_rows, partial(term_counts, guided=True), {"ce": 1.0})
     whole = collate(examples, [e.speaker_embedding for e in examples])
-    expected = sft_terms(policy, whole, guide_weight=0.3, emotion_weight=0.5)
+    expected = sft_terms(policy, whole, guided_attention_weight=0.3, emotion_weight=0.5)
     for pieces in (2, 8):
         parts = split.cut(whole, pieces)
         terms = [split.scaled(sft_terms(policy, p, 0.3, 0.5), p, whole) for p in parts]
@@ -194,7 +194,7 @@ def test_one_batch_can_be_learnt(examples, batch):
     optimiser = torch.optim.AdamW(policy.parameters(), lr=5e-3)
     values = []
     for _ in range(40):
-        terms = sft_terms(policy, batch, guide_weight=0.3, emotion_weight=0.5)
+        terms = sft_terms(policy, batch, guided_attention_weight=0.3, emotion_weight=0.5)
         optimiser.zero_grad()
         terms["loss"].backward()
         optimiser.step()
@@ -203,8 +203,8 @@ def test_one_batch_can_be_learnt(examples, batch):
 
 
 SHORT = Sft(
-    steps=2, batch_size=2, learning_rate=1e-3, guide_weight=0.3, emotion_weight=0.5,
-    history_noise=0.1, noise_warmup=0.5, clip_norm=1.0, decay_share=0.2, ema=0.5,
+    steps=2, batch_size=2, learning_rate=1e-3, guided_attention_weight=0.3, emotion_weight=0.5,
+    history_noise=0.1, noise_warmup=0.5, clip_norm=1.0, decay_fraction=0.2, ema=0.5,
 )  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def test_teacher_forced_logits_are_upstreams(recorded, golden, examples):
         assert expected.std() > 1  # numbers that say something
         got = logits[i, : len(example.tokens) + 1]
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
-    terms = sft_terms(recorded, batch, guide_weight=0.0, emotion_weight=0.0)
+    terms = sft_terms(recorded, batch, guided_attention_weight=0.0, emotion_weight=0.0)
     torch.testing.assert_close(terms["loss"], golden["loss"], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(terms["token_accuracy"], golden["accuracy"].float())
 
@@ -353,7 +353,7 @@ def test_fine_tuning_guides_are_refused(model_folder, ragged):
     policy = make_policy(published(model_folder), ragged)
     for guide, emotion in ((0.3, 0.0), (0.0, 0.3)):
         with pytest.raises(
-            HproError, match=rf"guide_weight is {guide}, emotion_weight {emotion}: set"
+            HproError, match=rf"guided_attention_weight is {guide}, emotion_weight {emotion}: set"
         ):
             sft_terms(policy, batch_of(ragged), guide, emotion)
 
@@ -364,7 +364,7 @@ def test_one_batch_can_be_learnt(ragged):
     optimiser = torch.optim.Adam(policy.parameters(), lr=1e-2)
     batch, values = batch_of(ragged), []
     for _ in range(60):
-        terms = sft_terms(policy, batch, guide_weight=0.0, emotion_weight=0.0)
+        terms = sft_terms(policy, batch, guided_attention_weight=0.0, emotion_weight=0.0)
         optimiser.zero_grad()
         terms["loss"].backward()
         optimiser.step()
@@ -380,8 +380,8 @@ def test_one_batch_can_be_learnt(ragged):
 def test_published_to_fine_tuned_and_back(model_folder, ragged, tmp_path):
     """All the way: a CosyVoice2 folder in, two steps in four micro-batches, an llm.pt out."""
     settings = Sft(
-        steps=2, batch_size=3, learning_rate=1e-3, guide_weight=0.0, emotion_weight=0.0,
-        history_noise=0.0, noise_warmup=0.0, clip_norm=5.0, decay_share=0.0, ema=0.0,
+        steps=2, batch_size=3, learning_rate=1e-3, guided_attention_weight=0.0, emotion_weight=0.0,
+        history_noise=0.0, noise_warmup=0.0, clip_norm=5.0, decay_fraction=0.0, ema=0.0,
     )  # fmt: skip
     compute = Compute(device="cpu", bf16=False)
     out = {}

@@ -55,7 +55,9 @@ def finished(tmp_path_factory):
     rng = np.random.default_rng(0)
     ids = {name: [f"{name}_{i}" for i in range(N_UTTERANCES)] for name in SETS}
     write_corpus(root, ids, rng)
-    dataset.build(root, Dataset(policy_text="phones", codec_text="phones", max_rejected_share=0.5))
+    dataset.build(
+        root, Dataset(policy_text="phones", codec_text="phones", max_rejected_fraction=0.5)
+    )
     write_tables(root, rng)
     for number, system in enumerate(ALL_SYSTEMS):
         write_eval(root, system, ids, number, rng)

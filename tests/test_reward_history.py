@@ -15,7 +15,9 @@ from hpro_core.reward.objective import TERMS, Objective, reward_terms
 from hpro_core.reward.rewarder import Rewarder
 
 TOP_P, TOP_K = 0.8, 25
-SWEEPS = Objective(dict.fromkeys(TERMS, 1.0), 1.0, "l1", history_sweeps=3, top_p=TOP_P, top_k=TOP_K)
+SWEEPS = Objective(
+    dict.fromkeys(TERMS, 1.0), 1.0, "l1", jacobi_iterations=3, top_p=TOP_P, top_k=TOP_K
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +85,14 @@ def test_policy_and_reference_read_that_history(policy, codec, batch, noise):
     assert torch.equal(read[0], swept.history_BL)
     assert float(terms["kl"].detach()) == pytest.approx(0.0, abs=1e-6)
     plain = reward_terms(
-        policy, policy, codec, swept, replace(SWEEPS, history_sweeps=0), noise[None]
+        policy, policy, codec, swept, replace(SWEEPS, jacobi_iterations=0), noise[None]
     )
     for term in TERMS:
         torch.testing.assert_close(terms[term], plain[term])
 
 
 def test_no_gradient_goes_through_the_sweeps(policy, codec, batch, noise):
-    own = replace(SWEEPS, history_sweeps=0)
+    own = replace(SWEEPS, jacobi_iterations=0)
     grads = []
     swept = own_history(policy, batch, noise[0], 3, TOP_P, TOP_K)
     for given, objective in ((batch, SWEEPS), (swept, own)):
@@ -107,7 +109,7 @@ def test_the_pull_at_the_logits_is_taken_after_that_history(policy, codec, batch
     drawn = rewarder.draw(batch, 7)
     swept = own_history(policy, drawn.batch, drawn.noise_KRBLC[0, 0], 3, TOP_P, TOP_K)
     plain = Rewarder(
-        policy, policy, codec, replace(SWEEPS, history_sweeps=0), torch.device("cpu"), bf16=False
+        policy, policy, codec, replace(SWEEPS, jacobi_iterations=0), torch.device("cpu"), bf16=False
     )
     again = draw(swept, torch.Generator().manual_seed(7), SWEEPS)
     assert torch.equal(again.noise_KRBLC, drawn.noise_KRBLC)

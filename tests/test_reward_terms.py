@@ -335,11 +335,11 @@ def test_redraws_leave_the_mean_gradient_and_steady_it():
     logits, pull = random(1, 1, 6), random(6, seed=3)
     draws = 4000
     noise, found = noise_of((9, 1, draws, 6), seed=4).double(), {}
-    for redraws in (0, 8):
+    for gumbel_rao_samples in (0, 8):
         many = logits.expand(1, draws, 6).clone().requires_grad_()
-        rows = gumbel.sample(Candidates(many), 0.8, noise[: 1 + redraws])
+        rows = gumbel.sample(Candidates(many), 0.8, noise[: 1 + gumbel_rao_samples])
         (rows @ pull).square().sum().backward()  # the reader's pull depends on the token drawn
-        found[redraws] = (rows.detach(), many.grad[0])
+        found[gumbel_rao_samples] = (rows.detach(), many.grad[0])
     assert torch.equal(found[0][0].argmax(-1), found[8][0].argmax(-1))  # the same sample
     one, many = found[0][1], found[8][1]
     error = ((one.var(0) + many.var(0)) / draws).sqrt()

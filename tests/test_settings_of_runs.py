@@ -13,7 +13,7 @@ REPO = Path(__file__).parents[1]
 RECORDED = Path(__file__).parent / "data" / "resolved_settings"
 
 ADDED = {
-    ("reward", "dev_looks"): 3,
+    ("reward", "dev_evaluations"): 3,
     ("reward", "dev_sentences"): 48,
     ("evaluate", "asr_windows_s"): [20, 30],
 }

@@ -31,8 +31,8 @@ SHIPPED = Path(__file__).parents[1] / "params.yaml"
 SPEAKERS = ("ann", "ben", "cid", "dot", "eve")
 SPLITS = ("train", "train", "dev", "test", "judge")
 LABEL = Label(window_words=1, temperature=0.25)
-DATASET = Dataset(policy_text="phones", codec_text="phones", max_rejected_share=0.5)
-ALIGN = read_section(SHIPPED, "align", Align).model_copy(update={"max_rejected_share": 0.5})
+DATASET = Dataset(policy_text="phones", codec_text="phones", max_rejected_fraction=0.5)
+ALIGN = read_section(SHIPPED, "align", Align).model_copy(update={"max_rejected_fraction": 0.5})
 
 
 def utterance(speaker: str, take: int, duration_s: float = 1.0) -> dict:
@@ -153,7 +153,7 @@ def test_shards_together_are_what_one_job_makes(run_folder):
     accuracy = run_folder / "align/accuracy.json"  # of the words before
     accuracy.touch()
     for stage in shards.TABLES:
-        shards.gather(run_folder, stage, 3, max_rejected_share=0.5)
+        shards.gather(run_folder, stage, 3, max_rejected_fraction=0.5)
     assert not accuracy.exists()
     for path, expected, (_, _, schema) in zip(paths, whole, names, strict=True):
         assert count_rows(path) == len(expected) > 0
@@ -177,8 +177,10 @@ def test_a_shard_of_which_nothing_is_aligned_stops_nobody(run_folder):
 def test_all_shards_together_may_lose_no_more_than_one_job(run_folder):
     for shard in range(3):
         made(run_folder, shard)
-    with pytest.raises(HproError, match=r"align: 5 of 25 .*align.max_rejected_share 0.1 .*a_cid0"):
-        shards.gather(run_folder, "align", 3, max_rejected_share=0.1)
+    with pytest.raises(
+        HproError, match=r"align: 5 of 25 .*align.max_rejected_fraction 0.1 .*a_cid0"
+    ):
+        shards.gather(run_folder, "align", 3, max_rejected_fraction=0.1)
 
 
 def test_a_missing_shard_is_named(run_folder):

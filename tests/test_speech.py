@@ -79,7 +79,7 @@ SETTINGS = Speech(
     delta_weight=0.3,
     phone_weight=0.2,
     affect_weight=0.2,
-    feature_weight=1.0,
+    feature_matching_weight=1.0,
     tempo_spread=0.1,
     ema=0.9,
     width=32,
@@ -258,7 +258,7 @@ def test_loss_terms_of_a_worked_example(tiny: SpeechTokenizer, monkeypatch: pyte
     monkeypatch.setattr(stage, "affect_loss", lambda *_: torch.tensor(5.0))
     monkeypatch.setattr(MelFeatureExtractor, "distance", lambda *_: torch.tensor(0.25))
     weights = {"delta_weight": 0.5, "phone_weight": 0.1, "affect_weight": 0.3}
-    settings = SETTINGS.model_copy(update=weights | {"feature_weight": 4.0})
+    settings = SETTINGS.model_copy(update=weights | {"feature_matching_weight": 4.0})
     terms = training_terms(TokenizerTraining(tiny), batch, settings)
     assert float(terms["mel"].detach()) == pytest.approx((1 + 3 + 2 + 2) / 4)
     assert float(terms["delta"].detach()) == pytest.approx((2 + 1 + 0) / 3)

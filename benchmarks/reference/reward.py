@@ -35,7 +35,7 @@ def reward(
 ) -> Rewarded:
     """The six terms and their weighted sum, as `hpro_core.reward.objective.reward_terms`."""
     with torch.no_grad():
-        for _ in range(objective.history_sweeps):
+        for _ in range(objective.jacobi_iterations):
             logits_BLN = policy.read(batch).logits_BPV[:, :-1, :N_SPEECH_TOKENS]
             history_BL = batch.tokens_BL.clone()
             for row, length in enumerate(batch.token_lengths_B.tolist()):
@@ -85,10 +85,12 @@ def reward(
 def margins(policy: Policy, batch: Batch, objective: Objective, noise_KRBLC: Tensor) -> list[float]:
     """The smallest `Nucleus.margin` of each utterance: less rounding changes no token of it."""
     found = [torch.inf] * len(batch.tokens_BL)
-    for sweep in range(objective.history_sweeps + 1):
+    for sweep in range(objective.jacobi_iterations + 1):
         logits_BLN = policy.read(batch).logits_BPV[:, :-1, :N_SPEECH_TOKENS]
         history_BL = batch.tokens_BL.clone()
-        noises_BLC = noise_KRBLC[:1, 0] if sweep < objective.history_sweeps else noise_KRBLC[:, 0]
+        noises_BLC = (
+            noise_KRBLC[:1, 0] if sweep < objective.jacobi_iterations else noise_KRBLC[:, 0]
+        )
         for row, length in enumerate(batch.token_lengths_B.tolist()):
             within = nucleus(logits_BLN[row, :length], objective)
             near = [within.margin(noise_LC) for noise_LC in noises_BLC[:, row, :length]]
@@ -148,7 +150,7 @@ def nucleus(logits_LN: Tensor, objective: Objective) -> Nucleus:
 
 
 def straight_through(within: Nucleus, noise_RLC: Tensor, temperature: float) -> Tensor:
-    """The sample as one-hot rows (L, N), whose gradient is the mean over the redraws' softmaxes."""
+    """The sample as one-hot rows (L, N), whose gradient is the mean over the gumbel_rao_samples' softmaxes."""
     perturbed_LN = within.kept_LN + within.noise(noise_RLC[0])
     drawn_L1 = perturbed_LN.argmax(-1, keepdim=True)
     softs = [(perturbed_LN / temperature).softmax(-1)]

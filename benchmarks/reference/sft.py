@@ -9,7 +9,9 @@ from hpro_core.policy.sft import GUIDE_REACH
 from reference.policy import Policy
 
 
-def sft(policy: Policy, batch: Batch, guide_weight: float, emotion_weight: float) -> dict:
+def sft(
+    policy: Policy, batch: Batch, guided_attention_weight: float, emotion_weight: float
+) -> dict:
     """Cross-entropy, attention guide, emotion of the text, and their weighted sum."""
     read = policy.read(batch)
     surprises, guides, emotions = [], [], []
@@ -23,7 +25,7 @@ def sft(policy: Policy, batch: Batch, guide_weight: float, emotion_weight: float
     ce, guide = torch.stack(surprises).mean(), torch.stack(guides).mean()
     emotion = torch.stack(emotions).mean()
     return {
-        "loss": ce + guide_weight * guide + emotion_weight * emotion,
+        "loss": ce + guided_attention_weight * guide + emotion_weight * emotion,
         "ce": ce,
         "attention_guide": guide,
         "text_emotion": emotion,

@@ -41,7 +41,7 @@ def run(
 
     Raises:
         HproError: there is nothing to align, the backend cannot run, or, without `shard`, more than
-            `max_rejected_share` of the utterances are rejected.
+            `max_rejected_fraction` of the utterances are rejected.
     """
     source = folder_of(root, "corpus", shard) / "utterances.parquet"
     utterances = tables.read_table(source, tables.UTTERANCES)
@@ -53,7 +53,7 @@ def run(
     lost = [(outcome.utt_id, outcome.reason) for outcome in outcomes if outcome.reason]
     tables.write_table(tables.rejected(lost, STAGE), folder / "rejected.parquet", tables.REJECTED)
     if shard is None:
-        tables.check_rejected(lost, STAGE, len(outcomes), settings.max_rejected_share)
+        tables.check_rejected(lost, STAGE, len(outcomes), settings.max_rejected_fraction)
     duration_s = dict(zip(utterances["utt_id"], utterances["duration_s"], strict=True))
     for outcome in outcomes:
         if outcome.spans:

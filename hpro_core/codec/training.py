@@ -109,7 +109,9 @@ def text_of(
     return text, torch.cat([text[:, 1:], end], 1), torch.ones_like(text, dtype=torch.bool)
 
 
-def check_text(examples: Sequence[Example], config: CodecConfig, guide_weight: float) -> None:
+def check_text(
+    examples: Sequence[Example], config: CodecConfig, guided_attention_weight: float
+) -> None:
     """Make sure that the codec's text decoder writes what the dataset holds.
 
     Raises:
@@ -117,9 +119,9 @@ def check_text(examples: Sequence[Example], config: CodecConfig, guide_weight: f
             they are longer than it has positions, or a guide is asked for that needs phones.
     """
     phones = config.text_vocabulary == N_TRANSCRIPT_SYMBOLS
-    if guide_weight and not phones:
+    if guided_attention_weight and not phones:
         raise HproError(
-            f"codec.guide_weight is {guide_weight}, but only phones know their words: set it to 0"
+            f"codec.guided_attention_weight is {guided_attention_weight}, but only phones know their words: set it to 0"
         )
     facts = facts_of(examples)
     for id_ in (facts.highest_transcript, facts.lowest_transcript):
@@ -157,16 +159,16 @@ def check_words(examples: Sequence[Example], config: CodecConfig) -> None:
         )
 
 
-def content_terms(codec: HdEmo, batch: Batch, guide_weight: float) -> dict[str, Tensor]:
+def content_terms(codec: HdEmo, batch: Batch, guided_attention_weight: float) -> dict[str, Tensor]:
     """Stage A: L_ASR, and a guide for the attention of a decoder that starts from nothing.
 
     The paper starts from a trained Whisper, which knows how to attend; ours is small and fresh, so
-    one head is told which frames a symbol's word covers (ours; off when guide_weight is 0, as it
+    one head is told which frames a symbol's word covers (ours; off when guided_attention_weight is 0, as it
     must be where the transcript is not phones).
     """
     text, target, mask = text_of(batch, codec.compatibility)
     content = codec.content_features(batch.tokens_BL, batch.token_lengths_B)
-    guided = bool(guide_weight)
+    guided = bool(guided_attention_weight)
     logits, attention = codec.read_text(content, batch.token_lengths_B, text, guided)
     asr = text_cross_entropy(logits, target, mask)
     correct = (logits.argmax(-1) == target)[mask].float().mean()
@@ -174,17 +176,19 @@ def content_terms(codec: HdEmo, batch: Batch, guide_weight: float) -> dict[str, 
         return {"loss": asr, "asr": asr, "symbol_accuracy": correct}
     guide = attention_guide(attention, batch)
     return {
-        "loss": asr + guide_weight * guide,
+        "loss": asr + guided_attention_weight * guide,
         "asr": asr,
         "attention_guide": guide,
         "symbol_accuracy": correct,
     }
 
 
-def content_counts(batch: Batch, guide_weight: float) -> dict[str, float]:
+def content_counts(batch: Batch, guided_attention_weight: float) -> dict[str, float]:
     """Number of items that each term of `content_terms` averages over (`BatchSplit`)."""
     targets = float((batch.transcript_lengths_B - 1).sum())
-    guide = {"attention_guide": float(batch.symbol_lengths_B.sum())} if guide_weight else {}
+    guide = (
+        {"attention_guide": float(batch.symbol_lengths_B.sum())} if guided_attention_weight else {}
+    )
     return {"asr": targets, "symbol_accuracy": targets, **guide}
 
 
@@ -293,16 +297,16 @@ def train_content(
     torch.manual_seed(settings.seed)
     codec = make_codec(settings.preset, Path(settings.whisper) if settings.whisper else None)
     for examples in (train, dev):
-        check_text(examples, codec.config, settings.guide_weight)
+        check_text(examples, codec.config, settings.guided_attention_weight)
     trained = [p for part in codec.content_parts() for p in part.parameters()]
 
     def terms(batch: Batch) -> dict[str, Tensor]:
-        return content_terms(codec, batch, settings.guide_weight)
+        return content_terms(codec, batch, settings.guided_attention_weight)
 
     def counts(batch: Batch) -> dict[str, float]:
-        return content_counts(batch, settings.guide_weight)
+        return content_counts(batch, settings.guided_attention_weight)
 
-    weights = {"asr": 1.0, "attention_guide": settings.guide_weight}
+    weights = {"asr": 1.0, "attention_guide": settings.guided_attention_weight}
     split = BatchSplit(batch_size, batch_rows, counts, weights)
     steps = required(settings, "content", CodecStage).steps
     _train(codec, trained, terms, split, steps, "codec, content", train, dev, settings, compute,
@@ -361,7 +365,7 @@ def _train(
 
     loop = Loop(
         label=label, steps=steps, seed=settings.seed, warmup_steps=min(100, steps // 10 + 1),
-        decay_share=settings.decay_share, ema=settings.ema, identity=identity,
+        decay_fraction=settings.decay_fraction, ema=settings.ema, identity=identity,
         checkpoint_every=checkpoints_every(steps, 200, Loop.log_every),
     )  # fmt: skip
     optimiser = torch.optim.Adam(trained, lr=settings.learning_rate)

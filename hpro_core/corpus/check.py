@@ -79,7 +79,7 @@ def check(folder: Path, corpus: Corpus, reader: str = "") -> tuple[About, Conten
     for clip in clips:
         _count(contents, clip)
     everything = [*contents.faults, *contents.left_out]
-    problem = share_problem(everything, len(found), corpus.max_rejected_share)
+    problem = share_problem(everything, len(found), corpus.max_rejected_fraction)
     if not problem and not chosen.split:
         problem = groups_problem(_groups(clips), name)
     contents.stops += [problem] if problem else []

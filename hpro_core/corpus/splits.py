@@ -51,7 +51,7 @@ def split(root: Path, settings: WholeCorpus, base: Path | None = None, n_shards:
 
     Raises:
         HproError: a set was not read yet or has too few groups; a split that the corpus prescribes
-            cuts a group; a split is empty; more is rejected than `max_rejected_share`; a set for
+            cuts a group; a split is empty; more is rejected than `max_rejected_fraction`; a set for
             training adds nothing; there are fewer speakers than shards.
     """
     read = {name: _read(root, name) for name in _ordered(settings)}
@@ -189,9 +189,9 @@ def _assigned(
     split_G = np.full(len(groups), "train", dtype=object)
     n = len(table)
     for label, wanted in (
-        ("test", min(settings.splits.test_share * n, settings.splits.max_test_utterances)),
-        ("dev", settings.splits.dev_share * n),
-        ("judge", settings.splits.judge_share * n),
+        ("test", min(settings.splits.test_fraction * n, settings.splits.max_test_utterances)),
+        ("dev", settings.splits.dev_fraction * n),
+        ("judge", settings.splits.judge_fraction * n),
     ):
         free = np.flatnonzero(split_G == "train")
         if len(free) < 2:
@@ -228,7 +228,7 @@ def _with_judge(
         return table
     counts_GS = _counted(group_N, train.speaker)
     counts_GE = _counted(group_N, train.emotion.fillna(""))
-    wanted = max(1, round(settings.splits.judge_share * len(table)))
+    wanted = max(1, round(settings.splits.judge_fraction * len(table)))
     chosen = chosen_groups(counts_GS, counts_GE, wanted, rng)
     for_judge = train.index[np.isin(group_N, chosen)]
     return table.assign(split=table.split.mask(table.index.isin(for_judge), "judge"))
@@ -302,7 +302,7 @@ def _check_shares(entered: pd.DataFrame, lost: dict[str, str], settings: WholeCo
         faults = [
             Fault(utt_id, lost[utt_id], utt_id) for utt_id in ids if lost.get(utt_id, FULL) != FULL
         ]
-        check_faults(faults, len(ids), settings.max_rejected_share, name)
+        check_faults(faults, len(ids), settings.max_rejected_fraction, name)
 
 
 def _check_splits(kept: pd.DataFrame, settings: WholeCorpus) -> None:

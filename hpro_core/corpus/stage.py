@@ -32,7 +32,7 @@ def read(root: Path, name: str, corpus: Corpus) -> None:
 
     Raises:
         HproError: unknown set, or one to be rendered, metadata that cannot be used, no utterance
-            that can be used, or more rejected than `corpus.max_rejected_share`. Clips outside the
+            that can be used, or more rejected than `corpus.max_rejected_fraction`. Clips outside the
             limits of duration are listed as rejected and do not count.
     """
     chosen = _chosen(corpus, name, rendered=False)
@@ -41,7 +41,7 @@ def read(root: Path, name: str, corpus: Corpus) -> None:
         raise HproError(summary(problems))
     folder = root / "corpus" / name
     clips, faults = _read_files(folder, name, found, corpus)
-    check_faults(faults, len(found), corpus.max_rejected_share, name)
+    check_faults(faults, len(found), corpus.max_rejected_fraction, name)
     lost = by_id(faults, (clip.recording.utterance for clip in clips))
     rows = [_row(name, clip) for clip in clips]
     utterances = pd.DataFrame(rows, columns=list(tables.UTTERANCES.columns))
@@ -63,13 +63,13 @@ def render(root: Path, name: str, corpus: Corpus, settings: Controlled, workers:
 
     Raises:
         HproError: unknown set, or one to be read, or more rejected than
-            `corpus.max_rejected_share`.
+            `corpus.max_rejected_fraction`.
     """
     _chosen(corpus, name, rendered=True)
     folder = root / "corpus" / name
     utterances, lost = controlled.render(folder, name, settings, corpus, workers)
     faults = [Fault(utt_id, reason, utt_id) for utt_id, reason in lost.items()]
-    check_faults(faults, len(utterances) + len(lost), corpus.max_rejected_share, name)
+    check_faults(faults, len(utterances) + len(lost), corpus.max_rejected_fraction, name)
     _write(folder, name, utterances, lost)
 
 

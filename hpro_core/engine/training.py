@@ -37,7 +37,7 @@ class Loop:
     before: int = 0  # steps of trainings that this one goes on from: batches and noise go on, too
     clip_norm: float = 5.0
     warmup_steps: int = 0
-    decay_share: float = 0.0  # the last share of the steps in which the rate falls to zero
+    decay_fraction: float = 0.0  # the last share of the steps in which the rate falls to zero
     ema: float = 0.0  # decay of the averaged weights that are kept in the end; 0: the last weights
     accumulate: int = 1  # micro-batches per process and step; the batch stays the same
     log_every: int = 20
@@ -422,7 +422,7 @@ def _evaluate(
 def _rate_share(step: int, loop: Loop) -> float:
     """Share of the full learning rate: linear warm-up, constant, linear decay."""
     warm = min(1.0, step / loop.warmup_steps) if loop.warmup_steps else 1.0
-    decay_steps = loop.steps * loop.decay_share
+    decay_steps = loop.steps * loop.decay_fraction
     cool = min(1.0, (loop.steps + 1 - step) / decay_steps) if decay_steps else 1.0
     return warm * cool
 

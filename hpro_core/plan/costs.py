@@ -165,7 +165,7 @@ def _training_size(job: Job, settings: Params) -> tuple[int | None, float | None
         return stored, SFT_STEP_S if full else None, steps, settings.sft.batch_size, ""
     reward = settings.reward
     most = (REWARD_SAMPLES, REWARD_SWEEPS, REWARD_REDRAWS)
-    asked = (reward.samples, reward.history_sweeps, reward.redraws)
+    asked = (reward.samples, reward.jacobi_iterations, reward.gumbel_rao_samples)
     measured = full and all(a <= b for a, b in zip(asked, most, strict=True))
     steps = reward_steps(settings) * len(settings.seeds)
     step_s = REWARD_STEP_S if measured else None

@@ -106,6 +106,6 @@ def _split(hours: float, n: int, source: str, chosen: CorpusSet, settings: Param
     splits = settings.corpus.splits
     if chosen.split:
         return Amount(hours, n, 0, n if chosen.split == "judge" else 0, source)
-    wanted = PRESCRIBED_TESTS.get(chosen.reader, round(splits.test_share * n))
+    wanted = PRESCRIBED_TESTS.get(chosen.reader, round(splits.test_fraction * n))
     test = min(wanted, splits.max_test_utterances)
-    return Amount(hours, n, test, round(splits.judge_share * n), source)
+    return Amount(hours, n, test, round(splits.judge_fraction * n), source)

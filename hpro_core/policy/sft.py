@@ -167,7 +167,7 @@ def rewarded_steps(folder: Path) -> int:
 
 
 def sft_terms(
-    policy: SpeechPolicy, batch: Batch, guide_weight: float, emotion_weight: float
+    policy: SpeechPolicy, batch: Batch, guided_attention_weight: float, emotion_weight: float
 ) -> dict[str, Tensor]:
     """Cross-entropy over all output classes, the end symbol included.
 
@@ -177,7 +177,7 @@ def sft_terms(
     Args:
         policy: in training or eval mode.
         batch: recordings, as tokens, with labels.
-        guide_weight: of the attention guide beside the cross-entropy.
+        guided_attention_weight: of the attention guide beside the cross-entropy.
         emotion_weight: of the question for the emotion.
 
     Raises:
@@ -189,16 +189,16 @@ def sft_terms(
     ce = functional.cross_entropy(logits.float(), targets[mask])
     accuracy = (logits.argmax(-1) == targets[mask]).float().mean()
     if output.text_attention_BLS is None or output.emotion_B9 is None:
-        if guide_weight or emotion_weight:
+        if guided_attention_weight or emotion_weight:
             raise HproError(
-                f"sft.guide_weight is {guide_weight}, emotion_weight {emotion_weight}: set 0.0, "
+                f"sft.guided_attention_weight is {guided_attention_weight}, emotion_weight {emotion_weight}: set 0.0, "
                 "cosyvoice2 has no guides"
             )
         return {"loss": ce, "ce": ce, "token_accuracy": accuracy}
     guide = alignment_guide(output.text_attention_BLS, batch)
     emotion = functional.cross_entropy(output.emotion_B9.float(), batch.emotion_B9)
     return {
-        "loss": ce + guide_weight * guide + emotion_weight * emotion,
+        "loss": ce + guided_attention_weight * guide + emotion_weight * emotion,
         "ce": ce,
         "attention_guide": guide,
         "text_emotion": emotion,
@@ -309,7 +309,9 @@ def train_sft(
 
     def terms(batch: Batch) -> dict[str, Tensor]:
         with autocast(device, compute.bf16):
-            return sft_terms(policy, batch, settings.guide_weight, settings.emotion_weight)
+            return sft_terms(
+                policy, batch, settings.guided_attention_weight, settings.emotion_weight
+            )
 
     def batch_at(step: int) -> Batch:
         noise = history_noise(step / settings.steps, settings)
@@ -318,7 +320,7 @@ def train_sft(
     small = isinstance(policy, SpeechLM)
     weights = {
         "ce": 1.0,
-        "attention_guide": settings.guide_weight,
+        "attention_guide": settings.guided_attention_weight,
         "text_emotion": settings.emotion_weight,
     }
 
@@ -328,7 +330,7 @@ def train_sft(
         seed=seed,
         clip_norm=settings.clip_norm,
         warmup_steps=min(100, settings.steps // 10 + 1),
-        decay_share=settings.decay_share,
+        decay_fraction=settings.decay_fraction,
         ema=settings.ema,
         accumulate=accumulate,
         checkpoint_every=checkpoints_every(settings.steps, 200, Loop.log_every),

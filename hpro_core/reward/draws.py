@@ -25,7 +25,7 @@ class Draw:
 def draw(batch: Batch, generator: torch.Generator, objective: Objective) -> Draw:
     """A batch with fresh noise for the objective's samples of each utterance."""
     noises = [
-        noise_for(batch.tokens_BL, generator, objective.redraws, objective.candidates)
+        noise_for(batch.tokens_BL, generator, objective.gumbel_rao_samples, objective.candidates)
         for _ in range(objective.samples)
     ]
     return Draw(batch, torch.stack(noises))

@@ -27,15 +27,15 @@ def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 def noise_for(
     tokens_BL: Tensor,
     generator: torch.Generator,
-    redraws: int = 0,
+    gumbel_rao_samples: int = 0,
     candidates: int = N_SPEECH_TOKENS,
 ) -> Tensor:
-    """The noise of one sample of a batch, float32 (1 + `redraws`, B, L, C).
+    """The noise of one sample of a batch, float32 (1 + `gumbel_rao_samples`, B, L, C).
 
     Drawn for the whole batch and handed to `sample`, so that a row has the same noise whether it
     is sampled with its batch, in a micro-batch, in another process or alone.
     """
-    return gumbel_noise((1 + redraws, *tokens_BL.shape, candidates), generator)
+    return gumbel_noise((1 + gumbel_rao_samples, *tokens_BL.shape, candidates), generator)
 
 
 @dataclass(frozen=True)

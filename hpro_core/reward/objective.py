@@ -37,11 +37,13 @@ class Objective:
     temperature: float
     frame_norm: Literal["l1", "mse"]
     kl_reduction: Literal["sum", "mean"] = "sum"  # over an utterance's tokens, see `kl`
-    history_sweeps: int = 0  # see `history.own_history`
+    jacobi_iterations: int = 0  # see `history.own_history`
     top_p: float = 1.0  # of what can be drawn, see `gumbel.within_nucleus`
     top_k: int = N_SPEECH_TOKENS
     samples: int = 1  # of each utterance, after one history; the terms are their means
-    redraws: int = 0  # of the noise of each sample in the backward pass, see `gumbel.sample`
+    gumbel_rao_samples: int = (
+        0  # of the noise of each sample in the backward pass, see `gumbel.sample`
+    )
 
     @property
     def candidates(self) -> int:
@@ -59,11 +61,11 @@ def objective_of(variant: Variant, settings: Reward) -> Objective:
         temperature,
         settings.frame_norm,
         settings.kl_reduction,
-        settings.history_sweeps,
+        settings.jacobi_iterations,
         settings.top_p,
         settings.top_k,
         settings.samples,
-        settings.redraws,
+        settings.gumbel_rao_samples,
     )
 
 
@@ -102,7 +104,7 @@ def with_policy_history(
     policy: SpeechPolicy, batch: Batch, objective: Objective, noise_KRBLC: Tensor
 ) -> Batch:
     """The batch with the history after which the policy is rewarded."""
-    sweeps, top_p, top_k = objective.history_sweeps, objective.top_p, objective.top_k
+    sweeps, top_p, top_k = objective.jacobi_iterations, objective.top_p, objective.top_k
     return own_history(policy, batch, noise_KRBLC[0, 0], sweeps, top_p, top_k)
 
 
@@ -144,7 +146,7 @@ def terms_at(
 
 
 def counts(batch: Batch, kl_reduction: Literal["sum", "mean"]) -> dict[str, float]:
-    """Number of items that each term and diagnostic averages over (`engine.microbatch.BatchSplit`)."""
+    """Number of items that each term and diagnostic averages over, for `BatchSplit`."""
     utterances, frames = len(batch.tokens_BL), int(batch.token_lengths_B.sum())
     symbols = int((batch.transcript_lengths_B - 1).sum())
     spoken = int(covered_words(batch.spans_BW2).any(1).sum())

@@ -62,7 +62,9 @@ class Rewarder:
     def mean_over(self, batches: Sequence[Batch]) -> dict[str, float]:
         """Mean terms, with the same noise at every call, so that the points of a curve compare."""
         self._noise.manual_seed(0)
-        once = replace(self.objective, samples=1, redraws=0)  # redraws are for gradients alone
+        once = replace(
+            self.objective, samples=1, gumbel_rao_samples=0
+        )  # gumbel_rao_samples are for gradients alone
         return mean_terms(
             lambda batch: self.terms(draw(batch.to(self._device), self._noise, once)), batches
         )

@@ -86,7 +86,7 @@ def train_reward(
     reference = load_policy(sft).to(device).requires_grad_(False)
     codec = load_codec(codec_folder).to(device)
     for examples in (train, dev):
-        check_text(examples, codec.config, guide_weight=0.0)
+        check_text(examples, codec.config, guided_attention_weight=0.0)
         check_words(examples, codec.config)
     objective = objective_of(variant, settings)
     rewarder = Rewarder(policy, reference, codec, objective, device, compute.bf16)
@@ -115,11 +115,11 @@ def train_reward(
         seed=seed,
         before=before,
         clip_norm=settings.clip_norm,
-        decay_share=settings.decay_share,
+        decay_fraction=settings.decay_fraction,
         ema=settings.ema,
         accumulate=accumulate,
         log_every=log_every,
-        dev_every=-(-steps // settings.dev_looks),
+        dev_every=-(-steps // settings.dev_evaluations),
         checkpoint_every=checkpoints_every(steps, 50, log_every),
         grad_norm_every=min(50, steps),
         identity=identity,

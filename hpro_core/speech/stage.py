@@ -105,7 +105,7 @@ def train(
 
     loop = Loop(
         label="speech tokenizer", steps=settings.steps, seed=settings.seed, warmup_steps=50,
-        decay_share=0.4, ema=settings.ema, identity=identity,
+        decay_fraction=0.4, ema=settings.ema, identity=identity,
         checkpoint_every=checkpoints_every(settings.steps, 200, Loop.log_every),
     )  # fmt: skip
     out = root / "speech/tokenizer"
@@ -151,7 +151,7 @@ def training_terms(model: TokenizerTraining, batch: Crops, settings: Speech) -> 
         "phones": (settings.phone_weight, phone_loss(told_BLS, lengths_B, *spoken)),
         "affect": (settings.affect_weight, affect_loss(told_BLA, batch.affect_BLA)),
         "features": (
-            settings.feature_weight,
+            settings.feature_matching_weight,
             model.listener.distance(layers, rebuilt_BFM, lengths_B),
         ),
     }
@@ -269,7 +269,7 @@ def _split(table: pd.DataFrame, name: str, root: Path) -> pd.DataFrame:
     if rows.empty:
         raise HproError(
             f"{root}/corpus/utterances.parquet has no utterance in split {name!r}: "
-            "give the corpus more scenes or change corpus.splits.dev_share in params.yaml"
+            "give the corpus more scenes or change corpus.splits.dev_fraction in params.yaml"
         )
     return rows
 

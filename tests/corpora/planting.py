@@ -14,7 +14,7 @@ LIMITS = Corpus(
     sets={"other": CorpusSet(reader="csv", path="")},
     min_duration_s=0.8,
     max_duration_s=9.0,
-    max_rejected_share=1.0,
+    max_rejected_fraction=1.0,
 )
 
 

@@ -259,7 +259,7 @@ def _build_dataset(folder: Path) -> None:
     from hpro_core import dataset
 
     dataset.build(
-        folder, Dataset(policy_text="phones", codec_text="phones", max_rejected_share=0.5)
+        folder, Dataset(policy_text="phones", codec_text="phones", max_rejected_fraction=0.5)
     )
 
 

@@ -220,7 +220,7 @@ def _checked(folder: Path, reader: str) -> object:
 
 def _limits(path: str, reader: str) -> p.Corpus:
     chosen = {"own": p.CorpusSet(reader=reader, path=path)}
-    return p.Corpus(sets=chosen, min_duration_s=0.1, max_duration_s=9.0, max_rejected_share=1.0)
+    return p.Corpus(sets=chosen, min_duration_s=0.1, max_duration_s=9.0, max_rejected_fraction=1.0)
 
 
 def _read_corpus(folder: Path) -> object:
@@ -434,7 +434,7 @@ def _table_again(value: tuple, folder: Path, schema: Any) -> object:
 
 
 def _built(folder: Path) -> object:
-    settings = p.Dataset(policy_text="phones", codec_text="phones", max_rejected_share=0.9)
+    settings = p.Dataset(policy_text="phones", codec_text="phones", max_rejected_fraction=0.9)
     dataset.build(folder, settings)
     return [
         tables.read_table(folder / f"dataset/{n}.parquet", tables.DATASET) for n in ("train", "dev")
@@ -599,7 +599,7 @@ def _mfa_models(folder: Path) -> object:
     settings = p.Align(
         backend="mfa", mfa_acoustic_model=str(folder / "acoustic.zip"), mfa_g2p_model="",
         mfa_dictionary=str(folder / "english.dict"), mfa_min_log_likelihood=None,
-        mfa_max_duration_deviation=None, mfa_command="mfa", max_rejected_share=0.1,
+        mfa_max_duration_deviation=None, mfa_command="mfa", max_rejected_fraction=0.1,
     )  # fmt: skip
     mfa_models.get(folder / "out", settings)
     return (folder / "out/align/mfa_models.csv").read_text()

@@ -57,7 +57,7 @@ def project(cluster: MiniSlurm, tmp_path_factory: pytest.TempPathFactory) -> Pro
         "ablation": ["frame"],
     }
     shipped = yaml.safe_load((REPO / "params.yaml").read_text())["reward"]
-    slow = {name: shipped[name] for name in ("samples", "redraws", "history_sweeps")}
+    slow = {name: shipped[name] for name in ("samples", "gumbel_rao_samples", "jacobi_iterations")}
     settings["reward"] |= {"steps": 80, "probe_every": 0, **slow}  # a checkpoint every 20 steps
     settings["reward"]["batch_size"] = 4  # for four processes
     settings["shards"] = 2

@@ -120,9 +120,13 @@ def test_published_models_take_the_place_of_trainings(project: Project, tmp_path
     settings["base"] = ""
     settings["speech"] |= {"preset": "cosyvoice2", "path": "cosy"}
     settings["dataset"] |= {"policy_text": "cosy/CosyVoice-BlankEN", "codec_text": "whisper"}
-    settings["codec"] |= {"preset": "released", "checkpoint": "model.pt", "guide_weight": 0.0}
+    settings["codec"] |= {
+        "preset": "released",
+        "checkpoint": "model.pt",
+        "guided_attention_weight": 0.0,
+    }
     settings["policy"] = {"preset": "cosyvoice2", "path": "cosy", "dropout": 0.0}
-    settings["sft"] |= {"guide_weight": 0.0, "emotion_weight": 0.0}
+    settings["sft"] |= {"guided_attention_weight": 0.0, "emotion_weight": 0.0}
     settings["synthesis"]["max_ratio"] = 20.0
     settings["reward"] |= {"probe_every": 10, "steps": 40}
     (twin.folder / "params.yaml").write_text(yaml.safe_dump(settings))
@@ -320,7 +324,7 @@ def test_a_rule_declares_the_sections_that_its_command_reads(project: Project) -
 def test_a_corpus_is_read_again_for_none_of_the_settings_of_others(project: Project) -> None:
     keys = project.folder / "results/embedded/params"
     key = yaml.safe_load((keys / "corpus_read_acted.yaml").read_text(encoding="utf-8"))["corpus"]
-    limits = {"min_duration_s", "max_duration_s", "max_rejected_share"}
+    limits = {"min_duration_s", "max_duration_s", "max_rejected_fraction"}
     assert set(key) == {"sets", *limits}
     assert set(key["sets"]) == {"acted"}
 
