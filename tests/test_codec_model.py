@@ -217,7 +217,7 @@ def test_without_a_guide_the_words_of_the_symbols_are_not_asked(codec, batch):
     ([BEGIN_TEXT, 3, END_TEXT], {"text_vocabulary": 51865}, 0.0, "Whisper's folder for the others"),
     ([50258, 11, 60000], {"text_vocabulary": 51865}, 0.0, "one is 60000, there are 51865"),
     ([BEGIN_TEXT, *[3] * 9, END_TEXT], {"text_positions": 9}, 0.3, "10 text tokens are more"),
-    ([50258, 11, 50257], {"text_vocabulary": 51865}, 0.3, "guided_attention_weight is 0.3, but only phones"),
+    ([50258, 11, 50257], {"text_vocabulary": 51865}, 0.3, "weight is 0.3, but only phones"),
 ])  # fmt: skip
 def test_text_that_the_decoder_does_not_write_is_an_error(
     examples, transcript, changes, guide, message

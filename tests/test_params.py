@@ -90,12 +90,10 @@ def test_a_wrong_setting_is_named_with_its_value(tmp_path, dotted, value, messag
 
 
 @pytest.mark.parametrize(("old", "new"), p.RENAMED.items())
-def test_a_former_name_of_a_setting_is_told_the_new_one(tmp_path, old, new):
+def test_a_former_name_of_a_setting_has_an_error_with_the_new_one(tmp_path, old, new):
     settings = yaml.safe_load(SHIPPED.read_text())
-    (section,) = [name for name in ("reward", "codec", "speech", "align") if new in settings[name]][
-        :1
-    ] or ["corpus"]
-    place = settings[section] if section != "corpus" else settings["corpus"]["splits"]
+    sections = [settings["corpus"]["splits"], *settings.values()]
+    place = next(each for each in sections if isinstance(each, dict) and new in each)
     place[old] = place.pop(new)
     with pytest.raises(HproError, match=rf"{old}: is now called {new}: rename it"):
         p.validated(settings, p.Params, SHIPPED)

@@ -105,7 +105,7 @@ class Screen:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory whose terminal is wide, without the thread that gumbel_rao_samples."""
+    """An empty working directory whose terminal is wide, without the thread that redraws."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(live.RunProgress, "_tick", lambda self: None)

@@ -150,7 +150,7 @@ def nucleus(logits_LN: Tensor, objective: Objective) -> Nucleus:
 
 
 def straight_through(within: Nucleus, noise_RLC: Tensor, temperature: float) -> Tensor:
-    """The sample as one-hot rows (L, N), whose gradient is the mean over the gumbel_rao_samples' softmaxes."""
+    """The sample as one-hot rows (L, N), whose gradient is the mean of the redraws' softmaxes."""
     perturbed_LN = within.kept_LN + within.noise(noise_RLC[0])
     drawn_L1 = perturbed_LN.argmax(-1, keepdim=True)
     softs = [(perturbed_LN / temperature).softmax(-1)]

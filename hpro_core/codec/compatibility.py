@@ -1,10 +1,10 @@
 """Compatibility flags: corrections of the released codec that change a number.
 
-The authors' code (XXH333/HD-EMO) has nine traps, listed in docs/method.md and named by the tests in
-tests/test_codec_traps.py. Those below change what is computed. The others are corrected
-without a flag, because the value stays the same: the concordance in covariances (3), word pooling as
-one product (5), no word error rate in every step (6), codes in float32 (8). The rule for word edges (9)
-is the argument `rounding` of `engine.batching.spans_to_frames`.
+The authors' code (XXH333/HD-EMO) has nine errors, listed in docs/method.md and named by the tests
+in tests/test_codec_traps.py. The flags below change what is computed. The others are corrected
+without a flag, because the value stays the same: the concordance in covariances (3), word pooling
+as one product (5), no word error rate in every step (6), codes in float32 (8). The rule for word
+edges (9) is the argument `rounding` of `engine.batching.spans_to_frames`.
 """
 
 from dataclasses import dataclass

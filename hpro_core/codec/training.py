@@ -121,7 +121,8 @@ def check_text(
     phones = config.text_vocabulary == N_TRANSCRIPT_SYMBOLS
     if guided_attention_weight and not phones:
         raise HproError(
-            f"codec.guided_attention_weight is {guided_attention_weight}, but only phones know their words: set it to 0"
+            f"codec.guided_attention_weight is {guided_attention_weight}, but only phones have the "
+            "word that they belong to: set it to 0"
         )
     facts = facts_of(examples)
     for id_ in (facts.highest_transcript, facts.lowest_transcript):
@@ -162,9 +163,10 @@ def check_words(examples: Sequence[Example], config: CodecConfig) -> None:
 def content_terms(codec: HdEmo, batch: Batch, guided_attention_weight: float) -> dict[str, Tensor]:
     """Stage A: L_ASR, and a guide for the attention of a decoder that starts from nothing.
 
-    The paper starts from a trained Whisper, which knows how to attend; ours is small and fresh, so
-    one head is told which frames a symbol's word covers (ours; off when guided_attention_weight is 0, as it
-    must be where the transcript is not phones).
+    The paper starts from a trained Whisper, whose attention is trained. Ours is small and starts
+    from random weights, so a guided-attention loss gives one head the frames of each symbol's word
+    (ours; off when guided_attention_weight is 0, which is required unless the transcript is
+    phones).
     """
     text, target, mask = text_of(batch, codec.compatibility)
     content = codec.content_features(batch.tokens_BL, batch.token_lengths_B)

@@ -32,8 +32,8 @@ def read(root: Path, name: str, corpus: Corpus) -> None:
 
     Raises:
         HproError: unknown set, or one to be rendered, metadata that cannot be used, no utterance
-            that can be used, or more rejected than `corpus.max_rejected_fraction`. Clips outside the
-            limits of duration are listed as rejected and do not count.
+            that can be used, or more rejected than `corpus.max_rejected_fraction`. Clips outside
+            the limits of duration are listed as rejected and do not count.
     """
     chosen = _chosen(corpus, name, rendered=False)
     found = entries(chosen.reader, Path(chosen.path), f"corpus.sets.{name}.path")

@@ -120,8 +120,9 @@ def share_problem(faults: Iterable[Fault], n_entered: int, max_share: float) -> 
         return f"no utterance is left ({counted([fault.reason for fault in faults])})"
     if len(rejected) > max_share * within:
         return (
-            f"{len(rejected)} of {within} utterances rejected, more than corpus.max_rejected_fraction "
-            f"{max_share} ({counted(rejected)}); mend the corpus or raise the share"
+            f"{len(rejected)} of {within} utterances rejected, more than "
+            f"corpus.max_rejected_fraction {max_share} ({counted(rejected)}); correct the corpus "
+            "or raise that setting"
         )
     return ""
 

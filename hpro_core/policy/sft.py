@@ -191,8 +191,8 @@ def sft_terms(
     if output.text_attention_BLS is None or output.emotion_B9 is None:
         if guided_attention_weight or emotion_weight:
             raise HproError(
-                f"sft.guided_attention_weight is {guided_attention_weight}, emotion_weight {emotion_weight}: set 0.0, "
-                "cosyvoice2 has no guides"
+                f"sft.guided_attention_weight is {guided_attention_weight}, emotion_weight "
+                f"{emotion_weight}: set 0.0, cosyvoice2 has no guides"
             )
         return {"loss": ce, "ce": ce, "token_accuracy": accuracy}
     guide = alignment_guide(output.text_attention_BLS, batch)
