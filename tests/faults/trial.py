@@ -202,8 +202,11 @@ def _copy(plan: Plan, base: Path, folder: Path) -> None:
     subprocess.run(["cp", "-a", f"{base}/.", folder], check=True)
     for job in plan.missing:
         for path in (folder / name for name in job.outputs):
-            (path.parent / f"record_{job.arguments[0]}.json").unlink(missing_ok=True)
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if path.is_dir():
+                shutil.rmtree(path)
+                continue
+            for file in (path, path.with_name(f"record_{job.arguments[0]}.json")):
+                file.unlink(missing_ok=True)  # of the last of the outputs it is gone already
 
 
 def _disturb(plan: Plan, folder: Path, outcome: Outcome) -> None:
