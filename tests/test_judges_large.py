@@ -23,8 +23,8 @@ from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.errors import HproError
 from hpro_core.evaluate import affect, judges, panel, stage, tables, wavlm
 from hpro_core.evaluate.asr import most_tokens
+from hpro_core.evaluate.configured_judges import taught_by
 from hpro_core.evaluate.files import WHISPER_SHA256
-from hpro_core.evaluate.judge_provenance import taught_by
 from hpro_core.evaluate.wavlm import SHORTEST_S, WavlmVoices
 from hpro_core.evaluate.whisper import WhisperTranscripts
 from hpro_core.io import sha256_of

@@ -1,77 +1,14 @@
-"""Judge provenance: which models judged a system, by name and SHA-256, and which were teachers.
+"""Judge provenance: the models that judged a system, as its metrics.json records them.
 
-`metrics.json` of a system names its judges, so that figures of different judges are not mixed. A
-judge is not independent where the same published model made the labels that the rewards learned
-from.
+Figures of different judges are not mixed.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpro_core.errors import HproError
-from hpro_core.io import checked, read_json, sha256_of
-from hpro_core.label.files import hugging_face_weights
-from hpro_core.params import Evaluate
-from hpro_core.weights import listed
-
-NAMES = {
-    "emotion2vec": "emotion2vec_plus_large",
-    "audeering": "wav2vec2-large-robust-12-ft-emotion-msp-dim",
-}
-"""Of the published models that are teachers and judges."""
-
-
-def judges_of(root: Path, settings: Evaluate) -> dict[str, str]:
-    """Every judge of the settings: model and sha256 of its weights."""
-    judges = affect_judges_of(root, settings)
-    judges["asr"] = _listed("whisper_tiny_en", "model.bin")
-    if settings.asr == "whisper":
-        judges["asr"] = _named("openai-whisper", Path(settings.whisper))
-    judges["asr_check"] = _listed("whisper_base", "model.bin")
-    judges["dnsmos"] = _listed("dnsmos", "sig_bak_ovr.onnx")
-    judges["speaker"] = _listed("ge2e", "pretrained.pt")
-    if settings.speaker == "wavlm":
-        judges["speaker"] = _named("wavlm-base-plus-sv", hugging_face_weights(Path(settings.wavlm)))
-    return judges
-
-
-def affect_judges_of(root: Path, settings: Evaluate) -> dict[str, str]:
-    """The judges of emotion and word affect alone, who also hear the recordings."""
-    published = {
-        "emotion2vec": Path(settings.emotion2vec, "model.pt"),
-        "audeering": hugging_face_weights(Path(settings.audeering)),
-    }
-    return {
-        what: _named("embedded affect network", root / "judge" / "model.safetensors")
-        if chosen == "embedded"
-        else _named(NAMES[chosen], published[chosen])
-        for what, chosen in (("emotion", settings.emotion), ("vad", settings.vad))
-    }
-
-
-def taught_by(settings: Evaluate, teachers: Set[str]) -> dict[str, str]:
-    """By metric the judge that is the same published model as a teacher of the labels.
-
-    The rewards are heads of the codec that learn from these labels: such a judge is no independent
-    one, whatever file it was read from.
-
-    Args:
-        settings: the judges.
-        teachers: of the labels that the codec, the policies or both learned from.
-    """
-    chosen = (("emo_sim", settings.emotion), ("wvad_ccc", settings.vad))
-    return {metric: NAMES[judge] for metric, judge in chosen if judge in NAMES.keys() & teachers}
-
-
-def _listed(name: str, file: str) -> str:
-    row = next(row for row in listed() if (row.name, row.file) == (name, file))
-    return f"{name}, sha256 {row.sha256}"
-
-
-def _named(model: str, weights: Path) -> str:
-    return f"{model}, sha256 {sha256_of(weights)}"
-
+from hpro_core.io import checked, read_json
 
 JUDGES, TAUGHT = "judges", "judged_by_teachers"
 """Keys of metrics.json."""

@@ -11,14 +11,9 @@ from hpro_core import records
 from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.errors import HproError
 from hpro_core.evaluate import affect
+from hpro_core.evaluate.configured_judges import affect_judges_of, judges_of, taught_by
 from hpro_core.evaluate.judge_accuracy import Judgements, ceilings, grades
-from hpro_core.evaluate.judge_provenance import (
-    JudgeProvenance,
-    affect_judges_of,
-    judges_of,
-    taught_by,
-    to_json,
-)
+from hpro_core.evaluate.judge_provenance import JudgeProvenance, to_json
 from hpro_core.evaluate.judges import Affect, Clip, SentenceScores, load_affect
 from hpro_core.evaluate.panel import JudgePanel
 from hpro_core.evaluate.realignment import read_audio, spans_by_utterance
