@@ -1,6 +1,8 @@
 """The documentation as a site: what mkdocs, which `make docs` runs, does not check by itself."""
 
+import posixpath
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,45 @@ def test_a_paragraph_in_a_list_is_indented_by_four(page: Path) -> None:
     """With fewer blanks it ends the list on the site, though not on GitHub."""
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     assert re.findall(r"\n\n {1,3}(?=\S).*", text) == []
+
+
+def test_links_and_mentions_of_pages_exist() -> None:
+    """Of README, comments of settings, docstrings and pages, with the heading that they name."""
+    listing = ["git", "ls-files", "*.md", "*.py", "*.smk", "*.sh", "*.yaml", "*.toml", "Makefile"]
+    names = subprocess.run(listing, cwd=REPO, capture_output=True, text=True, check=True).stdout
+    missing = []
+    for name in names.split():
+        text = (REPO / name).read_text(encoding="utf-8")
+        targets = re.findall(r"(?<![\w/.])(docs/[\w/]+\.md(?:#[\w-]+)?)", text)
+        if name.endswith(".md"):
+            links = re.findall(r"\]\(([^():\s]*)\)", text)
+            here = posixpath.dirname(name)
+            targets += [
+                name + link
+                if link.startswith("#")
+                else posixpath.normpath(posixpath.join(here, link))
+                for link in links
+            ]
+        missing += [f"{name}: {target}" for target in targets if not exists(target)]
+    assert missing == []
+
+
+def exists(target: str) -> bool:
+    """Whether a file or folder of the repository exists, and its heading where "#" names one."""
+    path, _, anchor = target.partition("#")
+    return (REPO / path).exists() and (not anchor or anchor in anchors(REPO / path))
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of the headings of a page, as GitHub and the site write them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    titles = re.findall(r"^#+ (.+)$", text, flags=re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def test_every_entry_of_the_log_has_an_anchor_of_its_own() -> None:
+    text = (REPO / "docs/log/index.md").read_text(encoding="utf-8")
+    titles = re.findall(r"^## (\d{4}-\d{2}-\d{2}: .+|Next)$", text, flags=re.M)
+    assert len(titles) == text.count("\n## ")
+    assert len(set(titles)) == len(titles)
+    assert len(anchors(REPO / "docs/log/index.md")) == len(titles) + 1
