@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from workflow.scripts.settings_reference import PAGE, Comments, Reference, reference
 from workflow.scripts.site_hooks import FETCHED, without_outside_links
 
 REPO = Path(__file__).parents[1]
@@ -106,3 +107,36 @@ def test_every_entry_of_the_log_has_an_anchor_of_its_own() -> None:
     assert len(titles) == text.count("\n## ")
     assert len(set(titles)) == len(titles)
     assert len(anchors(REPO / "docs/log/index.md")) == len(titles) + 1
+
+
+def test_the_settings_reference_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == reference(), "run `make docs`"
+
+
+SETTINGS = """# head
+one: "a#b"   # first
+             # and on
+two: 2
+three:
+  # of four
+  four: 4  # last
+"""
+
+
+def test_comments_belong_to_the_line_that_they_are_beside() -> None:
+    comments = Comments(SETTINGS)
+    assert comments.beside == {1: "first and on", 6: "last"}
+    assert comments.above(6) == "of four"
+
+
+def test_a_setting_without_a_meaning_is_refused() -> None:
+    kinds = {name: {"type": "string"} for name in ("one", "two")}
+    four = {"type": "object", "properties": {"four": {"type": "integer", "minimum": 1}}}
+    schema: dict = {"properties": {**kinds, "three": four}}
+    with pytest.raises(ValueError, match=r"no comment: two$"):
+        Reference(SETTINGS, schema).page()
+    schema["properties"]["two"]["description"] = "the second"
+    page = Reference(SETTINGS, schema).page()
+    assert '| `one` | `"a#b"` | text | first and on |' in page
+    assert "| `two` | `2` | text | the second |" in page
+    assert "| `four` | `4` | integer, at least 1 | last |" in page
