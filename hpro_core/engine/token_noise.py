@@ -2,7 +2,8 @@
 
 Ours. A policy's samples are not recordings. A codec that reads nothing else in training is easily
 fooled by them as a reward, and a policy that reads nothing else before its next token relies on a
-history that it will not have (docs/log.md; RRPO, arXiv 2512.04552, regularises the reward too).
+history that it will not have (docs/log/index.md; RRPO, arXiv 2512.04552, regularises the reward
+too).
 """
 
 from dataclasses import replace

@@ -211,7 +211,7 @@ def history_noise(done: float, settings: Sft) -> float:
 
     A policy's own samples differ from recordings, and what the text says must not be forgotten for
     what the history tells; but a policy that has not yet learned to speak needs a clean history
-    (docs/log.md). So the noise grows with the square of the training that is done.
+    (docs/log/index.md). So the noise grows with the square of the training that is done.
 
     Args:
         done: share of the steps, in (0, 1].

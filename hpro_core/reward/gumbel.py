@@ -64,8 +64,8 @@ def within_nucleus(logits_BLV: Tensor, top_p: float, top_k: int) -> Candidates:
     A policy speaks by drawing from the likeliest `top_k` within `top_p` of the probability (0.8 and
     25 in CosyVoice2). What is rewarded should be what it can say (ours; the paper does not say):
     samples from the whole distribution hold a rare token every few frames, which the codec has to
-    read over, and of which the policy learns mostly to avoid it (docs/log.md). Few candidates also
-    cost the least: neither noise nor softmax nor codec then sees the other 6536.
+    read over, and of which the policy learns mostly to avoid it (docs/log/index.md). Few candidates
+    also cost the least: neither noise nor softmax nor codec then sees the other 6536.
 
     Args:
         logits_BLV: the policy's, V at least N. The N speech tokens alone are candidates: end of

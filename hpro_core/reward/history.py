@@ -4,7 +4,7 @@ Letters: B batch, L speech token, C candidate.
 
 Under teacher forcing the history tells a small policy how the recording was spoken, and a reward
 teaches it to go on like that; when it speaks for itself, that is to go on like whatever it happened
-to begin with (docs/log.md). What it says by itself has other words at other times than the
+to begin with (docs/log/index.md). What it says by itself has other words at other times than the
 recording, to which all terms compare. Jacobi sweeps (Song et al. 2021, arXiv 2002.03629) lie
 between: every token is drawn again at once, from the policy that reads the last sweep's tokens.
 After k sweeps with the same noise the first k tokens are what the policy says by itself, the others

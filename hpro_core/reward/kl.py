@@ -20,7 +20,7 @@ def kl_divergence(
 
     The paper gives neither direction nor reduction. Both are CosyVoice 3's (2505.17589), which adds
     up tokens: "sum". The mean over tokens is a sixtieth of it here, and then no leash at all: a
-    policy drifts where the reward does not care (docs/log.md). The end of speech is among the
+    policy drifts where the reward does not care (docs/log/index.md). The end of speech is among the
     classes and its position among the positions: no reward sees it.
 
     Args:

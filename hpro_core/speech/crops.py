@@ -254,7 +254,7 @@ def at_tempo(mel_FM: np.ndarray, longer: float) -> np.ndarray:
     """Log-mel frames as if spoken slower, or faster.
 
     A cubic spline in time: with straight lines the decoder learns to blur. Frequencies stay, for
-    they tell the speaker and the feeling (docs/log.md).
+    they tell the speaker and the feeling (docs/log/index.md).
 
     Args:
         mel_FM: (4 L, 80).

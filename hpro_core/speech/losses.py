@@ -4,11 +4,11 @@ Letters: B batch, L speech token, F = 4 L frame, M mel band, D digit, C channel,
 of `text.SYMBOLS`, A affect as in `crops`.
 
 With 317 bits a second for words, voice and affect, a tokenizer that only rebuilds spectra spends
-them where the energy is, and a third of acted words are lost (docs/log.md). S3 tokenizers learn by
-recognising speech (CosyVoice, arXiv 2407.05407), that of CosyVoice 3 by recognising emotions too
-(arXiv 2505.17589). Here tokens must tell their phones and their words' affect, and rebuilt spectra
-must look like the recording to one who knows both (ours; the second is the feature loss of Johnson
-et al. 2016, arXiv 1603.08155).
+them where the energy is, and a third of acted words are lost (docs/log/index.md). S3 tokenizers
+learn by recognising speech (CosyVoice, arXiv 2407.05407), that of CosyVoice 3 by recognising
+emotions too (arXiv 2505.17589). Here tokens must tell their phones and their words' affect, and
+rebuilt spectra must look like the recording to one who knows both (ours; the second is the feature
+loss of Johnson et al. 2016, arXiv 1603.08155).
 """
 
 import torch
