@@ -144,7 +144,7 @@ def terms_at(
     noise_RBLC = noise_KRBLC.transpose(0, 1).flatten(1, 2)
     sample = gumbel.sample(candidates.repeated(k), objective.temperature, noise_RBLC)
     _, position_mask = speech_targets(batch)
-    leash = kl_divergence(logits_BPV, reference_BPV, position_mask, objective.kl_reduction)
+    kl = kl_divergence(logits_BPV, reference_BPV, position_mask, objective.kl_reduction)
     spoken = policy_diagnostics(logits_BPV, batch)
 
     batch = batch.repeated(k)  # the codec processes all samples in one call
@@ -152,7 +152,7 @@ def terms_at(
     reading = codec(sample, batch.token_lengths_B, batch.spans_BW2, text)
     mask, norm = batch.token_mask_BL, objective.frame_norm
     terms = {
-        "kl": leash,
+        "kl": kl,
         "sp": code_loss(reading.style_BLD, style, mask, norm),
         "cp": code_loss(reading.content_BLD, content, mask, norm),
         "asr": intelligibility_loss(reading, target, text_mask),
