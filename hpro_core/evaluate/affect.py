@@ -214,7 +214,7 @@ class AffectJudge(nn.Module):
         if test_set not in self.trained_on:
             raise HproError(
                 f"the affect judge has no test set {test_set!r}, only "
-                f"{', '.join(self.trained_on)}: its training data has no `judge` split of this set; "
+                f"{', '.join(self.trained_on)}: it was trained without its `judge` split; "
                 "give the set `split: train`, or train a judge with it (docs/corpora.md)"
             )
         return self.get_buffer(f"scale_{test_set}")
