@@ -284,7 +284,7 @@ def test_sections_and_counts(page):
     assert "<td>40</td>" in line
     assert "One training seed only" in page
     assert "they do not hold what another training seed would change" in page
-    assert "Embedded judges chose the step that was kept of hpro " in page
+    assert "Embedded judges chose the kept step of hpro " in page
     assert "# &lt;settings&gt;" in page
     assert "run: made_up" in page
     assert "snakemake --cores all -- results/made_up/eval/joint/seed0/metrics.json" in page

@@ -7,9 +7,10 @@ seeds plus that over utterances; the degrees of freedom are Satterthwaite's. The
 conservative: the seed-by-utterance interaction counts in both errors.
 
 The bootstrap of `statistics.py` is not used here, because it underestimates the variance over few
-seeds and its distribution lacks tails. In a simulation (5 seeds, 100 utterances, more variance over seeds than over
-utterances) its false positive rate is 15 % at the level 5 %, and 4 to 7 % at 5 % / 27, the first
-threshold of Holm's method for 27 tests. With min F' the rates are 5 % and 0.3 %.
+seeds and its distribution lacks tails. In a simulation (5 seeds, 100 utterances, more variance over
+seeds than over utterances) its false positive rate is 15 % at the level 5 %, and 4 to 7 % at
+5 % / 27, the first threshold of Holm's method for 27 tests. With min F' the rates are 5 % and
+0.3 %.
 
 Letters: S seeds, N utterances.
 """
@@ -85,7 +86,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _scores(ratio: Ratio) -> np.ndarray:
-    """Linearised scores, float (S, N): mean and variance equal those of the ratio to first order."""
+    """Linearised scores, float (S, N), with the mean and first-order variance of the ratio."""
     value = ratio.above_SN.sum() / ratio.below_SN.sum()
     return value + (ratio.above_SN - value * ratio.below_SN) / ratio.below_SN.mean()
 
