@@ -176,7 +176,9 @@ def test_other_things_than_weights_of_whisper_are_refused(tmp_path):
         path = save_whisper(
             tmp_path / "odd.pt", change=lambda s, odd=odd: s.update(model_state_dict=odd)
         )
-        with pytest.raises(HproError, match=r"odd\.pt: model_state_dict has values that are not tensors"):
+        with pytest.raises(
+            HproError, match=r"odd\.pt: model_state_dict has values that are not tensors"
+        ):
             WhisperTranscripts(path, 1, CPU)
 
 
