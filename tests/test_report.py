@@ -277,7 +277,7 @@ def test_sections_and_counts(page):
     assert "<th>asr</th><td>an ear, sha256 ab</td>" in page
     assert "EMO-SIM is not independent here: a teacher judged it" in page
     assert "<summary>policy/hpro</summary>" in page
-    line = page.split("How much of the pull")[1].split("</table>")[0]
+    line = page.split("Share of each weighted term")[1].split("</table>")[0]
     assert "<th>hpro</th><td>0</td>" in line
     assert "<td>25.4 %</td>" in line
     assert "the term kl is dead; step 60: the reward rises while judges fall" in line
