@@ -161,8 +161,8 @@ def test_weights_of_whisper_that_do_not_fit_are_named_with_their_file(name, tmp_
         ("n_audio_state", 51_866, "size mismatch"),
         ("n_text_layer", 10**9, "n_text_layer is 1000000000, and nothing in its weights"),
         ("n_vocab", "51866", "n_vocab is '51866'"),
-        ("n_text_head", 3, "32 does not split into 3 heads"),
-        ("n_audio_head", 0, "32 does not split into 0 heads|make no model"),
+        ("n_text_head", 3, "32 is not divisible by 3 heads"),
+        ("n_audio_head", 0, "32 is not divisible by 0 heads|make no model"),
     ],
 )
 def test_odd_sizes_of_whisper_are_named_before_memory_is_taken(key, value, complaint, tmp_path):
@@ -176,16 +176,18 @@ def test_other_things_than_weights_of_whisper_are_refused(tmp_path):
         path = save_whisper(
             tmp_path / "odd.pt", change=lambda s, odd=odd: s.update(model_state_dict=odd)
         )
-        with pytest.raises(HproError, match=r"odd\.pt: model_state_dict holds other things"):
+        with pytest.raises(
+            HproError, match=r"odd\.pt: model_state_dict has values that are not tensors"
+        ):
             WhisperTranscripts(path, 1, CPU)
 
 
 def test_another_file_than_whispers_is_refused(tmp_path):
     path = tmp_path / "model.pt"
-    with pytest.raises(HproError, match=r"model.pt does not exist: take the file of the package"):
+    with pytest.raises(HproError, match=r"model.pt does not exist: use the file of the package"):
         WhisperTranscripts(path, 1, CPU)
     torch.save({"model.encoder.conv1.weight": torch.ones(2)}, path)
-    with pytest.raises(HproError, match=r"model.pt is no checkpoint of openai-whisper"):
+    with pytest.raises(HproError, match=r"model.pt is not a checkpoint of openai-whisper"):
         WhisperTranscripts(path, 1, CPU)
     save_whisper(path, n_mels=64)
     with pytest.raises(HproError, match=r"model.pt: n_mels is 64, n_audio_ctx 1500, but 80 or 128"):
@@ -292,14 +294,14 @@ def test_weights_of_wavlm_that_do_not_fit_are_named_with_their_file(name, tmp_pa
 
 def test_another_speaker_model_or_a_voice_that_is_no_number_is_refused(noise, tmp_path):
     folder = save_wavlm(tmp_path / "other", model_type="hubert")
-    with pytest.raises(HproError, match=r"config.json: model_type is 'hubert', and 'wavlm'"):
+    with pytest.raises(HproError, match=r"config.json: model_type is 'hubert', but 'wavlm'"):
         WavlmVoices(folder, CPU)
 
     def spoil(weights):
         weights["feature_extractor.bias"][0] = float("nan")
 
     spoiled = WavlmVoices(save_wavlm(tmp_path / "spoiled", change=spoil), CPU)
-    with pytest.raises(HproError, match=r"u0: .*pytorch_model.bin makes of .*u0.wav numbers"):
+    with pytest.raises(HproError, match=r"u0: .*pytorch_model.bin returns values .*u0.wav"):
         spoiled.hear(noise)
 
 
