@@ -216,3 +216,7 @@ def _loaded(module: str) -> set[str]:
     names = subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()
     assert module in names
     return set(names)
+
+
+def test_the_identity_of_published_judges_hashes_files_that_exist() -> None:
+    assert len(str(judges._code()["judged_by"])) == 64

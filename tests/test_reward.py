@@ -80,7 +80,9 @@ def test_several_samples_of_an_utterance_count_as_their_mean(policies, codec, ba
 
 
 @pytest.mark.parametrize(("norm", "kl_reduction"), [("l1", "sum"), ("mse", "mean")])
-def test_a_ragged_batch_is_the_mean_of_its_utterances(norm, kl_reduction, policies, codec, examples):
+def test_a_ragged_batch_is_the_mean_of_its_utterances(
+    norm, kl_reduction, policies, codec, examples
+):
     """Padding changes no term and no sign: each row has the noise that it had in the batch."""
     objective = replace(ALL, frame_norm=norm, kl_reduction=kl_reduction)
     batch = collate(examples, [e.speaker_embedding for e in examples])

@@ -265,6 +265,6 @@ def _samples(clip: SpokenUtterance) -> np.ndarray:
 def _code() -> dict[str, object]:
     """Hash of the code that loads published judges and their audio; part of their identity."""
     rooms = Path(__file__).parents[1]
-    names = ("asr", "hearing", "judges", "wavlm", "whisper", "whisper_parts")
+    names = ("asr", "realignment", "judges", "wavlm", "whisper", "whisper_parts")
     here = (rooms / "evaluate" / f"{name}.py" for name in names)
     return {"judged_by": fingerprint(*here, rooms / "label" / "hugging_face.py")}
