@@ -85,7 +85,7 @@ def noise(tmp_path_factory):
 
 
 def transcripts(path, clips, batch_size=2):
-    return WhisperTranscripts(path, batch_size, CPU).hear(clips)
+    return WhisperTranscripts(path, batch_size, CPU).predict(clips)
 
 
 def test_transcripts_are_those_of_the_package(whisper_file, noise):
@@ -208,7 +208,7 @@ def wavlm_folder(tmp_path_factory):
 
 
 def voices(folder, clips):
-    return np.stack(WavlmVoices(folder, CPU).hear(clips))
+    return np.stack(WavlmVoices(folder, CPU).predict(clips))
 
 
 def published_embeddings(folder, samples):
@@ -302,7 +302,7 @@ def test_another_speaker_model_or_a_voice_that_is_no_number_is_refused(noise, tm
 
     spoiled = WavlmVoices(save_wavlm(tmp_path / "spoiled", change=spoil), CPU)
     with pytest.raises(HproError, match=r"u0: .*pytorch_model.bin returns values .*u0.wav"):
-        spoiled.hear(noise)
+        spoiled.predict(noise)
 
 
 @pytest.mark.parametrize(
@@ -468,7 +468,7 @@ def test_figures_are_those_of_the_published_models(judged_run, published, tmp_pa
     run, settings, scores = judged_run, published, scores_of(judged_run, "sft")
     emotion = Emotion2vecPosteriors(Path(settings.emotion2vec), CPU)
     voice = WavlmVoices(Path(settings.wavlm), CPU)
-    ears = WhisperTranscripts(Path(settings.whisper), 1, CPU)
+    recogniser = WhisperTranscripts(Path(settings.whisper), 1, CPU)
     for i, utt_id in enumerate(scores.index):
         own, recording, reference = (
             SpokenUtterance(utt_id, "", "", (), np.empty((0, 2)), run / path)
@@ -480,9 +480,9 @@ def test_figures_are_those_of_the_published_models(judged_run, published, tmp_pa
         )
         posteriors = emotion.posteriors([own, recording])
         assert scores.loc[utt_id, "emo_sim"] == pytest.approx(cosine(*posteriors), abs=1e-6)
-        pair = voice.hear([own, reference])
+        pair = voice.predict([own, reference])
         assert scores.loc[utt_id, "speaker_sim"] == pytest.approx(cosine(*pair), abs=1e-5)
-        said = whisper.normalizers.EnglishTextNormalizer()(ears.hear([own])[0])
+        said = whisper.normalizers.EnglishTextNormalizer()(recogniser.predict([own])[0])
         assert scores.loc[utt_id, "transcript"] == said.strip()
     recorded = read_table(run / "judge/recordings/word_vad.parquet", WORD_VAD)
     spoken = [

@@ -62,22 +62,22 @@ class WordErrors(NamedTuple):
 class WhisperASR:
     """Whisper model in int8 (CTranslate2), English, temperature 0, on the CPU."""
 
-    def __init__(self, folder: Path, threads: int, hearing: DecodingOptions = TINY_EN) -> None:
+    def __init__(self, folder: Path, threads: int, options: DecodingOptions = TINY_EN) -> None:
         """
         Args:
             folder: folder with the weights of the model.
             threads: number of CPU threads.
-            hearing: decoding options of this model.
+            options: decoding options of this model.
         """
         self._model = ctranslate2.models.Whisper(
             str(folder), device="cpu", compute_type="int8", intra_threads=threads, inter_threads=1
         )
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._prompt = [self._tokenizer.token_to_id(token) for token in hearing.prompt]
-        self._windows_s = hearing.windows_s
-        self._beam_size = hearing.beam_size
+        self._prompt = [self._tokenizer.token_to_id(token) for token in options.prompt]
+        self._windows_s = options.windows_s
+        self._beam_size = options.beam_size
 
-    def hear(self, audio_T: np.ndarray) -> str:
+    def transcribe(self, audio_T: np.ndarray) -> str:
         """Transcribe one clip, without text normalisation.
 
         Args:

@@ -49,77 +49,77 @@ class Clip(SpokenUtterance):
     corpus: str  # the test set
 
 
-Listener = Callable[[Sequence[Clip], Path], list[Any]]
+JudgeFn = Callable[[Sequence[Clip], Path], list[Any]]
 """Function from clips to one result per clip.
 
 The path is a cache folder for this judge and these clips only."""
 
-SentenceScores = dict[str, tuple[np.ndarray, np.ndarray | None]]
+AffectOutputs = dict[str, tuple[np.ndarray, np.ndarray | None]]
 """By utt_id: emotion posterior (9,), and word affect (W, 3) or None without word times."""
 
 
-class PublishedListener(Protocol):
+class PublishedJudge(Protocol):
     """Published model whose result for a clip does not depend on the other clips."""
 
     identity: dict[str, object]
     """Everything that the results depend on besides the clips, such as the hash of the weights."""
 
-    def hear(self, clips: Sequence[SpokenUtterance]) -> Sequence[Any]:
+    def predict(self, clips: Sequence[SpokenUtterance]) -> Sequence[Any]:
         """Return one result per clip."""
         ...
 
 
-def one_by_one(hear: Callable[[np.ndarray], Any], label: str) -> Listener:
+def one_by_one(judge: Callable[[np.ndarray], Any], label: str) -> JudgeFn:
     """Wrap an embedded judge that processes one clip at a time.
 
     Args:
-        hear: function of the samples of a clip, float32 (T,), 16 kHz.
+        judge: function of the samples of a clip, float32 (T,), 16 kHz.
         label: label of the progress line.
     """
 
-    def listen(clips: Sequence[Clip], work: Path) -> list[Any]:
-        return [hear(read_wav(clip.audio)) for clip in track(clips, len(clips), label)]
+    def judge_clips(clips: Sequence[Clip], work: Path) -> list[Any]:
+        return [judge(read_wav(clip.audio)) for clip in track(clips, len(clips), label)]
 
-    return listen
+    return judge_clips
 
 
-def in_batches(hear: Callable[[list[np.ndarray]], list[Any]], size: int, label: str) -> Listener:
+def in_batches(judge: Callable[[list[np.ndarray]], list[Any]], size: int, label: str) -> JudgeFn:
     """Wrap an embedded judge that is faster on batches; clips of similar length are batched.
 
     Args:
-        hear: function of the samples of several clips, float32 (T,) each, 16 kHz; the result for
+        judge: function of the samples of several clips, float32 (T,) each, 16 kHz; the result for
             one clip must not depend on the others.
         size: clips per batch.
         label: label of the progress line.
     """
 
-    def listen(clips: Sequence[Clip], work: Path) -> list[Any]:
+    def judge_clips(clips: Sequence[Clip], work: Path) -> list[Any]:
         made: dict[int, Any] = {}
         order = sorted(range(len(clips)), key=lambda i: (_bytes(clips[i].audio), i))
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         for batch in track(batches, len(batches), f"{label}, batches"):
             audios = [read_wav(clips[i].audio) for i in batch]
-            made.update(zip(batch, hear(audios), strict=True))
+            made.update(zip(batch, judge(audios), strict=True))
         return [made[i] for i in range(len(clips))]
 
-    return listen
+    return judge_clips
 
 
-def sharded(model: PublishedListener) -> Listener:
+def sharded(model: PublishedJudge) -> JudgeFn:
     """Wrap a published judge and cache its results."""
 
     def table(clips: Sequence[SpokenUtterance]) -> pd.DataFrame:
         ids = [clip.utt_id for clip in clips]
-        return pd.DataFrame({"utt_id": ids, "heard": list(model.hear(clips))})
+        return pd.DataFrame({"utt_id": ids, "heard": list(model.predict(clips))})
 
-    def listen(clips: Sequence[Clip], work: Path) -> list[Any]:
+    def judge_clips(clips: Sequence[Clip], work: Path) -> list[Any]:
         about = model.identity | _code()
         return in_shards(clips, table, work, SHARD_CLIPS, about)["heard"].tolist() if clips else []
 
-    return listen
+    return judge_clips
 
 
-def load_recogniser(settings: Evaluate, weights: Path, compute: Compute) -> Listener:
+def load_recogniser(settings: Evaluate, weights: Path, compute: Compute) -> JudgeFn:
     """Load the first recogniser, which returns the transcript of each clip.
 
     Args:
@@ -135,12 +135,12 @@ def load_recogniser(settings: Evaluate, weights: Path, compute: Compute) -> List
 
         path, device = Path(settings.whisper), device_of(compute.device)
         return sharded(WhisperTranscripts(path, settings.batch_size, device))
-    hearing = TINY_EN._replace(windows_s=tuple(settings.asr_windows_s))
-    ears = WhisperASR(located("whisper_tiny_en", weights), compute.threads, hearing)
-    return in_batches(ears.transcribe_batch, BATCH, "judges: words")
+    options = TINY_EN._replace(windows_s=tuple(settings.asr_windows_s))
+    recogniser = WhisperASR(located("whisper_tiny_en", weights), compute.threads, options)
+    return in_batches(recogniser.transcribe_batch, BATCH, "judges: words")
 
 
-def load_voices(settings: Evaluate, weights: Path, compute: Compute) -> Listener:
+def load_voices(settings: Evaluate, weights: Path, compute: Compute) -> JudgeFn:
     """Load the speaker encoder, which returns a unit-length embedding of each clip, float32 (D,).
 
     Args:
@@ -167,7 +167,7 @@ class Affect:
     emotion: PublishedEmotion | None
     words: PublishedWordVad | None
 
-    def judged(self, clips: Sequence[Clip], work: Path) -> SentenceScores:
+    def judged(self, clips: Sequence[Clip], work: Path) -> AffectOutputs:
         """Predict the emotion and the word affect of clips.
 
         Args:
@@ -189,7 +189,7 @@ class Affect:
         vad |= self._word_vad(clips, work / "word_vad")
         return {clip.utt_id: (posteriors[clip.utt_id], vad.get(clip.utt_id)) for clip in clips}
 
-    def _by_embedded(self, clips: Sequence[Clip]) -> SentenceScores:
+    def _by_embedded(self, clips: Sequence[Clip]) -> AffectOutputs:
         if self.embedded is None:
             return {}
         steps = track(clips, len(clips), "judges: affect")

@@ -74,7 +74,7 @@ class SentenceJudge:
             HproError: the judge is not trained, weights are missing, or a recording is unusable.
         """
         self._affect = affect.load(root / "judge")
-        self._ears = WhisperASR(located("whisper_tiny_en", weights), threads)
+        self._recogniser = WhisperASR(located("whisper_tiny_en", weights), threads)
         self._counter = WordErrorCounter()
         self._aligner = PocketsphinxAligner()
         utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
@@ -97,7 +97,7 @@ class SentenceJudge:
             Word errors and words, wVAD-CCC (None if the aligner does not find the words), EMO-SIM.
         """
         recorded = self._recorded[example.utt_id]
-        errors = self._counter.count(example.text, self._ears.hear(audio_T))
+        errors = self._counter.count(example.text, self._recogniser.transcribe(audio_T))
         spans = realigned(self._aligner, audio_T, example.words)
         sound, agreement = affect.heard(audio_T), None
         if spans is None:

@@ -18,7 +18,7 @@ from hpro_core.evaluate import affect
 from hpro_core.evaluate.configured_judges import affect_judges_of, judges_of, taught_by
 from hpro_core.evaluate.judge_accuracy import Judgements, ceilings, grades
 from hpro_core.evaluate.judge_provenance import JudgeProvenance, to_json
-from hpro_core.evaluate.judges import Affect, Clip, SentenceScores, load_affect
+from hpro_core.evaluate.judges import Affect, AffectOutputs, Clip, load_affect
 from hpro_core.evaluate.panel import JudgePanel
 from hpro_core.evaluate.realignment import read_audio, spans_by_utterance
 from hpro_core.evaluate.scores import checked, figures
@@ -216,7 +216,7 @@ def _clips(words: pd.DataFrame, chosen: dict[str, tuple[str, Path]]) -> list[Cli
     ]
 
 
-def _of_words(judged: SentenceScores) -> Judgements:
+def _of_words(judged: AffectOutputs) -> Judgements:
     """Keep the clips that have word times."""
     return {u: (found[0], found[1]) for u, found in judged.items() if found[1] is not None}
 

@@ -59,7 +59,7 @@ class WavlmVoices:
         files = (self.weights, *(folder / name for name in HUGGING_FACE))
         self.identity: dict[str, object] = {"judge": ORIGIN, "files": fingerprint(*files)}
 
-    def hear(self, clips: Sequence[SpokenUtterance]) -> list[np.ndarray]:
+    def predict(self, clips: Sequence[SpokenUtterance]) -> list[np.ndarray]:
         """Compute the speaker embedding of each clip, float32 (D,), unit length.
 
         Raises:

@@ -57,7 +57,7 @@ class WhisperTranscripts:
             task="transcribe",
         )
 
-    def hear(self, clips: Sequence[SpokenUtterance]) -> list[str]:
+    def predict(self, clips: Sequence[SpokenUtterance]) -> list[str]:
         """Transcribe each clip, without text normalisation.
 
         A transcript does not depend on the other clips of the batch. Every clip is padded or cut to
