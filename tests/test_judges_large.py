@@ -535,7 +535,7 @@ def test_a_killed_judge_goes_on_and_ends_with_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         judged(run, "sft", settings)
     capsys.readouterr()
-    monkeypatch.setattr(WhisperTranscripts, "hear", None)  # its shards are all there
+    monkeypatch.setattr(WhisperTranscripts, "predict", None)  # its shards are all there
     judged(run, "sft", settings)
     assert heard[4:] == ["acted_2", "acted_3", "acted_4"]
     assert [path.read_bytes() for path in outputs] == straight
