@@ -17,7 +17,7 @@ Method = Literal["nucleus", "ras", "greedy"]
 
 
 _WORTH_COPYING = 0.8
-"""Drop finished rows from the cache, which copies it, at this fraction of active rows (ours)."""
+"""Fraction of active rows at which finished rows leave the cache; this copies the cache (ours)."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Sampling:
     """Sampling method and length limits."""
 
     method: Method  # nucleus; ras: repetition-aware (VALL-E 2, CosyVoice2); greedy: most likely
-    top_p: float  # nucleus: cumulative probability of the kept tokens (CosyVoice2: 0.8)
-    top_k: int  # nucleus: largest number of kept tokens (CosyVoice2: 25)
+    top_p: float  # nucleus, ras: cumulative probability of the kept tokens (CosyVoice2: 0.8)
+    top_k: int  # nucleus, ras: largest number of kept tokens (CosyVoice2: 25)
     temperature: float  # of the softmax; 1: unchanged
     min_ratio: float  # shortest length in tokens per text symbol
     max_ratio: float  # longest length in tokens per text symbol
