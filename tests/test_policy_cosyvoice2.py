@@ -353,7 +353,7 @@ def test_fine_tuning_guides_are_refused(model_folder, ragged):
     policy = make_policy(published(model_folder), ragged)
     for guide, emotion in ((0.3, 0.0), (0.0, 0.3)):
         with pytest.raises(
-            HproError, match=rf"guided_attention_weight is {guide}, emotion_weight {emotion}: set"
+            HproError, match=rf"guided_attention_weight is {guide} and emotion_weight is {emotion},"
         ):
             sft_terms(policy, batch_of(ragged), guide, emotion)
 
