@@ -273,7 +273,7 @@ def test_it_comes_back_from_the_disk_as_it_was(trained: affect.AffectJudge, tmp_
     wordless = again.posterior("told", sounds.frames["told_0"])
     assert wordless == pytest.approx(before[0])
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(HproError, match="is not of an affect judge: it has no 'trained_on'"):
+    with pytest.raises(HproError, match="is not the config of an affect judge: it has no"):
         affect.load(tmp_path)
     with pytest.raises(HproError, match="does not exist: run the stage that trains it"):
         affect.load(tmp_path / "nowhere")

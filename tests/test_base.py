@@ -119,7 +119,7 @@ def test_what_is_no_model_is_named(tmp_path: Path):
         pack(tmp_path / "nowhere", tmp_path / "packed")
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(
-        HproError, match=r"model.safetensors is not a safetensors file .*: get it again"
+        HproError, match=r"model.safetensors is not a safetensors file .*: download it again"
     ):
         unpack(tmp_path, tmp_path / "again")
 

@@ -170,7 +170,7 @@ def test_files_that_are_no_state_dict_are_refused(released, tmp_path):
     path = saved([1, 2], tmp_path)
     assert "holds a list" in refusal(state_dict_of, path, ORIGIN)
     path = saved({"model": {"a": torch.zeros(1)}, "epoch": 1}, tmp_path)
-    assert "'model' is no weight" in refusal(state_dict_of, path, ORIGIN)
+    assert "'model' is not a weight" in refusal(state_dict_of, path, ORIGIN)
     path = saved(released, tmp_path)
     path.write_bytes(path.read_bytes()[:5000])
     assert "is cut off" in refusal(state_dict_of, path, ORIGIN)

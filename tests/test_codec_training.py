@@ -54,7 +54,7 @@ def test_stage_b_leaves_the_content_branch_alone_and_trains_the_rest(examples, t
 
 @pytest.mark.parametrize(
     ("config", "says"),
-    [({"model": {"blocks": 2}}, "model.blocks is not known"), ({"kind": "x"}, "has no 'model'")],
+    [({"model": {"blocks": 2}}, "model.blocks is unknown"), ({"kind": "x"}, "has no 'model'")],
 )
 def test_a_folder_of_something_else_is_no_codec(tmp_path, config, says):
     (tmp_path / "config.json").write_text(json.dumps(config))

@@ -176,7 +176,7 @@ def test_the_x_vector_is_of_the_centred_energies(campplus):
     assert vector.shape == (192,)
     # Energies less their mean have mean zero: what is left after the stand-in's mean is rounding.
     assert np.abs(vector).max() < 1e-3
-    with pytest.raises(HproError, match=r"^a is 31.0 s long, but 30 s at most"):
+    with pytest.raises(HproError, match=r"^a is 31.0 s long, but the limit is 30 s"):
         CamPlus.load(campplus, 1).x_vector(tone(31), "a")
 
 
@@ -335,7 +335,7 @@ def test_s3_refuses_what_it_would_cut_or_garble(s3_stand_in):
     tokenizer = S3Tokenizer(Loud())
     assert len(tokenizer.tokens([tone(30)], ["a"])[0]) == 750
     for clip, message in (
-        (tone(30.1), r"is 30.1 s long, but 30 s at most"),
+        (tone(30.1), r"is 30.1 s long, but the limit is 30 s"),
         (np.zeros((2, 16000), dtype=np.float32), r"is not mono audio \(shape \(2, 16000\)\)"),
         (np.full(16000, np.nan, dtype=np.float32), r"or not finite"),
         (np.zeros(0, dtype=np.float32), r"is not mono audio"),

@@ -76,7 +76,7 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "b", tmp_path / "work", stop_at=47)
     anew = run(tmp_path / "b", tmp_path / "work", identity="b")
-    assert "starting anew" in capsys.readouterr().out
+    assert "starting from step 0" in capsys.readouterr().out
     fresh = run(tmp_path / "c", tmp_path / "work_c", identity="b")
     for a, b in zip(anew.parameters(), fresh.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -133,7 +133,7 @@ def test_a_broken_checkpoint_is_named_and_the_one_before_it_taken(
     said = capsys.readouterr().out
     for path in files[:n_broken]:
         assert str(path) in said
-    assert ("starting anew" if n_broken == 2 else "going on from step 20") in said
+    assert ("starting from step 0" if n_broken == 2 else "resuming from step 20") in said
     for a, b in zip(killed[1], resumed.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -167,7 +167,7 @@ def test_a_checkpoint_of_another_step_is_not_taken(killed, step, tmp_path, capsy
     resumed = run(tmp_path / "b", tmp_path / "work")
     said = capsys.readouterr().out
     assert "checkpoint_0000040.pt is not a checkpoint of this version" in said
-    assert "going on from step 20" in said
+    assert "resuming from step 20" in said
     for a, b in zip(killed[1], resumed.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -242,7 +242,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):
 
 def test_a_stage_that_cannot_cut_its_batches_says_so(tmp_path):
     model = nn.Linear(1, 1)
-    with pytest.raises(HproError, match="cannot cut its batches: set accumulate to 1"):
+    with pytest.raises(HproError, match="cannot split its batches: set accumulate to 1"):
         fit(model, torch.optim.SGD(model.parameters(), lr=0.1), lambda x: {"loss": model(x).sum()},
             lambda step: torch.ones(1, 1), dict, Loop("test", 5, 0, accumulate=2), tmp_path,
             tmp_path)  # fmt: skip
@@ -260,7 +260,7 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch):
 def test_a_gpu_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert training.device_of("auto") == torch.device("cpu")
-    with pytest.raises(HproError, match=r"device: cuda:1, but torch sees no CUDA device"):
+    with pytest.raises(HproError, match=r"device is cuda:1, but torch finds no CUDA device"):
         training.device_of("cuda:1")
 
 

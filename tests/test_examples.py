@@ -292,7 +292,7 @@ def test_a_file_of_another_table_is_refused(table, mapped, tmp_path):
     example_file.write_examples(path)
     assert utt_ids(load(path)) == utt_ids(mapped)
     write_table(rows[1:], path, DATASET)
-    with pytest.raises(HproError, match=r"train\.arrow was made of another train\.parquet"):
+    with pytest.raises(HproError, match=r"train\.arrow was not made from the train\.parquet"):
         load(path)
     path.with_suffix(".arrow").write_bytes(b"ARROW1 but no more")
     with pytest.raises(HproError, match=r"train\.arrow is not a readable table"):
@@ -313,14 +313,14 @@ def test_a_table_without_rows_has_a_file_without(tmp_path):
     [
         ("tokens", [[6561]], "a speech token is outside"),
         ("tokens", [[-1]], "a speech token is outside"),
-        ("tokens", [None], "column tokens lacks a value"),
-        ("tokens", [[None]], "column tokens lacks a value"),
-        ("utt_id", [None], "column utt_id lacks a value"),
-        ("word_end_s", [[0.5]], "column word_end_s has lists of another length"),
-        ("word_vad", [[0.5]], "column word_vad has lists of another length"),
-        ("emotion", [[1.0]], "column emotion has lists of another length"),
-        ("symbol_word", [[0]], "column symbol_word has lists of another length"),
-        ("corpus", ["x"], "the facts are of other corpora"),
+        ("tokens", [None], "column tokens has a missing value"),
+        ("tokens", [[None]], "column tokens has a missing value"),
+        ("utt_id", [None], "column utt_id has a missing value"),
+        ("word_end_s", [[0.5]], "column word_end_s has lists of the wrong length"),
+        ("word_vad", [[0.5]], "column word_vad has lists of the wrong length"),
+        ("emotion", [[1.0]], "column emotion has lists of the wrong length"),
+        ("symbol_word", [[0]], "column symbol_word has lists of the wrong length"),
+        ("corpus", ["x"], "its facts belong to other corpora"),
     ],
 )
 def test_a_dataset_whose_lists_do_not_fit_is_refused(table, name, values, says, tmp_path):

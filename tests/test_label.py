@@ -84,7 +84,7 @@ def test_columns_are_permuted_by_name():
     values = np.array([[1.0, 2.0, 3.0]])
     ordered = in_order(values, ("arousal", "dominance", "valence"), VAD)
     assert ordered.tolist() == [[3.0, 1.0, 2.0]]
-    with pytest.raises(HproError, match="puts out joy"):
+    with pytest.raises(HproError, match="outputs joy"):
         in_order(values[:, :1], ("joy",), VAD)
 
 
@@ -105,7 +105,7 @@ def test_missing_or_wrong_norms_name_the_cure(tmp_path, monkeypatch):
     with pytest.raises(HproError, match=r"has sha256 .* is expected: delete the file"):
         Lexicon.read(tmp_path)
     believe(monkeypatch)
-    with pytest.raises(HproError, match="fetch it again"):
+    with pytest.raises(HproError, match="delete it and run `hpro weights fetch`"):
         Lexicon.read(tmp_path)
 
 
@@ -246,5 +246,5 @@ def test_stage_refuses_other_words_than_the_transcript(run_folder, tmp_path):
     words = read_table(path, WORDS)
     words.loc[0, "word"] = "bad"
     write_table(words, path, WORDS)
-    with pytest.raises(HproError, match="acted_1 is 'bad run'"):
+    with pytest.raises(HproError, match="acted_1 are 'bad run'"):
         stage.run(run_folder, SETTINGS, tmp_path / "weights")

@@ -171,8 +171,8 @@ def test_the_embedding_of_masked_frames_may_be_there_or_not(tmp_path):
 
 def test_another_model_or_an_incomplete_folder_is_refused(tmp_path):
     wrong = [
-        ({"feat_extract_norm": "group"}, r"config.json: feat_extract_norm is 'group', and 'layer'"),
-        ({"model_type": "hubert"}, r"config.json: model_type is 'hubert', and 'wav2vec2'"),
+        ({"feat_extract_norm": "group"}, r"config.json: feat_extract_norm is 'group', but 'layer'"),
+        ({"model_type": "hubert"}, r"config.json: model_type is 'hubert', but 'wav2vec2'"),
         ({"pooling_mode": "max"}, r"config.json: pooling_mode is 'max'"),
         ({"id2label": {"0": "joy", "1": "fear"}}, r"config.json: id2label names joy, fear"),
     ]
@@ -189,7 +189,7 @@ def test_another_model_or_an_incomplete_folder_is_refused(tmp_path):
     with pytest.raises(HproError, match=r"model.safetensors is not a safetensors file"):
         audeering(folder)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(HproError, match=r"model holds neither .* get the whole folder"):
+    with pytest.raises(HproError, match=r"model has neither .* download the whole folder"):
         audeering(folder)
 
 
@@ -265,14 +265,14 @@ def test_what_leaves_the_unit_interval_is_clipped_and_counted(tmp_path, capsys):
 def test_numbers_that_are_not_finite_and_short_audio_name_the_utterance(tmp_path):
     folder = save_audeering(tmp_path / "model")
     short = utterance(tmp_path, "brief_7", [(0.0, 0.05)], seconds=0.05)
-    with pytest.raises(HproError, match=r"brief_7: .*wav lasts 800 samples, .* 1600"):
+    with pytest.raises(HproError, match=r"brief_7: .*wav has 800 samples, .* 1600"):
         audeering(folder).word_vad([short])
 
     def plant(weights):
         weights["classifier.out_proj.bias"][0] = float("nan")
 
     change_weights(folder, plant)
-    with pytest.raises(HproError, match=r"u_3: .*model.safetensors makes of .*u_3.wav numbers"):
+    with pytest.raises(HproError, match=r"u_3: .*model.safetensors for .*u_3.wav is not finite"):
         audeering(folder).word_vad([utterance(tmp_path, "u_3", SPANS)])
 
 
@@ -325,7 +325,7 @@ def test_a_killed_run_goes_on_without_doing_anything_twice(spoken, tmp_path, cap
     resumed = Counting()
     rows = ShardedWordVad(resumed, work, 2).word_vad(spoken)
     assert resumed.asked == ["u4", "u5", "u6"]
-    assert "4 shards, 2 found, 0 there of other" in capsys.readouterr().out
+    assert "4 shards, 2 found, 0 of other" in capsys.readouterr().out
     assert [part.tolist() for part in rows] == [part.tolist() for part in straight]
     assert [len(part) for part in rows] == [1, 2, 3, 4, 1, 2, 3]
     for path in work.glob("0*.parquet"):
@@ -354,7 +354,7 @@ def test_stale_shards_are_refused(spoken, tmp_path, capsys):
 
     assert len(made_anew(spoken)) == 7
     assert len(made_anew(spoken, weights="bb")) == 7
-    assert "4 shards, 0 found, 4 there of other settings" in capsys.readouterr().out
+    assert "4 shards, 0 found, 4 of other settings" in capsys.readouterr().out
     assert made_anew(spoken, weights="bb") == []
     samples_T = soundfile.read(spoken[3].audio)[0]
     soundfile.write(spoken[3].audio, 0.5 * samples_T, 16000, subtype="FLOAT")
@@ -453,14 +453,14 @@ def test_an_incomplete_or_odd_folder_of_emotion2vec_is_refused(funasr, tmp_path)
     ):
         Emotion2vecPosteriors(folder, CPU)
     (folder / "config.yaml").write_text("model: Paraformer")
-    with pytest.raises(HproError, match=r"config.yaml describes no Emotion2vec model"):
+    with pytest.raises(HproError, match=r"config.yaml does not describe an Emotion2vec model"):
         Emotion2vecPosteriors(folder, CPU)
     save_emotion2vec(folder)
     torch.save({"model": SimpleNamespace()}, folder / "model.pt")
     with pytest.raises(HproError, match=r"model.pt cannot be read .*holds objects"):
         Emotion2vecPosteriors(folder, CPU)
     (folder / "tokens.txt").unlink()
-    with pytest.raises(HproError, match=r"tokens.txt is not a file: get the whole folder"):
+    with pytest.raises(HproError, match=r"tokens.txt does not exist: download the whole folder"):
         Emotion2vecPosteriors(folder, CPU)
 
 
@@ -499,7 +499,7 @@ def test_an_odd_config_of_emotion2vec_is_named(change, funasr, tmp_path):
 def test_short_audio_is_refused_by_emotion2vec(funasr, tmp_path):
     teacher = Emotion2vecPosteriors(save_emotion2vec(tmp_path / "model"), CPU)
     short = utterance(tmp_path, "brief_7", [(0.0, 0.05)], seconds=0.05)
-    with pytest.raises(HproError, match=r"brief_7: .*wav lasts 800 samples"):
+    with pytest.raises(HproError, match=r"brief_7: .*wav has 800 samples"):
         teacher.posteriors([short])
 
 

@@ -47,13 +47,13 @@ def test_a_policy_comes_back_equal(folder):
     [
         (
             {"width": 10**9},
-            "width is 1000000000, and nothing in its weights is",
+            "width is 1000000000, larger than any size of its",
         ),
-        ({"hidden": 10**30}, "nothing in its weights is so large"),
-        ({"blocks": 10**7}, "nothing in its weights is so large"),
-        ({"width": 6560}, "they ask for more numbers than the weights have"),
-        ({"width": -16}, "these sizes make no model"),
-        ({"heads": 0}, "these sizes make no model"),
+        ({"hidden": 10**30}, "larger than any size of its weights"),
+        ({"blocks": 10**7}, "larger than any size of its weights"),
+        ({"width": 6560}, "they need more elements than the weights have"),
+        ({"width": -16}, "no model can be built with these sizes"),
+        ({"heads": 0}, "no model can be built with these sizes"),
         ({"heads": 3}, "does not fit its config.json"),
         ({"blocks": 3}, "it lacks"),
         ({"hidden": 24}, "does not fit its config.json"),
@@ -62,7 +62,7 @@ def test_a_policy_comes_back_equal(folder):
         ({"width": 16.5}, "model.width is 16.5"),
         ({"dropout": float("nan")}, "model.dropout is nan"),
         ({"width": None}, "model.width is missing"),
-        ({"depth": 3}, "model.depth is not known to this version"),
+        ({"depth": 3}, "model.depth is unknown to this version"),
     ],
 )
 def test_absurd_and_wrong_sizes_are_named(folder, values, says):

@@ -507,7 +507,7 @@ def test_hacking_is_said_and_ends_the_training_if_asked(folders, examples, tmp_p
 
 def test_a_probe_between_two_logged_steps_is_an_error(folders, examples, tmp_path):
     watching = watched(examples, Told(), every=15)
-    with pytest.raises(HproError, match="probe_every is 15: give a multiple of 10"):
+    with pytest.raises(HproError, match="probe_every is 15: set a positive multiple of 10"):
         run(folders, examples, tmp_path, watching=watching)
 
 

@@ -263,7 +263,7 @@ def test_text_tokens_of_another_policy_are_refused(policy, examples, tmp_path):
     foreign = replace(examples[0], symbols=np.array([5, N_SYMBOLS, 7]))
     save_policy(tmp_path, policy)
     for start in (None, tmp_path):
-        with pytest.raises(HproError, match=r"reads phones.*set dataset.policy_text to phones"):
+        with pytest.raises(HproError, match=r"takes phones.*set dataset.policy_text to phones"):
             make_policy(MINIATURE, [foreign], start=start)
 
 

@@ -272,12 +272,12 @@ NORM = "llm.model.model.layers.1.input_layernorm.weight"
         (lambda f: (f / "llm.pt").write_bytes(b""), r"llm.pt is no PyTorch file"),
         (lambda f: torch.save({"a": Path("x")}, f / "llm.pt"), r"objects that could run code"),
         (lambda f: torch.save([1], f / "llm.pt"), r"holds a list: save a plain"),
-        (lambda f: torch.save({"lr": 0.1}, f / "llm.pt"), r"'lr' is no weight"),
-        (lambda f: edit_llm(f, rename_to_first_version), r"is of CosyVoice 1: give the llm.pt of"),
-        (lambda f: edit_llm(f, fold_specials_as_third_version), r"is of CosyVoice 3: give"),
+        (lambda f: torch.save({"lr": 0.1}, f / "llm.pt"), r"'lr' is not a weight"),
+        (lambda f: edit_llm(f, rename_to_first_version), r"is of CosyVoice 1: use the llm.pt of"),
+        (lambda f: edit_llm(f, fold_specials_as_third_version), r"is of CosyVoice 3: use"),
         (
             lambda f: edit_llm(f, lambda w: w.update({SPEECH: torch.ones(4099, 16)})),
-            r"speaks 4096 speech tokens, but 6561 are expected",
+            r"has 4096 speech tokens, but 6561 are expected",
         ),
         (lambda f: edit_llm(f, lambda w: w.pop(NORM)), rf"lacks {NORM} \(1 such names\)"),
         (
@@ -286,21 +286,21 @@ NORM = "llm.model.model.layers.1.input_layernorm.weight"
         ),
         (
             lambda f: edit_llm(f, lambda w: w.update({f"module.{NORM}": w.pop(NORM)})),
-            rf"lacks {NORM} .* and has the unknown module.{NORM}.*save the merged model alone",
+            rf"lacks {NORM} .* and has the unknown module.{NORM}.*save the merged model only",
         ),
         (
             lambda f: edit_llm(f, lambda w: w.update({HEAD: w[HEAD] + 1})),
-            rf"{HEAD} is not {TABLE}",
+            rf"{HEAD} differs from {TABLE}",
         ),
-        (lambda f: edit_config(f, vocab_size=98), r"is \(97, 16\), but .* says \(98, 16\)"),
-        (lambda f: edit_config(f, hidden_size=32), r"says .*: give files of one model"),
+        (lambda f: edit_config(f, vocab_size=98), r"has shape \(97, 16\), but .* gives \(98, 16\)"),
+        (lambda f: edit_config(f, hidden_size=32), r"gives .*: use files of one model"),
         (lambda f: edit_config(f, num_hidden_layers=3), r"lacks llm.model.model.layers.2"),
         (lambda f: edit_config(f, tie_word_embeddings=False), r"tie_word_embeddings is False"),
         (lambda f: edit_config(f, model_type="llama"), r"model_type is 'llama', but .* 'qwen2'"),
         (lambda f: edit_config(f, rope_theta=...), r"config.json lacks 'rope_theta'"),
         (
             lambda f: (f / QWEN_FOLDER / "config.json").unlink(),
-            r"config.json does not exist: copy CosyVoice-BlankEN",
+            r"config.json does not exist: copy the folder CosyVoice-BlankEN",
         ),
     ],
 )
@@ -330,10 +330,10 @@ def test_fine_tuning_starts_from_the_published_weights(model_folder, recorded, r
     assert all(
         torch.equal(a, b) for a, b in zip(policy.parameters(), recorded.parameters(), strict=True)
     )
-    with pytest.raises(HproError, match=r"the dataset holds phones: set dataset.policy_text to"):
+    with pytest.raises(HproError, match=r"the dataset has phones: set dataset.policy_text to"):
         make_policy(published(model_folder), examples)
     foreign = as_example(examples[0], [3, 97], [1])
-    with pytest.raises(HproError, match=r"holds text token 97, but .* knows 97: make the dataset"):
+    with pytest.raises(HproError, match=r"has text token 97, but .* has 97: build the dataset"):
         make_policy(published(model_folder), [foreign])
     with pytest.raises(HproError, match=r"policy.dropout is 0.1, but cosyvoice2 has none"):
         make_policy(published(model_folder, dropout=0.1), ragged)
@@ -343,7 +343,7 @@ def test_fine_tuning_from_a_folder_is_checked_alike(tmp_path, recorded, ragged, 
     save_policy(tmp_path, recorded)
     policy = make_policy(published("elsewhere"), ragged, checkpointing=True, start=tmp_path)
     assert policy.qwen.checkpointing
-    with pytest.raises(HproError, match=r"the dataset holds phones: set dataset.policy_text to"):
+    with pytest.raises(HproError, match=r"the dataset has phones: set dataset.policy_text to"):
         make_policy(published("elsewhere"), examples, start=tmp_path)
     with pytest.raises(HproError, match=r"policy.dropout is 0.1, but cosyvoice2 has none"):
         make_policy(published("elsewhere", dropout=0.1), ragged, start=tmp_path)
@@ -353,7 +353,7 @@ def test_fine_tuning_guides_are_refused(model_folder, ragged):
     policy = make_policy(published(model_folder), ragged)
     for guide, emotion in ((0.3, 0.0), (0.0, 0.3)):
         with pytest.raises(
-            HproError, match=rf"guided_attention_weight is {guide}, emotion_weight {emotion}: set"
+            HproError, match=rf"guided_attention_weight is {guide} and emotion_weight is {emotion},"
         ):
             sft_terms(policy, batch_of(ragged), guide, emotion)
 

@@ -79,7 +79,7 @@ def test_a_policy_that_says_nothing_is_an_error(policy, examples, settings, monk
     silent = settings.model_copy(update={"min_ratio": 0.0})
     sentences, references = probe_set(examples, [], 2, seed=0)
     probe = Probe(sentences, references, silent, lambda *_: [], lambda *_: None, CPU)
-    with pytest.raises(HproError, match=r"said nothing at all \(2 of 2.*now 0"):
+    with pytest.raises(HproError, match=r"generated no speech token \(2 of 2.*now 0"):
         probe(policy)
 
 

@@ -549,7 +549,7 @@ def test_a_word_without_a_label_is_named(root: Path):
     affect = read_table(root / "label/word_vad.parquet", WORD_VAD)
     assert labelled(root)[[*EMOTIONS, *VAD]].notna().all(axis=None)
     write_table(affect[1:], root / "label/word_vad.parquet", WORD_VAD)
-    with pytest.raises(HproError, match="1 words have no label, the first is word 0 of toy_1"):
+    with pytest.raises(HproError, match="1 words have no label; the first is word 0 of toy_1"):
         labelled(root)
 
 

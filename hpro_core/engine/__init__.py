@@ -1,1 +1,1 @@
-"""What every training has in common: batches, the loop, checkpoints, curves."""
+"""Shared training code: batches, the training loop, checkpoints, curves."""

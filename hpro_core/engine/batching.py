@@ -1,8 +1,8 @@
-"""Utterances as tensors.
+"""Batches of utterances as padded tensors.
 
 Letters: B batch, S text symbol, J transcript position, L speech token, W word, E embedding.
 
-Padding is zero everywhere and never read: lengths say where it starts.
+Padding is zero everywhere. It is never read: the length of each row marks where it starts.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Batch:
     transcript_BJ: Tensor  # int64
     transcript_lengths_B: Tensor  # int64
     tokens_BL: Tensor  # int64
-    history_BL: Tensor  # int64, what a policy has read when it predicts: the tokens, or noisy ones
+    history_BL: Tensor  # int64, policy input when it predicts the tokens: the tokens, or noisy ones
     token_lengths_B: Tensor  # int64
     reference_BE: Tensor  # float32, speaker embedding of a reference utterance
     emotion_B9: Tensor  # float32
@@ -34,27 +34,27 @@ class Batch:
     word_lengths_B: Tensor  # int64
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on another device."""
+        """Copy the batch to a device."""
         return Batch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
     def repeated(self, times: int) -> "Batch":
-        """The batch so many times, one after the other."""
+        """Repeat the rows of the batch `times` times; row b of repeat i is row i * B + b."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return Batch(**{n: v.repeat(times, *(1,) * (v.ndim - 1)) for n, v in values.items()})
 
     @property
     def token_mask_BL(self) -> Tensor:
-        """True where there is a speech token."""
+        """Bool (B, L), true at speech tokens, false in the padding."""
         return length_mask(self.token_lengths_B, self.tokens_BL.shape[1])
 
     @property
     def symbol_mask_BS(self) -> Tensor:
-        """True where there is a text symbol."""
+        """Bool (B, S), true at text symbols, false in the padding."""
         return length_mask(self.symbol_lengths_B, self.symbols_BS.shape[1])
 
 
 def length_mask(lengths_B: Tensor, size: int) -> Tensor:
-    """Bool (B, size), true before each row's length."""
+    """Build a bool mask (B, size) that is true before each row's length."""
     return torch.arange(size, device=lengths_B.device) < lengths_B[:, None]
 
 
@@ -65,8 +65,11 @@ def collate(
 
     Args:
         examples: B utterances.
-        references: B speaker embeddings, each of a reference utterance, (E,).
-        rounding: see `spans_to_frames`.
+        references: B speaker embeddings (E,), one of each row's reference utterance.
+        rounding: rounding of word edges, see `spans_to_frames`.
+
+    Returns:
+        The batch, on the CPU. Its history is the clean tokens.
     """
     spans = [spans_to_frames(e.spans_s, len(e.tokens), rounding) for e in examples]
     tokens_BL = _pad([e.tokens for e in examples], torch.int64)
@@ -97,11 +100,11 @@ def _lengths(rows: Sequence[np.ndarray]) -> Tensor:
 
 
 class Sampler:
-    """Which utterances make up the batch of a step: a pure function of seed and step.
+    """Draws the training batch of a step as a pure function of seed and step.
 
-    Every epoch is a fresh shuffle; within a window of several batches utterances are sorted by
-    length, so that little is padded. References are other utterances of the same speaker; one that
-    is alone (`alone`) is its own.
+    Every epoch is a new shuffle. Within a window of several batches utterances are sorted by
+    length, which reduces padding. The reference is another utterance of the same speaker. An
+    utterance without another one of its speaker is its own reference; `alone` counts them.
     """
 
     def __init__(
@@ -114,11 +117,11 @@ class Sampler:
     ):
         """
         Args:
-            examples: the training utterances.
-            batch_size: utterances in a batch.
-            seed: of the shuffles and of the choice of references.
-            rounding: of word edges, see `spans_to_frames`.
-            window: batches that are sorted by length together.
+            examples: training utterances.
+            batch_size: utterances per batch, at most the number of examples.
+            seed: seed of the shuffles and of the choice of references.
+            rounding: rounding of word edges, see `spans_to_frames`.
+            window: number of batches that are sorted by length together.
         """
         self.examples = examples
         self.batch_size = min(batch_size, len(examples))
@@ -132,11 +135,11 @@ class Sampler:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Full batches in one pass over the data; the remainder of a shuffle is left out."""
+        """Number of full batches per epoch; the remainder of a shuffle is left out."""
         return len(self.examples) // self.batch_size
 
     def batch_at(self, step: int) -> Batch:
-        """The batch of a step (steps count from 1)."""
+        """Build the batch of a step; steps count from 1."""
         epoch, position = divmod(step - 1, self.steps_per_epoch)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._epoch_order(epoch)
@@ -166,7 +169,7 @@ class Sampler:
 
 
 def warn_single_utterance_speakers(sampler: Sampler, label: str) -> None:
-    """Say how many speakers lack another utterance as reference."""
+    """Print the number of speakers whose only utterance is its own reference, if there are any."""
     if sampler.alone:
         print(
             f"{label}: speakers with one utterance in the train split, which is its own reference: "
@@ -178,9 +181,14 @@ def warn_single_utterance_speakers(sampler: Sampler, label: str) -> None:
 def sequential_batches(
     examples: Sequence[Example], batch_size: int, rounding: str = "nearest"
 ) -> list[Batch]:
-    """Every utterance once, in order of length, its reference another one of its speaker.
+    """Batch every utterance once, in order of length, for dev curves.
 
-    For dev curves: the same batches of the same utterances, whatever the training's seed.
+    The batches do not depend on the seed of the training.
+
+    Args:
+        examples: utterances; the reference of each is another one of its speaker, as in `Sampler`.
+        batch_size: utterances per batch; the last batch may be smaller.
+        rounding: rounding of word edges, see `spans_to_frames`.
     """
     sampler = Sampler(examples, batch_size, seed=0)
     rng = np.random.default_rng(0)

@@ -1,6 +1,6 @@
-"""Models on disk: weights as safetensors, sizes as JSON beside them, loaded strictly.
+"""Saving and strict loading of models: weights as safetensors, model sizes as JSON beside them.
 
-Also other projects' PyTorch files, read without running what may be in them.
+PyTorch files of other projects are read without executing code that they may contain.
 """
 
 import math
@@ -28,18 +28,18 @@ from hpro_core.io import (
 )
 
 BOOKKEEPING = ("epoch", "step")
-"""What the trainers of CosyVoice and HD-Emo save beside the weights."""
+"""Entries that the trainers of CosyVoice and HD-Emo save beside the weights."""
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-"""The files of a model."""
+"""File names of a model."""
 
 RETRAIN = "run the stage that trains it"
 
 _RATE = 1e7
-"""Largest value of a setting of a model that is no size, such as a rotary base."""
+"""Largest accepted value of a float setting of a model, such as a rotary base."""
 
 _TABLES = 1_000_000
-"""Numbers that a model may hold besides its weights: constants that are not saved."""
+"""Elements that a model may allocate besides its weights, for constants that are not saved."""
 
 _FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.randn, torch.rand}
 
@@ -48,7 +48,12 @@ ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 def save_model(folder: Path, model: nn.Module, config: Mapping[str, Any]) -> None:
-    """Write model.safetensors and config.json, each whole or not at all.
+    """Write model.safetensors and config.json, each atomically.
+
+    Args:
+        folder: output folder.
+        model: model whose state dict is written.
+        config: content of config.json.
 
     Raises:
         HproError: a weight is not finite, or a file cannot be written.
@@ -66,12 +71,12 @@ def save_model(folder: Path, model: nn.Module, config: Mapping[str, Any]) -> Non
 
 
 def model_config(folder: Path, what: str, *keys: str) -> dict[str, Any]:
-    """The config.json of a model.
+    """Read the config.json of a model.
 
     Args:
-        folder: of the model.
-        what: the model should be, for messages ("a policy").
-        keys: that the file must have.
+        folder: model folder.
+        what: expected kind of model, for error messages ("a policy").
+        keys: required keys.
 
     Raises:
         HproError: the file is missing or broken, or lacks a key.
@@ -79,27 +84,30 @@ def model_config(folder: Path, what: str, *keys: str) -> dict[str, Any]:
     config = read_json(folder / CONFIG, RETRAIN)
     for key in keys:
         if key not in config:
-            raise HproError(f"{folder / CONFIG} is not of {what}: it has no {key!r}: {RETRAIN}")
+            raise HproError(
+                f"{folder / CONFIG} is not the config of {what}: it has no {key!r}: {RETRAIN}"
+            )
     return config
 
 
 def load_model(
     folder: Path, values: object, kind: type[SizesT], build: Callable[[SizesT], ModelT]
 ) -> ModelT:
-    """A trained model of which config.json has the sizes, in eval mode.
+    """Load a trained model whose sizes are in config.json, in eval mode.
 
-    The sizes are compared with the weights before memory is allocated for the model: each size with
-    the axes of the weights, and what the model asks for with the numbers that the weights have.
+    The sizes are checked against the weights before memory is allocated for the model: each size
+    against the axes of the weights, and the number of elements that the model allocates against
+    the number of elements of the weights.
 
     Args:
-        folder: with model.safetensors and config.json.
-        values: the sizes in config.json, by name.
-        kind: the dataclass of the sizes.
-        build: makes the model.
+        folder: model folder with model.safetensors and config.json.
+        values: model sizes in config.json, by name.
+        kind: dataclass of the sizes.
+        build: function that builds the model from its sizes.
 
     Raises:
-        HproError: a size is missing, unknown, of another type or does not go with the weights, or
-            what `load_weights` raises.
+        HproError: a size is missing, unknown, of another type or inconsistent with the weights, or
+            the weights cannot be loaded (`load_weights`).
     """
     path = folder / CONFIG
     sizes = sizes_of(path, values, kind, RETRAIN)
@@ -112,7 +120,11 @@ def load_model(
 
 
 def load_weights(folder: Path, model: nn.Module) -> None:
-    """Give a model its weights.
+    """Load model.safetensors into a model.
+
+    Args:
+        folder: model folder.
+        model: model to load into, changed in place.
 
     Raises:
         HproError: the file is missing or broken, was changed after it was written, or a weight is
@@ -123,7 +135,7 @@ def load_weights(folder: Path, model: nn.Module) -> None:
 
 
 def _fill(folder: Path, model: nn.Module) -> None:
-    """Read weights whose names and shapes are those of the model."""
+    """Read the weights and copy them into a model whose names and shapes match."""
     path = folder / WEIGHTS
     weights = read_safetensors_torch(path, RETRAIN)
     if name := _not_finite(weights):
@@ -132,7 +144,7 @@ def _fill(folder: Path, model: nn.Module) -> None:
 
 
 def _not_finite(weights: Mapping[str, Tensor]) -> str:
-    """The first weight with a number that is not finite, or an empty string."""
+    """Return the name of the first weight that is not finite, or an empty string."""
     for name, value in weights.items():
         if value.is_floating_point() and not value.isfinite().all():
             return name
@@ -140,13 +152,14 @@ def _not_finite(weights: Mapping[str, Tensor]) -> str:
 
 
 class _Allowance(TorchFunctionMode):
-    """Refuses a model that asks for more numbers than its file and small tables explain.
+    """Raises if a model allocates more elements than its weights file and small tables account for.
 
-    PyTorch's "meta" device would tell the sizes too, but imports its compiler: 1.5 s a process.
+    PyTorch's "meta" device would give the sizes too, but it imports the compiler: 1.5 s per
+    process.
     """
 
     def __init__(self, numbers: int):
-        """`numbers`: that the weights have."""
+        """`numbers`: total number of elements of the weights."""
         super().__init__()
         self.left = 2 * numbers + _TABLES
 
@@ -155,12 +168,12 @@ class _Allowance(TorchFunctionMode):
         if func in _FACTORIES:
             self.left -= _numbers_asked(kwargs.get("size", args))
             if self.left < 0:
-                raise ValueError("they ask for more numbers than the weights have")
+                raise ValueError("they need more elements than the weights have")
         return func(*args, **kwargs)
 
 
 def _numbers_asked(size: Sequence[Any]) -> int:
-    """Elements of a tensor that is asked for by `size`, as integers or as a sequence of them."""
+    """Count the elements of a tensor of shape `size`, given as integers or as one sequence."""
     first = size[0] if size else 1
     return math.prod(
         first if isinstance(first, tuple | list) else [n for n in size if type(n) is int]
@@ -168,56 +181,56 @@ def _numbers_asked(size: Sequence[Any]) -> int:
 
 
 def planned(build: Callable[[], ModelT], path: Path, cure: str) -> ModelT:
-    """A model without storage: its weights have names and shapes, and take no memory.
+    """Build a model on the meta device: its weights have names and shapes, but no storage.
 
     Args:
-        build: makes the model.
-        path: of the file that has the sizes, for the message.
-        cure: what to do if they make none.
+        build: function that builds the model.
+        path: file with the model sizes, for error messages.
+        cure: corrective action, for error messages.
 
     Raises:
-        HproError: the sizes make no model.
+        HproError: no model can be built with these sizes.
     """
     try:
         with torch.device("meta"):
             return build()
-    except Exception as error:  # a size of other projects' models can lead to any exception
+    except Exception as error:  # a wrong size in another project's model can raise any exception
         raise HproError(
-            f"{path}: these sizes make no model ({reason_of(error)}): {cure}"
+            f"{path}: no model can be built with these sizes ({reason_of(error)}): {cure}"
         ) from error
 
 
 def allowed(
     build: Callable[[], ModelT], path: Path, shapes: Mapping[str, Sequence[int]], cure: str
 ) -> ModelT:
-    """A model that takes no more memory than the weights of its file explain.
+    """Build a model that allocates no more memory than its weights file accounts for.
 
     Args:
-        build: makes the model.
-        path: of the file that has the sizes, for the message.
-        shapes: of the weights.
-        cure: what to do if they make none.
+        build: function that builds the model.
+        path: file with the model sizes, for error messages.
+        shapes: shapes of the weights in the file, by name.
+        cure: corrective action, for error messages.
 
     Raises:
-        HproError: the sizes make no model, or one that asks for more.
+        HproError: no model can be built with these sizes, or it would allocate more.
     """
     try:
         with _Allowance(sum(math.prod(shape) for shape in shapes.values())):
             return build()
-    except Exception as error:  # a wrong size can lead to any exception
+    except Exception as error:  # a wrong size can raise any exception
         raise HproError(
-            f"{path}: these sizes make no model ({reason_of(error)}): {cure}"
+            f"{path}: no model can be built with these sizes ({reason_of(error)}): {cure}"
         ) from error
 
 
 def sizes_of(path: Path, values: object, kind: type[SizesT], cure: str) -> SizesT:
-    """The sizes of a model as their dataclass.
+    """Validate the sizes of a model and return them as a dataclass.
 
     Args:
-        path: of the file that has them, for messages.
-        values: by name.
-        kind: the dataclass.
-        cure: what to do about a wrong one.
+        path: file with the model sizes, for error messages.
+        values: sizes by name.
+        kind: dataclass of the sizes.
+        cure: corrective action, for error messages.
 
     Raises:
         HproError: a size is missing, unknown or of another type.
@@ -230,7 +243,7 @@ def sizes_of(path: Path, values: object, kind: type[SizesT], cure: str) -> Sizes
         raise HproError(f"{path}: model.{missing[0]} is missing: {cure}")
     for name, value in values.items():
         if name not in hints:
-            raise HproError(f"{path}: model.{name} is not known to this version: {cure}")
+            raise HproError(f"{path}: model.{name} is unknown to this version: {cure}")
         try:
             TypeAdapter(hints[name]).validate_python(value, strict=True)
         except ValidationError as error:
@@ -240,7 +253,7 @@ def sizes_of(path: Path, values: object, kind: type[SizesT], cure: str) -> Sizes
 
 
 def shapes_of(path: Path, cure: str) -> dict[str, list[int]]:
-    """The shape of each weight in a safetensors file, of which only the header is read."""
+    """Read the shape of each weight from the header of a safetensors file."""
     header = safetensors_header(path, cure)
     return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
 
@@ -248,16 +261,16 @@ def shapes_of(path: Path, cure: str) -> dict[str, list[int]]:
 def check_magnitudes(
     path: Path, sizes: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], cure: str
 ) -> None:
-    """Refuse a size above the longest axis of the weights, and more blocks than there are weights.
+    """Reject sizes above the longest axis of the weights, and more blocks than there are weights.
 
     Args:
-        path: of the file that has the sizes, for the message.
-        sizes: by name; of numbers of layers the name has "blocks" or "layers" in it.
-        shapes: of the weights that belong to them.
-        cure: what to do about a wrong one.
+        path: file with the model sizes, for error messages.
+        sizes: sizes by name; a number of layers has "blocks" or "layer" in its name.
+        shapes: shapes of the weights that belong to them, by name.
+        cure: corrective action, for error messages.
 
     Raises:
-        HproError: a size does not go with the weights.
+        HproError: a size is larger than the weights allow.
     """
     most = max((axis for shape in shapes.values() for axis in shape), default=0)
     for name, value in sizes.items():
@@ -265,12 +278,12 @@ def check_magnitudes(
         limit = _RATE if isinstance(value, float) else len(shapes) if counts else most
         if isinstance(value, int | float) and not abs(value) <= limit:
             raise HproError(
-                f"{path}: model.{name} is {value}, and nothing in its weights is so large: {cure}"
+                f"{path}: model.{name} is {value}, larger than any size of its weights: {cure}"
             )
 
 
 def _check_shapes(folder: Path, model: nn.Module, found: Mapping[str, Sequence[int]]) -> None:
-    """Compare the weights of a model with the shapes in its file, before any is read."""
+    """Compare the names and shapes of a model's weights with its file, before they are read."""
     path = folder / WEIGHTS
     own = {name: list(value.shape) for name, value in model.state_dict().items()}
     for what, names in (("lacks", own.keys() - found.keys()),
@@ -288,13 +301,13 @@ def _check_shapes(folder: Path, model: nn.Module, found: Mapping[str, Sequence[i
 
 
 def check_fit(model: nn.Module, weights: Mapping[str, Tensor], says: str, cure: str) -> None:
-    """Compare weights of another project with a model that `planned` made.
+    """Compare the weights of another project with a model built by `planned`.
 
     Args:
-        model: without storage.
-        weights: by name.
-        says: which file does not fit what, for the message.
-        cure: what to do then.
+        model: model without storage.
+        weights: weights by name.
+        says: start of the error message, which names the file and what it does not fit.
+        cure: corrective action, for error messages.
 
     Raises:
         HproError: a weight is missing, unexpected or of another shape.
@@ -308,14 +321,14 @@ def check_fit(model: nn.Module, weights: Mapping[str, Tensor], says: str, cure: 
 
 
 def state_dict_of(path: Path, origin: str) -> dict[str, Tensor]:
-    """Weights by name from a PyTorch file of another project, without the bookkeeping.
+    """Read the weights by name from a PyTorch file of another project, without BOOKKEEPING.
 
     Args:
-        path: of the file.
-        origin: where a good one is from, for messages.
+        path: PyTorch file; code in it is not executed.
+        origin: source of a valid file, for error messages.
 
     Raises:
-        HproError: the file is missing or broken, or holds anything but weights; nothing in it runs.
+        HproError: the file is missing or broken, or holds anything but weights.
     """
     state = read_pt(path, f"get it from {origin}, or save a plain state_dict()")
     if not isinstance(state, dict):
@@ -323,5 +336,5 @@ def state_dict_of(path: Path, origin: str) -> dict[str, Tensor]:
     weights = {name: value for name, value in state.items() if name not in BOOKKEEPING}
     for name, value in weights.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise HproError(f"{path}: {name!r} is no weight: save a plain state_dict()")
+            raise HproError(f"{path}: {name!r} is not a weight: save a plain state_dict()")
     return weights

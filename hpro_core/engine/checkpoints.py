@@ -1,8 +1,9 @@
-"""Checkpoints of a training under way: the newest and the one before it, each with its SHA-256.
+"""Checkpoints of a running training: the newest and the one before it, each with its SHA-256.
 
-`checkpoints.json` lists them, the newest first. A file that is missing or is not what the list says
-is named, and the training goes on from the one before it, else from the start. An interrupted write
-changes nothing: a file is listed once it is whole, and removed once the list is without it.
+`checkpoints.json` lists them, newest first. If a file is missing or its SHA-256 differs, a warning
+names it and the training resumes from the checkpoint before it, or else starts from step 0. An
+interrupted write is harmless: a file is listed after it is complete, and removed after it is no
+longer listed.
 """
 
 from collections.abc import Mapping
@@ -14,23 +15,23 @@ from hpro_core.io import read_json, read_pt, sha256_of, write_json, write_pt
 
 LIST = "checkpoints.json"
 KEPT = 2
-"""Checkpoints that are kept: with one alone, a bad disk block would cost the whole training."""
+"""Number of checkpoints to keep: with one, a bad disk block would lose the whole training."""
 
-AGAIN = "run again, and the training goes on from a checkpoint before it or from the start"
+AGAIN = "run again, and the training resumes from the checkpoint before it or from step 0"
 
 
 def kept_weights(work: Path, step: int) -> Path:
-    """Weights that judges chose at a step."""
+    """Path of the weights that model selection keeps from a step."""
     return work / f"kept_{step:07d}.pt"
 
 
 def save(work: Path, state: Mapping[str, Any], kept: Path | None = None) -> None:
-    """Write a checkpoint, and remove what is older than the one before it.
+    """Write a checkpoint and remove all older ones but the newest `KEPT`.
 
     Args:
-        work: folder of the training.
-        state: with the keys `step` and `identity`; tensors and plain values.
-        kept: a file of weights that a training which goes on from here needs.
+        work: checkpoint folder of the training.
+        state: tensors and plain values, with the keys `step` and `identity`.
+        kept: weights file that a training resumed from this checkpoint needs.
     """
     path = work / f"checkpoint_{state['step']:07d}.pt"
     write_pt(path, dict(state))
@@ -46,14 +47,17 @@ def save(work: Path, state: Mapping[str, Any], kept: Path | None = None) -> None
 
 
 def newest(work: Path, identity: str) -> dict[str, Any] | None:
-    """The state to go on from; None where there is none.
+    """Load the newest valid checkpoint.
 
-    Says on standard output which files are broken, and if there are only checkpoints of other
-    settings, code or inputs.
+    Prints a warning for each broken file, and a line if the checkpoints belong to other settings,
+    code or inputs.
 
     Args:
-        work: folder of the training.
-        identity: of settings and inputs; a checkpoint of another one is not taken.
+        work: checkpoint folder of the training.
+        identity: hash of settings and inputs; a checkpoint with another identity is ignored.
+
+    Returns:
+        The saved state, or None if there is no valid checkpoint.
     """
     entries = _listed(work)
     for number, entry in enumerate(entries):
@@ -61,12 +65,12 @@ def newest(work: Path, identity: str) -> dict[str, Any] | None:
             state = _state(work, entry)
         except HproError as error:
             before = entries[number + 1 :]
-            then = "going on from the one before it" if before else "starting anew"
+            then = "resuming from the one before it" if before else "starting from step 0"
             print(f"warning: {str(error).removesuffix(f': {AGAIN}')}: {then}", flush=True)
             continue
         if state["identity"] != identity:
             print(
-                f"{work}: checkpoints are of other settings, code or inputs: starting anew",
+                f"{work}: checkpoints are of other settings, code or inputs: starting from step 0",
                 flush=True,
             )
             return None
@@ -76,10 +80,14 @@ def newest(work: Path, identity: str) -> dict[str, Any] | None:
 
 
 def checked_kept(work: Path, step: int) -> Path:
-    """The file of weights that judges chose, if it is what was written.
+    """Return the path of the weights that model selection kept, after checking its SHA-256.
+
+    Args:
+        work: checkpoint folder of the training.
+        step: step of the kept weights.
 
     Raises:
-        HproError: it is missing or was changed.
+        HproError: the file is missing or was changed.
     """
     path = kept_weights(work, step)
     for entry in _listed(work):
@@ -90,13 +98,13 @@ def checked_kept(work: Path, step: int) -> Path:
 
 
 def clear(work: Path) -> None:
-    """Remove the checkpoints of a training whose model is written."""
+    """Remove the checkpoints of a finished training, after its model is written."""
     for path in [work / LIST, *work.glob("checkpoint_*.pt"), *work.glob("kept_*.pt")]:
         path.unlink(missing_ok=True)
 
 
 def _state(work: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The state of a listed checkpoint, after a look at all its files."""
+    """Load the state of a listed checkpoint, after checking the SHA-256 of all its files."""
     for name, expected in entry["files"].items():
         _check(work / name, expected)
     path = work / f"checkpoint_{entry['step']:07d}.pt"
@@ -114,13 +122,13 @@ def _check(path: Path, expected: str) -> None:
 
 
 def _forget(work: Path, entries: list[dict[str, Any]]) -> None:
-    """Leave broken checkpoints out of the list, so that no later one counts on them."""
+    """Remove broken checkpoints from the list, so that no later run falls back to them."""
     if entries != _listed(work):
         write_json(work / LIST, {"checkpoints": entries})
 
 
 def _listed(work: Path) -> list[dict[str, Any]]:
-    """The entries of the list; none where there is no list, or one that cannot be read."""
+    """Read the entries of checkpoints.json; empty if there is no list or it cannot be read."""
     path = work / LIST
     if not path.is_file():
         return []

@@ -1,9 +1,9 @@
-"""Data parallelism over processes that `accelerate launch` starts.
+"""Data parallelism over the processes that `accelerate launch` starts.
 
-Every process holds the whole model and draws the same batch. Each computes its own rows; the sum of
-their gradients is the gradient of the batch (see `microbatch`). Gradients are summed after the
-backward pass and not by DistributedDataParallel, whose hooks cover `forward` only: codec and policy
-have other methods.
+Every process holds the whole model, draws the same batch and computes the loss of its own rows. The
+sum of the gradients of all processes is the gradient of the batch (see `microbatch`). Gradients are
+summed after the backward pass. DistributedDataParallel is not used, because its hooks cover
+`forward` only, and codec and policy are called through other methods too.
 """
 
 import atexit
@@ -21,47 +21,47 @@ from hpro_core.errors import HproError
 ValueT = TypeVar("ValueT")
 
 LONGEST_WAIT = timedelta(hours=3)
-"""Of one process for another: while the first judges generated audio, the others wait."""
+"""Timeout of collectives: the other processes wait while process 0 evaluates generated audio."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which process this is of how many."""
+    """Rank of this process and number of processes."""
 
     index: int = 0
     count: int = 1
 
     @classmethod
     def init_distributed(cls, device: torch.device) -> "Ranks":
-        """Join the processes that the environment tells of; alone where it tells of none.
+        """Initialise the process group from the environment; a single process without one.
 
         Args:
-            device: of the model; the processes talk by NCCL on a GPU and by gloo on a CPU.
+            device: device of the model; the backend is NCCL on a GPU and gloo on a CPU.
         """
         if process_count() == 1 or "LOCAL_RANK" not in os.environ:
             return cls()
-        from accelerate import PartialState  # slow to import, and seldom needed
+        from accelerate import PartialState  # slow to import, and rarely needed
 
         if not distributed.is_initialized():
             atexit.register(distributed.destroy_process_group)
         threads = torch.get_num_threads()
         state = PartialState(cpu=device.type == "cpu", timeout=LONGEST_WAIT)
-        torch.set_num_threads(threads)  # accelerate sets a number of its own
+        torch.set_num_threads(threads)  # PartialState changes it
         return cls(state.process_index, state.num_processes)
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes files."""
+        """Whether this is process 0, which writes the files."""
         return self.index == 0
 
     def broadcast_weights(self, model: nn.Module) -> None:
-        """Give every process the weights and buffers of the first."""
+        """Copy the weights and buffers of process 0 to all processes, in place."""
         if self.count > 1:
             for value in model.state_dict().values():
                 distributed.broadcast(value, src=0)
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace each process's gradients by their sum; one that only some have counts as zero."""
+        """Replace gradients by their sum over processes, in place; a missing one counts as zero."""
         if self.count == 1:
             return
         trained = list(parameters)
@@ -75,7 +75,7 @@ class Ranks:
                 distributed.all_reduce(parameter.grad)
 
     def summed(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Terms of each process, detached, as the sum over all of them."""
+        """Sum the terms, detached, over processes."""
         if self.count == 1:
             return terms
         stacked = torch.stack([value.detach().double() for value in terms.values()])
@@ -83,7 +83,7 @@ class Ranks:
         return dict(zip(terms, stacked.unbind(), strict=True))
 
     def broadcast_object(self, value: ValueT | None) -> ValueT:
-        """What the first process knows; what the others hand in is not read."""
+        """Return the value of process 0 in every process; the values of the others are ignored."""
         box = [value]
         if self.count > 1:
             distributed.broadcast_object_list(box, src=0)
@@ -92,10 +92,14 @@ class Ranks:
         return told
 
     def agree_on(self, value: int, what: str) -> None:
-        """Make sure that this process and the first have the same.
+        """Check that this process and process 0 have the same value.
+
+        Args:
+            value: value of this process.
+            what: name of the value, for the error message.
 
         Raises:
-            HproError: they have not.
+            HproError: the values differ.
         """
         first = self.broadcast_object(value)
         if value != first:
@@ -106,15 +110,15 @@ class Ranks:
 
 
 def local_rank() -> int:
-    """Number of this process among those of its machine: which GPU it uses."""
+    """Return the rank of this process on its machine, which selects its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def process_count() -> int:
-    """How many processes train together."""
+    """Return the number of processes of the training (WORLD_SIZE)."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_main_process() -> bool:
-    """Whether this process writes what a stage makes, before or after its training."""
+    """Return whether this process writes the outputs of a stage (RANK 0)."""
     return int(os.environ.get("RANK", "0")) == 0

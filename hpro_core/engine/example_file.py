@@ -1,9 +1,9 @@
-"""`dataset/<split>.arrow`: the utterances of a split as trainings map them into memory.
+"""`dataset/<split>.arrow`: the utterances of a split, memory-mapped by trainings.
 
-It holds what `dataset/<split>.parquet` holds, uncompressed, in record batches of
-`examples.ROWS` utterances. The last batch has no utterance; its metadata have the facts of each
-corpus (`facts`), the SHA-256 of the batches before it, and what tells that the table beside the
-file is the one that it was made of.
+The file holds the columns `examples.SCHEMA` of `dataset/<split>.parquet`, uncompressed, in record
+batches of `examples.ROWS` utterances. The last batch has no rows. Its metadata hold the facts of
+each corpus (`facts`), the SHA-256 of the batches before it, and size and footer hash of the table
+that the file was made from.
 """
 
 import hashlib
@@ -28,10 +28,10 @@ _FACTS, _SOURCE, _SUM = b"hpro.facts", b"hpro.source", b"hpro.sha256"
 
 
 def write_examples(table: Path) -> None:
-    """Write the file beside a table, all of it or nothing, with one record batch in memory.
+    """Write the .arrow file beside a table atomically, with one record batch in memory at a time.
 
     Args:
-        table: `dataset/<split>.parquet`, checked when it was written.
+        table: `dataset/<split>.parquet`; its content was checked when it was written.
     """
     path = table.with_suffix(".arrow")
     known: dict[str, Facts] = {}
@@ -52,46 +52,46 @@ def write_examples(table: Path) -> None:
 
 
 def open_examples(table: Path) -> MappedExamples:
-    """Map the file beside a table.
+    """Memory-map the .arrow file beside a table.
 
     Args:
         table: `dataset/<split>.parquet`.
 
     Raises:
-        HproError: the file is missing or broken, or is of another table.
+        HproError: the file is missing or broken, or was made from another table.
     """
     path = table.with_suffix(".arrow")
     again = "run `hpro dataset` again (`hpro gather-dataset` where there are shards)"
     with parquet_errors(path, again):
         file = pa.ipc.open_file(pa.memory_map(str(path)))
         if file.schema != SCHEMA or not file.num_record_batches:
-            raise ValueError("other columns than this version writes")
+            raise ValueError("its columns are not those of this version")
         _, metadata = file.get_batch_with_custom_metadata(file.num_record_batches - 1)
         source, facts = metadata[_SOURCE], facts_from_json(metadata[_FACTS])
         size, _, expected = metadata[_SUM].decode().partition(" ")
         if _sha256_of(path, int(size)) != expected:
-            raise ValueError("changed after it was written: its checksum differs")
+            raise ValueError("it was changed after it was written: its checksum differs")
         for number in range(file.num_record_batches):
             _check_batch(file.get_batch(number))
         if facts.keys() != set(file.read_all()["corpus"].unique().to_pylist()):
-            raise ValueError("the facts are of other corpora")
+            raise ValueError("its facts belong to other corpora")
     if source != _source(table):
-        raise HproError(f"{path} was made of another {table.name} than the one beside it: {again}")
+        raise HproError(f"{path} was not made from the {table.name} beside it: {again}")
     return MappedExamples(file, facts)
 
 
 def _check_batch(batch: pa.RecordBatch) -> None:
-    """What an `Example` is made of is all there, and its lists are as long as they should be.
+    """Check that no value is missing, lists have consistent lengths and tokens are in range.
 
     Raises:
-        ValueError: it is not.
+        ValueError: a check fails.
     """
     batch.validate(full=True)
     lengths = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         inner = column.flatten() if pa.types.is_list(column.type) else column
         if column.null_count or inner.null_count:
-            raise ValueError(f"column {name} lacks a value")
+            raise ValueError(f"column {name} has a missing value")
         if inner is not column:
             lengths[name] = pc.list_value_length(column).to_numpy().astype(np.int64)
     words = lengths["word_start_s"]
@@ -100,14 +100,14 @@ def _check_batch(batch: pa.RecordBatch) -> None:
         ("symbol_word", lengths["symbols"]),
     ):  # fmt: skip
         if (lengths[name] != expected).any():
-            raise ValueError(f"column {name} has lists of another length")
+            raise ValueError(f"column {name} has lists of the wrong length")
     tokens = batch.column("tokens").flatten().to_numpy()
     if ((tokens < 0) | (tokens >= N_SPEECH_TOKENS)).any():
         raise ValueError(f"a speech token is outside 0..{N_SPEECH_TOKENS - 1}")
 
 
 def _batches(table: Path) -> Iterator[pa.RecordBatch]:
-    """The rows of a table, ROWS of them at a time."""
+    """Yield the rows of a table in record batches of ROWS rows."""
     rest = SCHEMA.empty_table()
     for batch in pq.ParquetFile(table).iter_batches(8 * ROWS, columns=SCHEMA.names):
         rows = pa.Table.from_batches([batch]).select(SCHEMA.names).cast(SCHEMA)
@@ -125,13 +125,13 @@ def _one(rows: pa.Table) -> pa.RecordBatch:
 
 
 def _sha256_of(path: Path, n_bytes: int) -> str:
-    """Of the first bytes of a file."""
+    """Compute the SHA-256 of the first `n_bytes` bytes of a file."""
     with path.open("rb") as file:
         return sha256_of_rest(file, n_bytes)
 
 
 def _source(table: Path) -> bytes:
-    """What tells a table from another: its size and its footer, where Parquet has statistics."""
+    """Identify a Parquet table by its size and the SHA-256 of its footer, which has statistics."""
     with parquet_errors(table), opened(table) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(-8, os.SEEK_END)

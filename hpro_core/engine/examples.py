@@ -1,10 +1,9 @@
-"""The utterances that trainings read: in memory, or memory-mapped from the file of a split.
+"""Utterances for training: in memory, or memory-mapped from the .arrow file of a split.
 
-Functions take any sequence of `Example`. What they ask of all utterances (lengths, speakers, ids)
-comes from columns where the sequence is `MappedExamples`, so that no utterance is made an object
-before a batch needs it.
+Functions take any sequence of `Example`. For `MappedExamples` they read lengths, speakers and ids
+from the columns, so that an `Example` is built only when a batch needs it.
 
-Letters: S text symbol, J transcript position, L speech token, W word, E embedding.
+Letters: N utterance, S text symbol, J transcript position, L speech token, W word, E embedding.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from hpro_core.engine.facts import Facts
 
 ROWS = 1024
-"""Utterances in a record batch of the file; the last one with rows may have fewer."""
+"""Utterances per record batch of the file; the last batch with rows may have fewer."""
 
 SCHEMA = pa.schema(
     {
@@ -37,21 +36,21 @@ SCHEMA = pa.schema(
         "word_vad": pa.list_(pa.float32()),
     }
 )
-"""Columns of the file: those of the DATASET table that an `Example` is made of."""
+"""Columns of the file: the columns of the DATASET table that an `Example` needs."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One utterance of the dataset; no audio."""
+    """One utterance of the dataset, without audio."""
 
     utt_id: str
     corpus: str
     speaker: str
     text: str
     words: tuple[str, ...]
-    symbols: np.ndarray  # int64 (S,), what the policy reads: phones or its own text tokens
+    symbols: np.ndarray  # int64 (S,), text input of the policy: phones or its own text tokens
     symbol_word: np.ndarray  # int64 (S,), the word that each phone belongs to; zeros without phones
-    transcript: np.ndarray  # int64 (J,), what the codec's text decoder writes, begin and end marked
+    transcript: np.ndarray  # int64 (J,), targets of the codec's text decoder with begin and end
     tokens: np.ndarray  # int64 (L,), speech tokens at 25 Hz
     speaker_embedding: np.ndarray  # float32 (E,), of this utterance's own audio
     emotion: np.ndarray  # float32 (9,), posterior of the teacher, sums to one
@@ -62,24 +61,25 @@ class Example:
 def spans_to_frames(
     spans_s: np.ndarray, n_frames: int | np.ndarray, rounding: str = "nearest"
 ) -> np.ndarray:
-    """Word times as token indices.
+    """Convert word times to token indices.
 
     Args:
         spans_s: start and end of each word in seconds, (W, 2).
-        n_frames: tokens in the utterance, or in that of each word, (W,); spans are clipped to it.
-        rounding: "nearest", or "truncate" as in the released codec, whose weights were trained with
-            `int(t * 25)` (1.16 s gives 28 there and 29 here).
+        n_frames: tokens in the utterance, or (W,) tokens in the utterance of each word; spans are
+            clipped to it.
+        rounding: "nearest" (ours), or "truncate" as in the released codec, whose weights were
+            trained with `int(t * 25)`. For 1.16 s "nearest" gives 29 and "truncate" 28.
 
     Returns:
-        int64 (W, 2), first and one-past-last token. A word so short that both edges round to the
-        same one gets the token that begins there, which may be its neighbour's too ("nearest"), or
-        stays empty ("truncate", as released).
+        int64 (W, 2), first and one-past-last token. If both edges of a short word round to the same
+        token, the word gets the token that begins there, which may also belong to its neighbour
+        ("nearest"), or an empty span ("truncate", as released).
     """
     frames = np.asarray(spans_s, dtype=np.float64).reshape(-1, 2) * TOKEN_RATE_HZ
     n = np.asarray(n_frames)
     if rounding == "truncate":
         return np.clip(frames.astype(np.int64), 0, n[..., None])
-    # 1e-6 keeps 1.16 * 25 = 28.999999999999996 on the side of 29.
+    # 1e-6 makes a product just below a half, because of rounding, round up as the exact value does.
     edges = np.floor(frames + 0.5 + 1e-6).astype(np.int64)
     starts = np.clip(edges[:, 0], 0, n - 1)
     ends = np.clip(edges[:, 1], starts + 1, n)
@@ -87,9 +87,9 @@ def spans_to_frames(
 
 
 class MappedExamples(Sequence[Example]):
-    """Utterances of a memory-mapped file; each is read when it is asked for.
+    """Utterances of a memory-mapped file, each read on access.
 
-    `engine.example_file` writes and opens such files. A selection shares the file.
+    `engine.example_file` writes and opens the files. Slices and selections share the file.
     """
 
     def __init__(
@@ -100,9 +100,9 @@ class MappedExamples(Sequence[Example]):
     ):
         """
         Args:
-            file: record batches of SCHEMA, ROWS in each, then one without rows.
-            facts: of each corpus, if these rows are all of theirs.
-            rows: positions in the file, int64, in the order of this sequence; None: all.
+            file: record batches of SCHEMA with ROWS rows each, then one without rows.
+            facts: facts by corpus if this sequence holds whole corpora, else None.
+            rows: int64 positions in the file, in the order of this sequence; None: all rows.
         """
         self._file = file
         self._rows = rows
@@ -125,17 +125,17 @@ class MappedExamples(Sequence[Example]):
         return _example(self._file.get_batch(batch), row)
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """A column of names in the order of this sequence."""
+        """Read a string column, in the order of this sequence."""
         column = self._whole(name)
         return column if self._rows is None else column.take(pa.array(self._rows))
 
     def lengths(self, name: str) -> np.ndarray:
-        """Length of each list in a column, int64 (N,); the lists are not read."""
+        """Compute the length of each list in a column, int64 (N,), without reading the lists."""
         lengths = pc.list_value_length(self._whole(name)).to_numpy().astype(np.int64)
         return lengths if self._rows is None else lengths[self._rows]
 
     def without(self, corpora: Collection[str]) -> "MappedExamples":
-        """The utterances of other corpora."""
+        """Select the utterances of all corpora but these."""
         left_out = pc.is_in(self.column("corpus"), pa.array(list(corpora), pa.string())).to_numpy()
         kept = np.flatnonzero(~left_out)
         rows = kept if self._rows is None else self._rows[kept]
@@ -170,21 +170,21 @@ def _example(batch: pa.RecordBatch, row: int) -> Example:
 
 
 def token_counts(examples: Sequence[Example]) -> np.ndarray:
-    """Speech tokens of each utterance, int64 (N,)."""
+    """Count the speech tokens of each utterance, int64 (N,)."""
     if isinstance(examples, MappedExamples):
         return examples.lengths("tokens")
     return np.array([len(e.tokens) for e in examples], dtype=np.int64)
 
 
 def utt_ids(examples: Sequence[Example]) -> list[str]:
-    """Id of each utterance."""
+    """List the utt_id of each utterance."""
     if isinstance(examples, MappedExamples):
         return examples.column("utt_id").to_pylist()
     return [e.utt_id for e in examples]
 
 
 def positions(examples: Sequence[Example], wanted: Sequence[str]) -> dict[str, int]:
-    """Where some utterances are, by utt_id; without those that the sequence does not have."""
+    """Map each wanted utt_id to its position in the sequence; missing ones are left out."""
     if isinstance(examples, MappedExamples):
         column = examples.column("utt_id")
         found = np.flatnonzero(pc.is_in(column, pa.array(wanted, pa.string())).to_numpy())
@@ -194,7 +194,7 @@ def positions(examples: Sequence[Example], wanted: Sequence[str]) -> dict[str, i
 
 
 class SpeakerIndex:
-    """Where the utterances of each speaker of each corpus are in a sequence."""
+    """Index from speakers, identified by corpus and name, to positions in a sequence."""
 
     def __init__(self, examples: Sequence[Example]):
         self._speaker_N, self._names = _speakers(examples)
@@ -203,16 +203,16 @@ class SpeakerIndex:
         self._ends = np.cumsum(self.sizes)
 
     def members(self, corpus: str, speaker: str) -> np.ndarray:
-        """Positions of a speaker's utterances, int64, ascending; none of an unknown speaker."""
+        """Return the positions of a speaker's utterances, int64, ascending; empty if unknown."""
         number = self._names.get((corpus, speaker))
         return self._order_N[:0] if number is None else self._of(number)
 
     def beside(self, position: int) -> np.ndarray:
-        """Positions of the utterances of the speaker of one, its own too."""
+        """Return the positions of all utterances of this utterance's speaker, itself included."""
         return self._of(int(self._speaker_N[position]))
 
     def counts(self, other: "SpeakerIndex") -> np.ndarray:
-        """For each utterance here, int64 (N,): how many its speaker has here and in another."""
+        """Count each utterance's speaker's utterances in this and another index, int64 (N,)."""
         there = [len(other.members(*name)) for name in self._names]
         return (self.sizes + np.array(there, dtype=np.int64))[self._speaker_N]
 
@@ -222,7 +222,7 @@ class SpeakerIndex:
 
 
 def _speakers(examples: Sequence[Example]) -> tuple[np.ndarray, dict[tuple[str, str], int]]:
-    """Number of the speaker of each utterance, int64 (N,), and the number of each speaker."""
+    """Return the speaker number of each utterance, int64 (N,), and the number of each speaker."""
     names: dict[tuple[str, str], int] = {}
     if not isinstance(examples, MappedExamples):
         numbers = [names.setdefault((e.corpus, e.speaker), len(names)) for e in examples]
@@ -238,7 +238,7 @@ def _speakers(examples: Sequence[Example]) -> tuple[np.ndarray, dict[tuple[str, 
 
 
 def _encoded(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
-    """The distinct names of a column, and the number of each row's, int64 (N,)."""
+    """Return the distinct names of a column and the name index of each row, int64 (N,)."""
     chunks = column.dictionary_encode().unify_dictionaries().chunks
     numbers = [chunk.indices.to_numpy().astype(np.int64) for chunk in chunks]
     names = chunks[0].dictionary.to_pylist() if chunks else []

@@ -1,7 +1,7 @@
-"""What checks need to know of all utterances of a corpus: totals, extremes, and whose they are.
+"""Summary facts of a corpus for checks before training: totals, extremes and their utterances.
 
-The `dataset` stage finds the facts once and writes them into the file that trainings map. A
-training compares them with its model, whatever the size of the corpus.
+The `dataset` stage computes the facts once and writes them into the .arrow file. A training checks
+its model against them in constant time, whatever the size of the corpus.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,12 +16,12 @@ from hpro_core.engine.examples import Example, MappedExamples, spans_to_frames
 from hpro_core.text.phones import WHISPER_MARKS
 
 ROUNDINGS = ("nearest", "truncate")
-"""Ways to turn word times into tokens (`spans_to_frames`)."""
+"""Rounding modes of `spans_to_frames`."""
 
 
 @dataclass(frozen=True)
 class Of:
-    """A number and the utterance that it is of."""
+    """A value and the utterance that has it."""
 
     value: int
     utt_id: str
@@ -29,39 +29,39 @@ class Of:
 
 @dataclass(frozen=True)
 class Facts:
-    """Of utterances in any order; where several fit, the one whose utt_id sorts first is named."""
+    """Facts of a set of utterances, whatever their order; ties go to the lowest utt_id."""
 
     utterances: int
-    symbols: int  # what the policy reads, in all
-    tokens: int  # speech tokens, in all
-    highest_symbol: Of  # the highest id
-    phones: str | None  # an utterance whose symbols know their words, if there is one
-    highest_transcript: Of  # the highest id
-    lowest_transcript: Of  # the lowest of the highest ids of each utterance
-    longest_transcript: Of  # length, begin and end counted
+    symbols: int  # total number of policy text symbols
+    tokens: int  # total number of speech tokens
+    highest_symbol: Of  # highest symbol id
+    phones: str | None  # an utterance whose symbols have word indices (phones), if there is one
+    highest_transcript: Of  # highest transcript id
+    lowest_transcript: Of  # the lowest of the highest transcript ids of each utterance
+    longest_transcript: Of  # length with begin and end symbols
     unmarked: str | None  # an utterance that lacks one of WHISPER_MARKS
-    uncovered: dict[str, Of | None]  # for each of ROUNDINGS one whose words cover no token, and
-    # how many words it has
+    uncovered: dict[str, Of | None]  # for each of ROUNDINGS, number of words of an utterance
+    # whose words cover no token
 
 
 def facts_from_json(text: str | bytes) -> dict[str, Facts]:
-    """The facts of each corpus, as JSON of what `dataclasses.asdict` makes of them.
+    """Parse the facts of each corpus from JSON of their `dataclasses.asdict`.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the JSON has another structure.
     """
     found = TypeAdapter(dict[str, Facts]).validate_json(text, strict=True)
     for corpus, facts in found.items():
         if facts.uncovered.keys() != set(ROUNDINGS):
-            raise ValueError(f"the facts of {corpus!r} are not of this version")
+            raise ValueError(f"the facts of {corpus!r} were written by another version")
     return found
 
 
 def facts_of(examples: Sequence[Example]) -> Facts:
-    """The facts of all utterances of a sequence.
+    """Compute the facts of a sequence, or combine the stored ones of `MappedExamples`.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the sequence is empty.
     """
     if isinstance(examples, MappedExamples) and examples.facts is not None:
         return joined(examples.facts.values())
@@ -69,7 +69,7 @@ def facts_of(examples: Sequence[Example]) -> Facts:
 
 
 def by_corpus(batch: pa.RecordBatch) -> dict[str, Facts]:
-    """The facts of each corpus in a record batch of `examples.SCHEMA`."""
+    """Compute the facts of each corpus in a record batch of `examples.SCHEMA`."""
     names = batch.column("corpus")
     return {
         corpus: _facts(_of_batch(batch.filter(pc.equal(names, corpus))))
@@ -78,14 +78,14 @@ def by_corpus(batch: pa.RecordBatch) -> dict[str, Facts]:
 
 
 def joined(parts: Iterable[Facts]) -> Facts:
-    """The facts of the utterances of several.
+    """Combine the facts of several disjoint sets of utterances.
 
     Raises:
-        ValueError: there are none.
+        ValueError: `parts` is empty.
     """
     parts = list(parts)
     if not parts:
-        raise ValueError("no utterance has no facts")
+        raise ValueError("there are no facts of an empty set of utterances")
     return Facts(
         utterances=sum(part.utterances for part in parts),
         symbols=sum(part.symbols for part in parts),
@@ -119,23 +119,23 @@ def _first(names: Iterable[str | None]) -> str | None:
 
 @dataclass(frozen=True)
 class _Lists:
-    """A list of each utterance, one after another."""
+    """The lists of all utterances, concatenated."""
 
     values: np.ndarray  # (sum of lengths, ...)
     lengths: np.ndarray  # int64 (N,)
 
     def highest(self) -> np.ndarray:
-        """Of each utterance, int64 (N,); -1 of an empty list."""
+        """Compute the maximum of each list, int64 (N,); -1 for an empty list."""
         found = np.full(len(self.lengths), -1, dtype=np.int64)
         np.maximum.at(found, self.owners(), self.values)
         return found
 
     def any(self, true: np.ndarray) -> np.ndarray:
-        """Bool (N,): whether a condition on the values holds for one of each utterance's."""
+        """Reduce a bool mask of the values to bool (N,): true if any value of a list is true."""
         return np.bincount(self.owners()[true], minlength=len(self.lengths)) > 0
 
     def owners(self) -> np.ndarray:
-        """Of each value, int64: the position of its utterance."""
+        """Return the utterance position of each value, int64."""
         return np.repeat(np.arange(len(self.lengths)), self.lengths)
 
 

@@ -1,8 +1,8 @@
-"""Micro-batches: a batch cut for gradient accumulation, or among processes.
+"""Micro-batches: splitting a batch for gradient accumulation or over processes.
 
-A loss term is a mean over items of a batch: frames, text positions, utterances. The mean of the
-means of ragged parts differs from it, so each part is weighted by its number of items. Gradients of
-the parts then add up to the gradient of the whole batch.
+A loss term is a mean over items of a batch: frames, text positions or utterances. The mean of the
+means of unequal parts differs from it, so each part is weighted by its number of items. The
+gradients of the parts then add up to the gradient of the whole batch.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,13 +20,13 @@ BatchT = TypeVar("BatchT")
 
 @dataclass(frozen=True)
 class BatchSplit(Generic[BatchT]):
-    """How a training cuts its batches.
+    """Functions that split the batches of a training and weight the terms of the parts.
 
     Attributes:
-        size: rows of a batch.
-        rows: the rows of a batch from one number to before another.
-        counts: number of items that each term averages over; terms without one are left out.
-        weights: of the terms in the loss; the others are only logged.
+        size: number of rows of a batch.
+        rows: slice of a batch, given the first and one-past-last row.
+        counts: number of items that each term averages over; terms without a count are dropped.
+        weights: weight of each term in the loss; terms without a weight are only logged.
     """
 
     size: Callable[[BatchT], int]
@@ -35,10 +35,10 @@ class BatchSplit(Generic[BatchT]):
     weights: Mapping[str, float]
 
     def cut(self, batch: BatchT, pieces: int) -> list[BatchT]:
-        """The batch as so many parts, as equal as can be.
+        """Split a batch into `pieces` parts whose sizes differ by at most one row.
 
         Raises:
-            HproError: there are fewer rows than parts.
+            HproError: the batch has fewer rows than parts.
         """
         size = self.size(batch)
         if size < pieces:
@@ -50,12 +50,15 @@ class BatchSplit(Generic[BatchT]):
         return [self.rows(batch, a, b) for a, b in pairwise(edges)]
 
     def scaled(self, terms: Mapping[str, Tensor], part: BatchT, whole: BatchT) -> dict[str, Tensor]:
-        """A part's terms and loss, scaled so that those of all parts add up to the whole batch's.
+        """Scale the terms of a part so that their sums over parts equal the terms of the batch.
 
         Args:
-            terms: of the part, each a mean.
-            part: the part.
-            whole: the batch that it was cut from.
+            terms: terms of the part, each a mean over its items.
+            part: part of the batch.
+            whole: batch that the part was cut from.
+
+        Returns:
+            The scaled terms and their weighted sum "loss", with gradients.
         """
         total = self.counts(whole)
         shares = {name: n / max(total[name], 1.0) for name, n in self.counts(part).items()}
@@ -65,12 +68,12 @@ class BatchSplit(Generic[BatchT]):
 
 
 def batch_size(batch: Batch) -> int:
-    """Utterances in a batch."""
+    """Count the utterances of a batch."""
     return len(batch.tokens_BL)
 
 
 def batch_rows(batch: Batch, start: int, stop: int) -> Batch:
-    """Some utterances of a batch, padded to the longest of them and no further."""
+    """Slice rows `start` to before `stop` of a batch, with padding cut to their longest."""
     symbols, transcript, tokens, words = (
         lengths[start:stop]
         for lengths in (

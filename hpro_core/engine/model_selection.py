@@ -14,7 +14,7 @@ from hpro_core.errors import HproError
 from hpro_core.io import read_pt, write_pt
 
 History = Mapping[int, Mapping[str, float]]
-"""What each look measured, by step; step 0 is the start."""
+"""Metrics of each evaluation by step; step 0 is the initial model."""
 
 
 def _never(history: History) -> str | None:
@@ -26,15 +26,15 @@ class ModelSelection:
     """An evaluation of the model at a fixed interval of steps.
 
     Attributes:
-        every: steps between two looks, a multiple of the steps between two logged ones.
-        look: measures the model as it is, in eval mode; in a run of several processes the first
-            alone looks.
-        choose: the step to keep, out of all looks so far; it never goes back to a step that it
-            passed over, so the weights of one step are enough.
-        alarm: a reason for concern about all looks so far, if there is one.
-        stop: end the training at the first alarm.
-        history: filled by the training.
-        alarms: filled by the training, by step.
+        every: steps between two evaluations, a multiple of the logging interval.
+        look: evaluates the current model in eval mode and returns its metrics; with several
+            processes it runs in process 0 only.
+        choose: selects the step to keep from all evaluations so far. It never returns to a step
+            that it rejected before, so the weights of one step are enough.
+        alarm: returns a warning about the evaluations so far, or None.
+        stop: whether the training ends at the first alarm.
+        history: metrics by step, filled by the training.
+        alarms: warnings by step, filled by the training.
     """
 
     every: int
@@ -46,23 +46,26 @@ class ModelSelection:
     alarms: dict[int, str] = field(default_factory=dict)
 
     def check(self, log_every: int) -> None:
-        """A look saves a checkpoint, and those lie on logged steps.
+        """Check that evaluations fall on logged steps, since each one saves a checkpoint.
+
+        Args:
+            log_every: logging interval in steps.
 
         Raises:
-            HproError: a look would fall between two logged steps.
+            HproError: `every` is not a positive multiple of `log_every`.
         """
         if self.every < 1 or self.every % log_every:
             raise HproError(
-                f"probe_every is {self.every}: give a multiple of {log_every}, the steps between "
-                "two points of a curve"
+                f"probe_every is {self.every}: set a positive multiple of {log_every}, the steps "
+                "between two points of a curve"
             )
 
     def due(self, step: int) -> bool:
-        """Whether the model is looked at after this step."""
+        """Return whether the model is evaluated after this step."""
         return step % self.every == 0
 
     def record(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Take in what a look measured, or, when a run goes on, what it had measured."""
+        """Add the metrics of an evaluation, new or restored from a checkpoint."""
         self.history[step] = dict(metrics)
         reason = self.alarm(self.history)
         if reason is not None:
@@ -70,7 +73,7 @@ class ModelSelection:
 
     @property
     def stopped(self) -> bool:
-        """Whether the training is to end here."""
+        """Whether the training must end now."""
         return self.stop and bool(self.alarms)
 
     @property
@@ -84,19 +87,19 @@ class ModelSelection:
             write_pt(kept_weights(work, step), model.state_dict())
 
     def give(self, model: nn.Module, work: Path) -> None:
-        """Give the model the kept weights.
+        """Load the kept weights into the model.
 
         Raises:
-            HproError: their file is gone or was changed; another run goes on before it.
+            HproError: the file is missing or was changed, or does not fit the model.
         """
         path = checked_kept(work, self.kept_step)
-        weights = read_pt(path, f"remove {work} and train this stage anew")
+        weights = read_pt(path, f"remove {work} and train this stage again")
         if not isinstance(weights, dict):
-            raise HproError(f"{path} holds no weights: remove {work} and train this stage anew")
+            raise HproError(f"{path} holds no weights: remove {work} and train this stage again")
         try:
             model.load_state_dict(weights, strict=True)
         except (RuntimeError, TypeError, AttributeError) as error:
             raise HproError(
                 f"{path} does not fit the model ({str(error)[:200]}): remove {work} and train this "
-                "stage anew"
+                "stage again"
             ) from error

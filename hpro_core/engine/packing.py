@@ -1,9 +1,9 @@
-"""Models as they ship: matrices in 8-bit rows, everything else in 16 bits.
+"""Compressed weights of the shipped models: matrices in int8, everything else in float16 (ours).
 
-A row of a matrix is stored as whole numbers in -127..127 and one float16 scale: a quarter of the
-size of float32, each weight within 0.4 % of the largest of its row or 3e-5 (ours). Matrices of a
-few rows weigh little and matter much (projections to codes, the judge's means and deviations, of
-which the smallest would become 0): they stay in 16 bits.
+Each row of a matrix is stored as integers in -127..127 and one float16 scale. That is a quarter of
+the size of float32, and the error of a weight is at most 0.4 % of the largest of its row, or 3e-5.
+Matrices of fewer than 16 rows stay in float16: they are small and sensitive (projections to codes,
+the judge's means and deviations, of which the smallest would become 0).
 """
 
 from pathlib import Path
@@ -14,14 +14,18 @@ from hpro_core.errors import HproError
 from hpro_core.io import read_json, read_safetensors, write_json, write_safetensors
 
 SCALE = ".scale"
-"""Ends the name of the scales of a matrix."""
+"""Suffix of the name under which the scales of a matrix are stored."""
 _LEVELS = 127
 _FEW_ROWS = 16
-_SMALLEST = 2**-14  # smallest normal float16: no row has a smaller scale, one of zeros has this
+_SMALLEST = 2**-14  # lower bound of the scales: the smallest normal float16, also for zero rows
 
 
 def pack(source: Path, out: Path) -> None:
-    """Write the model of a folder packed: model.safetensors and config.json.
+    """Compress a trained model and write model.safetensors and config.json.
+
+    Args:
+        source: folder of the trained model.
+        out: output folder.
 
     Raises:
         HproError: a file is missing or broken.
@@ -38,15 +42,19 @@ def pack(source: Path, out: Path) -> None:
 
 
 def unpack(source: Path, out: Path) -> None:
-    """Write the model of a packed folder as training would have: float32.
+    """Decompress a model to float32 and write model.safetensors and config.json.
+
+    Args:
+        source: folder of the compressed model.
+        out: output folder.
 
     Raises:
         HproError: a file is missing or broken.
     """
-    packed = read_safetensors(source / "model.safetensors", "get it again", own=False)
+    packed = read_safetensors(source / "model.safetensors", "download it again", own=False)
     for name, weight in packed.items():
         if weight.dtype == np.int8 and name + SCALE not in packed:
-            raise HproError(f"{source}: weight {name} has no scales: get the base again")
+            raise HproError(f"{source}: weight {name} has no scales: download the base again")
     weights = {
         name: _matrix(weight, packed[name + SCALE]) if weight.dtype == np.int8 else weight
         for name, weight in packed.items()
@@ -58,7 +66,7 @@ def unpack(source: Path, out: Path) -> None:
 
 
 def rows_of_bytes(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A float array of two or more axes as int8 of its shape, and a float16 scale per row."""
+    """Quantise a float array of two or more axes to int8 of its shape and float16 row scales."""
     rows = weight.astype(np.float32).reshape(len(weight), -1)
     scale = np.maximum(np.abs(rows).max(axis=1) / _LEVELS, _SMALLEST).astype(np.float16)
     steps = np.round(rows / scale.astype(np.float32)[:, None]).clip(-_LEVELS, _LEVELS)

@@ -1,4 +1,4 @@
-"""Batches prepared in other processes while the model trains."""
+"""Batches prepared in worker processes while the model trains."""
 
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
@@ -10,18 +10,18 @@ BatchT = TypeVar("BatchT")
 
 
 class Prefetch(Generic[BatchT]):
-    """The batches of a function of the step alone: called with one step after the other, the same.
+    """Calls `batch_at` in worker processes ahead of the steps and returns the same batches.
 
-    It must draw no random numbers but those of a generator of its own: a process that makes a batch
-    ahead has another global state than the one that trains.
+    `batch_at` must be a function of the step alone. It must draw random numbers only from its own
+    generator, because the global random state of a worker differs from that of the training.
     """
 
     def __init__(self, batch_at: Callable[[int], BatchT], steps: int, processes: int):
         """
         Args:
-            batch_at: the batch of a step, counted from 1.
-            steps: the last step.
-            processes: that make batches, at least one; they are forked and share the corpus.
+            batch_at: returns the batch of a step, counted from 1.
+            steps: last step.
+            processes: number of worker processes, at least 1; they are forked and share the corpus.
         """
         self._batches_of = _Steps(batch_at)
         self._steps = steps
@@ -30,7 +30,7 @@ class Prefetch(Generic[BatchT]):
         self._batches: Iterator[BatchT] = iter(())
 
     def __call__(self, step: int) -> BatchT:
-        """The batch of a step; any, but following the last one it is ready."""
+        """Return the batch of a step; it is prefetched if the step follows the last one."""
         if step != self._next:
             self._batches = iter(self._loader(step))
         self._next = step + 1
@@ -44,7 +44,7 @@ class Prefetch(Generic[BatchT]):
             num_workers=self._processes,
             prefetch_factor=4,
             multiprocessing_context="fork",
-            generator=torch.Generator(),  # a loader draws a number, and not from the training's
+            generator=torch.Generator(),  # keeps the loader's draw off the global random state
         )
 
 

@@ -1,9 +1,8 @@
-"""Noise on speech tokens, in the space of their digits. Letters: B batch, L token, K digit.
+"""Noise on the ternary digits of speech tokens (ours). Letters: B batch, L token, K digit.
 
-Ours. A policy's samples are not recordings. A codec that reads nothing else in training is easily
-fooled by them as a reward, and a policy that reads nothing else before its next token relies on a
-history that it will not have (docs/log/index.md; RRPO, arXiv 2512.04552, regularises the reward
-too).
+A policy's samples differ from recordings. A codec trained on recordings alone gives unreliable
+rewards on samples, and a policy trained on recorded histories alone overfits to histories that it
+does not see at inference (docs/log/index.md; RRPO, arXiv 2512.04552, also regularises the reward).
 """
 
 from dataclasses import replace
@@ -14,15 +13,19 @@ from torch import Tensor
 from hpro_core.engine.batching import Batch
 
 LEVELS, DIGITS = 3, 8
-"""Of speech tokens: 3^8 = 6561, ours as S3's."""
+"""Levels and digits of a speech token: 3^8 = 6561, in the embedded tokenizer as in S3."""
 
 
 def corrupt_tokens(tokens_BL: Tensor, most: float) -> Tensor:
-    """Tokens as a policy might have said them: some digits one level up or down.
+    """Change random digits of tokens by one level up or down.
 
     Args:
-        tokens_BL: of recordings, int64.
-        most: each utterance has a share of changed digits between 0 and this.
+        tokens_BL: tokens of recordings, int64.
+        most: largest probability that a digit changes; each utterance draws its own probability
+            uniformly between 0 and `most`.
+
+    Returns:
+        int64 (B, L) tokens.
     """
     shape = (*tokens_BL.shape, DIGITS)
     device = tokens_BL.device
@@ -31,10 +34,10 @@ def corrupt_tokens(tokens_BL: Tensor, most: float) -> Tensor:
     place_K = LEVELS ** torch.arange(DIGITS, device=device)
     digit_BLK = tokens_BL[..., None] // place_K % LEVELS
     step_BLK = 2 * torch.randint(0, 2, shape, device=device) - 1
-    step_BLK = torch.where(digit_BLK == 1, step_BLK, 1 - digit_BLK)  # the ends have one neighbour
+    step_BLK = torch.where(digit_BLK == 1, step_BLK, 1 - digit_BLK)  # 0 and 2 have one neighbour
     return tokens_BL + (changed_BLK * step_BLK * place_K).sum(-1)
 
 
 def with_noisy_history(batch: Batch, most: float) -> Batch:
-    """The batch with a corrupted token history for the policy, see `corrupt_tokens`."""
+    """Replace the policy's token history by corrupted tokens, see `corrupt_tokens`."""
     return replace(batch, history_BL=corrupt_tokens(batch.tokens_BL, most))

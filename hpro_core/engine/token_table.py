@@ -1,10 +1,10 @@
-"""A vector for each speech token. Letters: V token, C candidate, D width.
+"""Embedding tables for speech tokens. Letters: V token, C candidate, D width.
 
-The 6561 tokens are the 3^8 codes of a finite scalar quantiser, so neighbours in code space sound
-alike. A factored table says so: the vector of a token is the sum of one vector per ternary digit
-and a free remainder that starts at zero. Small corpora then teach every token something about its
-neighbours (ours; measured in the spike that preceded this project). The plain table is the one of
-CosyVoice2 and of the released codec.
+The 6561 tokens are the 3^8 codes of a finite scalar quantiser, so tokens that are close in code
+space are similar sounds. In a factored table the vector of a token is the sum of one vector per
+ternary digit and a free residual that starts at zero, so tokens share statistical strength with
+their neighbours on small corpora (ours; measured in the spike that preceded this project). The
+plain table is that of CosyVoice2 and of the released codec.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,14 +21,14 @@ DIGITS = 8
 
 @dataclass(frozen=True)
 class TokenMix:
-    """A distribution over a few tokens at each position; all others have none of it."""
+    """A sparse distribution over tokens at each position; all other tokens have probability 0."""
 
     tokens: Tensor  # int64 (..., C)
     shares: Tensor  # float (..., C)
 
 
 class TokenTable(nn.Module):
-    """Rows for the speech tokens and, after them, `extra` special tokens."""
+    """Embedding table: one row per speech token, then `extra` rows for special tokens."""
 
     def __init__(self, width: int, extra: int = 0, factored: bool = False, std: float = 0.02):
         super().__init__()
@@ -43,7 +43,7 @@ class TokenTable(nn.Module):
             self.register_buffer("digit_onehot", _digit_onehot(), persistent=False)
 
     def rows(self) -> Tensor:
-        """All vectors, (V + extra, D)."""
+        """Compute all vectors, (V + extra, D)."""
         if not self.factored:
             return self.weight
         if self._kept is not None:
@@ -52,11 +52,17 @@ class TokenTable(nn.Module):
         return self.weight + nn.functional.pad(shared, (0, 0, 0, len(self.weight) - len(shared)))
 
     def forward(self, tokens: Tensor | TokenMix) -> Tensor:
-        """Vectors of token ids, int64 (...), or of distributions over tokens, float (..., V).
+        """Embed token ids or distributions over tokens.
 
-        A distribution gets the mean of the vectors, so gradients reach it: this is how a policy's
-        sample enters the codec. Over few tokens it is looked up (`TokenMix`), for a fraction of the
-        product's time.
+        A distribution gives the mean of the vectors under it, so gradients reach it; the policy's
+        samples enter the codec this way. A sparse one (`TokenMix`) is looked up, which is much
+        faster than the dense product.
+
+        Args:
+            tokens: ids, int64 (...); distributions, float (..., V); or sparse distributions.
+
+        Returns:
+            float (..., D). Gradients reach the table, and the distributions if given.
         """
         if isinstance(tokens, TokenMix):
             *places, few = tokens.tokens.shape
@@ -76,9 +82,10 @@ class TokenTable(nn.Module):
 
 @contextmanager
 def rows_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Within it the tables among modules add up their rows once, not for every spoken token.
+    """Cache the rows of all token tables among modules inside the context.
 
-    No gradient passes, and the weights must stay as they are.
+    A factored table then sums its rows once and not for every generated token. No gradient reaches
+    the tables, and their weights must not change inside the context.
     """
     tables = [module for module in modules if isinstance(module, TokenTable)]
     for table in tables:

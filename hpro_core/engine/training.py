@@ -1,8 +1,8 @@
-"""The training loop that tokenizer, codec, policy and reward stages share.
+"""The training loop shared by the tokenizer, codec, policy and reward stages.
 
-A step depends on nothing but the weights, the optimiser's state and the step's number: the batch
-is a function of the step, and random numbers are seeded per step. So a run that was stopped and
-resumed equals one that was not, bit for bit on CPU.
+A step depends only on the weights, the optimiser state and the step number: the batch is a function
+of the step, and the random state is seeded per step. A resumed training therefore equals an
+uninterrupted one, bit for bit on CPU.
 """
 
 import os
@@ -29,36 +29,43 @@ BatchT = TypeVar("BatchT")
 
 @dataclass(frozen=True)
 class Loop:
-    """How long and how a training runs."""
+    """Settings of the training loop."""
 
     label: str
     steps: int
     seed: int
-    before: int = 0  # steps of trainings that this one goes on from: batches and noise go on, too
+    before: int = 0  # steps of the trainings before this one: batches and noise continue after them
     clip_norm: float = 5.0
     warmup_steps: int = 0
-    decay_fraction: float = 0.0  # the last share of the steps in which the rate falls to zero
-    ema: float = 0.0  # decay of the averaged weights that are kept in the end; 0: the last weights
-    accumulate: int = 1  # micro-batches per process and step; the batch stays the same
+    decay_fraction: float = 0.0  # last fraction of the steps, in which the rate falls to zero
+    ema: float = 0.0  # decay of the weight average that is the result; 0: the last weights
+    accumulate: int = 1  # micro-batches per process and step; the batch size is unchanged
     log_every: int = 20
     dev_every: int = 200
     checkpoint_every: int = 200
-    grad_norm_every: int = 50  # steps between two closer looks, where there are any
-    identity: str = ""  # of settings and inputs (and code: it stands in Snakemake's key files); a
-    # checkpoint of another identity is not resumed
+    grad_norm_every: int = 50  # steps between two calls of `grad_norm_fn`
+    identity: str = ""  # hash of settings and inputs (and of code, through Snakemake's key files);
+    # a checkpoint with another identity is not resumed
 
     def __post_init__(self) -> None:
         if self.checkpoint_every % self.log_every:
-            raise ValueError("checkpoints lie on logged steps: no mean is cut in two by a resume")
+            raise ValueError(
+                "checkpoint_every must be a multiple of log_every: a resume would otherwise split "
+                "the mean of a logged interval"
+            )
 
 
 def checkpoints_every(steps: int, most: int, log_every: int) -> int:
-    """Steps between two checkpoints: some four in a short training, more in a long one.
+    """Compute the checkpoint interval: about a quarter of a short training, at most `most`.
 
     Args:
-        steps: of the training.
-        most: steps that a killed training may lose, a multiple of `log_every`.
-        log_every: of the loop.
+        steps: steps of the training.
+        most: largest interval, the steps that a killed training may lose; a multiple of
+            `log_every`.
+        log_every: logging interval of the loop, in steps.
+
+    Returns:
+        Steps between two checkpoints, a multiple of `log_every`.
     """
     return min(most, max(log_every, steps // 4 // log_every * log_every))
 
@@ -77,39 +84,42 @@ def fit(
     model_selection: ModelSelection | None = None,
     grad_norm_fn: Callable[[BatchT], Mapping[str, float]] | None = None,
 ) -> dict[str, float]:
-    """Train a model; afterwards it holds the weights to keep.
+    """Train a model in place; afterwards it has the selected weights and is in eval mode.
 
-    Under `accelerate launch` every process calls this with the same arguments; the first writes.
+    Under `accelerate launch` every process calls this with the same arguments; process 0 writes
+    the files.
 
     Args:
-        model: what is trained; parameters without gradient stay as they are.
-        optimiser: over the trained parameters, at its full learning rate.
-        loss_terms: the terms of a batch by name; "loss" is what is minimised.
-        batch_at: the batch of a step, counted from `loop.before` + 1; the same in every process.
-        dev_terms: mean terms on the dev split, called with the model in eval mode.
-        loop: length and kind of the run.
-        out: gets training.csv (step, split, term, value), tensorboard/ and, on request, profile/.
-        work: keeps the checkpoint from which a killed run goes on; `clear` it once the model is
-            written.
-        profile: write a trace for torch-tb-profiler of a few steps.
-        split: how a batch is cut, where it is cut: `loop.accumulate` or several processes.
-        model_selection: chooses the weights to keep; without it they are those of the end.
-        grad_norm_fn: more terms to log, taken now and then before the update, from the first part
-            of the batch; it must not touch the gradients.
+        model: model to train; parameters outside the optimiser are unchanged.
+        optimiser: optimiser of the trained parameters, at its peak learning rate.
+        loss_terms: returns the terms of a batch by name; "loss" is minimised.
+        batch_at: returns the batch of a step, counted from `loop.before` + 1; the same in every
+            process.
+        dev_terms: returns the mean terms on the dev split; called with the model in eval mode.
+        loop: settings of the loop.
+        out: output folder for training.csv (step, split, term, value), tensorboard/ and, with
+            `profile`, profile/.
+        work: folder of the checkpoints from which a killed run resumes; call `clear` after the
+            model is written.
+        profile: whether to write a torch-tb-profiler trace of a few steps.
+        split: how to split a batch; needed with `loop.accumulate` above 1 or several processes.
+        model_selection: selects the weights to keep; None: the weights of the last step.
+        grad_norm_fn: returns further terms to log for the first part of a batch; called every
+            `loop.grad_norm_every` steps before the update. It must not change the gradients.
 
     Returns:
-        The terms on the dev split of the weights that are kept.
+        The dev terms of the kept weights.
 
     Raises:
-        HproError: the loss is not finite (the checkpoint of before that step stays in `work`), a
-            batch cannot be cut, or processes do not see the same files.
+        HproError: the loss or the gradient norm is not finite (the last checkpoint stays in
+            `work`), a batch cannot be split, or processes see different files.
     """
     if model_selection is not None:
         model_selection.check(loop.log_every)
     ranks = Ranks.init_distributed(_trained(optimiser)[0].device)
     ranks.broadcast_weights(model)
     if ranks.first and ranks.count > 1:
-        print(f"{loop.label}: shared by {ranks.count} processes", flush=True)
+        print(f"{loop.label}: {ranks.count} processes", flush=True)
     curves = Curves(out, writes=ranks.first)
     average = Average(model, loop.ema)
     full_rates = [group["lr"] for group in optimiser.param_groups]
@@ -165,14 +175,14 @@ def fit(
 
 
 def clear(work: Path) -> None:
-    """Remove the checkpoints of a training whose model is written."""
+    """Remove the checkpoints of a finished training, after its model is written."""
     checkpoints.clear(work)
 
 
 def mean_terms(
     loss_terms: Callable[[BatchT], Mapping[str, Tensor]], batches: Sequence[BatchT]
 ) -> dict[str, float]:
-    """Mean of every term over batches, each batch counted once."""
+    """Average each term over batches, with equal weight for each batch."""
     sums: dict[str, float] = {}
     for batch in batches:
         for name, value in loss_terms(batch).items():
@@ -181,34 +191,35 @@ def mean_terms(
 
 
 def device_of(name: str) -> torch.device:
-    """The device that a setting names; "auto" is cuda where there is one.
+    """Return the device for a setting; "auto" selects cuda if it is available.
 
-    Each process of a machine has a GPU of its own.
+    "cuda" is the GPU with the local rank of this process.
 
     Raises:
-        HproError: cuda is asked for, and torch sees none.
+        HproError: cuda is requested and torch finds no CUDA device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise HproError(
-            f"compute.device: {name}, but torch sees no CUDA device: see nvidia-smi, or set auto"
+            f"compute.device is {name}, but torch finds no CUDA device: check nvidia-smi, or set "
+            "compute.device to auto"
         )
     return torch.device(f"cuda:{local_rank()}" if name == "cuda" else name)
 
 
 def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
-    """Matrix products in bfloat16, if they are wanted and the device has them."""
+    """Return a bfloat16 autocast context if `bf16` is set and the device supports it, else none."""
     if bf16 and has_bf16(device):
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 itself.
+    """Return whether the device has native bfloat16 matrix products.
 
-    A CPU that does not (x86 before AVX512-BF16 and AMX, as AMD's Zen 3) imitates it, five to ten
-    times as slowly as it multiplies float32 (docs/performance.md).
+    A CPU without them (x86 before AVX512-BF16 and AMX, such as AMD's Zen 3) emulates them, five to
+    ten times slower than float32 (docs/performance.md).
     """
     if device.type != "cpu":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -217,10 +228,10 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def set_threads(threads: int) -> None:
-    """Use this many CPU threads, and treat denormal numbers as zero (they are slow).
+    """Set the number of CPU threads, flush denormals to zero and limit oneDNN's kernel cache.
 
-    Batches of ever new lengths would fill oneDNN's cache of compiled kernels, which is large by
-    default (fine-tuning grew to 3.7 GB); a small one costs nothing that could be measured.
+    Denormals are slow. Batches of many different lengths fill oneDNN's cache of compiled kernels,
+    which is large by default (fine-tuning grew to 3.7 GB). A small cache has no measurable cost.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
     torch.set_num_threads(threads)
@@ -228,10 +239,14 @@ def set_threads(threads: int) -> None:
 
 
 class Curves:
-    """Terms over steps: training.csv in long form, and TensorBoard scalars."""
+    """Training curves: training.csv in long form, and TensorBoard scalars."""
 
     def __init__(self, out: Path, writes: bool = True):
-        """`out` is created, and TensorBoard's folder in it, unless another process writes them."""
+        """
+        Args:
+            out: output folder, created with its tensorboard/ folder.
+            writes: whether this process creates the folders and TensorBoard's file.
+        """
         from torch.utils.tensorboard.writer import SummaryWriter
 
         if writes:
@@ -243,8 +258,8 @@ class Curves:
         self._board = SummaryWriter(str(out / "tensorboard")) if writes else None
 
     def train(self, step: int, terms: Mapping[str, Tensor], every: int) -> None:
-        """Add a step's terms; every so often their means become a row each."""
-        for name, value in terms.items():  # added up where they are: a GPU is not waited for
+        """Accumulate the terms of a step; every `every` steps add a row with the mean of each."""
+        for name, value in terms.items():  # summed on their device, without a GPU synchronisation
             self._sums[name] = self._sums.get(name, 0.0) + value.detach().double()
         self._count += 1
         if step % every == 0:
@@ -252,23 +267,23 @@ class Curves:
             self._sums, self._count = {}, 0
 
     def dev(self, step: int, terms: Mapping[str, float]) -> None:
-        """Add the means on the dev split."""
+        """Add a row per mean term on the dev split."""
         self.add(step, "dev", terms)
 
     def add(self, step: int, split: str, terms: Mapping[str, float]) -> None:
-        """Add a row per term."""
+        """Add a row and a TensorBoard scalar per term."""
         for name, value in terms.items():
             self.rows.append((step, split, name, value))
             if self._board is not None:
                 self._board.add_scalar(f"{split}/{name}", value, step)
 
     def restore(self, rows: list[tuple[int, str, str, float]]) -> None:
-        """Take up what a killed run had found."""
+        """Add the rows of a resumed checkpoint."""
         for step, split, name, value in rows:
             self.add(step, split, {name: value})
 
     def write(self) -> None:
-        """Write training.csv and close TensorBoard's file."""
+        """Write training.csv and close the TensorBoard file."""
         table = pd.DataFrame(self.rows, columns=["step", "split", "term", "value"])
         write_csv_table(table, self.path)
         if self._board is not None:
@@ -276,10 +291,14 @@ class Curves:
 
 
 class Average:
-    """Exponential moving average of the trained weights (a stand-in for learning-rate decay)."""
+    """Exponential moving average of the trained weights, a substitute for learning-rate decay."""
 
     def __init__(self, model: nn.Module, decay: float):
-        """`decay` 0 keeps no average."""
+        """
+        Args:
+            model: model whose parameters with gradients are averaged.
+            decay: decay per step; 0 disables the average.
+        """
         self.decay = decay
         self.weights = (
             {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
@@ -290,7 +309,10 @@ class Average:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average towards the model; early on faster, so that it forgets the start."""
+        """Update the average; the decay is smaller in early steps, to discount the initial weights.
+
+        The decay of update n is min(decay, (1 + n) / (10 + n)).
+        """
         self._updates += 1
         decay = min(self.decay, (1 + self._updates) / (10 + self._updates))
         parameters = dict(model.named_parameters())
@@ -301,14 +323,14 @@ class Average:
 
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:
-        """Give the model the averaged weights."""
+        """Copy the averaged weights into the model."""
         for name, parameter in model.named_parameters():
             if name in self.weights:
                 parameter.copy_(self.weights[name])
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
-        """The model has the averaged weights inside, its own again outside."""
+        """Use the averaged weights inside the context and restore the model's own after it."""
         own = {n: p.detach().clone() for n, p in model.named_parameters() if n in self.weights}
         self.copy_to(model)
         try:
@@ -320,18 +342,18 @@ class Average:
                         parameter.copy_(own[name])
 
     def state(self) -> dict[str, object]:
-        """For the checkpoint."""
+        """Return the state to save in a checkpoint."""
         return {"weights": self.weights, "updates": self._updates}
 
     def load(self, state: dict) -> None:
-        """From the checkpoint."""
+        """Load the state of a checkpoint."""
         saved = state["weights"]
         self.weights = {n: saved[n].to(w.device) for n, w in self.weights.items()}
         self._updates = state["updates"]
 
 
 def _seeded_batch(batch_at: Callable[[int], BatchT], step: int, loop: Loop, ranks: Ranks) -> BatchT:
-    """The batch of a step, the same in every process; then dropout of each process has its own."""
+    """Draw the batch of a step, the same in every process, then seed dropout per process."""
     step += loop.before
     seed = loop.seed * 1_000_003 + step
     torch.manual_seed(seed)
@@ -344,13 +366,13 @@ def _seeded_batch(batch_at: Callable[[int], BatchT], step: int, loop: Loop, rank
 def _own_parts(
     batch: BatchT, split: BatchSplit[BatchT] | None, loop: Loop, ranks: Ranks
 ) -> list[BatchT]:
-    """What of a batch this process works on, one micro-batch after the other."""
+    """Return the micro-batches of a batch that belong to this process."""
     pieces = loop.accumulate * ranks.count
     if pieces == 1:
         return [batch]
     if split is None:
         raise HproError(
-            f"{loop.label}: this stage cannot cut its batches: set accumulate to 1 and start one "
+            f"{loop.label}: this stage cannot split its batches: set accumulate to 1 and start one "
             "process"
         )
     first = ranks.index * loop.accumulate
@@ -365,7 +387,7 @@ def _gradients(
     trained: Sequence[Tensor],
     ranks: Ranks,
 ) -> Mapping[str, Tensor]:
-    """Leave the gradient of the whole batch in the trained weights; return the batch's terms."""
+    """Set the trained parameters' gradients to those of the whole batch; return its terms."""
     if parts[0] is batch:
         terms = loss_terms(batch)
         terms["loss"].backward()
@@ -390,7 +412,7 @@ def _probe(
     work: Path,
     ranks: Ranks,
 ) -> bool:
-    """Look at the model where a look is due, and keep its weights if they are now the best."""
+    """Evaluate the model if it is due and keep its weights if they are the best; return if due."""
     if model_selection is None or not (model_selection.due(step) or step == loop.steps):
         return False
     model.eval()
@@ -420,7 +442,7 @@ def _evaluate(
 
 
 def _rate_share(step: int, loop: Loop) -> float:
-    """Share of the full learning rate: linear warm-up, constant, linear decay."""
+    """Compute the factor of the learning rate: linear warm-up, constant, linear decay."""
     warm = min(1.0, step / loop.warmup_steps) if loop.warmup_steps else 1.0
     decay_steps = loop.steps * loop.decay_fraction
     cool = min(1.0, (loop.steps + 1 - step) / decay_steps) if decay_steps else 1.0
@@ -434,11 +456,11 @@ def _trained(optimiser: torch.optim.Optimizer) -> list[Tensor]:
 def _stop_if_not_finite(terms: Mapping[str, Tensor], step: int, label: str) -> None:
     values = {name: value.detach() for name, value in terms.items()}
     if not values or torch.stack([value.isfinite().all() for value in values.values()]).all():
-        return  # asked once for all: each question waits for a GPU
+        return  # one check for all terms, because each check synchronises with the GPU
     bad = {name: float(value) for name, value in values.items() if not value.isfinite().all()}
     raise HproError(
-        f"{label}, step {step}: {bad} is not finite. Lower the learning rate of this stage in "
-        "params.yaml, or look at the utterances of that step's batch"
+        f"{label}, step {step}: {bad} is not finite: lower the learning rate of this stage in "
+        "params.yaml, or check the utterances of that step's batch"
     )
 
 
@@ -492,14 +514,14 @@ def _resume(
     ) as error:  # fmt: skip
         raise HproError(
             f"{work}: the checkpoint of step {state['step']} is not of this training "
-            f"({str(error)[:200]}): remove the folder, and the training starts anew"
+            f"({str(error)[:200]}): remove the folder to start the training from step 0"
         ) from error
-    print(f"going on from step {state['step']} ({work})", flush=True)
+    print(f"resuming from step {state['step']} ({work})", flush=True)
     return int(state["step"])
 
 
 def _recall(model_selection: ModelSelection, curves: Curves) -> None:
-    """What the looks before a resume measured."""
+    """Restore the evaluations before a resume from the curves."""
     looks: dict[int, dict[str, float]] = {}
     for step, split, term, value in curves.rows:
         if split == "probe":

@@ -1,1 +1,1 @@
-"""Emotion posteriors per utterance and valence, arousal, dominance per word (docs/labels.md)."""
+"""Labels: emotion posterior per utterance and V, A, D per word (docs/labels.md)."""

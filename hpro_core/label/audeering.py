@@ -1,8 +1,9 @@
-"""The paper's teacher of word affect: audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim.
+"""Teacher of word affect (paper): audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim.
 
-Published weights, from a folder in Hugging Face format (docs/labels.md). It hears the window of
-words around each word, cut from the waveform (paper: the word, one before and one after).
-Letters: B windows of a batch, T samples, F frames of 20 ms, D features, C dimensions, W words.
+The published weights are loaded from a folder in Hugging Face format (docs/labels.md). The input is
+the waveform of the window of words around each word (paper: the word, one before and one after).
+Letters: B window of a batch, N window, T sample, F frame of 20 ms, D feature, C affect dimension,
+W word.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,17 +26,17 @@ ORIGIN = "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim"
 MIN_WINDOW_S = 0.1
 """Shorter windows are widened (ours): the convolutions need 25 ms for their first frame."""
 
-# Replaces masked frames in training and nothing else; the same file may or may not hold it.
+# Replaces masked frames in training only; the file may or may not hold it.
 _UNUSED = ("wav2vec2.masked_spec_embed",)
 
 
 class AffectModel(nn.Module):
-    """wav2vec2 and a regression head on the mean of its last hidden states (model card)."""
+    """wav2vec2 with a regression head on the mean of its last hidden states (model card)."""
 
     def __init__(self, config: Wav2Vec2Config):
         """
         Args:
-            config: of the folder; `id2label` names the dimensions.
+            config: model configuration; `id2label` names the affect dimensions.
         """
         super().__init__()
         self.wav2vec2 = Wav2Vec2Model(config)
@@ -47,14 +48,14 @@ class AffectModel(nn.Module):
         )
 
     def forward(self, samples_BT: Tensor, mask_BT: LongTensor) -> Tensor:
-        """Affect of each window.
+        """Predict the affect of each window.
 
         Args:
-            samples_BT: normalised waveforms, float (B, T), zero where padded.
-            mask_BT: 1 for samples, 0 for padding, int (B, T); padding changes nothing.
+            samples_BT: normalised waveforms, float (B, T), zero in the padding.
+            mask_BT: 1 for samples, 0 for padding, int (B, T); padding does not change the result.
 
         Returns:
-            float (B, C), not bounded.
+            float (B, C), unbounded.
         """
         hidden_BFD = self.wav2vec2(samples_BT, attention_mask=mask_BT).last_hidden_state
         inside_BF = self.wav2vec2._get_feature_vector_attention_mask(hidden_BFD.shape[1], mask_BT)
@@ -64,7 +65,7 @@ class AffectModel(nn.Module):
 
 
 class AudeeringWordVad:
-    """Arousal, dominance and valence of the window of words around each word."""
+    """`WordVadTeacher` that predicts the affect of the window of words around each word."""
 
     def __init__(
         self,
@@ -78,10 +79,10 @@ class AudeeringWordVad:
         Args:
             folder: config.json, preprocessor_config.json, and model.safetensors or, without it,
                 pytorch_model.bin.
-            window_words: words to either side that belong to a word's window.
-            batch_size: windows that go through the model together.
-            device: where the model runs, in float32.
-            read: gives the samples of an utterance.
+            window_words: number of words on each side in the window of a word.
+            batch_size: windows per batch of the model.
+            device: device of the model, which runs in float32.
+            read: returns the samples of an utterance.
 
         Raises:
             HproError: a file is missing, broken, of another model, or lacks weights.
@@ -99,21 +100,23 @@ class AudeeringWordVad:
             "files": fingerprint(*files),
             "window_words": window_words,
             "code": fingerprint(*sorted(Path(__file__).parent.glob("*.py"))),
-        }  # not the size of batches, so that one that does not fit can be mended half way
+        }  # without batch_size, so that it can be lowered after an out-of-memory error
         self._device = device
         layers = config.num_hidden_layers
         model = filled(lambda: AffectModel(config), layers, self.weights, ORIGIN, _UNUSED)
         self._model = model.to(device)
         shortest_T = np.zeros(round(MIN_WINDOW_S * SAMPLE_RATE_HZ), dtype=np.float32)
-        two = [shortest_T, np.append(shortest_T, shortest_T)]  # of which one is padded
+        two = [shortest_T, np.append(shortest_T, shortest_T)]  # the first is padded
         tried(lambda: self._batch(two), folder, ORIGIN)
 
     def word_vad(self, utterances: Sequence[SpokenUtterance]) -> list[np.ndarray]:
-        """See `WordVadTeacher`; what leaves [0, 1] is clipped and counted.
+        """Predict the affect of each word, see `WordVadTeacher`.
+
+        Values outside [0, 1] are clipped; the number of clipped words is printed.
 
         Raises:
-            HproError: an audio file is missing, unreadable, not 16 kHz mono or too short, or the
-                model puts out a number that is not finite.
+            HproError: an audio file is missing, unreadable, not 16 kHz mono or too short, or an
+                output of the model is not finite.
         """
         windows = [self._windows(utterance) for utterance in utterances]
         raw = self._outputs([samples_T for of_one in windows for samples_T in of_one])
@@ -122,8 +125,8 @@ class AudeeringWordVad:
         for utterance, rows_WC in zip(utterances, rows, strict=True):
             if not np.isfinite(rows_WC).all():
                 raise HproError(
-                    f"{utterance.utt_id}: {self.weights} makes of {utterance.audio} numbers that "
-                    "are not finite: listen to it, or get the weights again"
+                    f"{utterance.utt_id}: the output of {self.weights} for {utterance.audio} is "
+                    "not finite: check the audio, or download the weights again"
                 )
         clipped = int(((raw < 0) | (raw > 1)).any(axis=1).sum())
         if clipped:
@@ -131,12 +134,12 @@ class AudeeringWordVad:
         return [np.clip(rows_WC, 0.0, 1.0) for rows_WC in rows]
 
     def _windows(self, utterance: SpokenUtterance) -> list[np.ndarray]:
-        """The waveform of the window around each word, float32 (T,)."""
+        """Cut the waveform of the window around each word, float32 (T,) each."""
         samples_T = self._read(utterance)
         shortest = round(MIN_WINDOW_S * SAMPLE_RATE_HZ)
         if len(samples_T) < shortest:
             raise HproError(
-                f"{utterance.utt_id}: {utterance.audio} lasts {len(samples_T)} samples, and a "
+                f"{utterance.utt_id}: {utterance.audio} has {len(samples_T)} samples, but a "
                 f"window needs {shortest}: raise corpus.min_duration_s in params.yaml"
             )
         spans_s = utterance.spans_s
@@ -146,7 +149,7 @@ class AudeeringWordVad:
         ]
 
     def _outputs(self, windows: list[np.ndarray]) -> np.ndarray:
-        """What the model says of each window, float64 (N, C), in the order of the windows."""
+        """Compute the model's outputs, float64 (N, C), in the order of the windows."""
         by_length = sorted(range(len(windows)), key=lambda index: len(windows[index]))
         out = np.empty((len(windows), len(self.dimensions)))
         for chosen in _chunks(by_length, self.batch_size):
@@ -166,16 +169,16 @@ class AudeeringWordVad:
 
 
 def window_samples(start_s: float, end_s: float, n_samples: int) -> slice:
-    """Samples of a window, at least MIN_WINDOW_S of the recording.
+    """Compute the sample range of a window, at least MIN_WINDOW_S long.
 
     Args:
-        start_s: start of its first word.
-        end_s: end of its last word.
-        n_samples: samples of the recording, no fewer than a shortest window has.
+        start_s: start of the first word of the window, in seconds.
+        end_s: end of the last word of the window, in seconds.
+        n_samples: samples of the recording, at least those of MIN_WINDOW_S.
 
     Returns:
-        The samples between the two; a shorter window reaches equally far into what is around it,
-        and where the recording ends on one side, further on the other.
+        Slice of the samples between the two times. A shorter window is widened equally on both
+        sides, or further on one side if the recording ends on the other.
     """
     shortest = round(MIN_WINDOW_S * SAMPLE_RATE_HZ)
     first = min(round(start_s * SAMPLE_RATE_HZ), n_samples)
@@ -186,7 +189,7 @@ def window_samples(start_s: float, end_s: float, n_samples: int) -> slice:
 
 
 def _config(folder: Path) -> Wav2Vec2Config:
-    """Sizes and names of the model in a folder, checked as far as results depend on them."""
+    """Read the configuration of a model folder and check the values that affect results."""
     path = folder / "config.json"
     values = read_json(path, f"get it from {ORIGIN}")
     expected = {
@@ -199,20 +202,21 @@ def _config(folder: Path) -> Wav2Vec2Config:
     for name, value in expected.items():
         if values.get(name) != value:
             raise HproError(
-                f"{path}: {name} is {values.get(name)!r}, and {value!r} in the model of {ORIGIN}"
+                f"{path}: {name} is {values.get(name)!r}, but {value!r} in the model {ORIGIN}: "
+                "use the file of this model"
             )
     config = from_values(Wav2Vec2Config, values, path, ORIGIN)
     if sorted(dimensions_of(config)) != sorted(VAD):
         raise HproError(
-            f"{path}: id2label names {', '.join(dimensions_of(config))}, and {', '.join(VAD)} are "
-            f"needed: get the file of {ORIGIN}"
+            f"{path}: id2label names {', '.join(dimensions_of(config))}, but {', '.join(VAD)} are "
+            f"needed: use the file of {ORIGIN}"
         )
-    config.mask_time_prob = config.mask_feature_prob = 0.0  # then no parameter for masked frames
+    config.mask_time_prob = config.mask_feature_prob = 0.0  # omits the mask parameter
     return config
 
 
 def dimensions_of(config: Wav2Vec2Config) -> tuple[str, ...]:
-    """Names of the outputs, in their order (published: arousal, dominance, valence)."""
+    """List the names of the outputs in their order (published: arousal, dominance, valence)."""
     names = {int(index): str(name) for index, name in (config.id2label or {}).items()}
     return tuple(names[index] for index in sorted(names))
 

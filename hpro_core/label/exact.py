@@ -1,4 +1,4 @@
-"""The teacher of a corpus whose labels are known exactly: it looks them up."""
+"""Teacher of a corpus with exact labels: reads them from the corpus's tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, read_table, vad_by_ut
 
 
 class ExactLabels:
-    """Both teachers at once, from the tables that the corpus came with."""
+    """`EmotionTeacher` and `WordVadTeacher` that return the exact labels of a corpus."""
 
     classes: tuple[str, ...] = EMOTIONS
     dimensions: tuple[str, ...] = VAD
@@ -20,7 +20,10 @@ class ExactLabels:
     def __init__(self, folder: Path):
         """
         Args:
-            folder: the corpus, with truth_vad.parquet and truth_emotion.parquet.
+            folder: corpus folder with truth_vad.parquet and truth_emotion.parquet.
+
+        Raises:
+            HproError: a table is missing or broken.
         """
         self.folder = folder
         vad = read_table(folder / "truth_vad.parquet", WORD_VAD)
@@ -30,26 +33,29 @@ class ExactLabels:
 
     @staticmethod
     def known(folder: Path) -> bool:
-        """Whether a corpus came with exact labels."""
+        """Return whether a corpus folder has exact labels."""
         return (folder / "truth_vad.parquet").is_file()
 
     def word_vad(self, utterances: Sequence[SpokenUtterance]) -> list[np.ndarray]:
-        """See `WordVadTeacher`; matched by the position of the word.
+        """Return the exact affect, see `WordVadTeacher`; words are matched by position.
 
         Raises:
-            HproError: an utterance has no truth, or truth for another number of words.
+            HproError: an utterance has no labels, or labels for another number of words.
         """
         return [self._of(utterance) for utterance in utterances]
 
     def posteriors(self, utterances: Sequence[SpokenUtterance]) -> np.ndarray:
-        """See `EmotionTeacher`.
+        """Return the exact posteriors, see `EmotionTeacher`.
 
         Raises:
-            HproError: an utterance has no truth.
+            HproError: an utterance has no label.
         """
         for utterance in utterances:
             if utterance.utt_id not in self._emotion.index:
-                raise HproError(f"{self.folder}/truth_emotion.parquet lacks {utterance.utt_id}")
+                raise HproError(
+                    f"{self.folder}/truth_emotion.parquet has no row for {utterance.utt_id}: run "
+                    "`hpro corpus-render` again"
+                )
         return self._emotion.loc[[u.utt_id for u in utterances]].to_numpy()
 
     def _of(self, utterance: SpokenUtterance) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""The files of published models that label and judge, by name alone: without torch.
+"""File names of the published models for labels and judges.
 
-The Snakefile and preflight read them here.
+The module does not import torch, because the Snakefile and preflight import it.
 """
 
 from collections.abc import Collection, Iterator
@@ -8,29 +8,29 @@ from pathlib import Path
 
 EMOTION2VEC = ("model.pt", "config.yaml", "tokens.txt")
 HUGGING_FACE = ("config.json", "preprocessor_config.json")
-"""Of a folder in Hugging Face format, beside its weights."""
+"""Files of a folder in Hugging Face format besides its weights."""
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 def hugging_face_weights(folder: Path) -> Path:
-    """The weights in a folder in Hugging Face format: safetensors where there are both, or none."""
+    """Return the weights path of a Hugging Face folder; safetensors if both or none exist."""
     there = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
     return there[0] if there else folder / _WEIGHTS[0]
 
 
 def hugging_face(folder: Path) -> Iterator[Path]:
-    """All files of a folder in Hugging Face format."""
+    """Yield all files of a folder in Hugging Face format."""
     yield from (folder / name for name in HUGGING_FACE)
     yield hugging_face_weights(folder)
 
 
 def affect_models(chosen: Collection[str], emotion2vec: str, audeering: str) -> Iterator[Path]:
-    """All files of the published models of affect, as teachers or as judges.
+    """Yield all files of the published affect models that are used as teachers or judges.
 
     Args:
-        chosen: names of models; others than the two are passed over.
-        emotion2vec: its folder.
-        audeering: its folder.
+        chosen: names of models; names other than emotion2vec and audeering are ignored.
+        emotion2vec: folder of emotion2vec.
+        audeering: folder of audeering's model.
     """
     if "emotion2vec" in chosen:
         yield from (Path(emotion2vec, name) for name in EMOTION2VEC)

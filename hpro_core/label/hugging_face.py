@@ -1,4 +1,4 @@
-"""Published models in folders in Hugging Face format: their files, checked and read strictly."""
+"""Strict loading of published models from folders in Hugging Face format."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ from hpro_core.label.files import hugging_face_weights
 MadeT = TypeVar("MadeT")
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
-# How weight normalisation was stored before PyTorch 2.0, as in the published files, and since.
+# Names of weight normalisation before PyTorch 2.0, as in the published files -> names since then.
 _RENAMED = {
     ".weight_g": ".parametrizations.weight.original0",
     ".weight_v": ".parametrizations.weight.original1",
@@ -24,36 +24,40 @@ _RENAMED = {
 
 
 def weights_file(folder: Path, origin: str) -> Path:
-    """The weights in a folder: safetensors where there are both.
+    """Find the weights file of a folder; safetensors if both formats exist.
 
     Args:
-        folder: of the model.
-        origin: where a good one is from, for messages.
+        folder: model folder.
+        origin: source of the model, for error messages.
 
     Raises:
-        HproError: there are none.
+        HproError: there is no weights file.
     """
     path = hugging_face_weights(folder)
     if path.is_file():
         return path
     raise HproError(
-        f"{folder} holds neither model.safetensors nor pytorch_model.bin: get the whole folder of "
-        f"{origin}, and name it in params.yaml"
+        f"{folder} has neither model.safetensors nor pytorch_model.bin: download the whole folder "
+        f"of {origin} and set its path in params.yaml"
     )
 
 
 def extractor_of(folder: Path, origin: str) -> Wav2Vec2FeatureExtractor:
-    """What normalises and pads waveforms, from preprocessor_config.json.
+    """Load the feature extractor, which normalises and pads waveforms.
+
+    Args:
+        folder: model folder with preprocessor_config.json.
+        origin: source of the model, for error messages.
 
     Raises:
-        HproError: the file is missing or broken, or for another sampling rate.
+        HproError: the file is missing or broken, or has another sampling rate than 16 kHz.
     """
     path = folder / "preprocessor_config.json"
-    values = read_json(path, f"get it from {origin}")
+    values = read_json(path, f"download it from {origin}")
     if values.get("sampling_rate") != SAMPLE_RATE_HZ:
         raise HproError(
             f"{path}: sampling_rate is {values.get('sampling_rate')}, not {SAMPLE_RATE_HZ}: "
-            f"get the file of {origin}"
+            f"use the file of {origin}"
         )
     return from_values(Wav2Vec2FeatureExtractor, values, path, origin)
 
@@ -61,68 +65,73 @@ def extractor_of(folder: Path, origin: str) -> Wav2Vec2FeatureExtractor:
 def from_values(
     kind: Callable[..., MadeT], values: Mapping[str, Any], path: Path, origin: str
 ) -> MadeT:
-    """A configuration of transformers from the values of its file.
+    """Build a configuration object of transformers from the values of its file.
 
     Args:
-        kind: its class.
-        values: what the file says.
-        path: of the file, for the message.
-        origin: where a good one is from.
+        kind: configuration class.
+        values: content of the file.
+        path: path of the file, for error messages.
+        origin: source of the model, for error messages.
 
     Raises:
-        HproError: the class refuses a value.
+        HproError: the class rejects a value.
     """
     try:
         return kind(**values)
-    except Exception as error:  # transformers checks values by exceptions of many types
-        raise HproError(f"{path}: {str(error)[:300]}: get it from {origin}") from error
+    except Exception as error:  # transformers raises exceptions of many types
+        raise HproError(f"{path}: {str(error)[:300]}: use the file of {origin}") from error
 
 
 def filled(
     build: Callable[[], ModelT], layers: int, path: Path, origin: str, unused: Iterable[str]
 ) -> ModelT:
-    """A model with its weights, each of them and no other, in eval mode.
+    """Build a model and load its weights strictly, in eval mode.
 
-    The sizes are compared with the weights before memory is allocated for the model.
+    The sizes are checked against the weights before memory is allocated for the model.
 
     Args:
-        build: makes the model, of the sizes in the config.json beside the weights.
-        layers: how many config.json says there are.
-        path: of the weights.
-        origin: where a good file is from, for messages.
-        unused: names of weights that nothing but training reads; the file may or may not hold them.
+        build: function that builds the model with the sizes in config.json.
+        layers: number of layers in config.json.
+        path: weights file, with config.json beside it.
+        origin: source of the model, for error messages.
+        unused: names of weights that are used in training only; the file may or may not have them.
 
     Raises:
-        HproError: the file is broken, a weight is missing, unexpected or of another shape, or the
-            sizes make no model.
+        HproError: the file is broken, a weight is missing, unexpected or of another shape, or no
+            model can be built with the sizes.
     """
     if path.suffix == ".safetensors":
-        stored = read_safetensors_torch(path, f"get it from {origin}", own=False)
+        stored = read_safetensors_torch(path, f"download it from {origin}", own=False)
     else:
         stored = state_dict_of(path, origin)
     weights = {_renamed(name): v for name, v in stored.items() if name not in set(unused)}
-    config, cure = path.with_name("config.json"), f"get it from {origin}"
+    config, cure = path.with_name("config.json"), f"use the file of {origin}"
     shapes = {name: value.shape for name, value in weights.items()}
     check_magnitudes(config, {"num_hidden_layers": layers}, shapes, cure)
     says = f"{path} does not fit its config.json"
-    check_fit(planned(build, config, cure), weights, says, f"get both from {origin}")
+    check_fit(planned(build, config, cure), weights, says, f"use both files of {origin}")
     model = build()
     model.load_state_dict(weights, strict=True)
     return model.eval()
 
 
 def tried(run: Callable[[], object], folder: Path, origin: str) -> None:
-    """Let a model run once, so that values which fit its weights and not its code are found.
+    """Run a model once, to find settings that fit its weights but make its code fail.
+
+    Args:
+        run: runs the model.
+        folder: model folder, for error messages.
+        origin: source of the model, for error messages.
 
     Raises:
-        HproError: it does not run.
+        HproError: `run` raises any exception.
     """
     try:
         run()
-    except Exception as error:  # a wrong value of a configuration can lead to any exception
+    except Exception as error:  # a wrong value of a configuration can raise any exception
         raise HproError(
-            f"{folder} holds a model that does not run ({str(error)[:300]}): get its config.json "
-            f"and preprocessor_config.json from {origin}"
+            f"the model in {folder} does not run ({str(error)[:300]}): use config.json and "
+            f"preprocessor_config.json of {origin}"
         ) from error
 
 

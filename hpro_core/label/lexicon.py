@@ -1,7 +1,7 @@
-"""Affective word norms: how pleasant, exciting and in control a word reads.
+"""Affective word norms: valence, arousal and dominance ratings of words.
 
-Norms of Warriner, Kuperman and Brysbaert (2013), 13,915 English lemmas rated from 1 to 9. They are
-taken as data from a package (hpro_core/weights.csv) and are not part of this project.
+The norms are those of Warriner, Kuperman and Brysbaert (2013): 13,915 English lemmas, rated from 1
+to 9. They come as data from a package (hpro_core/weights.csv) and are not part of this project.
 """
 
 import csv
@@ -15,7 +15,7 @@ from hpro_core.io import read_text
 from hpro_core.weights import located
 
 NORMS_FILE = Path("warriner") / "BRM-emot-submit.csv"
-"""Where the norms lie in the weights folder."""
+"""Path of the norms in the weights folder."""
 
 _COLUMNS = ("V.Mean.Sum", "A.Mean.Sum", "D.Mean.Sum")
 _SUFFIXES = (
@@ -37,12 +37,12 @@ _SUFFIXES = (
 
 
 class Lexicon:
-    """Standardised norms of words."""
+    """Standardised affective norms of words."""
 
     def __init__(self, norms: dict[str, np.ndarray]):
         """
         Args:
-            norms: lower-case word to valence, arousal, dominance on any one scale, float (3,).
+            norms: valence, arousal, dominance by lower-case word, float (3,), on any scale.
         """
         ratings = np.stack(list(norms.values()))
         self._mean_3 = ratings.mean(axis=0)
@@ -54,24 +54,26 @@ class Lexicon:
         """Read the norms from the weights folder.
 
         Raises:
-            HproError: the file is missing or is not the norms.
+            HproError: the file is missing, or its columns or values are not those of the norms.
         """
         path = located(NORMS_FILE.parts[0], weights) / NORMS_FILE.name
         rows = list(csv.DictReader(read_text(path, "run `hpro weights fetch`").splitlines()))
         try:
             return cls({r["Word"].lower(): np.array([float(r[c]) for c in _COLUMNS]) for r in rows})
         except (KeyError, ValueError, TypeError) as error:
-            raise HproError(f"{path} does not hold the norms: {error}; fetch it again") from error
+            raise HproError(
+                f"{path} does not hold the norms ({error}): delete it and run `hpro weights fetch`"
+            ) from error
 
     def deviations(self, words: tuple[str, ...]) -> np.ndarray:
-        """How far each word lies from the average word.
+        """Compute the z-scores of the norms of words.
 
         Args:
-            words: lower-case words; inflected forms are looked up by their stem (ours, by rule).
+            words: lower-case words; inflected forms are looked up by their stem, by rule (ours).
 
         Returns:
-            float64 (W, 3), standard deviations of the norms; zero, the neutral value, for words
-            that the norms lack, which most function words are.
+            float64 (W, 3), deviations from the mean word in standard deviations; zero (neutral) for
+            words without norms, such as most function words.
         """
         return np.stack([self._deviation(word) for word in words])
 
@@ -83,7 +85,7 @@ class Lexicon:
 
 
 def _forms(word: str) -> Iterator[str]:
-    """The word, then what remains without an ending, doubled consonants made single."""
+    """Yield the word, then its stems after removing a suffix and undoubling the last consonant."""
     yield word
     for suffix, replacement in _SUFFIXES:
         stem = word.removesuffix(suffix)

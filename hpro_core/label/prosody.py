@@ -1,7 +1,7 @@
 """Pitch and level of speech, for the weak teacher only.
 
-The judges have features of their own (hpro_core/evaluate): nothing is shared, so that a reward
-cannot be judged by its own yardstick. Letters: T samples, F frames, K samples of a frame, L lags.
+The judges have their own features (hpro_core/evaluate). Nothing is shared, so that a reward is not
+evaluated with its own features. Letters: T sample, F frame, K sample of a frame, L lag.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _RATE_HZ = SAMPLE_RATE_HZ // 2  # pitch needs no more
 _MIN_F0_HZ, _MAX_F0_HZ = 65.0, 550.0  # acted speech of adults
 _WINDOW = int(0.030 * _RATE_HZ)
 _VOICED = 0.55  # normalised correlation from which a frame counts as voiced
-_OCTAVE = 0.90  # the shortest lag this close to the best one wins: halved pitch is the usual error
+_OCTAVE = 0.90  # take the shortest lag with this fraction of the best height, against halved pitch
 _FLOOR_DB = -60.0
 
 
@@ -32,13 +32,16 @@ class Prosody:
 
 
 def analyse(samples_T: np.ndarray) -> Prosody:
-    """Pitch by normalised cross-correlation of a frame with what follows it, and RMS level.
+    """Estimate pitch by normalised cross-correlation, and RMS level.
 
-    The correlation is that of Talkin's RAPT (1995), first pass only; peaks are refined by a
-    parabola. About 400 times faster than real time on one core.
+    The correlation is that of Talkin's RAPT (1995), first pass only, with parabolic peak
+    interpolation. About 400 times faster than real time on one core.
 
     Args:
         samples_T: float waveform at 16 kHz, mono, in [-1, 1].
+
+    Returns:
+        Contours at FRAME_RATE_HZ.
     """
     frames_FK = _frames(resample_poly(np.asarray(samples_T, dtype=np.float64), 1, 2))
     power_F = np.mean(frames_FK[:, :_WINDOW] ** 2, axis=1)
@@ -50,7 +53,7 @@ def analyse(samples_T: np.ndarray) -> Prosody:
 
 
 def _frames(samples_T: np.ndarray) -> np.ndarray:
-    """Frames of a window and the longest lag after it, (F, K); silence beyond the ends."""
+    """Cut frames of a window plus the longest lag, (F, K), with zeros beyond the ends."""
     hop = _RATE_HZ // FRAME_RATE_HZ
     length = _WINDOW + _longest_lag() + 1
     padded = np.pad(samples_T, (_WINDOW // 2, length))
@@ -63,7 +66,7 @@ def _longest_lag() -> int:
 
 
 def _correlation(frames_FK: np.ndarray) -> np.ndarray:
-    """Normalised correlation of the window with itself lag samples later, (F, L) from lag 0."""
+    """Compute the normalised correlation of the window with its shift by each lag, (F, L)."""
     n_lags = _longest_lag() + 1
     size = next_fast_len(frames_FK.shape[1] + _WINDOW, real=True)
     product = np.conj(rfft(frames_FK[:, :_WINDOW], size)) * rfft(frames_FK, size)
@@ -74,7 +77,7 @@ def _correlation(frames_FK: np.ndarray) -> np.ndarray:
 
 
 def _best_lag(correlation_FL: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lag of the first peak that is nearly as high as the highest, and its height, (F,) each."""
+    """Find the first peak nearly as high as the highest; return its lag and height, (F,) each."""
     middle = correlation_FL[:, 1:-1]
     peaks = (middle >= correlation_FL[:, :-2]) & (middle > correlation_FL[:, 2:])
     peaks[:, : int(_RATE_HZ / _MAX_F0_HZ) - 1] = False

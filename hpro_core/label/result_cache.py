@@ -1,8 +1,8 @@
-"""Labels and judgements in shards that outlive a killed run: hours of a large model are not lost.
+"""Resumable cache of model outputs in shards, so that a killed run loses at most one shard.
 
-A shard is a fixed number of utterances. Its result is one Parquet file, written whole or not at
-all, that carries the identity of what it was made from: the settings and weights of the model, and
-the names, word times and audio of its utterances. A file with another identity is not used.
+A shard is a fixed number of utterances. Its result is one Parquet file, written atomically. The
+file stores an identity hash of its inputs: settings and weights of the model, and names, word times
+and audio of the utterances. A file with another identity is not used.
 """
 
 import hashlib
@@ -22,34 +22,34 @@ from hpro_core.label.teachers import EmotionTeacher, SpokenUtterance, WordVadTea
 from hpro_core.progress import track
 
 IDENTITY = b"hpro.identity"
-"""Key of the identity in the metadata of a shard."""
+"""Key of the identity hash in the metadata of a shard."""
 
 Compute = Callable[[Sequence[SpokenUtterance]], pd.DataFrame]
 
 
 class PublishedEmotion(EmotionTeacher, Protocol):
-    """An `EmotionTeacher` that labels each utterance on its own, and says what it is."""
+    """An `EmotionTeacher` that labels each utterance independently and has an identity."""
 
     identity: dict[str, object]
-    """All that its results depend on besides the utterances, such as the hash of its weights."""
+    """Everything that the results depend on besides the utterances, such as hashes of weights."""
 
 
 class PublishedWordVad(WordVadTeacher, Protocol):
-    """A `WordVadTeacher` that labels each utterance on its own, and says what it is."""
+    """A `WordVadTeacher` that labels each utterance independently and has an identity."""
 
     identity: dict[str, object]
-    """All that its results depend on besides the utterances, such as the hash of its weights."""
+    """Everything that the results depend on besides the utterances, such as hashes of weights."""
 
 
 class ShardedEmotion:
-    """An `EmotionTeacher` whose results are kept in shards."""
+    """An `EmotionTeacher` that caches the results of another one in shards."""
 
     def __init__(self, teacher: PublishedEmotion, folder: Path, size: int):
         """
         Args:
-            teacher: does the work.
-            folder: of the shards, of one teacher and one corpus.
-            size: utterances of a shard; the last one may hold fewer.
+            teacher: teacher that computes the results.
+            folder: folder of the shards of one teacher and one corpus.
+            size: utterances per shard; the last shard may have fewer.
         """
         self.teacher = teacher
         self.classes = teacher.classes
@@ -57,7 +57,7 @@ class ShardedEmotion:
         self.size = size
 
     def posteriors(self, utterances: Sequence[SpokenUtterance]) -> np.ndarray:
-        """See `EmotionTeacher`.
+        """Compute or load the posteriors, see `EmotionTeacher`.
 
         Raises:
             HproError: a shard cannot be read, or what the teacher raises.
@@ -74,14 +74,14 @@ class ShardedEmotion:
 
 
 class ShardedWordVad:
-    """A `WordVadTeacher` whose results are kept in shards."""
+    """A `WordVadTeacher` that caches the results of another one in shards."""
 
     def __init__(self, teacher: PublishedWordVad, folder: Path, size: int):
         """
         Args:
-            teacher: does the work.
-            folder: of the shards, of one teacher and one corpus.
-            size: utterances of a shard; the last one may hold fewer.
+            teacher: teacher that computes the results.
+            folder: folder of the shards of one teacher and one corpus.
+            size: utterances per shard; the last shard may have fewer.
         """
         self.teacher = teacher
         self.dimensions = teacher.dimensions
@@ -89,7 +89,7 @@ class ShardedWordVad:
         self.size = size
 
     def word_vad(self, utterances: Sequence[SpokenUtterance]) -> list[np.ndarray]:
-        """See `WordVadTeacher`.
+        """Compute or load the affect of words, see `WordVadTeacher`.
 
         Raises:
             HproError: a shard cannot be read, or what the teacher raises.
@@ -115,17 +115,19 @@ def in_shards(
     size: int,
     about: Mapping[str, object],
 ) -> pd.DataFrame:
-    """The table of all utterances: shards that are there are read, the others made and written.
+    """Read the valid shards of a table, compute and write the others, and join them.
+
+    Prints the number of shards that were found and that were outdated.
 
     Args:
-        utterances: in the order in which they are cut into shards.
-        compute: makes the table of some utterances.
-        folder: of the shards.
-        size: utterances of a shard.
-        about: all that results depend on besides the utterances; JSON values.
+        utterances: utterances in the order in which they are split into shards.
+        compute: computes the table of the utterances of a shard.
+        folder: folder of the shards.
+        size: utterances per shard.
+        about: everything that the results depend on besides the utterances; JSON values.
 
     Returns:
-        What `compute` makes, for all utterances.
+        The table that `compute` gives, for all utterances.
 
     Raises:
         HproError: a shard cannot be read, or an audio file is missing.
@@ -144,15 +146,18 @@ def in_shards(
             write_shard(table, path, identity)
         tables.append(table)
     print(
-        f"{folder}: {len(starts)} shards, {found} found, {stale} there of other settings, "
-        "weights, code or utterances and made anew",
+        f"{folder}: {len(starts)} shards, {found} found, {stale} of other settings, weights, code "
+        "or utterances and computed again",
         flush=True,
     )
     return pd.concat(tables, ignore_index=True)
 
 
 def identity_of(utterances: Sequence[SpokenUtterance], about: Mapping[str, object]) -> str:
-    """Hash of all that a shard depends on: `about`, and names, word times and audio.
+    """Hash everything that a shard depends on: `about`, and names, words, word times and audio.
+
+    Returns:
+        SHA-256 in hexadecimal.
 
     Raises:
         HproError: an audio file is missing.
@@ -169,7 +174,7 @@ def identity_of(utterances: Sequence[SpokenUtterance], about: Mapping[str, objec
 
 
 def read_shard(path: Path, identity: str) -> pd.DataFrame | None:
-    """The table of a shard, or None where there is none, or one of another identity.
+    """Read the table of a shard; None if the file is missing or has another identity.
 
     Raises:
         HproError: the file is broken.
@@ -186,7 +191,7 @@ def read_shard(path: Path, identity: str) -> pd.DataFrame | None:
 
 
 def write_shard(table: pd.DataFrame, path: Path, identity: str) -> None:
-    """Write a shard, all of it or nothing."""
+    """Write a shard atomically, with its identity in the metadata."""
     rows = pa.Table.from_pandas(table, preserve_index=False)
     rows = rows.replace_schema_metadata({IDENTITY: identity.encode()})
     with replacing(path) as partial:

@@ -1,4 +1,4 @@
-"""The label stage: a teacher for every corpus, two tables for the run."""
+"""The label stage: runs a teacher on every corpus and writes two tables for the run."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ ON_CPU = Compute(device="cpu", bf16=False)
 
 @dataclass(frozen=True)
 class Published:
-    """The published teachers that the settings ask for, loaded once for all corpora."""
+    """The published teachers that the settings select, loaded once for all corpora."""
 
     emotion: PublishedEmotion | None = None
     words: PublishedWordVad | None = None
@@ -60,19 +60,20 @@ def run(
 ) -> None:
     """Label every aligned utterance: label/emotion_posteriors.parquet and label/word_vad.parquet.
 
-    A corpus that came with exact labels keeps them; any other gets the teachers of the settings.
+    A corpus with exact labels keeps them. The others are labelled by the teachers in the settings.
 
     Args:
         root: results folder of the run.
         settings: section `label`.
         weights: folder of `hpro weights fetch`, for the word norms.
-        compute: device and threads of the published teachers; they run in float32.
-        work: keeps the shards of the published teachers, with which a killed run goes on.
-        shard: to label this one alone (hpro_core.shards), of which nothing need be aligned.
+        compute: device and threads of the published teachers, which run in float32.
+        work: folder of the cached shards of the published teachers, from which a killed run
+            resumes.
+        shard: shard to label (hpro_core.shards), which may have no aligned utterance; None: all.
 
     Raises:
-        HproError: a table, an audio file, the norms or a teacher's files are missing, or counts of
-            words differ.
+        HproError: a table, an audio file, the norms or a teacher's files are missing, or word
+            counts differ.
     """
     posteriors, affect = [], []
     corpora = spoken(root, shard)
@@ -94,7 +95,11 @@ def run(
 
 
 def load_published(settings: Label, compute: Compute) -> Published:
-    """The published teachers, from the folders that the settings name.
+    """Load the published teachers from the folders in the settings.
+
+    Args:
+        settings: section `label`.
+        compute: device and threads.
 
     Raises:
         HproError: a file or an optional package is missing, or a file is of another model.
@@ -120,14 +125,14 @@ def load_published(settings: Label, compute: Compute) -> Published:
 
 
 def spoken(root: Path, shard: int | None = None) -> dict[str, list[SpokenUtterance]]:
-    """The aligned utterances of each corpus, in the order of the table.
+    """Read the aligned utterances of each corpus, in the order of the UTTERANCES table.
 
     Args:
         root: results folder of the run.
-        shard: to read this one alone, of which nothing need be aligned.
+        shard: shard to read, which may have no aligned utterance; None: all.
 
     Raises:
-        HproError: nothing is aligned, or an utterance's word count differs from its alignment.
+        HproError: no utterance is aligned, or the words of an utterance differ from its alignment.
     """
     utterances = read_table(folder_of(root, "corpus", shard) / "utterances.parquet", UTTERANCES)
     words = read_table(folder_of(root, "align", shard) / "words.parquet", WORDS)
@@ -138,7 +143,9 @@ def spoken(root: Path, shard: int | None = None) -> dict[str, list[SpokenUtteran
             known = _spoken(root, row, aligned[row["utt_id"]])
             by_corpus.setdefault(row["corpus"], []).append(known)
     if not by_corpus and shard is None:
-        raise HproError(f"{root}/align/words.parquet holds no utterance of this run: align again")
+        raise HproError(
+            f"{root}/align/words.parquet has no utterance of this run: run `hpro align` again"
+        )
     return by_corpus
 
 
@@ -146,8 +153,9 @@ def _spoken(root: Path, row: Mapping[Hashable, Any], words: pd.DataFrame) -> Spo
     expected = row["words"].split()
     if words["word"].tolist() != expected:
         raise HproError(
-            f"{root}/align/words.parquet: {row['utt_id']} is {' '.join(words['word'])!r}, "
-            f"but its transcript is {row['words']!r}: run `hpro align` again"
+            f"{root}/align/words.parquet: the words of {row['utt_id']} are "
+            f"{' '.join(words['word'])!r}, but its transcript is {row['words']!r}: run `hpro "
+            "align` again"
         )
     return SpokenUtterance(
         utt_id=row["utt_id"],
@@ -166,7 +174,7 @@ def _labels(
     published: Published,
     work: Path,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Posteriors (N, 9) and affect (W, 3) per utterance, columns in the project's order."""
+    """Compute posteriors (N, 9) and affect (W, 3) per utterance, ordered as EMOTIONS and VAD."""
     words: WordVadTeacher
     emotion: EmotionTeacher
     if published.words is not None:

@@ -1,6 +1,6 @@
-"""What a teacher gets and gives: the interface that embedded and large models share.
+"""Interface of the teachers, shared by embedded and published models.
 
-Letters: N utterances, W words of an utterance, C classes or dimensions that a teacher puts out.
+Letters: N utterance, W word of an utterance, C class or affect dimension of a teacher's output.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,62 +15,70 @@ from hpro_core.errors import HproError
 
 @dataclass(frozen=True)
 class SpokenUtterance:
-    """One aligned utterance, as teachers see it."""
+    """One aligned utterance, the input of teachers."""
 
     utt_id: str
     speaker: str  # unique within the corpus
     text: str  # as published, with punctuation
     words: tuple[str, ...]
-    spans_s: np.ndarray  # float64 (W, 2), start and end of each word
+    spans_s: np.ndarray  # float64 (W, 2), start and end of each word in seconds
     audio: Path  # 16 kHz mono WAV
 
 
 Read = Callable[[SpokenUtterance], np.ndarray]
-"""Gives the samples of an utterance, float32 (T,), 16 kHz."""
+"""Function that returns the samples of an utterance, float32 (T,), 16 kHz."""
 
 
 class EmotionTeacher(Protocol):
-    """Utterances to class posteriors (paper: emotion2vec_plus_large)."""
+    """Predicts emotion posteriors of utterances (paper: emotion2vec_plus_large)."""
 
     classes: tuple[str, ...]
-    """Names of the columns that it puts out, any order; exactly the names of EMOTIONS."""
+    """Names of the output columns: the names of EMOTIONS in any order."""
 
     def posteriors(self, utterances: Sequence[SpokenUtterance]) -> np.ndarray:
-        """Float (N, C), each row sums to one."""
+        """Predict posteriors, float (N, C); each row sums to one."""
         ...
 
 
 class WordVadTeacher(Protocol):
-    """Utterances to affect per word (paper: audeering wav2vec2 on a window of words)."""
+    """Predicts the affect of each word (paper: audeering's wav2vec2 on a window of words)."""
 
     dimensions: tuple[str, ...]
-    """Names of the columns that it puts out, any order; exactly the names of VAD."""
+    """Names of the output columns: the names of VAD in any order."""
 
     def word_vad(self, utterances: Sequence[SpokenUtterance]) -> list[np.ndarray]:
-        """For each utterance float (W, C) in [0, 1]."""
+        """Predict the affect of the words of each utterance, float (W, C) in [0, 1]."""
         ...
 
 
 def in_order(values: np.ndarray, have: Sequence[str], want: Sequence[str]) -> np.ndarray:
-    """Permute the columns of a teacher into the project's order.
+    """Permute the columns of a teacher's output into the project's order.
+
+    Args:
+        values: float (..., C).
+        have: names of the columns of `values`.
+        want: names in the order of the result.
+
+    Returns:
+        float (..., C).
 
     Raises:
-        HproError: the teacher's names are not the names that are wanted.
+        HproError: the two sets of names differ.
     """
     if sorted(have) != sorted(want):
-        raise HproError(f"a teacher puts out {', '.join(have)}, but {', '.join(want)} are needed")
+        raise HproError(f"a teacher outputs {', '.join(have)}, but {', '.join(want)} are needed")
     return values[..., [list(have).index(name) for name in want]]
 
 
 def word_windows(n_words: int, reach: int) -> np.ndarray:
-    """First and one-past-last word of the window around each word (paper: one word either side).
+    """Compute the window of words around each word (paper: one word on each side).
 
     Args:
-        n_words: words of the utterance.
-        reach: words to either side; windows are cut at the ends of the utterance.
+        n_words: number of words of the utterance.
+        reach: number of words on each side; windows are cut at the ends of the utterance.
 
     Returns:
-        int64 (n_words, 2).
+        int64 (n_words, 2), first and one-past-last word of each window.
     """
     word_W = np.arange(n_words)
     return np.stack(

@@ -1,8 +1,8 @@
-"""The embedded teachers for real speech: simple, documented, and weak (docs/labels.md).
+"""The embedded teachers for real speech: simple, documented and weak (docs/labels.md; ours).
 
-They stand in for emotion2vec and audeering's model where no weights can be had. Valence comes from
-words alone; arousal mostly from pitch, level and rate against the speaker's own habit.
-Letters: N utterances, W words, C classes.
+They replace emotion2vec and audeering's model if their weights are not available. Valence depends
+on words only, arousal mostly on pitch, level and rate relative to the speaker's mean.
+Letters: N utterance, W word, C class, F frame.
 """
 
 from collections import defaultdict
@@ -23,10 +23,10 @@ from hpro_core.text.phones import phones_of
 # Log-odds per standard deviation: rows pitch, level and rate, columns valence, arousal, dominance.
 # Signs: pitch, level and rate rise with arousal (Banse and Scherer 1996; Juslin and Laukka 2003);
 # level raises dominance, pitch lowers it (Ohala's frequency code, 1984; Tusing and Dillard 2000 for
-# level). Valence has no such cue that is reliable across speakers, so words alone decide. Sizes are
-# ours: typical values then span about 0.2 to 0.8.
+# level). Valence has no cue that is reliable across speakers, so it depends on words only. The
+# magnitudes are ours: typical outputs then span about 0.2 to 0.8.
 _CUE_WEIGHTS = np.array([[0.0, 0.5, -0.2], [0.0, 0.5, 0.5], [0.0, 0.25, 0.0]])
-_WORD_WEIGHTS = np.diag([1.2, 0.4, 0.6])  # valence, arousal, dominance of the norms
+_WORD_WEIGHTS = np.diag([1.2, 0.4, 0.6])  # of the norms' valence, arousal, dominance
 _Z_LIMIT = 3.0
 
 # Valence, arousal, dominance of the classes in [-1, 1]: Russell and Mehrabian (1977), "Evidence for
@@ -40,28 +40,30 @@ PROTOTYPES = {
     "sad": (-0.63, -0.27, -0.33),
     "surprised": (0.40, 0.67, -0.13),
 }
-_FLOORS = {"other": 0.04, "unknown": 0.04}  # ours: what the prototypes cannot say
-_EXCLAMATION = np.array([0.0, 0.15, 0.0])  # ours: "!" is a little more aroused than it measures
-_QUESTION = 0.4  # ours: log-odds of "surprised" for a "?"
-_SPREAD = 2.0  # ours: means over utterances lie closer together than the prototypes do
+_FLOORS = {"other": 0.04, "unknown": 0.04}  # ours: constant, as these classes have no prototype
+_EXCLAMATION = np.array([0.0, 0.15, 0.0])  # ours: added to the affect of a text with "!"
+_QUESTION = 0.4  # ours: log-odds of "surprised" added for a text with "?"
+_SPREAD = 2.0  # ours: scales utterance means, which have a smaller spread than the prototypes
 
 
 class WeakWordVad:
-    """Valence, arousal and dominance of a word from the words and the voice of its window."""
+    """`WordVadTeacher` from the word norms and the prosody of the window around each word."""
 
     dimensions: tuple[str, ...] = VAD
 
     def __init__(self, lexicon: Lexicon, window_words: int):
         """
         Args:
-            lexicon: word norms.
-            window_words: words to either side that belong to a word's window.
+            lexicon: affective word norms.
+            window_words: number of words on each side in the window of a word.
         """
         self.lexicon = lexicon
         self.window_words = window_words
 
     def word_vad(self, utterances: Sequence[SpokenUtterance]) -> list[np.ndarray]:
-        """See `WordVadTeacher`; z-scores are over all utterances given here.
+        """Estimate the affect of each word, see `WordVadTeacher`.
+
+        Prosody is z-scored per speaker over all utterances of this call.
 
         Raises:
             HproError: an audio file is missing, unreadable, or not 16 kHz mono.
@@ -80,21 +82,21 @@ class WeakWordVad:
 
 
 class WeakEmotion:
-    """A class posterior from the distance of an utterance's mean affect to class prototypes."""
+    """`EmotionTeacher` from the distance of an utterance's mean affect to class prototypes."""
 
     classes: tuple[str, ...] = EMOTIONS
 
     def __init__(self, word_vad: Mapping[str, np.ndarray], temperature: float):
         """
         Args:
-            word_vad: utt_id to valence, arousal, dominance of its words in [0, 1], (W, 3).
-            temperature: variance of a class around its prototype; larger is less certain.
+            word_vad: valence, arousal, dominance of words in [0, 1], (W, 3), by utt_id.
+            temperature: variance of a class around its prototype; larger gives flatter posteriors.
         """
         self.word_vad = word_vad
         self.temperature = temperature
 
     def posteriors(self, utterances: Sequence[SpokenUtterance]) -> np.ndarray:
-        """See `EmotionTeacher`."""
+        """Compute the posteriors, see `EmotionTeacher`."""
         return np.stack([self._posterior(u) for u in utterances])
 
     def _posterior(self, utterance: SpokenUtterance) -> np.ndarray:
@@ -110,11 +112,16 @@ class WeakEmotion:
 
 
 def window_cues(utterance: SpokenUtterance, prosody: Prosody, window_words: int) -> np.ndarray:
-    """Pitch, level and rate of the window around each word.
+    """Compute pitch, level and rate of the window around each word.
+
+    Args:
+        utterance: aligned utterance.
+        prosody: pitch and level contours of the utterance.
+        window_words: number of words on each side in the window of a word.
 
     Returns:
-        float64 (W, 3): mean semitones of voiced frames (NaN without any), mean dB, and phones per
-        second of the spoken part.
+        float64 (W, 3): mean pitch of voiced frames in semitones (NaN without voiced frames), mean
+        level in dB, and rate in phones per second of word time.
     """
     phones_W = np.array([len(phones_of(word)) for word in utterance.words])
     rows = []
@@ -129,14 +136,15 @@ def window_cues(utterance: SpokenUtterance, prosody: Prosody, window_words: int)
 
 
 def z_scores(cues: Sequence[np.ndarray], speakers: Sequence[str]) -> list[np.ndarray]:
-    """Standardise every cue over the windows of its speaker.
+    """Standardise every cue over all windows of its speaker.
 
     Args:
-        cues: float (W, 3) for each utterance; NaN where a cue is undefined.
-        speakers: the speaker of each utterance.
+        cues: cues of each utterance, float (W, 3); NaN where undefined.
+        speakers: speaker of each utterance.
 
     Returns:
-        float (W, 3) each, within +-3; zero, the speaker's habit, where undefined or constant.
+        float (W, 3) each, clipped to [-3, 3]; zero (the speaker's mean) where a cue is undefined
+        or constant.
     """
     of_speaker = defaultdict(list)
     for rows, speaker in zip(cues, speakers, strict=True):
@@ -148,7 +156,11 @@ def z_scores(cues: Sequence[np.ndarray], speakers: Sequence[str]) -> list[np.nda
 
 
 def read_audio(utterance: SpokenUtterance) -> np.ndarray:
-    """The waveform, float32 (T,) at 16 kHz."""
+    """Read the waveform of an utterance, float32 (T,) at 16 kHz.
+
+    Raises:
+        HproError: the audio file is missing, unreadable or not 16 kHz mono.
+    """
     try:
         return read_wav(Path(utterance.audio), SAMPLE_RATE_HZ, "run `hpro corpus-read` again")
     except HproError as error:
@@ -156,7 +168,7 @@ def read_audio(utterance: SpokenUtterance) -> np.ndarray:
 
 
 def _frames_inside(spans_s: np.ndarray, n_frames: int) -> np.ndarray:
-    """Frames whose centre lies in a span; the one nearest to the first word if there is none."""
+    """Mask the frames whose centre is in a span, bool (F,); at least the nearest to word 0."""
     time_F = np.arange(n_frames) / FRAME_RATE_HZ
     inside_WF = (time_F >= spans_s[:, :1]) & (time_F < spans_s[:, 1:])
     inside = np.array(inside_WF.any(axis=0), ndmin=1)
@@ -170,7 +182,7 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _habit(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each cue over the rows in which it is defined."""
+    """Compute mean and standard deviation of each cue over the rows in which it is defined."""
     defined = ~np.isnan(rows)
     count = np.maximum(defined.sum(axis=0), 1)
     mean = np.where(defined, rows, 0.0).sum(axis=0) / count

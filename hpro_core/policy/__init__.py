@@ -1,1 +1,1 @@
-"""The policy: a language model over speech tokens, its sampling and its supervised fine-tuning."""
+"""The policy: a language model over speech tokens, its supervised fine-tuning and sampling."""

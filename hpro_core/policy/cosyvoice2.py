@@ -1,11 +1,11 @@
 """CosyVoice2's language model as policy: Qwen2.5-0.5B over text tokens and speech tokens.
 
-Unistream layout [sos, text, task, speech]; zero-shot, the text is the reference's followed by the
-sentence's, and the speech begins with the reference's tokens. There is no speaker embedding in it:
-the timbre comes from the flow.
+The layout is unistream: [sos, text, task, speech]. For zero-shot synthesis the text is the
+reference's text followed by the sentence, and the speech starts with the reference's tokens. The
+sequence has no speaker embedding: the flow sets the timbre.
 
-Rows are padded where their parts end, so a sequence has gaps. A gap is masked as a key and takes no
-position: the rest is as if it were not there.
+Each part of a sequence is padded at its own end, so a sequence has gaps. Gaps are masked as keys
+and take no position, so they do not change the result.
 
 Letters: B batch, S text token, L speech token, P place in the padded sequence, H width, V output
 class.
@@ -23,7 +23,7 @@ from hpro_core.policy.qwen2 import Qwen2, Qwen2Sizes, causal_mask
 
 @dataclass(frozen=True)
 class CosyVoice2Config:
-    """Sizes of the language model; the defaults are those of Qwen2.5-0.5B, CosyVoice2's."""
+    """Sizes of the language model; the defaults are those of Qwen2.5-0.5B in CosyVoice2."""
 
     width: int = 896
     blocks: int = 24
@@ -36,16 +36,16 @@ class CosyVoice2Config:
 
 
 class CosyVoice2LM(nn.Module):
-    """Qwen2 with its own text table, a speech table, two special vectors and a speech head."""
+    """Qwen2 with its text embedding, a speech embedding, two special vectors and a speech head."""
 
     kind = "cosyvoice2"
 
     def __init__(self, config: CosyVoice2Config, checkpointing: bool = False):
         """
         Args:
-            config: sizes.
-            checkpointing: keep only each block's input for the backward pass and compute the rest
-                again there: less memory, a third more time.
+            config: model sizes.
+            checkpointing: whether to use gradient checkpointing per block: less memory, a third
+                more time.
         """
         super().__init__()
         self.config = config
@@ -55,11 +55,14 @@ class CosyVoice2LM(nn.Module):
         self.speech_head = nn.Linear(config.width, N_OUTPUTS)
 
     def forward(self, batch: Batch, guides: bool = False) -> Output:
-        """Predict every speech token of the batch from its history, without a prompt.
+        """Predict every speech token of the batch from its text and history, without a prompt.
 
         Args:
-            batch: text and history; its reference is not read.
-            guides: this policy has none.
+            batch: text and history; the reference is not used.
+            guides: ignored; this policy has no auxiliary outputs.
+
+        Returns:
+            The logits, (B, L + 1, V), with gradients.
         """
         prefix, prefix_mask = self._prefix(batch, None)
         vectors = torch.cat([prefix, self.speech_embedding(batch.history_BL)], dim=1)
@@ -69,20 +72,20 @@ class CosyVoice2LM(nn.Module):
         return Output(self.logits(hidden[:, task:]))
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of the output classes, (..., V)."""
+        """Compute the logits of the output classes, (..., V), from hidden states (..., H)."""
         return self.speech_head(hidden)
 
     @torch.no_grad()
     def begin(self, batch: Batch, room: int, prompt: Batch | None = None) -> tuple[Tensor, Cache]:
-        """Read everything before the first speech token to be drawn.
+        """Run the prefix and fill a new cache; no gradients.
 
         Args:
             batch: texts.
-            room: most speech tokens that are read afterwards.
-            prompt: a reference utterance for each row, its text and speech tokens; or none.
+            room: largest number of speech tokens that follow.
+            prompt: reference utterance of each row with text and speech tokens, or None.
 
         Returns:
-            The hidden state that predicts the first token, (B, H), and the cache.
+            The hidden state that predicts the first generated token, (B, H), and the cache.
         """
         vectors, mask = self._prefix(batch, prompt)
         cache = Cache.empty(self.config.blocks, mask, mask.sum(-1) - 1, room)
@@ -94,11 +97,11 @@ class CosyVoice2LM(nn.Module):
 
     @torch.no_grad()
     def read(self, tokens_BL: Tensor, cache: Cache) -> Tensor:
-        """Read more speech tokens; the hidden states that predict the next ones, (B, L, H)."""
+        """Append speech tokens to the cache; return the hidden states after each, (B, L, H)."""
         return cache.read(self.qwen, self.speech_embedding(tokens_BL))
 
     def _prefix(self, batch: Batch, prompt: Batch | None) -> tuple[Tensor, Tensor]:
-        """Everything before the speech to be predicted: vectors (B, P, H) and mask (B, P)."""
+        """Build the prefix of the predicted speech: vectors (B, P, H) and mask (B, P)."""
         sos_B1 = torch.zeros_like(batch.symbols_BS[:, :1])
         one_B1 = torch.ones_like(sos_B1, dtype=torch.bool)
         texts = [batch] if prompt is None else [prompt, batch]
@@ -115,7 +118,7 @@ class CosyVoice2LM(nn.Module):
 
 
 def _positions(mask_BP: Tensor) -> Tensor:
-    """Rotary positions, int64 (B, P): a gap takes none."""
+    """Compute rotary positions, int64 (B, P), that skip the gaps."""
     return (mask_BP.cumsum(-1) - 1).clamp(min=0)
 
 

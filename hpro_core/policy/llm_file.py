@@ -1,7 +1,7 @@
-"""CosyVoice2's own files: `llm.pt` and the Qwen folder beside it, in and out.
+"""Reading and writing of CosyVoice2's `llm.pt` and reading of the Qwen folder beside it.
 
-Names and shapes are those of upstream's Qwen2LM (FunAudioLLM/CosyVoice). A file is taken whole or
-refused; what is written here, upstream loads strictly.
+Names and shapes are those of upstream's Qwen2LM (FunAudioLLM/CosyVoice). Files are loaded strictly,
+and upstream can load the written files strictly.
 """
 
 from collections.abc import Mapping
@@ -19,31 +19,31 @@ from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.interface import N_OUTPUTS
 
 QWEN_FOLDER = "CosyVoice-BlankEN"
-"""Qwen2.5-0.5B as CosyVoice2 ships it: sizes and tokenizer, beside llm.pt."""
+"""Folder beside llm.pt with the sizes and the tokenizer of Qwen2.5-0.5B, as CosyVoice2 ships it."""
 
-_CURE = "take the file from the CosyVoice2 model"
+_CURE = "use the file of the CosyVoice2 model"
 
 _TEXT_TABLE = "llm.model.model.embed_tokens.weight"
-_TEXT_HEAD = "llm.model.lm_head.weight"  # tied to the table; CosyVoice2 never reads its scores
+_TEXT_HEAD = "llm.model.lm_head.weight"  # tied to the table; CosyVoice2 never uses its logits
 _UPSTREAM = {
     "qwen.": "llm.model.model.",
     "special_embedding.": "llm_embedding.",
     "speech_embedding.": "speech_embedding.",
     "speech_head.": "llm_decoder.",
 }
-"""Beginnings of weight names here and there."""
+"""Prefixes of weight names here -> prefixes upstream."""
 
 
 def read_llm(folder: Path, checkpointing: bool = False) -> CosyVoice2LM:
-    """CosyVoice2's language model in eval mode.
+    """Load CosyVoice2's language model in eval mode.
 
     Args:
-        folder: a model folder as published, with llm.pt and CosyVoice-BlankEN/config.json.
+        folder: model folder as published, with llm.pt and CosyVoice-BlankEN/config.json.
         checkpointing: see `CosyVoice2LM`.
 
     Raises:
-        HproError: a file is missing, has code in it, belongs to CosyVoice 1 or 3, lacks a weight,
-            has one too many or one of another size.
+        HproError: a file is missing, contains code or belongs to CosyVoice 1 or 3, or a weight is
+            missing, unexpected or of another shape.
     """
     config_path, path = folder / QWEN_FOLDER / "config.json", folder / "llm.pt"
     config = read_config(config_path)
@@ -60,7 +60,7 @@ def read_llm(folder: Path, checkpointing: bool = False) -> CosyVoice2LM:
 
 
 def write_llm(policy: CosyVoice2LM, path: Path) -> None:
-    """Write an llm.pt, whole or not at all, for upstream to put in the place of its own."""
+    """Write an llm.pt atomically; it can replace upstream's own file."""
     weights = upstream_weights(policy)
     table = weights[_TEXT_TABLE].cpu().contiguous()  # stored once for both of its names
     stored = {
@@ -71,18 +71,18 @@ def write_llm(policy: CosyVoice2LM, path: Path) -> None:
 
 
 def upstream_weights(policy: CosyVoice2LM) -> dict[str, Tensor]:
-    """The weights of a policy under upstream's names."""
+    """Return the weights of a policy under upstream's names."""
     weights = {_upstream_name(name): value.detach() for name, value in policy.state_dict().items()}
     return weights | {_TEXT_HEAD: weights[_TEXT_TABLE]}
 
 
 def read_config(path: Path) -> CosyVoice2Config:
-    """Sizes from the config.json of a Qwen2 folder.
+    """Read the sizes from the config.json of a Qwen2 folder.
 
     Raises:
-        HproError: the file is missing, or describes a model that this class is not.
+        HproError: the file is missing, or describes a model that `CosyVoice2LM` cannot represent.
     """
-    config = read_json(path, f"copy {QWEN_FOLDER} as it is in the CosyVoice2 model")
+    config = read_json(path, f"copy the folder {QWEN_FOLDER} of the CosyVoice2 model")
     _check_kind(config, path)
     stored = {**config, "rope_theta": _rope(config).get("rope_theta")}
     if missing := [theirs for theirs in _SIZES.values() if stored.get(theirs) is None]:
@@ -105,13 +105,13 @@ _SIZES = {
 
 
 def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Where transformers 5 and 4 write the rotary base."""
+    """Return the mapping with the rotary base, as transformers 5 or 4 writes it."""
     found = config.get("rope_parameters")
     return found if isinstance(found, dict) and found else config
 
 
 def _check_kind(config: Mapping[str, Any], path: Path) -> None:
-    """Refuse what would load and then compute something else."""
+    """Reject a configuration whose weights would load but compute something else."""
     wanted: dict[str, tuple[Any, Any]] = {
         "model_type": (config.get("model_type"), "qwen2"),
         "hidden_act": (config.get("hidden_act", "silu"), "silu"),
@@ -128,16 +128,16 @@ def _check_kind(config: Mapping[str, Any], path: Path) -> None:
 
 
 def _check_version(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Name the other members of the family, which a list of names would only hint at."""
+    """Reject files of CosyVoice 1 and 3 by name, which is clearer than a list of weight names."""
     if any(name.startswith(("text_encoder.", "text_encoder_affine_layer.")) for name in weights):
-        raise HproError(f"{path} is of CosyVoice 1: give the llm.pt of CosyVoice2-0.5B")
+        raise HproError(f"{path} is of CosyVoice 1: use the llm.pt of CosyVoice2-0.5B")
     if "llm_embedding.weight" not in weights and "speech_embedding.weight" in weights:
-        raise HproError(f"{path} is of CosyVoice 3: give the llm.pt of CosyVoice2-0.5B")
+        raise HproError(f"{path} is of CosyVoice 3: use the llm.pt of CosyVoice2-0.5B")
     table = weights.get("speech_embedding.weight")
     if table is not None and len(table) != N_OUTPUTS:
         raise HproError(
-            f"{path} speaks {len(table) - 3} speech tokens, but {N_SPEECH_TOKENS} are expected: "
-            "give the llm.pt of CosyVoice2-0.5B"
+            f"{path} has {len(table) - 3} speech tokens, but {N_SPEECH_TOKENS} are expected: "
+            "use the llm.pt of CosyVoice2-0.5B"
         )
 
 
@@ -152,19 +152,20 @@ def _check_weights(
     ]
     if wrong:
         raise HproError(
-            f"{path} {' and '.join(wrong)}: it is not an llm.pt of CosyVoice2, or not of this "
-            f"{QWEN_FOLDER}; of a training with a wrapper or adapters save the merged model alone"
+            f"{path} {' and '.join(wrong)}: it is not an llm.pt of CosyVoice2, or does not belong "
+            f"to this {QWEN_FOLDER}; after a training with a wrapper or adapters, save the merged "
+            "model only"
         )
     for name, value in expected.items():
         if weights[name].shape != value.shape:
             raise HproError(
-                f"{path}: {name} is {tuple(weights[name].shape)}, but {QWEN_FOLDER}/config.json "
-                f"says {tuple(value.shape)}: give files of one model"
+                f"{path}: {name} has shape {tuple(weights[name].shape)}, but "
+                f"{QWEN_FOLDER}/config.json gives {tuple(value.shape)}: use files of one model"
             )
     if not torch.equal(weights[_TEXT_HEAD], weights[_TEXT_TABLE]):
         raise HproError(
-            f"{path}: {_TEXT_HEAD} is not {_TEXT_TABLE}, though Qwen2 ties them: upstream would "
-            "read either; copy the one that was trained over the other"
+            f"{path}: {_TEXT_HEAD} differs from {_TEXT_TABLE}, but Qwen2 ties them and upstream "
+            "may load either: copy the trained one over the other"
         )
 
 

@@ -1,7 +1,7 @@
-"""The embedded policy: a small speech language model, trained from nothing.
+"""The embedded policy: a small speech language model, trained from scratch.
 
-The layout of CosyVoice2's unistream: [begin, (reference,) text, turn, speech]. The position that
-holds "turn" predicts the first speech token, and the last speech token predicts the end.
+The layout is that of CosyVoice2's unistream: [begin, (reference,) text, turn, speech]. The position
+of "turn" predicts the first speech token, and the last speech token predicts the end.
 Letters: B batch, S text symbol, L speech token, P position in the sequence, H width, V output
 class.
 """
@@ -32,18 +32,18 @@ class PolicyConfig:
     reference_width: int
     dropout: float = 0.1
     factored_tokens: bool = True  # ours: see engine/token_table.py
-    tokens_per_symbol: float = 0.0  # ours: > 0 aligns the positions of text and speech, see below
+    tokens_per_symbol: float = 0.0  # ours: > 0 aligns text and speech positions, see `_prefix`
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Ours: what two CPU cores train in minutes (sizes of the spike).
+    # Ours: sizes that two CPU cores train in minutes (from the spike before this project).
     "embedded": {"width": 256, "blocks": 5, "heads": 4, "hidden": 704},
     "miniature": {"width": 32, "blocks": 2, "heads": 2, "hidden": 64},
 }
 
 
 class SpeechLM(nn.Module):
-    """A small Qwen2 between a text table, a projection of the reference, and token tables."""
+    """A small Qwen2 with a text embedding, a reference projection and token tables."""
 
     kind = "embedded"
 
@@ -56,7 +56,7 @@ class SpeechLM(nn.Module):
             heads=config.heads,
             key_heads=config.heads,
             hidden=config.hidden,
-            vocabulary=1,  # its text table is not used
+            vocabulary=1,  # the text table of Qwen2 is not used
         )
         self.text_embedding = nn.Embedding(config.n_symbols, config.width)
         self.special_embedding = nn.Embedding(2, config.width)  # begin, turn
@@ -65,20 +65,23 @@ class SpeechLM(nn.Module):
         self.qwen = Qwen2(sizes)
         self.speech_head = TokenTable(config.width, 3, config.factored_tokens)
         self.head_bias = nn.Parameter(torch.zeros(N_OUTPUTS))
-        self.emotion_head = nn.Linear(config.width, len(EMOTIONS))  # asked at "turn", see sft_terms
+        self.emotion_head = nn.Linear(config.width, len(EMOTIONS))  # at "turn", see `sft_terms`
         self.dropout = nn.Dropout(config.dropout)
 
     def set_dropout(self, share: float) -> None:
-        """For another training than the one that the weights come from."""
+        """Set the dropout probability, in the configuration too, for a further training."""
         self.dropout.p = share
         self.config = replace(self.config, dropout=share)
 
     def forward(self, batch: Batch, guides: bool = False) -> Output:
-        """Predict every speech token of the batch from its history.
+        """Predict every speech token of the batch from its text, reference and history.
 
         Args:
-            batch: text, reference and history.
-            guides: whether the guided head's attention and the text's emotion are wanted.
+            batch: text, reference embedding and history.
+            guides: whether to return the guided head's attention and the emotion logits too.
+
+        Returns:
+            The outputs, with gradients.
         """
         prefix, positions, mask = self._prefix(batch)
         speech = self.speech_embedding(batch.history_BL)
@@ -101,14 +104,15 @@ class SpeechLM(nn.Module):
         )
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of the output classes, (..., V)."""
+        """Compute the logits of the output classes, (..., V), from hidden states (..., H)."""
         return functional.linear(hidden, self.speech_head.rows().to(hidden.dtype), self.head_bias)
 
     def _prefix(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Everything before the speech: vectors (B, P, H), positions (B, P), mask (B, P).
+        """Build the prefix of the speech: vectors (B, P, H), positions (B, P), mask (B, P).
 
-        Text symbol j stands at `j * tokens_per_symbol`, about where it will be spoken, speech token
-        t at t + 1; the rotary distance between a token and its symbol is then always near zero.
+        The position of text symbol j is `j * tokens_per_symbol`, which approximates the time at
+        which it is spoken. The position of speech token t is t + 1. The rotary distance between a
+        token and its symbol is then always near zero.
         """
         ones = torch.ones_like(batch.symbols_BS[:, :1])
         vectors = [
@@ -128,10 +132,15 @@ class SpeechLM(nn.Module):
 
     @torch.no_grad()
     def begin(self, batch: Batch, room: int, prompt: Batch | None = None) -> tuple[Tensor, Cache]:
-        """Read everything before the speech; the hidden state that predicts the first token.
+        """Run the prefix and fill a new cache; no gradients.
 
-        Of the reference this policy reads the speaker embedding, which is in `batch`; the text and
-        the tokens of `prompt` are not read.
+        Args:
+            batch: texts and reference embeddings.
+            room: largest number of speech tokens that follow.
+            prompt: ignored; this policy uses only the speaker embedding of the reference.
+
+        Returns:
+            The hidden state that predicts the first token, (B, H), and the cache.
         """
         prefix, positions, mask = self._prefix(batch)
         cache = Cache.empty(self.config.blocks, mask, positions[:, -1], room)
@@ -141,5 +150,5 @@ class SpeechLM(nn.Module):
 
     @torch.no_grad()
     def read(self, tokens_BL: Tensor, cache: Cache) -> Tensor:
-        """Read more speech tokens; the hidden states that predict the next ones, (B, L, H)."""
+        """Append speech tokens to the cache; return the hidden states after each, (B, L, H)."""
         return cache.read(self.qwen, self.speech_embedding(tokens_BL))

@@ -1,11 +1,11 @@
 """Qwen2's decoder: the transformer of both policies, with a cache that can be rewound.
 
-The weights, their names and the results are those of `transformers.Qwen2Model` (Qwen2 technical
-report, arXiv 2407.10671; a test compares the two). Ours, because a reward step reads one text with
-several histories: the keys and values of the text are kept, and each history is written over the
-one before. It also spares every job the seconds that importing transformers takes.
-Letters: B batch, P position that is read, T position that is attended to (the cache, then P),
-H width, N head, D width of a head.
+Weights, names and results are those of `transformers.Qwen2Model` (Qwen2 technical report, arXiv
+2407.10671; a test compares the two). The implementation is ours, because a reward step runs one
+text with several histories: the keys and values of the text are kept, and each history overwrites
+the one before. It also avoids the import of transformers, which takes seconds per job.
+Letters: B batch, P input position, T attended position (the cache, then P), H width, N head,
+D width of a head.
 """
 
 from collections.abc import Callable
@@ -34,28 +34,28 @@ class Qwen2Sizes:
 
 
 class KeyValueCache:
-    """Keys and values of the positions that were read, in buffers of a fixed size.
+    """Keys and values of past positions, in buffers of a fixed size.
 
-    Without gradients only: positions are written in place.
+    Positions are written in place, so the cache supports no gradients.
     """
 
     def __init__(self, blocks: int, capacity: int):
         """
         Args:
-            blocks: of the decoder.
-            capacity: most positions.
+            blocks: number of blocks of the decoder.
+            capacity: largest number of positions.
         """
         self.capacity = capacity
         self.length = 0
-        """Positions that are read; the next ones are written behind them."""
+        """Number of cached positions; the next ones are written after them."""
         self._keys: list[Tensor | None] = [None] * blocks
         self._values: list[Tensor | None] = [None] * blocks
 
     def extended(self, block: int, keys_BNPD: Tensor, values_BNPD: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the next positions of a block; all keys and values so far, (B, N, T, D) each.
+        """Append the next positions of a block; return all its keys and values, (B, N, T, D) each.
 
         Raises:
-            ValueError: there is no room for them.
+            ValueError: the capacity is exceeded.
         """
         end = self.length + keys_BNPD.shape[2]
         if end > self.capacity:
@@ -71,17 +71,17 @@ class KeyValueCache:
         return stored[0], stored[1]
 
     def rewind(self, length: int) -> None:
-        """Forget every position from this one on."""
+        """Remove all positions from index `length` on."""
         self.length = length
 
     def keep(self, places: Tensor) -> None:
-        """Forget all rows but those at these places, int64."""
+        """Keep only the rows at these int64 indices, in their order."""
         for buffers in (self._keys, self._values):
             buffers[:] = [None if buffer is None else buffer[places] for buffer in buffers]
 
 
 class Attention(nn.Module):
-    """Causal attention with rotary positions and grouped keys."""
+    """Grouped-query attention with rotary positions."""
 
     def __init__(self, sizes: Qwen2Sizes):
         super().__init__()
@@ -100,7 +100,7 @@ class Attention(nn.Module):
         allowed_B1PT: Tensor,
         extended: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
     ) -> Tensor:
-        """(B, P, H) to (B, P, H); `extended` joins the keys and values of earlier positions."""
+        """Compute attention, (B, P, H) to (B, P, H); `extended` prepends cached keys and values."""
         queries, keys, values = self._projected(x_BPH, rotation)
         if extended is not None:
             keys, values = extended(keys, values)
@@ -115,7 +115,7 @@ class Attention(nn.Module):
     def weights_of_first_head(
         self, x_BPH: Tensor, rotation: tuple[Tensor, Tensor], allowed_B1PT: Tensor
     ) -> Tensor:
-        """What the first head attends to, (B, P, P), each row with the sum 1; no cache."""
+        """Compute the attention weights of the first head, float32 (B, P, P), without a cache."""
         queries, keys, _ = self._projected(x_BPH, rotation)
         scores_BPP = queries[:, 0] @ keys[:, 0].transpose(1, 2) / self.head_width**0.5
         return scores_BPP.masked_fill(~allowed_B1PT[:, 0], -torch.inf).float().softmax(-1)
@@ -123,7 +123,7 @@ class Attention(nn.Module):
     def _projected(
         self, x_BPH: Tensor, rotation: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries and keys, rotated, and values, (B, N, P, D) each."""
+        """Compute rotated queries and keys, and values, (B, N, P, D) each."""
         queries, keys, values = (
             part(x_BPH).unflatten(-1, (-1, self.head_width)).transpose(1, 2)
             for part in (self.q_proj, self.k_proj, self.v_proj)
@@ -142,12 +142,12 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(sizes.hidden, sizes.width, bias=False)
 
     def forward(self, x_BPH: Tensor) -> Tensor:
-        """(B, P, H) to (B, P, H)."""
+        """Transform (B, P, H) to (B, P, H)."""
         return self.down_proj(functional.silu(self.gate_proj(x_BPH)) * self.up_proj(x_BPH))
 
 
 class Block(nn.Module):
-    """Pre-norm attention and feed-forward with residuals."""
+    """Pre-norm transformer block: attention and feed-forward with residuals."""
 
     def __init__(self, sizes: Qwen2Sizes):
         super().__init__()
@@ -163,7 +163,7 @@ class Block(nn.Module):
         allowed_B1PT: Tensor,
         extended: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
     ) -> Tensor:
-        """(B, P, H) to (B, P, H)."""
+        """Transform (B, P, H) to (B, P, H); see `Attention.forward`."""
         attended = self.self_attn(self.input_layernorm(x_BPH), rotation, allowed_B1PT, extended)
         x_BPH = x_BPH + attended
         return x_BPH + self.mlp(self.post_attention_layernorm(x_BPH))
@@ -171,20 +171,20 @@ class Block(nn.Module):
     def first_head(
         self, x_BPH: Tensor, rotation: tuple[Tensor, Tensor], allowed_B1PP: Tensor
     ) -> Tensor:
-        """What the block's first head attends to, (B, P, P)."""
+        """Compute the attention weights of the block's first head, float32 (B, P, P)."""
         normed_BPH = self.input_layernorm(x_BPH)
         return self.self_attn.weights_of_first_head(normed_BPH, rotation, allowed_B1PP)
 
 
 class Qwen2(nn.Module):
-    """The decoder: vectors in, hidden states out."""
+    """Qwen2's decoder: input vectors to hidden states."""
 
     def __init__(self, sizes: Qwen2Sizes, checkpointing: bool = False):
         """
         Args:
-            sizes: of the weights.
-            checkpointing: where gradients are wanted, keep only each block's input for the
-                backward pass and compute the rest again there: less memory, a third more time.
+            sizes: sizes of the decoder.
+            checkpointing: whether to use gradient checkpointing per block: less memory, a third
+                more time.
         """
         super().__init__()
         self.sizes = sizes
@@ -205,14 +205,15 @@ class Qwen2(nn.Module):
         allowed_B1PT: Tensor,
         cache: KeyValueCache | None = None,
     ) -> Tensor:
-        """Hidden states of the last block, normalised.
+        """Compute the normalised hidden states of the last block.
 
         Args:
-            x_BPH: vectors to read.
-            positions_BP: of the rotary embedding; they need not be integers.
-            allowed_B1PT: bool, true where a position (row) may attend to another (column): first
-                those in the cache, then those that are read; each row needs at least one.
-            cache: positions read before; those of now are added.
+            x_BPH: input vectors.
+            positions_BP: rotary positions; they need not be integers.
+            allowed_B1PT: bool attention mask, true where input position (row) may attend to
+                position (column). Columns are the cached positions, then the input positions.
+                Each row needs at least one true value.
+            cache: keys and values of earlier positions, extended in place; needs no-grad mode.
 
         Returns:
             float (B, P, H).
@@ -233,7 +234,7 @@ class Qwen2(nn.Module):
     def forward_guided(
         self, x_BPH: Tensor, positions_BP: Tensor, allowed_B1PP: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As `forward`, with what the first head of the second block attends to, (B, P, P)."""
+        """Compute `forward` and the attention weights of block 1's head 0, float32 (B, P, P)."""
         rotation = self._rotation(positions_BP)
         x_BPH = self.layers[0](x_BPH, rotation, allowed_B1PP)
         weights_BPP = cast(Block, self.layers[1]).first_head(x_BPH, rotation, allowed_B1PP)
@@ -242,7 +243,7 @@ class Qwen2(nn.Module):
         return self.norm(x_BPH), weights_BPP
 
     def _rotation(self, positions_BP: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of the rotary embedding, float32 (B, 1, P, D)."""
+        """Compute cosine and sine of the rotary embedding, float32 (B, 1, P, D) each."""
         width = self.sizes.width // self.sizes.heads
         exponent = torch.arange(0, width, 2, device=positions_BP.device).float() / width
         rate = 1.0 / self.sizes.rope_theta**exponent
@@ -252,7 +253,12 @@ class Qwen2(nn.Module):
 
 
 def causal_mask(size: int, real_BP: Tensor) -> Tensor:
-    """Bool (B, 1, P, P): a position may attend to itself and earlier ones that are real."""
+    """Build a causal attention mask, bool (B, 1, P, P).
+
+    Args:
+        size: P.
+        real_BP: bool, false where a position is padding and must not be attended to.
+    """
     causal_PP = torch.ones(size, size, dtype=torch.bool, device=real_BP.device).tril()
     return causal_PP & real_BP[:, None, None, :]
 
@@ -262,6 +268,6 @@ def _writer(cache: KeyValueCache, block: int) -> Callable[[Tensor, Tensor], tupl
 
 
 def _rotate(x_BNPD: Tensor, cos_B1PD: Tensor, sin_B1PD: Tensor) -> Tensor:
-    """The rotary embedding (Su et al. 2021, arXiv 2104.09864), halves paired as in Qwen2."""
+    """Apply the rotary embedding (Su et al. 2021, arXiv 2104.09864) to paired halves, as Qwen2."""
     first, second = x_BNPD.chunk(2, dim=-1)
     return x_BNPD * cos_B1PD + torch.cat([-second, first], dim=-1) * sin_B1PD

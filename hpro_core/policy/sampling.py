@@ -1,4 +1,4 @@
-"""Speech tokens from the policy, one after the other, a batch at a time with a key-value cache.
+"""Batched autoregressive sampling of speech tokens from a policy, with a key-value cache.
 
 Letters as in `interface`; K candidate.
 """
@@ -17,29 +17,29 @@ Method = Literal["nucleus", "ras", "greedy"]
 
 
 _WORTH_COPYING = 0.8
-"""Rows that ended leave the cache when no larger share still speaks (ours): that copies it."""
+"""Fraction of active rows at which finished rows leave the cache; this copies the cache (ours)."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is drawn, and how long an utterance may become."""
+    """Sampling method and length limits."""
 
-    method: Method  # nucleus; ras, which avoids repeats (VALL-E 2, CosyVoice2); the likeliest
-    top_p: float  # keep the likeliest tokens up to this share of probability ...
-    top_k: int  # ... and at most so many (CosyVoice2: 0.8 and 25)
-    temperature: float  # of the softmax; 1 leaves it
+    method: Method  # nucleus; ras: repetition-aware (VALL-E 2, CosyVoice2); greedy: most likely
+    top_p: float  # nucleus, ras: cumulative probability of the kept tokens (CosyVoice2: 0.8)
+    top_k: int  # nucleus, ras: largest number of kept tokens (CosyVoice2: 25)
+    temperature: float  # of the softmax; 1: unchanged
     min_ratio: float  # shortest length in tokens per text symbol
     max_ratio: float  # longest length in tokens per text symbol
-    window: int = 10  # ras: tokens that count as recent (CosyVoice2) ...
-    tau: float = 0.1  # ... and the share of them that makes a repeat (CosyVoice2)
+    window: int = 10  # ras: number of recent tokens (CosyVoice2)
+    tau: float = 0.1  # ras: fraction of the window from which a token is a repeat (CosyVoice2)
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """Speech tokens of one utterance."""
+    """Sampled speech tokens of one utterance."""
 
     tokens: Tensor  # int64 (L,)
-    stopped: bool  # false: the longest allowed length came before an end symbol
+    stopped: bool  # whether the end symbol was drawn; false: cut at the longest allowed length
 
 
 @torch.no_grad()
@@ -50,26 +50,29 @@ def sample(
     how: Sampling,
     prompt: Batch | None = None,
 ) -> list[Sampled]:
-    """Speak the texts of a batch.
+    """Sample speech tokens for the texts of a batch.
 
-    Each row has its own random numbers, so an utterance sounds the same whatever it is batched with
-    (up to rounding).
+    Each row has its own random generator, so an utterance does not depend on the other rows, up to
+    rounding. A class that is not allowed at a step has probability 0. Upstream redraws it instead,
+    which never ends if the nucleus holds nothing else.
 
     Args:
-        policy: in eval mode.
-        batch: texts and reference embeddings; its speech tokens are not read.
-        generators: one per row.
-        how: method and limits; a class that may not come yet has no probability (upstream draws
-            until another comes, which never ends where nothing else is in the nucleus).
-        prompt: reference utterances; see `SpeechPolicy.begin`. They do not count as repeats, and
-            their texts do not count in the limits.
+        policy: policy in eval mode.
+        batch: texts and reference embeddings; its speech tokens are not used.
+        generators: random generator of each row, on the device of the policy.
+        how: sampling method and length limits.
+        prompt: reference utterances, see `SpeechPolicy.begin`. Their tokens do not count as
+            repeats, and their texts do not count in the length limits.
+
+    Returns:
+        Tokens of each row, without the end symbol.
     """
     rows = len(generators)
     shortest_B = (batch.symbol_lengths_B * how.min_ratio).long()
     longest = (batch.symbol_lengths_B * how.max_ratio).long().clamp(min=1).tolist()
     tokens: list[list[int]] = [[] for _ in range(rows)]
     stopped, ended = [False] * rows, [False] * rows
-    cached = list(range(rows))  # as they lie in the cache: all that speak, and some that ended
+    cached = list(range(rows))  # batch row of each cache row: the active and some finished ones
     with rows_kept(policy.modules()):
         hidden, cache = policy.begin(batch, max(longest), prompt)
         for step in range(max(longest)):
@@ -103,7 +106,7 @@ def sample(
 def _draw(
     logits_BV: Tensor, generators: list[torch.Generator], how: Sampling, past: list[list[int]]
 ) -> Tensor:
-    """One class per row, (B,), given the tokens that each row has so far."""
+    """Draw one class per row, int64 (B,), given the tokens of each row so far."""
     if how.method == "greedy":
         return logits_BV.argmax(-1)
     drawn_B = _nucleus_draw(logits_BV, generators, how.top_p, how.top_k)
@@ -116,15 +119,16 @@ def _draw(
 
 
 def nucleus(logits: Tensor, top_p: float, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The likeliest `top_k` classes, and which of them lie beyond `top_p` of the probability.
+    """Compute the `top_k` most likely classes and mark those outside the `top_p` nucleus.
 
     Args:
         logits: (..., V).
-        top_p: a class is outside if those likelier than it already hold so much.
+        top_p: a class is outside if the more likely classes have at least this total probability.
         top_k: number of classes; K is the smaller of it and V.
 
     Returns:
-        Probabilities, falling, their classes, and true for those outside, each (..., K).
+        Probabilities in descending order, int64 classes, and a bool mask that is true outside the
+        nucleus, each (..., K).
     """
     probability, index = logits.softmax(-1).topk(min(top_k, logits.shape[-1]), dim=-1)
     return probability, index, probability.cumsum(-1) - probability >= top_p
@@ -133,7 +137,7 @@ def nucleus(logits: Tensor, top_p: float, top_k: int) -> tuple[Tensor, Tensor, T
 def _nucleus_draw(
     logits_BV: Tensor, generators: list[torch.Generator], top_p: float, top_k: int
 ) -> Tensor:
-    """One class per row from the likeliest `top_k` within `top_p` of the probability, (B,)."""
+    """Draw one class per row from the nucleus, int64 (B,)."""
     probability_BK, index_BK, outside_BK = nucleus(logits_BV, top_p, top_k)
     kept_BK = probability_BK.masked_fill(outside_BK, 0.0)
     uniform_B = torch.stack(
@@ -145,7 +149,7 @@ def _nucleus_draw(
 
 
 def _full_draw(logits_V: Tensor, generator: torch.Generator) -> Tensor:
-    """One class from the whole distribution, a scalar."""
+    """Draw one class from the whole distribution, an int64 scalar."""
     cumulative_V = logits_V.softmax(-1).cumsum(-1)
     uniform = torch.rand((), generator=generator, device=logits_V.device)
     return (cumulative_V < uniform * cumulative_V[-1]).sum().clamp(max=len(logits_V) - 1)

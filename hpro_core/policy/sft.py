@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: cross-entropy of the recording's speech tokens given text and reference.
+"""Supervised fine-tuning: cross-entropy of recorded speech tokens given text and reference.
 
 Letters as in `interface`.
 """
@@ -46,7 +46,7 @@ from hpro_core.text.phones import N_SYMBOLS
 AnyPolicy = SpeechLM | CosyVoice2LM
 
 GUIDE_REACH = 1.5
-"""Symbols either side of the expected one that the attention guide lets count (ours)."""
+"""Distance from the expected symbol within which attention counts for the guide, symbols (ours)."""
 
 
 def make_policy(
@@ -55,17 +55,17 @@ def make_policy(
     checkpointing: bool = False,
     start: Path | None = None,
 ) -> AnyPolicy:
-    """The policy that fine-tuning starts from.
+    """Create or load the policy that fine-tuning starts from.
 
     Args:
         settings: section `policy`.
-        examples: the training utterances.
-        checkpointing: see `CosyVoice2LM`; the small policy has no need of it.
-        start: folder of a policy to take instead of the one that `settings` name.
+        examples: training utterances.
+        checkpointing: see `CosyVoice2LM`; ignored by the small policy.
+        start: folder of a policy to load instead of the one in `settings`.
 
     Raises:
-        HproError: the examples' text is not in the policy's symbols, CosyVoice2's files do not fit,
-            or a dropout is asked for that Qwen2 does not have.
+        HproError: the text symbols of the examples are not those of the policy, CosyVoice2's files
+            do not fit, or a dropout is set for Qwen2, which has none.
     """
     policy: AnyPolicy
     if start is not None:
@@ -87,7 +87,7 @@ def make_policy(
 def _check_phones(examples: Sequence[Example]) -> None:
     if facts_of(examples).highest_symbol.value >= N_SYMBOLS:
         raise HproError(
-            "a small policy reads phones, but the dataset holds other text tokens: set "
+            "a small policy takes phones, but the dataset has other text tokens: set "
             "dataset.policy_text to phones"
         )
 
@@ -96,19 +96,19 @@ def _check_text_tokens(policy: CosyVoice2LM, examples: Sequence[Example], folder
     facts = facts_of(examples)
     if facts.phones is not None:
         raise HproError(
-            f"{folder} reads text tokens of its own, but the dataset holds phones: set "
+            f"{folder} takes its own text tokens, but the dataset has phones: set "
             f"dataset.policy_text to the folder {QWEN_FOLDER} of CosyVoice2-0.5B"
         )
     largest = facts.highest_symbol.value
     if largest >= policy.config.vocabulary:
         raise HproError(
-            f"the dataset holds text token {largest}, but {folder} knows "
-            f"{policy.config.vocabulary}: make the dataset with the tokenizer of this model"
+            f"the dataset has text token {largest}, but the vocabulary of {folder} has "
+            f"{policy.config.vocabulary}: build the dataset with the tokenizer of this model"
         )
 
 
 def _fresh_policy(settings: Policy, examples: Sequence[Example]) -> SpeechLM:
-    """A small policy, its text positions in step with the speech of the examples."""
+    """Create a small policy whose `tokens_per_symbol` is the mean rate of the examples."""
     facts = facts_of(examples)
     return SpeechLM(
         PolicyConfig(
@@ -122,14 +122,15 @@ def _fresh_policy(settings: Policy, examples: Sequence[Example]) -> SpeechLM:
 
 
 def load_policy(folder: Path, checkpointing: bool = False) -> AnyPolicy:
-    """A trained policy in eval mode, of the class that wrote it.
+    """Load a trained policy of either class, in eval mode.
 
     Args:
-        folder: with model.safetensors and config.json.
-        checkpointing: see `CosyVoice2LM`; the small policy has no need of it.
+        folder: policy folder with model.safetensors and config.json.
+        checkpointing: see `CosyVoice2LM`; ignored by the small policy.
 
     Raises:
-        HproError: a file is missing, or is not of a policy, or the weights do not fit the sizes.
+        HproError: a file is missing or does not belong to a policy, or the weights do not fit the
+            sizes.
     """
     config = model_config(folder, "a policy", "policy", "model")
     match config["policy"]:
@@ -149,16 +150,25 @@ def load_policy(folder: Path, checkpointing: bool = False) -> AnyPolicy:
 
 
 def save_policy(folder: Path, policy: AnyPolicy, **record: object) -> None:
-    """Write a policy and what made it."""
+    """Write a policy.
+
+    Args:
+        folder: output folder.
+        policy: policy to save.
+        **record: further entries of config.json, such as variant and seed.
+    """
     config = {"policy": policy.kind, "model": asdict(policy.config), **record}
     save_model(folder, policy, config)
 
 
 def rewarded_steps(folder: Path) -> int:
-    """Steps of reward optimisation that ran before a policy came out; 0 after fine-tuning.
+    """Read the number of reward steps that a policy was trained for; 0 after fine-tuning.
 
-    Where judges chose an earlier step than the last, those after it count too: their batches were
-    seen, and the next stage goes on after them.
+    Steps after the one that model selection kept are counted too: their batches were used, and the
+    next stage continues after them.
+
+    Raises:
+        HproError: the number is not a non-negative integer, or config.json cannot be read.
     """
     steps = model_config(folder, "a policy").get("rewarded_steps", 0)
     if not isinstance(steps, int) or steps < 0:
@@ -169,19 +179,24 @@ def rewarded_steps(folder: Path) -> int:
 def sft_terms(
     policy: SpeechPolicy, batch: Batch, guided_attention_weight: float, emotion_weight: float
 ) -> dict[str, Tensor]:
-    """Cross-entropy over all output classes, the end symbol included.
+    """Compute the fine-tuning loss: cross-entropy over all output classes with the end symbol.
 
-    A small policy has no pretrained language model. In its stead (ours) one attention head gets a
-    guide, and before it speaks, it is asked which emotion the text suggests.
+    A small policy has no pretrained language model. It gets two auxiliary losses instead (ours):
+    guided attention for one head (`alignment_guide`), and cross-entropy of an emotion prediction
+    from the text at the position before the first speech token.
 
     Args:
-        policy: in training or eval mode.
-        batch: recordings, as tokens, with labels.
-        guided_attention_weight: of the attention guide beside the cross-entropy.
-        emotion_weight: of the question for the emotion.
+        policy: policy in training or eval mode.
+        batch: recordings as tokens, with labels.
+        guided_attention_weight: weight of the guided attention loss.
+        emotion_weight: weight of the emotion loss.
+
+    Returns:
+        Terms by name, each a mean: "loss", "ce", "token_accuracy" and, for a small policy,
+        "attention_guide" and "text_emotion". Gradients reach the policy's weights.
 
     Raises:
-        HproError: a guide is asked for, and the policy has no head to guide.
+        HproError: an auxiliary weight is set, and the policy has no auxiliary outputs.
     """
     output = policy(batch, guides=True)
     targets, mask = speech_targets(batch)
@@ -191,8 +206,8 @@ def sft_terms(
     if output.text_attention_BLS is None or output.emotion_B9 is None:
         if guided_attention_weight or emotion_weight:
             raise HproError(
-                f"sft.guided_attention_weight is {guided_attention_weight}, emotion_weight "
-                f"{emotion_weight}: set 0.0, cosyvoice2 has no guides"
+                f"sft.guided_attention_weight is {guided_attention_weight} and emotion_weight is "
+                f"{emotion_weight}, but cosyvoice2 has no auxiliary outputs: set both to 0.0"
             )
         return {"loss": ce, "ce": ce, "token_accuracy": accuracy}
     guide = alignment_guide(output.text_attention_BLS, batch)
@@ -207,29 +222,37 @@ def sft_terms(
 
 
 def history_noise(done: float, settings: Sft) -> float:
-    """Largest number of digits changed in the history of a batch (`corrupt_tokens`; ours).
+    """Compute the history noise level at a point of the training (`corrupt_tokens`; ours).
 
-    A policy's own samples differ from recordings, and what the text says must not be forgotten for
-    what the history tells; but a policy that has not yet learned to speak needs a clean history
-    (docs/log/index.md). So the noise grows with the square of the training that is done.
+    History noise covers the difference between a policy's samples and recordings, and keeps the
+    policy from relying on the history more than on the text. An untrained policy needs a clean
+    history (docs/log/index.md), so the noise grows with the square of the completed fraction of the
+    training.
 
     Args:
-        done: share of the steps, in (0, 1].
+        done: completed fraction of the steps, in (0, 1].
         settings: section `sft`.
+
+    Returns:
+        Largest probability that a digit of the history changes (`most` of `corrupt_tokens`).
     """
     grown = min(1.0, done / settings.noise_warmup) if settings.noise_warmup else 1.0
     return settings.history_noise * grown**2
 
 
 def alignment_guide(attention_BLS: Tensor, batch: Batch) -> Tensor:
-    """Minus log of the attention that falls on the symbols being spoken, mean over tokens in words.
+    """Compute the guided attention loss: minus log of the attention to the spoken symbols (ours).
 
-    Where in its word a symbol is spoken is not known; as if all symbols of a word took equally
-    long, those within GUIDE_REACH of the expected one count.
+    The time of a symbol within its word is unknown. All symbols of a word are assumed to be equally
+    long, and symbols of the word within GUIDE_REACH of the expected one count as spoken.
 
     Args:
-        attention_BLS: one head's attention to the text; row t predicts token t.
-        batch: says which tokens and which symbols belong to a word; tokens in pauses do not count.
+        attention_BLS: attention of one head to the text, float; row t predicts token t.
+        batch: gives the word spans in tokens and the word of each symbol.
+
+    Returns:
+        Scalar float32, mean over the tokens that are in words; tokens in pauses do not count.
+        Gradients reach `attention_BLS`.
     """
     device = attention_BLS.device
     frame_L1 = torch.arange(attention_BLS.shape[1], device=device)[:, None]
@@ -242,7 +265,7 @@ def alignment_guide(attention_BLS: Tensor, batch: Batch) -> Tensor:
     first_B1W = torch.where(belongs_BSW, symbol_S[:, None], len(symbol_S)).amin(1, keepdim=True)
     share_BLW = (frame_L1 - start_B1W + 0.5) / (end_B1W - start_B1W).clamp(min=1)
     expected_BLW = first_B1W + share_BLW * count_B1W - 0.5
-    # the mean over its words: a token in which one ends may be the next one's first
+    # mean over the words of a token, since a token can be in two: the end of one, the start of next
     expected_BL = (expected_BLW * inside_BLW).sum(-1) / inside_BLW.sum(-1).clamp(min=1)
     near_BLS = (symbol_S - expected_BL[..., None]).abs() <= GUIDE_REACH
     in_word_BLS = inside_BLW.float() @ belongs_BSW.float().transpose(1, 2) > 0
@@ -251,7 +274,12 @@ def alignment_guide(attention_BLS: Tensor, batch: Batch) -> Tensor:
 
 
 def term_counts(batch: Batch, guided: bool) -> dict[str, float]:
-    """Number of items that each term of `sft_terms` averages over (`BatchSplit`)."""
+    """Count the items that each term of `sft_terms` averages over (`BatchSplit.counts`).
+
+    Args:
+        batch: batch or part of a batch.
+        guided: whether the policy has the auxiliary terms.
+    """
     positions = float((batch.token_lengths_B + 1).sum())
     if not guided:
         return {"ce": positions, "token_accuracy": positions}
@@ -281,23 +309,26 @@ def train_sft(
     checkpointing: bool = False,
     start: Path | None = None,
 ) -> None:
-    """Fine-tune a policy on the recordings and write it to `out`.
+    """Fine-tune a policy on recordings and write it to `out`.
 
     Args:
-        train: recordings to learn from.
-        dev: recordings for the dev curve.
-        policy_settings: section `policy`: what to start from.
+        train: training utterances.
+        dev: utterances of the dev curve.
+        policy_settings: section `policy`, the initial policy.
         settings: section `sft`.
         compute: threads, device, precision.
-        seed: of fresh weights and batches.
-        out: gets the policy, training.csv and metrics.json.
-        work: for the resumable checkpoint.
+        seed: seed of new weights and of the batches.
+        out: output folder for the policy, training.csv and metrics.json.
+        work: folder of the checkpoints from which a killed training resumes.
         identity: see `Loop`.
-        profile: write a trace.
-        accumulate: micro-batches that a batch is cut into, for less memory; the same result where
-            there is no dropout.
+        profile: whether to write a profiler trace.
+        accumulate: number of micro-batches per batch, to save memory; the result is the same
+            without dropout.
         checkpointing: see `make_policy`.
         start: see `make_policy`.
+
+    Raises:
+        HproError: what `make_policy` and `fit` raise.
     """
     set_threads(compute.threads)
     device = device_of(compute.device)
@@ -336,7 +367,7 @@ def train_sft(
         checkpoint_every=checkpoints_every(settings.steps, 200, Loop.log_every),
         identity=identity,
     )
-    decay = 0.01 if small else 0.0  # CosyVoice2 is trained by Adam without decay
+    decay = 0.01 if small else 0.0  # CosyVoice2 is trained with Adam without weight decay
     dev_end = fit(
         policy,
         torch.optim.AdamW(policy.parameters(), lr=settings.learning_rate, weight_decay=decay),

@@ -1,7 +1,7 @@
-"""The test sentences spoken: by a policy, from the recording's own tokens, or as recorded.
+"""Synthesis of the test sentences by a policy, from the recordings' tokens, or as recorded.
 
-Zero-shot as in the paper (section III-C): the reference is another utterance of the same speaker,
-drawn once per test utterance and the same for every system.
+Zero-shot as in the paper (section III-C): the reference is another utterance of the same speaker.
+It is drawn once per test utterance and is the same for every system.
 """
 
 import hashlib
@@ -41,19 +41,19 @@ def synthesise(
     test: list[Example],
     others: Sequence[Example],
 ) -> None:
-    """Write eval/<system>/seed<k>/synthesis.parquet and, unless recorded, the audio it names.
+    """Write eval/<system>/seed<k>/synthesis.parquet and, except for recordings, its audio.
 
     Args:
         root: results folder of the run.
         system: "recordings", "tokenrecon" or the name of a variant.
-        seed: of the policy; the draws depend on it, the references do not.
-        settings: of the sampling.
+        seed: seed of the policy; the sampling depends on it, the references do not.
+        settings: section `synthesis`.
         compute: device and threads.
-        test: the sentences.
-        others: utterances that serve as reference where the test split has only one of a speaker.
+        test: test utterances.
+        others: utterances that can be the reference if the test split has only one of a speaker.
 
     Raises:
-        HproError: a test speaker has no second utterance, or the policy says nothing at all of a
+        HproError: a test speaker has no second utterance, or the policy generates no token for a
             sentence.
     """
     set_threads(compute.threads)
@@ -85,22 +85,25 @@ def synthesise(
 def reference_of(
     example: Example, test: Sequence[Example], others: Sequence[Example], seed: int
 ) -> Example:
-    """The reference of one sentence, see `references_of`."""
+    """Choose the reference of one utterance, see `references_of`."""
     return references_of([example], test, others, seed)[example.utt_id]
 
 
 def references_of(
     examples: Sequence[Example], test: Sequence[Example], others: Sequence[Example], seed: int
 ) -> dict[str, Example]:
-    """Another utterance of the same speaker for each sentence, by the sentence's utt_id.
+    """Choose another utterance of the same speaker as reference of each utterance.
 
-    It is drawn by the seed and the utterance's id.
+    The choice depends on the seed and the utt_id only.
 
     Args:
-        examples: the sentences.
-        test: where references are.
-        others: where they are if `test` has none of the speaker.
-        seed: of the choice.
+        examples: utterances that need a reference.
+        test: candidates.
+        others: candidates if `test` has no other utterance of the speaker.
+        seed: seed of the choice.
+
+    Returns:
+        Reference by utt_id of the utterance.
 
     Raises:
         HproError: a speaker has no other utterance.
@@ -125,7 +128,7 @@ def references_of(
 
 
 def _number(seed: int, utt_id: str) -> int:
-    """A number that depends on the seed and the utterance alone."""
+    """Hash the seed and the utt_id to a number of 48 bits."""
     return int.from_bytes(hashlib.sha256(f"{seed} {utt_id}".encode()).digest()[:6], "big")
 
 
@@ -147,19 +150,23 @@ def speak(
     device: torch.device,
     label: str,
 ) -> dict[str, Sampled]:
-    """Speech tokens for sentences, by utt_id.
+    """Sample speech tokens for the texts of utterances.
 
     Args:
-        policy: in eval mode, on the device.
-        examples: the sentences; their own speech is not read.
-        references: another utterance of the speaker for each of them, by its utt_id.
-        settings: of the sampling.
-        seed: of the policy; an utterance's draws depend on it, on its id and on nothing else.
-        device: of the batches.
-        label: of the progress line.
+        policy: policy in eval mode, on `device`.
+        examples: utterances; their own speech is not used.
+        references: reference of each utterance, by the utterance's utt_id.
+        settings: section `synthesis`.
+        seed: seed of the policy; the random numbers of an utterance depend on it, on
+            `settings.seed` and on the utt_id only.
+        device: device of the batches.
+        label: label of the progress line.
+
+    Returns:
+        Speech tokens by utt_id.
 
     Raises:
-        HproError: the policy ends a sentence before its first token.
+        HproError: the policy ends an utterance before its first token.
     """
     how = sampling_of(settings)
     spoken: dict[str, Sampled] = {}
@@ -175,14 +182,14 @@ def speak(
     silent = [utt_id for utt_id, said in spoken.items() if not len(said.tokens)]
     if silent:
         raise HproError(
-            f"{label}: {silent[0]}: the policy said nothing at all ({len(silent)} of {len(spoken)} "
-            f"sentences): raise synthesis.min_ratio, now {settings.min_ratio:g}"
+            f"{label}: {silent[0]}: the policy generated no speech token ({len(silent)} of "
+            f"{len(spoken)} sentences): raise synthesis.min_ratio, now {settings.min_ratio:g}"
         )
     return spoken
 
 
 def sampling_of(settings: Synthesis) -> Sampling:
-    """How the settings say to draw."""
+    """Convert section `synthesis` to sampling settings."""
     return Sampling(
         method=settings.method,
         top_p=settings.top_p,
@@ -226,16 +233,16 @@ def _decoded(
 
 
 SoundOf = Callable[[Sequence[np.ndarray], Sequence[Example]], list[np.ndarray]]
-"""Speech tokens and reference of each utterance in, 16 kHz audio out: what judges hear."""
+"""Function from speech tokens and reference of each utterance to its 16 kHz audio."""
 
 
 def load_decoder(root: Path, device: torch.device) -> SoundOf:
-    """The decoder that belongs to a run's speech tokens.
+    """Load the decoder of a run's speech tokens.
 
     Args:
-        root: results folder of the run; speech/tokenizer/config.json says which it is.
-        device: of CosyVoice2's flow; the small decoder works on the CPU, where it sounds the same
-            on every machine.
+        root: results folder of the run; speech/tokenizer/config.json names the decoder.
+        device: device of CosyVoice2's flow; the small decoder runs on the CPU, where its output is
+            the same on every machine.
 
     Raises:
         HproError: a file is missing or does not fit.

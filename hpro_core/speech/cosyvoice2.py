@@ -1,8 +1,9 @@
-"""CosyVoice2's speech tokens and sound: published code, and weights that the user brings.
+"""CosyVoice2's speech tokenizer and token decoder, with published code and user-supplied weights.
 
-Audio to tokens by `s3tokenizer` (S3 tokenizer v2), tokens to sound by the flow and the HiFT vocoder
-of the package `token2wav-cosyvoice`, not streaming. Both packages are optional. The weights are
-those of a CosyVoice2-0.5B folder: speech_tokenizer_v2.onnx, campplus.onnx, flow.pt, hift.pt.
+The package `s3tokenizer` (S3 tokenizer v2) encodes audio to tokens. The flow and the HiFT vocoder
+of the package `token2wav-cosyvoice` decode tokens to audio, without streaming. Both packages are
+optional. The weights are those of a CosyVoice2-0.5B folder: speech_tokenizer_v2.onnx,
+campplus.onnx, flow.pt, hift.pt.
 
 Letters: B batch, L speech token, F = 2 L mel frame at 50 Hz, M = 80 mel band, T sample.
 """
@@ -26,17 +27,17 @@ from hpro_core.errors import HproError
 from hpro_core.io import sha256_of
 
 ORIGIN = "the model folder CosyVoice2-0.5B"
-"""Where its files are from."""
+"""Source of the files, for error messages."""
 
 KIND = "cosyvoice2"
-"""In speech/tokenizer/config.json of a run whose tokens these are."""
+"""Value of `kind` in speech/tokenizer/config.json of a run with these tokens."""
 
 SOUND_RATE_HZ = 24_000
-"""Rate of what the vocoder makes."""
+"""Sampling rate of the vocoder's output."""
 
 FRAMES_PER_TOKEN = 2
 LONGEST_S = 30
-"""S3 tokenizer v2 hears no more at a time."""
+"""Longest input of S3 tokenizer v2, in seconds."""
 
 X_VECTOR_SIZE = 192
 _MELS = 80
@@ -45,26 +46,30 @@ TOKENIZER_SHA256 = "d43342aa12163a80bf07bffb94c9de2e120a8df2f9917cd2f642e7f4219c
 
 
 class S3Tokenizer:
-    """16 kHz audio in, speech tokens at 25 Hz out."""
+    """S3 tokenizer v2: 16 kHz audio to speech tokens at 25 Hz."""
 
     def __init__(self, model: Any, device: torch.device | str = "cpu"):
-        """`model` is an s3tokenizer.S3TokenizerV2; it is moved to the device."""
+        """
+        Args:
+            model: an s3tokenizer.S3TokenizerV2, moved to the device and set to eval mode.
+            device: device of the model.
+        """
         self.model = model.to(device).eval()
         self.device = torch.device(device)
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> "S3Tokenizer":
-        """The published tokenizer, from speech_tokenizer_v2.onnx of a CosyVoice2 folder.
+        """Load the published tokenizer, speech_tokenizer_v2.onnx of a CosyVoice2 folder.
 
         Raises:
-            HproError: the package or the file is missing, or the file is another version.
+            HproError: the package or the file is missing, or the SHA-256 of the file differs.
         """
         path = _file(folder, "speech_tokenizer_v2.onnx")
         found = sha256_of(path)
         if found != TOKENIZER_SHA256:
             raise HproError(
                 f"{path} has sha256 {found}, but S3 tokenizer v2 has {TOKENIZER_SHA256}: "
-                "take the file from CosyVoice2-0.5B"
+                "use the file of CosyVoice2-0.5B"
             )
         model = _package("s3tokenizer", "s3tokenizer").S3TokenizerV2("speech_tokenizer_v2_25hz")
         model.init_from_onnx(str(path))
@@ -72,18 +77,17 @@ class S3Tokenizer:
 
     @torch.no_grad()
     def tokens(self, audios: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
-        """Speech tokens of clips; a clip's do not depend on what it is batched with.
+        """Encode audio clips; the tokens of a clip do not depend on the other clips.
 
         Args:
             audios: float32 (T,) each, 16 kHz mono in [-1, 1], at most 30 s.
-            names: what errors call each clip.
+            names: name of each clip, for error messages.
 
         Returns:
             int64 (L,) each, in 0..6560.
 
         Raises:
-            HproError: a clip is empty, too long, too short for a token or has values that are not
-                numbers.
+            HproError: a clip is empty, too long, too short for a token or not finite.
         """
         package = _package("s3tokenizer", "s3tokenizer")
         for audio, name in zip(audios, names, strict=True):
@@ -98,15 +102,15 @@ class S3Tokenizer:
 
 
 class CamPlus:
-    """CAM++: one x-vector for the timbre of an utterance."""
+    """CAM++ speaker encoder: one x-vector per utterance."""
 
     def __init__(self, session: Any):
-        """`session` is an onnxruntime.InferenceSession of campplus.onnx."""
+        """`session`: an onnxruntime.InferenceSession of campplus.onnx."""
         self.session = session
 
     @classmethod
     def load(cls, folder: Path, threads: int) -> "CamPlus":
-        """From campplus.onnx of a CosyVoice2 folder, on so many threads of the CPU.
+        """Load campplus.onnx of a CosyVoice2 folder, to run on `threads` CPU threads.
 
         Raises:
             HproError: the file is missing or is not an ONNX model.
@@ -124,10 +128,17 @@ class CamPlus:
         return cls(session)
 
     def x_vector(self, audio_T: np.ndarray, name: str) -> np.ndarray:
-        """float32 (192,) of 16 kHz audio, from log-mel energies less their mean over time.
+        """Compute the x-vector of a clip from its mean-normalised log-mel energies.
+
+        Args:
+            audio_T: float32, 16 kHz mono in [-1, 1], at most 30 s.
+            name: name of the clip, for error messages.
+
+        Returns:
+            float32 (192,).
 
         Raises:
-            HproError: the clip of this name is empty, too long or has values that are not numbers.
+            HproError: the clip is empty, too long or not finite.
         """
         from torchaudio.compliance import kaldi
 
@@ -141,7 +152,7 @@ class CamPlus:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A reference utterance as the flow reads it: it goes on in the same voice."""
+    """A reference utterance as input of the flow, which continues it in the same voice."""
 
     tokens: np.ndarray  # int64 (L,)
     mel_FM: np.ndarray  # float32 (2 L, 80), of the same audio
@@ -149,12 +160,15 @@ class Prompt:
 
 
 def prompt_of(audio_T: np.ndarray, tokens: np.ndarray, x_vector: np.ndarray) -> Prompt:
-    """A reference utterance, its tokens and mel frames cut to the same length, as upstream does.
+    """Build a prompt; tokens and mel frames are cut to the same length, as in upstream.
 
     Args:
-        audio_T: float32, 16 kHz mono.
-        tokens: its speech tokens.
-        x_vector: its speaker embedding by CAM++.
+        audio_T: reference audio, float32, 16 kHz mono.
+        tokens: speech tokens of the reference, integer (L,).
+        x_vector: CAM++ speaker embedding of the reference, (192,).
+
+    Raises:
+        HproError: the audio is empty, too long or not finite.
     """
     _check_audio(audio_T, "the reference")
     mel_FM = mel_frames(audio_T)
@@ -167,10 +181,10 @@ def prompt_of(audio_T: np.ndarray, tokens: np.ndarray, x_vector: np.ndarray) -> 
 
 
 def mel_frames(audio_T: np.ndarray) -> np.ndarray:
-    """Log-mel frames as CosyVoice2's flow reads and writes them, float32 (F, 80) at 50 Hz.
+    """Compute the log-mel frames of CosyVoice2's flow, float32 (F, 80) at 50 Hz.
 
     Args:
-        audio_T: float32, 16 kHz mono; raised to 24 kHz first, as upstream does.
+        audio_T: float32, 16 kHz mono; resampled to 24 kHz first, as in upstream.
     """
     import librosa
     from torchaudio.functional import resample
@@ -188,9 +202,9 @@ def mel_frames(audio_T: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SoundSizes:
-    """Sizes of flow and vocoder; the defaults are CosyVoice2-0.5B's (its cosyvoice2.yaml).
+    """Sizes of flow and vocoder; the defaults are those of CosyVoice2-0.5B (its cosyvoice2.yaml).
 
-    The chunk sizes there matter to streaming alone.
+    The chunk sizes in that file affect streaming only.
     """
 
     encoder_blocks: int = 6
@@ -202,10 +216,15 @@ class SoundSizes:
 
 
 class FlowDecoder:
-    """Speech tokens in, 24 kHz sound out, in the voice of a reference."""
+    """Flow and vocoder: speech tokens to 24 kHz audio in the voice of a reference."""
 
     def __init__(self, flow: Any, vocoder: Any, device: torch.device | str = "cpu"):
-        """Upstream's flow and vocoder; both are moved to the device and put into eval mode."""
+        """
+        Args:
+            flow: upstream's flow, moved to the device and set to eval mode.
+            vocoder: upstream's vocoder, moved to the device and set to eval mode.
+            device: device of both.
+        """
         self.flow = flow.to(device).eval()
         self.vocoder = vocoder.to(device).eval()
         self.device = torch.device(device)
@@ -214,34 +233,39 @@ class FlowDecoder:
     def load(
         cls, folder: Path, device: torch.device | str = "cpu", sizes: SoundSizes | None = None
     ) -> "FlowDecoder":
-        """From flow.pt and hift.pt of a CosyVoice2 folder.
+        """Load flow.pt and hift.pt of a CosyVoice2 folder.
+
+        Args:
+            folder: model folder CosyVoice2-0.5B.
+            device: device of flow and vocoder.
+            sizes: sizes of flow and vocoder; None: those of CosyVoice2-0.5B.
 
         Raises:
-            HproError: the package or a file is missing, a file has code in it, lacks a weight, or
-                has one too many or one of another size.
+            HproError: the package or a file is missing, a file contains code, or a weight is
+                missing, unexpected or of another shape.
         """
         flow_path, vocoder_path = _file(folder, "flow.pt"), _file(folder, "hift.pt")
         flow, vocoder = build(sizes or SoundSizes())
         _fill(flow, state_dict_of(flow_path, ORIGIN), flow_path)
-        # Upstream's own reader drops the prefix too: its GAN training saves the vocoder inside.
+        # Upstream's loader drops the prefix too: the vocoder is a submodule in its GAN training.
         named = state_dict_of(vocoder_path, ORIGIN)
         weights = {name.replace("generator.", ""): value for name, value in named.items()}
         _fill(vocoder, weights, vocoder_path)
         return cls(flow, vocoder, device)
 
     def decode(self, tokens: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[np.ndarray]:
-        """Sound of token sequences, each a function of its tokens and prompt alone.
+        """Decode token sequences to audio, each as a function of its tokens and prompt only.
 
         Args:
             tokens: one integer array (L,) per utterance, each id in 0..6560, L at least 1.
-            prompts: the reference of each utterance.
+            prompts: prompt of each utterance.
 
         Returns:
             float32 (960 L,) per utterance in [-1, 1], 24 kHz.
 
         Raises:
-            HproError: an utterance has no tokens or one outside 0..6560, a prompt is not one, or
-                the numbers of sequences and prompts differ.
+            HproError: an utterance has no tokens or one outside 0..6560, a prompt has wrong shapes
+                or is not finite, or the numbers of sequences and prompts differ.
         """
         if len(tokens) != len(prompts):
             raise HproError(f"{len(tokens)} token sequences, but {len(prompts)} prompts")
@@ -279,7 +303,7 @@ class FlowDecoder:
 
 
 def build(sizes: SoundSizes) -> tuple[Any, Any]:
-    """Upstream's flow and vocoder with random weights; the caller's random numbers are left alone.
+    """Build upstream's flow and vocoder with random weights; random states are not changed.
 
     Raises:
         HproError: the package, or one that it needs, is not installed.
@@ -338,14 +362,14 @@ def _vocoder(sizes: SoundSizes) -> Any:
 
 
 def check_tokens(rows: Sequence[np.ndarray], names: Sequence[str]) -> None:
-    """Every row has tokens, and each is a speech token.
+    """Check that every row has tokens and all are speech tokens.
 
     Args:
         rows: integers (L,) each.
-        names: what errors call each row.
+        names: name of each row, for error messages.
 
     Raises:
-        HproError: one has none, or one outside 0..6560.
+        HproError: a row has no tokens, or one outside 0..6560.
     """
     for row, name in zip(rows, names, strict=True):
         if not len(row):
@@ -353,8 +377,8 @@ def check_tokens(rows: Sequence[np.ndarray], names: Sequence[str]) -> None:
         outside = np.asarray(row)[(np.asarray(row) < 0) | (np.asarray(row) >= N_SPEECH_TOKENS)]
         if len(outside):
             raise HproError(
-                f"{name}: speech token {outside[0]} is not in "
-                f"0..{N_SPEECH_TOKENS - 1}: special tokens of a policy must be cut off first"
+                f"{name}: speech token {outside[0]} is not in 0..{N_SPEECH_TOKENS - 1}: remove the "
+                "special tokens of a policy before decoding"
             )
 
 
@@ -373,7 +397,9 @@ def _check_audio(audio_T: np.ndarray, name: str) -> None:
         )
     seconds = len(audio_T) / SAMPLE_RATE_HZ
     if seconds > LONGEST_S:
-        raise HproError(f"{name} is {seconds:.1f} s long, but {LONGEST_S} s at most: cut it")
+        raise HproError(
+            f"{name} is {seconds:.1f} s long, but the limit is {LONGEST_S} s: shorten it"
+        )
 
 
 def _check_prompt(prompt: Prompt, i: int) -> None:
@@ -385,13 +411,13 @@ def _check_prompt(prompt: Prompt, i: int) -> None:
         if np.shape(value) != shape or not np.isfinite(value).all():
             raise HproError(
                 f"utterance {i} of the batch: {name} of the prompt have shape {np.shape(value)}, "
-                f"but {shape} finite numbers are expected: make the prompt with prompt_of"
+                f"but {shape} finite numbers are expected: build the prompt with prompt_of"
             )
 
 
 @contextmanager
 def _own_randomness(seed: int) -> Iterator[None]:
-    """Seeded random numbers inside; every generator as before outside."""
+    """Seed the torch generators inside the context; restore all random states after it."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         torch.manual_seed(seed)

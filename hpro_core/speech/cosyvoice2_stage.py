@@ -1,4 +1,4 @@
-"""`hpro tokenize` at full size: S3 tokens and CAM++ x-vectors of every utterance."""
+"""`hpro tokenize` with CosyVoice2: S3 tokens and CAM++ x-vectors of every utterance."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +16,11 @@ from hpro_core.speech.stage import to_encode, write_tokens
 
 
 def describe(root: Path, folder: Path) -> None:
-    """Write to speech/tokenizer/config.json where the decoder of the tokens is.
+    """Write the kind and the folder of the token decoder to speech/tokenizer/config.json.
 
     Args:
         root: results folder of the run.
-        folder: of CosyVoice2-0.5B.
+        folder: model folder CosyVoice2-0.5B.
     """
     write_json(root / "speech/tokenizer/config.json", {"kind": KIND, "folder": str(folder)})
 
@@ -28,17 +28,17 @@ def describe(root: Path, folder: Path) -> None:
 def encode(
     root: Path, folder: Path, batch_size: int, compute: Compute, shard: int | None = None
 ) -> None:
-    """Write speech/speech_tokens.parquet for all splits but the judges' own.
+    """Write speech/speech_tokens.parquet for all splits except the judges' split.
 
     Args:
         root: results folder of the run; reads corpus/utterances.parquet and the audio.
-        folder: of CosyVoice2-0.5B.
-        batch_size: clips that go through the tokenizer together.
+        folder: model folder CosyVoice2-0.5B.
+        batch_size: utterances per batch of the tokenizer.
         compute: threads and device.
-        shard: to encode this one alone (hpro_core.shards).
+        shard: shard to encode (hpro_core.shards); None: all.
 
     Raises:
-        HproError: a file or package is missing, or a clip is longer than 30 s; it is named.
+        HproError: a file or package is missing, or an utterance is longer than 30 s.
     """
     set_threads(compute.threads)
     tokenizer = S3Tokenizer.load(folder, device_of(compute.device))
@@ -54,7 +54,18 @@ def encoded(
     speakers: CamPlus,
     batch_size: int,
 ) -> Iterator[dict[str, object]]:
-    """Rows of the table, in order of duration."""
+    """Yield the rows of SPEECH_TOKENS in order of duration.
+
+    Args:
+        root: results folder of the run.
+        wanted: rows of UTTERANCES.
+        tokenizer: S3 tokenizer.
+        speakers: CAM++ speaker encoder.
+        batch_size: utterances per batch of the tokenizer.
+
+    Raises:
+        HproError: an audio file is missing, unreadable, too short or longer than 30 s.
+    """
     ordered = wanted.sort_values(["duration_s", "utt_id"])
     starts = range(0, len(ordered), batch_size)
     for start in track(starts, len(starts), "speech tokens, batches"):

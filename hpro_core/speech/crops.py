@@ -3,10 +3,10 @@
 Letters: B batch, L speech token, F = 4 L frame, M mel band, W word, J phone, A = 12 affect: the
 nine emotions, then V, A, D.
 
-Every test set of the run (acted, controlled, ..) has the same share of a batch whatever its size;
-within a set every utterance is as likely as another. Crops begin and end between words, so that
-their phones are known; an utterance whose words are not known is cut anywhere. In training they are
-also spoken faster or slower (`at_tempo`): few hours of speech are little to learn sounds from.
+Every corpus of the run (acted, controlled, ..) has the same share of a batch, whatever its size;
+within a corpus all utterances are equally likely. Crops start and end between words, so that their
+phones are known; utterances without word times are cut anywhere. In training the tempo of the crops
+is changed (`at_tempo`), as augmentation for a training set of a few hours.
 """
 
 import math
@@ -39,36 +39,36 @@ KeyT = TypeVar("KeyT", bound=Hashable)
 
 @dataclass(frozen=True)
 class Utterance:
-    """Log-mel frames of one utterance, kept in half the space (float16, error below 0.004)."""
+    """One utterance: log-mel frames in float16 (error below 0.004), words and affect."""
 
     utt_id: str
     corpus: str
     speaker: str
     mel_FM: np.ndarray  # float16 (4 L, 80)
-    edges_W2: np.ndarray  # int64, first and one-past-last token of each word; (0, 2): not known
-    phones: tuple[tuple[int, ...], ...]  # of each word, ids of `text.SYMBOLS`
+    edges_W2: np.ndarray  # int64, first and one-past-last token of each word; (0, 2): unknown words
+    phones: tuple[tuple[int, ...], ...]  # phones of each word, ids of `text.SYMBOLS`
     affect_LA: np.ndarray  # float32, as in `Crops`
 
 
 @dataclass(frozen=True)
 class Crops:
-    """Crops to rebuild, and crops of other utterances of the same speakers."""
+    """A batch of crops, with reference crops of other utterances of the same speakers."""
 
     mel_BFM: Tensor  # float32
     lengths_B: Tensor  # int64, tokens
     reference_BFM: Tensor  # float32
     reference_lengths_B: Tensor  # int64, tokens
     phones_BJ: Tensor  # int64, padded with text.PADDING
-    phone_lengths_B: Tensor  # int64; 0: not known
-    affect_BLA: Tensor  # float32, of the word that a token is in; NaN: in none, or not known
+    phone_lengths_B: Tensor  # int64; 0: unknown
+    affect_BLA: Tensor  # float32, affect of the word of each token; NaN: no word, or unknown
 
     def to(self, device: torch.device) -> "Crops":
-        """The same crops on another device."""
+        """Copy the crops to a device."""
         return Crops(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
 class MappedUtterances(Sequence[Utterance]):
-    """Utterances whose log-mel frames are in a memory-mapped file, and their words in columns."""
+    """Utterances with log-mel frames in a memory-mapped file and words in columns."""
 
     def __init__(
         self,
@@ -80,11 +80,11 @@ class MappedUtterances(Sequence[Utterance]):
     ):
         """
         Args:
-            frames_FM: float16 (sum of F, 80), of all utterances one after another.
-            ends: int64, one past the last frame of each.
-            columns: utt_id, corpus and speaker of each.
-            words: of all utterances.
-            rows: positions of these utterances among all, int64.
+            frames_FM: float16 (sum of F, 80), concatenated frames of all utterances.
+            ends: int64, one-past-last frame of each utterance.
+            columns: columns utt_id, corpus and speaker of all utterances, in this order.
+            words: words of all utterances.
+            rows: int64 positions of the utterances of this sequence among all.
         """
         self._frames_FM = frames_FM
         self._ends = ends
@@ -112,18 +112,18 @@ class MappedUtterances(Sequence[Utterance]):
         return Utterance(utt_id, corpus, speaker, mel_FM, edges_W2, phones, affect_LA)
 
     def chosen(self, positions: np.ndarray) -> "MappedUtterances":
-        """Some of them, by their positions."""
+        """Select utterances by their positions in this sequence."""
         rows = self._rows[positions]
         return MappedUtterances(self._frames_FM, self._ends, self._columns, self._words, rows)
 
     def voices(self) -> list[tuple[str, str]]:
-        """Corpus and speaker of each."""
+        """List corpus and speaker of each utterance."""
         corpora, speakers = (self._columns[name][self._rows] for name in ("corpus", "speaker"))
         return list(zip(corpora.tolist(), speakers.tolist(), strict=True))
 
 
 class _Words:
-    """The words of utterances in columns: times, pronunciations, affect."""
+    """Words of utterances in columns: times, phones, affect."""
 
     def __init__(self, words: pd.DataFrame):
         ordered = words.sort_values(["utt_id", "word_index"])
@@ -136,7 +136,7 @@ class _Words:
         self._phones = [phone_ids(name) for name in names]
 
     def of(self, utt_id: str) -> tuple[np.ndarray, tuple[tuple[int, ...], ...], np.ndarray]:
-        """Times (W, 2) in seconds, phones, and affect (W, A); no words if they are not known."""
+        """Return times (W, 2) in seconds, phones, and affect (W, A); W is 0 for unknown words."""
         first, end = self._place.get(utt_id, (0, 0))
         phones = tuple(self._phones[word] for word in self._word[first:end])
         return self._edges_s[first:end], phones, self._affect_WA[first:end]
@@ -145,18 +145,18 @@ class _Words:
 def load(
     root: Path, utterances: pd.DataFrame, label: str, words: pd.DataFrame, work: Path
 ) -> MappedUtterances:
-    """Read the audio of a table of utterances once and keep its log-mel frames on disk.
+    """Compute the log-mel frames of utterances and store them in a temporary memory-mapped file.
 
     Args:
         root: results folder of the run.
         utterances: rows of the UTTERANCES table.
-        label: of the progress line.
-        words: the WORDS table with the columns of V, A, D and the emotions (`labelled`).
-        work: folder of the frames, 16 kB for a second of speech. Their file has no name: it is gone
-            when the process ends, however it ends.
+        label: label of the progress line.
+        words: the WORDS table with columns of V, A, D and the emotions (`labelled`).
+        work: folder of the temporary file, 16 kB per second of speech. The file has no name, so it
+            is removed whenever the process ends.
 
     Raises:
-        HproError: a file is missing, unreadable, empty, or not 16 kHz mono.
+        HproError: an audio file is missing, unreadable, empty, or not 16 kHz mono.
     """
     work.mkdir(parents=True, exist_ok=True)
     ends = []
@@ -172,10 +172,14 @@ def load(
 
 
 def spectra(root: Path, paths: Iterable[str]) -> Iterator[np.ndarray]:
-    """Log-mel frames of audio files, float16 (4 L, 80) each.
+    """Yield the log-mel frames of audio files, float16 (4 L, 80) each.
+
+    Args:
+        root: folder that the paths are relative to.
+        paths: audio files.
 
     Raises:
-        HproError: a file is missing, unreadable, empty, or not 16 kHz mono.
+        HproError: an audio file is missing, unreadable, empty, or not 16 kHz mono.
     """
     frontend = MelFrontend()
     for path in paths:
@@ -183,12 +187,12 @@ def spectra(root: Path, paths: Iterable[str]) -> Iterator[np.ndarray]:
 
 
 def by_corpus(utterances: Sequence[Utterance]) -> dict[str, Sequence[Utterance]]:
-    """The utterances of each corpus, in the order in which the corpora appear."""
+    """Group utterances by corpus, in the order in which the corpora first appear."""
     return _grouped(utterances, [corpus for corpus, _ in _voices(utterances)])
 
 
 def labelled(root: Path) -> pd.DataFrame:
-    """The WORDS table of a run, each word with its V, A, D and the emotions of its utterance.
+    """Read the WORDS table of a run and join V, A, D of each word and the emotion posterior.
 
     Raises:
         HproError: a table of the align or label stage is missing, or a word has no label.
@@ -201,7 +205,7 @@ def labelled(root: Path) -> pd.DataFrame:
     unknown = joined[joined[[*EMOTIONS, *VAD]].isna().any(axis=1)]
     if len(unknown):
         raise HproError(
-            f"{root}/label: {len(unknown)} words have no label, the first is word "
+            f"{root}/label: {len(unknown)} words have no label; the first is word "
             f"{unknown['word_index'].iloc[0]} of {unknown['utt_id'].iloc[0]}: "
             "run `hpro label` again"
         )
@@ -209,7 +213,7 @@ def labelled(root: Path) -> pd.DataFrame:
 
 
 def _at_tokens(affect_WA: np.ndarray, edges_W2: np.ndarray, size: int) -> np.ndarray:
-    """Affect of the word that each token is in, (L, A); NaN outside of words."""
+    """Expand the affect of words to tokens, float32 (L, A); NaN outside of words."""
     affect_LA = np.full((size, N_AFFECT), np.nan, dtype=np.float32)
     for row_A, (first, end) in zip(affect_WA, edges_W2, strict=True):
         affect_LA[first:end] = row_A
@@ -217,19 +221,19 @@ def _at_tokens(affect_WA: np.ndarray, edges_W2: np.ndarray, size: int) -> np.nda
 
 
 def read_audio(path: Path) -> np.ndarray:
-    """Samples of a 16 kHz mono file, float32 (T,).
+    """Read a 16 kHz mono WAV file, float32 (T,).
 
     Raises:
-        HproError: the file is missing, unreadable, empty, or of another kind.
+        HproError: the file is missing, unreadable, empty, or not 16 kHz mono.
     """
     return read_wav(path, SAMPLE_RATE_HZ, "run the corpus stage again")
 
 
 def padded(mels: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Stack log-mel frames of several lengths.
+    """Stack log-mel frames, (4 L, 80) each, of several lengths.
 
     Returns:
-        float32 (B, F, 80), padded with silence to the longest; and lengths in tokens, int64 (B,).
+        float32 (B, F, 80), padded with SILENCE to the longest; and lengths in tokens, int64 (B,).
     """
     longest = max(len(mel) for mel in mels)
     mel_BFM = np.full((len(mels), longest, N_MELS), SILENCE, dtype=np.float32)
@@ -251,14 +255,14 @@ def _padded_phones(phones: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
 
 
 def at_tempo(mel_FM: np.ndarray, longer: float) -> np.ndarray:
-    """Log-mel frames as if spoken slower, or faster.
+    """Change the tempo of log-mel frames by cubic spline interpolation in time.
 
-    A cubic spline in time: with straight lines the decoder learns to blur. Frequencies stay, for
-    they tell the speaker and the feeling (docs/log/index.md).
+    With linear interpolation the decoder learns blurred spectra. Frequencies are unchanged, because
+    they carry speaker and emotion (docs/log/index.md).
 
     Args:
         mel_FM: (4 L, 80).
-        longer: length after by length before, up to whole tokens.
+        longer: ratio of the new length to the old one, rounded to whole tokens.
 
     Returns:
         float32 (4 L', 80), at least one token.
@@ -270,13 +274,13 @@ def at_tempo(mel_FM: np.ndarray, longer: float) -> np.ndarray:
 
 
 def _longer(affect_LA: np.ndarray, size: int) -> np.ndarray:
-    """The rows of `size` tokens that last as long as these: the nearest in time."""
+    """Resample the affect of tokens to `size` tokens by nearest neighbour in time."""
     middles = (np.arange(size) + 0.5) * len(affect_LA) / size
     return affect_LA[middles.astype(np.int64)]
 
 
 def _voices(utterances: Sequence[Utterance]) -> list[tuple[str, str]]:
-    """Corpus and speaker of each."""
+    """List corpus and speaker of each utterance."""
     if isinstance(utterances, MappedUtterances):
         return utterances.voices()
     return [(u.corpus, u.speaker) for u in utterances]
@@ -285,7 +289,7 @@ def _voices(utterances: Sequence[Utterance]) -> list[tuple[str, str]]:
 def _grouped(
     utterances: Sequence[Utterance], keys: Sequence[KeyT]
 ) -> dict[KeyT, Sequence[Utterance]]:
-    """The utterances of each key, in the order in which the keys appear."""
+    """Group utterances by key, in the order in which the keys first appear."""
     positions: dict[KeyT, list[int]] = {}
     for position, key in enumerate(keys):
         positions.setdefault(key, []).append(position)
@@ -295,7 +299,7 @@ def _grouped(
 
 
 class CropSampler:
-    """The crops of a step: a pure function of seed and step, so that a resumed run is exact."""
+    """Draws the crops of a step as a pure function of seed and step, so that a resume is exact."""
 
     def __init__(
         self,
@@ -307,11 +311,11 @@ class CropSampler:
     ):
         """
         Args:
-            utterances: what to draw from.
-            batch_size: crops in a batch.
-            segment_s: length of a crop, before its tempo is changed; what is shorter is whole.
-            seed: of every draw.
-            tempo_spread: largest natural logarithm of the change in length.
+            utterances: utterances to draw from.
+            batch_size: crops per batch.
+            segment_s: length of a crop before its tempo changes; shorter utterances are used whole.
+            seed: seed of all draws.
+            tempo_spread: largest absolute natural logarithm of the length ratio; 0: no change.
         """
         self.batch_size = batch_size
         self.tokens = max(1, round(segment_s * TOKEN_RATE_HZ))
@@ -321,7 +325,7 @@ class CropSampler:
         self._speakers = _grouped(utterances, _voices(utterances))
 
     def batch_at(self, step: int) -> Crops:
-        """The crops of a step."""
+        """Draw the crops of a step."""
         rng = np.random.default_rng([self.seed, step])
         sets = list(self._sets.values())
         chosen = []
@@ -341,7 +345,7 @@ class CropSampler:
     def _spoken(
         self, utterance: Utterance, rng: np.random.Generator
     ) -> tuple[np.ndarray, tuple[int, ...], np.ndarray]:
-        """Whole words and the pauses beside them, at least one word; their phones and affect."""
+        """Cut one or more whole words with adjacent pauses; return frames, phones and affect."""
         edges_W2, n_words = utterance.edges_W2, len(utterance.edges_W2)
         if not n_words:
             mel_FM = self._crop(utterance.mel_FM, rng)
@@ -366,7 +370,7 @@ class CropSampler:
         return mel_FM[start : start + frames]
 
     def _reference(self, utterance: Utterance, rng: np.random.Generator) -> Utterance:
-        """Another utterance of the speaker; the same one where there is no other."""
+        """Draw another utterance of the speaker, or the same one if there is no other."""
         others = self._speakers[utterance.corpus, utterance.speaker]
         pick = int(rng.integers(len(others)))
         chosen = others[pick]

@@ -1,4 +1,4 @@
-"""Speech tokens back to sound: the decoder of the tokenizer, then Griffin-Lim."""
+"""Speech tokens to audio with the decoder of the embedded tokenizer and Griffin-Lim."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,21 +14,25 @@ from hpro_core.speech.tokenizer import SpeechTokenizer, codes_of
 
 
 class TokenDecoder:
-    """Tokens in, sound out: a function of an utterance's tokens and the embedding alone.
+    """Decodes speech tokens to audio; the output depends on tokens and speaker embedding only.
 
-    Utterances go one by one, because Griffin-Lim makes audible differences out of the rounding
-    differences between a batch and a single row, and because it takes most of the time anyway.
+    Utterances are decoded one by one. Griffin-Lim amplifies the rounding differences between a
+    batch and a single row to audible ones, and it takes most of the time anyway.
     """
 
     def __init__(self, tokenizer: SpeechTokenizer, device: torch.device | str = "cpu"):
-        """`tokenizer` is moved to the device and put into eval mode."""
+        """
+        Args:
+            tokenizer: trained tokenizer, moved to the device and set to eval mode.
+            device: device of the tokenizer; Griffin-Lim runs on the CPU.
+        """
         self.tokenizer = tokenizer.to(device).eval()
         self.frontend = MelFrontend()
         self.device = torch.device(device)
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> "TokenDecoder":
-        """The decoder of a trained tokenizer, `results/<run>/speech/tokenizer`.
+        """Load the decoder from a tokenizer folder, `results/<run>/speech/tokenizer`.
 
         Raises:
             HproError: a file is missing or does not fit.
@@ -38,17 +42,17 @@ class TokenDecoder:
     def decode(
         self, tokens: Sequence[np.ndarray], embeddings: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
-        """Sound of token sequences.
+        """Decode token sequences to audio.
 
         Args:
             tokens: one integer array (L,) per utterance, each id in 0..6560, L at least 1.
-            embeddings: the speaker embedding of the reference of each utterance, (E,).
+            embeddings: speaker embedding (E,) of each utterance's reference.
 
         Returns:
             float32 (640 L,) per utterance in [-1, 1], 16 kHz.
 
         Raises:
-            HproError: an utterance has no tokens or one outside 0..6560, an embedding has another
+            HproError: an utterance has no tokens or one outside 0..6560, an embedding has the wrong
                 size or is not finite, or the numbers of sequences and embeddings differ.
         """
         self._check(tokens, embeddings)
@@ -57,7 +61,7 @@ class TokenDecoder:
 
     @torch.no_grad()
     def mel(self, tokens_L: np.ndarray, embedding_E: np.ndarray) -> Tensor:
-        """Log-mel frames of one token sequence, float32 (4 L, 80) on the CPU."""
+        """Decode one token sequence to log-mel frames, float32 (4 L, 80) on the CPU."""
         tokens_1L = torch.as_tensor(np.asarray(tokens_L, dtype=np.int64), device=self.device)[None]
         lengths_1 = torch.tensor([tokens_1L.shape[1]], device=self.device)
         speaker_1E = torch.tensor(embedding_E, dtype=torch.float32, device=self.device)[None]
@@ -72,6 +76,7 @@ class TokenDecoder:
                 raise HproError(f"utterance {i} of the batch has no speech tokens to decode")
             if np.shape(embedding) != (size,) or not np.isfinite(embedding).all():
                 raise HproError(
-                    f"utterance {i} of the batch: speaker embedding of shape {np.shape(embedding)}"
-                    f", but {size} finite numbers are expected: was it made by another tokenizer?"
+                    f"utterance {i} of the batch: the speaker embedding has shape "
+                    f"{np.shape(embedding)}, but {size} finite numbers are expected: use the "
+                    "embeddings of this tokenizer"
                 )

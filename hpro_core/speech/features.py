@@ -1,12 +1,12 @@
-"""Log-mel spectrogram and its way back to sound. Letters: T sample, F frame, M mel band.
+"""Log-mel spectrogram and its inversion by Griffin-Lim. Letters: T sample, F frame, M mel band.
 
-An utterance of T samples has L = ceil(T / 640) speech tokens, F = 4 L frames and, when it is made
-again from tokens, exactly 640 L samples. Frame f is centred on sample 160 f + 80, so the four
-frames of a token lie evenly in its 40 ms.
+An utterance of T samples has L = ceil(T / 640) speech tokens and F = 4 L frames. Synthesis from its
+tokens gives exactly 640 L samples. Frame f is centred on sample 160 f + 80, so the four frames of a
+token are evenly spaced in its 40 ms.
 
 Griffin-Lim needs no weights. Settings (ours): HTK mel bands of amplitudes, window 40 ms, floor
-0.02, 32 iterations with momentum 0.99. Copy synthesis with them costs 0.2 points of WER on clean
-synthetic speech and nothing on acted speech (docs/speech_tokens.md).
+0.02, 32 iterations with momentum 0.99. Copy synthesis with them raises the WER by 0.2 points on
+clean synthetic speech and by nothing on acted speech (docs/speech_tokens.md).
 """
 
 import math
@@ -26,23 +26,23 @@ HOP = 160
 FRAMES_PER_TOKEN = 4
 SAMPLES_PER_TOKEN = SAMPLE_RATE_HZ // TOKEN_RATE_HZ
 FLOOR = 0.02
-"""Amplitudes below this count as this: quieter than the hiss of 11 kHz MP3, inaudible in speech."""
+"""Lower bound of mel amplitudes: below the noise of 11 kHz MP3 and inaudible in speech."""
 SILENCE = math.log(FLOOR)
 """Value of a log-mel frame of digital silence."""
 _N_FFT = 1024
 _WINDOW = 640
 _ITERATIONS = 32
 _MOMENTUM = 0.99
-_MARGIN = 4  # silent frames at either end, so that the edges of an utterance fade
+_MARGIN = 4  # silent frames at both ends, for a fade at the edges of an utterance
 
 
 def n_tokens(n_samples: SizeT) -> SizeT:
-    """Speech tokens of an utterance, or of each of an int64 array: length in 40 ms, rounded up."""
+    """Compute the number of speech tokens, ceil(n_samples / 640), of an int or an int64 array."""
     return -(-n_samples // SAMPLES_PER_TOKEN)
 
 
 class MelFrontend(nn.Module):
-    """Sound to log-mel frames and back. It holds filters only: nothing is trained or saved."""
+    """Audio to log-mel frames and back; holds fixed filters only, no trained or saved weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class MelFrontend(nn.Module):
 
     @torch.no_grad()
     def analyse(self, audio_T: Tensor) -> Tensor:
-        """Log-mel frames of one utterance.
+        """Compute the log-mel frames of one utterance; no gradients.
 
         Args:
             audio_T: 16 kHz mono, float32 in [-1, 1].
@@ -67,17 +67,17 @@ class MelFrontend(nn.Module):
         """
         length = n_tokens(len(audio_T)) * SAMPLES_PER_TOKEN
         padded = nn.functional.pad(audio_T, (HOP // 2, length - len(audio_T) + HOP // 2))
-        # The first frame is centred on the first sample of the padding; frame f + 1 is our f.
+        # Frame 0 is centred on the first sample of the padding, so frame f + 1 is frame f here.
         amplitudes = self.spectrogram(padded)[:, 1 : 1 + length // HOP]
         return self.to_mel(amplitudes).clamp(min=FLOOR).log().T.contiguous()
 
     @torch.no_grad()
     def synthesise(self, log_mel_FM: Tensor, seed: int = 0) -> Tensor:
-        """Sound whose log-mel frames are close to the given ones (Griffin-Lim).
+        """Synthesise audio from log-mel frames (Griffin-Lim); no gradients.
 
         Args:
-            log_mel_FM: as from `analyse`.
-            seed: of the phases to start from; the global random state is left alone.
+            log_mel_FM: log-mel frames as from `analyse`, on the CPU.
+            seed: seed of the initial phases; the global random state is not changed.
 
         Returns:
             float32 (160 F,) in [-1, 1].
@@ -88,6 +88,6 @@ class MelFrontend(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             audio_T = self.griffin_lim(amplitudes_KF)
-        # Sample 0 is the centre of the first frame of the margin.
+        # Sample 0 is the centre of the first margin frame.
         start = _MARGIN * HOP - HOP // 2
         return audio_T[start : start + len(log_mel_FM) * HOP].clamp(-1.0, 1.0)

@@ -1,14 +1,14 @@
-"""Phones and affect, in speech tokens and in spectra: what else the tokenizer learns to keep.
+"""Auxiliary losses of the tokenizer: phone and affect prediction, and feature matching.
 
 Letters: B batch, L speech token, F = 4 L frame, M mel band, D digit, C channel, J phone, S symbol
 of `text.SYMBOLS`, A affect as in `crops`.
 
-With 317 bits a second for words, voice and affect, a tokenizer that only rebuilds spectra spends
-them where the energy is, and a third of acted words are lost (docs/log/index.md). S3 tokenizers
-learn by recognising speech (CosyVoice, arXiv 2407.05407), that of CosyVoice 3 by recognising
-emotions too (arXiv 2505.17589). Here tokens must tell their phones and their words' affect, and
-rebuilt spectra must look like the recording to one who knows both (ours; the second is the feature
-loss of Johnson et al. 2016, arXiv 1603.08155).
+The tokens carry 317 bits per second. A tokenizer trained on spectrum reconstruction alone spends
+them on the high-energy parts of the spectrum, and a third of acted words are lost (docs/log/index.md). S3
+tokenizers are trained on speech recognition (CosyVoice, arXiv 2407.05407), that of CosyVoice 3 on
+emotion recognition too (arXiv 2505.17589). Here heads predict phones and word affect from the
+tokens, and a feature-matching loss (Johnson et al. 2016, arXiv 1603.08155) compares reconstructed
+with recorded spectra in the features of a network that is trained on the same two tasks (ours).
 """
 
 import torch
@@ -25,11 +25,11 @@ from hpro_core.text.phones import N_SYMBOLS, PADDING
 
 _WIDTH = 192
 _KERNEL = 5
-_VAD_WEIGHT = 20.0  # squared errors of V, A, D are small, their labels spread by 0.1 to 0.2
+_VAD_WEIGHT = 20.0  # squared errors of V, A, D are small: their labels have a spread of 0.1 to 0.2
 
 
 class _Heads(nn.Module):
-    """What is told of each token."""
+    """Output heads for the phones and the affect of each token."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,15 +37,18 @@ class _Heads(nn.Module):
         self.to_affect = nn.Linear(_WIDTH, N_AFFECT)
 
     def forward(self, hidden_BLC: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of phones, float32 (B, L, S), PADDING being CTC's blank; and affect,
-        float32 (B, L, A): logits of the emotions, then V, A, D.
+        """Compute the outputs of both heads.
+
+        Returns:
+            Log-probabilities of phones, float32 (B, L, S), with PADDING as CTC blank; and affect,
+            float32 (B, L, A): logits of the emotions, then V, A, D.
         """
         logarithms_BLS = self.to_symbols(hidden_BLC).float().log_softmax(-1)
         return logarithms_BLS, self.to_affect(hidden_BLC).float()
 
 
 class TokenHeads(nn.Module):
-    """Two convolutional blocks over codes; a class per phone and one for none, and affect."""
+    """Predicts phones and affect from codes: two ConvNeXt blocks and the output heads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,13 +57,22 @@ class TokenHeads(nn.Module):
         self.heads = _Heads()
 
     def forward(self, codes_BLD: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Phones and affect of each token, see `_Heads`."""
+        """Predict phones and affect of each token.
+
+        Args:
+            codes_BLD: codes, float (B, L, 8); gradients reach them.
+            lengths_B: tokens in each row, int64.
+
+        Returns:
+            Log-probabilities of phones, float32 (B, L, S), and affect, float32 (B, L, A), see
+            `_Heads`.
+        """
         mask_BL1 = length_mask(lengths_B, codes_BLD.shape[1])[..., None].float()
         return self.heads(self.stack(self.from_digits(2 * codes_BLD - 1), mask_BL1))
 
 
 class MelFeatureExtractor(nn.Module):
-    """Three convolutional blocks over log-mel frames, and the heads of `TokenHeads`."""
+    """Predicts phones and affect from log-mel frames: three ConvNeXt blocks and output heads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +83,15 @@ class MelFeatureExtractor(nn.Module):
     def forward(
         self, mel_BFM: Tensor, lengths_B: Tensor
     ) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:
-        """Phones and affect of each token, see `_Heads`, and what each layer holds, (B, L, C)."""
+        """Predict phones and affect of each token.
+
+        Args:
+            mel_BFM: log-mel frames, float (B, 4 L, 80).
+            lengths_B: tokens in each row, int64.
+
+        Returns:
+            The outputs of `_Heads`, and the output of each layer, (B, L, C).
+        """
         hidden, mask_BL1 = patches(mel_BFM, lengths_B)
         hidden = self.from_patch(hidden)
         layers = []
@@ -81,10 +101,16 @@ class MelFeatureExtractor(nn.Module):
         return self.heads(hidden), layers
 
     def distance(self, layers: list[Tensor], rebuilt_BFM: Tensor, lengths_B: Tensor) -> Tensor:
-        """How far rebuilt spectra are from what the layers held of the recordings.
+        """Compute the feature-matching loss of reconstructed spectra (Johnson et al. 2016).
 
-        L1, mean over the tokens that exist, channels and layers. Its gradient goes to the rebuilt
-        spectra only: neither the recordings' side nor the listener moves to meet them.
+        Args:
+            layers: layer outputs for the recordings, from `forward`.
+            rebuilt_BFM: reconstructed log-mel frames, float (B, 4 L, 80).
+            lengths_B: tokens in each row, int64.
+
+        Returns:
+            L1 distance, mean over valid tokens, channels and layers. Gradients reach `rebuilt_BFM`
+            only, neither `layers` nor the weights of this network.
         """
         fixed = {name: weight.detach() for name, weight in self.named_parameters()}
         _, rebuilt = functional_call(self, fixed, (rebuilt_BFM, lengths_B))
@@ -97,10 +123,17 @@ class MelFeatureExtractor(nn.Module):
 def phone_loss(
     logarithms_BLS: Tensor, lengths_B: Tensor, phones_BJ: Tensor, phone_lengths_B: Tensor
 ) -> Tensor:
-    """CTC (Graves et al. 2006) in nats per phone, mean over the crops whose phones are known.
+    """Compute the CTC loss (Graves et al. 2006) in nats per phone.
 
-    Crops with more phones than tokens can spell (a blank must part two equal ones) do not count.
-    Without any crop that counts the loss is zero, and without gradient.
+    Args:
+        logarithms_BLS: log-probabilities from `TokenHeads`, float32.
+        lengths_B: tokens in each row, int64.
+        phones_BJ: phones of each crop, int64, padded with PADDING.
+        phone_lengths_B: phones in each row, int64; 0: unknown.
+
+    Returns:
+        Scalar, mean over the crops with known phones that fit into their tokens (CTC needs a blank
+        between two equal phones). Zero without gradient if there is no such crop.
     """
     within_BJ = length_mask(phone_lengths_B, phones_BJ.shape[1])[:, 1:]
     equal_B = ((phones_BJ[:, 1:] == phones_BJ[:, :-1]) & within_BJ).sum(1)
@@ -119,14 +152,16 @@ def phone_loss(
 
 
 def affect_loss(affect_BLA: Tensor, truth_BLA: Tensor) -> Tensor:
-    """Soft cross-entropy of the emotions and squared error of V, A, D, mean over labelled tokens.
+    """Compute the soft cross-entropy of the emotions plus the weighted squared error of V, A, D.
 
-    Every token of a word is asked, so that a few of them are enough to hear it. Without any
-    label the loss is zero, and without gradient.
+    Every token of a word has the label of the word, so that each few tokens carry its affect.
 
     Args:
-        affect_BLA: as from `TokenHeads`.
-        truth_BLA: posterior of the emotions, then V, A, D; NaN where there is none.
+        affect_BLA: outputs of `TokenHeads`, float32.
+        truth_BLA: posterior of the emotions, then V, A, D; NaN without a label.
+
+    Returns:
+        Scalar, mean over labelled tokens. Zero without gradient if no token is labelled.
     """
     known_BL = truth_BLA.isfinite().all(-1)
     if not known_BL.any():

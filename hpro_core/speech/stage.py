@@ -43,7 +43,7 @@ from hpro_core.tables import (
 )
 
 _DEV_BATCHES = 4
-_HEARD_AFFECT = 0.3  # ours: beside phones, of about the same size in nats
+_HEARD_AFFECT = 0.3  # ours: makes the affect loss about as large as the phone loss, in nats
 
 
 INPUTS = (
@@ -52,7 +52,7 @@ INPUTS = (
     "label/word_vad.parquet",
     "label/emotion_posteriors.parquet",
 )
-"""Tables that the training reads."""
+"""Tables that the tokenizer training reads."""
 
 
 def train(
@@ -63,18 +63,20 @@ def train(
     identity: str,
     profile: bool = False,
 ) -> None:
-    """Train the tokenizer on the train split of all sets and write speech/tokenizer/.
+    """Train the tokenizer on the train split of all corpora and write speech/tokenizer/.
 
     Args:
         root: results folder of the run; reads its utterances, words, labels and audio.
         settings: section `speech`.
         compute: threads, device, bfloat16.
-        work: keeps the checkpoint from which a killed run goes on, and while it runs the spectra.
+        work: folder of the checkpoints from which a killed training resumes, and of the temporary
+            spectra.
         identity: see `Loop`.
-        profile: write a trace for torch-tb-profiler.
+        profile: whether to write a torch-tb-profiler trace.
 
     Raises:
-        HproError: the train or dev split is empty, or an audio file is not as it should be.
+        HproError: the train or dev split is empty, an audio file is missing or invalid, or what
+            `fit` raises.
     """
     set_threads(compute.threads)
     table = read_table(root / "corpus/utterances.parquet", UTTERANCES)
@@ -92,7 +94,7 @@ def train(
         settings.tempo_spread,
     )  # fmt: skip
     batch_at: Callable[[int], Crops] = sampler.batch_at
-    if device.type != "cpu":  # it learns from crops faster than a core cuts them
+    if device.type != "cpu":  # a GPU step is faster than one core prepares the crops
         batch_at = Prefetch(batch_at, settings.steps, max(1, compute.threads - 1))
     dev_batches = _dev_batches(dev_set, settings)
 
@@ -116,7 +118,13 @@ def train(
 
 
 class TokenizerTraining(nn.Module):
-    """What is trained: the tokenizer, and two that know phones and affect and are left behind."""
+    """The trained modules: the tokenizer and two auxiliary networks that are not saved.
+
+    Attributes:
+        tokenizer: the speech tokenizer.
+        reader: predicts phones and affect from the codes.
+        listener: predicts phones and affect from recorded spectra, for feature matching.
+    """
 
     def __init__(self, tokenizer: SpeechTokenizer):
         super().__init__()
@@ -126,13 +134,24 @@ class TokenizerTraining(nn.Module):
 
 
 def training_terms(model: TokenizerTraining, batch: Crops, settings: Speech) -> dict[str, Tensor]:
-    """L = mel + the terms below, each by its weight, + heard.
+    """Compute the tokenizer loss: mel + heard + the weighted sum of the other terms.
 
-    mel is the L1 distance of log-mel frames and delta that of their differences in time; means over
-    the frames that exist and over mel bands. phones and affect: what codes tell of them
-    (`losses.phone_loss`, `affect_loss`). features: `MelFeatureExtractor.distance`. heard: phones
-    and affect that the listener hears in the recording; it teaches the listener alone. The last
-    four are ours.
+    - mel: L1 distance of log-mel frames, mean over valid frames and mel bands.
+    - delta: L1 distance of their differences in time, the same mean.
+    - phones, affect: losses of the predictions from codes (`losses.phone_loss`, `affect_loss`).
+    - features: feature-matching loss (`MelFeatureExtractor.distance`).
+    - heard: phone and affect loss of `model.listener` on the recordings; its gradient reaches the
+      listener only.
+
+    The last four are ours.
+
+    Args:
+        model: tokenizer and auxiliary networks.
+        batch: crops on the device of the model.
+        settings: section `speech`, for the weights.
+
+    Returns:
+        The terms by name and their sum "loss", scalars with gradients.
     """
     lengths_B = batch.lengths_B
     speaker_BE = model.tokenizer.speaker(batch.reference_BFM, batch.reference_lengths_B)
@@ -165,17 +184,18 @@ def training_terms(model: TokenizerTraining, batch: Crops, settings: Speech) -> 
 def encode(root: Path, settings: Speech, compute: Compute, shard: int | None = None) -> None:
     """Write speech/speech_tokens.parquet: tokens and speaker embedding of every utterance.
 
-    All of train, dev and test; the judges' split and what joins no split have no tokens. Tokens do
-    not depend on alignment: what the aligner rejects is left out when the dataset is joined.
+    Utterances of train, dev and test are encoded; the judges' split and utterances without a split
+    are not. Tokens do not depend on the alignment: utterances that the aligner rejects are dropped
+    when the dataset is joined. Prints the code statistics (`code_use`).
 
     Args:
         root: results folder of the run, with a trained tokenizer.
-        settings: section `speech`; its batch size is used.
+        settings: section `speech`; only its batch size is used.
         compute: threads and device.
-        shard: to encode this one alone (hpro_core.shards).
+        shard: shard to encode (hpro_core.shards); None: all.
 
     Raises:
-        HproError: there is no tokenizer, or an audio file is not as it should be.
+        HproError: the tokenizer is missing, or an audio file is missing or invalid.
     """
     set_threads(compute.threads)
     device = device_of(compute.device)
@@ -187,7 +207,7 @@ def encode(root: Path, settings: Speech, compute: Compute, shard: int | None = N
 
 
 def to_encode(root: Path, shard: int | None) -> pd.DataFrame:
-    """The utterances that get tokens, of one shard or of all."""
+    """Read the UTTERANCES rows that get tokens, of one shard or of all (None)."""
     path = folder_of(root, "corpus", shard) / "utterances.parquet"
     return read_table(path, UTTERANCES, only={"split": TRAINING_SPLITS})
 
@@ -195,16 +215,16 @@ def to_encode(root: Path, shard: int | None) -> pd.DataFrame:
 def write_tokens(
     root: Path, shard: int | None, wanted: pd.DataFrame, rows: Iterable[dict[str, object]]
 ) -> pd.DataFrame:
-    """Write speech/speech_tokens.parquet, of one shard or of all.
+    """Write speech/speech_tokens.parquet of one shard or of all.
 
     Args:
         root: results folder of the run.
-        shard: of `to_encode`.
-        wanted: from `to_encode`; the order of the table.
-        rows: of SPEECH_TOKENS, one of each utterance, in any order.
+        shard: shard as in `to_encode`.
+        wanted: result of `to_encode`; gives the order of the table.
+        rows: rows of SPEECH_TOKENS, one per utterance, in any order.
 
     Returns:
-        What was written.
+        The written table.
     """
     by_id = {row["utt_id"]: row for row in rows}
     tokens = pd.DataFrame([by_id[utt_id] for utt_id in wanted["utt_id"]])
@@ -214,7 +234,7 @@ def write_tokens(
 
 
 def load_tokenizer(folder: Path) -> SpeechTokenizer:
-    """A trained tokenizer in eval mode.
+    """Load a trained tokenizer in eval mode.
 
     Raises:
         HproError: a file is missing or does not fit.
@@ -224,7 +244,7 @@ def load_tokenizer(folder: Path) -> SpeechTokenizer:
 
 
 def code_use(tokens: Sequence[np.ndarray]) -> dict[str, float]:
-    """Tokens in all, codes that occur, and the perplexity of their distribution."""
+    """Compute the number of tokens, the number of used codes and the perplexity of the codes."""
     counts = np.zeros(N_SPEECH_TOKENS, dtype=np.int64)
     for row in tokens:
         np.add.at(counts, row, 1)
@@ -244,9 +264,9 @@ def _encoded(
     batch_size: int,
     device: torch.device,
 ) -> Iterator[dict[str, object]]:
-    """Rows of the table, in order of length. In float32, whatever the training used.
+    """Yield rows of SPEECH_TOKENS in order of length, computed in float32.
 
-    A batch is read when its turn comes: the spectra of one are in memory.
+    The spectra of only one batch are in memory at a time.
     """
     n_samples = (wanted["duration_s"].to_numpy() * SAMPLE_RATE_HZ).round().astype(np.int64)
     ordered = wanted.iloc[np.argsort(n_tokens(n_samples), kind="stable")]
@@ -269,13 +289,13 @@ def _split(table: pd.DataFrame, name: str, root: Path) -> pd.DataFrame:
     if rows.empty:
         raise HproError(
             f"{root}/corpus/utterances.parquet has no utterance in split {name!r}: "
-            "give the corpus more scenes or change corpus.splits.dev_fraction in params.yaml"
+            "add scenes to the corpus or change corpus.splits.dev_fraction in params.yaml"
         )
     return rows
 
 
 def _dev_batches(dev_set: Sequence[Utterance], settings: Speech) -> dict[str, list[Crops]]:
-    """A few fixed batches for each set, the same whatever the training's seed."""
+    """Draw a few fixed dev batches per corpus, independent of the seed of the training."""
     batches: dict[str, list[Crops]] = {}
     for corpus, members in sorted(crops.by_corpus(dev_set).items(), key=lambda item: item[0]):
         sampler = CropSampler(members, settings.batch_size, settings.segment_s, seed=0)
@@ -286,7 +306,7 @@ def _dev_batches(dev_set: Sequence[Utterance], settings: Speech) -> dict[str, li
 def _dev_terms(
     model: TokenizerTraining, batches: dict[str, list[Crops]], settings: Speech
 ) -> dict[str, float]:
-    """Mean terms over sets, the mel term of each set, and how many codes are in use."""
+    """Compute mean terms over all dev batches, the mel term of each corpus and the used codes."""
     device = next(model.parameters()).device
     terms: dict[str, list[float]] = {}
     seen: set[int] = set()

@@ -2,10 +2,10 @@
 
 Letters: B batch, L speech token, F = 4 L frame, M mel band, C channel, D digit, E embedding.
 
-ConvNeXt blocks over 40 ms patches, finite scalar quantisation to eight ternary digits (3^8 = 6561
-codes, as in S3 tokenizer v2), and ConvNeXt blocks back. The decoder also hears a speaker embedding
-of *another* utterance of the speaker, so tokens need not carry the timbre (ours; the flow of
-CosyVoice2 gets timbre from its prompt in the same way).
+The encoder has ConvNeXt blocks over 40 ms patches and finite scalar quantisation to eight ternary
+digits (3^8 = 6561 codes, as in S3 tokenizer v2). The decoder has ConvNeXt blocks and is conditioned
+on a speaker embedding of *another* utterance of the speaker, so the tokens need not carry the
+timbre (ours; the flow of CosyVoice2 takes the timbre from its prompt in the same way).
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from hpro_core.speech.features import FRAMES_PER_TOKEN, N_MELS
 
 DIGITS = 8
 LEVELS = 3
-_MEL_MEAN, _MEL_SPREAD = 0.0, 2.5  # of log-mel frames of speech, measured
+_MEL_MEAN, _MEL_SPREAD = 0.0, 2.5  # offset and scale of log-mel frames of speech, measured
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class TokenizerConfig:
 
 
 class ConvNeXt(nn.Module):
-    """Depthwise convolution over time, then a pointwise network, with a residual (Liu et al. 2022).
+    """ConvNeXt block: depthwise convolution over time, pointwise MLP, residual (Liu et al. 2022).
 
-    The convolution is a 2-d one in channels-last order: on CPU about ten times faster than the 1-d
-    one in float32 and twice as fast in bfloat16 (measured).
+    The convolution is 2-d in channels-last order. On CPU it is about ten times faster than a 1-d
+    convolution in float32 and twice as fast in bfloat16 (measured).
     """
 
     def __init__(self, width: int, kernel: int):
@@ -52,7 +52,7 @@ class ConvNeXt(nn.Module):
         self.narrow = nn.Linear(4 * width, width)
 
     def forward(self, x_BLC: Tensor, mask_BL1: Tensor) -> Tensor:
-        """Transform; positions where the mask is 0 are read as zero."""
+        """Transform (B, L, C) to (B, L, C); inputs where the mask (B, L, 1) is 0 count as zero."""
         masked = x_BLC * mask_BL1
         convolved = self.depthwise(masked.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
         hidden = nn.functional.gelu(self.widen(self.norm(convolved)))
@@ -60,7 +60,7 @@ class ConvNeXt(nn.Module):
 
 
 class Stack(nn.Module):
-    """ConvNeXt blocks and a norm."""
+    """ConvNeXt blocks followed by a layer norm."""
 
     def __init__(self, width: int, kernel: int, blocks: int):
         super().__init__()
@@ -68,13 +68,14 @@ class Stack(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x_BLC: Tensor, mask_BL1: Tensor) -> Tensor:
+        """Transform (B, L, C) to (B, L, C); see `ConvNeXt.forward`."""
         for block in self.blocks:
             x_BLC = block(x_BLC, mask_BL1)
         return self.norm(x_BLC)
 
 
 class SpeakerEncoder(nn.Module):
-    """One vector for the timbre of an utterance: blocks, mean over time, unit length."""
+    """Speaker embedding of an utterance: ConvNeXt blocks, mean over time, unit length."""
 
     def __init__(self, width: int, speaker_dim: int):
         super().__init__()
@@ -83,7 +84,7 @@ class SpeakerEncoder(nn.Module):
         self.out = nn.Linear(width, speaker_dim)
 
     def forward(self, patch_BLP: Tensor, mask_BL1: Tensor) -> Tensor:
-        """Embeddings, (B, E), of length one."""
+        """Compute speaker embeddings, float32 (B, E) of unit length, from `patches`."""
         hidden = self.stack(self.project(patch_BLP), mask_BL1).float()
         mean_BC = (hidden * mask_BL1).sum(1) / mask_BL1.sum(1).clamp(min=1)
         return nn.functional.normalize(self.out(mean_BC).float(), dim=-1)
@@ -110,37 +111,37 @@ class SpeechTokenizer(nn.Module):
         self.to_mel = nn.Linear(narrow, N_MELS)
 
     def codes(self, mel_BFM: Tensor, lengths_B: Tensor) -> Tensor:
-        """Quantised codes of log-mel frames.
+        """Encode log-mel frames to quantised codes.
 
         Args:
-            mel_BFM: log-mel frames, float (B, 4 L, 80); padding is never read.
+            mel_BFM: log-mel frames, float (B, 4 L, 80); padding does not change the result.
             lengths_B: tokens in each row, int64.
 
         Returns:
-            float32 (B, L, 8) on {0, 1/2, 1}; gradients pass straight through the rounding.
+            float32 (B, L, 8) on {0, 1/2, 1}; straight-through gradients.
         """
         patch_BLP, mask_BL1 = patches(mel_BFM, lengths_B)
         hidden = self.encoder(self.project(patch_BLP), mask_BL1)
         return fsq.quantise(torch.sigmoid(self.to_digits(hidden).float()), LEVELS)
 
     def tokens(self, mel_BFM: Tensor, lengths_B: Tensor) -> Tensor:
-        """Token ids, int64 (B, L) in 0..6560; past a row's length they mean nothing."""
+        """Encode log-mel frames to token ids, int64 (B, L) in 0..6560; padding is undefined."""
         return fsq.to_indices(self.codes(mel_BFM, lengths_B), LEVELS)
 
     def speaker(self, mel_BFM: Tensor, lengths_B: Tensor) -> Tensor:
-        """Speaker embeddings of utterances, float32 (B, E), each of length one."""
+        """Compute speaker embeddings from log-mel frames, float32 (B, E) of unit length."""
         return self.speaker_encoder(*patches(mel_BFM, lengths_B))
 
     def mel(self, codes_BLD: Tensor, lengths_B: Tensor, speaker_BE: Tensor) -> Tensor:
-        """Log-mel frames of codes.
+        """Decode codes to log-mel frames.
 
         Args:
-            codes_BLD: on {0, 1/2, 1}, float (B, L, 8).
+            codes_BLD: codes on {0, 1/2, 1}, float (B, L, 8).
             lengths_B: tokens in each row, int64.
-            speaker_BE: embedding of a reference utterance.
+            speaker_BE: speaker embeddings of the reference utterances, float.
 
         Returns:
-            float32 (B, 4 L, 80); past a row's length it means nothing.
+            float32 (B, 4 L, 80); padding is undefined. Gradients reach codes and embeddings.
         """
         speaker_B1E = speaker_BE[:, None]
         hidden = self.from_digits(2 * codes_BLD - 1) + self.speaker_to_token(speaker_B1E)
@@ -152,7 +153,7 @@ class SpeechTokenizer(nn.Module):
 
 
 def codes_of(tokens_BL: Tensor) -> Tensor:
-    """Codes of token ids, float32 (B, L, 8).
+    """Convert token ids, int64 (B, L), to codes on {0, 1/2, 1}, float32 (B, L, 8).
 
     Raises:
         HproError: an id is not in 0..6560.
@@ -164,7 +165,7 @@ def codes_of(tokens_BL: Tensor) -> Tensor:
         wrong = tokens_BL[(tokens_BL < 0) | (tokens_BL >= N_SPEECH_TOKENS)][0]
         raise HproError(
             f"speech token {int(wrong)} is not in 0..{N_SPEECH_TOKENS - 1}: "
-            "special tokens of a policy must be cut off before decoding"
+            "remove the special tokens of a policy before decoding"
         )
     return fsq.from_indices(tokens_BL, LEVELS, DIGITS)
 
@@ -174,7 +175,15 @@ def _mask(lengths_B: Tensor, size: int) -> Tensor:
 
 
 def patches(mel_BFM: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Four frames of a token side by side, (B, L, 320), scaled; and the mask (B, L, 1)."""
+    """Concatenate the four scaled frames of each token, float32 (B, L, 320), and build its mask.
+
+    Args:
+        mel_BFM: log-mel frames, float (B, 4 L, 80).
+        lengths_B: tokens in each row, int64.
+
+    Returns:
+        The patches, and the float mask (B, L, 1).
+    """
     scaled = (mel_BFM.float() - _MEL_MEAN) / _MEL_SPREAD
     patch_BLP = scaled.unflatten(1, (-1, FRAMES_PER_TOKEN)).flatten(2)
     return patch_BLP, _mask(lengths_B, patch_BLP.shape[1])

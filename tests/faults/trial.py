@@ -336,7 +336,7 @@ def _restart(plan: Plan, folder: Path, outcome: Outcome) -> None:
     benchmark = folder / plan.job.benchmark
     if benchmark.is_file() and benchmark.stat().st_mtime > date:
         log = (folder / plan.job.log).read_text(errors="replace")
-        outcome.resumed_at = ", ".join(re.findall(r"going on from step (\d+)", log))
+        outcome.resumed_at = ", ".join(re.findall(r"resuming from step (\d+)", log))
         outcome.again_s = outcome.spent_s - (outcome.kept_s if outcome.resumed_at else 0.0)
     _, left = psutil.wait_procs(processes_in(folder), ORPHAN_S)
     outcome.problems += [f"left running: {' '.join(_command(each))}" for each in left]
