@@ -175,8 +175,8 @@ def test_a_column_that_is_nearly_right_is_named(column, written, tmp_path):
     folder = tmp_path / "mine"
     write(folder, [row | {written: ""} for row in rows_of(folder)])
     contents = check_agrees(folder, tmp_path / "out", limits(folder))
-    assert f"column {written!r} is nearly {column!r}: rename it" in contents.faults[0].where
-    with pytest.raises(HproError, match=rf"line 1: column {written!r} is nearly {column!r}"):
+    assert f"column {written!r} resembles {column!r}: rename or remove it" in contents.faults[0].where
+    with pytest.raises(HproError, match=rf"line 1: column {written!r} resembles {column!r}"):
         run(folder, tmp_path / "out", limits(folder))
 
 
@@ -249,7 +249,7 @@ def test_an_id_is_short_enough_for_a_file_name(letters, good, tmp_path):
     contents = check_agrees(folder, tmp_path / "out", limits(folder))
     assert bool(contents.stops) != good
     assert [fault.kind for fault in contents.faults] == (
-        [] if good else ["id that cannot be a file name"]
+        [] if good else ["invalid id"]
     )
 
 
@@ -259,8 +259,8 @@ def test_ids_of_any_reader_can_name_a_file():
     ]
     kinds = [fault.kind for fault in refused(entries)]
     assert kinds == [
-        "id that cannot be a file name", "duplicate id", "id that cannot be a file name",
-        "id that cannot be a file name",
+        "invalid id", "duplicate id", "invalid id",
+        "invalid id",
     ]  # fmt: skip
 
 
@@ -303,7 +303,7 @@ def test_the_command_reads_the_settings_and_writes_all_faults(tmp_path):
     arguments = ["corpus", "check", str(folder), "--params", str(params)]
     done = CliRunner().invoke(app, [*arguments, "--faults", str(tmp_path / "faults.csv")])
     assert isinstance(done.exception, HproError)
-    assert "left out by a run, and no faults: 1" in done.output
+    assert "left out by a run (outside the duration limits): 1" in done.output
     written = (tmp_path / "faults.csv").read_text(encoding="utf-8").splitlines()
     assert written[0] == "utterance,reason,where,run"
     assert written[1].startswith("u1,transcript without words,")

@@ -207,7 +207,7 @@ def test_every_clip_of_a_cut_scene_is_read_back(
 
 
 def test_no_such_file(tmp_path: Path):
-    with pytest.raises(HproError, match=r"queen\.1c does not exist: `make data/.*` gets it"):
+    with pytest.raises(HproError, match=r"queen\.1c does not exist: `make data/.*` downloads it"):
         read(tmp_path, tmp_path / "queen.1c")
 
 
