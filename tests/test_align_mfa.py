@@ -322,7 +322,7 @@ def test_a_missing_model_names_the_download(mfa: Path):
         run(mfa, mfa_dictionary="")
     with pytest.raises(HproError, match=r"`mfa model download g2p english_us_mfa`"):
         run(mfa, mfa_g2p_model="english_us_mfa")
-    with pytest.raises(HproError, match=r"mfa_dictionary: my/own\.dict is not a file: mend"):
+    with pytest.raises(HproError, match=r"mfa_dictionary: my/own\.dict is not a file: correct"):
         run(mfa, mfa_dictionary="my/own.dict")
 
 
@@ -381,7 +381,7 @@ def test_the_workflow_asks_for_named_models_only():
         ("offline", {}, r"align\.mfa_dictionary: 'english_mfa' could not be downloaded.*where "
          r"there is internet.*\.dict file.*mfa_models\.log: .*ConnectionError.*api\.github\.com"),
         ("", {"mfa_acoustic_model": "klingon_mfa"},
-         r"align\.mfa_acoustic_model: 'klingon_mfa' .*mend the name.*RemoteModelNotFoundError"),
+         r"align\.mfa_acoustic_model: 'klingon_mfa' .*correct the name.*RemoteModelNotFoundError"),
         ("", {"mfa_dictionary": ""}, r"align\.mfa_dictionary is empty"),
         ("elsewhere", {}, r"'english_mfa' is not downloaded \(.*english_mfa\.dict\)"),
     ],
@@ -545,7 +545,7 @@ def test_figures_that_cannot_be_read_are_errors(mfa: Path):
 def test_an_mfa_that_writes_no_figures_is_named(mfa: Path):
     (mfa / "unanalysed").touch()
     with pytest.raises(
-        HproError, match=r"wrote no alignment_analysis\.csv: is it older than 3\.3\.9"
+        HproError, match=r"wrote no alignment_analysis\.csv: use MFA 3\.3\.9"
     ):
         run(mfa)
 

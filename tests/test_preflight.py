@@ -152,7 +152,7 @@ FAULTS: list[tuple[str, Callable[[], object], str, str]] = [
     ("no transcripts of LSSED", lambda: (LSSED / "transcripts.csv").unlink(),
      "corpus.sets.lssed (lssed)", "transcripts.csv is missing"),
     ("weights are missing", lambda: (COSY / "hift.pt").unlink(),
-     str(COSY / "hift.pt"), "is missing: put it there, or mend the path"),
+     str(COSY / "hift.pt"), "is missing: put it there, or correct the path"),
     ("weights are empty", lambda: (COSY / "flow.pt").write_text(""),
      str(COSY / "flow.pt"), "is empty: get it again"),
     ("weights that git did not fetch", _point(COSY / "campplus.onnx"),
@@ -203,7 +203,7 @@ ENGLISH = "align.mfa_acoustic_model"
         ({}, "align.mfa_command", "note", "'mfa' is not on PATH: run Snakemake with --use-conda"),
         ({"mfa_command": "conda run mfa"}, "align.mfa_command", "FAIL", "is not on PATH: mend it"),
         ({}, ENGLISH, "note", "'english_mfa' is not downloaded yet (/"),
-        ({"mfa_acoustic_model": "m.zip"}, ENGLISH, "FAIL", "m.zip is not a file: mend the path"),
+        ({"mfa_acoustic_model": "m.zip"}, ENGLISH, "FAIL", "m.zip is not a file: correct the path"),
         ({"mfa_dictionary": ""}, "align.mfa_dictionary", "FAIL", "or set the path of a .dict file"),
     ],
 )

@@ -234,7 +234,7 @@ def test_another_file(game: Path):
 
 def test_no_dialogue(entries: dict[str, bytes], game: Path):
     game.write_bytes(archive({k: v for k, v in entries.items() if not k.endswith(".SB")}))
-    with pytest.raises(HproError, match=r"queen\.1c holds no dialogue with sound"):
+    with pytest.raises(HproError, match=r"queen\.1c has no dialogue with audio"):
         dialogue(game)
 
 
@@ -260,7 +260,7 @@ def test_a_damaged_dialogue(
 
 def test_no_cut_scene(staged: dict[str, bytes], game: Path):
     game.write_bytes(archive({k: v for k, v in staged.items() if not k.endswith(".SB")}))
-    with pytest.raises(HproError, match=r"queen\.1c holds no cut-scene with sound"):
+    with pytest.raises(HproError, match=r"queen\.1c has no cut-scene with audio"):
         cut_scenes(game)
 
 

@@ -40,7 +40,7 @@ PLANTED = [
         lambda f: (f / FIRST).write_text(POINTER),
         "Git LFS pointer instead of audio: 1",
     ),
-    Planted("the file without sound", _add_soundless, "no sound, as the publishers say: 1"),
+    Planted("the file without sound", _add_soundless, "no audible speech (publishers' README): 1"),
     Planted(
         "an emotion that does not exist",
         lambda f: edit(f / LIST, "1001_DFA_ANG_XX", "1001_DFA_BOR_XX"),

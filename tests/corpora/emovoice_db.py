@@ -62,7 +62,7 @@ PLANTED = [
     Planted(
         "another text in one of three rows",
         lambda f: edit(f / TRAIN, 'target_text": "I', 'target_text": "You'),
-        "rows that disagree: 1",
+        "contradictory rows: 1",
     ),
     Planted(
         "an emotion that is not the file's",
