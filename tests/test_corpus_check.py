@@ -275,7 +275,7 @@ def test_marks_and_scripts_are_named(tmp_path):
     text = "\n".join(described(READERS["csv"].ABOUT, contents))
     assert contents.marks == {"[Laughter]": ["u1"]}
     assert "[Laughter] 1 times, as in u1 (known: [laughter])" in text
-    assert "transcript with characters that are not read: 2" in text
+    assert "transcript with unsupported characters: 2" in text
     assert "('П', 'р', 'и', 'в', 'е', 'т')" in text
     kept = tables.read_table(tmp_path / "out/corpus/mine/utterances.parquet", tables.UTTERANCES)
     assert dict(zip(kept.utt_id, kept.words, strict=True))["mine_u2"] == "no"

@@ -344,7 +344,7 @@ def test_characters_without_a_reading_are_a_problem(text, unread):
     problem = transcript_problem(text)
     if unread:
         named = ", ".join(map(repr, unread))
-        assert problem == f"transcript with characters that are not read: {named}"
+        assert problem == f"transcript with unsupported characters: {named}"
     else:
         assert problem == ""
 
