@@ -378,8 +378,8 @@ def test_the_workflow_asks_for_named_models_only():
 @pytest.mark.parametrize(
     ("planted", "changes", "message"),
     [
-        ("offline", {}, r"align\.mfa_dictionary: 'english_mfa' could not be downloaded.*where "
-         r"there is internet.*\.dict file.*mfa_models\.log: .*ConnectionError.*api\.github\.com"),
+        ("offline", {}, r"align\.mfa_dictionary: 'english_mfa' could not be downloaded.*with "
+         r"internet access.*\.dict file.*mfa_models\.log: .*ConnectionError.*api\.github\.com"),
         ("", {"mfa_acoustic_model": "klingon_mfa"},
          r"align\.mfa_acoustic_model: 'klingon_mfa' .*correct the name.*RemoteModelNotFoundError"),
         ("", {"mfa_dictionary": ""}, r"align\.mfa_dictionary is empty"),

@@ -213,7 +213,7 @@ def test_a_signal_ends_a_command_with_what_it_has_started(
     running.send_signal(number)
     said = running.stderr.read()
     assert running.wait(timeout=PATIENCE_S) == status
-    assert said == f"hpro: stopped by {number.name}; the same command goes on from there\n"
+    assert said == f"hpro: stopped by {number.name}; run the same command again to continue\n"
     wait_for(lambda: not is_alive(child), SOON_S)
 
 
