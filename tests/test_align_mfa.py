@@ -401,7 +401,7 @@ def test_a_file_that_is_no_model_is_named(mfa: Path, kind: str, content: str):
     get(mfa)
     (path,) = (mfa / "home/pretrained_models" / kind).iterdir()
     path.write_text(content)
-    message = rf"{path} is no \{path.suffix} file of MFA.*--force {kind}"
+    message = rf"{path} is not a \{path.suffix} file of MFA.*--force {kind}"
     with pytest.raises(HproError, match=message):
         get(mfa)
 
@@ -528,7 +528,7 @@ def test_an_utterance_without_a_row_is_rejected(mfa: Path):
 def test_a_missing_column_is_an_error(mfa: Path, column: str):
     header, *rows = analysis_of(mfa)
     write_analysis(mfa, [[name.replace(column, "other") for name in header], *rows])
-    with pytest.raises(HproError, match=rf"no column '{column}' but: .*other"):
+    with pytest.raises(HproError, match=rf"no column '{column}'; it has: .*other"):
         run(mfa)
 
 

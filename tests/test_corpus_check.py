@@ -225,7 +225,7 @@ def test_all_faults_of_metadata_are_named_at_once(tmp_path):
     for says in (
         "line 3: audio file", "line 4: speaker is empty", "line 5: utterance 'u0' is a duplicate",
         "line 5: audio file",
-        "line 6: utterance 'xxxxxxxxxxxxxxxxxxxx'.. has 260 letters", "line 7: utterance 'a b'",
+        "line 6: utterance 'xxxxxxxxxxxxxxxxxxxx'.. has 260 characters", "line 7: utterance 'a b'",
         "line 7: audio '/etc/passwd'", "line 9: the row does not have as many cells",
         "unreadable audio: 1", "a run stops here: 8 faults of metadata",
     ):  # fmt: skip

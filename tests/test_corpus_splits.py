@@ -200,7 +200,7 @@ def test_test_speaker_without_reference_is_rejected(tmp_path: Path):
 
 
 def test_errors(tmp_path: Path):
-    with pytest.raises(HproError, match="run the stage that makes it first"):
+    with pytest.raises(HproError, match="run the stage that writes it first"):
         run(tmp_path, settings(Path()))
     write_set(tmp_path, "mine", one_set(words=list("abc")))
     with pytest.raises(HproError, match="corpus 'mine' has 3 groups: 4 are needed"):

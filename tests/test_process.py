@@ -381,7 +381,7 @@ def test_a_file_system_without_locks_is_named(
 
 def test_a_lock_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "work").write_text("")
-    with pytest.raises(HproError, match=r"work/locks/x.lock cannot be written \(.*\): let this"):
+    with pytest.raises(HproError, match=r"work/locks/x.lock cannot be written \(.*\): give this"):
         Lock(tmp_path / "work/locks/x.lock").acquire("run")
 
 

@@ -34,7 +34,7 @@ def _add_soundless(folder: Path) -> None:
 
 PLANTED = [
     Planted("a file is missing", lambda f: (f / FIRST).unlink(), "no audio file: 1"),
-    Planted("a file is cut off", lambda f: cut(f / FIRST), "audio that is cut off: 1"),
+    Planted("a file is cut off", lambda f: cut(f / FIRST), "truncated audio: 1"),
     Planted(
         "cloned without Git LFS",
         lambda f: (f / FIRST).write_text(POINTER),

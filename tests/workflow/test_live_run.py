@@ -191,7 +191,7 @@ def test_small_numbers_as_dvc_writes_them(project: Project) -> None:
     [
         (b"steps: 1900", b"steps: 1900 # caf\xe9", "byte 0xe9 is not UTF-8"),
         (b"steps: 1900", b"steps: 2024-13-45", "not '2024-13-45'"),
-        (b"\nsynthesis:", b"\nshards: 1\nsynthesis:", "key 'shards' stands here and in line"),
+        (b"\nsynthesis:", b"\nshards: 1\nsynthesis:", "key 'shards' is also in line"),
         (b"steps: 1900", b"steps: 010", "010 begins with a zero"),
     ],
 )
