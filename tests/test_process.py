@@ -266,7 +266,7 @@ def test_a_job_ends_with_its_snakemake(
     pids = killed_with(SNAKEMAKE)
     assert len(pids) >= 5  # shell, tee, the job, its child, that one's child
     wait_for(lambda: not any(map(is_alive, pids)), SOON_S)
-    assert "was killed: this job ends" in (tmp_path / "log").read_text()
+    assert "was killed: ending this job" in (tmp_path / "log").read_text()
     assert not (tmp_path / "done").exists()
 
 
@@ -313,7 +313,7 @@ def test_a_second_command_of_the_same_arguments_waits(results: Path) -> None:
     assert first.stdout.readline() == "begun\n"
     second = start(HOLDING, *command, "--threads", "2", cwd=results)
     assert second.stderr is not None
-    assert f"the same command runs already (process {first.pid} on " in second.stderr.readline()
+    assert f"the same command is already running (process {first.pid} on " in second.stderr.readline()
     assert second.poll() is None
     first.kill()
     assert second.stdout is not None

@@ -207,7 +207,7 @@ def test_claims_of_one_seed_are_refused_before_any_job(project: Project, tmp_pat
     done = twin.run(*dry, "--", "claims", check=False)
     assert done.returncode == 1
     assert (
-        "seeds is [0], but claims.min_seeds is 5: say --configfile config/claims.yaml -- claims"
+        "seeds is [0], but claims.min_seeds is 5: use --configfile config/claims.yaml -- claims"
         in (done.stdout)
     )
     plan = twin.run(*dry, "--configfile", "config/claims.yaml", "--", "claims").stdout
