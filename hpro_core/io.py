@@ -804,8 +804,7 @@ def _check_tensors(path: Path, value: object, n_bytes: int, cure: str) -> None:
             dense = part.layout == torch.strided
             if not dense or part.numel() * part.element_size() > n_bytes:
                 raise HproError(
-                    f"{path} has a tensor of {list(part.shape)} that is not stored in full: "
-                    f"{cure}"
+                    f"{path} has a tensor of {list(part.shape)} that is not stored in full: {cure}"
                 )
 
 

@@ -544,9 +544,7 @@ def test_figures_that_cannot_be_read_are_errors(mfa: Path):
 
 def test_an_mfa_that_writes_no_figures_is_named(mfa: Path):
     (mfa / "unanalysed").touch()
-    with pytest.raises(
-        HproError, match=r"wrote no alignment_analysis\.csv: use MFA 3\.3\.9"
-    ):
+    with pytest.raises(HproError, match=r"wrote no alignment_analysis\.csv: use MFA 3\.3\.9"):
         run(mfa)
 
 

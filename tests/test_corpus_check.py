@@ -175,7 +175,9 @@ def test_a_column_that_is_nearly_right_is_named(column, written, tmp_path):
     folder = tmp_path / "mine"
     write(folder, [row | {written: ""} for row in rows_of(folder)])
     contents = check_agrees(folder, tmp_path / "out", limits(folder))
-    assert f"column {written!r} resembles {column!r}: rename or remove it" in contents.faults[0].where
+    assert (
+        f"column {written!r} resembles {column!r}: rename or remove it" in contents.faults[0].where
+    )
     with pytest.raises(HproError, match=rf"line 1: column {written!r} resembles {column!r}"):
         run(folder, tmp_path / "out", limits(folder))
 
@@ -248,9 +250,7 @@ def test_an_id_is_short_enough_for_a_file_name(letters, good, tmp_path):
     write(folder, rows)
     contents = check_agrees(folder, tmp_path / "out", limits(folder))
     assert bool(contents.stops) != good
-    assert [fault.kind for fault in contents.faults] == (
-        [] if good else ["invalid id"]
-    )
+    assert [fault.kind for fault in contents.faults] == ([] if good else ["invalid id"])
 
 
 def test_ids_of_any_reader_can_name_a_file():

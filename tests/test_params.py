@@ -214,7 +214,9 @@ def test_models_of_full_size_fit_each_other(tmp_path):
     settings["synthesis"]["max_ratio"] = 20.0
     settings["codec"]["preset"] = "released"
     settings["dataset"]["codec_text"] = "whisper-small"
-    with pytest.raises(HproError, match=r"codec.guided_attention_weight: guided attention needs phones"):
+    with pytest.raises(
+        HproError, match=r"codec.guided_attention_weight: guided attention needs phones"
+    ):
         check()
     settings["codec"] |= {"guided_attention_weight": 0.0, "whisper": "whisper-small"}
     assert check().policy.path == "CosyVoice2-0.5B"

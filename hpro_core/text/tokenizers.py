@@ -120,5 +120,5 @@ def _check_byte_pairs(folder: Path) -> None:
         pair = line.rstrip("\r").split(" ")
         if len(pair) != 2 or not {*pair, "".join(pair)} <= vocabulary.keys():
             raise HproError(
-                f"{path}, line {number}: {line[:60]!r} is not a pair of tokens of vocab.json: {_CURE}"
+                f"{path}, line {number}: {line[:60]!r} is not a token pair of vocab.json: {_CURE}"
             )
