@@ -94,7 +94,7 @@ def test_a_date_stays_text():
         ("", "has no settings"),
         ("- 1\n- 2\n", "has no settings"),
         ("a: !!python/object/apply:os.system ['true']\n", "line 1"),
-        ("? {a: 1}\n: 2\n", "a key is no name"),
+        ("? {a: 1}\n: 2\n", "a key is not a plain value"),
         ("a: &x [*x]\n", "more than"),
         ("[" * 3000, "params.yaml"),
         ("a: !!float ''\n", "params.yaml"),

@@ -122,7 +122,7 @@ def test_the_file_that_has_the_value_is_named(tmp_path: Path) -> None:
     with pytest.raises(HproError, match=rf"^{two}: tables.ablation: no system 'nobody'"):
         read_settings(SHIPPED, [one, two])
     two.write_text("corpus: {sets: {shards: {reader: csv, path: x}}}\n")
-    with pytest.raises(HproError, match=rf"^{two}: corpus: sets.shards: is a folder"):
+    with pytest.raises(HproError, match=rf"^{two}: corpus: sets.shards: is already a folder"):
         read_settings(SHIPPED, [one, two])
 
 

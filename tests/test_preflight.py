@@ -160,7 +160,7 @@ FAULTS: list[tuple[str, Callable[[], object], str, str]] = [
     ("weights that are cut off", _cut(COSY / "llm.pt"),
      str(COSY / "llm.pt"), "has 6 bytes, its weights alone take 7"),
     ("a Whisper that is cut off", _cut(WHISPER / "model.safetensors"),
-     str(WHISPER / "model.safetensors"), "header declares"),
+     str(WHISPER / "model.safetensors"), "its header has"),
     ("no Whisper", lambda: (WHISPER / "model.safetensors").write_text("weights of something"),
      str(WHISPER / "model.safetensors"), "is not a safetensors file"),
     ("another tokenizer", lambda: (COSY / "speech_tokenizer_v2.onnx").write_text("version 3"),
