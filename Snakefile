@@ -1,5 +1,5 @@
-# HPRO, from raw speech to a judged report: targets only. The rules are in workflow/rules, one file
-# per phase; every setting is in params.yaml.
+# Targets of the HPRO workflow, from raw speech to a report. The rules are in workflow/rules, one
+# file per phase; all settings are in params.yaml.
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.utils import min_version
@@ -13,7 +13,7 @@ from hpro_core.process import QUIET_SHELL_PREFIX, SHELL_PREFIX
 
 min_version("9.27")
 
-# Not by `configfile:`, which reads 1e-05 as a text and takes the last of two settings of one name.
+# Instead of `configfile:`, which parses 1e-05 as text and accepts duplicate settings.
 try:
     values, SETTINGS = of_workflow(workflow)
 except HproError as error:
@@ -53,7 +53,7 @@ rule all_ablations:
 
 
 shell.prefix(SHELL_PREFIX)
-# Not in the processes of a cluster's jobs: what a full-size run costs, the key files, the progress.
+# In the main process only, not in those of cluster jobs: cost of a run, key files, progress.
 if workflow.is_main_process:
     announced(SETTINGS)
     keys = KEYS.contents(rule.shellcmd for rule in workflow.rules)

@@ -1,8 +1,8 @@
-"""The shipped base: models trained once, from which a run starts (data/base/README.md).
+"""The shipped base: pretrained models from which a run starts (data/base/README.md).
 
-Four folders, one per model: the speech tokenizer with its decoder, the codec, the policy, and the
-affect judge; beside them a hash of every sentence that they were trained on, and SHA256SUMS.
-The Snakefile reads these names: torch and pandera are imported inside the functions.
+It has one folder for each of four models: the speech tokenizer with its decoder, the codec, the
+policy, and the affect judge. Beside them are hashes of all training sentences, and SHA256SUMS.
+The Snakefile imports these names, so torch and pandera are imported inside the functions.
 """
 
 from pathlib import Path
@@ -19,26 +19,25 @@ MODELS = {
     "policy": "policy/base",
     "judge": "judge",
 }
-"""Folder in the base, and where a run keeps that model."""
+"""Folder in the base -> folder of this model in a run."""
 SUMS = "SHA256SUMS"
 FILES = (
     *(f"{name}/{file}" for name in MODELS for file in ("model.safetensors", "config.json")),
     SENTENCES,
 )
-"""Those that SHA256SUMS names."""
+"""Files listed in SHA256SUMS."""
 
 
 def take(base: Path, model: str, root: Path) -> None:
-    """Give a run a model of a base.
+    """Unpack a model of a base into a run.
 
     Args:
         base: folder of the base.
-        model: one of MODELS.
+        model: key of MODELS.
         root: results folder of the run.
 
     Raises:
-        HproError: there is no such model, or a file is missing, broken, or not the one that
-            SHA256SUMS names.
+        HproError: the model is unknown, or a file is missing, broken, or differs from SHA256SUMS.
     """
     from hpro_core.engine.packing import unpack
 
@@ -54,7 +53,7 @@ def make(root: Path, policy: Path, out: Path) -> None:
     Args:
         root: results folder of the run that trained them.
         policy: folder of its policy.
-        out: gets the base; its README.md is left alone.
+        out: output folder; an existing README.md is kept.
     """
     from hpro_core.engine.packing import pack
     from hpro_core.tables import UTTERANCES, read_table
@@ -72,7 +71,7 @@ def check(base: Path) -> None:
     """Compare the files of a base with SHA256SUMS.
 
     Raises:
-        HproError: a file is missing or another one.
+        HproError: a file is missing or differs.
     """
     sums = base / SUMS
     if not sums.is_file():
@@ -80,12 +79,12 @@ def check(base: Path) -> None:
     expected = listed_sums(sums)
     for file in FILES:
         if not (base / file).is_file():
-            raise HproError(f"{base / file} is missing: get it again (git checkout {base})")
+            raise HproError(f"{base / file} is missing: restore it (git checkout {base})")
         if sha256_of(base / file) != expected.get(file):
-            raise HproError(f"{base / file} is not the file that {sums} names: get it again")
+            raise HproError(f"{base / file} differs from its hash in {sums}: restore it")
 
 
 def listed_sums(sums: Path) -> dict[str, str]:
-    """File -> its hash, of a list as sha256sum writes it."""
-    lines = [line.partition("  ") for line in read_text(sums, "get it again").splitlines()]
+    """Read a list in the format of sha256sum: file -> hash."""
+    lines = [line.partition("  ") for line in read_text(sums, "restore it").splitlines()]
     return {file: digest for digest, _, file in lines}

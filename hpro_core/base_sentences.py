@@ -1,4 +1,4 @@
-"""The sentences that a base was trained on: their hashes are part of it (`hpro_core.base`)."""
+"""Hashes of the sentences that a base was trained on; they are part of it (`hpro_core.base`)."""
 
 import hashlib
 from collections.abc import Iterable
@@ -10,11 +10,15 @@ import pandas as pd
 from hpro_core.io import read_npy
 
 SENTENCES = "sentences.npy"
-"""Their hashes, sorted, uint64 (N,)."""
+"""File of the sorted hashes, uint64 (N,)."""
 
 
 def known_sentences(base: Path, words: pd.Series) -> np.ndarray:
-    """Which of the normalised sentences a base was trained on, bool (N,).
+    """Return which sentences are in a base's training data, bool (N,).
+
+    Args:
+        base: folder of the base.
+        words: N normalised sentences.
 
     Raises:
         HproError: the base has no list of its sentences.
@@ -24,6 +28,6 @@ def known_sentences(base: Path, words: pd.Series) -> np.ndarray:
 
 
 def sentence_hashes(words: Iterable[str]) -> np.ndarray:
-    """64 bits of the SHA-256 of each sentence, uint64."""
+    """Return the first 64 bits of the SHA-256 of each sentence, uint64 (N,)."""
     digests = [hashlib.sha256(sentence.encode()).digest()[:8] for sentence in words]
     return np.array([int.from_bytes(digest, "big") for digest in digests], dtype=np.uint64)

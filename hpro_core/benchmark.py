@@ -1,7 +1,7 @@
-"""One step of each training at the paper's size, with random weights: time, memory, arithmetic.
+"""Measures one step of each training at the paper's size: time, memory and FLOPs.
 
-Sizes are those of CosyVoice2's language model (Qwen2.5-0.5B) and the released codec; the batch is
-made up. What a step costs does not depend on what the weights know.
+Sizes are those of CosyVoice2's language model (Qwen2.5-0.5B) and the released codec. Weights and
+batch are random; the cost of a step does not depend on their values.
 """
 
 import resource
@@ -38,15 +38,15 @@ TRAININGS: tuple[Training, ...] = (
 )
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "4090": 165e12}
-"""Dense bfloat16 peak by name of the GPU, from the makers' data sheets; else no MFU is given."""
+"""GPU name -> dense bfloat16 peak in FLOP/s, from data sheets; other GPUs get no MFU."""
 
 CLIP_NORM = 5.0
-_TEXT_TOKENS, _WORDS = 24, 16  # of six seconds of English
+_TEXT_TOKENS, _WORDS = 24, 16  # typical of six seconds of English
 
 
 @dataclass(frozen=True)
 class Workload:
-    """The sizes that are measured."""
+    """Model sizes and batch of a measurement."""
 
     policy: CosyVoice2Config
     codec: CodecConfig
@@ -59,7 +59,7 @@ FULL_SIZE = Workload(CosyVoice2Config(), CodecConfig(**PRESETS["released"]))
 
 @dataclass(frozen=True)
 class Cost:
-    """What one optimiser step costs."""
+    """Measured cost of one optimiser step."""
 
     training: str
     device: str
@@ -69,24 +69,24 @@ class Cost:
     first_loss: float
     last_loss: float
     seconds_per_step: float  # the fastest of the steps after the first
-    peak_memory_gb: float  # of the GPU; of the whole process where there is none
+    peak_memory_gb: float  # of the GPU; of the whole process without one
     tflop_per_step: float  # matrix products of forward and backward pass
     tflop_per_s: float
-    mfu: float | None  # share of the device's peak, where that is known
+    mfu: float | None  # model FLOPs utilisation; None if the device's peak is unknown
 
 
 def measure(training: Training, workload: Workload, reward: Reward, device: str, threads: int,
             steps: int = 3, checkpointing: bool = False) -> Cost:  # fmt: skip
-    """Run some steps of a training on a made-up batch.
+    """Run some steps of a training on a synthetic batch and return their cost.
 
     Args:
-        training: which one.
-        workload: sizes.
+        training: name of the training.
+        workload: model sizes and batch.
         reward: section `reward` of the settings, for weights and temperatures.
         device: "auto", "cpu" or "cuda".
-        threads: of the CPU.
-        steps: timed ones, after one that warms up.
-        checkpointing: of the policy's activations.
+        threads: number of CPU threads.
+        steps: number of timed steps, after one warm-up step.
+        checkpointing: whether the policy uses activation checkpointing.
     """
     set_threads(threads)
     where = device_of(device)
@@ -110,7 +110,7 @@ def measure(training: Training, workload: Workload, reward: Reward, device: str,
     seconds = []
     for _ in range(steps):
         begin = time.perf_counter()
-        losses.append(step())  # reading the loss waits for the GPU
+        losses.append(step())  # float(loss) synchronises with the GPU
         seconds.append(time.perf_counter() - begin)
     name = torch.cuda.get_device_name(where) if where.type == "cuda" else f"CPU, {threads} threads"
     rate = counter.get_total_flops() / min(seconds)
@@ -132,7 +132,7 @@ def measure(training: Training, workload: Workload, reward: Reward, device: str,
 
 
 def made_up_batch(workload: Workload) -> Batch:
-    """Utterances of random tokens and labels with evenly spread words."""
+    """Return a batch of utterances with random tokens and labels and evenly spaced words."""
     rng = np.random.default_rng(0)
     n_tokens = round(workload.duration_s * TOKEN_RATE_HZ)
     edges = np.linspace(0.1, workload.duration_s - 0.1, _WORDS + 1)
@@ -162,7 +162,7 @@ def _training(
     training: Training, workload: Workload, reward: Reward, device: torch.device,
     checkpointing: bool,
 ) -> tuple[nn.Module, Callable[[Batch], dict[str, Tensor]]]:  # fmt: skip
-    """The model that is trained, and the terms of its loss."""
+    """The trained model, and a function that returns the terms of its loss."""
     if training == "codec_content" or training == "codec_style":
         codec = HdEmo(workload.codec).to(device).train()
         if training == "codec_content":

@@ -1,4 +1,4 @@
-"""Names and numbers that every room agrees on."""
+"""Constants that all stages share."""
 
 SAMPLE_RATE_HZ = 16_000
 """Rate of all audio after the corpus stage, mono."""
@@ -26,4 +26,4 @@ VAD = ("valence", "arousal", "dominance")
 """Order of the three affect dimensions everywhere in this project."""
 
 SPLITS = ("train", "dev", "test", "judge")
-"""`judge` is set aside to train the judges, so that they share no data with rewards or teachers."""
+"""`judge` is reserved for training the judges, which share no data with rewards or teachers."""

@@ -1,6 +1,6 @@
-"""The dataset stage: one Parquet per split with all that training needs. No audio from here on.
+"""The dataset stage: writes one Parquet per split with all training data. Training needs no audio.
 
-Beside each is the same as an Arrow file, which trainings map into memory
+An Arrow file with the same content is beside each; trainings map it into memory
 (`hpro_core.engine.example_file`).
 """
 
@@ -42,25 +42,26 @@ _DURATION_TOLERANCE_S = 0.25  # ours: tokenizers pad or cut an utterance by a fe
 
 
 class Unusable(Exception):
-    """Why one utterance cannot be in the dataset."""
+    """The utterance cannot be in the dataset; the message is the reason."""
 
 
 def build(root: Path, settings: Dataset, shard: int | None = None) -> None:
     """Join utterances, words, labels and tokens: dataset/{train,dev,test,rejected}.parquet.
 
-    Without `shard` also dataset/{train,dev,test}.arrow; of shards, `hpro gather-dataset` does it.
+    Without `shard` it also writes dataset/{train,dev,test}.arrow; with shards,
+    `hpro gather-dataset` writes them.
 
-    Utterances of the split `judge` are not part of the dataset and not counted as rejected; every
-    other one is in a split's table or in dataset/rejected.parquet.
+    Utterances of the split `judge` are not part of the dataset and not counted as rejected. Every
+    other utterance is in a split's table or in dataset/rejected.parquet.
 
     Args:
         root: results folder of the run.
         settings: section `dataset`.
-        shard: to join this one alone (hpro_core.shards); any of its splits may be empty.
+        shard: join only this shard (hpro_core.shards); its splits may be empty.
 
     Raises:
-        HproError: a table is missing or invalid; without `shard` also, a split is left without
-            utterances, or more than `max_rejected_fraction` of the utterances cannot be used.
+        HproError: a table is missing or invalid; without `shard` also, a split has no utterances,
+            or the rejected fraction exceeds `max_rejected_fraction`.
     """
     utterances = read_table(folder_of(root, "corpus", shard) / "utterances.parquet", UTTERANCES)
     entering = utterances[utterances["split"].isin(TRAINING_SPLITS)]
@@ -73,7 +74,7 @@ def build(root: Path, settings: Dataset, shard: int | None = None) -> None:
             rows[utterance["split"]].append(_row(utterance, parts, reads))
         except Unusable as reason:
             lost[utterance["utt_id"]] = str(reason)
-    # A split sees to references; but the other utterance may have been lost on the way.
+    # The split stage ensures references, but a later stage may have rejected the reference.
     lost |= without_reference(entering[~entering["utt_id"].isin(lost)])
     rows["test"] = [row for row in rows["test"] if row["utt_id"] not in lost]
     reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(lost.values()).most_common(5))
@@ -93,14 +94,14 @@ def build(root: Path, settings: Dataset, shard: int | None = None) -> None:
 
 
 def load(path: Path, leave_out: Collection[str] = ()) -> MappedExamples:
-    """Map one split of the dataset into memory; an utterance is read when it is asked for.
+    """Map one split of the dataset into memory; utterances are read on access.
 
     Args:
         path: `dataset/<split>.parquet` of a run.
-        leave_out: corpora that the sequence is without.
+        leave_out: corpora to exclude.
 
     Raises:
-        HproError: the table or the file beside it is missing or broken, or one is not of the other.
+        HproError: the table or its Arrow file is missing or broken, or they do not match.
     """
     check_columns(path, DATASET)
     examples = open_examples(path)
@@ -108,7 +109,7 @@ def load(path: Path, leave_out: Collection[str] = ()) -> MappedExamples:
 
 
 def _parts(root: Path, shard: int | None) -> dict[str, dict]:
-    """What other stages know of each utterance, by table and utt_id."""
+    """Outputs of other stages: name of the part -> utt_id -> value."""
     aligned, labelled, spoken = (
         folder_of(root, stage, shard) for stage in ("align", "label", "speech")
     )
@@ -125,7 +126,7 @@ def _parts(root: Path, shard: int | None) -> dict[str, dict]:
 
 
 def _values_by_utterance(of_words: pd.DataFrame, columns: list[str]) -> dict[str, np.ndarray]:
-    """Columns of a table of words, float64 (words, columns) of each utterance, in order."""
+    """utt_id -> columns of a table of words, float64 (words, columns), in word order."""
     ordered = of_words.sort_values(["utt_id", "word_index"])
     utt_ids, starts = np.unique(ordered["utt_id"].to_numpy(dtype=str), return_index=True)
     values = ordered[columns].to_numpy(dtype=np.float64)
@@ -158,7 +159,7 @@ def _row(utterance: Mapping[Hashable, Any], parts: dict[str, dict], reads: Front
 
 
 def _spans(words: np.ndarray, n_words: int, duration_s: float) -> np.ndarray:
-    """Start and end of each word, (n_words, 2), within the utterance; from index, start, end."""
+    """Start and end of each word within the utterance, (n_words, 2), from (index, start, end)."""
     if words[:, 0].tolist() != list(range(n_words)):
         raise Unusable(f"{len(words)} word times for {n_words} words")
     spans_s = np.clip(words[:, 1:], 0.0, duration_s)
@@ -181,7 +182,7 @@ def _encoded(text: str, words: str, reads: Frontend) -> tuple[np.ndarray, np.nda
 
 
 def _tokens(tokens: np.ndarray, duration_s: float) -> np.ndarray:
-    """Speech tokens as int16, in range and as many as the duration asks for."""
+    """Speech tokens as int16, after checks of their range and number."""
     tokens = np.asarray(tokens)
     if not len(tokens) or tokens.min() < 0 or tokens.max() >= N_SPEECH_TOKENS:
         raise Unusable(f"speech tokens are empty or outside 0..{N_SPEECH_TOKENS - 1}")

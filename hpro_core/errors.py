@@ -1,4 +1,4 @@
-"""The one exception that the command line turns into a one-line message."""
+"""The exception that the command line prints as a one-line message."""
 
 import re
 
@@ -6,9 +6,9 @@ _BREAKS = re.compile(r"\s*[\n\r\t\v\f\x1c-\x1f\x85\u2028\u2029]\s*")
 
 
 class HproError(Exception):
-    """A problem that the user can mend: the message names the file, the value and the cure.
+    """A problem that the user can correct: the message names the file, the value and the action.
 
-    The message is one line, whatever a broken file put into it.
+    The message is always one line, also if it quotes a broken file.
     """
 
     def __init__(self, message: str):
@@ -16,12 +16,12 @@ class HproError(Exception):
 
 
 def one_line(text: str) -> str:
-    """A text that a terminal shows as one line: line breaks and tabs become blanks."""
+    """Return a text as one line: line breaks and tabs become blanks."""
     return escaped(_BREAKS.sub(" ", text.strip()))
 
 
 def escaped(text: str) -> str:
-    """A text in which characters that a terminal would obey or not show are escaped."""
+    """Return a text with control and other non-printable characters escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,14 +1,14 @@
-"""Reading and writing of files: each format once, for the whole package.
+"""Readers and writers of all file formats of the package.
 
-Reading: whatever can be wrong with a file becomes one `HproError` that names the file, the place in
-it where that is known, and what to do next. A size that a header declares is compared with the size
-of the file before memory of that size is allocated. Nothing in a file is executed.
+Reading: every error of a file becomes an `HproError` that names the file, the place in it if known,
+and the action to take. A size declared by a header is compared with the file's size before memory
+is allocated. Content of files is never executed.
 
-Writing: `replacing` gives a temporary path of this process beside the file, flushes it to the disk,
-and renames it. A killed process or a full disk leaves the old file or none, never half of one.
+Writing: `replacing` provides a temporary path beside the file, flushes it to disk, and renames it.
+After a kill or with a full disk, the old file or none exists, never a partial one.
 
-torch, pandas and the like are imported inside the functions, so that commands without them start
-quickly.
+Large packages such as torch and pandas are imported inside the functions, so that commands that do
+not need them start quickly.
 """
 
 import csv
@@ -44,26 +44,26 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-AGAIN = "run the stage that makes it again"
-"""What to do about a broken file of a run."""
+AGAIN = "run the stage that writes it again"
+"""Action for a broken file of a run."""
 
 MAX_TEXT_BYTES = 256 * 2**20
-"""Largest JSON, YAML or CSV file that is read; none of this project's comes near it."""
+"""Largest JSON, YAML or CSV file that is read; files of this project are far smaller."""
 
 MAX_DEPTH = 100
-"""Deepest nesting of a JSON file."""
+"""Deepest accepted nesting of a JSON file."""
 
 _HALVES = re.compile("[\ud800-\udfff]")
 
 MAX_YAML_NODES = 200_000
-"""Most values of a YAML file, each use of an alias counted: a bomb of aliases has billions."""
+"""Most values of a YAML file, counting each use of an alias; an alias bomb has billions."""
 
 _NPY_HEADER_BYTES = 2**16
 MAX_HEADER_BYTES = 100 * 2**20
 """Longest header of a safetensors file (the library's own limit)."""
 
 CHECKSUM = "sha256"
-"""Key of the metadata of a safetensors file: SHA-256 of all that follows its header."""
+"""Metadata key of a safetensors file: SHA-256 of all bytes after its header."""
 
 CURVES = ("step", "split", "term", "value")
 """Columns of a training's curves, training.csv."""
@@ -73,7 +73,7 @@ _STALE_S = 24 * 3600.0
 
 @dataclass
 class Journal:
-    """The files that this process has read and written: what `hpro_core.records` writes down."""
+    """The files that this process has read and written, for `hpro_core.records`."""
 
     read: set[Path] = field(default_factory=set)
     made: set[Path] = field(default_factory=set)
@@ -83,12 +83,12 @@ JOURNAL = Journal()
 
 
 def note_read(path: Path) -> None:
-    """Say that what this process makes depends on a file; the readers of this module do."""
+    """Record a file as an input of this process; the readers of this module call it."""
     JOURNAL.read.add(path)
 
 
 def note_audio(folder: Path) -> None:
-    """The same of the files of a folder of audio, which the list beside it names."""
+    """Record the files of an audio folder as inputs, by the list of hashes beside it."""
     sums = folder.with_name(f"{folder.name}.sha256")
     if sums.is_file():
         note_read(sums)
@@ -101,12 +101,12 @@ def read_bytes(path: Path, cure: str = AGAIN, limit: int | None = None) -> bytes
     """Read a whole file.
 
     Args:
-        path: of the file.
-        cure: what to do if it cannot be read, for the message.
-        limit: most bytes that are accepted.
+        path: path of the file.
+        cure: action to take if it cannot be read, for the message.
+        limit: largest accepted size in bytes.
 
     Raises:
-        HproError: the file is missing, is no plain file, cannot be read or is larger than `limit`.
+        HproError: the file is missing, not a plain file, unreadable or larger than `limit`.
     """
     with opened(path, cure) as file:
         size = os.fstat(file.fileno()).st_size
@@ -123,7 +123,7 @@ def opened(path: Path, cure: str = AGAIN) -> Iterator[BinaryIO]:
     """Open a plain file for reading in binary.
 
     Raises:
-        HproError: it is missing, is no plain file, or may not be read.
+        HproError: the file is missing, not a plain file, or unreadable.
     """
     note_read(path)
     with _opened(path, cure) as file:
@@ -148,7 +148,8 @@ def read_text(path: Path, cure: str = AGAIN, encoding: str = "utf-8-sig") -> str
     """Read a text file.
 
     Raises:
-        HproError: as `read_bytes`, or the content is not in that encoding; the line is named.
+        HproError: as `read_bytes`, or the content is not in the encoding; the message names the
+            line.
     """
     return decoded(read_bytes(path, cure, MAX_TEXT_BYTES), str(path), encoding)
 
@@ -158,11 +159,11 @@ def decoded(raw: bytes, where: str, encoding: str = "utf-8-sig") -> str:
 
     Args:
         raw: the bytes.
-        where: of the file, for the message.
-        encoding: UTF-8, with or without a byte order mark, unless another is given.
+        where: name of the file, for the message.
+        encoding: by default UTF-8 with or without a byte order mark.
 
     Raises:
-        HproError: the bytes are not in that encoding.
+        HproError: the bytes are not in the encoding.
     """
     try:
         return raw.decode(encoding)
@@ -180,7 +181,7 @@ def read_json(path: Path, cure: str = AGAIN) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        HproError: the file cannot be read, is not JSON, or holds something other than an object.
+        HproError: the file cannot be read, is not JSON, or its top-level value is not an object.
     """
     text = read_text(path, cure)
     try:
@@ -198,14 +199,14 @@ def read_json(path: Path, cure: str = AGAIN) -> dict[str, Any]:
 
 
 def _unfit(value: object) -> str:
-    """Why a value of JSON cannot be passed on; empty if it can."""
+    """The reason why a JSON value is not accepted; empty if it is."""
     waiting = [(value, 0)]
     while waiting:
         part, depth = waiting.pop()
         if depth > MAX_DEPTH:
             return f"is nested more than {MAX_DEPTH} deep"
         if isinstance(part, str) and not part.isascii() and _HALVES.search(part):
-            return f"holds half a character ({part[:20]!r})"
+            return f"contains a lone surrogate ({part[:20]!r})"
         if isinstance(part, dict):
             waiting += [(each, depth + 1) for pair in part.items() for each in pair]
         elif isinstance(part, list):
@@ -217,16 +218,16 @@ CheckedT = TypeVar("CheckedT")
 
 
 def checked(value: object, kind: type[CheckedT], where: str, cure: str = AGAIN) -> CheckedT:
-    """A value out of a file, if it is what it should be.
+    """Check the type of a value that was read from a file, and return it.
 
     Args:
-        value: as read, of dicts, lists and plain values.
-        kind: its type, such as dict[str, float]; an int passes for a float.
-        where: of the file, for the message.
-        cure: what to do about another value.
+        value: dicts, lists and plain values.
+        kind: expected type, such as dict[str, float]; an int is accepted as a float.
+        where: name of the file, for the message.
+        cure: action to take if the check fails, for the message.
 
     Raises:
-        HproError: it is not of that type; the place in it is named.
+        HproError: the value has another type; the message names the place in it.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -264,7 +265,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML 1.2's core types: 1e-05 is a number, 010 and a date are not; a key stands once."""
+    """Loader with YAML 1.2's core types (1e-05 is a number, 010 and dates are not), unique keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         self.flatten_mapping(node)
@@ -272,11 +273,11 @@ class _StrictLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise yaml.MarkedYAMLError(
-                    problem="a key is no name", problem_mark=key_node.start_mark
+                    problem="a key is not a plain value", problem_mark=key_node.start_mark
                 )
             key, line = self.construct_object(key_node), key_node.start_mark.line + 1
             if key in first and first[key] != line:
-                problem = f"key {key!r} stands here and in line {first[key]}: keep one"
+                problem = f"key {key!r} is also in line {first[key]}: keep one"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
             first[key] = line
         return super().construct_mapping(node, deep)
@@ -291,7 +292,7 @@ _LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
 
 
 def _resolvers() -> dict[str, list[tuple[str, re.Pattern]]]:
-    """The implicit types by the first character of a scalar."""
+    """First character of a scalar -> its implicit types."""
     kept: dict[str, list[tuple[str, re.Pattern]]] = {}
     for sign, entries in yaml.SafeLoader.yaml_implicit_resolvers.items():
         own = [e for e in entries if e[0].rpartition(":")[2] not in ("float", "int", "timestamp")]
@@ -315,30 +316,30 @@ def _yaml_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _yaml_int)
 
 
-def read_yaml(path: Path, cure: str = "correct it, or take the one that the project ships") -> dict:
+def read_yaml(path: Path, cure: str = "correct it, or use the one that the project ships") -> dict:
     """Read a YAML mapping.
 
-    Numbers are those of YAML 1.2: `1e-05` is one (DVC writes it so); `010` is refused, since older
-    readers take it for 8. A date stays text.
+    Numbers follow YAML 1.2: `1e-05` is a number (DVC writes it); `010` is refused, since YAML 1.1
+    parses it as 8. A date stays text.
 
     Raises:
-        HproError: the file cannot be read, is not YAML, holds no mapping, has a key twice in one
-            mapping, or aliases that stand for too many values. The line is named.
+        HproError: the file cannot be read, is not YAML, is not a mapping, has a key twice in one
+            mapping, or has aliases that expand to too many values. The message names the line.
     """
     return yaml_mapping(read_text(path, cure), str(path))
 
 
 def yaml_mapping(text: str, where: str) -> dict:
-    """The same of a text.
+    """Parse a YAML mapping as `read_yaml` does.
 
     Args:
         text: YAML.
-        where: of the file, for messages.
+        where: name of the source, for messages.
     """
     try:
         root = yaml.compose(text, _StrictLoader)
         if root is None or not isinstance(root, yaml.MappingNode):
-            raise HproError(f"{where} holds no settings: a mapping of sections is expected")
+            raise HproError(f"{where} has no settings: a mapping of sections is expected")
         _check_nodes(root, where)
         loader = _StrictLoader("")
         return loader.construct_document(root)
@@ -359,19 +360,19 @@ def yaml_mapping(text: str, where: str) -> dict:
 
 
 def _is_plain(node: yaml.Node) -> bool:
-    """Whether a scalar stands without quotes."""
+    """Whether a node is a scalar without quotes."""
     return isinstance(node, yaml.ScalarNode) and node.style is None
 
 
 def _check_nodes(root: yaml.Node, where: str) -> None:
-    """Refuse octal-looking numbers and bombs of aliases."""
+    """Refuse numbers with a leading zero, and alias bombs."""
     waiting, n_nodes = [root], 0
     while waiting:
         node = waiting.pop()
         n_nodes += 1
         if n_nodes > MAX_YAML_NODES:
             raise HproError(
-                f"{where} has more than {MAX_YAML_NODES} values: no settings are so large"
+                f"{where} has more than {MAX_YAML_NODES} values: check that it is a settings file"
             )
         if isinstance(node, yaml.MappingNode):
             waiting += [part for pair in node.value for part in pair]
@@ -380,8 +381,8 @@ def _check_nodes(root: yaml.Node, where: str) -> None:
         elif _is_plain(node) and _LEADING_ZERO.fullmatch(node.value):
             line = node.start_mark.line + 1
             raise HproError(
-                f"{where}, line {line}: {node.value} begins with a zero: write the number without "
-                "it, or a text in quotes"
+                f"{where}, line {line}: {node.value} begins with a zero: remove the zero, or put a "
+                "text in quotes"
             )
 
 
@@ -394,18 +395,18 @@ def read_csv_table(
     """Read a CSV table of this project.
 
     Args:
-        path: of the file.
-        columns: that it must have.
-        text: columns of text, of which none is empty; all others hold numbers, or nothing.
-        cure: what to do about a broken file.
+        path: path of the file.
+        columns: required columns.
+        text: text columns, without empty cells; all others hold numbers or empty cells.
+        cure: action to take for a broken file, for the message.
 
     Returns:
         The columns in the order of the file: text as str, whole numbers as int64, others as
-        float64, NaN where there is nothing.
+        float64, NaN for an empty cell.
 
     Raises:
         HproError: the file cannot be read, has no rows, a row has more or fewer cells than the
-            header, a column is missing, or a value is not a number; the line is named.
+            header, a column is missing, or a value is not a number; the message names the line.
     """
     import pandas as pd
 
@@ -415,7 +416,7 @@ def read_csv_table(
     (_, header), *rows = lines
     missing = [name for name in columns if name not in header]
     if missing or len(set(header)) < len(header):
-        what = f"column {missing[0]!r} is missing" if missing else "a column stands twice"
+        what = f"column {missing[0]!r} is missing" if missing else "duplicate column"
         raise HproError(f"{path}, line 1: {what}: {cure}")
     table: dict[str, pd.Series] = {}
     for place, name in enumerate(header):
@@ -430,10 +431,10 @@ def read_csv_table(
 
 
 def csv_lines(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV file as long as its first one, each with its line.
+    """Yield the rows of a CSV file with their line numbers, the header first.
 
     Raises:
-        HproError: a row is longer or shorter, or a quote is not closed.
+        HproError: a row has more or fewer cells than the header, or a quote is not closed.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     n_cells = None
@@ -444,7 +445,7 @@ def csv_lines(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
             n_cells = n_cells or len(cells)
             if len(cells) != n_cells:
                 raise HproError(
-                    f"{where}, line {reader.line_num}: {len(cells)} cells, where the header has "
+                    f"{where}, line {reader.line_num}: {len(cells)} cells, but the header has "
                     f"{n_cells}"
                 )
             yield reader.line_num, cells
@@ -474,10 +475,10 @@ def _text(value: str, where: str, cure: str) -> str:
 
 @contextmanager
 def parquet_errors(path: Path, cure: str = AGAIN) -> Iterator[None]:
-    """Whatever a reader of Parquet or Arrow files raises inside is an `HproError` of the file.
+    """Convert exceptions of a Parquet or Arrow reader in the block to `HproError`.
 
     Raises:
-        HproError: the file is missing, or not readable.
+        HproError: the file is missing or unreadable.
     """
     import pyarrow
 
@@ -500,7 +501,7 @@ def read_npy(path: Path, dtype: type[np.generic], ndim: int, cure: str = AGAIN) 
     """Read a NumPy array.
 
     Raises:
-        HproError: the file cannot be read, is no .npy file, is of another type or number of axes,
+        HproError: the file cannot be read, is not a .npy file, has another type or number of axes,
             or its header declares another size than the file has.
     """
     with opened(path, cure) as file:
@@ -541,14 +542,14 @@ def read_zip_members(
     """Read members of a zip archive.
 
     Args:
-        path: of the archive.
-        names: of the members; None for all plain files in it.
-        limit: most bytes of all of them, decompressed.
-        cure: what to do about a broken archive.
+        path: path of the archive.
+        names: names of the members; None for all plain files in it.
+        limit: largest total size of the members, decompressed, in bytes.
+        cure: action to take for a broken archive, for the message.
 
     Raises:
-        HproError: the file is no zip archive, lacks a member, is encrypted, is compressed by an
-            unknown method, is damaged, or declares or holds more than `limit` bytes.
+        HproError: the file is not a zip archive, lacks a member, is encrypted, is compressed by an
+            unknown method, is damaged, or declares or contains more than `limit` bytes.
     """
     found: dict[str, bytes] = {}
     left = limit
@@ -574,17 +575,17 @@ def read_zip_members(
 
 
 def read_tar_members(path: Path, names: Sequence[str], limit: int, cure: str) -> dict[str, bytes]:
-    """Read plain files of a tar archive, compressed or not; nothing is extracted to disk.
+    """Read plain files of a tar archive, compressed or not, without extraction to disk.
 
     Args:
-        path: of the archive.
-        names: of the members.
-        limit: most bytes of all of them, and of what is decompressed on the way.
-        cure: what to do about a broken archive.
+        path: path of the archive.
+        names: names of the members.
+        limit: largest total size of the members, and of all decompressed data, in bytes.
+        cure: action to take for a broken archive, for the message.
 
     Raises:
-        HproError: the file is no tar archive, lacks a member or has a link in its place, is
-            damaged, or holds more than `limit` bytes.
+        HproError: the file is not a tar archive, lacks a member or has a link in its place, is
+            damaged, or contains more than `limit` bytes.
     """
     found: dict[str, bytes] = {}
     left = limit
@@ -614,14 +615,20 @@ def read_tar_members(path: Path, names: Sequence[str], limit: int, cure: str) ->
 # --- audio ---------------------------------------------------------------------------------------
 
 
-def read_wav(path: Path, rate_hz: int, cure: str = "make it again") -> np.ndarray:
+def read_wav(path: Path, rate_hz: int, cure: str = "create it again") -> np.ndarray:
     """Read a WAV file that this project wrote.
+
+    Args:
+        path: path of the file.
+        rate_hz: expected sampling rate.
+        cure: action to take for a broken file, for the message.
 
     Returns:
         float32 (T,), mono, in [-1, 1].
 
     Raises:
-        HproError: unreadable, empty, with values that are not numbers, not mono, or another rate.
+        HproError: the file is unreadable, empty, has NaN or infinite values, is not mono, or has
+            another rate.
     """
     import soundfile
 
@@ -634,7 +641,7 @@ def read_wav(path: Path, rate_hz: int, cure: str = "make it again") -> np.ndarra
     if found_hz != rate_hz or samples_T.ndim != 1:
         raise HproError(f"{path} is not {rate_hz / 1000:g} kHz mono ({found_hz} Hz): {cure}")
     if not len(samples_T) or not np.isfinite(samples_T).all():
-        raise HproError(f"{path} is empty or has values that are not numbers: {cure}")
+        raise HproError(f"{path} is empty or has NaN or infinite values: {cure}")
     return np.clip(samples_T, -1.0, 1.0)
 
 
@@ -645,13 +652,13 @@ def read_safetensors(path: Path, cure: str = AGAIN, own: bool = True) -> dict[st
     """Read the weights of a safetensors file as NumPy arrays.
 
     Args:
-        path: of the file.
-        cure: what to do about a missing or broken file.
-        own: the file is this project's, and must have its checksum.
+        path: path of the file.
+        cure: action to take for a missing or broken file, for the message.
+        own: whether this project wrote the file, which then must have a checksum.
 
     Raises:
-        HproError: missing, not a safetensors file, without a checksum, or changed since it was
-            written.
+        HproError: the file is missing, not a safetensors file, has no checksum, or was changed
+            after it was written.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -665,7 +672,7 @@ def read_safetensors(path: Path, cure: str = AGAIN, own: bool = True) -> dict[st
 
 
 def read_safetensors_torch(path: Path, cure: str = AGAIN, own: bool = True) -> "dict[str, Tensor]":
-    """The same as PyTorch tensors on the CPU, mapped from the file."""
+    """Read weights as `read_safetensors`, but as PyTorch CPU tensors mapped from the file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -678,25 +685,24 @@ def read_safetensors_torch(path: Path, cure: str = AGAIN, own: bool = True) -> "
 
 
 def safetensors_header(path: Path, cure: str = AGAIN) -> dict[str, Any]:
-    """The header of a safetensors file: what each weight is, before any of them is read.
+    """Read the header of a safetensors file without its weights.
 
     Returns:
-        By name the `dtype`, `shape` and `data_offsets` of each weight; and `__metadata__`.
+        Name -> `dtype`, `shape` and `data_offsets` of each weight; and `__metadata__`.
 
     Raises:
-        HproError: the file cannot be read, has no such header, or holds other weights than the
-            header says.
+        HproError: the file cannot be read, has no valid header, or an entry does not fit the file.
     """
     with opened(path, cure) as file:
         return _header(path, file, cure)
 
 
 def _is_weight(entry: object, n_bytes: int) -> bool:
-    """Whether an entry of a header is a weight within so many bytes."""
+    """Whether an entry of a header is a weight within `n_bytes` of content."""
     match entry:
         case {"dtype": str(), "shape": [*shape], "data_offsets": [int(first), int(last)]}:
             whole = all(type(axis) is int and axis >= 0 for axis in shape)
-            # The smallest types have four bits a value.
+            # The smallest types have four bits per value.
             return (
                 whole and 0 <= first <= last <= n_bytes and math.prod(shape) <= 2 * (last - first)
             )
@@ -704,7 +710,7 @@ def _is_weight(entry: object, n_bytes: int) -> bool:
 
 
 def write_safetensors(path: Path, weights: Mapping[str, np.ndarray]) -> None:
-    """Write arrays as a safetensors file that has the SHA-256 of its content in its header.
+    """Write arrays as a safetensors file with the SHA-256 of its content in the header.
 
     Raises:
         HproError: the file cannot be written.
@@ -716,7 +722,7 @@ def write_safetensors(path: Path, weights: Mapping[str, np.ndarray]) -> None:
 
 
 def write_safetensors_bytes(path: Path, raw: bytes) -> None:
-    """The same of a file that the library has serialised."""
+    """Write the output of safetensors' `save` with the SHA-256 of its content in the header."""
     length = int.from_bytes(raw[:8], "little")
     header, content = json.loads(raw[8 : 8 + length]), memoryview(raw)[8 + length :]
     header["__metadata__"] = {CHECKSUM: hashlib.sha256(content).hexdigest()}
@@ -729,7 +735,7 @@ def write_safetensors_bytes(path: Path, raw: bytes) -> None:
 
 
 def _header(path: Path, file: BinaryIO, cure: str) -> dict[str, Any]:
-    """The header of an open safetensors file, which is then at the first byte of its content."""
+    """Read the header of an open safetensors file, up to the first byte of its content."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
@@ -743,28 +749,28 @@ def _header(path: Path, file: BinaryIO, cure: str) -> dict[str, Any]:
         raise HproError(f"{path} is not a safetensors file (its header is no object): {cure}")
     for name, entry in header.items():
         if name != "__metadata__" and not _is_weight(entry, size - 8 - length):
-            raise HproError(f"{path}: its header says of {name} what cannot be: {cure}")
+            raise HproError(f"{path}: its header has an invalid entry {name}: {cure}")
     return header
 
 
 def _check_weights(path: Path, file: BinaryIO, cure: str, own: bool) -> None:
-    """Check the header of an open safetensors file and, in a file of ours, its checksum."""
+    """Check the header of an open safetensors file and, if it is our own, its checksum."""
     metadata = _header(path, file, cure).get("__metadata__")
     if not own:
         return
     expected = metadata.get(CHECKSUM) if isinstance(metadata, dict) else None
     if expected is None:
-        raise HproError(f"{path} has no checksum, so this version did not write it: {cure}")
+        raise HproError(f"{path} has no checksum, so it is not from this version: {cure}")
     if sha256_of_rest(file) != expected:
         raise HproError(f"{path} was changed after it was written (its checksum differs): {cure}")
 
 
 def read_pt(path: Path, cure: str) -> object:
-    """Read what torch.save wrote, weights and plain values only; nothing in the file runs.
+    """Read a file of torch.save with weights and plain values only; no code in it is executed.
 
     Raises:
-        HproError: the file is missing or broken, holds objects that could run code, is of the
-            format before PyTorch 1.6, or declares more than it holds.
+        HproError: the file is missing or broken, contains objects that could run code, has the
+            format before PyTorch 1.6, or declares more data than it contains.
     """
     import torch
 
@@ -774,17 +780,17 @@ def read_pt(path: Path, cure: str) -> object:
             found = torch.load(file, map_location="cpu", weights_only=True)
         except MemoryError as error:
             raise HproError(f"{path} does not fit into memory: {cure}") from error
-        except Exception as error:  # the format is pickle's: any exception can come out of it
+        except Exception as error:  # the format is pickle: any exception can occur
             text = reason_of(error)
             if isinstance(error, UnpicklingError):
-                text = "it is broken or holds objects that could run code"
+                text = "it is broken or contains objects that could run code"
             raise HproError(f"{path} cannot be read ({text[:160]}): {cure}") from error
         _check_tensors(path, found, os.fstat(file.fileno()).st_size, cure)
     return found
 
 
 def _check_tensors(path: Path, value: object, n_bytes: int, cure: str) -> None:
-    """Refuse a tensor that is larger than its file: one stored value that stands for many."""
+    """Refuse a tensor that is larger than its file, such as an expanded view of one value."""
     import torch
 
     waiting = [value]
@@ -798,19 +804,18 @@ def _check_tensors(path: Path, value: object, n_bytes: int, cure: str) -> None:
             dense = part.layout == torch.strided
             if not dense or part.numel() * part.element_size() > n_bytes:
                 raise HproError(
-                    f"{path} holds a tensor of {list(part.shape)} that is not stored in full: "
-                    f"{cure}"
+                    f"{path} has a tensor of {list(part.shape)} that is not stored in full: {cure}"
                 )
 
 
 def _check_stored(path: Path, file: BinaryIO, cure: str) -> None:
-    """Refuse what is no zip archive of stored members, of which none is larger than the file."""
+    """Refuse a file that is not a zip archive of uncompressed members within its size."""
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError) as error:
         raise HproError(
-            f"{path} is no PyTorch file of version 1.6 or later, or is cut off "
+            f"{path} is not a PyTorch file of version 1.6 or later, or is truncated "
             f"({reason_of(error)}): {cure}"
         ) from error
     size = os.fstat(file.fileno()).st_size
@@ -820,11 +825,11 @@ def _check_stored(path: Path, file: BinaryIO, cure: str) -> None:
 
 
 def write_pt(path: Path, content: object) -> None:
-    """Write by torch.save, whole or not at all."""
+    """Write a file by torch.save, whole or not at all."""
     import torch
 
     with replacing(path) as partial, partial.open("wb") as file:
-        torch.save(content, file)  # of a path the name would be in the file, and the process in it
+        torch.save(content, file)  # given a path, it would store the temporary name in the file
 
 
 # --- writing -------------------------------------------------------------------------------------
@@ -835,15 +840,15 @@ def replacing(path: Path) -> Iterator[Path]:
     """Write a file whole or not at all.
 
     Args:
-        path: of the file; its folder is made if needed.
+        path: path of the file; its folder is created if needed.
 
     Yields:
-        A path beside it, of this process alone. When the block ends, the file written there is
-        flushed to the disk and renamed to `path`; if the block raises, it is removed and `path`
-        stays as it was.
+        A temporary path beside it, unique to this process. When the block ends, the file written
+        there is flushed to disk and renamed to `path`. If the block raises, it is removed and
+        `path` is unchanged.
 
     Raises:
-        HproError: the disk is full, or the folder cannot be written to.
+        HproError: the disk is full, or the folder is not writable.
     """
     partial = path.with_name(f".{path.name}.{_host()}-{os.getpid()}.partial")
     try:
@@ -867,9 +872,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_in_place(path: Path, content: bytes) -> None:
-    """Write a file that no other process reads yet, in a folder that the stage has emptied.
+    """Write a file directly, in a folder that the stage has emptied and no other process reads.
 
-    Without a temporary file: of ten thousand clips each would cost a look through the folder.
+    It uses no temporary file, which would need a scan of the folder for each of many clips.
 
     Raises:
         HproError: the file cannot be written.
@@ -887,13 +892,13 @@ def _unwritten(path: Path, error: OSError) -> NoReturn:
     except OSError:
         free = ""
     raise HproError(
-        f"{path} cannot be written ({reason_of(error)}{free}): make room on the disk of {folder}, "
-        "or let this user write there, then run again"
+        f"{path} cannot be written ({reason_of(error)}{free}): free space on the disk of {folder}, "
+        "or give this user write permission, then run again"
     ) from error
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove what killed processes left of earlier attempts to write this file."""
+    """Remove temporary files that killed processes left beside this file."""
     start = f".{path.name}."
     for left in path.parent.glob(f".{_escaped(path.name)}.*.partial"):
         host, _, pid = left.name.removeprefix(start).removesuffix(".partial").rpartition("-")
@@ -930,14 +935,14 @@ def _drop(partial: Path) -> None:
     try:
         partial.unlink(missing_ok=True)
     except OSError:
-        return  # a folder that has become read-only: the error that led here is raised
+        return  # the folder has become read-only: the original error is raised
 
 
 # --- checksums -----------------------------------------------------------------------------------
 
 
 def sha256_of(path: Path, cure: str = AGAIN) -> str:
-    """SHA-256 of the content of a file, in hexadecimal digits.
+    """Return the SHA-256 of a file's content, in hexadecimal digits.
 
     Raises:
         HproError: the file cannot be read.
@@ -950,7 +955,7 @@ def sha256_of(path: Path, cure: str = AGAIN) -> str:
 
 
 def sha256_of_rest(file: BinaryIO, n_bytes: int | None = None) -> str:
-    """SHA-256 of an open file from where it stands, or of the next bytes of it."""
+    """Return the SHA-256 of an open file from its position on, up to `n_bytes`."""
     digest = hashlib.sha256()
     left = math.inf if n_bytes is None else n_bytes
     while left > 0 and (block := file.read(int(min(left, 2**20)))):
@@ -960,28 +965,28 @@ def sha256_of_rest(file: BinaryIO, n_bytes: int | None = None) -> str:
 
 
 def fingerprint(*paths: Path) -> str:
-    """One SHA-256 of the contents of files: what a training depends on, so that only it is resumed.
+    """Return one SHA-256 of the contents of files, which identifies a training's inputs on resume.
 
     Raises:
         HproError: a file is missing.
     """
     digest = hashlib.sha256()
     for path in paths:
-        cure = "run the stage that makes it first, or mend the path of a model in the settings"
+        cure = "run the stage that writes it first, or correct the path of a model in the settings"
         digest.update(bytes.fromhex(sha256_of(path, cure)))
     return digest.hexdigest()
 
 
 def reason_of(error: BaseException) -> str:
-    """One line of an exception."""
+    """Return the message of an exception as one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _first(cure: str) -> str:
-    """The cure for a file that is missing rather than broken."""
-    return "run the stage that makes it first" if cure == AGAIN else cure
+    """The action for a missing file, given that for a broken one."""
+    return "run the stage that writes it first" if cure == AGAIN else cure
 
 
 def write_csv_table(table: "pd.DataFrame", path: Path, float_format: str | None = None) -> None:

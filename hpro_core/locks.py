@@ -1,7 +1,7 @@
-"""Locks between processes, held by a process and released by the kernel when it ends.
+"""Locks between processes, released by the kernel when the holder ends.
 
-`flock` on a file of one line that says who holds it. A lock that a killed process held is free
-again at once, so nothing has to be unlocked by hand. Standard library only.
+A lock is an `flock` on a file with one line that identifies the holder. The lock of a killed
+process is free at once, so manual unlocking is not needed. Standard library only.
 """
 
 import errno
@@ -24,7 +24,7 @@ class LocksUnsupported(Exception):
 
 
 class Holder(NamedTuple):
-    """Who holds a lock."""
+    """Identification of the holder of a lock."""
 
     host: str
     pid: int
@@ -36,23 +36,23 @@ class Holder(NamedTuple):
 
 
 class Lock:
-    """An exclusive lock on a file, which is made if needed and stays."""
+    """An exclusive lock on a file, which is created if needed and not deleted."""
 
     def __init__(self, path: Path):
         self.path = path
         self._descriptor: int | None = None
 
     def acquire(self, purpose: str) -> Holder | None:
-        """Take the lock if it is free.
+        """Acquire the lock if it is free.
 
         Args:
-            purpose: what it is held for, for others to read.
+            purpose: purpose of the lock, written to the file.
 
         Returns:
-            None if this process holds it now, else who does.
+            None if this process now holds the lock, else the holder.
 
         Raises:
-            LocksUnsupported: the file system has no such locks.
+            LocksUnsupported: the file system has no `flock`.
             HproError: the file cannot be written.
         """
         try:
@@ -60,8 +60,8 @@ class Lock:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise HproError(
-                f"{self.path} cannot be written ({error.strerror}): let this user write there, or "
-                "make room on its disk"
+                f"{self.path} cannot be written ({error.strerror}): give this user write "
+                "permission, or free space on its disk"
             ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,7 +78,7 @@ class Lock:
         return None
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         if self._descriptor is not None:
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
@@ -92,7 +92,7 @@ class Lock:
         os.pwrite(self._descriptor, json.dumps(holder._asdict()).encode() + b"\n", 0)
 
     def _holder(self) -> Holder:
-        """Who holds it; a holder of this moment may not have signed yet."""
+        """Read the holder; retries, since a new holder may not have written the file yet."""
         for _ in range(20):
             try:
                 return Holder(**json.loads(self.path.read_bytes()))

@@ -1,7 +1,7 @@
-"""The typed sections of `params.yaml`: frozen, complete, and strict about unknown keys.
+"""Typed sections of `params.yaml`: frozen, complete, and strict about unknown keys.
 
-A stage reads its own section from the whole `params.yaml` or from the small file that the Snakefile
-keeps for it (`results/<run>/params/<stage>.yaml`); both have the section under its name.
+A stage reads its section from the whole `params.yaml` or from its key file, the extract that the
+Snakefile writes (`results/<run>/params/<stage>.yaml`). Both have the section under its name.
 """
 
 import re
@@ -22,17 +22,17 @@ from hpro_core.errors import HproError
 from hpro_core.io import read_json, read_yaml
 
 SEEDLESS = ("recordings", "tokenrecon")
-"""The ceiling: the recordings themselves, and their own speech tokens made audible again.
+"""Ceiling systems: the recordings, and their resynthesis from their own speech tokens.
 
-No policy seed changes them: spoken and judged once, under the first seed.
+They do not depend on the policy seed and are synthesised and judged once, under the first seed.
 """
 
 
 UserPath = Annotated[str, Field(pattern=r"^([^-{}<>\x00-\x1f][^{}<>\x00-\x1f]*)?$")]
-"""Path of a file or folder that the user brings, "" for none.
+"""Path of a file or folder of the user; "" for none.
 
-Without what Snakemake would take for a wildcard, and no option of a command. Blanks and everything
-else that a shell knows are quoted in the rules.
+Characters of Snakemake's wildcards and a leading "-" are excluded. Blanks and shell characters are
+allowed, since the rules quote paths.
 """
 
 
@@ -74,7 +74,7 @@ class Splits(Section):
 
 
 class Corpus(Section):
-    """All of it in `params.yaml`; the extract for one set has that set alone, and no splits."""
+    """Section `corpus`; the extract for one set has only that set, and no `splits`."""
 
     sets: dict[str, CorpusSet] = Field(min_length=1)
     min_duration_s: float = Field(gt=0)
@@ -154,7 +154,7 @@ class CodecStage(Section):
 
 
 class Codec(Section):
-    """Both stages in `params.yaml`; a stage's own extract holds that stage alone."""
+    """Section `codec`; the extract for one stage has only that stage."""
 
     preset: Literal["embedded", "miniature", "released", "paper"]
     checkpoint: UserPath
@@ -202,7 +202,7 @@ class Sft(Section):
 
 
 class Weights(Section):
-    """The lambdas of the reward objective (paper III-B); a term that a stage lacks is 0."""
+    """Lambdas of the reward objective (paper III-B); terms that a stage does not use are 0."""
 
     kl: float = Field(ge=0, description="weight of the KL to the SFT policy")
     sp: float = Field(ge=0, description="weight of L_sp, style preference tokens")
@@ -220,7 +220,7 @@ class RewardStage(Section):
 
 
 class Reward(Section):
-    """All stages in `params.yaml`; a variant's own extract holds its stage alone."""
+    """Section `reward`; the extract for a variant has only its stage."""
 
     leave_out: list[str] = Field(default=[])
     steps: int = Field(ge=1, description="training steps")
@@ -265,7 +265,7 @@ class WholeReward(Reward):
 
 
 class Variant(Section):
-    """A policy trained by rewards: one stage, from another variant or from `sft`."""
+    """A policy trained by rewards: one stage, started from another variant or from `sft`."""
 
     start: str = Field(description="`sft`, or the variant whose policy the training starts from")
     stage: Literal["frame", "word", "sentence"] = Field(
@@ -302,7 +302,7 @@ class Synthesis(Section):
 
 
 class Tables(Section):
-    """Which systems are rows of which table; a run trains and judges all that are named."""
+    """Systems that are rows of each table; a run trains and judges all of them."""
 
     comparison: list[str] = Field(
         min_length=1, description="systems in the rows of the table `comparison`"
@@ -382,10 +382,10 @@ class Params(Section):
     @model_validator(mode="after")
     def _names_exist(self) -> "Params":
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: {self.seeds} has one of them twice")
+            raise ValueError(f"seeds: {self.seeds} has a duplicate")
         for name, variant in self.variants.items():
             if name in ("sft", *SEEDLESS):
-                raise ValueError(f"variants.{name}: is a system already, give another name")
+                raise ValueError(f"variants.{name}: the name is reserved, choose another name")
             if problem := _no_folder(name, "base"):
                 raise ValueError(f"variants.{name}: {problem}")
             weights = getattr(self.reward, variant.stage).weights.model_dump()
@@ -398,7 +398,7 @@ class Params(Section):
                     raise ValueError(f"variants.{seen[-1]}.start: no policy {start!r} ({known})")
                 if start in seen:
                     circle = " from ".join([*seen, start])
-                    raise ValueError(f"variants.{name}.start: in a circle, {circle}")
+                    raise ValueError(f"variants.{name}.start: circular, {circle}")
                 seen.append(start)
         systems = [*SEEDLESS, "sft", *self.variants]
         for table, rows in self.tables.model_dump().items():
@@ -420,7 +420,7 @@ class Params(Section):
                 if name not in self.corpus.sets:
                     raise ValueError(
                         f"{section}.leave_out: corpus.sets has no {name!r} "
-                        f"({', '.join(self.corpus.sets)}): mend the name or take it out"
+                        f"({', '.join(self.corpus.sets)}): correct or remove the name"
                     )
         return self
 
@@ -435,15 +435,16 @@ class Params(Section):
         looks = self.reward.steps // (self.reward.probe_every or 1)
         if self.reward.probe_every and looks < self.reward.hacking_patience:
             raise ValueError(
-                f"reward.probe_every: {looks} looks in {self.reward.steps} steps, but "
-                f"hacking_patience is {self.reward.hacking_patience}: probe more often, or train on"
+                f"reward.probe_every: {looks} probes in {self.reward.steps} steps, but "
+                f"hacking_patience is {self.reward.hacking_patience}: probe more often, or raise "
+                "reward.steps"
             )
         return self
 
     def _base_problem(self) -> str | None:
         embedded = (self.speech.preset, self.codec.preset, self.policy.preset)
         if self.base and (embedded != ("embedded",) * 3 or self.codec.checkpoint):
-            return "base: its models are small ones: set it to '' for CosyVoice2 or HD-Emo's own"
+            return "base: its models are embedded ones: set it to '' for CosyVoice2 or HD-Emo"
         return None
 
     def _judge_problem(self) -> str | None:
@@ -455,16 +456,16 @@ class Params(Section):
             probed = self.reward.probe_every and name not in self.reward.leave_out
             if name not in heard and not chosen.split and (embedded or probed):
                 return (
-                    f"base: its judge would refuse the test set {name!r}, of which it heard no "
-                    f"recording (it knows {', '.join(heard)}): set corpus.sets.{name}.split to "
-                    "train, or see docs/corpora.md, Your own corpus"
+                    f"base: its judge was not trained on the test set {name!r} and would refuse it "
+                    f"(trained on {', '.join(heard)}): set corpus.sets.{name}.split to train, or "
+                    "see docs/corpora.md, Your own corpus"
                 )
         return None
 
     def _align_problem(self) -> str | None:
         trains = self.align.backend == "mfa" and not self.align.mfa_acoustic_model
         if trains and self.shards > 1:
-            return "align.mfa_acoustic_model: each of several shards would train its own: name one"
+            return "align.mfa_acoustic_model: with several shards each would train one: name one"
         return None
 
     def _label_problem(self) -> str | None:
@@ -492,23 +493,24 @@ class Params(Section):
     def _policy_problem(self) -> str | None:
         phones = self.dataset.policy_text == "phones"
         if self.policy.preset != "cosyvoice2":
-            return None if phones else "dataset.policy_text: a small policy reads phones"
+            return None if phones else "dataset.policy_text: set phones for this policy.preset"
         if not self.policy.path:
             return "policy.path: name the folder CosyVoice2-0.5B"
         if self.speech.preset != "cosyvoice2":
-            return "speech.preset: policy.preset cosyvoice2 speaks its own tokens: cosyvoice2"
+            return "speech.preset: set cosyvoice2 for policy.preset cosyvoice2"
         if phones:
             return "dataset.policy_text: name the folder CosyVoice-BlankEN of policy.path"
         if self.policy.dropout:
-            return "policy.dropout: cosyvoice2 has none: 0.0"
+            return "policy.dropout: set 0.0 for cosyvoice2, which has no dropout"
         if self.sft.guided_attention_weight or self.sft.emotion_weight:
             return (
-                "sft.guided_attention_weight, sft.emotion_weight: cosyvoice2 needs no guides: 0.0"
+                "sft.guided_attention_weight, sft.emotion_weight: set 0.0 for policy.preset "
+                "cosyvoice2"
             )
         if self.synthesis.max_ratio < 10:
             return (
-                f"synthesis.max_ratio: {self.synthesis.max_ratio} speech tokens for a text token "
-                "cut sentences short, of which cosyvoice2 speaks some six: 20.0 as upstream"
+                f"synthesis.max_ratio: {self.synthesis.max_ratio} speech tokens per text token "
+                "truncate sentences, since cosyvoice2 uses about six: set 20.0 as upstream"
             )
         return None
 
@@ -516,32 +518,32 @@ class Params(Section):
         phones, preset = self.dataset.codec_text == "phones", self.codec.preset
         if preset in ("embedded", "miniature") and not self.codec.checkpoint:
             if self.codec.whisper:
-                return f"codec.whisper: codec.preset {preset} starts from nothing: leave it empty"
-            return None if phones else f"dataset.codec_text: codec.preset {preset} writes phones"
+                return f"codec.whisper: codec.preset {preset} trains from scratch: leave it empty"
+            return None if phones else f"dataset.codec_text: set phones for codec.preset {preset}"
         if self.codec.checkpoint and self.speech.preset != "cosyvoice2":
-            return "speech.preset: the authors' codec reads the tokens of cosyvoice2"
+            return "speech.preset: set cosyvoice2 for the authors' codec"
         if phones:
-            return "dataset.codec_text: this codec writes Whisper's tokens: name a Whisper folder"
+            return "dataset.codec_text: this codec uses Whisper's tokens: name a Whisper folder"
         return (
-            "codec.guided_attention_weight: the guide needs phones: 0.0"
+            "codec.guided_attention_weight: guided attention needs phones: set 0.0"
             if self.codec.guided_attention_weight
             else None
         )
 
 
 def _no_folder(name: str, taken: str) -> str | None:
-    """Why a name cannot be that of a folder beside one that is `taken`, and stand in rules."""
+    """The reason why a name is not usable as a folder beside `taken`, and in rules; else None."""
     if name == taken:
-        return "is a folder of the run already, give another name"
+        return "is already a folder of the run, choose another name"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         return "use letters, digits, '_' and '-' only, a letter or digit first"
     return None
 
 
 def _heard_by_judge(base: Path) -> list[str] | None:
-    """The test sets that the judge of a base knows; None where its file does not say.
+    """Test sets that a base's judge was trained on; None if its file does not list them.
 
-    Such a file is no base's: preflight and the job that takes the judge refuse it by its hash.
+    Preflight and the job that unpacks the judge refuse such a file by its hash.
     """
     try:
         names = read_json(base / "judge" / "config.json").get("trained_on")
@@ -562,7 +564,7 @@ RENAMED = {
     "decay_share": "decay_fraction",
     "dev_looks": "dev_evaluations",
 }
-"""Former names of settings, and those that replaced them."""
+"""Former name of a setting -> its current name."""
 
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -573,7 +575,7 @@ def read_section(path: str | Path, name: str, kind: type[SectionT]) -> SectionT:
     Args:
         path: `params.yaml` or a stage's own extract of it.
         name: key of the section.
-        kind: its type.
+        kind: type of the section.
 
     Raises:
         HproError: the file is missing or not YAML, the section is absent, a key is unknown, or a
@@ -589,15 +591,15 @@ PlainT = TypeVar("PlainT")
 
 
 def read_plain(path: str | Path, name: str, kind: type[PlainT]) -> PlainT:
-    """Read a setting that stands in no section: `run`, `seeds`, `base` or `shards`.
+    """Read a setting outside of sections: `run`, `seeds`, `base` or `shards`.
 
     Args:
-        path: as of `read_section`.
-        name: of the setting.
-        kind: its Python type, which that of `Params` is.
+        path: as for `read_section`.
+        name: name of the setting.
+        kind: its Python type, as in `Params`.
 
     Raises:
-        HproError: it is missing or wrong.
+        HproError: the setting is missing or wrong.
     """
     settings = read_yaml(Path(path))
     if name not in settings:
@@ -616,7 +618,7 @@ def read_variant(path: str | Path, name: str) -> Variant:
     """Read one entry of the section `variants`.
 
     Raises:
-        HproError: there is no such variant; the message lists those that there are.
+        HproError: the variant does not exist; the message lists the existing ones.
     """
     variants = read_yaml(Path(path)).get("variants", {})
     if name not in variants:
@@ -635,10 +637,10 @@ def read_variants(path: str | Path) -> dict[str, Variant]:
 
 
 def required(section: Section, name: str, kind: type[SectionT]) -> SectionT:
-    """A part of a section that not every extract of `params.yaml` has.
+    """Return an optional part of a section, which some extracts of `params.yaml` lack.
 
     Raises:
-        HproError: the settings that the section was read from lack the part.
+        HproError: the section lacks the part.
     """
     found = getattr(section, name)
     if not isinstance(found, kind):
@@ -650,13 +652,14 @@ def validated(values: Any, kind: type[SectionT], path: str | Path, name: str = "
     """Check values against a section type.
 
     Args:
-        values: what the file says.
-        kind: what it should be.
-        path: of the file, for the error.
-        name: dotted name of the section in the file; empty for the whole.
+        values: values from the file.
+        kind: type of the section.
+        path: path of the file, for the message.
+        name: dotted name of the section in the file; empty for the whole file.
 
     Raises:
-        HproError: a setting is unknown, missing or wrong; the first one is named with its value.
+        HproError: a setting is unknown, missing or wrong; the message names the first one and its
+            value.
     """
     try:
         return kind.model_validate(values)
@@ -666,15 +669,15 @@ def validated(values: Any, kind: type[SectionT], path: str | Path, name: str = "
 
 
 def problem_of(error: ValidationError, name: str = "") -> tuple[str, str]:
-    """The dotted name of the first wrong setting, and what is wrong with it.
+    """Return the dotted name of the first wrong setting, and its problem.
 
-    The name is empty where settings do not fit each other; the text then begins with one.
+    The name is empty if settings contradict each other; the text then begins with a setting.
 
     Args:
-        error: of the check.
-        name: dotted name of the section that was checked; empty for the whole.
+        error: validation error.
+        name: dotted name of the section that was checked; empty for the whole file.
     """
-    # A misspelt setting is also a missing one: the misspelling says more.
+    # A misspelt setting is also reported as missing; the misspelling is more informative.
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     return ".".join(str(part) for part in (name, *first["loc"]) if part != ""), _cure(first)
 
@@ -685,14 +688,14 @@ def _cure(problem: Any) -> str:
         case "extra_forbidden":
             if new := RENAMED.get(str(problem["loc"][-1])):
                 return f"is now called {new}: rename it"
-            return "is not a setting; look for a misspelling or remove it"
+            return "is not a setting; correct a misspelling or remove it"
         case "missing":
-            return "is missing; take it from the params.yaml that the project ships"
+            return "is missing; copy it from the params.yaml that the project ships"
         case "value_error":
             return message.removeprefix("Value error, ")
         case "string_pattern_mismatch" if "{}<>" in message:
             return (
-                "a path may hold none of { } < > and no line break, and not begin with '-': rename "
+                "a path must not contain { } < > or a line break, or begin with '-': rename "
                 f"it, not {problem['input']!r}"
             )
     return f"{message[0].lower()}{message[1:]}, not {problem['input']!r}"

@@ -1,20 +1,20 @@
-"""The package index that pip is set up with: `pip config list`, read. Standard library only."""
+"""Parses the package index settings of `pip config list`. Standard library only."""
 
 import ast
 import re
 
 SECTIONS = ("global", "install", ":env:")
-"""Of pip's configuration that `pip install` reads, from the weakest to the strongest."""
+"""Sections of pip's configuration that `pip install` reads, in order of increasing precedence."""
 
 
 def pip_options(listed: str) -> dict[str, str]:
-    """Options that `pip install` would use, of the output of `pip config list`.
+    """Return the options of `pip install` from the output of `pip config list`.
 
     Args:
         listed: lines such as `global.index-url='https://...'`.
 
     Returns:
-        Option -> value, several of them separated by spaces.
+        Option -> value; several values are separated by spaces.
     """
     found: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
     for line in listed.splitlines():

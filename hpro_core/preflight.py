@@ -1,7 +1,7 @@
-"""`hpro preflight`: what a run needs and does not make itself, checked before the first job.
+"""`hpro preflight`: checks the external inputs of a run before the first job.
 
-Every check is made and listed; a failed one says what to do. Files are looked at, not loaded:
-`hpro corpus check` reads a corpus to its end, and the stages check weights name by name.
+All checks are made and listed; a failed one names the action to take. Files are inspected, not
+loaded: `hpro corpus check` reads a whole corpus, and the stages check each weight.
 """
 
 import importlib.util
@@ -34,18 +34,18 @@ Status = Literal["ok", "note", "FAIL"]
 
 GIGA = 1e9
 MEASURED_S = 8 * 6.0
-"""Speech of the micro-batch with which the memory of a reward step was measured."""
+"""Seconds of speech in the micro-batch for which the memory of a reward step was measured."""
 AUDIO = (".wav", ".flac", ".mp3", ".ogg")
 TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json")
 LEAST_BYTES = {"llm.pt": 2 * POLICY_PARAMETERS}
-"""File -> bytes that its weights take at 16 bits each."""
+"""File -> size of its weights at 16 bits each, in bytes."""
 PACKAGES = {"s3tokenizer": "s3tokenizer", "cosyvoice": "token2wav-cosyvoice"}
-"""Module -> package, of what CosyVoice2's tokens and sound need."""
+"""Module -> package, for CosyVoice2's tokenizer and decoder."""
 LICENCES = {
-    "CosyVoice2-0.5B": "Apache-2.0 (FunAudioLLM/CosyVoice): forbids nothing that a run does",
-    "the authors' codec": "Apache-2.0 (XXH333/HD-EMO): forbids nothing that a run does",
-    "Whisper": "MIT (openai/whisper): forbids nothing that a run does",
-    "audeering's model": "CC BY-NC-SA 4.0: forbids commercial use",
+    "CosyVoice2-0.5B": "Apache-2.0 (FunAudioLLM/CosyVoice): no restriction for a run",
+    "the authors' codec": "Apache-2.0 (XXH333/HD-EMO): no restriction for a run",
+    "Whisper": "MIT (openai/whisper): no restriction for a run",
+    "audeering's model": "CC BY-NC-SA 4.0: no commercial use",
     "emotion2vec": "its own: read its model card",
     "WavLM": "that of microsoft/UniSpeech: read its model card",
 }
@@ -53,7 +53,7 @@ LICENCES = {
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: `says` what was found and, of a failure, what to do."""
+    """One check: `says` is the finding and, for a failure, the action to take."""
 
     status: Status
     what: str
@@ -61,10 +61,10 @@ class Check:
 
 
 def checks(settings: Params, weights: Path) -> list[Check]:
-    """All checks of a run, in the order in which it needs things.
+    """Make all checks of a run, in the order in which the run uses the inputs.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         weights: folder of the judges' weights.
     """
     found = list(_corpora(settings))
@@ -79,7 +79,7 @@ def checks(settings: Params, weights: Path) -> list[Check]:
 
 
 def described(found: Sequence[Check]) -> Iterator[str]:
-    """A line for each check."""
+    """Yield a line for each check."""
     return (f"{check.status:<4}  {check.what}: {check.says}" for check in found)
 
 
@@ -94,7 +94,7 @@ def _corpora(settings: Params) -> Iterator[Check]:
 
 
 def _corpus(chosen: CorpusSet) -> str:
-    """What is in the folder of a corpus, or HproError."""
+    """Description of the content of a corpus folder; HproError if a check fails."""
     path = Path(chosen.path)
     source = f": {PUBLISHED[chosen.reader].ABOUT.source}" if chosen.reader in PUBLISHED else ""
     if not chosen.path or not path.exists():
@@ -106,14 +106,14 @@ def _corpus(chosen: CorpusSet) -> str:
         found = list(csv_folder.read(path))
         if problems := refused(found):
             raise HproError(summary(problems))
-        return f"{path}: {len(found)} utterances; `hpro corpus check {path}` hears all of them"
+        return f"{path}: {len(found)} utterances; `hpro corpus check {path}` decodes all of them"
     if chosen.reader not in PUBLISHED:
         _check_file(path / "metadata.csv")
         return f"{path} has a metadata.csv"
     signs = PUBLISHED[chosen.reader].ABOUT.signs
     if not any(next(path.glob(sign), None) for sign in signs):
         raise HproError(
-            f"{path} is not this corpus ({' or '.join(signs)} is not there); {_other(path)}{source}"
+            f"{path} is not this corpus ({' or '.join(signs)} not found); {_other(path)}{source}"
         )
     if chosen.reader == "lssed":
         _check_file(path / TRANSCRIPTS)
@@ -128,9 +128,9 @@ def _corpus(chosen: CorpusSet) -> str:
 
 def _other(path: Path) -> str:
     try:
-        return f"it looks like {recognised(path)}"
+        return f"it matches {recognised(path)}"
     except HproError:
-        return "nor does it look like another one"
+        return "it matches no other reader"
 
 
 def _first_audio(path: Path) -> Path | None:
@@ -143,7 +143,7 @@ def _first_audio(path: Path) -> Path | None:
 
 
 def _judging(settings: Params) -> Iterator[Check]:
-    """What would stop the judges, after all trainings; of a base's judge `Params` says it."""
+    """Checks of the judges' training data; `Params` checks the judge of a base."""
     sets = settings.corpus.sets
     if settings.base or all_affect_published(settings.evaluate):
         return
@@ -155,7 +155,7 @@ def _judging(settings: Params) -> Iterator[Check]:
     yield Check(
         "ok" if exact else "FAIL",
         "exact labels for the affect judge",
-        "of a controlled corpus"
+        "from a controlled corpus"
         if exact
         else "none: add {reader: controlled, path: '', split: judge} to corpus.sets and raise "
         "controlled.judge",
@@ -165,12 +165,12 @@ def _judging(settings: Params) -> Iterator[Check]:
             yield Check(
                 "FAIL",
                 f"recordings of {name} for the affect judge",
-                "none, so that it would refuse this test set: raise controlled.judge",
+                "none, so the judge would refuse this test set: raise controlled.judge",
             )
 
 
 def _models(settings: Params) -> Iterator[Check]:
-    """Files that the user brings: every one that a rule has as input, and what they load beside."""
+    """Checks of the user's model files: inputs of rules, and files that are loaded with them."""
     for path in dict.fromkeys(_brought(settings)):
         try:
             yield Check("ok", str(path), _check_file(path))
@@ -201,15 +201,15 @@ def _brought(settings: Params) -> Iterator[Path]:
 
 
 def _check_file(path: Path) -> str:
-    """The size of a file, or HproError: missing, empty, a stand-in, cut off or another one."""
+    """Size of a file; HproError if it is missing, empty, an LFS pointer, truncated or different."""
     if not path.is_file():
-        raise HproError(f"{path} is missing: put it there, or mend the path in the settings")
+        raise HproError(f"{path} is missing: put it there, or correct the path in the settings")
     size = path.stat().st_size
     if size == 0:
         raise HproError(f"{path} is empty: get it again")
     with path.open("rb") as file:
         if file.read(len(LFS_POINTER)) == LFS_POINTER:
-            raise HproError(f"{path} is a pointer of Git LFS, not the file: run git lfs pull there")
+            raise HproError(f"{path} is a Git LFS pointer, not the file: run git lfs pull there")
     least = LEAST_BYTES.get(path.name, 0)
     if size < least:
         raise HproError(
@@ -224,7 +224,7 @@ def _check_file(path: Path) -> str:
 
 
 def _check_safetensors(path: Path, size: int) -> None:
-    """The header of a .safetensors says where its last weight ends."""
+    """Compare the size of a .safetensors file with the end of its last weight in the header."""
     with opened(path, "get it again") as file:
         length = int.from_bytes(file.read(8), "little")
     entries = safetensors_header(path, "get it again")
@@ -234,11 +234,11 @@ def _check_safetensors(path: Path, size: int) -> None:
     except (KeyError, TypeError, IndexError) as error:
         raise HproError(f"{path} is not a safetensors file ({error}): get it again") from error
     if size != declared:
-        raise HproError(f"{path} has {size:,} bytes, its header says {declared:,}: get it again")
+        raise HproError(f"{path} has {size:,} bytes, header declares {declared:,}: get it again")
 
 
 def _known_sha256(path: Path) -> str | None:
-    """The hash that a file is known to have: Whisper's, the speech tokenizer's, those of a base."""
+    """The expected hash of a file of Whisper, the speech tokenizer or a base; None if unknown."""
     if path.name in WHISPER_SHA256:
         return WHISPER_SHA256[path.name]
     if path.name == "speech_tokenizer_v2.onnx":
@@ -265,12 +265,12 @@ def _packages(settings: Params) -> Iterator[Check]:
 
 
 def _hears_emotion2vec(settings: Params) -> bool:
-    """As a teacher or as a judge."""
+    """Whether emotion2vec is the teacher or a judge."""
     return "emotion2vec" in (settings.label.emotion_teacher, settings.evaluate.emotion)
 
 
 def _judges_weights(folder: Path) -> Iterator[Check]:
-    """The files of weights.csv, by hash."""
+    """Checks of the files of weights.csv by hash."""
     for row in dict.fromkeys((each.name, each.file, each.sha256) for each in listed()):
         path = Path(folder, row[0], row[1])
         if not path.is_file():
@@ -298,11 +298,11 @@ def _mfa_command(command: str) -> Check:
         return Check("ok", what, shlex.join(program(command)))
     except HproError:
         if command != "mfa":
-            says = f"{command!r} is not on PATH: mend it, or set mfa and run with --use-conda"
+            says = f"{command!r} is not on PATH: correct it, or set mfa and run with --use-conda"
             return Check("FAIL", what, says)
         return Check(
-            "note", what, "'mfa' is not on PATH: run Snakemake with --use-conda, which brings it, "
-            f"or make the environment of {ENVIRONMENT} and set "
+            "note", what, "'mfa' is not on PATH: run Snakemake with --use-conda, which installs "
+            f"it, or create the environment of {ENVIRONMENT} and set "
             "`conda run --no-capture-output -n mfa mfa`"
         )  # fmt: skip
 
@@ -315,7 +315,7 @@ def _mfa_model(model: Model) -> Check:
             return Check("FAIL", model.setting, str(error).removeprefix(f"{model.setting}: "))
         return Check(
             "note", model.setting, f"{model.name!r} is not downloaded yet ({model.downloaded}): "
-            "the run does it, on the machine where Snakemake runs (rule align_models)"
+            "the run downloads it, on the machine where Snakemake runs (rule align_models)"
         )  # fmt: skip
 
 
@@ -328,7 +328,7 @@ def _disk(settings: Params) -> Check:
     unknown = [name for name, amount in bill.speech.items() if amount is None]
     says = f"{free / GIGA:.0f} GB free, {needed / GIGA:.0f} GB more are needed (`hpro plan`)"
     if unknown:
-        says += f", not counting {', '.join(unknown)}, whose size is not known"
+        says += f", without {', '.join(unknown)}, whose size is unknown"
     if free < needed:
         return Check("FAIL", "disk", f"{says}: free some, or put results/ on a larger disk")
     return Check("ok", "disk", says)
@@ -336,7 +336,7 @@ def _disk(settings: Params) -> Check:
 
 def _gpu(settings: Params) -> Check:
     if settings.policy.preset != "cosyvoice2":
-        return Check("ok", "GPU", "none is needed for the small models")
+        return Check("ok", "GPU", "not needed for the embedded models")
     needed = f"{PEAK_MEMORY_GB} GB at eight utterances of 6 s a micro-batch (docs/performance.md)"
     if settings.compute.device == "cpu":
         return Check("FAIL", "GPU", "compute.device is cpu: set it to auto for models of this size")
@@ -344,23 +344,23 @@ def _gpu(settings: Params) -> Check:
     if not name:
         return Check(
             "note", "GPU", f"none here, a reward step took {needed}: on a cluster run preflight in "
-            "a job of the GPU's partition"
+            "a job of the GPU partition"
         )  # fmt: skip
     if memory_gb < PEAK_MEMORY_GB:
         says = f"{name} has {memory_gb:.0f} GB, a reward step took {needed}"
         at_once = settings.reward.batch_size / settings.reward.accumulate
         if settings.reward.checkpointing or at_once * settings.corpus.max_duration_s < MEASURED_S:
             less = "with this reward.accumulate and reward.checkpointing it takes less"
-            return Check("note", "GPU", f"{says}; {less}, how much was not measured")
+            return Check("note", "GPU", f"{says}; {less} (not measured)")
         return Check(
             "FAIL", "GPU", f"{says}: raise reward.accumulate and sft.accumulate, set their "
-            "checkpointing, or take a larger one"
+            "checkpointing, or use a larger GPU"
         )  # fmt: skip
     return Check("ok", "GPU", f"{name}, {memory_gb:.0f} GB; a reward step took {needed}")
 
 
 def _gpu_memory() -> tuple[str, float]:
-    """Name and memory in GB of the first GPU; "" where there is none."""
+    """Name and memory in GB of the first GPU; "" without a GPU."""
     import torch
 
     if not torch.cuda.is_available():
@@ -370,7 +370,7 @@ def _gpu_memory() -> tuple[str, float]:
 
 
 def _licences(settings: Params) -> Iterator[Check]:
-    """Nothing to pass or fail: what the licences ask of whoever starts the run."""
+    """Notes on the licences of corpora and models; none of them fails."""
     for name, chosen in settings.corpus.sets.items():
         if chosen.reader in PUBLISHED:
             about = PUBLISHED[chosen.reader].ABOUT
@@ -395,5 +395,5 @@ def _licences(settings: Params) -> Iterator[Check]:
 
 def _names(licence: str, rows: Sequence[WeightFile]) -> str:
     names = ", ".join(dict.fromkeys(row.name for row in rows if row.licence == licence))
-    forbids = "forbids commercial use and changed copies" if "NC-ND" in licence else ""
+    forbids = "no commercial use, no modified copies" if "NC-ND" in licence else ""
     return f"weights/{{{names}}}" + (f": {forbids}" if forbids else "")

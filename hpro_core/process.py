@@ -1,10 +1,10 @@
-"""What surrounds a command of `hpro`: errors as text, signals, one process at a time.
+"""Process handling of `hpro` commands: error messages, signals, and locks.
 
-- A problem that the user can mend is one line on standard error, an unexpected one a paragraph that
-  says where the traceback is.
-- A command whose Snakemake was killed (SIGKILL, out of memory) ends by itself, with all processes
-  that it started: Snakemake had no chance to stop it. Linux only.
-- Two commands with the same arguments never run at once on the same results.
+- An `HproError` is printed as one line on standard error, an unexpected error as a paragraph that
+  names the file of its traceback.
+- A command whose Snakemake was killed (SIGKILL, out of memory) ends itself and all processes that
+  it started, since a killed Snakemake cannot stop its jobs. Linux only.
+- Two commands with the same arguments never run at the same time on the same results.
 """
 
 import atexit
@@ -30,22 +30,22 @@ from hpro_core.locks import Lock, LocksUnsupported
 from hpro_core.records import root_of
 
 SNAKEMAKE = "HPRO_SNAKEMAKE"
-"""Environment variable: the Snakemake that a job belongs to, as `this_process` names it."""
+"""Environment variable: the Snakemake process of a job, as named by `this_process`."""
 
 JOB_SHELL = "HPRO_JOB_SHELL"
-"""Environment variable: process of the shell that runs the job's shell line."""
+"""Environment variable: process id of the shell that runs the job's shell line."""
 
 TRACEBACK = "HPRO_TRACEBACK"
 """Environment variable; 1 prints the traceback of an unexpected error on the terminal."""
 
 SHELL_PREFIX = f"set -euo pipefail; export {JOB_SHELL}=$$; "
-"""Prefix of a job's shell line: Snakemake's own, and which shell it is."""
+"""Prefix of a job's shell line: Snakemake's own, and the export of the shell's process id."""
 
 QUIET_SHELL_PREFIX = f"{SHELL_PREFIX}exec > /dev/null; "
-"""The same where `tee` is to write to the log alone."""
+"""Shell prefix with which `tee` writes only to the log."""
 
 SCHEDULING = ("--threads",)
-"""Options that change no result: a second command is the same one whatever they are."""
+"""Options that do not affect results; they are ignored when commands are compared."""
 
 BUG_STATUS = 70
 """Exit status of an unexpected error (EX_SOFTWARE of sysexits.h)."""
@@ -55,9 +55,9 @@ GRACE_S = 0.7
 
 
 class Stopped(BaseException):
-    """A signal asked this process to end.
+    """This process received a signal to end.
 
-    Not an Exception, so that nothing in between takes it for an error of its own.
+    It is not an Exception, so that no `except Exception` handles it.
     """
 
     def __init__(self, number: int):
@@ -66,7 +66,7 @@ class Stopped(BaseException):
 
 
 class Raised(Exception):
-    """Carries an error past typer, which ends in silence or with "Aborted." at some: its cause."""
+    """Wraps an error, its cause, that typer would otherwise hide or print as "Aborted."."""
 
 
 def run(commands: Callable[[], object]) -> NoReturn:
@@ -88,9 +88,11 @@ def run(commands: Callable[[], object]) -> NoReturn:
     except HproError as error:
         status = _fail(1, str(error))
     except Stopped as stop:
-        status = _fail(128 + stop.number, f"stopped by {stop}; the same command goes on from there")
+        status = _fail(
+            128 + stop.number, f"stopped by {stop}; run the same command again to continue"
+        )
     except MemoryError:
-        status = _fail(1, "out of memory: free some, or take a machine with more")
+        status = _fail(1, "out of memory: free memory, or use a machine with more")
     except OSError as error:
         of_machine = error.errno in _OF_MACHINE
         status = _fail(1, _machine_error(error)) if of_machine else _unexpected(error)
@@ -104,33 +106,33 @@ def run(commands: Callable[[], object]) -> NoReturn:
 _OF_MACHINE = {
     errno.ENOSPC: "free space on its disk",
     errno.EDQUOT: "free space in your quota",
-    errno.EFBIG: "raise the limit of the size of files (ulimit -f)",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
     errno.EROFS: "make its file system writable",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "too many files are open on this machine: end other programs",
-    errno.EIO: "check the disk or the network file system that it is on",
-    errno.ESTALE: "check the network file system that it is on",
-    errno.ENOMEM: "free memory, or take a machine with more",
+    errno.EIO: "check its disk or network file system",
+    errno.ESTALE: "check its network file system",
+    errno.ENOMEM: "free memory, or use a machine with more",
 }
-"""Errors of the machine or of this user's limits, wherever they are raised: what to do then."""
+"""Errors of the machine or of this user's limits -> the action to take."""
 
 
 def _machine_error(error: OSError) -> str:
     _skip_pytorchs_exit_hook()
     name = f"{error.filename}: " if error.filename else ""
     cure = _OF_MACHINE[error.errno or 0]
-    return f"{name}{error.strerror}: {cure}, then give the same command again"
+    return f"{name}{error.strerror}: {cure}, then run the same command again"
 
 
 def _skip_pytorchs_exit_hook() -> None:
-    """PyTorch's compiler counts its times at exit: where no file can be opened, in a traceback."""
+    """Remove an exit hook of PyTorch's compiler, which fails if no file can be opened."""
     utils = sys.modules.get("torch._dynamo.utils")
     if utils is not None:
         atexit.unregister(utils.dump_compile_times)
 
 
 def _report_of_thread(failed: threading.ExceptHookArgs) -> None:
-    """An error that ended a thread, such as the one that writes TensorBoard's files."""
+    """Report an error that ended a thread, such as TensorBoard's writer."""
     error = failed.exc_value
     if isinstance(error, OSError) and error.errno in _OF_MACHINE:
         _say(_machine_error(error))
@@ -142,7 +144,7 @@ def _report_of_thread(failed: threading.ExceptHookArgs) -> None:
 
 
 def _print_what_the_terminal_can() -> None:
-    """Characters that the terminal's encoding lacks become escapes instead of an error."""
+    """Print characters outside the terminal's encoding as escapes instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -161,7 +163,7 @@ def _fail(status: int, message: str) -> int:
 
 
 def _flushed(status: Any) -> Any:
-    """The status, or that of SIGPIPE where nobody reads the output any more."""
+    """Flush the output; return the status, or that of SIGPIPE if the output has no reader."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -172,14 +174,14 @@ def _flushed(status: Any) -> Any:
 
 
 def _has_no_reader(stream: TextIO) -> bool:
-    """Whether nobody reads what is printed any more, as after `| head`."""
+    """Whether a stream's reader has closed it, as after `| head`."""
     poll = select.poll()
     poll.register(stream.fileno(), select.POLLOUT)
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _close_quietly() -> None:
-    """Drop what is still to be printed: Python would complain about it at its end."""
+    """Discard buffered output, for which Python would print an error at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         if _has_no_reader(stream):
@@ -187,7 +189,7 @@ def _close_quietly() -> None:
 
 
 def _unexpected(error: BaseException) -> Any:
-    """Report an error that is a bug, and return the status."""
+    """Report an unexpected error, and return the exit status."""
     if isinstance(error, BrokenPipeError) and any(map(_has_no_reader, (sys.stdout, sys.stderr))):
         _close_quietly()
         return 128 + signal.SIGPIPE
@@ -198,18 +200,18 @@ def _unexpected(error: BaseException) -> Any:
     if file is None:
         print(text, file=sys.stderr)
     attach = f"{file} (traceback, command and versions)" if file else "the traceback above"
-    attach += ", which the log of this job has too" if in_job else ""
+    attach += ", also in the log of this job" if in_job else ""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
     return _fail(
         BUG_STATUS,
         f"unexpected {what} ({frame.filename}, line {frame.lineno}). This is a bug of hpro: please "
-        f"report it, and attach {attach}, your params.yaml and the file that it is about, if any.",
+        f"report it, and attach {attach}, your params.yaml and the affected file, if any.",
     )
 
 
 def _written(text: str) -> Path | None:
-    """The file that a traceback was written to; None where nothing can be written."""
+    """Write a traceback to a file and return its path; None if no file can be written."""
     from hpro_core import __version__
 
     folder = Path("logs") if Path("logs").is_dir() else Path(tempfile.gettempdir())
@@ -227,12 +229,12 @@ def _written(text: str) -> Path | None:
 
 def _end_on_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as of a command after nohup or &
+        if signal.getsignal(number) != signal.SIG_IGN:  # ignored after nohup or &
             signal.signal(number, _stop)
 
 
 def _stop(number: int, _: object) -> NoReturn:
-    """Stop what this process has started too: it may wait for that."""
+    """Signal handler: also stop child processes, since this process may wait for them."""
     if os.getpid() != _MAIN_PROCESS:  # a forked worker has this handler as well
         raise SystemExit(128 + number)
     for pid in descendants(os.getpid()):
@@ -247,13 +249,13 @@ _MAIN_PROCESS = os.getpid()
 
 
 def this_process() -> str:
-    """Name of this process, for `SNAKEMAKE`: machine, process and its start; "" without /proc."""
+    """Return a name of this process for `SNAKEMAKE`: machine, id and start; "" without /proc."""
     start = _start_of(os.getpid())
     return f"{_machine()} {os.getpid()} {start}" if start else ""
 
 
 def _machine() -> str:
-    """Host, boot and namespace of processes: within them a process id means one process."""
+    """Host, boot and process namespace, within which a process id is unique."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         space = os.readlink("/proc/self/ns/pid")
@@ -263,13 +265,13 @@ def _machine() -> str:
 
 
 def _start_of(pid: int) -> str | None:
-    """When a process started, in ticks since the boot; None if it has ended."""
+    """Start time of a process, in ticks since boot; None if it has ended."""
     fields = _status(pid)
     return fields[19] if fields and fields[0] not in "ZX" else None
 
 
 def _status(pid: int) -> list[str]:
-    """Fields of /proc/<pid>/stat from the third on: state, parent...; empty if there is none."""
+    """Fields of /proc/<pid>/stat from the third on (state, parent, ...); empty if it has ended."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -278,7 +280,7 @@ def _status(pid: int) -> list[str]:
 
 
 def _end_with_snakemake() -> None:
-    """Start to watch the Snakemake that this command is a job of, if it runs on this machine."""
+    """Start a thread that watches this job's Snakemake process, if it runs on this machine."""
     machine, _, rest = os.environ.get(SNAKEMAKE, "").rpartition(" ")
     machine, _, pid = machine.rpartition(" ")
     if machine and machine == _machine():
@@ -299,12 +301,12 @@ def _watch(pid: int, start: str) -> None:
 
 
 def _end_job(snakemake: int) -> None:
-    """End the job's shell and all below it, this process last."""
+    """Kill the job's shell and all its descendants, this process last."""
     own = os.getpid()
-    _say(f"Snakemake (process {snakemake}) was killed: this job ends, and what it has started")
-    time.sleep(0.1)  # for `tee` to write that into the log
+    _say(f"Snakemake (process {snakemake}) was killed: ending this job and its processes")
+    time.sleep(0.1)  # time for `tee` to write the message to the log
     root = _job_shell() or own
-    for _ in range(2):  # what was just being started
+    for _ in range(2):  # the second pass finds processes that were just starting
         for pid in (root, *descendants(root), *descendants(own)):
             if pid != own:
                 _signal(pid, signal.SIGKILL)
@@ -314,7 +316,7 @@ def _end_job(snakemake: int) -> None:
 
 
 def _job_shell() -> int | None:
-    """The shell of this job, if it is one of the processes above this one."""
+    """Process id of this job's shell, if it is an ancestor of this process."""
     text = os.environ.get(JOB_SHELL, "")
     shell, above = int(text) if text.isdigit() else 0, os.getpid()
     while above > 1:
@@ -326,7 +328,7 @@ def _job_shell() -> int | None:
 
 
 def descendants(pid: int) -> list[int]:
-    """Processes that a process has started, directly or not, parents first; none without /proc."""
+    """Return the ids of all descendants of a process, parents first; empty without /proc."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         if fields := _status(int(entry.name)):
@@ -341,7 +343,7 @@ def _signal(pid: int, number: int) -> None:
     try:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
-        return  # it has ended, or the number belongs to somebody else's process now
+        return  # it has ended, or its id belongs to a process of another user
 
 
 # --- one at a time -------------------------------------------------------------------------------
@@ -351,15 +353,14 @@ def _signal(pid: int, number: int) -> None:
 def one_at_a_time(arguments: Sequence[str]) -> Iterator[None]:
     """Wait until no other process runs the same command on the same results.
 
-    After a kill of Snakemake alone its jobs may go on for a moment, and both would write the same
-    checkpoint. Commands without `--root` wait for nothing; of the processes of one training the
-    first does.
+    After a kill of Snakemake its jobs may run for a moment, and two commands would write the same
+    checkpoint. Commands without `--root` do not wait. In a distributed training only rank 0 waits.
 
     Args:
-        arguments: of the command line.
+        arguments: command-line arguments.
 
     Raises:
-        HproError: the lock's file cannot be written.
+        HproError: the lock file cannot be written.
     """
     root = root_of(arguments)
     if root is None or not root.is_dir() or os.environ.get("RANK", "0") != "0":
@@ -369,7 +370,7 @@ def one_at_a_time(arguments: Sequence[str]) -> Iterator[None]:
     try:
         _wait_for(lock)
     except LocksUnsupported as error:
-        _say(f"no locks on this file system ({error}): see that no second command like it runs")
+        _say(f"no locks on this file system ({error}): do not run the same command twice at once")
     try:
         yield
     finally:
@@ -380,20 +381,20 @@ def _wait_for(lock: Lock) -> None:
     said = False
     while holder := lock.acquire("command"):
         if not said:
-            _say(f"the same command runs already ({holder}): waiting for its end")
+            _say(f"the same command is already running ({holder}): waiting for its end")
             said = True
         time.sleep(POLL_S)
 
 
 def locks_of(root: Path) -> Path:
-    """The folder of the locks of a run: work/<run>/locks for results/<run>."""
+    """Return the folder of the locks of a run: work/<run>/locks for results/<run>."""
     if root.parent.name == "results":
         return root.parent.with_name("work") / root.name / "locks"
     return root.with_name(f".{root.name}.locks")
 
 
 def _name_of(arguments: Sequence[str]) -> str:
-    """Command and a hash of its arguments and folder."""
+    """Name of a command's lock: the command, and a hash of its arguments and working directory."""
     kept, skipped = [], False
     for argument in arguments:
         if not skipped and argument.partition("=")[0] not in SCHEDULING:

@@ -1,4 +1,4 @@
-"""A progress line for long stages: a bar on a terminal, a line every few seconds in a log."""
+"""Progress output of long stages: a redrawn line on a terminal, a line every 5 s in a log."""
 
 import sys
 import time
@@ -10,12 +10,12 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], total: int, label: str) -> Iterator[T]:
-    """Yield the items while saying how many are done, the rate and the time left.
+    """Yield the items, and print the number done, the rate and the time left on standard error.
 
     Args:
-        items: what to go through.
-        total: how many items there are.
-        label: what is being done, for the reader of the log.
+        items: items to process.
+        total: number of items.
+        label: description of the work, for the log.
     """
     start = last = time.monotonic()
     for done, item in enumerate(items, start=1):

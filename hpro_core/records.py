@@ -1,10 +1,11 @@
-"""Records of a run: which command made which file from which files, by SHA-256.
+"""Provenance records of a run: command, inputs and outputs with their SHA-256.
 
-Each command that writes into a results folder leaves `record_<command>.json` beside the files that
-it wrote. `verify` compares records and files in both directions. Snakemake compares times, and sees
-neither a file that was put in the place of another nor one that changed on the disk.
+Each command that writes into a results folder writes `record_<command>.json` beside its outputs.
+`verify` compares records and files in both directions. Snakemake compares modification times and
+does not detect replaced or corrupted files.
 
-The files of an `audio/` folder are listed in the `audio.sha256` beside it, and records name that.
+The files of an `audio/` folder are listed in the `audio.sha256` beside it, and records name that
+list.
 """
 
 import os
@@ -17,19 +18,19 @@ from hpro_core.errors import HproError, one_line
 from hpro_core.io import JOURNAL, read_json, read_text, sha256_of, write_json
 
 PREFIX = "record_"
-"""Begins the name of a record."""
+"""Prefix of a record's file name."""
 
 SUMS = "audio.sha256"
-_SETTINGS = "params"  # folder of key files: Snakemake's own record of settings
+_SETTINGS = "params"  # folder of key files, by which Snakemake tracks settings
 
 
 def write(root: Path, command: str, arguments: Sequence[str]) -> None:
-    """Write the records of what this process has made.
+    """Write the records of the files that this process has written.
 
     Args:
         root: results folder of the run.
-        command: as on the command line, such as "judge".
-        arguments: after it, as given.
+        command: name as on the command line, such as "judge".
+        arguments: command-line arguments after the command.
     """
     root_path = root.resolve()
     made = _below(root_path, JOURNAL.made)
@@ -47,7 +48,7 @@ def write(root: Path, command: str, arguments: Sequence[str]) -> None:
 
 
 def _below(root: Path, paths: Iterable[Path]) -> dict[str, Path]:
-    """The files that are there and lie in a folder, by their names relative to it."""
+    """Name relative to a folder -> path, for the existing files inside it."""
     resolved = {path.resolve() for path in paths}
     return {
         path.relative_to(root).as_posix(): path
@@ -63,16 +64,16 @@ def verify(root: Path) -> tuple[int, list[str]]:
         root: results folder of a run.
 
     Returns:
-        How many files were compared, and what contradicts: a line each.
+        The number of compared files, and one line for each contradiction.
 
     Raises:
-        HproError: the folder is missing or holds no record.
+        HproError: the folder is missing or has no record.
     """
     if not root.is_dir():
         raise HproError(f"{root} is not a folder: name the results of a run")
     records = {path: _read(path) for path in sorted(root.rglob(f"{PREFIX}*.json"))}
     if not records:
-        raise HproError(f"{root} holds no record ({PREFIX}*.json): run the workflow first")
+        raise HproError(f"{root} has no record ({PREFIX}*.json): run the workflow first")
     found = _Found(root)
     problems: list[str] = []
     for path, record in records.items():
@@ -86,18 +87,18 @@ def verify(root: Path) -> tuple[int, list[str]]:
 
 
 def check(root: Path, path: Path, system: str, seed: int, command: str = "judge") -> None:
-    """Refuse a file of a system that another one has, or that was changed.
+    """Refuse a file that belongs to another system or seed, or was changed.
 
     Args:
         root: results folder of the run.
-        path: of the file.
-        system: whose it should be.
-        seed: of its policy.
-        command: that makes it, for the message.
+        path: path of the file.
+        system: expected system.
+        seed: expected seed of its policy.
+        command: command that writes the file, for the message.
 
     Raises:
-        HproError: the record beside the file does not name it, names another system or seed, or
-            the file is not the one that the record names.
+        HproError: no record beside the file names it, the record names another system or seed, or
+            the file's hash differs from the record.
     """
     name = path.resolve().relative_to(root.resolve()).as_posix()
     for record_path in sorted(path.parent.glob(f"{PREFIX}*.json")):
@@ -113,7 +114,7 @@ def check(root: Path, path: Path, system: str, seed: int, command: str = "judge"
             )
         return
     raise HproError(
-        f"{path} is not of {system}, seed {seed}: no record beside it says so. Run "
+        f"{path} is not of {system}, seed {seed}, according to the records beside it. Run "
         f"`hpro {command} {system} --seed {seed}` again"
     )
 
@@ -126,16 +127,16 @@ class _Found:
         self.sums: dict[str, str | None] = {}
 
     def sum_of(self, name: str) -> str | None:
-        """SHA-256 of a file of the run; None where it is missing."""
+        """SHA-256 of a file of the run; None if it is missing."""
         if name not in self.sums:
             path = self.root / name
-            there = os.path.isfile(path)  # also of a name that is too long for any file
+            there = os.path.isfile(path)  # False for a name that is too long for any file
             self.sums[name] = sha256_of(path) if there else None
         return self.sums[name]
 
 
 def _read(path: Path) -> dict[str, Any]:
-    cure = "run the stage that made the files beside it again"
+    cure = "run the stage that wrote the files beside it again"
     record = read_json(path, cure)
     words, sums = record.get("arguments"), (record.get("made"), record.get("from"))
     if (
@@ -148,7 +149,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _is_sum(entry: tuple[str, object]) -> bool:
-    """Whether an entry is a path inside a folder, and the SHA-256 of a file."""
+    """Whether an entry is a relative path inside the folder, and a SHA-256."""
     name, digest = entry
     return _is_inside(name) and isinstance(digest, str)
 
@@ -161,7 +162,7 @@ def _is_inside(name: str) -> bool:
 
 
 def _misplaced(root: Path, path: Path, record: Mapping[str, Any]) -> Iterator[str]:
-    """A record whose files lie elsewhere was moved with them."""
+    """Yield a line if a record's files are in another folder: it was moved."""
     folder = path.parent.relative_to(root).as_posix()
     for name in record["made"]:
         if Path(name).parent.as_posix() != folder:
@@ -170,7 +171,7 @@ def _misplaced(root: Path, path: Path, record: Mapping[str, Any]) -> Iterator[st
 
 
 def _changed(found: _Found, records: Mapping[Path, Mapping[str, Any]]) -> Iterator[str]:
-    """Files that are not the ones that a record says were made."""
+    """Yield a line for each file that is missing or differs from its record."""
     made: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
     for record in records.values():
         for name, digest in record["made"].items():
@@ -180,21 +181,21 @@ def _changed(found: _Found, records: Mapping[Path, Mapping[str, Any]]) -> Iterat
         if current is None:
             yield f"{found.root / name}: is missing: {_again(entries[0][1])}"
         elif current not in [digest for digest, _ in entries]:
-            yield f"{found.root / name}: is not what was made: {_again(entries[0][1])}"
+            yield f"{found.root / name}: differs from its record: {_again(entries[0][1])}"
 
 
 def _outdated(found: _Found, records: Mapping[Path, Mapping[str, Any]]) -> Iterator[str]:
-    """Files that were made from others than those which are there."""
+    """Yield a line for each input that is missing or differs from the record of its output."""
     for path, record in records.items():
         for name, digest in record["from"].items():
             current = found.sum_of(name)
             if current != digest:
-                state = "is missing" if current is None else "is another one now"
+                state = "is missing" if current is None else "has changed"
                 yield f"{path.parent}: was made from {name}, which {state}: {_again(record)}"
 
 
 def _audio(found: _Found, sums: Path) -> Iterator[str]:
-    """The files of a folder against the list beside it."""
+    """Yield a line for each difference between an audio folder and the list beside it."""
     folder = sums.parent / "audio"
     listed: dict[str, str] = {}
     for number, line in enumerate(read_text(sums).split("\n"), start=1):
@@ -210,18 +211,18 @@ def _audio(found: _Found, sums: Path) -> Iterator[str]:
     for name, digest in listed.items():
         current = found.sum_of((folder / name).relative_to(found.root).as_posix())
         if current is None:
-            yield f"{folder / name}: is missing: make the audio of {sums.parent} again"
+            yield f"{folder / name}: is missing: create the audio of {sums.parent} again"
         elif current != digest:
-            yield f"{folder / name}: is not what {sums} says: make it again"
+            yield f"{folder / name}: differs from {sums}: create it again"
 
 
 def _unnamed(root: Path, records: Mapping[Path, Mapping[str, Any]]) -> Iterator[str]:
-    """Tables and models that no record names."""
+    """Yield a line for each table and model that no record names."""
     named = {name for record in records.values() for name in record["made"]}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
         if path.suffix in (".parquet", ".safetensors", ".arrow") and name not in named:
-            yield f"{path}: no record says which command made it: remove it or run its stage again"
+            yield f"{path}: no record names it: remove it or run its stage again"
 
 
 def _again(record: Mapping[str, Any]) -> str:
@@ -231,7 +232,7 @@ def _again(record: Mapping[str, Any]) -> str:
 
 
 def _option(arguments: Sequence[str], name: str) -> str | None:
-    """The value of an option, given as one argument or two."""
+    """The value of an option, given as `--name=value` or `--name value`."""
     for place, argument in enumerate(arguments):
         if argument == name:
             return arguments[place + 1] if place + 1 < len(arguments) else None
@@ -241,13 +242,13 @@ def _option(arguments: Sequence[str], name: str) -> str | None:
 
 
 def root_of(arguments: Sequence[str]) -> Path | None:
-    """The results folder that a command line names, if it names one."""
+    """Return the results folder of a command line (`--root`); None without one."""
     found = _option(arguments, "--root")
     return Path(found) if found else None
 
 
 def command_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """The command of a command line ("codec import": "codec-import"), and what follows it."""
+    """Return a command line's command ("codec import": "codec-import") and its arguments."""
     words = list(arguments)
     n = 2 if words[:1] and words[0] in ("codec", "policy", "corpus", "weights") else 1
     command = re.sub(r"[^a-z-]", "", "-".join(words[:n]))

@@ -1,12 +1,12 @@
-"""Shards: parts of the corpora, each the work of one job from alignment to the dataset.
+"""Shards: parts of the corpora that separate jobs process, from alignment to the dataset.
 
-A shard holds whole speakers: z-scores of the weak teacher and MFA's adaptation are a speaker's.
-With one shard, the default, a stage reads and writes `<stage>/<table>`. With more, the job of
-shard 3 reads and writes `<stage>/shards/00003/<table>`, and `hpro gather` (of the dataset
-`hpro gather-dataset`) then writes the shards of a stage one after another into the same
-`<stage>/<table>`, with one of them in memory at a time.
-With another number of shards `write` removes what jobs of the old one left, and `gather` refuses
-tables that do not hold a shard's utterances.
+A shard has whole speakers: z-scores of the weak teacher and MFA's adaptation are per speaker. With
+one shard, the default, a stage reads and writes `<stage>/<table>`. With more, the job of shard 3
+reads and writes `<stage>/shards/00003/<table>`. `hpro gather` (for the dataset
+`hpro gather-dataset`) then concatenates the shards of a stage into `<stage>/<table>`, with one
+shard in memory at a time.
+If the number of shards changes, `write` removes the output of the former jobs, and `gather` refuses
+tables with other utterances than the shard's.
 """
 
 import heapq
@@ -43,7 +43,7 @@ TABLES: dict[str, dict[str, pa.DataFrameSchema]] = {
     "label": {"emotion_posteriors": EMOTION_POSTERIORS, "word_vad": WORD_VAD},
     "dataset": {**dict.fromkeys(TRAINING_SPLITS, DATASET), "rejected": REJECTED},
 }
-"""What stages make of a shard and others read whole; of speech tokens only the dataset reads."""
+"""Stage -> tables that `gather` concatenates. Speech tokens are read by the dataset stage only."""
 
 OF_ONE_JOB = {
     "align": ("textgrids", "mfa.log", "alignment_analysis.csv", "mfa_work_*"),
@@ -51,19 +51,19 @@ OF_ONE_JOB = {
     "speech": ("speech_tokens.parquet",),
     "dataset": (),
 }
-"""The stages that work on shards, with what they leave in `<stage>` without shards and nothing
-gathers there; `mfa_work_*` is of killed jobs. MFA's trained model stays: settings may name it."""
+"""Stage that works on shards -> outputs in `<stage>` that exist without shards only. `mfa_work_*`
+is from killed jobs. MFA's trained model is not listed, since settings may name it."""
 
 
 def folder_of(root: Path, stage: str, shard: int | None) -> Path:
-    """Where a stage keeps the tables of a shard; of everything, without one."""
+    """Return the folder of a stage's tables for a shard, or for the whole corpus with None."""
     return root / stage if shard is None else root / stage / "shards" / f"{shard:05d}"
 
 
 def remove(folder: Path, patterns: Iterable[str]) -> None:
     """Remove the files and folders in a folder whose names match one of the patterns.
 
-    A folder in which a process that outlived its job still writes may stay.
+    A folder into which a leftover process still writes may remain.
     """
     for path in [path for pattern in patterns for path in folder.glob(pattern)]:
         if path.is_dir():
@@ -73,14 +73,14 @@ def remove(folder: Path, patterns: Iterable[str]) -> None:
 
 
 def write(root: Path, utterances: pd.DataFrame, n_shards: int) -> None:
-    """Write corpus/shards/<k>/utterances.parquet; with one shard there is nothing to write.
+    """Write corpus/shards/<k>/utterances.parquet for each of several shards.
 
-    What jobs of another number of shards left in the folders of later stages is removed.
+    Outputs of later stages for another number of shards are removed.
 
     Args:
         root: results folder of the run.
-        utterances: all of the run, an UTTERANCES table.
-        n_shards: at least one.
+        utterances: all utterances of the run, an UTTERANCES table.
+        n_shards: number of shards, at least one; one writes nothing.
 
     Raises:
         HproError: there are fewer speakers than shards.
@@ -96,7 +96,7 @@ def write(root: Path, utterances: pd.DataFrame, n_shards: int) -> None:
 
 
 def _remove_stale(root: Path, n_shards: int) -> None:
-    """Remove what only jobs of another number of shards make."""
+    """Remove outputs that exist for another number of shards only."""
     own = {folder_of(root, "corpus", shard).name for shard in range(n_shards)}
     for stage, left in OF_ONE_JOB.items():
         if n_shards == 1:
@@ -108,11 +108,13 @@ def _remove_stale(root: Path, n_shards: int) -> None:
 
 
 def cut(utterances: pd.DataFrame, n_shards: int) -> list[pd.DataFrame]:
-    """Parts of whole speakers that last about as long: the longest speaker goes to the emptiest.
+    """Split utterances into shards of whole speakers and similar duration.
+
+    Speakers are assigned in order of decreasing duration, each to the shortest shard.
 
     Args:
         utterances: an UTTERANCES table.
-        n_shards: at least one.
+        n_shards: number of shards, at least one.
 
     Returns:
         `n_shards` tables, each in the order of the whole.
@@ -124,7 +126,7 @@ def cut(utterances: pd.DataFrame, n_shards: int) -> list[pd.DataFrame]:
     if speakers.ngroups < n_shards:
         raise HproError(
             f"shards: {n_shards}, but the corpora have {speakers.ngroups} speakers, and a shard "
-            "holds whole speakers: set fewer shards"
+            "has whole speakers: set fewer shards"
         )
     seconds = speakers["duration_s"].sum().to_numpy()
     emptiest = [(0.0, shard) for shard in range(n_shards)]
@@ -138,23 +140,23 @@ def cut(utterances: pd.DataFrame, n_shards: int) -> list[pd.DataFrame]:
 
 
 def gather(root: Path, stage: str, n_shards: int, max_rejected_fraction: float = 1.0) -> None:
-    """Write the tables of all shards of a stage into one table each.
+    """Concatenate the tables of all shards of a stage.
 
-    Figures of the words before, align/accuracy.json, are removed.
+    The former align/accuracy.json is removed.
 
     Args:
         root: results folder of the run.
-        stage: a key of `TABLES`.
-        n_shards: of the run.
-        max_rejected_fraction: of the utterances that entered the stage, where it may reject any.
+        stage: key of `TABLES`.
+        n_shards: number of shards of the run.
+        max_rejected_fraction: limit of the rejected fraction, for stages that reject utterances.
 
     Raises:
-        HproError: no such stage, a shard is missing, breaks its schema or was made of another list
-            of utterances, more is rejected than the limit, or a split of the dataset has no
-            utterance.
+        HproError: the stage is unknown, a shard is missing, violates its schema or was made from
+            another list of utterances, the rejected fraction exceeds the limit, or a split of the
+            dataset has no utterance.
     """
     if stage not in TABLES:
-        raise HproError(f"{stage!r} is not gathered; these are: {', '.join(TABLES)}")
+        raise HproError(f"{stage!r} has no tables to gather; stages: {', '.join(TABLES)}")
     _check_lists(root, n_shards)
     for shard in range(n_shards):
         _check_made(root, stage, shard)
@@ -173,26 +175,26 @@ def gather(root: Path, stage: str, n_shards: int, max_rejected_fraction: float =
 
 
 def _check_lists(root: Path, n_shards: int) -> None:
-    """Refuse lists that are not of so many shards, or not of the corpora."""
+    """Refuse lists of utterances that do not match the number of shards or the corpora."""
     if n_shards == 1:
-        raise HproError("shards is 1: the stage itself wrote its tables, nothing is to be gathered")
+        raise HproError("shards is 1: the stage itself wrote its tables, nothing to gather")
     corpus = root / "corpus"
     lists = sorted(corpus.glob("shards/*/utterances.parquet"))
     rows, all_rows = sum(map(count_rows, lists)), count_rows(corpus / "utterances.parquet")
     if (len(lists), rows) != (n_shards, all_rows):
         raise HproError(
-            f"{corpus}/shards: {len(lists)} lists of {rows} utterances, where shards is {n_shards} "
+            f"{corpus}/shards: {len(lists)} lists of {rows} utterances, but shards is {n_shards} "
             f"and utterances.parquet has {all_rows}: run `hpro corpus-split`, then each shard again"
         )
 
 
 def _check_made(root: Path, stage: str, shard: int) -> None:
-    """Refuse tables of a shard that lack an utterance which entered the stage, or have another."""
+    """Refuse tables of a shard whose utterances are not those that entered the stage."""
     folder = folder_of(root, stage, shard)
     made = [distinct(folder / f"{name}.parquet", "utt_id") for name in TABLES[stage]]
     source = folder_of(root, "corpus", shard) / "utterances.parquet"
     only = {"split": TRAINING_SPLITS} if stage == "dataset" else None
-    if stage == "label":  # each table has all that is aligned
+    if stage == "label":  # each table has all aligned utterances
         _check_made(root, "align", shard)
         source = folder_of(root, "align", shard) / "words.parquet"
     else:  # each utterance is in one of the tables
@@ -202,13 +204,13 @@ def _check_made(root: Path, stage: str, shard: int) -> None:
         if wrong := entered ^ found:
             raise HproError(
                 f"{folder} lacks {len(entered - found)} utterances of {source} and has "
-                f"{len(found - entered)} others (first: {min(wrong)}), so it was made of another "
-                f"one: run `hpro {stage} --shard {shard}` again"
+                f"{len(found - entered)} others (first: {min(wrong)}), so it was made from another "
+                f"list: run `hpro {stage} --shard {shard}` again"
             )
 
 
 def _joined(root: Path, stage: str, name: str, schema: pa.DataFrameSchema, n_shards: int) -> int:
-    """Write a table of all shards, all of it or nothing; how many utterances it has."""
+    """Write the concatenated table, whole or not at all; return its number of utterances."""
     path = root / stage / f"{name}.parquet"
     parts = [folder_of(root, stage, shard) / f"{name}.parquet" for shard in range(n_shards)]
     filled = [part for part in parts if count_rows(part)]  # columns without rows have no types

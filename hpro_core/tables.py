@@ -1,7 +1,7 @@
-"""The typed tables that stages hand to each other, checked on write and on read.
+"""Typed tables that stages exchange, checked on write and on read.
 
-Every table is a Parquet file. Times are seconds; audio is 16 kHz mono. An utterance that enters the
-workflow is either in the tables of a stage or in that stage's `rejected` table, never in neither.
+Every table is a Parquet file. Times are seconds; audio is 16 kHz mono. An utterance that enters a
+stage is either in its tables or in its `rejected` table.
 """
 
 import functools
@@ -42,9 +42,9 @@ UTTERANCES = _schema(
         "audio": _text,  # relative to the results folder of the run, 16 kHz mono WAV
         "duration_s": pa.Column(float, pa.Check.gt(0.0)),
         "split": pa.Column(str, pa.Check.isin(("", *SPLITS))),  # empty until `hpro corpus split`
-        "group": _text,  # what may not straddle splits: the scene, the sentence
+        "group": _text,  # utterances of one group are in one split: scene or sentence
         "emotion": pa.Column(str, nullable=True),  # of the corpus, as one of EMOTIONS, or null
-        "label": pa.Column(str, nullable=True),  # the same in the corpus's own words, or null
+        "label": pa.Column(str, nullable=True),  # the corpus's own emotion label, or null
     },
     unique=["utt_id"],
 )
@@ -92,7 +92,7 @@ SPEECH_TOKENS = _schema(
 )
 
 TRAINING_SPLITS = tuple(split for split in SPLITS if split != "judge")
-"""Splits with a dataset; `judge` is for the judges alone."""
+"""Splits of the dataset; `judge` is for training the judges only."""
 
 _list = pa.Column(object)
 DATASET = _schema(
@@ -103,15 +103,15 @@ DATASET = _schema(
         "text": _text,  # as published
         "words": _text,  # normalised, single blanks
         "n_words": pa.Column(int, pa.Check.gt(0)),
-        "symbols": _list,  # int32, what the policy reads (text.tokenizers)
-        "symbol_word": _list,  # int16, the word of each symbol; zeros where it is not known
-        "transcript": _list,  # int32, what the codec's text decoder writes (same)
+        "symbols": _list,  # int32, text input of the policy (text.tokenizers)
+        "symbol_word": _list,  # int16, word index of each symbol; zeros if unknown
+        "transcript": _list,  # int32, target of the codec's text decoder (text.tokenizers)
         "tokens": _list,  # int16, 25 Hz
         "speaker_embedding": _list,  # float32
         "emotion": _list,  # float32, nine, sums to one
         "word_start_s": _list,  # float64, one per word
         "word_end_s": _list,
-        "word_vad": _list,  # float32, n_words * 3: valence, arousal, dominance word after word
+        "word_vad": _list,  # float32, n_words * 3: valence, arousal, dominance of each word
     },
     unique=["utt_id"],
 )
@@ -138,14 +138,15 @@ SCORES = _schema(
     {
         "utt_id": _utt_id,
         "corpus": _text,
-        "transcript": pa.Column(str),  # what the ASR judge heard, normalised; may be empty
+        "transcript": pa.Column(str),  # output of the ASR judge, normalised; may be empty
         "n_errors": pa.Column(int, pa.Check.ge(0)),  # word errors
-        # Word errors by the second ASR judge; null where it did not listen (evaluate.check_every).
+        # Word errors of the second ASR judge; null for utterances that it skips
+        # (evaluate.check_every).
         "n_errors_check": pa.Column("Int64", pa.Check.ge(0), nullable=True),
         "n_words": pa.Column(int, pa.Check.gt(0)),  # words of the reference, normalised
         "wvad_ccc": pa.Column(float, pa.Check.in_range(-1.0, 1.0), nullable=True),
         "emo_sim": pa.Column(float, pa.Check.in_range(-1.0, 1.0001)),
-        "dnsmos": pa.Column(float, nullable=True),  # null where n_errors_check is
+        "dnsmos": pa.Column(float, nullable=True),  # null if n_errors_check is
         "speaker_sim": pa.Column(float, pa.Check.in_range(-1.0001, 1.0001)),
     },
     unique=["utt_id"],
@@ -153,16 +154,16 @@ SCORES = _schema(
 
 
 _CHECKED = {"page_checksum_verification": True}
-"""Pages are written with checksums, and read with a look at them."""
+"""Read option that verifies the checksums of pages, which `write_table` writes."""
 
 
 def empty(schema: pa.DataFrameSchema) -> pd.DataFrame:
-    """A table of the schema without rows."""
+    """Return a table of the schema without rows."""
     return pd.DataFrame({name: pd.Series(dtype=object) for name in schema.columns})
 
 
 def rejected(rows: Iterable[tuple[str, str]], stage: str) -> pd.DataFrame:
-    """The `rejected` table of one stage from pairs of utterance and reason."""
+    """Return the `rejected` table of one stage from pairs of utt_id and reason."""
     return pd.DataFrame(
         [(utt_id, stage, reason) for utt_id, reason in rows],
         columns=["utt_id", "stage", "reason"],
@@ -178,25 +179,25 @@ def read_table(
     """Read a Parquet table and check it.
 
     Args:
-        path: of the file.
-        schema: what it should be.
-        only: values of a column; other rows are not read into memory.
+        path: path of the file.
+        schema: schema of the table.
+        only: column -> accepted values; other rows are not read into memory.
 
     Raises:
-        HproError: the file is missing, is not Parquet, a column is of another type, or a row breaks
+        HproError: the file is missing or not Parquet, a column has another type, or a row violates
             the schema.
     """
     path = Path(path)
     with parquet_errors(path):
         rows = pq.read_table(path, filters=_chosen(path, only), **_CHECKED)
-        rows.validate(full=True)  # a text that is not UTF-8 would be found where it is used
+        rows.validate(full=True)  # finds text that is not UTF-8 now rather than on use
         _check_types(path, rows, schema)
-        table = rows.to_pandas(ignore_metadata=True)  # the schema knows the types
+        table = rows.to_pandas(ignore_metadata=True)  # the schema defines the types
     return _validated(table, schema, path)
 
 
 def _check_types(path: Path, rows: pyarrow.Table, schema: pa.DataFrameSchema) -> None:
-    """Refuse a column that would have to be converted; one without rows has no type."""
+    """Refuse a column of another type; columns without rows have no type."""
     for name, column in schema.columns.items():
         if not rows.num_rows or name not in rows.column_names:
             continue
@@ -206,12 +207,12 @@ def _check_types(path: Path, rows: pyarrow.Table, schema: pa.DataFrameSchema) ->
 
 
 def _fits(values: pyarrow.ChunkedArray, column: pa.Column) -> bool:
-    """Whether values are of the type of a column."""
+    """Whether values have the type of a column."""
     kind = values.type
     if types.is_null(kind):
         return column.nullable
     match str(column.dtype):
-        case "object":  # lists of numbers, all of them there
+        case "object":  # lists of numbers without missing values
             lists = types.is_list(kind) or types.is_large_list(kind)
             return lists and _is_number(kind.value_type) and not _n_missing(values)
         case "bool":
@@ -229,24 +230,24 @@ def _is_number(kind: pyarrow.DataType) -> bool:
 
 
 def _n_missing(lists: pyarrow.ChunkedArray) -> int:
-    """Missing values in lists."""
+    """Number of missing values in lists."""
     return sum(chunk.flatten().null_count for chunk in lists.chunks)
 
 
 def distinct(path: Path, column: str, only: Mapping[str, Collection] | None = None) -> set[str]:
-    """The values of a column; nothing else of the table is read into memory.
+    """Return the distinct values of a text column; other columns are not read into memory.
 
     Args:
-        path: of the file.
-        column: of names.
-        only: values of another column; other rows do not count.
+        path: path of the file.
+        column: name of the column.
+        only: another column -> accepted values; other rows are ignored.
 
     Raises:
-        HproError: the file is missing, is not Parquet, or has no such column or a row without it.
+        HproError: the file is missing or not Parquet, or the column is missing or has a null.
     """
     with parquet_errors(path):
         if column not in pq.read_schema(path).names:
-            raise HproError(f"{path}: column {column!r} not in the table: run its stage again")
+            raise HproError(f"{path}: column {column!r} is missing: run its stage again")
         kept = _chosen(path, only)
         found = pq.read_table(path, columns=[column], filters=kept, **_CHECKED)[column]
         found.validate(full=True)
@@ -257,7 +258,7 @@ def distinct(path: Path, column: str, only: Mapping[str, Collection] | None = No
 
 
 def check_columns(path: Path, schema: pa.DataFrameSchema) -> None:
-    """Look at a table without reading its rows, which were checked when they were written.
+    """Check the columns of a table without reading its rows, which were checked on write.
 
     Raises:
         HproError: the file is missing, is not Parquet, or lacks a column.
@@ -266,22 +267,25 @@ def check_columns(path: Path, schema: pa.DataFrameSchema) -> None:
         names = pq.read_schema(path).names
     for column in schema.columns:
         if column not in names:
-            raise HproError(f"{path}: column {column!r} not in the table: run its stage again")
+            raise HproError(f"{path}: column {column!r} is missing: run its stage again")
 
 
 def by_utterance(of_words: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of each utterance in the order of its words, from a WORDS or WORD_VAD table."""
+    """Return utt_id -> its rows in word order, from a WORDS or WORD_VAD table."""
     ordered = of_words.sort_values(["utt_id", "word_index"])
     return {str(utt_id): rows for utt_id, rows in ordered.groupby("utt_id", sort=False)}
 
 
 def vad_by_utterance(of_words: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Float (W, 3) of each utterance, in order, from a WORD_VAD table."""
+    """Return utt_id -> valence, arousal, dominance, float (W, 3) in word order, from WORD_VAD."""
     return {utt_id: rows[list(VAD)].to_numpy() for utt_id, rows in by_utterance(of_words).items()}
 
 
 def without_reference(kept: pd.DataFrame) -> dict[str, str]:
-    """utt_id -> reason: test utterances whose speaker says nothing else in test or train."""
+    """Return utt_id -> reason for test utterances without a reference.
+
+    Their speaker has no other utterance in test or train.
+    """
     heard = Counter(
         (corpus, speaker)
         for corpus, speaker, label in zip(kept.corpus, kept.speaker, kept.split, strict=True)
@@ -296,11 +300,11 @@ def without_reference(kept: pd.DataFrame) -> dict[str, str]:
 
 
 def count_rows(path: Path, only: Mapping[str, Collection] | None = None) -> int:
-    """Rows of a table, which is not read into memory.
+    """Return the number of rows of a table, without reading it into memory.
 
     Args:
-        path: of the file.
-        only: values of a column; other rows do not count.
+        path: path of the file.
+        only: column -> accepted values; other rows do not count.
 
     Raises:
         HproError: the file is missing or is not Parquet.
@@ -310,10 +314,10 @@ def count_rows(path: Path, only: Mapping[str, Collection] | None = None) -> int:
 
 
 def write_table(table: pd.DataFrame, path: str | Path, schema: pa.DataFrameSchema) -> None:
-    """Check a table and write it as Parquet, all of it or nothing.
+    """Check a table and write it as Parquet, whole or not at all.
 
     Raises:
-        HproError: a row breaks the schema.
+        HproError: a row violates the schema, or the file cannot be written.
     """
     path = Path(path)
     checked = _validated(table, schema, path)[list(schema.columns)].reset_index(drop=True)
@@ -324,16 +328,17 @@ def write_table(table: pd.DataFrame, path: str | Path, schema: pa.DataFrameSchem
 def check_rejected(
     lost: Iterable[tuple[str, str]], stage: str, entered: int, max_share: float
 ) -> None:
-    """Refuse a result that lacks too much.
+    """Refuse a result with too many rejected utterances.
 
     Args:
-        lost: rejected utterances and why; a note in brackets at the end of a reason is its own.
-        stage: with the setting `max_rejected_fraction`.
-        entered: utterances that entered the stage.
-        max_share: of those, the most that may be lost.
+        lost: rejected utterances and reasons; a note in brackets at the end of a reason is not
+            counted as part of it.
+        stage: section of the setting `max_rejected_fraction`.
+        entered: number of utterances that entered the stage.
+        max_share: largest accepted rejected fraction.
 
     Raises:
-        HproError: more is lost.
+        HproError: the rejected fraction exceeds `max_share`.
     """
     lost = list(lost)
     if len(lost) <= max_share * entered:
@@ -342,26 +347,26 @@ def check_rejected(
     raise HproError(
         f"{stage}: {len(lost)} of {entered} utterances rejected, more than "
         f"{stage}.max_rejected_fraction {max_share} ({', '.join(f'{n} {r}' for r, n in reasons)}; "
-        f"first: {lost[0][0]}). Compare its transcript with its audio, and mend the stage that "
-        "lost it or raise the share"
+        f"first: {lost[0][0]}). Compare its transcript with its audio, and correct the corpus or "
+        "raise this setting"
     )
 
 
 def check_split(path: Path, n_utterances: int) -> None:
-    """Refuse a dataset without a split.
+    """Refuse an empty split of the dataset.
 
     Raises:
-        HproError: it has no utterance.
+        HproError: the split has no utterance.
     """
     if not n_utterances:
         raise HproError(
-            f"{path}: split {path.stem!r} has no utterance: give the corpus more data, "
+            f"{path}: split {path.stem!r} has no utterance: add data to the corpus, "
             "or raise dev_fraction and test_fraction in corpus.splits"
         )
 
 
 def _chosen(path: Path, only: Mapping[str, Collection] | None) -> ds.Expression | None:
-    """What Parquet's reader keeps; all of a table without rows, whose columns have no types."""
+    """Row filter for Parquet's reader; None for a table without rows, whose columns are untyped."""
     if not only or not pq.read_metadata(path).num_rows:
         return None
     types = pq.read_schema(path)
@@ -380,7 +385,7 @@ def _validated(table: pd.DataFrame, schema: pa.DataFrameSchema, path: Path) -> p
         return table
     try:
         return schema.validate(table, lazy=False)
-    except pa.errors.SchemaErrors as errors:  # of columns that are too many, also if not lazy
+    except pa.errors.SchemaErrors as errors:  # raised for surplus columns, also if not lazy
         raise HproError(f"{path}: {_first_line(errors.schema_errors[0])}") from errors
     except (pa.errors.SchemaError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise HproError(f"{path}: {_first_line(error)}") from error

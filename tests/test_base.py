@@ -166,7 +166,7 @@ def test_a_changed_file_is_refused(file: str, packed: Path, tmp_path: Path):
     content = bytearray((packed / file).read_bytes())
     content[len(content) // 2] ^= 1
     (packed / file).write_bytes(content)
-    with pytest.raises(HproError, match=rf"base/{file} is not the file that .*SHA256SUMS names"):
+    with pytest.raises(HproError, match=rf"base/{file} differs from its hash in .*SHA256SUMS"):
         base.take(packed, "judge", tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
@@ -174,7 +174,7 @@ def test_a_changed_file_is_refused(file: str, packed: Path, tmp_path: Path):
 @pytest.mark.parametrize("file", base.FILES)
 def test_a_missing_file_is_named(file: str, packed: Path, tmp_path: Path):
     (packed / file).unlink()
-    with pytest.raises(HproError, match=rf"base/{file} is missing: get it again"):
+    with pytest.raises(HproError, match=rf"base/{file} is missing: restore it"):
         base.take(packed, "judge", tmp_path / "other")
 
 
@@ -184,7 +184,7 @@ def test_a_base_that_is_none_is_refused(packed: Path, tmp_path: Path):
     with pytest.raises(HproError, match=r"no model 'vocoder'; it has: tokenizer, codec, policy"):
         base.take(packed, "vocoder", tmp_path)
     (packed / base.SUMS).write_text("")
-    with pytest.raises(HproError, match="is not the file that"):
+    with pytest.raises(HproError, match="differs from its hash"):
         base.take(packed, "judge", tmp_path)
 
 

@@ -160,7 +160,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(released, tmp_path, monkeypat
     path = saved({**released, "extra": Code()}, tmp_path)
     assert "could run code" in refusal(state_dict_of, path, ORIGIN)
     path.write_bytes(pickle.dumps(Code(), protocol=2))
-    assert "no PyTorch file of version 1.6" in refusal(state_dict_of, path, ORIGIN)
+    assert "not a PyTorch file of version 1.6" in refusal(state_dict_of, path, ORIGIN)
     assert not (tmp_path / "ran").exists()
 
 
@@ -173,11 +173,11 @@ def test_files_that_are_no_state_dict_are_refused(released, tmp_path):
     assert "'model' is not a weight" in refusal(state_dict_of, path, ORIGIN)
     path = saved(released, tmp_path)
     path.write_bytes(path.read_bytes()[:5000])
-    assert "is cut off" in refusal(state_dict_of, path, ORIGIN)
+    assert "is truncated" in refusal(state_dict_of, path, ORIGIN)
     path.write_bytes(b"")
     assert str(path) in refusal(state_dict_of, path, ORIGIN)
     path.write_text("not a model")
-    assert "no PyTorch file" in refusal(state_dict_of, path, ORIGIN)
+    assert "not a PyTorch file" in refusal(state_dict_of, path, ORIGIN)
 
 
 def test_a_form_that_the_class_lacks_is_not_exported():

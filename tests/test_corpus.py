@@ -235,7 +235,7 @@ def test_it_can_be_checked_before_a_run(folder: Path):
     assert recognised(folder) == "csv"
     (folder / metadata(folder)[0]["audio"]).write_bytes(b"no sound")
     about, contents = check(folder, settings(folder, sets=UNSET, max_rejected_fraction=0.2))
-    assert about.title == "A corpus of one's own"
+    assert about.title == "Own corpus"
     lines = list(described(about, contents))
     assert "2 speakers" in lines
     seconds = sorted(s for each in contents.seconds.values() for s in each)
@@ -258,10 +258,10 @@ def test_malformed_metadata(folder: Path, tmp_path: Path):
     said = 'b,joe,"Come in,b.wav\nc,joe,he said.,c.wav\n'
     for end in ('d,joe,"Sit down.,d.wav\n', "", "x" * 200_000):
         path.write_text("utterance,speaker,text,audio\n" + said + end)
-        with pytest.raises(HproError, match=r"metadata\.csv, line 2: .*: a text with quotes"):
+        with pytest.raises(HproError, match=r"metadata\.csv, line 2: .*: put a text with quotes"):
             read(folder, tmp_path)
     path.write_text('utterance,speaker,audio,text\nb,joe,b.wav,"Come in\nc,joe,c.wav,he said."\n')
-    with pytest.raises(HproError, match=r"line 3: 'Come in.*goes over several lines"):
+    with pytest.raises(HproError, match=r"line 3: 'Come in.*spans several lines"):
         read(folder, tmp_path)
     path.write_text("utterance,speaker,text,audio\n")
     with pytest.raises(HproError, match="lists no utterance"):

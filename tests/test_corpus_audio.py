@@ -55,7 +55,7 @@ def test_any_wav_is_read_and_half_of_it_refused(tmp_path, subtype, rate_hz, chan
     assert len(samples) == 16_000
     assert np.abs(np.fft.rfft(samples)).argmax() == 440
     content = path.read_bytes()
-    with pytest.raises(Unusable, match="audio that is cut off"):
+    with pytest.raises(Unusable, match="truncated audio"):
         decoded(content[: len(content) // 2])
 
 
@@ -142,7 +142,7 @@ def test_a_wav_whose_size_counts_its_header_is_read():
     wav = encoded(subtype="PCM_16")
     size = struct.unpack_from("<I", wav, 40)[0]
     assert is_the_tone(decoded(sizes_set(wav, size + 44)))
-    with pytest.raises(Unusable, match="audio that is cut off"):
+    with pytest.raises(Unusable, match="truncated audio"):
         decoded(sizes_set(wav, size + 60_000))
 
 
@@ -181,14 +181,14 @@ def test_an_mp3_of_varying_bit_rate_without_header_is_read_whole(first_loud):
     with pytest.raises(TooLong):
         decoded(bare, longest_s=7.9)
     broken = bare[:8000] + b"not a frame" + bare[8000:]
-    with pytest.raises(Unusable, match="MP3 whose length cannot be told"):
+    with pytest.raises(Unusable, match="MP3 of unknown length"):
         decoded(broken)
 
 
 def test_an_mp3_that_is_cut_off_is_told_by_its_header():
     mp3 = encoded(format="MP3", bitrate_mode="VARIABLE")
     assert is_the_tone(decoded(mp3))
-    with pytest.raises(Unusable, match="audio that is cut off"):
+    with pytest.raises(Unusable, match="truncated audio"):
         decoded(mp3[: len(mp3) // 2])
 
 
@@ -206,7 +206,7 @@ def test_an_mp3_that_is_cut_off_is_told_by_its_header():
 def test_other_containers_that_are_cut_off_are_refused(form, share):
     content = encoded(**form)
     assert is_the_tone(decoded(content))
-    with pytest.raises(Unusable, match=r"cut off|unreadable"):
+    with pytest.raises(Unusable, match=r"truncated|unreadable"):
         decoded(content[: int(share * len(content))])
 
 
@@ -217,7 +217,7 @@ def test_other_containers_that_are_cut_off_are_refused(form, share):
 def test_a_rate_that_no_speech_has_is_refused(rate_hz):
     wav = bytearray(encoded(subtype="PCM_16"))
     struct.pack_into("<I", wav, 24, rate_hz)
-    with pytest.raises(Unusable, match=f"sampling rate that is not read: {rate_hz} Hz"):
+    with pytest.raises(Unusable, match=f"unsupported sampling rate: {rate_hz} Hz"):
         decoded(bytes(wav))
 
 
@@ -250,7 +250,7 @@ def test_of_a_long_clip_no_more_is_decoded_than_the_limit(tmp_path):
 def test_the_limit_counts_true_samples_and_not_what_a_header_declares():
     flac = bytearray(encoded(format="FLAC"))
     flac[21] |= 0x0F  # 2^36 samples, which no memory holds
-    with pytest.raises(Unusable, match=r"cut off|unreadable"):
+    with pytest.raises(Unusable, match=r"truncated|unreadable"):
         decoded(bytes(flac))
     with pytest.raises(TooLong, match=r"longer than 1\.5 s"):
         decoded(encoded(), longest_s=1.5)

@@ -175,8 +175,10 @@ def test_a_column_that_is_nearly_right_is_named(column, written, tmp_path):
     folder = tmp_path / "mine"
     write(folder, [row | {written: ""} for row in rows_of(folder)])
     contents = check_agrees(folder, tmp_path / "out", limits(folder))
-    assert f"column {written!r} is nearly {column!r}: rename it" in contents.faults[0].where
-    with pytest.raises(HproError, match=rf"line 1: column {written!r} is nearly {column!r}"):
+    assert (
+        f"column {written!r} resembles {column!r}: rename or remove it" in contents.faults[0].where
+    )
+    with pytest.raises(HproError, match=rf"line 1: column {written!r} resembles {column!r}"):
         run(folder, tmp_path / "out", limits(folder))
 
 
@@ -188,7 +190,7 @@ def test_a_needed_column_that_is_nearly_right_is_named(tmp_path):
         lambda: check(folder, limits(folder)),
         lambda: run(folder, folder, limits(folder)),
     ):
-        with pytest.raises(HproError, match=r"'speaker' is missing.*'Speaker' is nearly 'speaker'"):
+        with pytest.raises(HproError, match=r"'speaker' is missing.*'Speaker' resembles 'speaker'"):
             read()
 
 
@@ -225,7 +227,7 @@ def test_all_faults_of_metadata_are_named_at_once(tmp_path):
     for says in (
         "line 3: audio file", "line 4: speaker is empty", "line 5: utterance 'u0' is a duplicate",
         "line 5: audio file",
-        "line 6: utterance 'xxxxxxxxxxxxxxxxxxxx'.. has 260 letters", "line 7: utterance 'a b'",
+        "line 6: utterance 'xxxxxxxxxxxxxxxxxxxx'.. has 260 characters", "line 7: utterance 'a b'",
         "line 7: audio '/etc/passwd'", "line 9: the row does not have as many cells",
         "unreadable audio: 1", "a run stops here: 8 faults of metadata",
     ):  # fmt: skip
@@ -236,7 +238,7 @@ def test_all_faults_of_metadata_are_named_at_once(tmp_path):
 
 def test_a_column_that_stands_twice_is_refused(tmp_path):
     (tmp_path / "metadata.csv").write_text("utterance,speaker,text,audio,text\n")
-    with pytest.raises(HproError, match="line 1: column 'text' stands twice"):
+    with pytest.raises(HproError, match="line 1: column 'text' is a duplicate"):
         check(tmp_path, limits(tmp_path))
 
 
@@ -248,9 +250,7 @@ def test_an_id_is_short_enough_for_a_file_name(letters, good, tmp_path):
     write(folder, rows)
     contents = check_agrees(folder, tmp_path / "out", limits(folder))
     assert bool(contents.stops) != good
-    assert [fault.kind for fault in contents.faults] == (
-        [] if good else ["id that cannot be a file name"]
-    )
+    assert [fault.kind for fault in contents.faults] == ([] if good else ["invalid id"])
 
 
 def test_ids_of_any_reader_can_name_a_file():
@@ -259,8 +259,8 @@ def test_ids_of_any_reader_can_name_a_file():
     ]
     kinds = [fault.kind for fault in refused(entries)]
     assert kinds == [
-        "id that cannot be a file name", "duplicate id", "id that cannot be a file name",
-        "id that cannot be a file name",
+        "invalid id", "duplicate id", "invalid id",
+        "invalid id",
     ]  # fmt: skip
 
 
@@ -274,8 +274,8 @@ def test_marks_and_scripts_are_named(tmp_path):
     contents = check_agrees(folder, tmp_path / "out", limits(folder))
     text = "\n".join(described(READERS["csv"].ABOUT, contents))
     assert contents.marks == {"[Laughter]": ["u1"]}
-    assert "[Laughter] 1 times, as in u1 (known is [laughter])" in text
-    assert "transcript with characters that are not read: 2" in text
+    assert "[Laughter] 1 times, as in u1 (known: [laughter])" in text
+    assert "transcript with unsupported characters: 2" in text
     assert "('П', 'р', 'и', 'в', 'е', 'т')" in text
     kept = tables.read_table(tmp_path / "out/corpus/mine/utterances.parquet", tables.UTTERANCES)
     assert dict(zip(kept.utt_id, kept.words, strict=True))["mine_u2"] == "no"
@@ -303,7 +303,7 @@ def test_the_command_reads_the_settings_and_writes_all_faults(tmp_path):
     arguments = ["corpus", "check", str(folder), "--params", str(params)]
     done = CliRunner().invoke(app, [*arguments, "--faults", str(tmp_path / "faults.csv")])
     assert isinstance(done.exception, HproError)
-    assert "left out by a run, and no faults: 1" in done.output
+    assert "left out by a run (outside the duration limits): 1" in done.output
     written = (tmp_path / "faults.csv").read_text(encoding="utf-8").splitlines()
     assert written[0] == "utterance,reason,where,run"
     assert written[1].startswith("u1,transcript without words,")

@@ -200,7 +200,7 @@ def test_test_speaker_without_reference_is_rejected(tmp_path: Path):
 
 
 def test_errors(tmp_path: Path):
-    with pytest.raises(HproError, match="run the stage that makes it first"):
+    with pytest.raises(HproError, match="run the stage that writes it first"):
         run(tmp_path, settings(Path()))
     write_set(tmp_path, "mine", one_set(words=list("abc")))
     with pytest.raises(HproError, match="corpus 'mine' has 3 groups: 4 are needed"):
@@ -303,7 +303,7 @@ def test_a_set_for_training_changes_nothing_about_the_splits_of_others(tmp_path:
 def test_a_set_for_training_that_adds_nothing(tmp_path: Path):
     write_mine_and_game(tmp_path)
     write_set(tmp_path, "game", one_set(words=["a"]).assign(utt_id="game_0", corpus="game"))
-    with pytest.raises(HproError, match="corpus 'game' adds nothing to other sets: take it out"):
+    with pytest.raises(HproError, match="corpus 'game' adds nothing to other sets: remove it"):
         run(tmp_path, queen_sets())
 
 

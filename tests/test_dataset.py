@@ -118,7 +118,10 @@ def test_corpora_that_are_left_out_are_not_read(root, monkeypatch):
     [
         (Path.unlink, r"train\.parquet does not exist"),
         (lambda path: path.write_bytes(b"no table"), "train.parquet is not a readable table"),
-        (lambda path: pd.DataFrame({"utt_id": ["a"]}).to_parquet(path), "column 'corpus' not in"),
+        (
+            lambda path: pd.DataFrame({"utt_id": ["a"]}).to_parquet(path),
+            "column 'corpus' is missing",
+        ),
     ],
 )
 def test_a_faulty_table_is_named_where_corpora_are_left_out(root, spoil, message):

@@ -216,7 +216,7 @@ def test_a_model_that_is_not_finite_is_not_written(tmp_path):
 
 
 def test_what_a_training_depends_on_has_to_be_there(tmp_path):
-    with pytest.raises(HproError, match=r"llm\.pt does not exist: run the stage .* or mend the"):
+    with pytest.raises(HproError, match=r"llm\.pt does not exist: run the stage .* or correct the"):
         fingerprint(tmp_path / "llm.pt")
 
 

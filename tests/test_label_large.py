@@ -457,7 +457,7 @@ def test_an_incomplete_or_odd_folder_of_emotion2vec_is_refused(funasr, tmp_path)
         Emotion2vecPosteriors(folder, CPU)
     save_emotion2vec(folder)
     torch.save({"model": SimpleNamespace()}, folder / "model.pt")
-    with pytest.raises(HproError, match=r"model.pt cannot be read .*holds objects"):
+    with pytest.raises(HproError, match=r"model.pt cannot be read .*contains objects"):
         Emotion2vecPosteriors(folder, CPU)
     (folder / "tokens.txt").unlink()
     with pytest.raises(HproError, match=r"tokens.txt does not exist: download the whole folder"):

@@ -48,27 +48,27 @@ WRONG = [
     ("reward.word.weights.wvad", "tiny", r"wvad: input should be a valid number, not 'tiny'"),
     ("align.backend", "ear", r"align.backend: input should be .* not 'ear'"),
     ("variants.word.start", "farme", r"variants.word.start: no policy 'farme' \(sft, .*frame"),
-    ("variants.frame.start", "hpro", r"variants.frame.start: in a circle, frame from hpro from "),
-    ("seeds", [0, 1, 0], r"seeds: \[0, 1, 0\] has one of them twice"),
+    ("variants.frame.start", "hpro", r"variants.frame.start: circular, frame from hpro from "),
+    ("seeds", [0, 1, 0], r"seeds: \[0, 1, 0\] has a duplicate"),
     ("compute.device", "gpu", r"compute.device: string should match pattern .*auto.cpu.cuda"),
     ("tables.ablation", ["joint", "no_frames"], r"tables.ablation: no system 'no_frames'"),
     ("synthesis.min_ratio", 5.0, r"synthesis: min_ratio: 5.0 is not below max_ratio 5.0"),
     ("tables.ablation", [], r"tables.ablation: list should have at least 1 item"),
     ("seeds", [-1], r"seeds.0: input should be greater than or equal to 0, not -1"),
-    ("variants.base", SOME, r"variants.base: is a folder of the run already"),
+    ("variants.base", SOME, r"variants.base: is already a folder of the run"),
     ("variants.no kl", SOME, r"variants.no kl: use letters, digits, '_' and '-' only"),
-    ("corpus.sets.shards", MINE, r"corpus: sets.shards: is a folder of the run already"),
+    ("corpus.sets.shards", MINE, r"corpus: sets.shards: is already a folder of the run"),
     ("corpus.sets.-mine", MINE, r"corpus: sets.-mine: use letters, digits, '_' and '-' only"),
     ("corpus", None, r"corpus: input should be a valid dictionary"),
     ("speech.preset", "cosyvoice2", r"speech.path: name the folder CosyVoice2-0.5B"),
-    ("dataset.policy_text", "qwen", r"dataset.policy_text: a small policy reads phones"),
+    ("dataset.policy_text", "qwen", r"dataset.policy_text: set phones for this policy.preset"),
     ("policy.preset", "cosyvoice2", r"policy.path: name the folder CosyVoice2-0.5B"),
-    ("policy", FULL_POLICY, r"speech.preset: policy.preset cosyvoice2 speaks its own tokens"),
-    ("codec.whisper", "whisper-small", r"codec.whisper: codec.preset embedded starts from nothing"),
-    ("dataset.codec_text", "whisper", r"dataset.codec_text: codec.preset embedded writes phones"),
-    ("codec.preset", "released", r"dataset.codec_text: this codec writes Whisper's tokens"),
-    ("codec.checkpoint", "model.pt", r"speech.preset: the authors' codec reads the tokens of"),
-    ("variants.sft", SOME, r"variants.sft: is a system already"),
+    ("policy", FULL_POLICY, r"speech.preset: set cosyvoice2 for policy.preset cosyvoice2"),
+    ("codec.whisper", "whisper-small", r"codec.whisper: codec.preset embedded trains from scratch"),
+    ("dataset.codec_text", "whisper", r"dataset.codec_text: set phones for codec.preset embedded"),
+    ("codec.preset", "released", r"dataset.codec_text: this codec uses Whisper's tokens"),
+    ("codec.checkpoint", "model.pt", r"speech.preset: set cosyvoice2 for the authors' codec"),
+    ("variants.sft", SOME, r"variants.sft: the name is reserved"),
     ("variants.frame.drop", ["sp", "cp"], r"variants.frame.drop: no reward of its stage is left"),
     ("controlled.utterances", 80, r"controlled.utterances: is not a setting"),
     ("controlled.test", 4, r"controlled.test: input should be greater than or equal to 5, not 4"),
@@ -78,7 +78,7 @@ WRONG = [
     ("reward.leave_out", ["acted", "mine"], r"reward.leave_out: corpus.sets has no 'mine'"),
     ("codec.content.leave_out", ["x"], r"codec.content.leave_out: corpus.sets has no 'x'"),
     ("codec.style.leave_out", ["x"], r"codec.style.leave_out: corpus.sets has no 'x'"),
-    ("reward.probe_every", 10, r"reward.probe_every: 1 looks in 12 steps, but hacking_patience"),
+    ("reward.probe_every", 10, r"reward.probe_every: 1 probes in 12 steps, but hacking_patience"),
 ]
 
 
@@ -104,7 +104,7 @@ def test_a_missing_file_section_or_variant_is_named(tmp_path):
         p.read_yaml(tmp_path / "nowhere.yaml")
     empty = tmp_path / "empty.yaml"
     empty.write_text("")
-    with pytest.raises(HproError, match="holds no settings"):
+    with pytest.raises(HproError, match="has no settings"):
         p.read_yaml(empty)
     empty.write_text("sft: [")
     with pytest.raises(HproError, match=r"empty.yaml, line 1: "):
@@ -145,7 +145,7 @@ def test_a_base_fits_the_embedded_models_alone(tmp_path, section, change):
     file = tmp_path / "params.yaml"
     assert p.validated(settings, p.Params, file).base == "data/base"
     settings[section] |= change
-    with pytest.raises(HproError, match=r"base: its models are small ones: set it to ''"):
+    with pytest.raises(HproError, match=r"base: its models are embedded ones: set it to ''"):
         p.validated(settings, p.Params, file)
 
 
@@ -175,7 +175,7 @@ def test_a_test_set_that_the_judge_of_a_base_does_not_know(mine, changes, fits):
     if fits:
         assert p.validated(settings, p.Params, SHIPPED).corpus.sets["mine"].reader == "csv"
     else:
-        says = r"base: its judge .* 'mine', .* \(it knows acted, controlled\): set .*mine.split to"
+        says = r"base: its judge .* 'mine' .* \(trained on acted, controlled\): set .*mine.split to"
         with pytest.raises(HproError, match=says):
             p.validated(settings, p.Params, SHIPPED)
 
@@ -203,18 +203,20 @@ def test_models_of_full_size_fit_each_other(tmp_path):
         check()
     settings["dataset"]["policy_text"] = "CosyVoice2-0.5B/CosyVoice-BlankEN"
     settings["policy"]["dropout"] = 0.1
-    with pytest.raises(HproError, match=r"policy.dropout: cosyvoice2 has none"):
+    with pytest.raises(HproError, match=r"policy.dropout: set 0.0 for cosyvoice2"):
         check()
     settings["policy"]["dropout"] = 0.0
-    with pytest.raises(HproError, match=r"sft.emotion_weight: cosyvoice2 needs no guides"):
+    with pytest.raises(HproError, match=r"sft.emotion_weight: set 0.0 for policy.preset"):
         check()
     settings["sft"] |= {"guided_attention_weight": 0.0, "emotion_weight": 0.0}
-    with pytest.raises(HproError, match=r"synthesis.max_ratio: 5.0 speech tokens for a text token"):
+    with pytest.raises(HproError, match=r"synthesis.max_ratio: 5.0 speech tokens per text token"):
         check()
     settings["synthesis"]["max_ratio"] = 20.0
     settings["codec"]["preset"] = "released"
     settings["dataset"]["codec_text"] = "whisper-small"
-    with pytest.raises(HproError, match=r"codec.guided_attention_weight: the guide needs phones"):
+    with pytest.raises(
+        HproError, match=r"codec.guided_attention_weight: guided attention needs phones"
+    ):
         check()
     settings["codec"] |= {"guided_attention_weight": 0.0, "whisper": "whisper-small"}
     assert check().policy.path == "CosyVoice2-0.5B"

@@ -228,7 +228,7 @@ def test_what_was_not_measured_is_named_and_in_no_sum(paper):
     assert any(re.match(r"codec +codec_style +1 +- +not measured +2\.2$", line) for line in lines)
     left_out = next(line for line in lines if line.startswith("not in the sum of GPU h"))
     assert left_out == ("not in the sum of GPU h: tokenize, codec_content, codec_style, synthesise")
-    total = next(line for line in lines if "sum of what is known" in line)
+    total = next(line for line in lines if "sum of known costs" in line)
     known = cost(bill, "sft").gpu.value + cost(bill, "reward").gpu.value
     assert re.search(rf" {known:.1f} ", total)
     assert "<=" not in total  # a part is missing
@@ -254,7 +254,7 @@ def test_a_corpus_of_unknown_size_is_named(paper):
     sets = {**paper.corpus.model_dump()["sets"], "own": {"reader": "csv", "path": "x"}}
     bill = bill_of(changed(paper, corpus={"sets": sets}))
     assert cost(bill, "sft").gpu is None
-    assert "  own: size not known: say --hours SET=HOURS:UTTERANCES" in list(described(bill))
+    assert "  own: size unknown: set --hours SET=HOURS:UTTERANCES" in list(described(bill))
     with pytest.raises(HproError, match=r"--hours: corpus.sets has no 'owm' \(controlled"):
         bill_of(paper, {"owm": (1.0, 2)})
 

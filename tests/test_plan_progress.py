@@ -260,7 +260,7 @@ def test_the_first_run_has_no_estimate(here: Path) -> None:
     screen.start()
     assert screen.lines()[0] == (
         "hpro: 5 jobs to do of 5 (align 1, sft 1, reward 2, judge 1); they have never run here, so "
-        "how long they take is not known"
+        "their duration is unknown"
     )
     assert screen.lines()[-1] == "hpro: 0 of 5 jobs, 0:00 so far"
     screen.job(0, 62.0)
@@ -330,7 +330,7 @@ def test_a_terminal_shows_the_line_warnings_and_errors(timed: Path) -> None:
         *("a file is late", "Error in rule reward", "Shutting down, this might take some time.")
     ]
     assert kept[-2:] == [
-        "hpro: 1 of 2 jobs done in 0:30, then stopped; the same command goes on from there",
+        "hpro: 1 of 2 jobs done in 0:30, then stopped; run the same command again to continue",
         "hpro: failed: reward frame (log: logs/embedded/reward_2.log)",
     ]
     assert "1 of 2 jobs, 0:30 so far, 1 failed" in screen.stream.getvalue()

@@ -43,6 +43,6 @@ def test_a_table_without_rows_says_nothing(paper: p.Params, table: Path):
 
 def test_a_table_that_cannot_be_read_is_named(paper: p.Params, table: Path):
     table.write_bytes(b"no table")
-    message = r"lssed/utterances\.parquet has no readable column duration_s .*: remove it"
+    message = r"lssed/utterances\.parquet has no readable column duration_s .*: delete it"
     with pytest.raises(HproError, match=message):
         amounts(paper, {})

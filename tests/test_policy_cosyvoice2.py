@@ -268,8 +268,8 @@ NORM = "llm.model.model.layers.1.input_layernorm.weight"
     ("spoil", "message"),
     [
         (lambda f: (f / "llm.pt").unlink(), r"llm.pt does not exist: get it"),
-        (lambda f: (f / "llm.pt").write_bytes(b"not a file"), r"llm.pt is no PyTorch file"),
-        (lambda f: (f / "llm.pt").write_bytes(b""), r"llm.pt is no PyTorch file"),
+        (lambda f: (f / "llm.pt").write_bytes(b"not a file"), r"llm.pt is not a PyTorch file"),
+        (lambda f: (f / "llm.pt").write_bytes(b""), r"llm.pt is not a PyTorch file"),
         (lambda f: torch.save({"a": Path("x")}, f / "llm.pt"), r"objects that could run code"),
         (lambda f: torch.save([1], f / "llm.pt"), r"holds a list: save a plain"),
         (lambda f: torch.save({"lr": 0.1}, f / "llm.pt"), r"'lr' is not a weight"),

@@ -142,25 +142,25 @@ def _cut(path: Path) -> Callable[[], object]:
 FAULTS: list[tuple[str, Callable[[], object], str, str]] = [
     ("a corpus is missing", lambda: shutil.rmtree(EMOVOICE),
      "corpus.sets.emovoice (emovoice_db)", "does not exist: set the path: Hugging Face, dataset"),
-    ("another corpus", _another_corpus, "corpus.sets.lssed (lssed)", "it looks like crema_d"),
+    ("another corpus", _another_corpus, "corpus.sets.lssed (lssed)", "it matches crema_d"),
     ("no corpus at all", lambda: [shutil.rmtree(LIBRISPEECH), LIBRISPEECH.mkdir()],
-     "corpus.sets.librispeech (librispeech)", "nor does it look like another one"),
+     "corpus.sets.librispeech (librispeech)", "it matches no other reader"),
     ("archives that were not extracted", _no_audio,
      "corpus.sets.librispeech (librispeech)", "has no audio"),
     ("a table that git did not fetch", _point(EMOVOICE / "train.jsonl"),
-     "corpus.sets.emovoice (emovoice_db)", "train.jsonl is a pointer of Git LFS"),
+     "corpus.sets.emovoice (emovoice_db)", "train.jsonl is a Git LFS pointer"),
     ("no transcripts of LSSED", lambda: (LSSED / "transcripts.csv").unlink(),
      "corpus.sets.lssed (lssed)", "transcripts.csv is missing"),
     ("weights are missing", lambda: (COSY / "hift.pt").unlink(),
-     str(COSY / "hift.pt"), "is missing: put it there, or mend the path"),
+     str(COSY / "hift.pt"), "is missing: put it there, or correct the path"),
     ("weights are empty", lambda: (COSY / "flow.pt").write_text(""),
      str(COSY / "flow.pt"), "is empty: get it again"),
     ("weights that git did not fetch", _point(COSY / "campplus.onnx"),
-     str(COSY / "campplus.onnx"), "is a pointer of Git LFS, not the file: run git lfs pull"),
+     str(COSY / "campplus.onnx"), "is a Git LFS pointer, not the file: run git lfs pull"),
     ("weights that are cut off", _cut(COSY / "llm.pt"),
      str(COSY / "llm.pt"), "has 6 bytes, its weights alone take 7"),
     ("a Whisper that is cut off", _cut(WHISPER / "model.safetensors"),
-     str(WHISPER / "model.safetensors"), "its header says"),
+     str(WHISPER / "model.safetensors"), "its header has"),
     ("no Whisper", lambda: (WHISPER / "model.safetensors").write_text("weights of something"),
      str(WHISPER / "model.safetensors"), "is not a safetensors file"),
     ("another tokenizer", lambda: (COSY / "speech_tokenizer_v2.onnx").write_text("version 3"),
@@ -201,9 +201,14 @@ ENGLISH = "align.mfa_acoustic_model"
     ("asked", "what", "status", "says"),
     [
         ({}, "align.mfa_command", "note", "'mfa' is not on PATH: run Snakemake with --use-conda"),
-        ({"mfa_command": "conda run mfa"}, "align.mfa_command", "FAIL", "is not on PATH: mend it"),
+        (
+            {"mfa_command": "conda run mfa"},
+            "align.mfa_command",
+            "FAIL",
+            "is not on PATH: correct it",
+        ),
         ({}, ENGLISH, "note", "'english_mfa' is not downloaded yet (/"),
-        ({"mfa_acoustic_model": "m.zip"}, ENGLISH, "FAIL", "m.zip is not a file: mend the path"),
+        ({"mfa_acoustic_model": "m.zip"}, ENGLISH, "FAIL", "m.zip is not a file: correct the path"),
         ({"mfa_dictionary": ""}, "align.mfa_dictionary", "FAIL", "or set the path of a .dict file"),
     ],
 )
@@ -289,7 +294,7 @@ def test_the_papers_teachers_are_looked_for(settings):
     Path("models/aud/model.safetensors").rename("models/aud/pytorch_model.bin")
     again = checks(asked, Path("weights"))
     assert failed(again) == []
-    assert any("forbids commercial use" in check.says for check in again)
+    assert any("no commercial use" in check.says for check in again)
 
 
 def test_a_test_set_that_the_judge_would_refuse_is_named_before_the_trainings(settings):

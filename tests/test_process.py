@@ -213,7 +213,7 @@ def test_a_signal_ends_a_command_with_what_it_has_started(
     running.send_signal(number)
     said = running.stderr.read()
     assert running.wait(timeout=PATIENCE_S) == status
-    assert said == f"hpro: stopped by {number.name}; the same command goes on from there\n"
+    assert said == f"hpro: stopped by {number.name}; run the same command again to continue\n"
     wait_for(lambda: not is_alive(child), SOON_S)
 
 
@@ -266,7 +266,7 @@ def test_a_job_ends_with_its_snakemake(
     pids = killed_with(SNAKEMAKE)
     assert len(pids) >= 5  # shell, tee, the job, its child, that one's child
     wait_for(lambda: not any(map(is_alive, pids)), SOON_S)
-    assert "was killed: this job ends" in (tmp_path / "log").read_text()
+    assert "was killed: ending this job" in (tmp_path / "log").read_text()
     assert not (tmp_path / "done").exists()
 
 
@@ -313,7 +313,9 @@ def test_a_second_command_of_the_same_arguments_waits(results: Path) -> None:
     assert first.stdout.readline() == "begun\n"
     second = start(HOLDING, *command, "--threads", "2", cwd=results)
     assert second.stderr is not None
-    assert f"the same command runs already (process {first.pid} on " in second.stderr.readline()
+    assert (
+        f"the same command is already running (process {first.pid} on " in second.stderr.readline()
+    )
     assert second.poll() is None
     first.kill()
     assert second.stdout is not None
@@ -381,7 +383,7 @@ def test_a_file_system_without_locks_is_named(
 
 def test_a_lock_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "work").write_text("")
-    with pytest.raises(HproError, match=r"work/locks/x.lock cannot be written \(.*\): let this"):
+    with pytest.raises(HproError, match=r"work/locks/x.lock cannot be written \(.*\): give this"):
         Lock(tmp_path / "work/locks/x.lock").acquire("run")
 
 

@@ -207,7 +207,7 @@ def test_every_clip_of_a_cut_scene_is_read_back(
 
 
 def test_no_such_file(tmp_path: Path):
-    with pytest.raises(HproError, match=r"queen\.1c does not exist: `make data/.*` gets it"):
+    with pytest.raises(HproError, match=r"queen\.1c does not exist: `make data/.*` downloads it"):
         read(tmp_path, tmp_path / "queen.1c")
 
 
@@ -234,7 +234,7 @@ def test_another_file(game: Path):
 
 def test_no_dialogue(entries: dict[str, bytes], game: Path):
     game.write_bytes(archive({k: v for k, v in entries.items() if not k.endswith(".SB")}))
-    with pytest.raises(HproError, match=r"queen\.1c holds no dialogue with sound"):
+    with pytest.raises(HproError, match=r"queen\.1c has no dialogue with audio"):
         dialogue(game)
 
 
@@ -260,7 +260,7 @@ def test_a_damaged_dialogue(
 
 def test_no_cut_scene(staged: dict[str, bytes], game: Path):
     game.write_bytes(archive({k: v for k, v in staged.items() if not k.endswith(".SB")}))
-    with pytest.raises(HproError, match=r"queen\.1c holds no cut-scene with sound"):
+    with pytest.raises(HproError, match=r"queen\.1c has no cut-scene with audio"):
         cut_scenes(game)
 
 

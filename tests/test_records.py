@@ -63,7 +63,9 @@ def test_a_record_names_what_was_read_and_made(run):
 
 def test_a_changed_file_is_named(run):
     (run / "eval/sft/seed0/scores.parquet").write_text("others")
-    assert "eval/sft/seed0/scores.parquet: is not what was made: run `hpro judge sft`" in only(run)
+    assert "eval/sft/seed0/scores.parquet: differs from its record: run `hpro judge sft`" in only(
+        run
+    )
 
 
 def test_a_deleted_file_is_named(run):
@@ -83,7 +85,7 @@ def test_changed_lost_and_added_audio_is_named(run, change):
     path = run / "corpus/acted/audio/a.wav"
     if change == "change":
         path.write_bytes(b"noise")
-        assert "a.wav: is not what" in only(run)
+        assert "a.wav: differs from" in only(run)
     elif change == "delete":
         path.unlink()
         assert "a.wav: is missing" in only(run)
@@ -94,7 +96,7 @@ def test_changed_lost_and_added_audio_is_named(run, change):
 
 def test_a_table_without_a_record_is_named(run):
     (run / "eval/sft/seed0/word_vad.parquet").write_text("from elsewhere")
-    assert "word_vad.parquet: no record says which command made it" in only(run)
+    assert "word_vad.parquet: no record names it" in only(run)
 
 
 def swap(run: Path) -> None:
@@ -171,7 +173,7 @@ def test_a_problem_is_one_line(run):
 
 
 def test_a_folder_without_records_is_refused(tmp_path):
-    with pytest.raises(HproError, match="holds no record"):
+    with pytest.raises(HproError, match="has no record"):
         records.verify(tmp_path)
     with pytest.raises(HproError, match="is not a folder"):
         records.verify(tmp_path / "none")

@@ -196,7 +196,7 @@ def test_tables_of_other_lists_are_refused(run_folder, stage):
     for shard in range(3):
         made(run_folder, shard)
     table = read_table(run_folder / "corpus/utterances.parquet", UTTERANCES)
-    with pytest.raises(HproError, match=r"3 lists of 25 utterances, where shards is 2 and .* 25:"):
+    with pytest.raises(HproError, match=r"3 lists of 25 utterances, but shards is 2 and .* 25:"):
         shards.gather(run_folder, stage, 2)
     shards.write(run_folder, table, 2)
     stale = stage if stage == "dataset" else "align"  # nothing can be labelled before

@@ -344,7 +344,7 @@ def test_characters_without_a_reading_are_a_problem(text, unread):
     problem = transcript_problem(text)
     if unread:
         named = ", ".join(map(repr, unread))
-        assert problem == f"transcript with characters that are not read: {named}"
+        assert problem == f"transcript with unsupported characters: {named}"
     else:
         assert problem == ""
 
@@ -359,7 +359,7 @@ def test_no_more_than_eight_characters_are_named():
 def test_text_that_was_decoded_wrongly_is_a_problem(word, encoding):
     problem = transcript_problem(word.encode().decode(encoding))
     assert problem.startswith("transcript w")
-    assert "another encoding" in problem or "not read" in problem
+    assert "another encoding" in problem or "unsupported" in problem
     assert transcript_problem(word) == ""
 
 

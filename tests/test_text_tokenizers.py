@@ -91,7 +91,11 @@ def test_a_folder_that_lacks_a_file_is_named(which, missing, request):
 
 BROKEN = [
     ("tokenizer_config.json", "false", r"tokenizer_config\.json"),
-    ("merges.txt", "#version: 0.2\n1e-400 o\n", r"merges\.txt, line 2: '1e-400 o' is no pair"),
+    (
+        "merges.txt",
+        "#version: 0.2\n1e-400 o\n",
+        r"merges\.txt, line 2: '1e-400 o' is not a token pair",
+    ),
     ("merges.txt", "o o o\n", r"merges\.txt, line 1"),
     ("vocab.json", '{"": {}}', r"vocab\.json"),
     ("vocab.json", "[1]", r"vocab\.json"),

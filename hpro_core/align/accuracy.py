@@ -1,4 +1,4 @@
-"""How near our word boundaries are to a reference: MFA's TextGrids, or exact times."""
+"""Accuracy of our word boundaries against a reference: MFA's TextGrids, or exact times."""
 
 import tempfile
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ LIMITS_MS = (20, 60, 100)
 _ROUNDING_MS = 0.01  # 60.000000001 ms is 60 ms
 
 _MOST_BYTES = 2**30
-"""Of all TextGrids in an archive."""
+"""Largest total size of the TextGrids in an archive."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One word on both sides: our times and the reference's, seconds."""
+    """Our times of one word and those of the reference, in seconds."""
 
     start_s: float
     end_s: float
@@ -32,16 +32,16 @@ class Compared:
 
 
 def summary(pairs: list[Compared], reference: str, **counts: int) -> dict:
-    """The figures of one set.
+    """Return the accuracy figures of one set.
 
     Args:
-        pairs: the words that both sides have.
-        reference: what ours are compared with, for the reader.
-        counts: what was left out, by reason.
+        pairs: words that are in both alignments.
+        reference: description of the reference, for the output.
+        counts: numbers of left-out items, by reason.
 
     Returns:
         n_words, n_boundaries (a start and an end per word), the median absolute difference in ms,
-        and the share of boundaries within 20, 60 and 100 ms.
+        the fraction of boundaries within 20, 60 and 100 ms, `counts` and `reference`.
     """
     ours = np.array([[pair.start_s, pair.end_s] for pair in pairs])
     theirs = np.array([[pair.reference_start_s, pair.reference_end_s] for pair in pairs])
@@ -61,19 +61,23 @@ def summary(pairs: list[Compared], reference: str, **counts: int) -> dict:
 
 
 def against_words(words: pd.DataFrame, truth: pd.DataFrame) -> tuple[list[Compared], dict]:
-    """Compare two `words` tables, on the utterances that ours has.
+    """Compare two `words` tables on the utterances of ours.
+
+    Args:
+        words: our `words` table.
+        truth: the reference's `words` table.
 
     Returns:
-        pairs, and how many utterances of the reference have no alignment of ours.
+        Pairs, and the number of reference utterances that are not aligned.
 
     Raises:
-        HproError: no utterance of the reference is aligned, or the two tables have different words
-            for one.
+        HproError: no utterance of the reference is aligned, or the tables have different words for
+            an utterance.
     """
     ours = words[words["utt_id"].isin(truth["utt_id"])]
     if ours.empty:
         raise HproError(
-            f"no utterance with exact times is aligned (first: {truth['utt_id'].iloc[0]}): see "
+            f"no utterance with exact times is aligned (first: {truth['utt_id'].iloc[0]}): check "
             "align/rejected.parquet, or leave out its set"
         )
     both = ours.merge(truth, on=["utt_id", "word_index"], suffixes=("", "_reference"), how="left")
@@ -93,19 +97,19 @@ def against_words(words: pd.DataFrame, truth: pd.DataFrame) -> tuple[list[Compar
 def against_textgrids(
     words: pd.DataFrame, reference_zip: Path, prefix: str
 ) -> tuple[list[Compared], dict]:
-    """Compare with a zip of TextGrids, on the utterances that both have.
+    """Compare with a zip of TextGrids on the utterances that are in both.
 
     Args:
         words: our `words` table.
-        reference_zip: files */<original id>.TextGrid.
-        prefix: what our utt_ids put before the original id.
+        reference_zip: zip of */<original id>.TextGrid.
+        prefix: prefix of our utt_ids before the original id.
 
     Returns:
-        pairs, and how many utterances and words have no counterpart. Words that the reference
-        joined with a neighbour, or read otherwise ("1844"), have none.
+        Pairs, and the numbers of utterances and words without a counterpart. Words that the
+        reference joined with a neighbour or normalised differently ("1844") have none.
 
     Raises:
-        HproError: the zip cannot be read, or has no utterance of ours.
+        HproError: the zip cannot be read, or contains no utterance of ours.
     """
     ours = by_utterance(words)
     pairs: list[Compared] = []
@@ -126,15 +130,15 @@ def against_textgrids(
         ]
     if not pairs:
         raise HproError(
-            f"{reference_zip} has no TextGrid for an aligned utterance: its files are named "
-            f"<id>.TextGrid where our utt_id is {prefix}<id>"
+            f"{reference_zip} has no TextGrid of an aligned utterance: name its files "
+            f"<id>.TextGrid, where our utt_id is {prefix}<id>"
         )
     return pairs, counts
 
 
 def _textgrids(reference_zip: Path) -> Iterator[tuple[str, list[Interval]]]:
-    """Original id and words of each TextGrid in a zip, by id."""
-    cure = "get the archive again, or leave it out"
+    """Yield original id and words of each TextGrid in a zip, sorted by id."""
+    cure = "download the archive again, or leave it out"
     members = read_zip_members(reference_zip, None, _MOST_BYTES, cure)
     grids = {name: raw for name, raw in members.items() if name.endswith(".TextGrid")}
     with tempfile.TemporaryDirectory() as folder:

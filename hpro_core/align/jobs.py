@@ -1,4 +1,4 @@
-"""What an aligner backend is given and gives back."""
+"""Input and output types of the aligner backends."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from hpro_core.align.spans import WordSpan
 
 @dataclass(frozen=True)
 class Job:
-    """One utterance to align: 16 kHz mono audio and its words."""
+    """One utterance to align: 16 kHz mono audio and its normalised words."""
 
     utt_id: str
     speaker: str
@@ -18,11 +18,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One span per word, or the reason why there are none.
+    """Result of one job: one span per word, or the reason of the rejection.
 
     Attributes:
+        utt_id: id of the utterance.
+        spans: word spans in order; empty if the utterance is rejected.
+        reason: reason of the rejection; empty if the utterance is aligned.
         unknown_words: words without an entry in the aligner's dictionary.
-        pronounced: those of them that MFA's G2P model read, with their phones.
+        pronounced: the unknown words that MFA's G2P model pronounced, with their phones.
     """
 
     utt_id: str

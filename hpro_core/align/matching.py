@@ -1,7 +1,7 @@
-"""Which interval of a TextGrid is which of our words.
+"""Matches the intervals of a TextGrid with our words.
 
-MFA splits, joins and renames: "sparky's" may come back as "sparky" and "'s", "found 'em" as
-"found'em", "1844" stays one word where we have three, an unknown word may be `<unk>`.
+MFA splits, joins and renames words: "sparky's" may become "sparky" and "'s", "found 'em" becomes
+"found'em", "1844" stays one word where we have three, and an unknown word may be `<unk>`.
 """
 
 from dataclasses import replace
@@ -13,15 +13,15 @@ UNKNOWN = "<unk>"
 
 
 def match_words(words: list[str], intervals: list[Interval]) -> list[Interval | None]:
-    """Give every word its interval.
+    """Assign an interval to every word.
 
     Args:
         words: our words of the utterance, [a-z'].
         intervals: words of the TextGrid, without silences.
 
     Returns:
-        One entry per word; an interval that was split is put together again. None where the
-        TextGrid has no boundary of its own for the word.
+        One entry per word; intervals of a split word are merged. None if the TextGrid has no
+        separate interval for the word.
     """
     matcher = SequenceMatcher(
         None, [_key(word) for word in words], [_key(i.label) for i in intervals], autojunk=False
@@ -33,7 +33,7 @@ def match_words(words: list[str], intervals: list[Interval]) -> list[Interval | 
 
 
 def _match_stretch(words: list[str], intervals: list[Interval]) -> list[Interval | None]:
-    """Match one by one, joining intervals while they are the beginning of the word."""
+    """Match words in order, merging up to three intervals per word."""
     if len(words) == len(intervals):
         return [_accepted(word, [i]) for word, i in zip(words, intervals, strict=True)]
     found: list[Interval | None] = []
@@ -46,7 +46,7 @@ def _match_stretch(words: list[str], intervals: list[Interval]) -> list[Interval
 
 
 def _accepted(word: str, parts: list[Interval]) -> Interval | None:
-    """The parts as one interval if together they are the word, else None."""
+    """The parts merged into one interval if they form the word, else None."""
     if not parts:
         return None
     is_unknown = len(parts) == 1 and parts[0].label == UNKNOWN
@@ -62,5 +62,5 @@ def _accepted(word: str, parts: list[Interval]) -> Interval | None:
 
 
 def _key(label: str) -> str:
-    """Letters and digits only: the two sides disagree about apostrophes at the edges."""
+    """Letters and digits only, since MFA treats apostrophes at word edges differently."""
     return "".join(ch for ch in label.lower() if ch.isalnum())

@@ -1,17 +1,17 @@
 """Forced alignment with the Montreal Forced Aligner, the program `mfa` of its conda environment.
 
-Traps of MFA that are handled here:
+Handled behaviour of MFA:
 
-- Its working folder and database are keyed by the corpus folder's NAME, so two runs side by side
-  would share them: every run has its own MFA_ROOT_DIR and --temporary_directory.
-- With an MFA_ROOT_DIR of our own, models that the user downloaded are out of its sight: names are
-  looked up in the user's folder and passed as paths (mfa_models.py).
-- `mfa train` writes <dictionary name>.dict beside the model and would overwrite the user's own
-  dictionary there: the model goes into a folder of its own.
-- `mfa align` takes words apart with a spaCy model where the acoustic model names its language, and
-  downloads that model in the middle of the job: our words are words already (--no_tokenization).
-- In 3.4.0 and 3.4.1 the table of quality is written on request only (--output_analysis); 3.3.9
-  writes it always and ignores the option.
+- Its working folder and database are keyed by the corpus folder's NAME, so concurrent runs would
+  share them. Every run has its own MFA_ROOT_DIR and --temporary_directory.
+- With a separate MFA_ROOT_DIR, MFA does not find models that the user downloaded. Names are
+  resolved in the user's folder and passed as paths (mfa_models.py).
+- `mfa train` writes <dictionary name>.dict beside the model and would overwrite a dictionary of the
+  user there. The model is written to a separate folder.
+- `mfa align` tokenises words with a spaCy model if the acoustic model names its language, and
+  downloads that model during the job. Our words are tokenised already (--no_tokenization).
+- 3.4.0 and 3.4.1 write the quality table on request only (--output_analysis); 3.3.9 always writes
+  it and ignores the option.
 """
 
 import re
@@ -32,18 +32,21 @@ from hpro_core.io import read_text
 from hpro_core.params import Align
 
 EXAMPLES = 8
-"""Words of the G2P model that are printed, with what it made of them."""
+"""Number of words of the G2P model that are printed with their phones."""
 
 
 def align_all(jobs: list[Job], settings: Align, threads: int, folder: Path) -> Iterator[Outcome]:
-    """Align a corpus with one `mfa` run, and yield what came out in the order of the jobs.
+    """Align a corpus with one `mfa` run, and yield the outcomes in the order of the jobs.
 
     Args:
         jobs: utterances; all words [a-z'].
         settings: the command, names or paths of models and dictionary, limits of quality. Without
-            an acoustic model one is trained on these utterances and left in `folder`/mfa_model/.
-        threads: jobs of MFA.
-        folder: where mfa.log, MFA's table of quality and a trained model are written.
+            an acoustic model, one is trained on these utterances and kept in `folder`/mfa_model/.
+        threads: number of MFA's jobs.
+        folder: output folder of mfa.log, MFA's quality table and a trained model.
+
+    Yields:
+        One outcome for each job.
 
     Raises:
         HproError: `mfa`, a model or the dictionary is missing, or MFA failed.
@@ -73,7 +76,7 @@ def align_all(jobs: list[Job], settings: Align, threads: int, folder: Path) -> I
 
 
 def _arguments(work: Path, models: Mapping[str, Path], folder: Path) -> list[str]:
-    """`align` with a model, or `train` without one."""
+    """Arguments of `mfa align` with an acoustic model, of `mfa train` without one."""
     source = [str(work / "corpus"), str(models["dictionary"])]
     output = str(work / "textgrids")
     if "acoustic" in models:
@@ -85,7 +88,7 @@ def _arguments(work: Path, models: Mapping[str, Path], folder: Path) -> list[str
 
 
 def _options(work: Path, models: Mapping[str, Path], threads: int) -> list[str]:
-    """What both take. --output_analysis is last: MFA does not declare it, and would read on."""
+    """Options of both. --output_analysis is last: MFA does not declare it and may read on."""
     options = ["--temporary_directory", str(work / "temporary"), "-j", str(threads)]
     options += ["--clean", "--final_clean", "--output_format", "long_textgrid"]
     if "g2p" in models:
@@ -94,7 +97,7 @@ def _options(work: Path, models: Mapping[str, Path], threads: int) -> list[str]:
 
 
 def _lay_out(jobs: list[Job], corpus: Path) -> dict[str, Path]:
-    """One folder per speaker, as MFA wants it for speaker adaptation; audio is linked, not copied.
+    """Write one folder per speaker, which MFA's speaker adaptation requires; audio is linked.
 
     Returns:
         utt_id -> path of its audio relative to `corpus`.
@@ -120,12 +123,12 @@ def _outcome(
     settings: Align,
     entries: Collection[str] | None,
 ) -> Outcome:
-    """Read what MFA wrote for one utterance.
+    """Read MFA's output for one utterance.
 
     Args:
         job: the utterance.
         grid: its TextGrid.
-        quality: its figures, if it has a row of them.
+        quality: its quality figures; None without a row in MFA's table.
         settings: limits of quality.
         entries: words of the dictionary; None without a G2P model.
     """
@@ -166,13 +169,13 @@ def _span(word: str, interval: Interval | None, quality: Quality) -> WordSpan | 
 
 
 def _entries(dictionary: Path) -> frozenset[str]:
-    """The words of a dictionary: what stands before the first blank of a line."""
-    lines = read_text(dictionary, "take the dictionary that MFA publishes").splitlines()
+    """The words of a dictionary: the first field of each line."""
+    lines = read_text(dictionary, "use a dictionary that MFA publishes").splitlines()
     return frozenset(line.split(maxsplit=1)[0].lower() for line in lines if line.strip())
 
 
 def _pronounced(placed: list[Interval], entries: Collection[str] | None) -> dict[str, str]:
-    """Words that the dictionary lacks and the G2P model could read, with their phones."""
+    """Words that the dictionary lacks and the G2P model pronounced -> their phones."""
     return {
         interval.label: " ".join(interval.phones)
         for interval in placed
@@ -181,7 +184,7 @@ def _pronounced(placed: list[Interval], entries: Collection[str] | None) -> dict
 
 
 def _has_entry(word: str, entries: Collection[str]) -> bool:
-    """Whole, or in two parts at an apostrophe, as MFA looks words up ("sparky" and "'s")."""
+    """Whether MFA finds a word, whole or in two parts at an apostrophe ("sparky" and "'s")."""
     cuts = [i + after for i, letter in enumerate(word) if letter == "'" for after in (0, 1)]
     return any(
         part in entries and (not rest or rest in entries)

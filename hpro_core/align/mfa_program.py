@@ -1,4 +1,4 @@
-"""The program `mfa` of its conda environment: where it is, and running it."""
+"""Finds and runs the program `mfa` of its conda environment."""
 
 import os
 import shlex
@@ -15,10 +15,10 @@ LINES_IN_ERROR = 5
 
 
 def program(command: str) -> list[str]:
-    """The command as a list, `mfa` or for example `conda run --no-capture-output -n mfa mfa`.
+    """Return a command as a list, `mfa` or for example `conda run --no-capture-output -n mfa mfa`.
 
     Raises:
-        HproError: it is not there.
+        HproError: the program is not on PATH, or a quote is not closed.
     """
     try:
         parts = shlex.split(command)
@@ -34,15 +34,15 @@ def program(command: str) -> list[str]:
 
 
 def execute(command: list[str], log: TextIO, root: Path | None = None) -> None:
-    """Run MFA; what it says goes to the log and, as it comes, to stderr.
+    """Run MFA; its output is written to the log and to stderr.
 
     Args:
         command: the program with its arguments.
         log: an open file.
-        root: MFA_ROOT_DIR of this run; the user's own without it.
+        root: MFA_ROOT_DIR of this run; None for the user's.
 
     Raises:
-        HproError: MFA failed; the message has the last lines of what it said.
+        HproError: MFA failed; the message has the last lines of its output.
     """
     own = {} if root is None else {"MFA_ROOT_DIR": str(root)}
     print(shlex.join(command), file=log, flush=True)

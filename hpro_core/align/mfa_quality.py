@@ -1,12 +1,12 @@
-"""What MFA says about each alignment's quality (alignment_analysis.csv), and a filter on it.
+"""MFA's quality figures of each alignment (alignment_analysis.csv), and a filter on them.
 
-Two of its columns are used, one value per utterance each. MFA's documentation explains them
-(user_guide/implementations/alignment_analysis) and warns of both:
+Two columns are used, with one value per utterance each. MFA's documentation describes them and
+their limitations (user_guide/implementations/alignment_analysis):
 
-- speech_log_likelihood: the mean over the phones of their log-likelihood, without silence, after
-  adaptation to the speaker. How well the words fit, but relative to speaker and recording.
-- phone_duration_deviation: the largest |z| among the utterance's phones, of the logarithm of the
-  duration against that phone in the whole run. Zero where all words are unknown (`spn`).
+- speech_log_likelihood: mean log-likelihood of the phones, without silence, after speaker
+  adaptation. It measures the fit of the words, but depends on speaker and recording.
+- phone_duration_deviation: the largest |z| among the utterance's phones, of the log-duration
+  against that phone in the whole run. Zero if all words are unknown (`spn`).
 """
 
 import math
@@ -24,11 +24,11 @@ DEVIATION = "phone_duration_deviation"
 
 @dataclass(frozen=True)
 class Quality:
-    """MFA's figures of one utterance; None where it gives none.
+    """MFA's figures of one utterance; None if a value is missing.
 
     Attributes:
-        log_likelihood: mean per phone of speech, about -55; higher is better. An utterance of
-            unknown words only has none.
+        log_likelihood: mean per phone of speech, about -55; higher is better. None if all words
+            of the utterance are unknown.
         duration_deviation: largest |z| of a phone's log-duration, about 2; lower is better.
     """
 
@@ -37,22 +37,23 @@ class Quality:
 
 
 def read_analysis(path: Path) -> dict[str, Quality]:
-    """Read the file that MFA writes beside its TextGrids.
+    """Read the quality table that MFA writes beside its TextGrids.
 
     Returns:
         utt_id -> figures.
 
     Raises:
-        HproError: the file or a column is missing, a value is no number, or an utterance is twice.
+        HproError: the file or a column is missing, a value is not a number, or an utterance is a
+            duplicate.
     """
     if not path.is_file():
-        raise HproError(f"MFA wrote no {path.name}: is it older than 3.3.9? See its log")
+        raise HproError(f"MFA wrote no {path.name}: use MFA 3.3.9 or later, and check its log")
     lines = csv_lines(read_text(path, "align again"), f"MFA's {path.name}")
     columns = next((cells for _, cells in lines), [])
     for column in ("file", LOG_LIKELIHOOD, DEVIATION):
         if column not in columns:
             there = ", ".join(columns)
-            raise HproError(f"MFA's {path.name} has no column {column!r} but: {there}")
+            raise HproError(f"MFA's {path.name} has no column {column!r}; it has: {there}")
     found: dict[str, Quality] = {}
     for _, cells in lines:
         row = dict(zip(columns, cells, strict=True))
@@ -64,7 +65,7 @@ def read_analysis(path: Path) -> dict[str, Quality]:
 
 
 def refusal(quality: Quality, settings: Align) -> str:
-    """Why an utterance is rejected, with value and threshold; empty if it passes."""
+    """Return why an utterance is rejected, with value and threshold; empty if it passes."""
     least, most = settings.mfa_min_log_likelihood, settings.mfa_max_duration_deviation
     if least is not None:
         value, limit = quality.log_likelihood, f"align.mfa_min_log_likelihood {least:g}"

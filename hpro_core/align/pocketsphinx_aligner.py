@@ -1,13 +1,13 @@
 """Forced alignment with pocketsphinx and the English model inside its wheel (no download).
 
-Two passes over an utterance, as pocketsphinx wants it: the first finds the words and the pauses,
-the second the phones inside the words. Around them, all ours:
+pocketsphinx needs two passes over an utterance: the first finds words and pauses, the second the
+phones of each word. Additional steps, all ours:
 
-- The clip is brought to one level and a faint noise is added. Digital silence at the ends and the
-  missing band of low-rate recordings are unlike anything that the model was trained on.
-- Where the usual search finds no path (0.7 % of acted clips), a wider and slower one tries again.
-- The mean score of the words tells speech that says something else: such an utterance is refused.
-- Boundaries that touch silence are mended by the level of the sound (refine.py).
+- The clip is normalised in level and low-level noise is added. Digital silence at the ends and the
+  missing band of low-rate recordings do not occur in the model's training data.
+- If the default search finds no path (0.7 % of acted clips), a search with wider beams is run.
+- The mean score of the words detects audio with other words: such an utterance is refused.
+- Boundaries next to silence are corrected by the signal level (refine.py).
 """
 
 from collections.abc import Iterable
@@ -23,24 +23,24 @@ from hpro_core.constants import SAMPLE_RATE_HZ
 FRAME_S = 0.01
 """Hop of the model."""
 NATS_PER_UNIT = 1024 * float(np.log(1.0001))
-"""Pocketsphinx counts scores in 2^10 steps of a logarithm to the base 1.0001."""
+"""pocketsphinx's unit of scores: 2^10 steps of a logarithm to the base 1.0001."""
 LEVEL_DBFS = -6.0
-"""The 99th percentile of |sample| is brought here, so that the noise is as far below any speech."""
+"""Level of the 99th percentile of |sample| after scaling, for a constant distance to the noise."""
 NOISE_DBFS = -50.0
 """Level of the added white noise (ours; -45 to -55 differ little)."""
 SILENT_DBFS = -60.0
-"""A clip whose loudest 20 ms are below this holds no speech."""
+"""A clip whose loudest 20 ms are below this contains no speech."""
 LOWEST_SCORE = -3.5
-"""Nats per frame relative to the best state; docs/alignment.md has what it lets through."""
+"""Threshold in nats per frame relative to the best state; docs/alignment.md has its error rates."""
 WIDE_BEAMS = {"beam": 1e-80, "wbeam": 1e-60, "pbeam": 1e-80}
-"""Far wider than pocketsphinx's 1e-48, 7e-29, 1e-48; where both find a path it is the same one."""
+"""Wider than pocketsphinx's 1e-48, 7e-29, 1e-48. If both find a path, it is the same."""
 
 
 class PocketsphinxAligner:
-    """Decoders for many utterances; each gets the same result whatever came before it.
+    """Aligns utterances; a result does not depend on the utterances before it.
 
     Attributes:
-        added: words that the dictionary lacked, with the pronunciation that they were given.
+        added: words that the dictionary lacked -> the pronunciation that was added.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class PocketsphinxAligner:
         self.added: dict[str, str] = {}
 
     def align(self, audio: np.ndarray, words: list[str]) -> list[WordSpan]:
-        """Place words in audio.
+        """Align words with audio.
 
         Args:
             audio: float (T,) in -1..1, 16 kHz mono.
@@ -60,7 +60,7 @@ class PocketsphinxAligner:
             frame relative to the best state (nats; about -2, worse than -3.5 is refused).
 
         Raises:
-            AlignmentRefused: no words, no sound, or the audio does not say these words.
+            AlignmentRefused: there are no words, the audio is silent, or it does not match them.
         """
         if not words:
             raise AlignmentRefused("the transcript has no words")
@@ -68,7 +68,7 @@ class PocketsphinxAligner:
             raise AlignmentRefused("the audio is silent")
         spoken = self._place(_as_pcm(audio), words)
         if [word.word for word in spoken] != words:
-            raise AlignmentRefused("the aligner returned other words than it was given")
+            raise AlignmentRefused("the aligner returned other words than its input")
         _refuse_low_score(spoken)
         return [
             WordSpan(word.word, round(word.start_s, 4), round(word.end_s, 4), round(word.score, 3))
@@ -83,7 +83,7 @@ class PocketsphinxAligner:
             return self._decode(self._wide, pcm, words)
 
     def _decode(self, decoder: Decoder, pcm: bytes, words: list[str]) -> list[RawWord]:
-        """Both passes; the words as the acoustic model places them."""
+        """Run both passes; return the words with the acoustic model's boundaries."""
         for word in words:
             if decoder.lookup_word(word) is None:
                 self.added[word] = arpabet_of(word)
@@ -98,24 +98,24 @@ class PocketsphinxAligner:
         alignment = decoder.get_alignment()
         if alignment is None:
             raise AlignmentRefused("the words do not fit the audio (no phones)")
-        return _spoken(alignment)  # read at once: its entries die with it
+        return _spoken(alignment)  # copied now: its entries are freed with it
 
     def _run(self, decoder: Decoder, pcm: bytes) -> None:
-        """One pass. A decoder that fails in the middle of an utterance is not used again."""
+        """Run one pass. A decoder that fails during an utterance is replaced."""
         try:
             decoder.start_utt()
             decoder.process_raw(pcm, full_utt=True)
             decoder.end_utt()
         except RuntimeError as error:
             self._usual, self._wide = _decoder({}), None
-            raise AlignmentRefused(f"the recogniser gave up ({error})") from error
+            raise AlignmentRefused(f"the recogniser failed ({error})") from error
 
 
 def _decoder(beams: dict[str, float]) -> Decoder:
-    """A decoder without language model and without noise removal.
+    """Return a decoder without language model and without noise removal.
 
-    The noise estimate would carry over from one clip to the next. The model's own feat.params turns
-    it on whatever the constructor is told, so it is turned off afterwards.
+    The noise estimate would carry over from one clip to the next. The model's feat.params overrides
+    the constructor's value, so noise removal is turned off afterwards.
     """
     decoder = Decoder(samprate=SAMPLE_RATE_HZ, lm=None, bestpath=False, loglevel="FATAL", **beams)
     decoder.config["remove_noise"] = False
@@ -124,7 +124,7 @@ def _decoder(beams: dict[str, float]) -> Decoder:
 
 
 def _as_pcm(audio: np.ndarray) -> bytes:
-    """16-bit samples at one level, with a faint noise that is the same for every call."""
+    """16-bit samples, normalised in level, with low-level noise of a fixed seed."""
     loud = max(float(np.percentile(np.abs(audio), 99)), 1e-4)
     noise = np.random.default_rng(0).standard_normal(len(audio))
     levelled = audio * (10 ** (LEVEL_DBFS / 20) / loud) + 10 ** (NOISE_DBFS / 20) * noise
@@ -132,7 +132,7 @@ def _as_pcm(audio: np.ndarray) -> bytes:
 
 
 def _spoken(entries: Iterable) -> list[RawWord]:
-    """The words among the entries: neither silence, nor noise; "a(2)" is a reading of "a"."""
+    """The words among the entries, without silence and noise; "a(2)" is a variant of "a"."""
     return [
         RawWord(
             word=entry.name.split("(")[0],
@@ -154,5 +154,5 @@ def _refuse_low_score(words: list[RawWord]) -> None:
     mean = sum(word.score * (word.end_s - word.start_s) for word in words) / duration_s
     if mean < LOWEST_SCORE:
         raise AlignmentRefused(
-            f"the audio does not sound like these words (score {mean:.1f}, below {LOWEST_SCORE})"
+            f"the audio does not match these words (score {mean:.1f}, below {LOWEST_SCORE})"
         )

@@ -1,8 +1,8 @@
 """Pronunciations in pocketsphinx's phones for words that its dictionary lacks (ours).
 
-hibari's grapheme-to-phoneme rules (misaki alphabet, as in text.phones) are mapped phone by phone
-to ARPAbet without stress. A word that they cannot read is spelled by a table of letters, crude but
-enough to hold a place between known neighbours.
+The output of hibari's grapheme-to-phoneme rules (misaki alphabet, as in text.phones) is mapped
+phone by phone to ARPAbet without stress. A word without such an output is spelled by a table of
+letters, an approximation that suffices for a word between known neighbours.
 """
 
 from hpro_core.errors import HproError
@@ -24,13 +24,13 @@ _OF_LETTER = {
     **{"q": "K", "r": "R", "s": "S", "t": "T", "u": "AH", "v": "V", "w": "W", "x": "K S"},
     **{"y": "IY", "z": "Z", "'": ""},
 }
-"""The commonest sound of each letter; doubled letters count once."""
+"""Letter -> its most common phone; doubled letters count once."""
 
 _STRESS = "ˈ"
 
 
 def arpabet_of(word: str) -> str:
-    """Pronounce a word in the phones of pocketsphinx's en-us model.
+    """Return the pronunciation of a word in the phones of pocketsphinx's en-us model.
 
     Args:
         word: lower-case letters and apostrophes, with at least one letter.
@@ -46,11 +46,11 @@ def arpabet_of(word: str) -> str:
 
 
 def spelled(word: str) -> str:
-    """Read a word letter by letter, where no better reading exists."""
+    """Return a pronunciation letter by letter, for words without a better one."""
     single = [letter for i, letter in enumerate(word) if i == 0 or letter != word[i - 1]]
     return " ".join(_OF_LETTER[letter] for letter in single if _OF_LETTER[letter])
 
 
 def _merged(phones: list[str]) -> list[str]:
-    """ER followed by R is one phone in ARPAbet."""
+    """Phones with ER followed by R merged into ER, as in ARPAbet."""
     return [p for i, p in enumerate(phones) if not (p == "R" and i > 0 and phones[i - 1] == "ER")]

@@ -1,12 +1,12 @@
-"""Energy-based mending of word boundaries beside silence (ours).
+"""Energy-based correction of word boundaries next to silence (ours).
 
-Pocketsphinx models silence as one steady sound, so it hands weak word ends (a closing fricative, a
-released stop, a fading vowel) to the silence, and the closure of a stop to a pause before it. Both
-are visible in the short-time level: words at the edges of the utterance reach as far as the sound
-does, pauses shrink to their quiet core, and a pause without a quiet core is no pause.
+pocketsphinx models silence as one stationary sound. It assigns weak word ends (a final fricative, a
+released stop, a fading vowel) to silence, and the closure of a stop to the pause before it. The
+short-time level corrects both: words at the edges of the utterance extend to the limits of the
+sound, pauses shrink to their quiet core, and a pause without a quiet core is removed.
 
 The constants were tuned on 415 clips of *Flight of the Amazon Queen* against boundaries of the
-Montreal Forced Aligner; docs/alignment.md has the figures on clips that were not looked at.
+Montreal Forced Aligner; docs/alignment.md has the figures on held-out clips.
 """
 
 from dataclasses import dataclass, replace
@@ -18,23 +18,24 @@ from hpro_core.constants import SAMPLE_RATE_HZ
 WINDOW_S = 0.020
 HOP_S = 0.005
 BELOW_PEAK_DB = 35.0
-"""Sound is what is less than this below the loud frames (95th percentile) of the utterance."""
+"""Frames less than this below the loud frames (95th percentile) of the utterance are sound."""
 ABOVE_FLOOR_DB = 1.0
-"""... and this much above its steady background noise, where that is louder."""
+"""Sound must also exceed the stationary background noise by this much."""
 DIGITAL_SILENCE_DB = -75.0
-"""Frames below this are padding: they say nothing about the background noise."""
+"""Frames below this are padding and are excluded from the estimate of the background noise."""
 PAUSE_BELOW_PEAK_DB = 24.0
-"""The quiet core of a pause is this far below the loud frames."""
+"""The quiet core of a pause is at least this far below the loud frames."""
 LEAST_CONTRAST_DB = 18.0
-"""Where the quietest frames are nearer to the loud ones, the background hides where sound ends."""
+"""Smallest distance of the quietest frames to the loud ones; below it, background noise masks the
+ends of sound."""
 EDGE_GAP_S = 0.10
 """Longest quiet stretch (a stop closure) inside the first or the last word."""
 SHORTEST_PAUSE_S = 0.05
 """A shorter quiet core is a closure, not a pause."""
 SHORTEST_WORD_S = 0.03
-"""Three frames of the aligner: no word gets shorter than this."""
+"""Shortest word: three frames of the aligner."""
 STOPS = frozenset(("P", "T", "K", "B", "D", "G", "CH", "JH"))
-"""Phones that start with a silence of their own."""
+"""Phones that begin with a silent closure."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Phone:
 
 @dataclass(frozen=True)
 class RawWord:
-    """A word as the acoustic model places it, with its phones and its score."""
+    """A word with the acoustic model's boundaries, phones and score."""
 
     word: str
     start_s: float
@@ -58,15 +59,15 @@ class RawWord:
 
 
 def refine(words: list[RawWord], audio: np.ndarray) -> list[RawWord]:
-    """Move the boundaries that touch silence to where the sound starts and stops.
+    """Move the boundaries next to silence to the start and end of sound.
 
     Args:
-        words: of one utterance, in order, not overlapping.
+        words: words of one utterance, in order, not overlapping.
         audio: float (T,), 16 kHz.
 
     Returns:
-        The same words with new times; phones stay as they were. Without contrast between sound and
-        background (about 15 dB) the words come back unchanged.
+        The same words with new times; phones are unchanged. Words are unchanged if the contrast
+        between sound and background is below `LEAST_CONTRAST_DB`.
     """
     levels_db = frame_levels_db(audio)
     peak_db = float(np.percentile(levels_db, 95))
@@ -85,7 +86,7 @@ def refine(words: list[RawWord], audio: np.ndarray) -> list[RawWord]:
 
 
 def frame_levels_db(audio: np.ndarray) -> np.ndarray:
-    """Level of the 20 ms around every 5 ms, float (T // 80 + 1,), dB relative to full scale."""
+    """Level of 20 ms windows every 5 ms, float (T // 80 + 1,), dB relative to full scale."""
     window, hop = round(WINDOW_S * SAMPLE_RATE_HZ), round(HOP_S * SAMPLE_RATE_HZ)
     padded = np.pad(audio.astype(np.float64), window // 2)
     energy = np.concatenate([[0.0], np.cumsum(padded**2)])
@@ -95,14 +96,14 @@ def frame_levels_db(audio: np.ndarray) -> np.ndarray:
 
 
 def _sound_threshold_db(levels_db: np.ndarray, peak_db: float) -> float:
-    """What is louder is sound; never so high that a loud background leaves no word."""
+    """Level above which a frame is sound; limited so that a loud background keeps the words."""
     floor_db = float(np.percentile(_alive(levels_db), 10))
     threshold_db = max(peak_db - BELOW_PEAK_DB, floor_db + ABOVE_FLOOR_DB)
     return min(threshold_db, peak_db - PAUSE_BELOW_PEAK_DB)
 
 
 def _alive(levels_db: np.ndarray) -> np.ndarray:
-    """The frames that are not padding; all of them where the whole recording is that quiet."""
+    """The frames that are not padding; all frames if the whole recording is below the limit."""
     is_alive = levels_db > DIGITAL_SILENCE_DB
     return levels_db[is_alive] if is_alive.any() else levels_db
 
@@ -112,7 +113,7 @@ def _middle_s(phone: Phone) -> float:
 
 
 def _first_sound_s(sound: np.ndarray, anchor_s: float) -> float:
-    """Where the stretch of sound begins that reaches the anchor; short gaps do not end it."""
+    """Start of the sound that contains the anchor; gaps up to `EDGE_GAP_S` are bridged."""
     at = int(np.searchsorted(sound, anchor_s / HOP_S, side="right")) - 1
     if at < 0:
         return float(sound[0]) * HOP_S
@@ -122,7 +123,7 @@ def _first_sound_s(sound: np.ndarray, anchor_s: float) -> float:
 
 
 def _last_sound_s(sound: np.ndarray, anchor_s: float) -> float:
-    """Where the stretch of sound ends that reaches the anchor; short gaps do not end it."""
+    """End of the sound that contains the anchor; gaps up to `EDGE_GAP_S` are bridged."""
     at = min(int(np.searchsorted(sound, anchor_s / HOP_S)), len(sound) - 1)
     while at < len(sound) - 1 and (sound[at + 1] - sound[at]) * HOP_S <= EDGE_GAP_S:
         at += 1
@@ -130,7 +131,7 @@ def _last_sound_s(sound: np.ndarray, anchor_s: float) -> float:
 
 
 def _mend_pauses(words: list[RawWord], loud: np.ndarray) -> list[RawWord]:
-    """Shrink every pause to its quiet core, and close those that have none."""
+    """Shrink every pause to its quiet core, and remove pauses without one."""
     words = list(words)
     for i in range(len(words) - 1):
         before, after = words[i], words[i + 1]
@@ -146,7 +147,7 @@ def _mend_pauses(words: list[RawWord], loud: np.ndarray) -> list[RawWord]:
 
 
 def _quiet_core_s(loud: np.ndarray, start_s: float, end_s: float) -> tuple[float, float]:
-    """The longest quiet stretch of a pause; its middle twice if there is none."""
+    """Start and end of the longest quiet stretch of a pause; its middle twice if there is none."""
     first = round(start_s / HOP_S)
     quiet = np.flatnonzero(~loud[first : round(end_s / HOP_S) + 1])
     if not len(quiet):

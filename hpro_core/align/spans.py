@@ -1,4 +1,4 @@
-"""What every aligner returns: the words of one utterance with their times, or a reason why not."""
+"""Output types of the aligners: words with times, or the reason of a refusal."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ class WordSpan:
     Attributes:
         word: as in the column `words` of the utterances.
         start_s, end_s: seconds from the start of the audio; end_s > start_s.
-        score: the aligner's own, higher is better; None where it gives none. Pocketsphinx scores
-            words, MFA an utterance: then all its words have the same.
+        score: the aligner's own, higher is better; None if it has none. pocketsphinx scores each
+            word; MFA scores the utterance, and all its words have this value.
     """
 
     word: str
@@ -21,7 +21,7 @@ class WordSpan:
 
 
 class AlignmentRefused(Exception):
-    """The words cannot be placed in the audio; the message says why. The utterance is rejected."""
+    """The words cannot be aligned with the audio; the message is the reason of the rejection."""
 
     @property
     def reason(self) -> str:

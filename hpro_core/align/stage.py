@@ -1,4 +1,4 @@
-"""`hpro align`: utterances -> words with times; `hpro align-check`: how near to the truth."""
+"""`hpro align`: utterances -> words with times; `hpro align-check`: accuracy of the boundaries."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -29,19 +29,19 @@ def run(
     """Align the utterances of `root`/corpus/utterances.parquet.
 
     Writes align/words.parquet, align/rejected.parquet and align/textgrids/<utt_id>.TextGrid. Every
-    utterance is in one of the two tables, but for those of the splits that are left out. The same
-    input gives the same bytes with any `threads`.
+    utterance is in one of the two tables, except those of the splits in `leave_out`. The output
+    bytes do not depend on `threads`.
 
     Args:
         root: results folder of the run.
         settings: backend and its options.
-        threads: processes.
-        shard: to align this one alone (hpro_core.shards), whatever part of it is rejected.
+        threads: number of processes.
+        shard: align only this shard (hpro_core.shards), without a check of the rejected fraction.
         leave_out: splits that need no word times.
 
     Raises:
-        HproError: there is nothing to align, the backend cannot run, or, without `shard`, more than
-            `max_rejected_fraction` of the utterances are rejected.
+        HproError: there are no utterances, the backend cannot run, or, without `shard`, the
+            rejected fraction exceeds `max_rejected_fraction`.
     """
     source = folder_of(root, "corpus", shard) / "utterances.parquet"
     utterances = tables.read_table(source, tables.UTTERANCES)
@@ -64,7 +64,7 @@ def run(
 
 
 def check(root: Path, references: Mapping[str, Path], exact: Collection[str]) -> None:
-    """Measure the boundaries and write align/accuracy.json.
+    """Measure the accuracy of word boundaries and write align/accuracy.json.
 
     Args:
         root: results folder of the run, aligned.
@@ -72,7 +72,7 @@ def check(root: Path, references: Mapping[str, Path], exact: Collection[str]) ->
         exact: corpus sets with exact word times, corpus/<set>/truth_words.parquet.
 
     Raises:
-        HproError: not aligned yet, no set is named, or one has nothing to compare with.
+        HproError: the run is not aligned, no set is named, or a set has no utterance to compare.
     """
     if not references and not exact:
         raise HproError("nothing to compare with: name a set, SET=ZIP or --exact SET")
@@ -90,10 +90,10 @@ def check(root: Path, references: Mapping[str, Path], exact: Collection[str]) ->
 
 
 def parsed_references(given: Iterable[str]) -> dict[str, Path]:
-    """Corpus set -> zip of its TextGrids, from SET=ZIP.
+    """Parse arguments of the form SET=ZIP: corpus set -> zip of its TextGrids.
 
     Raises:
-        HproError: one is not of this form, or a set stands there twice.
+        HproError: an argument has another form, or a set is named twice.
     """
     found: dict[str, Path] = {}
     for text in given:
@@ -105,14 +105,14 @@ def parsed_references(given: Iterable[str]) -> dict[str, Path]:
 
 
 def _emptied(folder: Path) -> Path:
-    """The stage's folder without what earlier jobs left, killed ones too."""
+    """The stage's folder after removal of the output of earlier jobs, including killed ones."""
     remove(folder, ["words.parquet", "rejected.parquet", "accuracy.json", *OF_ONE_JOB[STAGE]])
     (folder / "textgrids").mkdir(parents=True)
     return folder
 
 
 def _jobs(root: Path, utterances: pd.DataFrame) -> list[Job]:
-    """A speaker of two corpora is two: corpora call their speakers by numbers."""
+    """One job per utterance; speakers are prefixed by corpus, since corpora number theirs."""
     columns = utterances[["utt_id", "corpus", "speaker", "audio", "words"]]
     return [
         Job(utt_id, f"{corpus}_{speaker}", root / audio, tuple(words.split()))
@@ -121,7 +121,7 @@ def _jobs(root: Path, utterances: pd.DataFrame) -> list[Job]:
 
 
 def _outcomes(jobs: list[Job], settings: Align, threads: int, folder: Path) -> Iterator[Outcome]:
-    """What the chosen backend says; imported here, since MFA's environment lacks pocketsphinx."""
+    """Outcomes of the chosen backend; local imports, since MFA's environment lacks pocketsphinx."""
     if settings.backend == "mfa":
         from hpro_core.align import mfa_aligner
 

@@ -1,4 +1,4 @@
-"""TextGrids: one per utterance out, and any that MFA writes in (praatio)."""
+"""Writes one TextGrid per utterance, and reads those of MFA (praatio)."""
 
 from dataclasses import dataclass
 from os import SEEK_END
@@ -11,7 +11,7 @@ from hpro_core.errors import HproError
 from hpro_core.io import opened
 
 MAX_BYTES = 16 * 2**20
-"""Of a TextGrid; one of 30 s of speech has some 30 kB."""
+"""Largest TextGrid; one of 30 s of speech has about 30 kB."""
 
 SILENCES = frozenset(("", "<eps>", "sil", "sp"))
 """Labels that are not words. MFA writes empty labels, `align_one` writes <eps> and sil."""
@@ -26,8 +26,8 @@ class Interval:
     Attributes:
         label: as written, stripped of blanks.
         start_s, end_s: seconds.
-        is_spn: the word was aligned as "some speech" because its pronunciation is unknown.
-        phones: of the word, where the TextGrid has them.
+        is_spn: the word was aligned as spoken noise because its pronunciation is unknown.
+        phones: phones of the word, if the TextGrid has them.
     """
 
     label: str
@@ -49,11 +49,11 @@ def write_words(path: Path, spans: list[WordSpan], duration_s: float) -> None:
 def read_words(path: Path) -> list[Interval]:
     """Read the words of a TextGrid, without the silences.
 
-    Takes the tier `words` or the only one whose name ends in "- words" (MFA puts the speaker before
-    it when it does not know that there is only one).
+    Reads the tier `words`, or the only tier whose name ends in "- words" (MFA prefixes the speaker
+    unless it is known to be the only one).
 
     Raises:
-        HproError: not a TextGrid, or no such tier, or several.
+        HproError: the file is not a TextGrid, or has no such tier or several.
     """
     with opened(path, "align again") as file:
         if file.seek(0, SEEK_END) > MAX_BYTES:
@@ -70,16 +70,16 @@ def read_words(path: Path) -> list[Interval]:
 
 
 def _interval(word, phones: tuple) -> Interval:
-    """An entry of the tier of words, with the phones that lie in it."""
+    """An entry of the tier of words, with the phones that overlap it."""
     inside = tuple(p.label for p in phones if p.start < word.end and word.start < p.end)
     is_spn = SPOKEN_NOISE in inside
     return Interval(word.label.strip(), word.start, word.end, is_spn, inside)
 
 
 def _tier(grid, kind: str, path: Path, required: bool = False) -> tuple:
-    """The entries of the tier `kind` or "<speaker> - kind"; empty if it may be absent."""
+    """The entries of the tier `kind` or "<speaker> - kind"; empty if an optional tier is absent."""
     names = [name for name in grid.tierNames if name == kind or name.endswith(f"- {kind}")]
     if len(names) > 1 or (required and not names):
         found = ", ".join(repr(name) for name in grid.tierNames)
-        raise HproError(f"{path}: one tier {kind!r} is expected; it has: {found}")
+        raise HproError(f"{path}: one tier {kind!r} is expected; found: {found}")
     return grid.getTier(names[0]).entries if names else ()

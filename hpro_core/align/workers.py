@@ -1,4 +1,4 @@
-"""Pocketsphinx in several processes. Light imports: each process loads this module anew."""
+"""Runs pocketsphinx in several processes. Each process imports this module, so imports are few."""
 
 import functools
 import multiprocessing
@@ -17,20 +17,24 @@ from hpro_core.errors import HproError
 from hpro_core.io import note_audio, read_wav
 
 CHUNK = 8
-"""Utterances handed to a process at a time."""
+"""Number of utterances sent to a process at a time."""
 
 
 def align_all(jobs: list[Job], threads: int) -> Iterator[Outcome]:
-    """Align every job, in the order given, whatever the number of processes.
+    """Align every job; yields outcomes in the order of `jobs` for any number of processes.
+
+    Args:
+        jobs: utterances to align.
+        threads: number of processes.
 
     Raises:
-        HproError: a process died.
+        HproError: a process ended unexpectedly.
     """
     if threads == 1 or len(jobs) <= CHUNK:
         yield from map(align_one, jobs)
         return
     for folder in {Path(job.audio).parent for job in jobs}:
-        note_audio(folder)  # the processes that read have journals of their own
+        note_audio(folder)  # worker processes have separate journals
     # not fork: the parent has threads (pyarrow)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(threads, mp_context=context) as pool:
@@ -38,7 +42,7 @@ def align_all(jobs: list[Job], threads: int) -> Iterator[Outcome]:
             yield from pool.map(align_one, jobs, chunksize=CHUNK)
         except BrokenProcessPool as error:
             raise HproError(
-                "an alignment process died, perhaps for want of memory (0.1 GB each): "
+                "an alignment process ended unexpectedly, possibly out of memory (0.1 GB each): "
                 "run again with fewer --threads"
             ) from error
 

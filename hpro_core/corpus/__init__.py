@@ -1,1 +1,1 @@
-"""Corpora in: readers, audio and text normalisation, the controlled corpus, splits."""
+"""Corpus readers, audio conversion, the controlled corpus, and splits."""

@@ -1,8 +1,8 @@
-"""Exact labels of the controlled corpus, and the sound that goes with them.
+"""Exact labels of the controlled corpus, and the acoustic controls that follow from them.
 
-Labels come first: style, strength and emphasis give each word a point in pleasure, arousal and
-dominance, and that point sets the word's pitch, level, tempo and timbre. So what the label says
-can be heard, word by word. Letters: W word, 3 = signed (valence, arousal, dominance), 0 is neutral.
+Style, strength and emphasis give each word a point in pleasure, arousal and dominance. That point
+sets the word's pitch, level, tempo and timbre, so that label and acoustics agree word by word.
+Letters: W word, 3 = signed (valence, arousal, dominance), 0 is neutral.
 
 All numbers are ours unless a source is named.
 """
@@ -21,8 +21,8 @@ PAD = {
     "fearful": (-0.64, 0.60, -0.43),
 }
 """Pleasure, arousal, dominance of a style at full strength, in [-1, 1], after the emotion terms of
-Russell and Mehrabian (1977). `neutral` is ours: slightly calm, so that its words differ too; tables
-disagree on the sign of arousal of sadness: here the quiet sadness."""
+Russell and Mehrabian (1977). `neutral` is ours: slightly calm, so that its words differ too.
+Published tables disagree on the sign of arousal for sadness; here it is negative."""
 
 RENDERINGS = {
     "neutral": {"neutral": 0.76, "happy": 0.06, "sad": 0.06, "angry": 0.06, "fearful": 0.06},
@@ -31,34 +31,34 @@ RENDERINGS = {
     "angry": {"angry": 0.75, "neutral": 0.15, "sad": 0.10},
     "fearful": {"fearful": 0.75, "neutral": 0.15, "angry": 0.10},
 }
-"""Shares of the styles in which words of a style are said: the text does not decide the voice."""
+"""Text style -> distribution of spoken styles: the text alone does not determine the rendering."""
 STRENGTH = (0.65, 1.0)
-"""Range of the strength of a style, uniform."""
+"""Range of the strength of a style; uniform distribution."""
 EMPHASIS_ON_FEELING = 0.6
-"""Part of the utterances that emphasise the word of the feeling; else another content word."""
+"""Probability that the emotion word is emphasised; otherwise another content word is."""
 
 SENTENCE_SHARE = 0.35
-"""Part of the feeling that all words carry; the rest peaks at the word that names it."""
+"""Fraction of the affect that all words carry; the rest peaks at the emotion word."""
 DECAY_PER_WORD = 0.6
-"""How much of the peak is left one word further away."""
+"""Factor on the peak per word of distance from the emotion word."""
 EMPHASIS_PAD = (0.40, 0.45, 0.40)
-"""What emphasis adds to a word (valence with the sign of the style's: emphasis is of the feeling);
-its neighbours get a third."""
+"""Valence, arousal and dominance added to an emphasised word. The valence term has the sign of the
+style's valence. Neighbouring words get `NEIGHBOUR_SHARE` of it."""
 NEIGHBOUR_SHARE = 1 / 3
 
 EMPHASIS_STRETCH = 1.35
-"""An emphasised word lasts this much longer."""
+"""Factor on the duration of an emphasised word."""
 PITCH_ST = (1.5, 7.0, -2.0)
 """Semitones per unit of valence, arousal, dominance."""
 LEVEL_DB = (0.0, 7.0, 3.0)
 """Decibels per unit."""
 TEMPO_LOG = 0.22
-"""Log of the speed-up per unit of arousal of the feeling (emphasis has its own stretch)."""
+"""Log of the speed-up per unit of arousal without emphasis (emphasis has its own stretch)."""
 RANGE_PER_AROUSAL = 0.5
-"""Widening of pitch movements per unit of arousal of the feeling."""
+"""Increase of the pitch range factor per unit of arousal without emphasis."""
 FORMANT_PER_VALENCE = 0.12
-"""Shift of the spectral envelope per unit of valence: smiling shortens the vocal tract (Tartter
-1980)."""
+"""Relative shift of the spectral envelope per unit of valence: smiling shortens the vocal tract
+(Tartter 1980)."""
 RISE_ST_PER_VALENCE = 6.0
 """Rise of pitch from the start of a word to its end, in semitones per unit of valence: happy speech
 rises, sad speech falls (Juslin and Laukka 2003)."""
@@ -72,7 +72,7 @@ TREMOR_ST_PER_SUBMISSION = 1.0
 
 @dataclass(frozen=True)
 class WordControls:
-    """What the voice does in each word, float arrays (W,).
+    """Acoustic controls of each word, float arrays (W,).
 
     Attributes:
         stretch: factor on phone durations.
@@ -104,7 +104,7 @@ def feeling_W3(style: str, strength: float, n_words: int, feeling: tuple[int, in
         style: key of `PAD`.
         strength: in [0, 1].
         n_words: W.
-        feeling: indices [first, last + 1) of the words that carry the style.
+        feeling: indices [first, last + 1) of the emotion words.
     """
     index_W = np.arange(n_words)
     distance_W = np.maximum(np.maximum(feeling[0] - index_W, index_W - feeling[1] + 1), 0)
@@ -122,21 +122,21 @@ def emphasis_W(n_words: int, emphasised: int | None) -> np.ndarray:
 
 
 def signed_W3(style: str, feeling_W3: np.ndarray, emphasis_W: np.ndarray) -> np.ndarray:
-    """Signed valence, arousal, dominance of each word with its emphasis, float (W, 3)."""
+    """Signed valence, arousal, dominance of each word including emphasis, float (W, 3)."""
     valence, arousal, dominance = EMPHASIS_PAD
     added_3 = np.array([np.sign(PAD[style][0]) * valence, arousal, dominance])
     return feeling_W3 + emphasis_W[:, None] * added_3
 
 
 def vad_W3(signed_W3: np.ndarray) -> np.ndarray:
-    """The label: valence, arousal, dominance of each word in [0, 1], 0.5 is neutral; (W, 3)."""
+    """Label: valence, arousal, dominance of each word in [0, 1], 0.5 is neutral; float (W, 3)."""
     return np.clip(0.5 + 0.5 * signed_W3, 0.0, 1.0)
 
 
 def posterior(style: str, strength: float) -> np.ndarray:
     """Emotion posterior, float (9,) in the order of `EMOTIONS`.
 
-    The style has 0.5 + 0.5 * strength, neutral the rest; neutral speech is neutral.
+    The style has probability 0.5 + 0.5 * strength, neutral the rest. Style `neutral` has 1.
     """
     share_9 = np.zeros(len(EMOTIONS))
     share_9[EMOTIONS.index("neutral")] = 0.5 - 0.5 * strength
@@ -145,7 +145,7 @@ def posterior(style: str, strength: float) -> np.ndarray:
 
 
 def controls(signed_W3: np.ndarray, feeling_W3: np.ndarray, emphasis_W: np.ndarray) -> WordControls:
-    """The sound of each word from the same values as its label."""
+    """Acoustic controls of each word, computed from the same values as its label."""
     valence_W, arousal_W, dominance_W = signed_W3.T
     stretch_W = np.where(emphasis_W == 1.0, EMPHASIS_STRETCH, 1.0)
     return WordControls(

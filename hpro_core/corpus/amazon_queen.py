@@ -1,6 +1,7 @@
 """Reader `amazon_queen`: acted speech of the game Flight of the Amazon Queen.
 
-A folder is the excerpt that the project ships; a file is the game's data, with all of its dialogue.
+The path is the folder of the excerpt that the project ships, or the game's data file with all of
+its dialogue.
 """
 
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ ABOUT = About(
 
 
 def read(path: Path) -> Iterator[Recording | Fault]:
-    """All utterances of the excerpt or of the whole game; a group is a scene.
+    """Yield all utterances of the excerpt or of the whole game; a group is a scene.
 
     Args:
         path: a folder with metadata.csv and the clips it names, or queen.1c.

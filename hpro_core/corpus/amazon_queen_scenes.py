@@ -16,7 +16,7 @@ ABOUT = replace(
 
 
 def read(path: Path) -> Iterator[Recording]:
-    """Every clip of the cut-scenes; a group is a scene.
+    """Yield every clip of the cut-scenes; a group is a scene.
 
     Args:
         path: queen.1c.

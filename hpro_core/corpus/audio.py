@@ -1,4 +1,4 @@
-"""Audio files of any format soundfile reads -> 16 kHz mono, 16-bit WAV."""
+"""Converts audio files of any format that soundfile reads to 16 kHz mono 16-bit WAV."""
 
 import io
 import struct
@@ -17,32 +17,32 @@ SILENT_PEAK = 1e-3
 """A clip whose loudest sample is below -60 dB of full scale is silence (ours)."""
 
 LOUDEST = 4.0
-"""No decoder of music or speech overshoots full scale by as much (ours): floats that are no share
-of it but, say, whole numbers."""
+"""Peak above which samples are not on a scale of [-1, 1] (ours), for example integers stored as
+float. No decoder of music or speech overshoots full scale by as much."""
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4_000, 768_000
-"""Below the first no speech can be understood; the second is the highest of any converter (ours).
-Resampling from 1 Hz takes gigabytes."""
+"""Accepted sampling rates (ours): speech below the first is unintelligible, the second is the
+highest of any converter. Resampling from 1 Hz would take gigabytes."""
 
 LONGEST_S = 30.0
-"""The most that `corpus.max_duration_s` can be."""
+"""Largest value of `corpus.max_duration_s`."""
 
 BLOCK_SAMPLES = 2**18
-"""Decoded at once, of all channels."""
+"""Samples of all channels that are decoded at a time."""
 
 UNKNOWN_FRAMES = 2**62
-"""What libsndfile says of a stream whose header has no length, and more."""
+"""Lengths from this on are libsndfile's value for a stream whose header declares none."""
 
 MP3_FRAME_SAMPLES = 1152
 
 
 class TooLong(Unusable):
-    """It is longer than may be read; no fault of the file."""
+    """The clip exceeds the limit of duration; this is not a fault of the file."""
 
 
 class _Forward(soundfile.SoundFile):
-    """Read from its beginning to its end: soundfile otherwise seeks after each block, which
-    libFLAC refuses in a stream of unknown length."""
+    """Sequential reader: soundfile otherwise seeks after each block, which libFLAC refuses in a
+    stream of unknown length."""
 
     def seekable(self) -> bool:
         return False
@@ -51,21 +51,21 @@ class _Forward(soundfile.SoundFile):
 def decoded(audio: Path | bytes, longest_s: float = LONGEST_S) -> np.ndarray:
     """Decode, mix down and resample one file.
 
-    Sampling rate and format are asked from the header before anything is decoded. Sound is decoded
-    block by block, and no further than `longest_s`, whatever length the header declares.
+    Sampling rate and format are read from the header before decoding. Audio is decoded block by
+    block, up to `longest_s`, whatever length the header declares.
 
     Args:
         audio: the file or its content, in any format that soundfile reads.
-        longest_s: seconds; of a longer one no more is decoded.
+        longest_s: seconds; decoding stops beyond it.
 
     Returns:
         float32 (T,), mono at `SAMPLE_RATE_HZ`, within [-1, 1].
 
     Raises:
         TooLong: longer than `longest_s`.
-        Unusable: not decodable, cut off (of an MP3 without the header of its encoder it cannot be
-            told), without samples, at a rate that is not read, not finite, silent, or far above
-            full scale. No other exception, whatever the content.
+        Unusable: not decodable, cut off (not detectable in an MP3 without an encoder header),
+            without samples, at an unsupported rate, not finite, silent, or far above full scale.
+            No other exception is raised, whatever the content.
     """
     try:
         with _opened(audio) as raw:
@@ -74,7 +74,7 @@ def decoded(audio: Path | bytes, longest_s: float = LONGEST_S) -> np.ndarray:
         soundfile.SoundFileError, OSError, TypeError, ValueError, RuntimeError, MemoryError,
         OverflowError, struct.error,
     ) as error:  # fmt: skip
-        # TypeError: a name in .raw; ValueError, OverflowError: sizes that no memory holds
+        # TypeError: a name in .raw; ValueError, OverflowError: sizes that exceed memory
         raise Unusable("unreadable audio") from error
     if not len(mono_T):
         raise Unusable("empty audio")
@@ -90,8 +90,8 @@ def decoded(audio: Path | bytes, longest_s: float = LONGEST_S) -> np.ndarray:
 def _opened(audio: Path | bytes) -> BinaryIO:
     if isinstance(audio, bytes):
         return io.BytesIO(audio)
-    if not audio.is_file():  # a pipe would be waited for
-        raise OSError(f"{audio} is no file")
+    if not audio.is_file():  # opening a pipe would block
+        raise OSError(f"{audio} is not a file")
     return audio.open("rb")
 
 
@@ -103,23 +103,23 @@ def _mono(raw: Spliced, longest_s: float) -> tuple[np.ndarray, int]:
     with _Forward(raw) as file:
         rate_hz = file.samplerate
         if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-            raise Unusable(f"sampling rate that is not read: {rate_hz} Hz")
+            raise Unusable(f"unsupported sampling rate: {rate_hz} Hz")
         declared, kind = file.frames, file.format
         size = max(1, BLOCK_SAMPLES // file.channels)
         while len(block := file.read(size, dtype="float32", always_2d=True)):
             if not np.isfinite(block).all():
-                raise Unusable("audio with values that are not numbers")
+                raise Unusable("audio with NaN or infinite values")
             blocks.append(block.mean(axis=1))
             n_read += len(block)
             if n_read > longest_s * rate_hz:
                 raise TooLong(f"longer than {longest_s:g} s")
     if _ends_early(raw, kind, n_read, declared):
-        raise Unusable("audio that is cut off")
+        raise Unusable("truncated audio")
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), rate_hz
 
 
 def _ends_early(raw: Spliced, kind: str, n_read: int, declared: int) -> bool:
-    """Whether a file has less sound than its header says."""
+    """Whether a file has fewer samples than its header declares."""
     if kind == "MP3":
         counted = mp3_frames(raw)
         missing = declared - n_read if counted is not None else 0

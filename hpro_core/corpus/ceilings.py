@@ -1,10 +1,10 @@
-"""Test sentences of the controlled corpus said again: how far a recording can be agreed with.
+"""Upper bounds of the affect metrics, from second renderings of the controlled test sentences.
 
-| kind | rendering | tells |
+| kind | rendering | measures |
 |---|---|---|
 | `other_speaker` | as in the recording, by another speaker | the ceiling of the affect metrics |
-| `redrawn` | drawn anew, by the same speaker | what a perfect model of the corpus gets |
-| `likeliest` | the likeliest of its text, by the same speaker | what the best guess gets |
+| `redrawn` | sampled again, by the same speaker | the score of a perfect model of the corpus |
+| `likeliest` | the most likely one of its text, by the same speaker | the score of the best guess |
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ KINDS = ("other_speaker", "redrawn", "likeliest")
 
 
 def said_again(plan: Plan) -> list[Plan]:
-    """The same sentence once in each kind, named <utt_id>.<kind>."""
+    """Return one plan of the sentence for each kind, named <utt_id>.<kind>."""
     rng = np.random.default_rng([*plan.seed, 1])
     others = [name for name in TIMBRES if name != plan.speaker]
     renderings = {

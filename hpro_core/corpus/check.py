@@ -1,7 +1,7 @@
-"""`hpro corpus check PATH`: reads a corpus to its end and says what a run can use of it.
+"""`hpro corpus check PATH`: reads a whole corpus and reports what a run can use of it.
 
-What a run would refuse, reject or leave out is decided by the same functions as there
-(`recording.refused`, `usable`), so that the two agree.
+The check decides with the functions that a run uses (`recording.refused`, `usable`), so that both
+refuse, reject and leave out the same utterances.
 """
 
 import csv
@@ -26,22 +26,21 @@ from hpro_core.progress import track
 from hpro_core.text.normalise import COSYVOICE2_MARKS, unknown_marks
 
 EXAMPLES = 5
-"""Faults of a kind that are named; all of them with --faults."""
+"""Faults of a kind that are printed; --faults lists all."""
 
 
 @dataclass
 class Contents:
-    """What a corpus holds.
+    """Contents of a corpus.
 
     Attributes:
-        seconds: of each utterance that can be used, by emotion and label of the corpus.
-        speakers: their utterances.
-        splits: those that the corpus prescribes, by their utterances.
-        faults: what a run refuses or rejects.
-        left_out: what a run leaves out, since it is outside the limits of duration.
-        stops: why a run stops at this corpus as a whole, in sentences.
-        marks: what stands in brackets like a mark, is none that is known, and is read as words; and
-            an utterance that has it.
+        seconds: durations of the usable utterances, by emotion and by the corpus's own label.
+        speakers: number of usable utterances of each speaker.
+        splits: number of usable utterances of each split that the corpus prescribes.
+        faults: utterances that a run refuses or rejects.
+        left_out: utterances outside the limits of duration, which a run leaves out.
+        stops: reasons why a run stops at this corpus as a whole, in sentences.
+        marks: bracketed text that is not a known mark and is read as words -> its utterances.
     """
 
     seconds: dict[tuple[str, str], list[float]] = field(default_factory=dict)
@@ -54,7 +53,7 @@ class Contents:
 
     @property
     def n_utterances(self) -> int:
-        """How many can be used."""
+        """Number of usable utterances."""
         return sum(map(len, self.seconds.values()))
 
 
@@ -63,16 +62,16 @@ def check(folder: Path, corpus: Corpus, reader: str = "") -> tuple[About, Conten
 
     Args:
         folder: of the corpus.
-        corpus: limits of duration and of what may be rejected. If one of its sets has this folder,
-            its name, reader and split count.
-        reader: a name of `READERS`; "" for that of the set, or to recognise it.
+        corpus: limits of duration and of the rejected fraction. If one of its sets has this
+            folder, the name, reader and split of that set are used.
+        reader: a name of `READERS`; "" for the reader of the set, or to recognise it.
 
     Raises:
         HproError: no reader fits, or the folder as a whole cannot be read.
     """
     name, chosen = _set_of(folder, corpus, reader)
     if chosen.reader not in READERS:
-        raise HproError(f"--reader {chosen.reader}: unknown; known: {', '.join(READERS)}")
+        raise HproError(f"--reader {chosen.reader}: unknown reader; known: {', '.join(READERS)}")
     found = entries(chosen.reader, folder, "PATH")
     contents = Contents()
     clips = _examine(found, corpus, contents, f"checking {name}")
@@ -87,7 +86,7 @@ def check(folder: Path, corpus: Corpus, reader: str = "") -> tuple[About, Conten
 
 
 def _set_of(folder: Path, corpus: Corpus, reader: str) -> tuple[str, CorpusSet]:
-    """The set of the settings whose folder this is; another is taken to be all for training."""
+    """The set of the settings with this folder; without one, a set that is all for training."""
     for name, chosen in corpus.sets.items():
         same = chosen.path and Path(chosen.path).resolve() == folder.resolve()
         if same and reader in ("", chosen.reader):
@@ -99,7 +98,7 @@ def _set_of(folder: Path, corpus: Corpus, reader: str) -> tuple[str, CorpusSet]:
 def _examine(
     found: Sequence[Recording | Fault], corpus: Corpus, contents: Contents, what: str
 ) -> list[Clip]:
-    """The clips that a run keeps, without their samples; faults go into `contents`."""
+    """The clips that a run keeps, without their samples; faults are added to `contents`."""
     problems = refused(found)
     contents.faults += problems
     if problems:
@@ -112,7 +111,7 @@ def _examine(
         if isinstance(entry, Fault):
             contents.faults += [entry] if id(entry) not in stopped else []
             continue
-        if entry.utterance in seen:  # among the problems already
+        if entry.utterance in seen:  # already listed as a duplicate
             continue
         seen.add(entry.utterance)
         for mark in unknown_marks(entry.text):
@@ -165,12 +164,12 @@ def _lines(about: About, contents: Contents) -> Iterator[str]:
     yield f"faults: {len(contents.faults)}"
     yield from _by_kind(contents.faults)
     if contents.left_out:
-        yield f"left out by a run, and no faults: {len(contents.left_out)}"
+        yield f"left out by a run (outside the duration limits): {len(contents.left_out)}"
         yield from _by_kind(contents.left_out)
     if contents.marks:
-        yield f"marks that are not known, and are read as words: {len(contents.marks)}"
+        yield f"unknown marks, read as words: {len(contents.marks)}"
         for mark, names in list(contents.marks.items())[:EXAMPLES]:
-            known = f" (known is {mark.lower()})" if mark.lower() in COSYVOICE2_MARKS else ""
+            known = f" (known: {mark.lower()})" if mark.lower() in COSYVOICE2_MARKS else ""
             yield f"  {mark} {len(names)} times, as in {names[0]}{known}"
     for sentence in contents.stops:
         yield f"a run stops here: {sentence}"
@@ -186,13 +185,13 @@ def _by_kind(faults: Sequence[Fault]) -> Iterator[str]:
 
 
 def _note(fault: Fault) -> str:
-    """What a reason has behind its colon."""
+    """The part of a reason after its colon."""
     note = fault.reason.removeprefix(fault.kind).removeprefix(": ")
     return f" ({note})" if note else ""
 
 
 def write_faults(contents: Contents, path: Path) -> None:
-    """All faults as a table: utterance, reason, where, and what a run does.
+    """Write all faults as a CSV table: utterance, reason, place, and the action of a run.
 
     Raises:
         HproError: the file cannot be written.

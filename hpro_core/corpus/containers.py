@@ -1,10 +1,10 @@
-"""Sizes that audio files declare, where libsndfile would lose sound without an error.
+"""Sizes declared by audio files, in cases where libsndfile loses samples without an error.
 
-- A tag of MP3s (ID3v2) before RIFF moves all that the header counts.
-- A WAV writer that was killed leaves a data size of 0; some count their header too.
-- An MP3 of varying bit rate without the header of an encoder (Xing, Info, VBRI) is measured by the
-  bit rate of its first frame.
-- WAV, RF64, AIFF, AU and Opus files that are cut off are read as far as they go.
+- An ID3v2 tag before RIFF shifts all offsets in the header.
+- A WAV writer that was killed leaves a data size of 0. Some writers include the header in it.
+- libsndfile estimates the length of a variable-bit-rate MP3 without an encoder header (Xing, Info,
+  VBRI) from the bit rate of its first frame.
+- Truncated WAV, RF64, AIFF, AU and Opus files are read up to their end without an error.
 """
 
 import io
@@ -13,17 +13,17 @@ from collections.abc import Iterator
 from typing import Protocol
 
 UNKNOWN_SIZE = 2**31 - 8192
-"""So many bytes of samples and more are what a WAV file says that does not know."""
+"""Data sizes from this value on mean that the WAV writer did not know the length."""
 
 HEADER_BYTES = 44
-"""Of a plain WAV file; what its data size is too large by where a writer counts it."""
+"""Header of a plain WAV file; the excess of the data size where a writer includes the header."""
 
 MAX_HEAD_BYTES = 16 * 2**20
 MAX_CHUNKS = 1000
-"""Before the samples; more are no file that a person made."""
+"""Most chunks before the samples; real files have far fewer."""
 
 MAX_MP3_FRAMES = 10_000
-"""That are counted: more than 30 s at any rate."""
+"""Most frames that are counted: more than 30 s at any rate."""
 
 _TAG = struct.Struct(">3sxxB4B")
 _CONTAINERS = (b"RIFF", b"RF64", b"RIFX", b"FORM", b"fLaC", b"OggS", b".snd")
@@ -40,16 +40,16 @@ _MP3_KBPS = {
     False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _BEHIND_MP3 = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
-"""How tags begin that stand behind the last frame."""
-_MP3_INDEX = 9  # a frame of this bit rate has room for the header of an encoder
+"""First bytes of the tags that may follow the last frame."""
+_MP3_INDEX = 9  # a frame of this bit rate has room for an encoder header
 
 
 class Unusable(Exception):
-    """The utterance cannot be used; the message is the reason for the `rejected` table."""
+    """The utterance cannot be used; the message is its reason in the `rejected` table."""
 
 
 class Searchable(Protocol):
-    """A binary file that can be read from any place."""
+    """A seekable binary file."""
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         """As of `io.RawIOBase`."""
@@ -59,14 +59,14 @@ class Searchable(Protocol):
 
 
 class Spliced(io.RawIOBase):
-    """Bytes, and behind them what a file has from some place on."""
+    """A file-like view: some bytes, followed by the content of a file from an offset on."""
 
     def __init__(self, head: bytes, raw: Searchable, start: int):
         """
         Args:
-            head: what is read first.
-            raw: a file that can be searched.
-            start: of its bytes that follow.
+            head: bytes that come first.
+            raw: a seekable file.
+            start: offset in `raw` of the bytes that follow `head`.
         """
         self._head, self._raw, self._start = head, raw, start
         self._size = len(head) + max(0, raw.seek(0, io.SEEK_END) - start)
@@ -101,16 +101,16 @@ class Spliced(io.RawIOBase):
 
 
 def whole(raw: Searchable) -> Spliced:
-    """The same audio in a form that libsndfile reads from its beginning to its end.
+    """Return a view of the audio that libsndfile reads completely.
 
     Args:
-        raw: a file that can be searched, at any place.
+        raw: a seekable file, at any position.
 
     Returns:
-        A view of the file, perhaps with another beginning. Nothing is decoded.
+        A view of the file, with a corrected header where needed. Nothing is decoded.
 
     Raises:
-        Unusable: an MP3 of varying bit rate whose frames cannot be counted.
+        Unusable: a variable-bit-rate MP3 whose frames cannot be counted.
     """
     start = _behind_tags(raw)
     magic = _at(raw, start, 12)
@@ -121,10 +121,10 @@ def whole(raw: Searchable) -> Spliced:
 
 
 def is_cut_off(raw: Searchable) -> bool:
-    """Whether a file ends before its sound does, as far as its container says.
+    """Whether a file is shorter than its container declares.
 
-    Sizes of streams that were written before their length was known say nothing: 0, and from SoX's
-    2^31 - 4096, less the rest of a block, to ffmpeg's 2^32 - 1.
+    Sizes that mean an unknown length are ignored: 0, and values from SoX's 2^31 - 4096, less the
+    rest of a block, to ffmpeg's 2^32 - 1.
     """
     magic = _at(raw, 0, 12)
     end = raw.seek(0, io.SEEK_END)
@@ -139,7 +139,7 @@ def is_cut_off(raw: Searchable) -> bool:
 
 
 def mp3_frames(raw: Searchable) -> int | None:
-    """Frames that the header of an MP3's encoder counts, or None where it has no such header."""
+    """Number of frames that an MP3's encoder header declares; None without such a header."""
     first = next(_mp3_frame_starts(raw, _behind_tags(raw)), None)
     if first is None:
         return None
@@ -151,7 +151,7 @@ def mp3_frames(raw: Searchable) -> int | None:
 
 
 def _ends_with_last_page(tail: bytes) -> bool:
-    """Whether an Ogg file ends with a whole page that is marked as the last one."""
+    """Whether an Ogg file ends with a complete page that has the last-page flag."""
     page = tail[tail.rfind(b"OggS") :]
     if len(page) < 27 or not page[5] & _OGG_LAST:
         return False
@@ -169,7 +169,7 @@ def _is_wav(magic: bytes) -> bool:
 
 
 def _behind_tags(raw: Searchable) -> int:
-    """Where the ID3v2 tags at the beginning end; 0 without one."""
+    """Offset of the first byte after the leading ID3v2 tags; 0 without one."""
     at = 0
     for _ in range(MAX_CHUNKS):
         found = _at(raw, at, 10)
@@ -189,7 +189,7 @@ def _behind_tags(raw: Searchable) -> int:
 def _chunks(
     raw: Searchable, order: str, end: int, at: int = 12
 ) -> Iterator[tuple[bytes, int, int]]:
-    """Name, place of the content and declared size of each chunk, as far as they go."""
+    """Yield name, offset of the content and declared size of each chunk."""
     for _ in range(MAX_CHUNKS):
         found = _at(raw, at, 8)
         if len(found) < 8:
@@ -217,7 +217,7 @@ def _lacks_samples(raw: Searchable, kind: bytes, end: int) -> bool:
 
 
 def _closed_wav(view: Spliced) -> Spliced:
-    """A WAV file whose writer did not come back to fill in the sizes, with its sizes."""
+    """A WAV file with sizes filled in where its writer left the data size at 0."""
     end = view.seek(0, io.SEEK_END)
     for name, begin, size in _chunks(view, "<", end):
         if name == b"data":
@@ -231,7 +231,7 @@ def _closed_wav(view: Spliced) -> Spliced:
 
 
 def _is_chunk(raw: Searchable, at: int, end: int) -> bool:
-    """Whether another chunk begins here, so that the one before it is truly empty."""
+    """Whether another chunk begins here, which means that the chunk before it is empty."""
     found = _at(raw, at, 8)
     if len(found) < 8 or not all(32 <= sign < 127 for sign in found[:4]):
         return False
@@ -242,7 +242,7 @@ def _is_chunk(raw: Searchable, at: int, end: int) -> bool:
 
 
 def _mp3_frame_starts(raw: Searchable, at: int) -> Iterator[tuple[int, bytes, int]]:
-    """Place, header and size of each frame of layer III, as far as they follow each other."""
+    """Yield offset, header and size of consecutive layer III frames."""
     for _ in range(MAX_MP3_FRAMES):
         header = _at(raw, at, 4)
         size = _mp3_frame_bytes(header)
@@ -253,7 +253,7 @@ def _mp3_frame_starts(raw: Searchable, at: int) -> Iterator[tuple[int, bytes, in
 
 
 def _mp3_frame_bytes(header: bytes) -> int:
-    """Size of a frame; 0 where no frame of layer III with a known bit rate begins."""
+    """Size of a frame in bytes; 0 if no layer III frame with a known bit rate begins here."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
         return 0
     version, rate = header[1] >> 3 & 3, header[2] >> 2 & 3
@@ -268,7 +268,7 @@ def _mp3_frame_bytes(header: bytes) -> int:
 
 
 def _side_bytes(header: bytes) -> int:
-    """Between the header of a frame and its data."""
+    """Size of the side information between a frame's header and its data, in bytes."""
     is_mono = header[3] >> 6 == 3
     if header[1] >> 3 & 3 == _MPEG1:
         return 17 if is_mono else 32
@@ -276,12 +276,12 @@ def _side_bytes(header: bytes) -> int:
 
 
 def _encoder_header(raw: Searchable, at: int) -> bytes:
-    """Where the header of an encoder stands, if there is one."""
+    """The bytes of a frame that contain the encoder header, if there is one."""
     return _at(raw, at + 4, 2 + 32 + 12)
 
 
 def _missing_mp3_header(raw: Searchable, start: int) -> bytes:
-    """A frame that counts the others, for an MP3 of varying bit rate that has none; else empty."""
+    """A Xing frame for a variable-bit-rate MP3 that has no encoder header; otherwise empty."""
     n_frames, rates, first, end = 0, set[int](), b"", start
     for at, header, size in _mp3_frame_starts(raw, start):
         if not n_frames:
@@ -295,7 +295,7 @@ def _missing_mp3_header(raw: Searchable, start: int) -> bytes:
         return b""
     behind = _at(raw, end, 16)
     if n_frames < MAX_MP3_FRAMES and behind.strip(b"\0") and not behind.startswith(_BEHIND_MP3):
-        raise Unusable("MP3 whose length cannot be told")
+        raise Unusable("MP3 of unknown length")
     header = bytes((first[0], first[1] | 1, first[2] & 0x0D | _MP3_INDEX << 4, first[3]))
     counted = b"Xing" + struct.pack(">II", 1, n_frames)
     return (header + bytes(_side_bytes(first)) + counted).ljust(_mp3_frame_bytes(header), b"\0")

@@ -1,4 +1,4 @@
-"""The controlled corpus: rendered speech with exact words, times, emotion and V/A/D."""
+"""Renders the controlled corpus: speech with exact words, times, emotion and V/A/D labels."""
 
 import multiprocessing
 import os
@@ -27,15 +27,15 @@ def render(
     """Render the corpus into `folder` and write its truth tables there.
 
     Args:
-        folder: gets audio/<utt_id>.wav, truth_words, truth_vad and truth_emotion; and of the test
-            sentences audio/<utt_id>.<kind>.wav and again_words (see `ceilings`).
-        name: of the set; the prefix of utt_id.
-        settings: how many utterances, and the seed.
+        folder: output folder for audio/<utt_id>.wav, truth_words, truth_vad and truth_emotion; for
+            test sentences also audio/<utt_id>.<kind>.wav and again_words (see `ceilings`).
+        name: name of the set; the prefix of utt_id.
+        settings: number of utterances of each split, and the seed.
         corpus: limits of duration.
-        workers: processes.
+        workers: number of processes.
 
     Returns:
-        The `utterances` table, and utt_id -> reason for what was rejected, here or said again.
+        The `utterances` table, and utt_id -> reason for the rejected renderings of both kinds.
     """
     shutil.rmtree(folder / "audio", ignore_errors=True)
     (folder / "audio").mkdir(parents=True)
@@ -52,7 +52,7 @@ def render(
 def _rendered(
     planned: list[Plan], folder: Path, corpus: Corpus, workers: int
 ) -> tuple[list[Rendered], dict[str, str]]:
-    """Render plans; those that can be used, and utt_id -> reason for the others."""
+    """Render plans; return the usable ones, and utt_id -> reason for the others."""
     kept, lost = [], {}
     for plan, outcome in zip(planned, _render_all(planned, folder, workers), strict=True):
         reason = _reason(outcome, corpus)
@@ -65,7 +65,7 @@ def _rendered(
 
 
 def _reason(outcome: tuple[float, np.ndarray], corpus: Corpus) -> str:
-    """Why an outcome is rejected, or an empty string."""
+    """The reason why an outcome is rejected; empty if it is accepted."""
     duration_s = outcome[0]
     if not duration_s:
         return "phones and words do not match"
@@ -77,7 +77,7 @@ def _reason(outcome: tuple[float, np.ndarray], corpus: Corpus) -> str:
 
 
 def _render_all(planned: list[Plan], folder: Path, workers: int) -> list[tuple[float, np.ndarray]]:
-    """Duration in seconds and word spans (W, 2) of each plan; duration 0 if it cannot be said."""
+    """Duration in seconds and word spans (W, 2) of each plan; duration 0 if rendering fails."""
     jobs = [(plan, folder / f"{plan.utt_id}.wav") for plan in planned]
     if workers == 1:
         _start_worker()
@@ -93,7 +93,7 @@ _worker: dict = {}  # the voice of this process
 
 def _start_worker() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
-    from hpro_core.corpus.voice import Voice  # loads the network: once per process
+    from hpro_core.corpus.voice import Voice  # loads the network once per process
 
     _worker["voice"] = Voice()
 

@@ -11,7 +11,7 @@ COLUMNS = ("utterance", "speaker", "text", "audio")
 OPTIONAL = ("emotion", "split", "group")
 
 ABOUT = About(
-    title="A corpus of one's own",
+    title="Own corpus",
     licence="its owner's",
     source="a folder with a metadata.csv (docs/corpora.md)",
     signs=("metadata.csv",),
@@ -20,15 +20,15 @@ ABOUT = About(
 
 
 def read(folder: Path) -> Iterator[Recording | Fault]:
-    """All utterances of the corpus, and a fault for each thing that is wrong with its metadata.
+    """Yield all utterances of the corpus, and a fault for each error in its metadata.
 
-    A run stops at these (`Fault.stops`): metadata or audio is missing, an id is a duplicate, a path
-    leaves the folder, an emotion or a split is unknown, or only some rows have a split.
+    A run stops at these faults (`Fault.stops`): metadata or audio is missing, an id is a duplicate,
+    a path leaves the folder, an emotion or a split is unknown, or only some rows have a split.
 
     Args:
         folder: holds metadata.csv with the columns utterance, speaker, text, audio (relative to the
-            folder) and, if wanted, emotion (one of `EMOTIONS` or empty), split (one of `SPLITS`;
-            in every row or in none) and group (what may not straddle splits).
+            folder), and optionally emotion (one of `EMOTIONS` or empty), split (one of `SPLITS`;
+            in every row or in none) and group (utterances that must be in one split).
 
     Raises:
         HproError: `metadata_rows` raises it.
@@ -48,15 +48,15 @@ def read(folder: Path) -> Iterator[Recording | Fault]:
 def _problems(
     folder: Path, row: dict[str, str], where: str, seen: dict[str, str], has_split: bool
 ) -> Iterator[tuple[str, str]]:
-    """What is wrong with a row: the kind, and what to say."""
+    """Yield the errors of a row: kind and message."""
     yield from row_problems(folder, where, row, "utterance", ("speaker",), seen)
     for column, known in (("emotion", EMOTIONS), ("split", SPLITS)):
         value = row.get(column, "").strip()
         if value and value not in known:
             says = f"{column} {value!r} is unknown; known: {', '.join(known)}"
-            yield f"{column} that is unknown", says
+            yield f"unknown {column}", says
     if has_split and not row["split"].strip():
-        yield "cell that is empty", "split is empty: give a split to every row or to none"
+        yield "empty cell", "split is empty: give a split to every row or to none"
 
 
 def _recording(folder: Path, row: dict[str, str]) -> Recording:

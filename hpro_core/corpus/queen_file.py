@@ -1,25 +1,25 @@
-"""Readers of the whole game: dialogue and cut-scenes in its data file, queen.1c with MP3 sound.
+"""Reads dialogue and cut-scenes from the game's data file, queen.1c with MP3 audio.
 
 The file is an archive: an index of names, then the entries. Numbers are big-endian. <id>.SB is the
-sound of a clip, a whole MP3 file. A line is one string, "Ah.*04You again.*00What now?", which stage
-commands cut into clips.
+audio of a clip, a complete MP3 file. A line is one string, "Ah.*04You again.*00What now?"; stage
+commands separate its clips.
 
 The entry BOB1.DOG is the dialogue `bob1` between Joe, the hero, and Bob: a header, a tree of
-choices, the numbered lines of Joe, those of Bob, and how the two greet when they meet again. An id
-is made of
+choices, the numbered lines of Joe, those of Bob, and the greetings of both at a later meeting. An
+id consists of
 
 - the number of the dialogue, two decimal digits;
-- the number of the line, four hexadecimal digits; `ssss` for Joe's first greeting, `xxxx` for how
-  the two greet later;
+- the number of the line, four hexadecimal digits; `ssss` for Joe's first greeting, `xxxx` for the
+  later greetings;
 - `j` where Joe speaks and `p` where the other does;
-- the place of the clip in its line, from 1, hexadecimal.
+- the position of the clip in its line, from 1, hexadecimal.
 
 The entry C18A.CUT is the cut-scene `c18a`: a header, records, and a line for each record. A record
-has the number of an object: a person who speaks the line, Joe, or a subtitle, of which it has room
-and colour. An id is made of the scene, filled up with `_`, two digits for the record, from 1, and
-the place of the clip. Who a person is stands in QUEEN.JAS, with names in QUEEN2.JAS: the nth person
-among the objects of a room is one of the actors whose place in that room is n. An actor's subtitles
-have one colour.
+has the number of an object: a person who speaks the line, Joe, or a subtitle with its room and
+colour. An id consists of the scene, padded with `_`, two digits for the record, from 1, and the
+position of the clip. QUEEN.JAS identifies persons, with names in QUEEN2.JAS: the nth person among
+the objects of a room is one of the actors whose place in that room is n. An actor's subtitles have
+one colour.
 """
 
 import re
@@ -34,13 +34,13 @@ from hpro_core.corpus.recording import Recording
 from hpro_core.errors import HproError
 from hpro_core.io import read_bytes
 
-MAKE = "`make data/raw/queen/queen.1c` gets it"
-CURE = f"delete it; {MAKE} anew"
+MAKE = "`make data/raw/queen/queen.1c` downloads it"
+CURE = f"delete it; {MAKE} again"
 HERO = "joe"
 SUFFIX = ".1c"
-"""Tells the data file from the folder of the excerpt."""
+"""Suffix of the data file; the excerpt is a folder."""
 MAX_BYTES = 500 * 2**20
-"""The game's file has a tenth of it."""
+"""Largest accepted file; the game's file has a tenth of this size."""
 
 _MAGIC = b"QTBL"
 _VERSION = b"CEM"  # at the end of QUEEN.JAS
@@ -88,19 +88,19 @@ _TURNS = {
     517: (("c69z_[0-3]", "frank"), ("", "sparky")),
     518: (("c69z_[2-5]", "tmpd"), ("", "prin")),
 }
-"""Object -> beginnings of ids and who speaks there: two actors share these objects, and the course
-of the game, which the file does not have, decides which one appears. What they say tells; a speaker
-encoder agrees (docs/corpora.md)."""
+"""Object -> prefixes of ids and their speaker. Two actors share each of these objects, and the
+state of the game, which the file lacks, selects one. The speakers are assigned from the text; a
+speaker encoder confirms them (docs/corpora.md)."""
 
 
 def dialogue(path: Path) -> list[Recording]:
-    """Every clip of dialogue, in the order of the file.
+    """Return every clip of dialogue, in the order of the file.
 
     A recording's group is the dialogue. Where two lines have one id (two pairs in LARIS.DOG), the
-    first keeps the clips: it is what Whisper hears in them.
+    clips belong to the first: Whisper's transcripts match it.
 
     Raises:
-        HproError: no such file, not the game's, or damaged.
+        HproError: the file is missing, not the game's, or damaged.
     """
     entries = _entries(path)
     clips: dict[str, Recording] = {}
@@ -112,19 +112,19 @@ def dialogue(path: Path) -> list[Recording]:
             for clip in _clips(group, lines, entries):
                 clips.setdefault(clip.utterance, clip)
     if not clips:
-        raise HproError(f"{path} holds no dialogue with sound: {CURE}")
+        raise HproError(f"{path} has no dialogue with audio: {CURE}")
     return list(clips.values())
 
 
 def cut_scenes(path: Path) -> list[Recording]:
-    """Every clip of the cut-scenes, in the order of the file; no id is one of `dialogue`.
+    """Return every clip of the cut-scenes, in the order of the file; no id is also in `dialogue`.
 
-    A recording's group is the scene. A speaker that `dialogue` has too has the same name. Where the
-    file does not say who speaks, the speaker is `<scene>_colour<n>` after the colour of the
-    subtitles, or `<scene>_object<n>`.
+    A recording's group is the scene. Speakers have the same names as in `dialogue`. Where the file
+    does not identify the speaker, it is `<scene>_colour<n>` after the colour of the subtitles, or
+    `<scene>_object<n>`.
 
     Raises:
-        HproError: no such file, not the game's, or damaged.
+        HproError: the file is missing, not the game's, or damaged.
     """
     entries = _entries(path)
     with _named_if_damaged(path, "QUEEN.JAS or QUEEN2.JAS"):
@@ -137,7 +137,7 @@ def cut_scenes(path: Path) -> list[Recording]:
                 lines = list(_scene_lines(group, content[_HEADER:], cast))
             clips += _clips(group, lines, entries)
     if not clips:
-        raise HproError(f"{path} holds no cut-scene with sound: {CURE}")
+        raise HproError(f"{path} has no cut-scene with audio: {CURE}")
     return clips
 
 
@@ -150,7 +150,7 @@ def _named_if_damaged(path: Path, name: str) -> Iterator[None]:
 
 
 def _entries(path: Path) -> dict[str, bytes]:
-    """The content of every entry by its name, upper case."""
+    """Name of every entry, in upper case -> its content."""
     archive = read_bytes(path, MAKE, MAX_BYTES)
     if not archive.startswith(_MAGIC):
         raise HproError(f"{path} does not begin with {_MAGIC.decode()}: {CURE}")
@@ -165,7 +165,7 @@ def _entries(path: Path) -> dict[str, bytes]:
                 raise ValueError(f"{name} ends at byte {start + size} of {len(archive)}")
             left -= size
             if left < 0:
-                raise ValueError(f"{name} shares its bytes with other entries")
+                raise ValueError(f"{name} overlaps other entries")
             entries[name] = archive[start : start + size]
     except (struct.error, ValueError) as error:
         raise HproError(f"{path} is damaged ({error}): {CURE}") from error
@@ -173,7 +173,7 @@ def _entries(path: Path) -> dict[str, bytes]:
 
 
 def _lines(data: bytes, other: str) -> Iterator[tuple[str, str, str]]:
-    """Lines of a dialogue, each behind the beginning of its clips' ids and the speaker."""
+    """Yield the prefix of the clip ids, the speaker and the text of each line of a dialogue."""
     levels, _, number, n_hero, n_other = struct.unpack_from(">hHHHH", data)
     other_at, _, again_at = struct.unpack_from(">3H", data, 22)
     hero_lines, end = _numbered(data, _TREE_AT + _LEVEL * abs(levels), n_hero)
@@ -191,7 +191,7 @@ def _lines(data: bytes, other: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _numbered(data: bytes, at: int, count: int) -> tuple[list[tuple[int, str]], int]:
-    """Lines with their numbers, each in a multiple of 4 bytes; and where they end."""
+    """Numbered lines, each padded to a multiple of 4 bytes, and the offset after them."""
     lines = []
     for _ in range(count):
         (line,) = struct.unpack_from(">2xH", data, at)
@@ -202,7 +202,7 @@ def _numbered(data: bytes, at: int, count: int) -> tuple[list[tuple[int, str]], 
 
 
 def _string(data: bytes, at: int) -> tuple[str, int]:
-    """A string whose length stands in its first byte; and where it ends."""
+    """A string with its length in the first byte, and the offset after it."""
     end = at + 1 + data[at]
     if end > len(data):
         raise ValueError(f"a string ends at byte {end} of {len(data)}")
@@ -212,7 +212,7 @@ def _string(data: bytes, at: int) -> tuple[str, int]:
 def _clips(
     group: str, lines: Iterable[tuple[str, str, str]], entries: Mapping[str, bytes]
 ) -> Iterator[Recording]:
-    """The clips of a dialogue or scene that have a sound."""
+    """Yield the clips of a dialogue or scene that have audio."""
     for line_id, speaker, line in lines:
         for place, text in enumerate(_STAGE_COMMAND.split(line), start=1):
             clip_id = f"{line_id}{place:x}"
@@ -229,11 +229,11 @@ def _clips(
 
 @dataclass(frozen=True)
 class _Cast:
-    """Who can appear.
+    """Candidate characters of objects and subtitles.
 
     Attributes:
-        people: number of each object that is a person -> characters that it can be.
-        coloured: room and colour -> characters whose subtitles it can be.
+        people: number of each object that is a person -> candidate characters.
+        coloured: room and colour of subtitles -> candidate characters.
     """
 
     people: Mapping[int, set[str]]
@@ -260,7 +260,7 @@ def _cast(entries: Mapping[str, bytes]) -> _Cast:
 
 
 def _actors(data: bytes, texts: list[str]) -> Iterator[tuple[str, int, int, int]]:
-    """Character, room, place in it and colour of each actor; an actor is there at some times."""
+    """Yield character, room, place in the room and colour of each actor."""
     n_rooms, n_names, n_objects, n_descriptions = struct.unpack_from(">4H", data)
     at = _actors_at(data, n_rooms, n_objects)
     n_actors, n_animations = struct.unpack_from(">2H", data, at)
@@ -275,14 +275,14 @@ def _actors(data: bytes, texts: list[str]) -> Iterator[tuple[str, int, int, int]
 
 
 def _actors_at(data: bytes, n_rooms: int, n_objects: int) -> int:
-    """Where in QUEEN.JAS the actors begin: behind tables of which only the size matters here."""
+    """Offset of the actors in QUEEN.JAS, after tables of which only the size is needed."""
     at = 8 + _OBJECT.size * n_objects + 2 * (2 * n_rooms + 1)
     for row_size in (10, 10):  # items, images
         at = _behind_table(data, at, row_size)
     for _ in range(n_rooms):
         at = _behind_table(data, at + 2, 16)  # areas
-    at += 8 * n_objects  # where they can be clicked
-    for row_size in (6, 8, 20, 6, 6, 6, 8):  # ways out, descriptions, commands and what they set
+    at += 8 * n_objects  # clickable areas of objects
+    for row_size in (6, 8, 20, 6, 6, 6, 8):  # exits, descriptions, commands and their effects
         at = _behind_table(data, at, row_size)
     return _behind_table(data, at + 2, 4)  # furniture
 
@@ -294,12 +294,12 @@ def _behind_table(data: bytes, at: int, row_size: int) -> int:
 
 @dataclass(frozen=True)
 class _Record:
-    """What a record of a cut-scene says of the speaker of its line.
+    """Speaker fields of a cut-scene's record.
 
     Attributes:
-        number: of an object, or one of `_HERO_NUMBERS` or `_SUBTITLES`.
-        room: where it is; 0 if the scene stays where it was.
-        colour: of a subtitle.
+        number: number of an object, or one of `_HERO_NUMBERS` or `_SUBTITLES`.
+        room: room of the object; 0 if the scene does not change rooms.
+        colour: colour of a subtitle.
     """
 
     number: int
@@ -308,7 +308,7 @@ class _Record:
 
 
 def _records(data: bytes, cast: _Cast) -> Iterator[_Record]:
-    """The records of a cut-scene."""
+    """Yield the records of a cut-scene."""
     count, end = struct.unpack_from(">2xhxxH", data)
     at = _RECORDS_AT
     for _ in range(abs(count)):
@@ -323,16 +323,16 @@ def _records(data: bytes, cast: _Cast) -> Iterator[_Record]:
 
 
 def _behind_frames(data: bytes, at: int) -> int:
-    """Frames have 20 bytes each; -2 ends them."""
+    """Offset after the frames, which have 20 bytes each and end with -2."""
     while struct.unpack_from(">h", data, at) != (-2,):
         at += 20
     return at + 2
 
 
 def _scene_lines(scene: str, data: bytes, cast: _Cast) -> Iterator[tuple[str, str, str]]:
-    """Lines of a cut-scene, each behind the beginning of its clips' ids and the speaker."""
+    """Yield the prefix of the clip ids, the speaker and the text of each line of a cut-scene."""
     (at,) = struct.unpack_from(">H", data, 8)
-    _, at = _scene_string(data, at)  # where Joe looks
+    _, at = _scene_string(data, at)  # Joe's direction
     for index, record in enumerate(_records(data, cast), start=1):
         text, at = _scene_string(data, at)
         line_id = f"{scene:_<5}{index:02d}"
@@ -340,13 +340,13 @@ def _scene_lines(scene: str, data: bytes, cast: _Cast) -> Iterator[tuple[str, st
 
 
 def _scene_string(data: bytes, at: int) -> tuple[str, int]:
-    """A string that is filled up to an even place, unless it is empty; and where it ends."""
+    """A string that is padded to an even offset unless it is empty, and the offset after it."""
     text, end = _string(data, at)
     return text, end + end % 2 if text else end
 
 
 def _speaker(scene: str, line_id: str, record: _Record, cast: _Cast) -> str:
-    """The character, or a stand-in if the file leaves open who it is."""
+    """The character, or a placeholder name if the file does not identify it."""
     if record.number > 0:
         names, stand_in = cast.people.get(record.number, set()), f"object{record.number}"
     elif record.number in _SUBTITLES and record.colour != _HERO_COLOUR:

@@ -1,4 +1,4 @@
-"""The readers of corpora in folders by name, and which one a folder belongs to."""
+"""Registry of corpus readers by name, and recognition of the reader for a folder."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ PUBLISHED: dict[str, Reader] = {
     "msp_podcast": msp_podcast,
     "ravdess": ravdess,
 }
-"""The names are those of `corpus.sets.<set>.reader` in params.yaml."""
+"""Name in `corpus.sets.<set>.reader` of params.yaml -> reader of a published corpus."""
 
 READERS: dict[str, Reader] = {
     **PUBLISHED,
@@ -41,16 +41,16 @@ READERS: dict[str, Reader] = {
     "amazon_queen_scenes": amazon_queen_scenes,
     "csv": csv_folder,
 }
-"""All that read something: those that params.yaml can name, less `controlled`."""
+"""All readers that params.yaml can name except `controlled`, which is rendered."""
 
 
 def entries(reader: str, path: Path, setting: str) -> list[Recording | Fault]:
-    """All utterances of a corpus in a fixed order, and the faults in the place of others.
+    """Return all utterances of a corpus in a fixed order, with a fault for each unusable one.
 
     Args:
         reader: a name of `READERS`.
         path: folder of the corpus, or the game's data file.
-        setting: where the path stands, for messages.
+        setting: the setting or argument that holds the path, for messages.
 
     Raises:
         HproError: no such folder or file, or the corpus as a whole cannot be read.
@@ -62,15 +62,15 @@ def entries(reader: str, path: Path, setting: str) -> list[Recording | Fault]:
 
 
 def recognised(path: Path) -> str:
-    """The reader whose corpus lies at a path, by the signs of each, or `csv` if no other.
+    """Return the reader whose files are at a path, or `csv` if no other matches.
 
     Raises:
-        HproError: no such folder or file, or no reader or several know it.
+        HproError: the folder or file is missing, or no reader or several readers match.
     """
     if path.is_file() and path.suffix == queen_file.SUFFIX:
         return "amazon_queen"
     if not path.is_dir():
-        raise HproError(f"{path} is not a folder: give the one that the archive was extracted to")
+        raise HproError(f"{path} is not a folder: give the folder of the extracted archive")
     known = [
         name
         for name, reader in PUBLISHED.items()
@@ -83,8 +83,8 @@ def recognised(path: Path) -> str:
     wanted = "\n".join(
         f"  {name}: {' or '.join(r.ABOUT.signs) or '*.1c'}" for name, r in READERS.items()
     )
-    found = f"looks like {' and '.join(known)}" if known else "is no corpus that a reader knows"
-    raise HproError(f"{path} {found}: name the reader with --reader. They look for\n{wanted}")
+    found = f"matches {' and '.join(known)}" if known else "matches no reader"
+    raise HproError(f"{path} {found}: name the reader with --reader. Files of readers:\n{wanted}")
 
 
 def _is_excerpt(metadata: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What the controlled corpus says: sentences, and everything that decides how each sounds."""
+"""Rendering plans of the controlled corpus: sentences with speaker, style, strength, emphasis."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,16 +15,17 @@ from hpro_core.params import Controlled
 
 @dataclass(frozen=True)
 class Plan:
-    """One utterance before it is rendered: everything that decides how it sounds.
+    """Complete specification of one utterance to render.
 
     Attributes:
         utt_id: name of the audio file without suffix.
-        split: of the sentence.
+        split: split of the sentence.
+        sentence: its text and words.
         speaker: key of `TIMBRES`.
-        style: in which it is said; `sentence.style` is the one that its words suggest.
-        strength: of the style.
+        style: rendered style; `sentence.style` is the style that the words suggest.
+        strength: strength of the style, in `affect.STRENGTH`.
         emphasised: index of the emphasised word.
-        seed: of the noise in the voice.
+        seed: seed of the voice's noise.
     """
 
     utt_id: str
@@ -59,10 +60,10 @@ class Plan:
 
 
 def plans(name: str, settings: Controlled) -> list[Plan]:
-    """What to render: a sentence each; speaker, style, strength and emphasis by chance.
+    """Return the plans of all splits: speaker, style, strength and emphasis are sampled.
 
-    Each split is a series of its own: asking for more adds to its end, and no split changes with
-    the size of another.
+    Each split has its own random series: a larger size adds plans at its end, and no split depends
+    on the size of another.
     """
     sizes = {split: getattr(settings, split) for split in SPLITS}
     return [plan for split, size in sizes.items() for plan in _series(name, split, size, settings)]
@@ -82,7 +83,7 @@ def _series(name: str, split: str, size: int, settings: Controlled) -> Iterator[
 
 
 def drawn(sentence: Sentence, rng: np.random.Generator) -> dict[str, Any]:
-    """What the words leave open, by chance: style, strength and emphasised word."""
+    """Sample style, strength and emphasised word, which the text does not determine."""
     renderings = affect.RENDERINGS[sentence.style]
     return {
         "style": str(rng.choice(list(renderings), p=list(renderings.values()))),

@@ -1,9 +1,9 @@
-"""The language of the controlled corpus: templates whose words suggest a feeling.
+"""The language of the controlled corpus: templates whose words suggest an emotion.
 
-Every sentence has one slot (`feel`, `quality`, `act` or `noun`) filled with a word of one style:
-who reads the text knows which style is likely, not which will be heard (`affect.RENDERINGS`). The
-words are common ones that the ASR judge hears in all voices: docs/corpora.md says which were
-dropped.
+Every sentence has one slot (`feel`, `quality`, `act` or `noun`) filled with a word of one style.
+The text makes a style likely but does not determine the rendered one (`affect.RENDERINGS`). The
+words are common ones that the ASR judge recognises in all voices; docs/corpora.md lists the words
+that were dropped.
 """
 
 import zlib
@@ -68,7 +68,7 @@ FILLERS = {
         "last summer|before breakfast|in December|at midnight|on Saturday|all evening|in October"
     ),
 }
-"""What every style shares."""
+"""Fillers that all styles share."""
 
 FEELING = {
     "neutral": {
@@ -106,12 +106,12 @@ FEELING = {
         "noun": _choices("fear|terror|panic|danger|horror|darkness|disaster"),
     },
 }
-"""The words of each style; the slot names of `TEMPLATES`."""
+"""Style -> slot of `TEMPLATES` -> words."""
 
 HELD_OUT_PAIRS = 12
-"""One in so many pairs of a feeling's word and another content word is in test sentences only."""
+"""One in this many pairs of an emotion word and another content word is in test sentences only."""
 DEV_PERCENT, JUDGE_PERCENT = 4, 20
-"""Shares of the sentences without a held-out pair that are said in these splits only."""
+"""Percentages of the sentences without a held-out pair that belong to these splits."""
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,12 @@ class Sentence:
     """One sentence of the controlled language.
 
     Attributes:
-        text: as written, with capital and full stop.
-        words: normalised, separated by blanks; sentences are told apart by it.
+        text: as written, with capital and final punctuation.
+        words: normalised words separated by blanks; they identify the sentence.
         style: one of `STYLES`.
-        feeling: word indices [first, last + 1) of the word or words of the style.
+        feeling: word indices [first, last + 1) of the emotion word or words.
         content: indices of the other words that can be emphasised.
-        pairs: the words of the style with each of the other fillers.
+        pairs: the emotion word paired with each of the other fillers.
     """
 
     text: str
@@ -136,7 +136,7 @@ class Sentence:
 
     @property
     def split(self) -> str:
-        """Where the sentence may be said: by its words alone, so that every run agrees.
+        """Split of the sentence, a function of its words, so that it is the same in every run.
 
         Test sentences, and only these, have a held-out pair of words.
         """
@@ -149,14 +149,14 @@ class Sentence:
 
 
 def sentences(split: str, count: int, seed: int) -> Iterator[Sentence]:
-    """Different sentences of one split, the styles in turn.
+    """Yield distinct sentences of one split, cycling through the styles.
 
-    A longer list begins with the shorter one of the same seed.
+    With the same seed, a longer list begins with the shorter one.
 
     Args:
         split: one of SPLITS.
-        count: how many; far fewer than the language has (millions).
-        seed: of the choice of templates and words.
+        count: number of sentences, far below the size of the language (millions).
+        seed: seed of the choice of templates and words.
     """
     rng = np.random.default_rng([seed, *split.encode()])
     found: set[str] = set()
@@ -177,7 +177,7 @@ def _sentence(style: str, rng: np.random.Generator) -> Sentence:
         slot = part.strip("{}")
         choices = FEELING[style].get(slot) or FILLERS.get(slot) or (slot,)
         chosen = choices[rng.integers(len(choices))]
-        while chosen in others:  # two persons are two
+        while chosen in others:  # two slots of a sentence never have the same filler
             chosen = choices[rng.integers(len(choices))]
         filler = chosen.split()
         if slot in FEELING[style]:

@@ -1,4 +1,4 @@
-"""`hpro corpus-split`: all corpora of the run in one table, each utterance in one split.
+"""`hpro corpus-split`: merges all corpora of a run and assigns each utterance to one split.
 
 Letters: G group (scene or sentence), S speaker, E emotion label (no label is one of them).
 """
@@ -22,37 +22,37 @@ from hpro_core.params import WholeCorpus
 STAGE = "corpus-split"
 Counts: TypeAlias = "np.ndarray | csr_array"
 TRIES, LEAST_TRIES = 2000, 20
-"""Random orders of the groups that are tried for each split; so many fewer of many groups, whose
-random choices differ less (ours)."""
+"""Random orders of the groups that are tried for each split: the maximum, and the minimum for many
+groups, whose random choices differ less (ours)."""
 GROUPS_TRIED = 20_000_000
-"""Tries times groups, at most (ours): a million groups are split in a minute."""
+"""Largest product of tries and groups (ours): a million groups are split in a minute."""
 DENSE = 1_000_000
-"""Counts of up to so many cells are a plain array: quicker, where it is small."""
+"""Count matrices of up to this many cells are dense, which is faster at this size."""
 FULL = "test set is full"
-"""The reason of a prescribed test utterance above `max_test_utterances`: no fault of the corpus."""
+"""Reason for a prescribed test utterance above `max_test_utterances`; no fault of the corpus."""
 CLAIMS = ("test", "dev", "judge", "train")
-"""Who keeps a sentence that occurs in several splits: the first of these."""
+"""Priority of splits: the first of them keeps a sentence that occurs in several."""
 
 
 def split(root: Path, settings: WholeCorpus, base: Path | None = None, n_shards: int = 1) -> None:
     """Merge all sets, assign splits, and write `root`/corpus/{utterances,rejected}.parquet.
 
-    No group and no normalised sentence is in two splits; a test set has at most
+    No group and no normalised sentence is in two splits. A test set has at most
     `max_test_utterances`, and every speaker in it has another utterance in test or train. A set
-    that is all in one split is without what another set of its reader has read, and without the
-    groups that are in another split there.
+    that is all in one split excludes utterances that another set of its reader contains, and
+    groups that are in another split of that set.
 
     Args:
         root: results folder of the run, with all sets read.
         settings: section `corpus`.
-        base: trained models that the run starts from: no dev or test sentence may be one of those
-            that they were trained on.
-        n_shards: also write so many shards (hpro_core.shards), unless it is one.
+        base: trained models from which the run starts; sentences of their training data are
+            excluded from dev and test.
+        n_shards: number of shards; more than one are also written (hpro_core.shards).
 
     Raises:
-        HproError: a set was not read yet or has too few groups; a split that the corpus prescribes
-            cuts a group; a split is empty; more is rejected than `max_rejected_fraction`; a set for
-            training adds nothing; there are fewer speakers than shards.
+        HproError: a set was not read yet or has too few groups; a prescribed split cuts a group; a
+            split is empty; the rejected fraction exceeds `max_rejected_fraction`; a set for
+            training adds no utterance; there are fewer speakers than shards.
     """
     read = {name: _read(root, name) for name in _ordered(settings)}
     assigned = [
@@ -81,7 +81,7 @@ def split(root: Path, settings: WholeCorpus, base: Path | None = None, n_shards:
 
 
 def summary(utterances: pd.DataFrame) -> pd.DataFrame:
-    """Utterances, minutes, speakers and groups of each set and split."""
+    """Return utterances, minutes, speakers and groups of each set and split."""
     by_split = utterances.groupby(["corpus", "split"])
     return pd.DataFrame(
         {
@@ -94,7 +94,7 @@ def summary(utterances: pd.DataFrame) -> pd.DataFrame:
 
 
 def rejected(entered: pd.DataFrame, settings: WholeCorpus) -> dict[str, str]:
-    """utt_id -> reason: the test set is full, a repeated sentence, no reference."""
+    """Return utt_id -> reason: the test set is full, a repeated sentence, or no reference."""
     lost: dict[str, str] = {}
     for _, table in entered[entered.split == "test"].groupby("corpus"):
         rng = np.random.default_rng([settings.splits.seed, len(table)])
@@ -106,17 +106,18 @@ def rejected(entered: pd.DataFrame, settings: WholeCorpus) -> dict[str, str]:
 
 
 def _ordered(settings: WholeCorpus) -> list[str]:
-    """The sets, those for training last: they change nothing about the splits of the others."""
+    """The sets, those for training last, so that they do not affect the splits of the others."""
     return sorted(settings.sets, key=lambda name: settings.sets[name].split)
 
 
 def _left_out(entered: pd.DataFrame, settings: WholeCorpus) -> dict[str, str]:
-    """What sets in one split share with other sets of their reader; it is not counted as rejected.
+    """Utterances that a single-split set shares with other sets of its reader -> reason.
 
-    Sets of `csv` are not compared: ids and groups of one folder mean nothing in another.
+    They do not count as rejected. Sets of `csv` are not compared: their ids and groups are
+    independent.
 
     Raises:
-        HproError: nothing is left of a set.
+        HproError: no utterance of a set is left.
     """
     lost: dict[str, str] = {}
     earlier: dict[str, list[str]] = {}
@@ -134,13 +135,13 @@ def _left_out(entered: pd.DataFrame, settings: WholeCorpus) -> dict[str, str]:
 def _report_left_out(lost: dict[str, str], ids: pd.Series, name: str) -> None:
     reasons = Counter(lost[utt_id] for utt_id in ids if utt_id in lost)
     if reasons.total() == len(ids):
-        raise HproError(f"corpus {name!r} adds nothing to other sets: take it out of corpus.sets")
+        raise HproError(f"corpus {name!r} adds nothing to other sets: remove it from corpus.sets")
     counts = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
     print(f"{name}: left out {reasons.total()} of {len(ids)}: {counts or 'none'}")
 
 
 def _shared(entered: pd.DataFrame, name: str, other: str) -> dict[str, str]:
-    """Utterances of a set in one split that another set has, or whose group it has elsewhere."""
+    """Utterances that another set contains, or whose group is in another split of that set."""
     own, others = (entered[entered.corpus == each] for each in (name, other))
     ids = others.utt_id.str.removeprefix(f"{other}_")
     read = own.utt_id.str.removeprefix(f"{name}_").isin(ids)
@@ -150,14 +151,14 @@ def _shared(entered: pd.DataFrame, name: str, other: str) -> dict[str, str]:
 
 
 def _known(entered: pd.DataFrame, base: Path) -> dict[str, str]:
-    """Dev and test utterances whose sentence the base was trained on."""
+    """Dev and test utterances whose sentence is in the base's training data -> reason."""
     held_out = entered[entered.split.isin(("dev", "test"))]
     known = held_out[known_sentences(base, held_out.words)]
     return dict.fromkeys(known.utt_id, "the base was trained on this sentence")
 
 
 def _repeats(kept: pd.DataFrame) -> dict[str, str]:
-    """Utterances whose sentence a split with an earlier claim holds."""
+    """Utterances whose sentence belongs to a split of higher priority (`CLAIMS`) -> reason."""
     owner: dict[str, str] = {}
     for claim in CLAIMS:
         for words in kept.words[kept.split == claim]:
@@ -195,18 +196,18 @@ def _assigned(
     ):
         free = np.flatnonzero(split_G == "train")
         if len(free) < 2:
-            raise HproError(f"corpus {name!r}: the shares of corpus.splits leave nothing for train")
+            raise HproError(f"corpus {name!r}: the fractions of corpus.splits leave train empty")
         chosen = chosen_groups(counts_GS[free], counts_GE[free], max(1, round(wanted)), rng)
         split_G[free[chosen]] = label
     return table.assign(split=split_G[group_N])
 
 
 def groups_problem(table: pd.DataFrame, name: str) -> str:
-    """Why a set cannot be split by its groups, or cannot keep its own splits; empty if it can.
+    """Return why a set cannot be split by groups or keep its prescribed splits; empty if it can.
 
     Args:
-        table: the columns `group` and `split` of a set that is not all for one split.
-        name: of the set.
+        table: the columns `group` and `split` of a set that is not all in one split.
+        name: name of the set.
     """
     if (table.split != "").any():
         straddling = table.groupby("group").split.nunique()
@@ -221,7 +222,7 @@ def groups_problem(table: pd.DataFrame, name: str) -> str:
 def _with_judge(
     table: pd.DataFrame, settings: WholeCorpus, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Publishers prescribe no split for judges: theirs is taken from train, whole groups."""
+    """Move whole groups from train to the judge split, which no publisher prescribes."""
     train = table[table.split == "train"]
     group_N, groups = pd.factorize(train.group, sort=True)
     if len(groups) < 2:
@@ -235,7 +236,7 @@ def _with_judge(
 
 
 def _counted(group_N: np.ndarray, value: pd.Series) -> Counts:
-    """Utterances of each value in each group."""
+    """Number of utterances of each value in each group, int (G, values)."""
     value_N, values = pd.factorize(value, sort=True)
     ones_N = np.ones(len(value), dtype=np.int64)
     shape = (group_N.max() + 1, len(values))
@@ -246,16 +247,17 @@ def _counted(group_N: np.ndarray, value: pd.Series) -> Counts:
 def chosen_groups(
     counts_GS: Counts, counts_GE: Counts, wanted: int, rng: np.random.Generator
 ) -> list[int]:
-    """Pick groups for one split, the best of `TRIES` random ways to fill it.
+    """Choose groups for one split: the best of up to `TRIES` random fillings.
 
-    Best is: the fewest speakers without any group left over, then at least 90 % full, then the most
-    speakers, then emotions in shares most like those of all groups, then the fullest.
+    Criteria in order: fewest speakers without a remaining group, at least 90 % full, most speakers,
+    emotion distribution nearest to that of all groups, most utterances.
 
     Args:
         counts_GS: utterances of each speaker in each group, int (G, S); sparse if it is large.
         counts_GE: utterances of each emotion in each group, int (G, E).
-        wanted: utterances that the split may hold; it never gets more, unless even the smallest
-            group is too big.
+        wanted: largest number of utterances of the split; only a smallest group that is larger
+            exceeds it.
+        rng: source of the random orders.
 
     Returns:
         Row indices, at least one and never all.
@@ -287,7 +289,7 @@ def _filled(size_G: np.ndarray, wanted: int, rng: np.random.Generator) -> list[i
 
 
 def _check_ids(entered: pd.DataFrame) -> None:
-    """The sets `a` and `a_b` can have the utterances `b_c` and `c`."""
+    """Refuse equal utt_ids, such as `b_c` of the set `a` and `c` of the set `a_b`."""
     twice = entered[entered.utt_id.duplicated(keep=False)]
     if len(twice):
         names = " and ".join(sorted(set(twice.corpus)))
@@ -309,12 +311,12 @@ def _check_splits(kept: pd.DataFrame, settings: WholeCorpus) -> None:
     for label in SPLITS:
         if not (kept.split == label).any():
             raise HproError(
-                f"split {label!r} has no utterance: add a corpus that is split by the shares, or "
+                f"split {label!r} has no utterance: add a corpus that is split by fractions, or "
                 "one for this split alone (corpus.sets.<set>.split), or prescribe it (reader csv)"
             )
     for name, chosen in settings.sets.items():
         if not chosen.split and not ((kept.split == "test") & (kept.corpus == name)).any():
             raise HproError(
-                f"corpus {name!r} has no test utterance: each set needs some, unless it is all for "
-                f"training or judges (corpus.sets.{name}.split: train or judge)"
+                f"corpus {name!r} has no test utterance: each set needs some, unless it is only "
+                f"for training or judges (corpus.sets.{name}.split: train or judge)"
             )

@@ -1,4 +1,4 @@
-"""`hpro corpus-read SET`, `hpro corpus-render SET`: one corpus -> 16 kHz audio and its tables."""
+"""`hpro corpus-read SET`, `hpro corpus-render SET`: write a corpus as 16 kHz audio and tables."""
 
 import shutil
 from collections.abc import Sequence
@@ -27,13 +27,13 @@ def read(root: Path, name: str, corpus: Corpus) -> None:
 
     Args:
         root: results folder of the run.
-        name: key of `corpus.sets`; it becomes the corpus and the prefix of utt_id.
-        corpus: settings; a relative path of a corpus is relative to the working directory.
+        name: key of `corpus.sets`; it becomes the column `corpus` and the prefix of utt_id.
+        corpus: section `corpus`; a relative path of a corpus is relative to the working directory.
 
     Raises:
-        HproError: unknown set, or one to be rendered, metadata that cannot be used, no utterance
-            that can be used, or more rejected than `corpus.max_rejected_fraction`. Clips outside
-            the limits of duration are listed as rejected and do not count.
+        HproError: the set is unknown or a rendered one, its metadata cannot be used, no utterance
+            is usable, or the rejected fraction exceeds `corpus.max_rejected_fraction`. Clips
+            outside the limits of duration are listed as rejected but do not count.
     """
     chosen = _chosen(corpus, name, rendered=False)
     found = entries(chosen.reader, Path(chosen.path), f"corpus.sets.{name}.path")
@@ -51,18 +51,18 @@ def read(root: Path, name: str, corpus: Corpus) -> None:
 def render(root: Path, name: str, corpus: Corpus, settings: Controlled, workers: int = 2) -> None:
     """Render a controlled corpus into `root`/corpus/`name`/.
 
-    Writes what `read` writes, and its truth tables. The same settings give the same bytes on the
-    same machine; on another, they can differ (docs/corpora.md).
+    Writes the files of `read`, and the truth tables. The same settings give the same bytes on the
+    same machine; they can differ between machines (docs/corpora.md).
 
     Args:
         root: results folder of the run.
         name: key of `corpus.sets`.
-        corpus: its limits of duration, and of what may be rejected.
+        corpus: section `corpus`: limits of duration and of the rejected fraction.
         settings: section `controlled`.
-        workers: processes.
+        workers: number of processes.
 
     Raises:
-        HproError: unknown set, or one to be read, or more rejected than
+        HproError: the set is unknown or not a rendered one, or the rejected fraction exceeds
             `corpus.max_rejected_fraction`.
     """
     _chosen(corpus, name, rendered=True)
@@ -81,7 +81,7 @@ def _chosen(corpus: Corpus, name: str, rendered: bool) -> CorpusSet:
         command = "corpus-read" if rendered else "corpus-render"
         raise HproError(f"corpus.sets.{name}: reader {chosen.reader!r} is for `hpro {command}`")
     if len(name) > MAX_SET_BYTES:
-        raise HproError(f"corpus.sets.{name}: the name has more than {MAX_SET_BYTES} letters")
+        raise HproError(f"corpus.sets.{name}: the name has more than {MAX_SET_BYTES} characters")
     if not rendered and not chosen.path:
         raise HproError(f"corpus.sets.{name}.path: '' is not a folder")
     return chosen
@@ -98,7 +98,7 @@ def _write(folder: Path, name: str, utterances: pd.DataFrame, lost: dict[str, st
 def _read_files(
     folder: Path, name: str, found: Sequence[Recording | Fault], corpus: Corpus
 ) -> tuple[list[Clip], list[Fault]]:
-    """Write the audio of a corpus; the clips that are kept, and why others are not."""
+    """Write the audio of a corpus; return the kept clips and the faults of the others."""
     audio = folder / "audio"
     shutil.rmtree(audio, ignore_errors=True)
     audio.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What can be used of a corpus: the one decision that a run and `hpro corpus check` share."""
+"""Decides which utterances of a corpus are usable, for a run and for `hpro corpus check`."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,19 +17,19 @@ from hpro_core.text.normalise import normalised_words, transcript_problem
 ALONE = "speaker with one utterance"
 
 MOST_WORDS_PER_S, SPARE_WORDS = 15, 10
-"""No speech has more (ours; fast speech has eight a second): an aligner would take minutes to find
-that a chapter is not in a clip."""
+"""Limit of words per clip (ours; fast speech has eight words a second). Without it an aligner takes
+minutes to reject a clip with the text of a whole chapter."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording that can be used.
+    """A usable recording.
 
     Attributes:
-        recording: as the reader gives it.
-        words: normalised.
-        samples_T: float32 (T,), 16 kHz mono; empty where nobody needs it any more.
-        duration_s: in seconds.
+        recording: output of the reader.
+        words: normalised words.
+        samples_T: float32 (T,), 16 kHz mono; empty once they are no longer needed.
+        duration_s: duration in seconds.
     """
 
     recording: Recording
@@ -39,14 +39,15 @@ class Clip:
 
 
 def examined(recording: Recording, corpus: Corpus) -> Clip | Fault:
-    """Read the transcript of a recording and decode its audio.
+    """Check the transcript of a recording and decode its audio.
 
     Args:
-        recording: of a corpus whose ids are in order (`recording.refused`).
+        recording: a recording of a corpus whose ids were checked (`recording.refused`).
         corpus: limits of duration.
 
     Returns:
-        The clip, or why it cannot be used; outside the limits it is left out, which is no fault.
+        The clip, or the fault that makes it unusable. A clip outside the limits of duration has
+        `left_out` set.
     """
     name, place = recording.utterance, recording.place
     if problem := transcript_problem(recording.text):
@@ -67,12 +68,14 @@ def examined(recording: Recording, corpus: Corpus) -> Clip | Fault:
 
 
 def without_reference(clips: Sequence[Clip], left_out: Iterable[Recording]) -> list[Fault]:
-    """The only clips of their speakers: zero-shot synthesis needs a reference.
+    """Return a fault for each clip that is its speaker's only one.
+
+    Zero-shot synthesis needs a second clip as reference.
 
     Args:
-        clips: that can be used.
-        left_out: recordings outside the limits of duration. Whose other ones these are is left out
-            with them.
+        clips: usable clips.
+        left_out: recordings outside the limits of duration. A speaker's only clip is also left out
+            if the speaker has one of these.
     """
     kept = Counter(clip.recording.speaker for clip in clips)
     outside = {recording.speaker for recording in left_out}
@@ -89,16 +92,16 @@ def without_reference(clips: Sequence[Clip], left_out: Iterable[Recording]) -> l
 
 
 def check_faults(faults: Iterable[Fault], n_entered: int, max_share: float, name: str) -> None:
-    """Print what is left out and rejected; stop if nothing is left or too much is rejected.
+    """Print the numbers of utterances left out and rejected, and check the rejected fraction.
 
     Args:
-        faults: all of a corpus.
-        n_entered: utterances that entered.
-        max_share: the most that may be rejected, of those within the limits of duration.
-        name: of the corpus.
+        faults: all faults of a corpus.
+        n_entered: number of utterances that entered.
+        max_share: largest rejected fraction of the utterances within the limits of duration.
+        name: name of the corpus.
 
     Raises:
-        HproError: nothing is left, or the share is above `max_share`.
+        HproError: no utterance is left, or the rejected fraction exceeds `max_share`.
     """
     faults = list(faults)
     outside = [fault.reason for fault in faults if fault.left_out]
@@ -112,7 +115,7 @@ def check_faults(faults: Iterable[Fault], n_entered: int, max_share: float, name
 
 
 def share_problem(faults: Iterable[Fault], n_entered: int, max_share: float) -> str:
-    """Why a run stops at the number of its faults; empty if it goes on."""
+    """Return why a run stops because of the number of faults; empty if it continues."""
     faults = list(faults)
     rejected = [fault.reason for fault in faults if not fault.left_out]
     within = n_entered - (len(faults) - len(rejected))
@@ -122,17 +125,17 @@ def share_problem(faults: Iterable[Fault], n_entered: int, max_share: float) -> 
         return (
             f"{len(rejected)} of {within} utterances rejected, more than "
             f"corpus.max_rejected_fraction {max_share} ({counted(rejected)}); correct the corpus "
-            "or raise that setting"
+            "or raise this setting"
         )
     return ""
 
 
 def by_id(faults: Iterable[Fault], taken: Iterable[str]) -> dict[str, str]:
-    """Faults as id -> reason; one whose id is taken gets another, since no fault may be lost.
+    """Return id -> reason of faults; a fault whose id is taken gets a numbered id.
 
     Args:
-        faults: all of a corpus.
-        taken: ids of its utterances that can be used.
+        faults: all faults of a corpus.
+        taken: ids of its usable utterances.
     """
     used = set(taken)
     reasons: dict[str, str] = {}

@@ -1,8 +1,9 @@
-"""The voice of the controlled corpus: hibari-tts with its phone durations laid open.
+"""Synthesiser of the controlled corpus: hibari-tts with exact phone durations and word controls.
 
 hibari's network predicts an integer duration per phone (units of 25 ms), a pitch curve and spectra
-per frame of 12.5 ms. Its graph gets two inputs (a factor and an upper limit per phone duration) and
-one output (the durations), so word times are exact and each word can be shaped before synthesis.
+per frame of 12.5 ms. Two inputs (a factor and an upper limit per phone duration) and one output
+(the durations) are added to its graph. Word times are then exact, and the controls of each word can
+be applied before synthesis.
 Letters: P phone (with hibari's pads), F frame, K frequency bin, W word.
 """
 
@@ -24,26 +25,26 @@ FRAME_S = dsp.HOP / dsp.SR
 LEAD_UNITS = 3
 """Silence before speech: 75 ms instead of hibari's 350 ms."""
 LAST_PHONE_UNITS = 3
-"""hibari counts the silence after the sentence to its last phone; 75 ms leave its sound only."""
+"""hibari includes the silence after the sentence in its last phone; 75 ms exclude it."""
 AHEAD_FRAMES = 3
-"""hibari's sound comes 37.5 ms before its durations say: against a forced aligner, 430 boundaries
-lie 40 ms before the blank's start (median; standard deviation 16 ms; docs/corpora.md)."""
+"""hibari's audio is 37.5 ms ahead of its durations: against a forced aligner, 430 boundaries lie
+40 ms before the blank's start (median; standard deviation 16 ms; docs/corpora.md)."""
 CORPUS_GAIN_DB = -8.0
-"""Room for loud words: the same gain for all utterances, so that levels can be compared."""
+"""Headroom for loud words: one gain for all utterances keeps levels comparable."""
 BREATH_GAIN_DB = 24.0
-"""hibari's noise lies 42 dB below its speech, where no change of it is heard (measured)."""
+"""hibari's noise is 42 dB below its speech, where changes of it are inaudible (measured)."""
 VOICED_HZ = 40.0
 MAX_PITCH_HZ = 500.0
 TREMOR_HZ = 6.0
 SMOOTHING_FRAMES = 5
-"""Word controls glide over 62 ms, so that no boundary clicks."""
+"""Word controls are smoothed over 62 ms, to avoid clicks at word boundaries."""
 
 _DURATIONS = "/Clip_output_0"
 _ROUNDING = "/Round_output_0"
 
 
 class UnreadableSentence(Exception):
-    """hibari's phones do not fall into the words of the sentence."""
+    """hibari's phones do not match the words of the sentence."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,12 @@ class Voice:
 
         Args:
             text: one sentence.
-            n_words: W, the words that it has.
-            controls: sound of each word, arrays (W,).
-            seed: of the noise in the voice.
+            n_words: W, its number of words.
+            controls: acoustic controls of each word, arrays (W,).
+            seed: seed of the voice's noise.
 
         Raises:
-            UnreadableSentence: the phones are not W words.
+            UnreadableSentence: the phones do not form W words.
         """
         phones = "".join(self._hibari.phonemize(text))
         word_P = word_of_phone(phones, n_words)
@@ -105,10 +106,10 @@ class Voice:
 
 
 def opened_graph(path: str | Path) -> bytes:
-    """hibari's network with inputs `stretch` and `limit` and the durations as last output.
+    """Return hibari's network with inputs `stretch` and `limit` and the durations as last output.
 
-    Each phone was rounded to whole units by itself, which swallows small changes of tempo; here the
-    edges between phones are rounded, so that what one phone loses its neighbour gets.
+    The original graph rounds each duration separately, which removes small changes of tempo. This
+    graph rounds the boundaries between phones, so that rounding errors do not accumulate.
     """
     model = onnx.load(path)
     graph = model.graph
@@ -142,12 +143,12 @@ def opened_graph(path: str | Path) -> bytes:
 
 
 def word_of_phone(phones: str, n_words: int) -> np.ndarray:
-    """The word of each phone, int (P,), P = len(phones) + 2 pads; n_words where there is none.
+    """Return the word of each phone, int (P,), P = len(phones) + 2 pads; n_words for no word.
 
-    A blank between words belongs to the word after it; the last sign and the pads to none.
+    A blank between words belongs to the word after it; the final mark and the pads to no word.
 
     Raises:
-        UnreadableSentence: the phones are not `n_words` words and a full stop or question mark.
+        UnreadableSentence: the phones do not form `n_words` words and a full stop or question mark.
     """
     if not phones.endswith((".", "?")) or len(phones.split()) != n_words:
         raise UnreadableSentence(phones)
@@ -184,9 +185,9 @@ def shaped(
     Args:
         spectra_KF: log magnitudes of the harmonic, noise and free-phase branches, float32 (K, F).
         f0_F: pitch in Hz, below `VOICED_HZ` where unvoiced, float32 (F,).
-        word_P: word of each phone.
-        frames_P: frames of each phone, sum F.
-        controls: arrays (W,).
+        word_P: word of each phone, int (P,).
+        frames_P: number of frames of each phone, int (P,), sum F.
+        controls: acoustic controls of each word, arrays (W,).
 
     Returns:
         The three spectra and the pitch after the controls, same shapes.
@@ -232,7 +233,7 @@ def _pitch(f0_F: np.ndarray, word_F: np.ndarray, controls: WordControls) -> np.n
 
 
 def _share_of_word(word_F: np.ndarray) -> np.ndarray:
-    """How much of its word has passed at each frame, in (0, 1)."""
+    """Relative position of each frame in its word, float (F,) in (0, 1)."""
     starts_R = np.flatnonzero(np.diff(word_F, prepend=-1))
     length_R = np.diff(np.append(starts_R, len(word_F)))
     passed_F = np.arange(len(word_F)) - np.repeat(starts_R, length_R)
@@ -240,7 +241,7 @@ def _share_of_word(word_F: np.ndarray) -> np.ndarray:
 
 
 def _glide(value_W: np.ndarray, rest: float, word_F: np.ndarray) -> np.ndarray:
-    """Word values -> frame values (F,), a moving average over word boundaries."""
+    """Frame values (F,) of word values, smoothed by a moving average."""
     value_F = np.append(value_W, rest)[word_F]
     padded_F = np.pad(value_F, SMOOTHING_FRAMES // 2, mode="edge")
     return np.convolve(padded_F, np.ones(SMOOTHING_FRAMES) / SMOOTHING_FRAMES, mode="valid")

@@ -1,8 +1,8 @@
-"""Eight speakers made of one: lasting changes of the synthesiser's pitch, spectrum and tempo.
+"""Eight speakers from one synthetic voice, by constant changes of pitch, spectrum and tempo.
 
 All numbers are ours. Formant factors follow vocal-tract lengths of adults (a man's tract is about
-15 % longer than a woman's; Fant 1960); pitch goes with it, but not strictly, so that neither tells
-the other. Letters: W word.
+15 % longer than a woman's; Fant 1960). Pitch correlates with them, but neither determines the
+other. Letters: W word.
 """
 
 from dataclasses import dataclass, replace
@@ -12,11 +12,11 @@ from hpro_core.corpus.affect import WordControls
 
 @dataclass(frozen=True)
 class Timbre:
-    """What is the same in everything that a speaker says.
+    """Constant acoustic controls of a speaker.
 
     Attributes:
         pitch_st: semitones added.
-        formant: factor on the frequencies of the spectral envelope; below 1 is a longer tract.
+        formant: factor on the frequencies of the spectral envelope; below 1 means a longer tract.
         speed: factor on tempo.
         breath_db: decibels added to the noise.
         tilt_db: decibels per octave above 500 Hz.
@@ -29,7 +29,7 @@ class Timbre:
     tilt_db: float
 
     def applied(self, controls: WordControls) -> WordControls:
-        """The controls of an utterance in this voice."""
+        """Return the controls of an utterance, combined with those of this speaker."""
         return replace(
             controls,
             stretch=controls.stretch / self.speed,
@@ -50,4 +50,4 @@ TIMBRES = {
     "gwen": Timbre(-4.5, 1.03, 1.05, -3.0, 1.0),
     "hugo": Timbre(-7.5, 0.95, 0.97, 4.0, 0.0),
 }
-"""By speaker; `ada` is hibari's own voice."""
+"""Speaker -> timbre; `ada` is hibari's own voice."""

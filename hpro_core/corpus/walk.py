@@ -1,6 +1,6 @@
-"""The one way through the folders of a corpus, for readers, preflight and key files.
+"""Walks the folders of a corpus, for readers, preflight and key files.
 
-A name that is not UTF-8 has Python's stand-ins for its bytes (surrogates), as everywhere in os.
+Bytes of a name that are not UTF-8 are surrogate escapes, as in `os`.
 """
 
 import os
@@ -15,12 +15,12 @@ Entries: TypeAlias = "list[os.DirEntry[str]]"
 
 
 def folders(top: str | Path) -> Iterator[tuple[str, Entries]]:
-    """Each folder at or below a path, in a fixed order; none if the path is no folder.
+    """Yield each folder at or below a path, in a fixed order; none if the path is not a folder.
 
-    Links to folders are followed, but for those that lead back up.
+    Links to folders are followed, except those to a parent folder.
 
     Yields:
-        Its path from `top` ("" for `top`, "a/", "a/b/"), and what is in it by name.
+        Path relative to `top` ("" for `top`, "a/", "a/b/"), and its entries sorted by name.
 
     Raises:
         HproError: a folder cannot be read.
@@ -41,7 +41,7 @@ def _folders(folder: str, name: str, above: tuple[str, ...]) -> Iterator[tuple[s
 
 
 def entries_of(folder: str | Path) -> Entries:
-    """What is in a folder, by name.
+    """Return the entries of a folder, sorted by name.
 
     Raises:
         HproError: the folder cannot be read.
@@ -51,12 +51,12 @@ def entries_of(folder: str | Path) -> Entries:
             return sorted(found, key=attrgetter("name"))
     except OSError as error:
         raise HproError(
-            f"{folder} cannot be read ({error.strerror}): let this user read the corpus"
+            f"{folder} cannot be read ({error.strerror}): give this user read permission"
         ) from error
 
 
 def is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Whether an entry is a folder or a link to one; a link to itself is none."""
+    """Whether an entry is a folder or a link to one; False for a link to itself."""
     try:
         return entry.is_dir()
     except OSError:
@@ -64,7 +64,7 @@ def is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def is_file(entry: "os.DirEntry[str]") -> bool:
-    """Whether an entry is a file or a link to one; a link to itself is none."""
+    """Whether an entry is a file or a link to one; False for a link to itself."""
     try:
         return entry.is_file()
     except OSError:

@@ -1,1 +1,1 @@
-"""What a run will cost, before it starts: its jobs, hours and bytes (`hpro plan`)."""
+"""Cost estimates and progress of a run: jobs, hours and bytes (`hpro plan`)."""

@@ -1,4 +1,4 @@
-"""`hpro plan`: the table of jobs, hours and bytes."""
+"""`hpro plan`: prints the table of jobs, hours and bytes of a run."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,12 +15,12 @@ GIGA = 1e9
 
 @dataclass(frozen=True)
 class Bill:
-    """What a whole run costs.
+    """Cost of a whole run.
 
     Attributes:
-        settings: of the run.
-        speech: of each corpus; None where its size is not known.
-        costs: of each rule.
+        settings: settings of the run.
+        speech: amount of speech of each corpus; None if its size is unknown.
+        costs: cost of each rule.
     """
 
     settings: Params
@@ -29,48 +29,48 @@ class Bill:
 
     @property
     def jobs(self) -> dict[str, int]:
-        """Rule -> jobs."""
+        """Rule -> number of jobs."""
         return {cost.job.rule: cost.job.count for cost in self.costs}
 
     @property
     def disk_bytes(self) -> int:
-        """What is known of the bytes, with the checkpoints of the largest training."""
+        """Sum of the known bytes, with the checkpoints of the largest training."""
         return sum(cost.stored or 0 for cost in self.costs) + checkpoint_bytes(self.settings)
 
 
 def bill_of(settings: Params, given: Mapping[str, tuple[float, int]] | None = None) -> Bill:
-    """Plan a run; no corpus or weight has to be there.
+    """Estimate the cost of a run; no corpus or weight file is needed.
 
     Args:
-        settings: of the run.
-        given: set -> hours and utterances, instead of what is read or published.
+        settings: settings of the run.
+        given: set -> hours and utterances, in place of read or published figures.
 
     Raises:
-        HproError: see `amounts`.
+        HproError: as `amounts`.
     """
     speech = amounts(settings, given or {})
     return Bill(settings, speech, [cost_of(job, settings, speech) for job in jobs_of(settings)])
 
 
 def announced(settings: Params) -> None:
-    """Say on standard error what a full-size run costs, when Snakemake starts, dry or not.
+    """Print the cost of a full-size run on standard error when Snakemake starts.
 
-    A dry run stops where files are missing that the user brings; this was said before.
+    It is printed before a dry run stops at missing files of the user.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
     """
     if settings.policy.preset == "cosyvoice2":
         print("\n".join(described(bill_of(settings))), file=sys.stderr)
         print(
-            "Whether all is there that it needs: hpro preflight, with the same --configfile",
+            "To check that all required files exist: hpro preflight, with the same --configfile",
             file=sys.stderr,
             flush=True,
         )
 
 
 def described(bill: Bill) -> Iterator[str]:
-    """The lines of the table."""
+    """Yield the lines of the table."""
     settings = bill.settings
     yield f"The whole run {settings.run!r}, seeds {settings.seeds}, from an empty results folder"
     for name, amount in bill.speech.items():
@@ -85,18 +85,18 @@ def described(bill: Bill) -> Iterator[str]:
         yield _line("", "checkpoints of one training", "", "", "", _gigabytes(checkpoint))
     cpu, gpu = (_sum([getattr(cost, kind) for cost in bill.costs]) for kind in ("cpu", "gpu"))
     n = str(sum(bill.jobs.values()))
-    yield _line("", "sum of what is known", n, cpu, gpu, _gigabytes(bill.disk_bytes))
+    yield _line("", "sum of known costs", n, cpu, gpu, _gigabytes(bill.disk_bytes))
     yield from _left_out(bill)
     yield "CPU h: of one core. GPU h: of one H100. <= at most, >= at least: the measured job was"
-    yield "larger or smaller (hpro_core/plan/costs.py, with the source of every unit cost)."
-    yield "GB: audio, weights and the largest checkpoint; tables, logs and raw corpora not counted."
+    yield "larger or smaller (hpro_core/plan/costs.py has the source of every unit cost)."
+    yield "GB: audio, weights and the largest checkpoint, without tables, logs and raw corpora."
 
 
 def parsed_hours(texts: list[str]) -> dict[str, tuple[float, int]]:
-    """Options of the form SET=HOURS:UTTERANCES.
+    """Parse options of the form SET=HOURS:UTTERANCES: set -> hours and utterances.
 
     Raises:
-        ValueError: one has another form, or a number that is not above zero.
+        ValueError: an option has another form, or a number is not above zero.
     """
     found = {}
     for text in texts:
@@ -110,13 +110,13 @@ def parsed_hours(texts: list[str]) -> dict[str, tuple[float, int]]:
 
 def _speech_line(amount: Amount | None) -> str:
     if amount is None:
-        return "size not known: say --hours SET=HOURS:UTTERANCES"
+        return "size unknown: set --hours SET=HOURS:UTTERANCES"
     counts = f"{amount.test:,} for test, {amount.judge:,} for the judges"
     return f"{amount.hours:.1f} h, {amount.utterances:,} utterances, {counts} ({amount.source})"
 
 
 def _left_out(bill: Bill) -> Iterator[str]:
-    """Which rules a sum lacks: what was not measured is not guessed."""
+    """Yield the rules that a sum excludes because they were not measured."""
     for kind, name in (("cpu", "CPU h"), ("gpu", "GPU h"), ("stored", "GB")):
         rules = [cost.job.rule for cost in bill.costs if getattr(cost, kind) is None]
         if rules:
@@ -124,7 +124,7 @@ def _left_out(bill: Bill) -> Iterator[str]:
 
 
 def _sum(costs: list[Hours | None]) -> str:
-    """What is known, with a bound only where that is all."""
+    """Sum of the known hours; it has a bound only if all hours are known."""
     known = [hours for hours in costs if hours is not None]
     bounds = {hours.bound for hours in known} - {""} if len(known) == len(costs) else set()
     bound = bounds.pop() if len(bounds) == 1 else "about" if bounds else ""

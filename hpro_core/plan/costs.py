@@ -1,8 +1,8 @@
-"""What a job costs, from what was measured and nothing else.
+"""Costs of jobs, from measurements only.
 
-Every unit cost names its place in the docs. Where nothing was measured the cost is None: it is
-shown as such and left out of sums. `bound` says which way a cost is off where the measured job was
-not quite this one: "<=" it is at most so much, ">=" at least.
+Every unit cost names its source in the docs. Without a measurement the cost is None; it is shown as
+such and excluded from sums. `bound` marks a cost whose measured job was larger or smaller: "<=" at
+most this much, ">=" at least.
 """
 
 from collections.abc import Mapping
@@ -18,23 +18,23 @@ from hpro_core.plan.speech import Amount
 
 Bound = Literal["", "<=", ">="]
 
-MEASURED_BATCH_S = 8 * 6.0  # of speech in a step of `hpro benchmark` (docs/performance.md)
-SFT_STEP_S = 0.104  # on an H100 (docs/performance.md), CosyVoice2's language model
-REWARD_STEP_S = 0.270  # the same; four samples, three sweeps: the stage `sentence`
-REWARD_SAMPLES, REWARD_SWEEPS, REWARD_REDRAWS = 4, 3, 8  # of that step
-CODEC_STEP_S = {"codec_content": 0.077, "codec_style": 0.101}  # the same; the released sizes
-PEAK_MEMORY_GB = 18.2  # of that reward step, the largest
-RENDER_S = 35 * 16 / 10_796  # of a core, per sentence (docs/log/index.md, the H100's 16 cores)
-ALIGN_RATE = 42  # seconds of speech in a second of a core: pocketsphinx (docs/alignment.md)
-LABEL_RATE = 48.5 * 60 / 9.9  # the same: the weak teachers (docs/labels.md)
-JUDGE_S = 0.79  # of a core, per clip (docs/judges.md)
-CHECK_S = 0.25 + 0.14  # of these the second recogniser and DNSMOS
-JUDGE_TRAIN_S = 159 * 2 / (2_093 * 20)  # of a core, per recording and pass (docs/judges.md)
+MEASURED_BATCH_S = 8 * 6.0  # seconds of speech per step of `hpro benchmark` (docs/performance.md)
+SFT_STEP_S = 0.104  # CosyVoice2's language model on an H100 (docs/performance.md)
+REWARD_STEP_S = 0.270  # same; stage `sentence` with four samples and three Jacobi iterations
+REWARD_SAMPLES, REWARD_SWEEPS, REWARD_REDRAWS = 4, 3, 8  # settings of that step
+CODEC_STEP_S = {"codec_content": 0.077, "codec_style": 0.101}  # same; preset `released`
+PEAK_MEMORY_GB = 18.2  # peak memory of that reward step, the largest of all trainings
+RENDER_S = 35 * 16 / 10_796  # core seconds per sentence (docs/log/index.md, the H100's 16 cores)
+ALIGN_RATE = 42  # seconds of speech per core second, pocketsphinx (docs/alignment.md)
+LABEL_RATE = 48.5 * 60 / 9.9  # same, weak teachers (docs/labels.md)
+JUDGE_S = 0.79  # core seconds per clip (docs/judges.md)
+CHECK_S = 0.25 + 0.14  # the part of JUDGE_S for the second ASR judge and DNSMOS
+JUDGE_TRAIN_S = 159 * 2 / (2_093 * 20)  # core seconds per recording and epoch (docs/judges.md)
 
 POLICY_PARAMETERS = 505_803_812
 CODEC_PARAMETERS = {"released": 236_713_259, "paper": 539_905_323}
-"""Counted in the classes; a test counts again."""
-STORED_BYTES = 4  # a weight in model.safetensors, a gradient moment in a checkpoint
+"""Preset -> number of parameters; a test compares it with the classes."""
+STORED_BYTES = 4  # per weight in model.safetensors and per optimiser moment in a checkpoint
 WAV_BYTES_S = 2 * SAMPLE_RATE_HZ
 
 
@@ -50,13 +50,13 @@ NOTHING = Hours(0.0)
 
 @dataclass(frozen=True)
 class Cost:
-    """Of all jobs of a rule; None: not measured, or the size of a corpus is not known.
+    """Cost of all jobs of a rule. None: not measured, or the size of a corpus is unknown.
 
     Attributes:
-        job: the rule.
-        cpu: hours of a core.
+        job: the rule and its number of jobs.
+        cpu: hours of one core.
         gpu: hours of one H100.
-        stored: bytes that stay on the disk, tables and logs not counted.
+        stored: bytes that remain on disk, without tables and logs.
     """
 
     job: Job
@@ -66,7 +66,13 @@ class Cost:
 
 
 def cost_of(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> Cost:
-    """The cost of a rule's jobs."""
+    """Return the cost of all jobs of a rule.
+
+    Args:
+        job: the rule and its number of jobs.
+        settings: settings of the run.
+        speech: amount of speech of each corpus; None if unknown.
+    """
     match job.rule:
         case "corpus_read":
             return Cost(job, stored=_audio_bytes(settings, speech, rendered=False))
@@ -105,9 +111,9 @@ def cost_of(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> 
 
 
 def checkpoint_bytes(settings: Params) -> int:
-    """The checkpoints of the largest training: weights, two moments, the averaged weights.
+    """Return the bytes of the largest training's checkpoints: weights, two moments, EMA weights.
 
-    Of full-size trainings; those of the embedded ones are small.
+    Only full-size trainings count; checkpoints of embedded models are small.
     """
     sizes = [0]
     if settings.policy.preset == "cosyvoice2" and policies(settings):
@@ -120,7 +126,7 @@ def checkpoint_bytes(settings: Params) -> int:
 
 
 def reward_steps(settings: Params) -> int:
-    """Steps of all reward trainings of one seed."""
+    """Return the number of steps of all reward trainings of one seed."""
     return sum(settings.variants[name].stages for name in rewarded(settings)) * (
         settings.reward.steps
     )
@@ -143,14 +149,14 @@ def _training(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -
         return Cost(job, NOTHING, None, stored)
     known = [amount for amount in learnt if amount is not None]
     mean_s = sum(a.hours for a in known) * 3600 / sum(a.utterances for a in known)
-    # A GPU is not filled by the measured batch, so that of a larger one costs at most its share.
+    # The measured batch does not saturate the GPU: cost grows at most linearly with the batch.
     times = batch * mean_s / MEASURED_BATCH_S
     hours = steps * step_s * max(times, 1.0) / 3600
     return Cost(job, NOTHING, Hours(hours, bound or ("<=" if times > 1 else "")), stored)
 
 
 def _training_size(job: Job, settings: Params) -> tuple[int | None, float | None, int, int, Bound]:
-    """Bytes that stay, measured seconds of a step, steps, utterances of a batch, the bound."""
+    """Stored bytes, measured seconds per step, steps, utterances per batch, and the bound."""
     if job.rule in CODEC_STEP_S:
         codec = settings.codec
         size = CODEC_PARAMETERS.get(codec.preset)
@@ -177,7 +183,7 @@ def _judging(job: Job, settings: Params, speech: Mapping[str, Amount | None]) ->
     if clips is None:
         return None
     checks = CHECK_S * (1 - 1 / settings.evaluate.check_every)
-    # Measured with clips of two and a half seconds and at most two windows of DNSMOS.
+    # Measured with clips of 2.5 s and at most two windows of DNSMOS.
     bound: Bound = ">=" if settings.evaluate.dnsmos_windows > 2 or _mean_s(speech) > 5 else ""
     return Hours(job.count * clips * (JUDGE_S - checks) / 3600, bound)
 
@@ -188,7 +194,7 @@ def _mean_s(speech: Mapping[str, Amount | None]) -> float:
 
 
 def _spoken_bytes(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> int | None:
-    """As if all systems spoke as long as the recordings, which are not written again."""
+    """Bytes of synthesised audio, if all systems match the duration of the recordings."""
     if any(amount is None for amount in speech.values()):
         return None
     seconds = sum(a.test * a.mean_s for a in speech.values() if a is not None)
@@ -208,7 +214,7 @@ def _total(
     speech: Mapping[str, Amount | None],
     rendered: bool | None = None,
 ) -> float | None:
-    """Sum over the corpora, or over those that are rendered, or the others; None: unknown."""
+    """Sum over all corpora, the rendered ones or the others; None if one is unknown."""
     total = 0.0
     for name, amount in speech.items():
         if rendered is None or rendered == (settings.corpus.sets[name].reader == "controlled"):

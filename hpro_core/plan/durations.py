@@ -1,7 +1,7 @@
-"""How long the jobs of a run took on this machine before, and how long those to do will take.
+"""Measured durations of jobs on this machine, and estimates for the remaining jobs.
 
-Snakemake leaves a benchmark file per job, and a run without a failure adds a line to `runs.csv`
-beside them. Nothing else is known of durations: a job that never ran here has none.
+Snakemake writes a benchmark file per job, and a run without a failure adds a line to `runs.csv`
+beside them. These are the only sources: a job that never ran here has no duration.
 """
 
 import csv
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 _MOST_BYTES = 2**20
-"""Of a table of durations: some 10,000 rows."""
+"""Bytes that are read of a table of durations: about 10,000 rows."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Job:
     Attributes:
         number: Snakemake's job id.
         rule: name of its rule.
-        name: rule and wildcards, for the reader.
+        name: rule and wildcards, for display.
         phase: name of the rule file.
         log: path of its log; empty without one.
-        last_s: seconds that it took when it last ran here; None where it never did.
+        last_s: seconds of its last run here; None if it never ran.
         needs: numbers of the jobs whose outputs it reads.
-        asks: resource -> amount, cores as `_cores`.
-        priority: a larger one starts first.
+        asks: resource -> requested amount; cores are `_cores`.
+        priority: jobs with a larger value start first.
     """
 
     number: int
@@ -46,11 +46,11 @@ class Job:
 
 
 def jobs_of(dag: Any, limits: Collection[str]) -> dict[int, Job]:
-    """Number -> job, of all in Snakemake's graph but mere targets, whether they are to run or not.
+    """Return number -> job for all jobs in Snakemake's graph except target rules.
 
     Args:
-        dag: Snakemake's, built.
-        limits: names of the resources that decide what runs side by side.
+        dag: Snakemake's graph, built.
+        limits: names of the resources that limit concurrent jobs.
     """
     jobs = {dag.jobid(job): job for job in dag.jobs if not job.is_norun}
     one_seed = len({job.wildcards_dict.get("seed") for job in jobs.values()} - {None}) < 2
@@ -59,7 +59,7 @@ def jobs_of(dag: Any, limits: Collection[str]) -> dict[int, Job]:
         wildcards = {k: v for k, v in job.wildcards_dict.items() if not (one_seed and k == "seed")}
         words = (f"seed {v}" if k == "seed" else str(v).strip("/") for k, v in wildcards.items())
         runs = dag.needrun(job)
-        # Not `scheduler_resources`, which would keep what is not determined yet.
+        # Not `scheduler_resources`, which would cache undetermined values.
         asked = job.resources.items() if runs and limits else ()
         found[number] = Job(
             number=number,
@@ -76,18 +76,18 @@ def jobs_of(dag: Any, limits: Collection[str]) -> dict[int, Job]:
 
 
 def benchmark_s(path: Path) -> float | None:
-    """Seconds of wall time in a benchmark file of Snakemake.
+    """Return the seconds of wall time in a benchmark file of Snakemake.
 
-    None where there are none: the job was not measured, or the file was cut off by a kill.
+    None if the job was not measured, or the file was truncated by a kill.
     """
     rows = _rows(path, "\t")
     return _seconds(rows[-1].get("s")) if rows else None
 
 
 def _rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
-    """The rows of a table of durations; none where it is missing or was cut off by a kill.
+    """The rows of a table of durations; none if it is missing or was truncated by a kill.
 
-    Of a file that is far too large for one, only the first part is read.
+    Only the first `_MOST_BYTES` are read.
     """
     if not path.is_file():
         return []
@@ -97,16 +97,16 @@ def _rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
 
 
 def _seconds(text: str | None) -> float | None:
-    """A duration, or None where the text is none."""
+    """The duration in a text, or None."""
     found = re.fullmatch(r"\d+(\.\d*)?([eE][+-]?\d+)?", text or "")
     return float(found.group()) if found else None
 
 
 def expected_s(jobs: Collection[Job], measured: Mapping[int, float]) -> dict[int, float]:
-    """Seconds of each job: what it took last, else in this run, else the mean of its rule.
+    """Return the expected seconds of each job: of its last run, of this run, or its rule's mean.
 
     Args:
-        jobs: of the whole graph.
+        jobs: jobs of the whole graph.
         measured: number of a job that has ended in this run -> its seconds.
 
     Returns:
@@ -128,16 +128,18 @@ def wall_s(
     limits: Mapping[str, int],
     running: Collection[int] = (),
 ) -> float:
-    """Seconds until the last job ends, if each starts once its needs are there and it fits.
+    """Simulate the schedule and return the seconds until the last job ends.
+
+    A job starts as soon as its inputs exist and its resources are free.
 
     Args:
-        jobs: number -> job, those that have not ended.
-        seconds: of each; of a running one, what is left.
-        limits: resource -> amount.
-        running: numbers of those that have started.
+        jobs: number -> job, for jobs that have not ended.
+        seconds: number -> seconds; for a running job, the remaining ones.
+        limits: resource -> available amount.
+        running: numbers of the jobs that have started.
     """
     waits = {number: len(job.needs & jobs.keys()) for number, job in jobs.items()}
-    asks = {  # at most what there is: Snakemake scales threads down
+    asks = {  # at most the available amount: Snakemake scales threads down
         number: {name: min(n, limits[name]) for name, n in job.asks.items()}
         for number, job in jobs.items()
     }
@@ -172,7 +174,7 @@ def wall_s(
 
 
 def add_run(path: Path, run: Mapping[str, object]) -> None:
-    """Append a line to `runs.csv`, with the names of the values above the first."""
+    """Append a line to `runs.csv`; a new file gets a header."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
     with path.open("a", encoding="utf-8", newline="") as file:
@@ -183,7 +185,7 @@ def add_run(path: Path, run: Mapping[str, object]) -> None:
 
 
 def last_whole_run(path: Path, of: int) -> dict[str, str] | None:
-    """The last line of `runs.csv` for a run of all of so many jobs; None where there is none."""
+    """Return the last line of `runs.csv` for a run of all `of` jobs; None without one."""
     whole = [
         run
         for run in _rows(path)

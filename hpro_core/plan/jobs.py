@@ -1,6 +1,6 @@
-"""The jobs of a run, as the Snakefile plans them: told from the settings alone.
+"""Jobs of a run as the Snakefile plans them, derived from the settings alone.
 
-`snakemake --dry-run` needs every file that the user brings; this does not. A test compares both.
+Unlike `snakemake --dry-run`, this needs no files of the user. A test compares both.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from hpro_core.params import SEEDLESS, Params
 
 @dataclass(frozen=True)
 class Job:
-    """A rule of `workflow/rules/<phase>.smk`, and how often the target `all` runs it."""
+    """A rule of `workflow/rules/<phase>.smk`, and its number of jobs for the target `all`."""
 
     phase: str
     rule: str
@@ -20,7 +20,7 @@ class Job:
 
 
 def jobs_of(settings: Params) -> list[Job]:
-    """What the target `all` runs in an empty results folder, in the order of the phases."""
+    """Return the jobs of the target `all` with an empty results folder, in order of phases."""
     readers = [chosen.reader for chosen in settings.corpus.sets.values()]
     rendered = readers.count("controlled")
     excerpts = [
@@ -61,15 +61,15 @@ def jobs_of(settings: Params) -> list[Job]:
 
 
 def systems(settings: Params) -> list[str]:
-    """Every system that is a row of a table, once."""
+    """Return every system that is a row of a table, once."""
     rows = [system for names in settings.tables.model_dump().values() for system in names]
     return list(dict.fromkeys(rows))
 
 
 def policies(settings: Params) -> list[str]:
-    """The policies that are trained: `sft`, and what the tables name with all that it starts from.
+    """Return the trained policies: those that the tables name, and those that they start from.
 
-    Empty where the tables name none.
+    Empty if the tables name none.
     """
     wanted: list[str] = []
     for system in systems(settings):
@@ -82,7 +82,7 @@ def policies(settings: Params) -> list[str]:
 
 
 def rewarded(settings: Params) -> list[str]:
-    """Of the policies, those that are trained by rewards."""
+    """Return the policies that are trained by rewards."""
     return [name for name in policies(settings) if name != "sft"]
 
 
@@ -93,7 +93,7 @@ def _tokenizer(settings: Params) -> str:
 
 
 def _embedded_judge(settings: Params) -> int:
-    """Whether anything asks for the affect judge that is trained here: tables, or a training."""
+    """Number of jobs (0 or 1) of the affect judge: needed by tables or by a probed training."""
     watches = settings.reward.probe_every > 0 and bool(rewarded(settings))
     return int(watches or not all_affect_published(settings.evaluate))
 

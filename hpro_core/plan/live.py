@@ -1,7 +1,7 @@
-"""The progress of a whole run, from Snakemake's log records: a line before the start, then one.
+"""Progress of a whole run, from Snakemake's log records: an announcement and a progress line.
 
-On a terminal the line is redrawn, and Snakemake's lines of each job are left out; elsewhere they
-stay and a line is added at each job's end. `.snakemake/log` has Snakemake's lines in both cases.
+On a terminal the line is redrawn, and Snakemake's lines of each job are hidden. Elsewhere they are
+kept and a line is added at each job's end. `.snakemake/log` has Snakemake's lines in both cases.
 """
 
 import logging
@@ -20,10 +20,10 @@ from hpro_core.plan.durations import Job, add_run, expected_s, jobs_of, last_who
 from hpro_core.report.provenance import git_revision
 
 VERBOSE = "HPRO_VERBOSE"
-"""Environment variable; 1 shows what Snakemake and the jobs print on a terminal too."""
+"""Environment variable; 1 also shows the output of Snakemake and the jobs on a terminal."""
 
 REDRAW_EVERY_S, LINE_EVERY_S = 1.0, 30.0
-STEADY_S = 60.0  # so many seconds of jobs at the last run's pace, before that of this run counts
+STEADY_S = 60.0  # weight of the last run's pace, in seconds of jobs, against this run's pace
 CHANGES = ("run_info", "job_started", "job_finished", "job_error")
 OF_JOBS = ("workflow_started", "resources_info", "job_info", "progress", "shellcmd", *CHANGES[:3])
 NOISE = (
@@ -36,21 +36,21 @@ NOISE = (
 
 
 def follow(workflow: Any, logger: logging.Logger, run: str) -> bool:
-    """Show the progress of what Snakemake is about to do.
+    """Show the progress of the run that Snakemake is about to start.
 
     Args:
-        workflow: Snakemake's, in its main process.
-        logger: Snakemake's, with its handlers.
-        run: name of the run, which its folders in `benchmarks/` and `logs/` have.
+        workflow: Snakemake's workflow, in its main process.
+        logger: Snakemake's logger, with its handlers.
+        run: name of the run and of its folders in `benchmarks/` and `logs/`.
 
     Returns:
-        Whether the line is redrawn on a terminal; the output of jobs would break it.
+        Whether the line is redrawn on a terminal; job output would interfere with it.
     """
     asked = workflow.output_settings
     quiet = {str(each).lower().rpartition(".")[2] for each in asked.quiet or ()}
     own = [handler for handler in logger.handlers if handler.name == "DefaultStreamHandler"]
     if quiet & {"all", "progress"} or not own:
-        return False  # no handler of its own: a logger plugin shows the run
+        return False  # without Snakemake's own handler, a logger plugin shows the run
     wordy = asked.verbose or asked.printshellcmds or asked.debug_dag or asked.dryrun
     redrawn = (
         sys.stdout.isatty()
@@ -65,15 +65,15 @@ def follow(workflow: Any, logger: logging.Logger, run: str) -> bool:
 
 
 class RunProgress(logging.Handler):
-    """Passes Snakemake's records on, and prints what they say of the whole run.
+    """Forwards Snakemake's records, and prints the progress of the whole run.
 
     Args:
         shown: Snakemake's own handler.
-        workflow: Snakemake's.
+        workflow: Snakemake's workflow.
         run: name of the run.
-        stream: where the lines go.
-        redrawn: whether there is one line, at the bottom of a terminal.
-        now: a clock, in seconds.
+        stream: output stream of the lines.
+        redrawn: whether one line is redrawn at the bottom of a terminal.
+        now: clock, in seconds.
     """
 
     def __init__(
@@ -92,16 +92,16 @@ class RunProgress(logging.Handler):
         self.todo: dict[int, Job] = {}
         self.limits: dict[str, int] = {}  # of resources; none on a cluster
         self.running: dict[int, float] = {}  # job -> when it started
-        self.took_s: dict[int, float] = {}  # job that has ended well -> its seconds
+        self.took_s: dict[int, float] = {}  # successful job -> its seconds
         self.failed: set[int] = set()
-        self.start: float | None = None  # None before it, and in a dry run
+        self.start: float | None = None  # None before the start, and in a dry run
         self.is_drawn = False
         self.ended = threading.Event()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show the record, or not, and the line if it changed.
+        """Forward the record unless it is hidden, and redraw the line if it changed.
 
-        As in every handler of `logging`, an error is printed and ends no run.
+        As in every handler of `logging`, an error is printed and does not end the run.
         """
         try:
             self._show(record)
@@ -122,7 +122,7 @@ class RunProgress(logging.Handler):
     def _take(self, event: str, record: Any) -> None:
         if event == "run_info" and not self.jobs:
             self._begin()
-        elif event == "job_started":  # of a failed one: tried again
+        elif event == "job_started":  # a failed job is retried
             self.running |= {n: self.now() for n in record.jobs if n in self.todo}
             self.failed -= self.running.keys()
         elif event == "job_finished" and record.job_id in self.running:
@@ -168,7 +168,7 @@ class RunProgress(logging.Handler):
                 self.release()
 
     def line(self) -> str:
-        """What is done, since when, what is left and what is running."""
+        """Return the progress line: done, elapsed time, remaining time and running jobs."""
         share, left_s = self._share_and_left_s()
         parts = [
             f"{100 * share:.0f} %" if share is not None else "",
@@ -182,7 +182,7 @@ class RunProgress(logging.Handler):
         return f"hpro: {', '.join(filter(None, parts))}" + (f"; {state}: {names}" if names else "")
 
     def _share_and_left_s(self) -> tuple[float | None, float | None]:
-        """The share of the jobs' time that is done, and seconds left; None where not known."""
+        """Completed fraction of the jobs' time, and seconds left; None if unknown."""
         seconds = expected_s(self.jobs.values(), self.took_s)
         if not self.limits or not seconds.keys() >= self.todo.keys():
             return None, None
@@ -218,7 +218,7 @@ class RunProgress(logging.Handler):
         print(text, file=self.stream, flush=True)
 
     def close(self) -> None:
-        """Say how the run ended and record one without a failure; Snakemake calls it at its end."""
+        """Print the result of the run and record it if all jobs succeeded; called by Snakemake."""
         if self.start is not None and not self.ended.is_set():
             self.ended.set()
             n, of, wall = len(self.took_s), len(self.todo), self.now() - self.start
@@ -226,7 +226,7 @@ class RunProgress(logging.Handler):
                 self._print(f"hpro: {n} jobs done in {clock(wall)}")
                 self._record(wall)
             else:
-                again = "the same command goes on from there"
+                again = "run the same command again to continue"
                 self._print(f"hpro: {n} of {of} jobs done in {clock(wall)}, then stopped; {again}")
             for job in (self.todo[n] for n in sorted(self.failed)):
                 self._print(f"hpro: failed: {job.name} (log: {job.log})")
@@ -252,12 +252,12 @@ def announcement(
     limits: Mapping[str, int],
     last: Mapping[str, str] | None,
 ) -> str:
-    """The line before the start: jobs per phase, and durations as far as they were measured here.
+    """Return the line before the start: jobs per phase, and durations measured here.
 
     Args:
-        jobs: of the whole graph.
-        todo: those that will run.
-        limits: resource -> amount; empty on a cluster, where jobs wait for those of others.
+        jobs: jobs of the whole graph.
+        todo: jobs that will run.
+        limits: resource -> amount; empty on a cluster, where queueing times are unknown.
         last: the last run of all jobs.
     """
     phases = Counter(job.phase for job in todo.values()).items()
@@ -269,7 +269,7 @@ def announcement(
     seconds = expected_s(jobs.values(), {})
     known = {n: seconds[n] for n in todo if n in seconds}
     if not known:
-        return f"{text}; they have never run here, so how long they take is not known"
+        return f"{text}; they have never run here, so their duration is unknown"
     total = f"{clock(sum(known.values()))} one after another"
     if unknown := len(todo) - len(known):
         return f"{text}; {unknown} of them have never run here, the others took {total}"
@@ -280,18 +280,18 @@ def announcement(
 
 
 def _cores(n: int | str) -> str:
-    """The number in words; empty where it is."""
+    """A number of cores with its unit; empty if it is not given."""
     return f"{n} core{'' if int(n) == 1 else 's'}" if n else ""
 
 
 def clock(seconds: float) -> str:
-    """Seconds as 9:40 or 1:02:03."""
+    """Format seconds as 9:40 or 1:02:03."""
     minutes, s = divmod(round(seconds), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
 
 
 def is_noise(event: str, record: logging.LogRecord) -> bool:
-    """Whether a record of Snakemake says nothing that the progress line does not."""
+    """Whether a record of Snakemake is redundant with the progress line."""
     shown = record.levelno >= logging.WARNING
     return not shown and (event in OF_JOBS or str(record.msg).startswith(NOISE))

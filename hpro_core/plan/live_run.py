@@ -1,9 +1,9 @@
-"""One live run of a name at a time, with the settings that it began with.
+"""Allows one active run per name, and keeps the settings with which it started.
 
-A run is a Snakemake that executes jobs. It holds a lock on `work/<run>/run.lock` until it ends, in
-whatever way; only while it holds that are key files written, and what a second Snakemake of the
-same name wants is refused or shown beside them. Snakemakes that a cluster's jobs start get a copy
-of the settings, so that an edit of `params.yaml` counts for the next run.
+A run is a Snakemake process that executes jobs. It holds a lock on `work/<run>/run.lock` until it
+ends. Key files are written only while the lock is held; a second Snakemake of the same name is
+refused, or shows a dry run with the existing key files. Snakemake processes of a cluster's jobs use
+a copy of the settings, so that an edit of `params.yaml` takes effect in the next run.
 """
 
 import hashlib
@@ -22,16 +22,16 @@ from hpro_core.locks import Holder, Lock, LocksUnsupported
 
 RUN, LOOK = "run", "look"
 LOOK_S = 60.0
-"""Longest time for which a look (`snakemake --dry-run`) keeps a run waiting: it writes keys."""
+"""Longest time for which a `snakemake --dry-run`, which writes key files, delays a run."""
 
 
 class UnderWay(HproError):
-    """Another process runs, or prepares, a run of the same name."""
+    """Another process executes or prepares a run of the same name."""
 
     def __init__(self, run: str, holder: Holder):
         super().__init__(
-            f"the run {run!r} is under way ({holder}): wait for its end, or give this one a name "
-            "of its own (--config run=NAME). Nothing was changed"
+            f"the run {run!r} is active ({holder}): wait for its end, or give this run another "
+            "name (--config run=NAME). Nothing was changed"
         )
 
 
@@ -42,29 +42,29 @@ def guard(
     write_keys: Callable[[], None],
     refused: type[Exception],
 ) -> None:
-    """Write the key files now, if no other process runs this run, and again when jobs are to start.
+    """Write the key files now if no other process has this run, and again before jobs start.
 
-    What Snakemake does with the workflow is known only when it calls `execute`: other commands
-    (`--dag`, `--summary`, `--unlock`, `--lint`) have no other end, and need the key files too.
+    Only the call of `execute` shows that Snakemake executes jobs. Other commands (`--dag`,
+    `--summary`, `--unlock`, `--lint`) do not call it and also need the key files.
 
     Args:
-        workflow: Snakemake's, in its main process.
+        workflow: Snakemake's workflow, in its main process.
         run: name of the run.
-        settings: as plain values.
+        settings: settings as plain values.
         write_keys: writes each key file whose content has changed.
-        refused: Snakemake's exception for what ends without a traceback, raised where another
-            process runs this run.
+        refused: Snakemake's exception type without a traceback, raised if another process has
+            this run.
     """
     lock = Lock(Path("work", run, "run.lock"))
     try:
         with held(lock, run, LOOK):
             write_keys()
     except UnderWay as other:
-        _say(f"{other}. Edits of the settings since its start are not shown")
+        _say(f"{other}. Changes of the settings since its start are not shown")
 
     def begin(alone: bool) -> None:
         if alone and remove_stale_locks(run):
-            _say(f"the last run {run!r} was killed: its lock is removed, and this one goes on")
+            _say(f"the last run {run!r} was killed: its lock is removed, and this run continues it")
         write_keys()
         workflow.overwrite_configfiles[:] = [kept_settings(run, settings)]
 
@@ -80,7 +80,7 @@ def _held_during(
     begin: Callable[[bool], None],
     refused: type[Exception],
 ) -> Callable[..., Any]:
-    """An action of Snakemake's workflow, held alone."""
+    """Wrap an action of Snakemake's workflow so that it runs under the lock."""
 
     def alone(*arguments: Any, **options: Any) -> Any:
         try:
@@ -98,10 +98,10 @@ def held(lock: Lock, run: str, purpose: str) -> Iterator[bool]:
     """Hold the lock of a run.
 
     Yields:
-        Whether it is known that no other process holds it: not on a file system without locks.
+        True if the lock is held; False on a file system without locks.
 
     Raises:
-        UnderWay: another process runs it, or looks at it for longer than a look takes.
+        UnderWay: another process has the run, or holds the lock for a dry run longer than `LOOK_S`.
     """
     deadline = time.monotonic() + LOOK_S
     try:
@@ -110,7 +110,7 @@ def held(lock: Lock, run: str, purpose: str) -> Iterator[bool]:
                 raise UnderWay(run, holder)
             time.sleep(0.1)
     except LocksUnsupported as error:
-        _say(f"no locks on this file system ({error}): see that no second run {run!r} is started")
+        _say(f"no locks on this file system ({error}): do not start a second run {run!r}")
         yield False
         return
     try:
@@ -120,17 +120,17 @@ def held(lock: Lock, run: str, purpose: str) -> Iterator[bool]:
 
 
 def remove_stale_locks(run: str, folder: Path = Path(".snakemake/locks")) -> bool:
-    """Remove Snakemake's own locks of a run that was killed; those of other runs stay.
+    """Remove Snakemake's own locks of a run that was killed; locks of other runs are kept.
 
-    Only who holds the lock of the run may call it.
+    The caller must hold the lock of the run.
 
     Args:
-        run: its name.
-        folder: Snakemake's, with pairs of files `<n>.input.lock` and `<n>.output.lock` that list
+        run: name of the run.
+        folder: Snakemake's folder of file pairs `<n>.input.lock` and `<n>.output.lock`, which list
             the files of a run.
 
     Returns:
-        Whether there were any.
+        Whether locks were removed.
     """
     pairs: dict[str, list[Path]] = {}
     for file in folder.glob("*.lock"):
@@ -151,14 +151,15 @@ def _lines(file: Path) -> list[str]:
     try:
         return file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except FileNotFoundError:
-        return []  # its run has ended meanwhile
+        return []  # its run has ended in the meantime
 
 
 def kept_settings(run: str, settings: Mapping[str, Any]) -> Path:
-    """Write the settings of a run where the Snakemakes of its jobs read them.
+    """Write the settings of a run for the Snakemake processes of its jobs.
 
     Returns:
-        The path, absolute. Its name follows from its content, and it stays: a job may wait long.
+        The absolute path. The name is derived from the content. The file is kept, since a job may
+        stay queued for long.
     """
     text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""`params.yaml` with files of differences on top, as `snakemake --configfile` puts them.
+"""Settings of a run: `params.yaml` overridden by files, as by `snakemake --configfile`.
 
-All files are read strictly (`hpro_core.io.read_yaml`), by Snakemake too: its own reader takes
-`1e-05`, which DVC writes, for a text, and the last one of a setting that stands there twice.
+All files are read by the strict `hpro_core.io.read_yaml`, also for Snakemake. Its own reader parses
+`1e-05`, which DVC writes, as text, and accepts duplicate settings.
 """
 
 import re
@@ -20,42 +20,42 @@ TARGETS = "targets of Snakemake come after `--`"
 
 
 class Source(NamedTuple):
-    """Where settings come from: a file or the command line."""
+    """A source of settings: a file or the command line."""
 
     name: str
     values: Mapping[str, Any]
 
 
 def read_settings(params: Path, differences: Sequence[Path]) -> Params:
-    """The settings of a run.
+    """Read and check the settings of a run.
 
     Args:
         params: `params.yaml`.
-        differences: files whose values count instead; a later one wins.
+        differences: files that override it; later files take precedence.
 
     Raises:
-        HproError: a file cannot be read, or a setting is wrong; the file that has it is named.
+        HproError: a file cannot be read, or a setting is wrong; the message names its file.
     """
     return checked(sources(params, differences))[1]
 
 
 def sources(params: Path, differences: Iterable[Path]) -> list[Source]:
-    """The files as they are, the first one `params`.
+    """Read the settings files without merging them; the first one is `params`.
 
     Raises:
-        HproError: a file cannot be read, or holds no settings.
+        HproError: a file cannot be read, or contains no settings.
     """
     return [Source(str(params), read_yaml(params)), *_differences(differences)]
 
 
 def of_workflow(workflow: Any) -> tuple[dict[str, Any], Params]:
-    """The settings that Snakemake is to use, as plain values and checked.
+    """Return the settings for Snakemake, as plain values and as checked sections.
 
-    A job's own Snakemake, on a cluster, uses those that the run began with (`plan.live_run`):
-    the one file that its `--configfile` names.
+    The Snakemake process of a cluster job uses the settings with which the run started
+    (`plan.live_run`): the one file of its `--configfile`.
 
     Args:
-        workflow: Snakemake's, in the Snakefile.
+        workflow: Snakemake's workflow, in the Snakefile.
 
     Raises:
         HproError: as `read_settings`.
@@ -70,15 +70,15 @@ def of_workflow(workflow: Any) -> tuple[dict[str, Any], Params]:
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
-    """Check the files of `--configfile` before Snakemake reads them: its reader names no file.
+    """Check the files of `--configfile` before Snakemake, whose errors do not name the file.
 
-    The profiles call it, which are what Snakemake reads first.
+    The profiles call this function, since Snakemake reads them first.
 
     Args:
-        arguments: of the command line of Snakemake.
+        arguments: command-line arguments of Snakemake.
 
     Raises:
-        SystemExit: a file is no settings file; Snakemake is not started then.
+        SystemExit: a file is not a settings file; Snakemake is not started.
     """
     files, is_file = [], False
     for argument in arguments:
@@ -98,13 +98,13 @@ def checked(found: Sequence[Source]) -> tuple[dict[str, Any], Params]:
     """Merge settings and check them.
 
     Args:
-        found: the later one wins.
+        found: sources; later ones take precedence.
 
     Returns:
-        Plain values, and the same as sections.
+        Plain values, and the same values as sections.
 
     Raises:
-        HproError: a setting is wrong; the source that has it is named.
+        HproError: a setting is wrong; the message names its source.
     """
     merged: dict[str, Any] = {}
     for source in found:
@@ -121,7 +121,7 @@ def checked(found: Sequence[Source]) -> tuple[dict[str, Any], Params]:
 
 
 def _origin(found: Sequence[Source], place: Sequence[str]) -> str:
-    """Name of the source that has a setting, or the section above it; the first one if none has."""
+    """Name of the source of a setting or its section; the first source if none has it."""
     for length in range(len(place), 0, -1):
         for source in reversed(found):
             if _has(source.values, place[:length]):
@@ -141,20 +141,20 @@ def _has(values: Any, place: Sequence[str]) -> bool:
 
 
 def _differences(files: Iterable[Path]) -> list[Source]:
-    """Files of `--configfile`; one that holds no setting at all is probably a target."""
+    """Sources of the `--configfile` files; a file without any setting is probably a target."""
     found = []
     for file in files:
         if not file.exists():
-            raise HproError(f"{file} is not a settings file, there is none: {TARGETS}")
+            raise HproError(f"{file} is not a settings file, it does not exist: {TARGETS}")
         values = read_yaml(file, f"name a settings file; {TARGETS}")
         if not values.keys() & Params.model_fields.keys():
-            raise HproError(f"{file} is not a settings file, it has no section of one: {TARGETS}")
+            raise HproError(f"{file} is not a settings file, it has no known section: {TARGETS}")
         found.append(Source(str(file), values))
     return found
 
 
 def _overrides(arguments: Iterable[str]) -> list[Source]:
-    """Of `--config name=value`: values as YAML."""
+    """Sources of `--config name=value` arguments, with values as YAML."""
     found = []
     for argument in arguments:
         name, _, value = argument.partition("=")
@@ -164,26 +164,26 @@ def _overrides(arguments: Iterable[str]) -> list[Source]:
 
 
 def _shown(file: Path) -> Path:
-    """A path as it was given, where it is in the working directory."""
+    """A path relative to the working directory if it is inside it."""
     here = Path.cwd()
     return file.relative_to(here) if file.is_relative_to(here) else file
 
 
 def without_null_sets(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without the corpora that are `null`, also where `leave_out` names one.
+    """Return settings without the corpora that are `null`, which are also removed from `leave_out`.
 
-    Files of differences are merged into `params.yaml`: null is how they leave out one of its sets.
+    An overriding file sets a corpus to null to remove it from `params.yaml`.
     """
     corpus = settings.get("corpus")
     if not isinstance(corpus, Mapping) or not isinstance(corpus.get("sets"), Mapping):
-        return dict(settings)  # for the check of the settings to name
+        return dict(settings)  # the check of the settings reports it
     sets = {name: chosen for name, chosen in corpus["sets"].items() if chosen is not None}
     gone = [name for name in corpus["sets"] if name not in sets]
     return {**_learning(settings, gone), "corpus": {**corpus, "sets": sets}}
 
 
 def _learning(settings: Mapping[str, Any], gone: Sequence[str]) -> dict[str, Any]:
-    """Settings whose lists `leave_out`, at any depth, do not name the corpora that are gone."""
+    """Settings with the removed corpora deleted from `leave_out` lists at any depth."""
     kept = {k: _learning(v, gone) if isinstance(v, Mapping) else v for k, v in settings.items()}
     if isinstance(names := kept.get("leave_out"), list):
         kept["leave_out"] = [name for name in names if name not in gone]
@@ -191,7 +191,7 @@ def _learning(settings: Mapping[str, Any], gone: Sequence[str]) -> dict[str, Any
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings are merged, all else is replaced (Snakemake's rule)."""
+    """Merge mappings recursively and replace all other values, as Snakemake does."""
     both = dict(below)
     for key, value in above.items():
         inner = below.get(key)

@@ -1,4 +1,4 @@
-"""How much speech a corpus holds: from the run's own tables, else from what was published."""
+"""Amount of speech of each corpus, from the run's own tables or published figures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ PRESCRIBED_TESTS = {"emovoice_db": 700}
 """Reader -> utterances of the test set that the corpus prescribes (its dataset card)."""
 
 RENDERED_S = (51.4 + 8.2 + 4.5) * 60 / (1200 + 192 + 104)
-"""Mean duration of a rendered sentence (docs/corpora.md, the default run)."""
+"""Mean duration of a rendered sentence in seconds (docs/corpora.md, the default run)."""
 
 
 @dataclass(frozen=True)
 class Amount:
-    """Speech of one corpus.
+    """Amount of speech of one corpus.
 
     Attributes:
-        hours: of all its utterances.
-        utterances: how many.
-        test: how many of them are test sentences.
-        judge: how many are for training the judges.
-        source: where the numbers are from.
+        hours: total duration.
+        utterances: number of utterances.
+        test: number of test utterances.
+        judge: number of utterances for training the judges.
+        source: source of the numbers.
     """
 
     hours: float
@@ -47,15 +47,15 @@ class Amount:
 
 
 def amounts(settings: Params, given: Mapping[str, tuple[float, int]]) -> dict[str, Amount | None]:
-    """Speech of every corpus of the settings; None where nothing says how much.
+    """Return the amount of speech of every corpus of the settings; None if it is unknown.
 
     Args:
-        settings: of the run. Tables of corpora that were read already win over what is published.
-        given: set -> hours and utterances, which win over both.
+        settings: settings of the run. Tables of corpora that were already read take precedence over
+            published figures.
+        given: set -> hours and utterances; these take precedence over both.
 
     Raises:
-        HproError: `given` names a set that the settings do not have, or a table of a corpus that
-            was read cannot be read again.
+        HproError: `given` names an unknown set, or a table of the run cannot be read.
     """
     unknown = sorted(given.keys() - settings.corpus.sets.keys())
     if unknown:
@@ -86,7 +86,7 @@ def _amount(
 
 
 def _read_already(name: str, run: str) -> tuple[float, int] | None:
-    """Hours and utterances of a corpus that the run has read; of the table one column alone."""
+    """Hours and utterances of a corpus that the run has read; only one column is loaded."""
     table = Path("results", run, "corpus", name, "utterances.parquet")
     if not table.is_file():
         return None
@@ -96,8 +96,8 @@ def _read_already(name: str, run: str) -> tuple[float, int] | None:
         durations = pq.read_table(table, columns=["duration_s"])["duration_s"].to_numpy()
     except (OSError, ValueError) as error:
         raise HproError(
-            f"{table} has no readable column duration_s ({str(error).splitlines()[0]}): remove it, "
-            "and the run makes it again"
+            f"{table} has no readable column duration_s ({str(error).splitlines()[0]}): delete it, "
+            "and the run creates it again"
         ) from error
     return (float(durations.sum()) / 3600, len(durations)) if len(durations) else None
 

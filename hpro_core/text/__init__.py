@@ -1,1 +1,1 @@
-"""From a published transcript to the words that are spoken, their phones, and text tokens."""
+"""Text front end: normalisation of transcripts, phones, and tokenizers."""

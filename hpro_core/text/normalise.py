@@ -1,8 +1,9 @@
-"""Transcripts as published -> the words that are spoken: lower case, [a-z'], single blanks.
+"""Normalises published transcripts to spoken words: lower case, [a-z'], single blanks.
 
-One normalisation for alignment, phones, word error rates and the watch of a reward training: it
-unifies signs, takes out CosyVoice's marks, and writes numerals and abbreviations in words
-(`hpro_core.text.numbers`). What it cannot read is named by `transcript_problem`, never dropped.
+Alignment, phones, word error rates and the probes of a reward training share this normalisation. It
+unifies characters, removes CosyVoice's marks, and writes numerals and abbreviations in words
+(`hpro_core.text.numbers`). `transcript_problem` reports unsupported characters; none is dropped
+silently.
 """
 
 import html
@@ -16,23 +17,23 @@ COSYVOICE2_MARKS = (
     "[laughter]", "[cough]", "[clucking]", "[accent]", "[quick_breath]", "<laughter>",
     "</laughter>", "[hissing]", "[sigh]", "[vocalized-noise]", "[lipsmack]", "[mn]",
 )  # fmt: skip
-"""What CosyVoice2 adds to Qwen2's tokens, in the order of its ids. No words, in any text."""
+"""Tokens that CosyVoice2 adds to Qwen2's, in the order of their ids. They are not words."""
 
 APOSTROPHES = (
     "'`\u00b4\u02b9\u02bb\u02bc\u02bd\u02be\u02bf\u02c8\u02ca\u02cb\u0374\u0384\u055a\u05f3"
     "\u07f4\u07f5\u1fbd\u1fbf\u1fef\u1ffd\u1ffe\u2018\u2019\u201a\u201b\u2032\u2035\ua78b\ua78c"
     "\uff07\uff40\u0091\u0092"
 )
-"""Signs that are typed for an apostrophe or a single quote; the last two are Windows' own."""
+"""Characters typed for an apostrophe or a single quote; the last two are from Windows-1252."""
 
 QUOTES = (
     '"\u00ab\u00bb\u02ba\u02dd\u02ee\u02f5\u02f6\u201c\u201d\u201e\u201f\u2033\u2036\u2039\u203a'
     "\u275d\u275e\u2760\u300c\u300d\u300e\u300f\u301d\u301e\u301f\uff02\u0093\u0094"
 )
-"""Signs that are typed for a double quote."""
+"""Characters typed for a double quote."""
 
 HYPHENS = "-\u2010\u2011\u2043\u02d7\u2212\ufe63\uff0d"
-"""Signs that are typed for a hyphen or a minus."""
+"""Characters typed for a hyphen or a minus."""
 
 EN_DASHES = "\u2013\u2012\u0096"
 EM_DASHES = "\u2014\u2015\u2e3a\u2e3b\ufe58\u301c\uff5e\u0097"
@@ -45,7 +46,7 @@ _SIGNS = (
     | dict.fromkeys(EM_DASHES, "\u2014")
     | dict.fromkeys("\u2044\u2215", "/")
     | {"\u3002": ".", "\u3001": ",", "\u0085": "...", "\u00ba": "\u00b0"}
-    | dict.fromkeys("\u2122\u2120", "")  # not spoken; Unicode would make letters of them
+    | dict.fromkeys("\u2122\u2120", "")  # not spoken; NFKD would turn them into letters
     | {"æ": "ae", "œ": "oe", "ø": "o", "ß": "ss", "ł": "l", "đ": "d", "ð": "d", "þ": "th"}
     | {"Æ": "AE", "Œ": "OE", "Ø": "O", "ẞ": "SS", "Ł": "L", "Đ": "D", "Ð": "D", "Þ": "Th"}
     | {"ı": "i", "ħ": "h", "Ħ": "H", "ŧ": "t", "Ŧ": "T", "ŋ": "ng", "Ŋ": "Ng"}
@@ -62,37 +63,37 @@ _UNKNOWN_MARK = re.compile(r"\[[^\[\]]{1,40}\]|<[^<>\s]{1,40}>|\{[^{}]{1,40}\}")
 _NOT_READ = ("L", "N", "Mc", "Co", "Cn", "Cs")
 _MISTAKEN = re.compile("[\u00a0-\u017f\u02c6\u02dc\u2010-\u2044\u20ac\u2122]+")
 NAMED = 8
-"""Characters of a transcript that a fault names."""
+"""Number of characters of a transcript that a fault lists."""
 
 
 def normalised_words(text: str) -> str:
-    """The words that are spoken.
+    """Return the spoken words of a transcript.
 
-    `spoken_text` without punctuation. Apostrophes stay inside words only ("don't", but "goin" for
-    "goin'").
+    They are `spoken_text` without punctuation. Apostrophes are kept inside words only ("don't", but
+    "goin" for "goin'").
 
     Returns:
-        Words of [a-z'] separated by one blank; empty if the transcript holds none.
+        Words of [a-z'] separated by one blank; empty if the transcript has none.
     """
     words = (word.strip("'") for word in re.sub(r"[^a-z']+", " ", spoken_text(text)).split())
     return " ".join(word for word in words if word)
 
 
 def spoken_text(text: str) -> str:
-    """A transcript as it is read aloud, with its punctuation, in lower case.
+    """Return a transcript as it is read aloud, with punctuation, in lower case.
 
-    Signs are unified, CosyVoice's marks are taken out, and numerals, money, times and abbreviations
-    are written in words. Reading the result again changes nothing.
+    Characters are unified, CosyVoice's marks are removed, and numerals, money, times and
+    abbreviations are written in words. The function is idempotent.
     """
     return _SPLIT_OFF.sub("", read_out(unified(text)).lower())
 
 
 def unified(text: str) -> str:
-    """A transcript with one form of each sign; its capitals and numerals stay.
+    """Return a transcript with unified characters; capitals and numerals are kept.
 
-    Every typographic apostrophe, quote and hyphen becomes the ASCII one; accents and invisible
-    signs go; ligatures and compatibility letters (a mathematical bold H) become plain letters;
-    HTML entities become their sign; a mark of CosyVoice becomes a blank.
+    Typographic apostrophes, quotes and hyphens become ASCII. Accents and invisible characters are
+    removed. Ligatures and compatibility letters (a mathematical bold H) become plain letters. HTML
+    entities become their character. Marks of CosyVoice become blanks.
     """
     text = _NUMBER_SIGN.sub(" number ", _without_marks(text))
     text = _POWER.sub(lambda power: _POWERS[power[0]], _VULGAR.sub(" ", text))
@@ -104,37 +105,37 @@ def unified(text: str) -> str:
 
 
 def transcript_problem(text: str) -> str:
-    """Why a transcript cannot be used, or an empty string.
+    """Return why a transcript cannot be used; empty if it can.
 
-    Characters without an English reading are a problem, not only where a word is lost with them:
-    a Cyrillic letter that looks like a Latin one cuts its word in two.
+    Any character without an English reading is a problem: a Cyrillic letter that resembles a Latin
+    one would split its word in two.
     """
     if unread := unread_characters(text):
         named = ", ".join(repr(sign) for sign in unread[:NAMED])
         more = " .." if len(unread) > NAMED else ""
-        return f"transcript with characters that are not read: {named}{more}"
+        return f"transcript with unsupported characters: {named}{more}"
     if mistaken := _wrongly_decoded(text):
-        return f"transcript whose UTF-8 was read in another encoding: {mistaken!r}"
+        return f"transcript with UTF-8 decoded in another encoding: {mistaken!r}"
     return "" if normalised_words(text) else "transcript without words"
 
 
 def unread_characters(text: str) -> list[str]:
-    """The characters that have no reading in English, each once, in their order.
+    """Return the distinct characters without an English reading, in order of occurrence.
 
-    Letters and digits of other scripts, private and unassigned characters, control characters, and
-    the sign that stands for a character that was lost. Emoji and other signs are not spoken.
+    These are letters and digits of other scripts, private and unassigned characters, control
+    characters, and U+FFFD. Emoji and other symbols are allowed and not spoken.
     """
     whole = unicodedata.normalize("NFC", _without_marks(text))
     return [sign for sign in dict.fromkeys(whole) if _is_unread(sign)]
 
 
 def unknown_marks(text: str) -> list[str]:
-    """What stands in brackets like a mark and is none that is known: it is read as words."""
+    """Return bracketed text that resembles a mark but is not a known one; it is read as words."""
     return _UNKNOWN_MARK.findall(_without_marks(text))
 
 
 def _without_marks(text: str) -> str:
-    """A transcript with the signs that HTML entities stand for, and without CosyVoice's marks."""
+    """A transcript with HTML entities decoded and without CosyVoice's marks."""
     return _MARK.sub(" ", _ENTITY.sub(lambda entity: html.unescape(entity[0]), text))
 
 
@@ -150,7 +151,7 @@ def _is_unread(sign: str) -> bool:
 
 
 def _wrongly_decoded(text: str) -> str:
-    """The first sign of UTF-8 that was read as Windows-1252 or Latin-1: "canâ€™t"; else empty."""
+    """The first UTF-8 sequence decoded as Windows-1252 or Latin-1 ("canâ€™t"); else empty."""
     for found in _MISTAKEN.finditer(text):
         for encoding in ("cp1252", "latin-1"):
             try:

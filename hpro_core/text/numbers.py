@@ -1,14 +1,14 @@
-"""Numerals, money, times and abbreviations, in the words that a person says for them (ours).
+"""Writes numerals, money, times and abbreviations as spoken words (ours).
 
-Where readers differ, one reading is taken:
+Where several readings exist, one is used:
 
 - 1100 to 1999 is a year ("nineteen oh five"), 1,250 and $1250 and 1250.5 a quantity, without "and".
-- Seven digits and more are a quantity if they have commas or end in 000, else they are read digit
-  by digit, as is a number that begins with 0.
+- Seven digits and more are a quantity if they have commas or end in 000; otherwise they are read
+  digit by digit, as is a number that begins with 0.
 - $3.50 is "three dollars and fifty cents", $1.5m "one point five million dollars".
 - 10:30 is "ten thirty", 10:05 "ten oh five", 10:00 "ten o'clock", 10:00 pm "ten p m".
 - 1/2 is "one half", 2 1/2 "two and a half", 3/4 "three quarters".
-- Units (km, lb) are left as they are written.
+- Units (km, lb) are not expanded.
 """
 
 import functools
@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterable
 Reading = Callable[[re.Match[str]], str]
 
 _PLAIN = r"(?<![0-9])(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
-"""A number with thousands or without, and with decimals or without; not from its middle on, which
-would take the square of its length."""
+"""A number with or without thousands separators and decimals. It matches from the first digit only;
+matching from the middle would take quadratic time."""
 _ROMAN = r"X{0,3}(?:IX|IV|V?I{0,3})(?<=[IVX])"
 _DOT = r"(?:\.(?!\s*[\"']*(?:$|\s[\"']*[A-Z])))?"
-"""The point of an abbreviation, unless it ends the sentence too."""
+"""The point of an abbreviation, unless it also ends the sentence."""
 _ONES = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
     "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
@@ -40,52 +40,52 @@ _ANYWHERE = {
     "e.g": "for example", "i.e": "that is", "etc": "et cetera", "vs": "versus", "mr": "mister",
     "mrs": "missus",
 }  # fmt: skip
-"""Read so in any text, with a point or without."""
+"""Expanded in any context, with or without a point."""
 _BEFORE_NAMES = {
     "Dr": "doctor", "Drs": "doctors", "Prof": "professor", "Rev": "reverend", "Hon": "honorable",
     "Capt": "captain", "Lt": "lieutenant", "Sgt": "sergeant", "Col": "colonel", "Gen": "general",
     "Maj": "major", "Cpl": "corporal", "Cmdr": "commander", "Gov": "governor", "Sen": "senator",
     "Rep": "representative", "Pres": "president", "Mt": "mount", "Ft": "fort", "Fr": "father",
 }  # fmt: skip
-"""With a point before a capital letter."""
+"""Expanded with a point before a capital letter."""
 _BEHIND_NAMES = {
     "Jr": "junior", "Sr": "senior", "Esq": "esquire", "Co": "company", "Inc": "incorporated",
     "Ltd": "limited", "Corp": "corporation", "Bros": "brothers", "Ave": "avenue",
     "Blvd": "boulevard", "Rd": "road", "Dept": "department",
 }  # fmt: skip
-"""With a point."""
+"""Expanded with a point."""
 _MONTHS = {
     "Jan": "january", "Feb": "february", "Mar": "march", "Apr": "april", "Jun": "june",
     "Jul": "july", "Aug": "august", "Sep": "september", "Sept": "september", "Oct": "october",
     "Nov": "november", "Dec": "december",
 }  # fmt: skip
-"""With a point before a numeral."""
+"""Expanded with a point before a numeral."""
 _RULERS = (
     "Alexander", "Benedict", "Catherine", "Charles", "Clement", "Edward", "Elizabeth", "Francis",
     "Frederick", "George", "Gregory", "Henry", "Innocent", "Ivan", "James", "John", "Leo", "Louis",
     "Mary", "Napoleon", "Nicholas", "Paul", "Peter", "Philip", "Pius", "Ramses", "Richard",
     "Robert", "William",
 )  # fmt: skip
-"""Before a Roman numeral: Henry the eighth."""
+"""Names before a Roman numeral that is an ordinal: Henry the eighth."""
 _NUMBERED = (
     "Act", "Book", "Chapter", "Class", "Episode", "Figure", "Level", "Part", "Phase", "Scene",
     "Section", "Title", "Type", "Vol", "Volume", "War",
 )  # fmt: skip
-"""Before a Roman numeral: Chapter nine."""
+"""Nouns before a Roman numeral that is a cardinal: Chapter nine."""
 _CURRENCIES = {
     "$": ("dollar", "dollars", "cent", "cents"),
     "€": ("euro", "euros", "cent", "cents"),
     "£": ("pound", "pounds", "penny", "pence"),
     "¥": ("yen", "yen", "", ""),
 }
-"""One, many, a hundredth, hundredths."""
+"""Singular, plural, and singular and plural of the hundredth part."""
 _MAGNITUDES = {
     "hundred": "hundred", "thousand": "thousand", "million": "million", "billion": "billion",
     "trillion": "trillion", "k": "thousand", "m": "million", "mn": "million", "bn": "billion",
     "b": "billion", "tn": "trillion",
 }  # fmt: skip
 _PARTS = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 20, 32, 64, 100)
-"""Denominators of fractions that are read as one: 9/11 and 24/7 are none."""
+"""Denominators that make a fraction; 9/11 and 24/7 are not fractions."""
 _SYMBOLS = {"&": " and ", "%": " percent ", "+": " plus ", "@": " at "}
 
 
@@ -93,10 +93,10 @@ def read_out(text: str) -> str:
     """Write numerals and abbreviations in words.
 
     Args:
-        text: with ASCII signs and its capitals (`normalise.unified`).
+        text: text with ASCII punctuation and its capitals (`normalise.unified`).
 
     Returns:
-        The text with nothing else changed; reading it again changes nothing more.
+        The text, otherwise unchanged. The function is idempotent.
     """
     for pattern, reading in _RULES:
         text = pattern.sub(functools.partial(_spaced, reading), text)
@@ -106,10 +106,10 @@ def read_out(text: str) -> str:
 
 
 def spelled_number(digits: str) -> str:
-    """A whole number in words, as it is read without a comma.
+    """Return a whole number without commas in words.
 
-    1100 to 1999 is read as a year; seven digits and more that do not end in 000, and numbers that
-    begin with 0, digit by digit.
+    1100 to 1999 are read as years. Numbers of seven and more digits that do not end in 000, and
+    numbers that begin with 0, are read digit by digit.
     """
     is_code = len(digits) > 15 or (len(digits) > 6 and not digits.endswith("000"))
     if is_code or (len(digits) > 1 and digits[0] == "0"):
@@ -124,7 +124,7 @@ def spelled_number(digits: str) -> str:
 
 
 def quantity(value: int) -> str:
-    """A whole number in words, without "and" and hyphens; 16 digits and more one by one."""
+    """Return a whole number in words, without "and" and hyphens; 16 digits and more one by one."""
     if value >= 10**15:
         return _digit_by_digit(str(value))
     words: list[str] = []
@@ -185,11 +185,11 @@ def _decimal(number: str) -> str:
     return f"{words} point {_digit_by_digit(part)}".strip() if part else words
 
 
-# --- readings: what a match of each rule says -----------------------------------------------------
+# --- readings: the words for a match of each rule -------------------------------------------------
 
 
 def _number(match: re.Match[str]) -> str:
-    """A numeral, perhaps with "st" and such or "s" behind it."""
+    """A numeral with an optional suffix: "st", "nd", "rd", "th" or "s"."""
     number, suffix = match[1], match[2]
     parts = number.split(".")
     if len(parts) > 2:  # a version, an address
@@ -220,7 +220,7 @@ def _money(match: re.Match[str]) -> str:
 
 
 def _money_behind(match: re.Match[str]) -> str:
-    """5€, 50¢."""
+    """Amounts with the currency after the number: 5€, 50¢."""
     one, many, *_ = ("cent", "cents") if match[2] == "¢" else _CURRENCIES[match[2]]
     return f"{_decimal(match[1])} {one if match[1] == '1' else many}"
 
@@ -263,7 +263,7 @@ def _roman(numeral: str) -> int:
 
 
 def _ruler(match: re.Match[str]) -> str:
-    """Henry VIII; but not "Did Mary I met", nor "Paul V. Smith"."""
+    """Ordinals of rulers: Henry VIII, but not "Did Mary I met" or "Paul V. Smith"."""
     name, numeral = match[1], match[2]
     is_initial = len(numeral) == 1 and re.match(r"\.\s+[A-Z]", match.string[match.end() :])
     if is_initial or _is_pronoun(match):
@@ -272,14 +272,14 @@ def _ruler(match: re.Match[str]) -> str:
 
 
 def _numbered(match: re.Match[str]) -> str:
-    """World War II, Chapter IV; but not "the Part I like"."""
+    """Cardinals after nouns: World War II, Chapter IV, but not "the Part I like"."""
     if match[1] != "World War" and _is_pronoun(match):
         return match[0]
     return f"{match[1]} {quantity(_roman(match[2]))}"
 
 
 def _is_pronoun(match: re.Match[str]) -> bool:
-    """Whether a Roman one is an I: a word other than "of" goes on behind it."""
+    """Whether a Roman one is the pronoun I: a word other than "of" follows it."""
     return match[2] == "I" and bool(re.match(r"\s+(?!of\b)\w", match.string[match.end() :]))
 
 
@@ -343,4 +343,4 @@ _RULES: tuple[tuple[re.Pattern[str], Reading], ...] = (
         _number,
     ),
 )
-"""In this order; the last one takes every numeral that is left."""
+"""Rules in order of application; the last one matches every remaining numeral."""

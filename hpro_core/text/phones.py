@@ -1,8 +1,8 @@
-"""Phones of the embedded policy: words to phone symbols, punctuation kept.
+"""Phone symbols of the embedded policy, with punctuation.
 
-Pronunciations come from hibari's own grapheme-to-phoneme rules (misaki alphabet, American English),
-one word at a time and without context, so that a word always has the same phones. Primary stress is
-folded into its vowel and secondary stress is dropped (ours: short sequences, a small alphabet).
+Pronunciations are from hibari's grapheme-to-phoneme rules (misaki alphabet, American English), one
+word at a time and without context, so that a word always has the same phones. Primary stress is
+merged with its vowel and secondary stress is dropped (ours: short sequences, a small alphabet).
 """
 
 import functools
@@ -32,22 +32,22 @@ SYMBOLS = (
     *_VOWELS,
     *(_STRESS + vowel for vowel in _VOWELS),
 )
-"""Every symbol that a policy can read, in the order of its ids."""
+"""Input symbols of the embedded policy, in the order of their ids."""
 
 N_SYMBOLS = len(SYMBOLS)
 """Size of the text embedding."""
 
 BEGIN_TEXT = N_SYMBOLS
-"""Begins a transcript that the embedded codec's text decoder reads."""
+"""Begin symbol of transcripts for the embedded codec's text decoder."""
 
 END_TEXT = N_SYMBOLS + 1
-"""Ends it."""
+"""End symbol of these transcripts."""
 
 N_TRANSCRIPT_SYMBOLS = N_SYMBOLS + 2
 """Size of the embedded text decoder's vocabulary."""
 
 WHISPER_MARKS = {50258, 50363, 50257}
-"""Begin, no timestamps, end, in a Whisper of 51865 tokens; others have other ids."""
+"""Ids of begin, no-timestamps and end tokens in a Whisper of 51865 tokens; others differ."""
 
 _ID = {symbol: index for index, symbol in enumerate(SYMBOLS)}
 _CLEANED = str.maketrans({"y": "j", "ʀ": "ɹ"} | dict.fromkeys(".,!?;:'’\"“”‘—…-()1ˌː ", ""))
@@ -56,7 +56,7 @@ _TOKEN = re.compile(r"[a-z']*[a-z][a-z']*|\d+")
 
 @functools.cache
 def phones_of(word: str) -> tuple[str, ...]:
-    """Pronounce one normalised word.
+    """Return the phones of one normalised word.
 
     Args:
         word: lower-case letters and apostrophes, as in the column `words` of the utterances.
@@ -65,7 +65,7 @@ def phones_of(word: str) -> tuple[str, ...]:
         Phones, each in `SYMBOLS`; a vowel with primary stress is one symbol.
 
     Raises:
-        HproError: the word has no pronunciation, or one with a phone that we do not know.
+        HproError: the word has no pronunciation, or one with an unknown phone.
     """
     spoken = _split(_pronounce()(word).translate(_CLEANED))
     unknown = [phone for phone in spoken if phone not in _ID]
@@ -77,15 +77,15 @@ def phones_of(word: str) -> tuple[str, ...]:
 
 
 def phone_ids(word: str) -> tuple[int, ...]:
-    """The phones of a normalised word as places in `SYMBOLS`, see `phones_of`."""
+    """Return the ids of a normalised word's phones, indices of `SYMBOLS`; see `phones_of`."""
     return tuple(_ID[phone] for phone in phones_of(word))
 
 
 def encode(text: str, words: str) -> tuple[list[int], list[int]]:
-    """Turn an utterance into symbols: phones, punctuation after its word, a blank between words.
+    """Encode an utterance as symbols: phones, punctuation after its word, a blank between words.
 
     Args:
-        text: the transcript as published; only its punctuation is read, as `spoken_text` has it.
+        text: the transcript as published; only the punctuation of its `spoken_text` is used.
         words: its normalised words, separated by single blanks (column `words`).
 
     Returns:
@@ -125,7 +125,7 @@ def _marks(text: str, words: list[str]) -> list[str]:
 
 
 def _word_of_token(tokens: list[str], words: list[str]) -> Iterator[tuple[int, int]]:
-    """Pair tokens of the text with words, where numbers and such were spelled out in the words."""
+    """Pair tokens of the text with words; numbers and abbreviations differ between the two."""
     matcher = SequenceMatcher(None, tokens, words, autojunk=False)
     for kind, token, token_end, word, word_end in matcher.get_opcodes():
         for offset in range(token_end - token):
@@ -135,7 +135,7 @@ def _word_of_token(tokens: list[str], words: list[str]) -> Iterator[tuple[int, i
 
 
 def _mark(gap: str) -> str:
-    """The strongest mark between two words; a dash counts as a comma, a colon as a semicolon."""
+    """The strongest mark between two words; dashes count as commas, colons as semicolons."""
     for mark, signs in (("?", "?"), ("!", "!"), (".", ".…"), (";", ";:"), (",", ",—–")):
         if any(sign in gap for sign in signs):
             return mark

@@ -1,7 +1,7 @@
-"""What the policy reads and what the codec's text decoder writes.
+"""Text tokenizers: input of the policy and output of the codec's text decoder.
 
-The embedded models share the phones of `hpro_core.text.phones`. At full size the policy reads
-CosyVoice2's text tokens (Qwen2's byte pairs and a few marks) and the codec writes Whisper's.
+The embedded models share the phones of `hpro_core.text.phones`. At full size the policy's input are
+CosyVoice2's text tokens (Qwen2's byte pairs and a few marks), and the codec's output Whisper's.
 """
 
 from collections.abc import Callable
@@ -16,21 +16,21 @@ from hpro_core.text.phones import BEGIN_TEXT, END_TEXT, encode
 
 PHONES = "phones"
 
-_CURE = "give the tokenizer's folder as it is published"
+_CURE = "use the tokenizer's folder as published"
 _OPTIONAL = ("added_tokens.json", "special_tokens_map.json", "tokenizer.json")
-"""Files that are read where they are there."""
+"""Optional files."""
 
 
 @dataclass(frozen=True)
 class Frontend:
-    """Both encodings of an utterance, each from its published text and its normalised words."""
+    """Both encoders of an utterance, functions of its published text and normalised words."""
 
-    policy: Callable[[str, str], tuple[list[int], list[int]]]  # symbols; the word of each
-    codec: Callable[[str, str], list[int]]  # transcript, its begin and end marked
+    policy: Callable[[str, str], tuple[list[int], list[int]]]  # symbols, word index of each symbol
+    codec: Callable[[str, str], list[int]]  # transcript with begin and end symbols
 
 
 def frontend(policy_text: str, codec_text: str) -> Frontend:
-    """The encodings that the settings name.
+    """Return the encoders that the settings name.
 
     Args:
         policy_text: "phones", or the folder CosyVoice-BlankEN of a CosyVoice2 model.
@@ -50,7 +50,7 @@ def _phones(text: str, words: str) -> list[int]:
 
 
 def _cosyvoice2(folder: Path) -> Callable[[str, str], tuple[list[int], list[int]]]:
-    """Text tokens; which word each belongs to is not known, and nothing at full size asks."""
+    """Encoder to text tokens. Word indices are all 0: they are unknown and unused at full size."""
     from transformers import Qwen2Tokenizer  # three seconds, which no embedded job needs
 
     tokenizer = _published(folder, Qwen2Tokenizer.from_pretrained)
@@ -72,7 +72,7 @@ def _cosyvoice2(folder: Path) -> Callable[[str, str], tuple[list[int], list[int]
 
 
 def _whisper(folder: Path) -> Callable[[str, str], list[int]]:
-    """Whisper's tokens between its default prefix and its end mark (released codec)."""
+    """Encoder to Whisper's tokens with its default prefix and end token (released codec)."""
     from transformers import WhisperTokenizer
 
     tokenizer = _published(folder, WhisperTokenizer.from_pretrained)
@@ -84,14 +84,14 @@ def _whisper(folder: Path) -> Callable[[str, str], list[int]]:
 
 
 def _published(folder: Path, load: Callable[[Path], Any]) -> Any:
-    """A tokenizer of transformers, whose files are checked first.
+    """Load a tokenizer of transformers after a check of its files.
 
     Args:
-        folder: with the files.
-        load: reads them.
+        folder: folder of the files.
+        load: function that loads the tokenizer.
 
     Raises:
-        HproError: a file is missing or broken, or the files make no tokenizer.
+        HproError: a file is missing or broken, or the files do not form a tokenizer.
     """
     files = ("vocab.json", "merges.txt", "tokenizer_config.json")
     if missing := [name for name in files if not (folder / name).exists()]:
@@ -110,7 +110,7 @@ def _published(folder: Path, load: Callable[[Path], Any]) -> Any:
 
 
 def _check_byte_pairs(folder: Path) -> None:
-    """Compare the merges with the vocabulary: others end in a panic of the package."""
+    """Compare merges and vocabulary; a mismatch makes the tokenizers package panic."""
     path = folder / "vocab.json"
     vocabulary = checked(read_json(path, _CURE), dict[str, int], str(path), _CURE)
     path = folder / "merges.txt"
@@ -120,5 +120,5 @@ def _check_byte_pairs(folder: Path) -> None:
         pair = line.rstrip("\r").split(" ")
         if len(pair) != 2 or not {*pair, "".join(pair)} <= vocabulary.keys():
             raise HproError(
-                f"{path}, line {number}: {line[:60]!r} is no pair of tokens of vocab.json: {_CURE}"
+                f"{path}, line {number}: {line[:60]!r} is not a token pair of vocab.json: {_CURE}"
             )

@@ -34,13 +34,13 @@ def _add_soundless(folder: Path) -> None:
 
 PLANTED = [
     Planted("a file is missing", lambda f: (f / FIRST).unlink(), "no audio file: 1"),
-    Planted("a file is cut off", lambda f: cut(f / FIRST), "audio that is cut off: 1"),
+    Planted("a file is cut off", lambda f: cut(f / FIRST), "truncated audio: 1"),
     Planted(
         "cloned without Git LFS",
         lambda f: (f / FIRST).write_text(POINTER),
         "Git LFS pointer instead of audio: 1",
     ),
-    Planted("the file without sound", _add_soundless, "no sound, as the publishers say: 1"),
+    Planted("the file without sound", _add_soundless, "no audible speech (publishers' README): 1"),
     Planted(
         "an emotion that does not exist",
         lambda f: edit(f / LIST, "1001_DFA_ANG_XX", "1001_DFA_BOR_XX"),

@@ -44,7 +44,7 @@ def _misnumber(folder: Path) -> None:
 
 
 PLANTED = [
-    Planted("a file is cut off", lambda f: cut(f / FIRST), "audio that is cut off: 1"),
+    Planted("a file is cut off", lambda f: cut(f / FIRST), "truncated audio: 1"),
     Planted(
         "a number outside its session", _misnumber, "sentence outside the range of its file name: 1"
     ),

@@ -62,7 +62,7 @@ PLANTED = [
     Planted(
         "another text in one of three rows",
         lambda f: edit(f / TRAIN, 'target_text": "I', 'target_text": "You'),
-        "rows that disagree: 1",
+        "contradictory rows: 1",
     ),
     Planted(
         "an emotion that is not the file's",
@@ -77,5 +77,5 @@ PLANTED = [
     Planted(
         "an interrupted download", lambda f: cut(f / TEST, 0.45), "not JSON in UTF-8", stops=True
     ),
-    Planted("a pointer of Git LFS", _point, "run git lfs pull", stops=True),
+    Planted("a Git LFS pointer", _point, "run git lfs pull", stops=True),
 ]

@@ -41,7 +41,7 @@ def _text(old: str, new: str):
 
 PLANTED = [
     Planted("a file is missing", lambda f: (f / FIRST).unlink(), "no audio file: 1"),
-    Planted("a file is cut off", lambda f: cut(f / FIRST), "audio that is cut off: 1"),
+    Planted("a file is cut off", lambda f: cut(f / FIRST), "truncated audio: 1"),
     Planted("a line is missing", _text(LINE, ""), "no transcript: 1"),
     Planted(
         "a line without its first word and its tab",

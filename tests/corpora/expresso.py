@@ -59,7 +59,7 @@ def _other_version(folder: Path) -> None:
 
 PLANTED = [
     Planted("a file is missing", lambda f: (f / HAPPY).unlink(), "no audio file: 1"),
-    Planted("a file is cut off", lambda f: cut(f / HAPPY), "audio that is cut off: 1"),
+    Planted("a file is cut off", lambda f: cut(f / HAPPY), "truncated audio: 1"),
     Planted(
         "a transcript is missing",
         lambda f: edit(f / LIST, "ex01_sad_00001\tEnjoy the movie!\n", ""),

@@ -43,7 +43,7 @@ def build(folder: Path) -> None:
 
 PLANTED = [
     Planted("a file is missing", lambda f: (f / FIRST).unlink(), "no audio file: 1"),
-    Planted("a file is cut off", lambda f: cut(f / FIRST), "audio that is cut off: 1"),
+    Planted("a file is cut off", lambda f: cut(f / FIRST), "truncated audio: 1"),
     Planted(
         "a sentence that no line has",
         lambda f: edit(f / TRANSCRIPT, SECOND_LINE + "\n", ""),

@@ -48,7 +48,7 @@ PLANTED = [
     Planted(
         "no transcripts",
         lambda f: (f / TEXTS).unlink(),
-        "LSSED comes without transcripts",
+        "LSSED has no transcripts",
         stops=True,
     ),
     Planted(

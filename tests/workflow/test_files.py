@@ -172,7 +172,7 @@ def test_a_base_of_small_models_is_not_for_cosyvoice2(project: Project, tmp_path
     (twin.folder / "params.yaml").write_text(yaml.safe_dump(settings))
     done = twin.run("snakemake", "--cores", "1", "--dry-run", check=False)
     assert done.returncode == 1
-    assert "base: its models are small ones: set it to ''" in done.stdout
+    assert "base: its models are embedded ones: set it to ''" in done.stdout
 
 
 @pytest.mark.full
@@ -207,7 +207,7 @@ def test_claims_of_one_seed_are_refused_before_any_job(project: Project, tmp_pat
     done = twin.run(*dry, "--", "claims", check=False)
     assert done.returncode == 1
     assert (
-        "seeds is [0], but claims.min_seeds is 5: say --configfile config/claims.yaml -- claims"
+        "seeds is [0], but claims.min_seeds is 5: use --configfile config/claims.yaml -- claims"
         in (done.stdout)
     )
     plan = twin.run(*dry, "--configfile", "config/claims.yaml", "--", "claims").stdout

@@ -76,11 +76,11 @@ def test_a_run_keeps_its_settings_while_others_edit_and_look(
     project.edit(*EDIT)
     for look, shows in (("--dry-run", "This was a dry-run"), ("--summary", "output_file")):
         said = project.run(*SNAKEMAKE, look, "--", TARGET).stdout
-        assert f"the run 'embedded' is under way (process {running.pid} on " in said
+        assert f"the run 'embedded' is active (process {running.pid} on " in said
         assert shows in said
     second = project.run(*SNAKEMAKE, "--", TARGET, check=False)
     assert second.returncode == 1
-    assert f"under way (process {running.pid} on " in second.stdout.split("WorkflowError")[1]
+    assert f"is active (process {running.pid} on " in second.stdout.split("WorkflowError")[1]
     assert "Traceback" not in second.stdout
     deleting = project.run(*SNAKEMAKE, "--delete-all-output", "--", TARGET, check=False)
     assert deleting.returncode == 1
@@ -126,7 +126,7 @@ def test_runs_of_two_names_work_side_by_side(
     hold.unlink()
     out, _ = other.communicate(timeout=PATIENCE_S)
     assert other.returncode == 0, out
-    assert "under way" not in out
+    assert "is active" not in out
 
 
 @pytest.mark.full
@@ -191,7 +191,7 @@ def test_small_numbers_as_dvc_writes_them(project: Project) -> None:
     [
         (b"steps: 1900", b"steps: 1900 # caf\xe9", "byte 0xe9 is not UTF-8"),
         (b"steps: 1900", b"steps: 2024-13-45", "not '2024-13-45'"),
-        (b"\nsynthesis:", b"\nshards: 1\nsynthesis:", "key 'shards' stands here and in line"),
+        (b"\nsynthesis:", b"\nshards: 1\nsynthesis:", "key 'shards' is also in line"),
         (b"steps: 1900", b"steps: 010", "010 begins with a zero"),
     ],
 )
@@ -211,10 +211,10 @@ def test_a_target_that_was_taken_for_a_settings_file_is_named(project: Project) 
     said = project.run(
         *SNAKEMAKE, "--configfile", "config/acted.yaml", "metrics.json", check=False
     ).stdout
-    assert "metrics.json is not a settings file, it has no section of one: targets of" in said
+    assert "metrics.json is not a settings file, it has no known section: targets of" in said
     said = project.run("snakemake", "-n", "--configfile", "config/acted.yaml", "all", check=False)
     assert said.stdout.splitlines()[1:] == [
-        "hpro: all is not a settings file, there is none: targets of Snakemake come after `--`"
+        "hpro: all is not a settings file, it does not exist: targets of Snakemake come after `--`"
     ]
     above = project.folder / "above.yaml"
     above.write_text("sft: {steps: 0}")

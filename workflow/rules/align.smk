@@ -1,4 +1,4 @@
-# Forced alignment: where each word begins and ends.
+# Forced alignment: start and end of each word.
 from hpro_core.align.mfa_models import given, published
 
 
@@ -56,7 +56,7 @@ rule align:
     params:
         root=root_of,
         shard=shard_of,
-        # Word times of the split `judge` are for the training of a judge; a base has one.
+        # Word times of the split `judge` are needed only to train a judge; a base includes one.
         leave_out=["--leave-out", "judge"] if config["base"] else [],
     message:
         "align: word boundaries by {config[align][backend]} {params.shard}"
@@ -90,7 +90,7 @@ rule align_check:
         references=[f"{name}={grids}" for name, grids in TEXTGRIDS.items()],
         exact=[word for name in CONTROLLED for word in ("--exact", name)],
     message:
-        "align: comparing word boundaries with the references that exist"
+        "align: comparing word boundaries with references"
     shell:
         "hpro align-check --root {params.root:q} {params.references:q} {params.exact:q}"
         " 2>&1 | tee {log:q}"

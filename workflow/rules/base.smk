@@ -1,5 +1,5 @@
-# The shipped base: tokenizer, codec, judge and the policy that fine-tuning starts from are taken
-# from the folder that `base` names, and trained nowhere below. `make base` makes such a folder.
+# The shipped base: tokenizer, codec, judge and the initial policy of fine-tuning are unpacked from
+# the folder of the setting `base` and not trained. `make base` creates such a folder.
 
 if config["base"]:
     for model, place in MODELS.items():
@@ -28,7 +28,7 @@ if config["base"]:
                 base=lambda wildcards, input: os.path.commonpath(input.base),
                 model=model,
             message:
-                "base: taking the trained {params.model}"
+                "base: unpacking the trained {params.model}"
             shell:
                 "hpro base-take {params.model:q} --base {params.base:q} --root {params.root:q}"
                 " 2>&1 | tee {log:q}"

@@ -1,4 +1,4 @@
-# Claims: every system of the tables with several seeds, tested (config/claims.yaml).
+# Claims: statistical tests of all systems of the tables over several seeds (config/claims.yaml).
 
 
 rule claims:

@@ -1,9 +1,9 @@
-# HD-Emo, the codec whose frozen heads are the rewards: stage A content, stage B style; or, with
-# codec.checkpoint, the authors' own weights as they are.
+# HD-Emo, the codec whose frozen heads give the rewards: stage A content, stage B style; or, with
+# codec.checkpoint, the authors' released weights.
 
 CODEC = [f"{ROOT}/codec/style/{name}" for name in MODEL]
 CODEC_CURVES = []
-# Ours: 5 GB were measured, of `released` on a CPU (docs/performance.md); `paper` has 2.3 times its weights
+# Ours: `released` took 5 GB on a CPU (docs/performance.md); `paper` has 2.3 times its weights.
 CODEC_MB = 6000 if config["codec"]["preset"] in ("embedded", "miniature") else 12000
 
 if config["codec"]["checkpoint"]:
@@ -56,7 +56,7 @@ elif not config["base"]:
             "<benchmarks>/codec/content.tsv"
         conda:
             "../envs/hpro.yaml"
-        threads: 1  # side by side with sft
+        threads: 1  # runs at the same time as sft
         resources:
             gpu=1,
             nodes=1,
@@ -66,7 +66,7 @@ elif not config["base"]:
             root=root_of,
             work=f"{WORK}/codec_content",
         message:
-            "codec, stage A: content tokens that spell the words"
+            "codec, stage A: training content tokens"
         shell:
             "launch {resources.gpu} {resources.nodes} hpro codec-content --root {params.root:q}"
             " --params {input.key:q} --work {params.work:q} --threads {threads} 2>&1 | tee {log:q}"
@@ -90,7 +90,7 @@ elif not config["base"]:
             "<benchmarks>/codec/style.tsv"
         conda:
             "../envs/hpro.yaml"
-        threads: 1  # side by side with sft
+        threads: 1  # runs at the same time as sft
         resources:
             gpu=1,
             nodes=1,
@@ -100,7 +100,7 @@ elif not config["base"]:
             root=root_of,
             work=f"{WORK}/codec_style",
         message:
-            "codec, stage B: style tokens, emotion and word-affect heads"
+            "codec, stage B: training style tokens, emotion and word-level V/A/D heads"
         shell:
             "launch {resources.gpu} {resources.nodes} hpro codec-style --root {params.root:q}"
             " --params {input.key:q} --work {params.work:q} --threads {threads} 2>&1 | tee {log:q}"

@@ -1,4 +1,4 @@
-# Shared by the rules: names, the settings of each command, and which systems there are.
+# Shared by the rules: paths, key files of commands, and lists of systems.
 import os
 import sys
 
@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))
 from stage_keys import Keys, use_checkout, write_changed
 from training_memory import training_mb
 
-# With the schema that editors use, which also fills in what is left out.
+# The schema that editors use; it also sets default values.
 validate(config, schema="../schemas/params.schema.json")
 try:
     use_checkout(workflow.basedir)
@@ -20,7 +20,7 @@ except HproError as error:
     raise WorkflowError(str(error)) from None
 
 ROOT = f"results/{config['run']}"
-WORK = f"work/{config['run']}"  # checkpoints of trainings under way
+WORK = f"work/{config['run']}"  # checkpoints of running trainings
 SETS = list(config["corpus"]["sets"])
 CONTROLLED = [s for s in SETS if config["corpus"]["sets"][s]["reader"] == "controlled"]
 VARIANTS = list(config["variants"])
@@ -28,25 +28,25 @@ POLICIES = ["sft", *VARIANTS]
 SYSTEMS = [*SEEDLESS, *POLICIES]
 TABLES = config["tables"]
 SEEDS = config["seeds"]
-THREADS = 2  # of a training; `snakemake --set-threads` overrides it
+THREADS = 2  # per training; `snakemake --set-threads` overrides it
 TEXTGRIDS = {
     name: f"{chosen['path']}/mfa_textgrids.zip"
     for name, chosen in config["corpus"]["sets"].items()
     if chosen["reader"] == "amazon_queen" and not chosen["path"].endswith(".1c")
-}  # MFA's own alignment, which ships with the excerpt and not with the game
+}  # MFA's alignment, which is shipped with the excerpt but not with the game
 SHARDS = (
     [f"shards/{shard:05d}/" for shard in range(config["shards"])]
     if config["shards"] > 1
     else [""]
-)  # folders within those of the stages from align to dataset; one shard has none of its own
-SHARD = f"{ROOT}/corpus/{{shard}}utterances.parquet"  # what they read of the corpora
-# What they make of all shards, for the rules that read it whole
+)  # subfolders of the stages from align to dataset; none with one shard
+SHARD = f"{ROOT}/corpus/{{shard}}utterances.parquet"  # input of these stages
+# Their outputs for all shards together
 WORDS, UNALIGNED = f"{ROOT}/align/words.parquet", f"{ROOT}/align/rejected.parquet"
 LABELS = [f"{ROOT}/label/{name}.parquet" for name in ("emotion_posteriors", "word_vad")]
 DATASET = [
     f"{ROOT}/dataset/{name}.parquet" for name in ("train", "dev", "test", "rejected")
 ]
-# Each split as a table, and as the file that trainings map into memory
+# Each split as a table, and as an Arrow file that trainings map into memory
 TRAIN, DEV, TEST = (
     [f"{ROOT}/dataset/{name}.{kind}" for kind in ("parquet", "arrow")]
     for name in ("train", "dev", "test")
@@ -54,7 +54,7 @@ TRAIN, DEV, TEST = (
 NOTHING = "(?!)"  # a wildcard that no name matches
 LARGE = (
     4 if config["policy"]["preset"] == "cosyvoice2" else 1
-)  # memory, times the small model's
+)  # factor on the memory of the embedded model
 MODEL = ("model.safetensors", "config.json")  # the files of a trained model
 BASE_FILES = [*FILES, SUMS]
 KEYS = Keys(
@@ -84,38 +84,39 @@ wildcard_constraints:
 
 
 def key(name, command, *sections, settings=config):
-    """The key file of a command: declares the sections of params.yaml that it reads.
+    """Return the key file of a command, and declare the sections of params.yaml that it reads.
 
-    Name and sections may hold the wildcards {set} and {variant}: one key file for each; sections
-    also {stage}, of the variant. "corpus.sets.x" is the section corpus with its plain values and, of
-    its mappings, nothing but x in `sets`; "reward.word" is the section reward without other stages.
+    Name and sections may contain the wildcards {set} and {variant}, with one key file for each;
+    sections also {stage}, that of the variant. "corpus.sets.x" is the section corpus with its plain
+    values and, of its mappings, only x in `sets`. "reward.word" is the section reward without the
+    other stages.
     """
     return KEYS.declare(name, command, sections, settings)
 
 
 def brought(folder, *names):
-    """Files that the user brings, in a folder that a setting names; none where it names none."""
+    """Files of the user in a folder that a setting names; none if the setting is empty."""
     return [f"{folder}/{name}" for name in names] if folder else []
 
 
 def tokenizer_files(setting):
-    """The tokenizer behind dataset.policy_text or dataset.codec_text; phones need none."""
+    """Tokenizer files of dataset.policy_text or dataset.codec_text; none for phones."""
     folder = "" if setting == "phones" else setting
     return brought(folder, "vocab.json", "merges.txt", "tokenizer_config.json")
 
 
 def root_of(wildcards, input):
-    """The results folder of the run: key files lie in its params/."""
+    """Results folder of the run, the parent of the key files' folder params/."""
     return os.path.dirname(os.path.dirname(input.key))
 
 
 def shard_of(wildcards):
-    """The option that names a shard to a command, as words."""
+    """Arguments that select a shard; empty without shards."""
     return ["--shard", int(wildcards.shard.split("/")[1])] if wildcards.shard else []
 
 
 def of_shards(stage, names):
-    """The tables of all shards of a stage."""
+    """Tables of all shards of a stage."""
     return [
         f"{ROOT}/{stage}/{shard}{name}.parquet" for name in names for shard in SHARDS
     ]
@@ -127,18 +128,18 @@ def of_sets(name, sets=SETS):
 
 
 def policy_files(system, seed):
-    """The files of a trained policy that others load."""
+    """Model files of a trained policy."""
     folder = f"{ROOT}/policy/{system}/seed{seed}"
     return [f"{folder}/{name}" for name in MODEL]
 
 
 def start_of(wildcards):
-    """The policy that a variant starts from."""
+    """Model files of the policy from which a variant starts."""
     return policy_files(config["variants"][wildcards.variant]["start"], wildcards.seed)
 
 
 def spoken_by(wildcards):
-    """What a system needs to speak: recordings nothing, their tokens the decoder, policies both."""
+    """Models for the synthesis of a system: none for recordings, the decoder for tokenrecon."""
     if wildcards.system == "recordings":
         return []
     decoder = [*DECODER]
@@ -148,7 +149,7 @@ def spoken_by(wildcards):
 
 
 def runs(systems):
-    """Folder names <system>/seed<k>; recordings and their tokens do not depend on a seed."""
+    """Folder names <system>/seed<k>; recordings and tokenrecon have the first seed only."""
     return [
         f"{system}/seed{seed}"
         for system in systems
@@ -168,19 +169,19 @@ def wanted(among=SYSTEMS):
 
 
 def judged(wildcards):
-    """Scores of every system, if seeds suffice: refused before Snakemake deletes the old claims."""
+    """Scores of every system; refuses too few seeds before Snakemake deletes the old claims."""
     if len(set(SEEDS)) < config["claims"]["min_seeds"]:
         raise WorkflowError(
-            f"seeds is {SEEDS}, but claims.min_seeds is {config['claims']['min_seeds']}: say "
+            f"seeds is {SEEDS}, but claims.min_seeds is {config['claims']['min_seeds']}: use "
             "--configfile config/claims.yaml -- claims"
         )
     return of_runs("eval", wanted(), "scores.parquet")
 
 
 def existing(folder, name):
-    """The same file of every system and seed that was made for an earlier request.
+    """Existing files of this name, of all systems and seeds, from earlier requests.
 
-    DVC tracks whole folders, so what lies there must be kept up to date too.
+    DVC tracks whole folders, so all files in them must be up to date.
     """
     found = glob_wildcards(f"{ROOT}/{folder}/{{system}}/seed{{seed}}/{name}")
     pairs = [pair for pair in zip(found.system, found.seed) if pair[0] in SYSTEMS]
@@ -188,10 +189,10 @@ def existing(folder, name):
 
 
 def lost_records(wildcards):
-    """Records that are missing beside results that are there: their jobs have to run again.
+    """Missing records of existing results, whose jobs must run again.
 
-    Snakemake makes a missing output again only where something asks for it. A record is lost where
-    a folder turned read-only between the last result of a job and its record.
+    Snakemake recreates a missing output only if a target needs it. A record is missing if a folder
+    became read-only between the last result of a job and its record.
     """
     lost = []
     for folder, folders, names in os.walk(ROOT):

@@ -1,4 +1,4 @@
-# Raw corpora -> audio at 16 kHz, one table of utterances, splits.
+# Corpora: audio at 16 kHz, one table of utterances, and splits.
 
 
 rule corpus_read:
@@ -92,7 +92,7 @@ rule corpus_split:
     params:
         root=root_of,
     message:
-        "corpora: merging, and splitting by scene and sentence"
+        "corpora: merging and assigning splits by scene and sentence"
     shell:
         "hpro corpus-split --root {params.root:q} --params {input.key:q} 2>&1 | tee {log:q}"
 

@@ -1,5 +1,5 @@
-# The dataset: one table per split, and the same as a file that trainings map into memory, which of
-# shards is made when they are gathered. From here on no training reads audio.
+# The dataset: one table per split, and an Arrow file of it that trainings map into memory. With
+# shards, `dataset_gather` writes the Arrow files. Later trainings do not read audio.
 
 
 rule dataset:
@@ -41,7 +41,7 @@ rule dataset:
         root=root_of,
         shard=shard_of,
     message:
-        "dataset: joining tables, one file per split {params.shard}"
+        "dataset: joining tables into one file per split {params.shard}"
     shell:
         "hpro dataset --root {params.root:q} --params {input.key:q} {params.shard:q}"
         " 2>&1 | tee {log:q}"

@@ -1,5 +1,5 @@
-# Synthesis of the test sentences, and judges that were no reward.
-# The embedded judges need no GPU; published ones are models that the user brings.
+# Synthesis of the test sentences, and evaluation by judges that are not used as rewards.
+# The embedded judges need no GPU; published ones are models that the user provides.
 from hpro_core.evaluate import files as judges
 
 PUBLISHED_AFFECT = [str(path) for path in judges.affect(SETTINGS.evaluate)]
@@ -72,7 +72,7 @@ if not config["base"]:
         params:
             root=root_of,
         message:
-            "judges: training on utterances that nothing else sees"
+            "judges: training on the split `judge`"
         shell:
             "hpro judge-train --root {params.root:q} --params {input.key:q} --threads {threads}"
             " 2>&1 | tee {log:q}"
@@ -117,7 +117,7 @@ rule judge_recordings:
         root=root_of,
         work=f"{WORK}/judge_recordings",
     message:
-        "judges: hearing the recordings that systems are compared with"
+        "judges: evaluating the reference recordings"
     shell:
         "hpro judge-recordings --root {params.root:q} --params {input.key:q}"
         " --work {params.work:q} --threads {threads}"

@@ -1,5 +1,5 @@
 # Labels: an emotion posterior for each utterance, valence, arousal and dominance for each word.
-# The paper's two teachers are published models, which the user brings; the embedded ones need no GPU.
+# The paper's two teachers are published models of the user; the embedded ones need no GPU.
 from hpro_core.label.files import affect_models
 
 LABEL = SETTINGS.label

@@ -1,4 +1,4 @@
-# The supervised policy: text and speaker -> speech tokens. Every reward training starts from it.
+# The supervised policy: text and speaker -> speech tokens. It is the start of all reward trainings.
 
 
 rule sft:
@@ -24,7 +24,7 @@ rule sft:
     priority: 2  # every reward training waits for it
     conda:
         "../envs/hpro.yaml"
-    threads: 1  # as for rewards; beside it the recordings are judged
+    threads: 1  # as for rewards; judge_recordings runs at the same time
     resources:
         gpu=1,
         nodes=1,

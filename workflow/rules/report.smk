@@ -1,4 +1,4 @@
-# Tables beside the paper's figures, and one page that shows and plays everything.
+# Result tables with the paper's figures, and an HTML page with figures, tables and audio samples.
 
 
 rule tables:

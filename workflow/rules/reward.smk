@@ -1,5 +1,5 @@
-# Reward optimisation: one training per variant of params.yaml, each from the policy that it names.
-# With reward.probe_every the judges listen meanwhile and choose the checkpoint.
+# Reward optimisation: one training per variant of params.yaml, from the variant's start policy.
+# With reward.probe_every, judges evaluate probes during training and select the checkpoint.
 
 WATCHED = config["reward"]["probe_every"] > 0
 REWARD = "reward-watched" if WATCHED else "reward"
@@ -46,7 +46,7 @@ rule reward:
     priority: 1  # before judging: others start from this policy
     conda:
         "../envs/hpro.yaml"
-    threads: 1  # two trainings side by side use two cores better than one on both
+    threads: 1  # two concurrent trainings use two cores better than one training with two threads
     resources:
         gpu=1,
         nodes=1,

@@ -1,4 +1,4 @@
-# The tables of all shards of a stage in one each, where the corpora are cut (`shards` in params.yaml).
+# Concatenates the tables of all shards of a stage, if `shards` in params.yaml is above one.
 if len(SHARDS) > 1:
     from hpro_core.shards import TABLES as OF_SHARDS
 
@@ -29,12 +29,12 @@ if len(SHARDS) > 1:
                 root=root_of,
                 stage=stage,
             message:
-                "{params.stage}: all shards in one table each"
+                "{params.stage}: concatenating the tables of all shards"
             shell:
                 "hpro gather {params.stage:q} --root {params.root:q} --params {input.key:q}"
                 " 2>&1 | tee {log:q}"
 
-    # A command of its own: it alone depends on the code that trainings read the dataset with.
+    # A separate command: it alone depends on the code by which trainings read the dataset.
     rule dataset_gather:
         input:
             key=key("dataset_gather", "gather-dataset", "shards", "dataset"),
@@ -56,6 +56,6 @@ if len(SHARDS) > 1:
         params:
             root=root_of,
         message:
-            "dataset: all shards in one table each"
+            "dataset: concatenating the tables of all shards"
         shell:
             "hpro gather-dataset --root {params.root:q} --params {input.key:q} 2>&1 | tee {log:q}"

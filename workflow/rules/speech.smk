@@ -1,5 +1,5 @@
-# Speech tokens: a tokenizer with its way back to sound, and the tokens of every utterance.
-# CosyVoice2's are published: nothing is trained then, and `tokenize` says where they are.
+# Speech tokens: a tokenizer with its decoder, and the tokens of every utterance.
+# CosyVoice2's models are published and not trained; `tokenizer_published` writes their paths.
 
 PUBLISHED = config["speech"]["preset"] == "cosyvoice2"
 DECODER = [f"{ROOT}/speech/tokenizer/config.json"]
@@ -40,7 +40,7 @@ if not PUBLISHED and not config["base"]:
             root=root_of,
             work=f"{WORK}/tokenizer",
         message:
-            "tokenizer: training speech -> tokens -> speech"
+            "tokenizer: training tokenizer and decoder"
         shell:
             "hpro tokenizer --root {params.root:q} --params {input.key:q}"
             " --work {params.work:q} --threads {threads} 2>&1 | tee {log:q}"
@@ -73,7 +73,7 @@ if PUBLISHED:
         params:
             root=root_of,
         message:
-            "tokenizer: CosyVoice2's"
+            "tokenizer: configuring CosyVoice2's published models"
         shell:
             "hpro tokenizer-published --root {params.root:q} --params {input.key:q}"
             " 2>&1 | tee {log:q}"
@@ -95,7 +95,7 @@ rule tokenize:
     priority: 2  # the dataset waits for it
     conda:
         "../envs/hpro.yaml"
-    threads: 1  # beside `label`
+    threads: 1  # runs at the same time as `label`
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,

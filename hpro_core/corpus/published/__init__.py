@@ -1,11 +1,10 @@
-"""Readers of published corpora, as their publishers distribute them: one module each.
+"""Readers of published corpora in their distributed form, one module for each corpus.
 
 A module has
 
-- `ABOUT`: title, licence, where to get it, by which files it is recognised, its labels;
-- `read(folder)`: yields a `Recording` for each utterance and a `Fault` for each that cannot be
-  read, and raises `HproError` where the folder as a whole is not the corpus, or metadata is
-  damaged.
+- `ABOUT`: title, licence, source, glob patterns of its files, and labels;
+- `read(folder)`: yields a `Recording` for each utterance and a `Fault` for each unusable one. It
+  raises `HproError` if the folder as a whole is not the corpus or metadata is damaged.
 
-No reader opens audio: whether it can be decoded is found by who reads it (`corpus.audio`).
+Readers do not open audio; `corpus.audio` decodes it later.
 """

@@ -1,4 +1,4 @@
-"""What a reader says of its corpus, and what readers share."""
+"""Description of a published corpus, and helpers that readers share."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,19 +12,19 @@ from hpro_core.errors import HproError
 from hpro_core.io import read_text
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-"""How the stand-in begins that git leaves where a large file was not fetched."""
+"""First bytes of a Git LFS pointer, which stands for a large file that was not fetched."""
 
 
 @dataclass(frozen=True)
 class About:
-    """A published corpus.
+    """Description of a corpus.
 
     Attributes:
-        title: its name, authors and year.
-        licence: name of the licence, with what it forbids.
-        source: where and how to get it, and which archives.
-        signs: glob patterns below the folder; one match tells the corpus from all others.
-        emotions: its labels -> `EMOTIONS`; empty where it has none.
+        title: name, authors and year.
+        licence: name of the licence and its restrictions.
+        source: where to get it, and which archives.
+        signs: glob patterns relative to the folder; one match identifies the corpus.
+        emotions: label of the corpus -> one of `EMOTIONS`; empty if it has no labels.
     """
 
     title: str
@@ -40,37 +40,38 @@ class Reader(Protocol):
     ABOUT: About
 
     def read(self, folder: Path, /) -> Iterator[Recording | Fault]:
-        """See the package's docstring."""
+        """Yield a `Recording` or `Fault` for each utterance; see the package's docstring."""
 
 
 def text_of(path: Path, encoding: str = "utf-8-sig") -> str:
-    """The text of a file.
+    """Return the text of a file with line breaks as "\\n".
 
     Raises:
-        HproError: no such file, or it is not in that encoding.
+        HproError: the file is missing or not in the encoding.
     """
     text = read_text(path, "extract the whole archive", encoding)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def table_rows(path: Path, *columns: str) -> list[tuple[str, dict[str, str]]]:
-    """Rows of a CSV file, each with its place ("file, line 7").
+    """Return the rows of a CSV file, each with its place ("file, line 7").
 
     Raises:
-        HproError: no such file, not UTF-8, no rows, a column is missing, or what `csv_rows` raises.
+        HproError: the file is missing, not UTF-8 or has no rows, a column is missing, or as
+            `csv_rows`.
     """
     names, rows = csv_rows(text_of(path), path)
     if not rows or not set(columns) <= set(names):
-        raise HproError(f"{path}: needed are rows with the columns {', '.join(columns)}")
+        raise HproError(f"{path}: rows with the columns {', '.join(columns)} are required")
     return rows
 
 
 def audio_files(folder: Path, *patterns: str) -> list[Path]:
-    """Files below a folder in order of their paths, without the traces of macOS (._name).
+    """Return files below a folder, sorted by path, without hidden files such as macOS's ._name.
 
     Args:
-        folder: where to look.
-        patterns: of `Path.glob`, whose `**/` leaves out links to folders; here it follows them.
+        folder: folder to search.
+        patterns: patterns of `Path.glob`, except that `**/` follows links to folders.
     """
     found = {path for pattern in patterns for path in _matches(folder, pattern) if path.is_file()}
     return sorted(path for path in found if not path.name.startswith("."))
@@ -83,5 +84,5 @@ def _matches(folder: Path, pattern: str) -> Iterator[Path]:
 
 
 def safe_id(name: str) -> str:
-    """A published name as an utterance id: signs that no file name should have become `_`."""
+    """Return a published name as an utterance id: characters other than A-Za-z0-9_.- become `_`."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name)

@@ -1,9 +1,9 @@
 """Reader `crema_d`: Crowd-sourced Emotional Multimodal Actors Dataset, its audio.
 
 AudioWAV/<actor>_<sentence>_<emotion>_<level>.wav, as listed in SentenceFilenames.csv: 91 actors
-say twelve sentences in six emotions; one sentence (IEO) is said at three levels (LO, MD, HI), all
-else has XX. The label is the emotion that the actor was asked for. What raters heard
-(processedResults/summaryTable.csv) is often another one, and is not read.
+speak twelve sentences in six emotions. One sentence (IEO) has three levels (LO, MD, HI), all others
+have XX. The label is the intended emotion. The perceived emotion of raters
+(processedResults/summaryTable.csv) often differs and is not read.
 """
 
 import re
@@ -52,13 +52,13 @@ _POINTER_BYTES = 1024
 
 
 def read(folder: Path) -> Iterator[Recording | Fault]:
-    """All listed utterances, and a fault for each audio file beyond; a group is a sentence.
+    """Yield all listed utterances, and a fault for each unlisted audio file; a group is a sentence.
 
     Args:
-        folder: holds AudioWAV and SentenceFilenames.csv, at once or one level below.
+        folder: holds AudioWAV and SentenceFilenames.csv, directly or one level below.
 
     Raises:
-        HproError: no audio, no list, or the list is damaged.
+        HproError: audio or list is missing, or the list is damaged.
     """
     paths = audio_files(folder, "AudioWAV/*.wav", "*/AudioWAV/*.wav")
     if not paths:
@@ -73,17 +73,17 @@ def read(folder: Path) -> Iterator[Recording | Fault]:
 
 
 def _listed(path: Path) -> dict[str, str]:
-    """Name of each utterance -> where it is listed."""
+    """Name of each utterance -> its place in the list."""
     if not path.is_file():
         raise HproError(
-            f"{path} does not exist: it lists all utterances; take it from the repository"
+            f"{path} does not exist: it lists all utterances; copy it from the repository"
         )
     listed: dict[str, str] = {}
     for where, row in table_rows(path, "Filename"):
         name = row["Filename"]
         if not name or name in listed:
             why = f"{name!r} is in {listed[name]} too" if name else "no file name"
-            raise HproError(f"{where}: {why}: take the published file")
+            raise HproError(f"{where}: {why}: use the published file")
         listed[name] = where
     return listed
 
@@ -97,7 +97,7 @@ def _utterance(name: str, path: Path | None, where: str) -> Recording | Fault:
     if path.stat().st_size < _POINTER_BYTES and path.read_bytes().startswith(LFS_POINTER):
         return Fault(name, "Git LFS pointer instead of audio", f"{path}: run git lfs pull")
     if name in _SOUNDLESS:
-        return Fault(name, "no sound, as the publishers say", str(path))
+        return Fault(name, "no audible speech (publishers' README)", str(path))
     actor, sentence, label = fields.groups()
     return Recording(
         utterance=name,

@@ -1,15 +1,15 @@
 """Reader `emov_db`: the Emotional Voices Database, in its sorted version.
 
-OpenSLR has one archive for each speaker and emotion, bea_Amused.tar.gz and so on. The names in
-them are the same for all speakers, so that each needs a folder of its own: <speaker>_<Emotion>/, or
+OpenSLR has one archive for each speaker and emotion, such as bea_Amused.tar.gz. Their file names
+are the same for all speakers, so each archive needs its own folder: <speaker>_<Emotion>/, or
 <speaker>/<Emotion>/ as in the publishers' first copy.
 
-<emotion>_<first>-<last>_<sentence>.wav: the session went from the first to the last sentence;
-0011 is arctic_a0011 of the CMU Arctic prompts (none of its b sentences is used). The prompts are in
-cmuarctic.data, which no archive holds. A few files have a wrong number, outside their session. The
-publishers took out what did not match its prompt, so that a gap is no fault.
+<emotion>_<first>-<last>_<sentence>.wav: the session covers the first to the last sentence; 0011 is
+arctic_a0011 of the CMU Arctic prompts (none of its b sentences is used). The prompts are in
+cmuarctic.data, which no archive contains. A few files have a wrong number outside their session.
+The publishers removed recordings that did not match their prompt, so a gap is not a fault.
 
-Sleepy is `other`: it is acted, with yawns, and so far from neutral that it would blur that class.
+Sleepy is `other`: it is acted, with yawns, and differs too much from neutral for that class.
 """
 
 import re
@@ -47,13 +47,13 @@ _PROMPT = re.compile(r'\( arctic_([ab]\d{4}) "(.*)" \)')
 
 
 def read(folder: Path) -> Iterator[Recording | Fault]:
-    """All utterances; a group is a sentence, whoever says it in whatever emotion.
+    """Yield all utterances; a group is a sentence, across speakers and emotions.
 
     Args:
         folder: holds cmuarctic.data and the folders of speakers or archives, at any depth.
 
     Raises:
-        HproError: no audio, no cmuarctic.data, or it is damaged.
+        HproError: audio or cmuarctic.data is missing, or the latter is damaged.
     """
     paths = audio_files(folder, "**/*.wav")
     if not paths:
@@ -74,12 +74,12 @@ def _prompts(folder: Path) -> dict[str, str]:
     path = folder / PROMPTS
     if not path.is_file():
         url = ABOUT.source.split()[-1]
-        raise HproError(f"{path} does not exist: no archive holds it; download {url} to there")
+        raise HproError(f"{path} does not exist: no archive contains it; download {url} to there")
     prompts: dict[str, str] = {}
     for number, line in enumerate(text_of(path).splitlines(), start=1):
         fields = _PROMPT.fullmatch(line.strip())
         if fields is None and line.strip():
-            raise HproError(f"{path}, line {number}: {line!r} is no prompt: download it again")
+            raise HproError(f"{path}, line {number}: {line!r} is not a prompt: download it again")
         if fields is not None:
             prompts[fields[1]] = fields[2]
     return prompts
@@ -114,7 +114,7 @@ def _utterance(path: Path, folder: Path, prompts: dict[str, str]) -> Recording |
 
 
 def _doubt(fields: re.Match[str], label: str, folder_labels: set[str]) -> str:
-    """Why a file name is not to be believed, or empty."""
+    """The reason why a file name is inconsistent; empty if it is consistent."""
     if folder_labels - {label}:
         return "emotion of the file name is not the folder's"
     first, last, sentence = (int(number) for number in fields.groups()[1:])

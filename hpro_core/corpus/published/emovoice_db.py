@@ -1,13 +1,14 @@
-"""Reader `emovoice_db`: EmoVoice-DB, 40 hours of English by GPT-4o-audio: no human speaks.
+"""Reader `emovoice_db`: EmoVoice-DB, 40 hours of synthetic English speech by GPT-4o-audio.
 
     train.jsonl, val.jsonl, test.jsonl    an object in each line
     audio/<emotion>.zip                   to be extracted: audio/<emotion>/<name>.wav
 
-Of an object are read `target_wav` (the path of the audio), `target_text` (what is said) and
-`emotion`; emotion_text_prompt, speech tokens and neutral_speaker_wav are not. A name is
+The reader uses `target_wav` (path of the audio), `target_text` (transcript) and `emotion` of an
+object, not emotion_text_prompt, speech tokens and neutral_speaker_wav. A name is
 gpt4o_<number>_<emotion>_<voice>; the voices (ash, ballad, coral, sage, verse) are the speakers.
-train.jsonl has each recording three times, with its description in other words: read once. Other
-.jsonl files are the same in phonemes. The splits are prescribed (val is dev); none is for judges.
+train.jsonl has each recording three times, with paraphrased descriptions; it is read once. Other
+.jsonl files have the same content in phonemes. The splits are prescribed (val is dev); none is for
+judges.
 
 Verified: sizes and fields in the dataset card, names in the publishers' demonstration
 (yanghaha0908/EmoVoice), paths and archives in code that reads the corpus (Liu-Tianchi/EmoTra-TTS).
@@ -41,7 +42,7 @@ _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 @dataclass(frozen=True)
 class _Row:
-    """What a line says of a recording; `where` it stands is no difference."""
+    """Fields of a line; `where` is ignored in comparisons."""
 
     where: str = field(compare=False)
     split: str
@@ -51,14 +52,14 @@ class _Row:
 
 
 def read(folder: Path) -> Iterator[Recording | Fault]:
-    """All utterances, each once.
+    """Yield all utterances, each once.
 
     Args:
-        folder: a download of the dataset, with the archives extracted in `audio` (or each in a
-            folder of its own name there).
+        folder: a download of the dataset, with the archives extracted in `audio`, or each in a
+            folder of its name there.
 
     Raises:
-        HproError: a file of a split is missing or damaged, or no archive is extracted.
+        HproError: a file of a split is missing or damaged, or no archive was extracted.
     """
     listed: dict[str, list[_Row]] = {}
     for name, split in SPLITS.items():
@@ -94,7 +95,7 @@ def _rows(path: Path, split: str) -> Iterator[_Row]:
 def _value(values: object, key: str, where: str) -> str:
     value = values.get(key) if isinstance(values, dict) else None
     if not isinstance(value, str) or not value:
-        raise HproError(f"{where}: {key} is {value!r}, not a text: is this EmoVoice-DB's file?")
+        raise HproError(f"{where}: {key} is {value!r}, not a text: use EmoVoice-DB's own file")
     return value
 
 
@@ -104,7 +105,7 @@ def _entry(folder: Path, name: str, rows: list[_Row]) -> Recording | Fault:
     if other.split != row.split:
         return Fault(utterance, "in several splits", f"{row.where}; {other.where}")
     if other != row:
-        return Fault(utterance, "rows that disagree", f"{row.where}; {other.where}: {other}")
+        return Fault(utterance, "contradictory rows", f"{row.where}; {other.where}: {other}")
     if fields is None:
         return Fault(utterance, "file name that is not EmoVoice-DB's", f"{row.where}: {row.wav}")
     if fields[1] != row.emotion or row.emotion not in LABELS:
@@ -121,7 +122,7 @@ def _entry(folder: Path, name: str, rows: list[_Row]) -> Recording | Fault:
     return Recording(
         utterance=utterance,
         speaker=fields[2],
-        # some texts were escaped twice: a backslash and u2019 stand for an apostrophe
+        # some texts are escaped twice: a backslash and u2019 for an apostrophe
         text=_ESCAPE.sub(lambda match: chr(int(match[1], 16)), row.text),
         audio=audio,
         group=utterance,

@@ -2,12 +2,12 @@
 
 <speaker>/<Emotion>/<speaker>_<number>.wav, in older copies <Emotion>/<part>/ with the parts train,
 evaluation and test; and <speaker>/<speaker>.txt, whose lines are id, text and emotion. Speakers
-0011 to 0020 say the same 350 sentences in five emotions: numbers 1 to 350 are neutral, 351 to 700
+0011 to 0020 speak the same 350 sentences in five emotions: numbers 1 to 350 are neutral, 351 to 700
 angry, and so on. Speakers 0001 to 0010 are Chinese and left out.
 
-As published, the texts are in ASCII, UTF-16 or an 8-bit code, Chinese or Western; 14 lines of three
-speakers have a blank for the tab after the id, and some of these lack their first word; 0014_001590
-has no line.
+The published texts are in ASCII, UTF-16 or an 8-bit code, Chinese or Western. 14 lines of three
+speakers have a blank instead of the tab after the id, and some of these lack their first word.
+0014_001590 has no line.
 """
 
 import codecs
@@ -39,11 +39,11 @@ ABOUT = About(
 )
 SPEAKERS = tuple(f"{number:04d}" for number in range(11, 21))
 LABELS = tuple(ABOUT.emotions)
-"""In the order of the numbers."""
+"""Labels in the order of the file numbers."""
 SENTENCES = 350
 SPLITS = {"train": "train", "evaluation": "dev", "test": "test"}
 MACOS = "__MACOSX"
-"""Folder of an archive that macOS packed: the same names again, without content."""
+"""Folder in archives that macOS packed: duplicate names without content."""
 
 _PLACE = re.compile(rf"({'|'.join(LABELS)})/(?:({'|'.join(SPLITS)})/)?(\d{{4}})_(\d{{6}})\.wav")
 _LINE = re.compile(r"(\d{4}_\d{6})(\s+)(.*\S)\s+(\S+)")
@@ -58,16 +58,16 @@ class _Line:
 
 
 def read(folder: Path) -> Iterator[Recording | Fault]:
-    """All English utterances; a group is a sentence, whoever says it in whatever emotion.
+    """Yield all English utterances; a group is a sentence, across speakers and emotions.
 
-    The parts become splits, evaluation as dev, if all audio is in parts and each sentence in only
-    one of them, as published.
+    The parts become splits, evaluation as dev, if all audio is in parts and each sentence is in one
+    part only, as published.
 
     Args:
-        folder: holds the folders of the speakers, at once or up to two levels below.
+        folder: holds the folders of the speakers, directly or up to two levels below.
 
     Raises:
-        HproError: no English speaker, one twice, or a text file is missing or damaged.
+        HproError: there is no English speaker or one twice, or a text file is missing or damaged.
     """
     found = (path for depth in ("", "*/", "*/*/") for path in folder.glob(f"{depth}00[12]?"))
     homes = sorted(
@@ -80,7 +80,7 @@ def read(folder: Path) -> Iterator[Recording | Fault]:
     last = {home.name: home for home in homes}
     for home in homes:
         if home != last[home.name]:
-            raise HproError(f"{home} and {last[home.name]}: the same speaker: take one away")
+            raise HproError(f"{home} and {last[home.name]}: the same speaker: remove one")
     entries = [entry for home in homes for entry in _speaker(home)]
     parts = {(entry.group, entry.split) for entry in entries if isinstance(entry, Recording)}
     one_each = len(parts) == len(dict(parts))
@@ -105,7 +105,7 @@ def _speaker(home: Path) -> Iterator[Recording | Fault]:
 
 
 def _path_id(path: Path, home: Path) -> str:
-    """An id for a file that cannot have that of its utterance: another file may have it."""
+    """An id from the path, for a file whose utterance id another file may have."""
     return safe_id(path.relative_to(home.parent).as_posix())
 
 
@@ -139,9 +139,9 @@ def _utterance(path: Path, home: Path, lines: dict[str, _Line]) -> Recording | F
 
 
 def _transcripts(path: Path) -> tuple[dict[str, _Line], list[Fault]]:
-    """The lines of a speaker by their ids, and those that cannot be read.
+    """The lines of a speaker by id, and faults of lines that cannot be read.
 
-    A line with a blank after its id is whole if another emotion of the sentence has its words.
+    A line with a blank after its id is complete if another emotion of the sentence has its words.
     """
     lines: dict[str, _Line] = {}
     damaged = []
@@ -166,9 +166,9 @@ def _said(name: str, line: _Line) -> tuple[int, str]:
 
 
 def _text(path: Path) -> str:
-    """A text file in whichever encoding it has.
+    """The content of a text file in any of the published encodings.
 
-    GB 2312 is tried first among the 8-bit codes: it is the strict one, Western text does not pass.
+    GB 2312 is tried first among the 8-bit codes, because it rejects Western text.
     """
     raw = read_bytes(path, "extract the whole archive", MAX_TEXT_BYTES)
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

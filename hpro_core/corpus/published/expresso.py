@@ -1,21 +1,20 @@
-"""Reader `expresso`: Expresso, expressive speech of two women and two men; the part that is read.
+"""Reader `expresso`: Expresso, expressive speech of two women and two men; its read speech.
 
     read_transcriptions.txt     "<id><tab><text>" in each line
     audio_48khz/read/<speaker>/<style>/<base or longform>/<id>.wav
 
-An id is <speaker>_<style>_<number>; between style and number it may have `emphasis` (a sentence
-said with each of its words stressed in turn) or `essentials`, both of `default` and `base`, or
-`longform`: texts of minutes, which are too long to be used.
+An id is <speaker>_<style>_<number>. Between style and number it may have `emphasis` (a sentence
+with each of its words stressed in turn) or `essentials`, both of `default` and `base`, or
+`longform`: texts of several minutes, which are too long to use.
 
-Left out, and no fault: `audio_48khz/conversational`, which has no transcripts, and the style
-`singing`, which is no speech. `splits/` is not read: it cuts the long files in three, and every
-twentieth sentence is in several of its splits, said by another speaker or in another style. So a
-sentence is a group.
+Left out without a fault: `audio_48khz/conversational`, which has no transcripts, and the style
+`singing`. `splits/` is not read: it cuts the long files in three, and every twentieth sentence is
+in several of its splits, by another speaker or in another style. A sentence is therefore a group.
 
-Layout, styles and ids are those of the publishers' documentation and split lists
-(facebookresearch/textlesslib, examples/expresso). The form of read_transcriptions.txt and its marks
-are those of the draft in the history of that repository, which numbers the speakers otherwise; that
-the archive has the same form is assumed.
+Layout, styles and ids follow the publishers' documentation and split lists
+(facebookresearch/textlesslib, examples/expresso). The format of read_transcriptions.txt and its
+marks follow a draft in the history of that repository, which numbers the speakers differently. It
+is assumed that the archive has the same format.
 """
 
 import re
@@ -42,23 +41,23 @@ ABOUT = About(
     },
 )
 MANNERS = ("enunciated", "narration", "whisper")
-"""Styles that say how one speaks, and nothing of emotion."""
+"""Styles that describe the manner of speaking and have no emotion."""
 
 _ID = re.compile(r"(ex\d\d)_([a-z]+)(?:_(emphasis|essentials|longform))?_\d{5}")
 _MARKS = re.compile(r"<\w+>|[*|]")
 """<laugh> and <breath>, *stressed words*, and bars at pauses: none is a word."""
 _APOSTROPHE = ("´", "'")
-"""There´s: what some lines have, and what is meant."""
+"""Accent that some lines have in place of an apostrophe (There´s), and its replacement."""
 
 
 def read(folder: Path) -> Iterator[Recording | Fault]:
-    """All utterances that are read, without songs.
+    """Yield all utterances of read speech, without songs.
 
     Args:
-        folder: what is in the archive, or the folder that holds its folder `expresso`.
+        folder: content of the archive, or the parent of its folder `expresso`.
 
     Raises:
-        HproError: no list of transcripts, a line of it is damaged, or it belongs to other audio.
+        HproError: the list of transcripts is missing, damaged, or belongs to other audio.
     """
     lists = [*folder.glob(TRANSCRIPTS), *folder.glob(f"*/{TRANSCRIPTS}")]
     root = lists[0].parent if lists else folder
@@ -69,7 +68,7 @@ def read(folder: Path) -> Iterator[Recording | Fault]:
     if not listed.keys() & found.keys():
         raise HproError(
             f"{root / TRANSCRIPTS} lists no file that is in {root / 'audio_48khz/read'}: extract "
-            "the whole archive, and keep audio and transcripts of one version"
+            "the whole archive, and use audio and transcripts of one version"
         )
     for utterance in sorted(listed.keys() | found.keys()):
         if "_singing_" not in utterance:
@@ -85,7 +84,7 @@ def _listed(path: Path) -> dict[str, list[tuple[str, str]]]:
             listed.setdefault(utterance, []).append((f"{path}, line {number}", text))
         elif line.strip():
             raise HproError(
-                f"{path}, line {number}: {line[:60]!r} is not <id><tab><text>: take the file of "
+                f"{path}, line {number}: {line[:60]!r} is not <id><tab><text>: use the file of "
                 "the archive"
             )
     return listed

@@ -5,15 +5,15 @@ Below Session1 to Session5:
 - dialog/EmoEvaluation/<dialog>.txt: `[start - end]<tab>turn<tab>label<tab>[V, A, D]`, then lines of
   raters. The folders beside these files have the raters' own files and are not read.
 - dialog/transcriptions/<dialog>.txt: `turn [start-end]: text`. Other lines (`M: Yeah.`) and turns
-  that were not cut out (Ses03F_impro05_MXX0) have neither audio nor label: no utterances.
+  that were not segmented (Ses03F_impro05_MXX0) have neither audio nor label and are ignored.
 - sentences/wav/<dialog>/<turn>.wav.
 
-Ses01F_impro01_M000 is the first turn of the man of session 1; the F says that in this dialog the
-woman wore the markers.
+Ses01F_impro01_M000 is the first turn of the man of session 1; the F marks the speaker with the
+motion-capture markers in this dialog, here the woman.
 
-Excited is taken for happy, as is usual with this corpus: both are joy, at two strengths. Frustrated
-is "other" and not "angry", which the raters could have chosen. Where most of them do not agree
-(xxx), there is no emotion; the class "unknown" would be learnt like a feeling.
+Excited maps to happy, as is usual with this corpus: both are joy, at two strengths. Frustrated maps
+to "other" and not "angry", which the raters could have chosen. Without a majority label (xxx) there
+is no emotion; the class "unknown" would be trained like an emotion.
 """
 
 import re
@@ -52,17 +52,17 @@ _TURN = re.compile(rf"(?P<dialog>{_DIALOG.pattern})_(?P<actor>[FM])\d\d\d")
 _EVALUATED = re.compile(r"\[.+ - .+\]\t(\S+)\t(\S+)\t\[.+\]")
 _TRANSCRIBED = re.compile(r"(\S+) \[[^]]*\]:(.*)")
 _SOUND = re.compile(r"\[[^]]*\]")
-"""What is heard beside the words: [LAUGHTER], [BREATHING], [LIPSMACK], [GARBAGE]."""
+"""Non-speech sounds: [LAUGHTER], [BREATHING], [LIPSMACK], [GARBAGE]."""
 
 
 def read(folder: Path) -> Iterator[Recording | Fault]:
-    """All turns that are evaluated or have audio.
+    """Yield all turns that are evaluated or have audio.
 
-    A group is a dialog. All performances of a part of a script (script01_1) are one, as they share
-    their sentences, and a sentence may be in one split only.
+    A group is a dialog. All performances of a part of a script (script01_1) are one group, because
+    they share sentences.
 
     Args:
-        folder: IEMOCAP_full_release, or the folder around it.
+        folder: IEMOCAP_full_release, or its parent folder.
 
     Raises:
         HproError: a session is missing, or a file is not UTF-8 or has a damaged evaluation.
@@ -131,7 +131,7 @@ def _evaluations(session: Path) -> dict[str, list[tuple[str, str]]]:
 
 
 def _texts(session: Path) -> dict[str, list[str]]:
-    """Turn -> its transcripts; more than one differ, which is a fault."""
+    """Turn -> its distinct transcripts; more than one is a fault."""
     found: dict[str, list[str]] = {}
     for path in _dialogs(_transcriptions(session)):
         for fields in map(_TRANSCRIBED.match, text_of(path).split("\n")):
@@ -147,5 +147,5 @@ def _transcriptions(session: Path) -> Path:
 
 
 def _dialogs(folder: Path) -> list[Path]:
-    """Files that are named after a dialog: not copies, not raters' files, not ._files of macOS."""
+    """Files named after a dialog, without copies, raters' files and macOS's ._files."""
     return sorted(path for path in folder.glob("*.txt") if _DIALOG.fullmatch(path.stem))

@@ -2,10 +2,10 @@
 
 <subset>/<speaker>/<chapter>/<speaker>-<chapter>-<nnnn>.flac, with the texts of a chapter in
 <speaker>-<chapter>.trans.txt, "<id> <TEXT>" in each line, upper case without punctuation. The name
-of the subset prescribes the split. CHAPTERS.TXT beside the subsets lists all chapters. The subsets
-of other kinds (intro, mp3, texts, raw-metadata) are left out.
+of the subset prescribes the split. CHAPTERS.TXT beside the subsets lists all chapters. Subsets of
+other kinds (intro, mp3, texts, raw-metadata) are left out.
 
-LibriTTS lies in the same folders; what its reader shares is public here.
+LibriTTS has the same layout; functions that its reader uses are public here.
 """
 
 import re
@@ -21,7 +21,7 @@ from hpro_core.errors import HproError
 
 ABOUT = About(
     title="LibriSpeech, Panayotov and others 2015",
-    licence="CC BY 4.0: the authors have to be named",
+    licence="CC BY 4.0: requires attribution",
     source="openslr.org/12: train-clean-100.tar.gz and others, one for each subset",
     signs=(
         "[tde]*-[co]*/*/*/*-*.trans.txt",
@@ -45,13 +45,13 @@ class Line(NamedTuple):
 
 
 def read(folder: Path) -> Iterator[Recording | Fault]:
-    """All utterances, chapter by chapter; a group is a chapter.
+    """Yield all utterances, chapter by chapter; a group is a chapter.
 
     Args:
-        folder: LibriSpeech, the folder above it, or a subset.
+        folder: LibriSpeech, its parent folder, or a subset.
 
     Raises:
-        HproError: no subset, or a transcript that is not UTF-8.
+        HproError: no subset was found, or a transcript is not UTF-8.
     """
     for subset, split in subsets(folder):
         missing = _listed(subset)
@@ -65,10 +65,10 @@ def read(folder: Path) -> Iterator[Recording | Fault]:
 
 
 def subsets(folder: Path) -> list[tuple[Path, str]]:
-    """The subsets of a corpus with their splits: in the folder, one level below, or the folder.
+    """Return the subsets of a corpus and their splits, in the folder or up to two levels below.
 
     Raises:
-        HproError: there are none.
+        HproError: no subset was found.
     """
     for places in _places(folder):
         found = [(path, match[1]) for path in places if (match := _SUBSET.fullmatch(path.name))]
@@ -81,7 +81,7 @@ def subsets(folder: Path) -> list[tuple[Path, str]]:
 
 
 def chapters(subset: Path) -> Iterator[Path]:
-    """The folders <speaker>/<chapter> of a subset, in order."""
+    """Yield the folders <speaker>/<chapter> of a subset, in order."""
     for speaker in _folders(subset):
         yield from _folders(speaker)
 
@@ -89,14 +89,14 @@ def chapters(subset: Path) -> Iterator[Path]:
 def utterances(
     chapter: Path, split: str, joint: str, suffix: str, lines: Iterable[Line]
 ) -> Iterator[Recording | Fault]:
-    """The utterances of a chapter: what has audio, a line, or both.
+    """Yield the utterances of a chapter: those with audio, a transcript line, or both.
 
     Args:
         chapter: folder <speaker>/<chapter>.
-        split: of its subset.
-        joint: between speaker, chapter and the other parts of an id.
-        suffix: of audio files.
-        lines: of the chapter's transcript.
+        split: split of its subset.
+        joint: separator between the parts of an id.
+        suffix: suffix of audio files.
+        lines: lines of the chapter's transcript.
     """
     group = f"{chapter.parent.name}{joint}{chapter.name}"
     names = [entry.name for entry in entries_of(chapter) if not entry.name.startswith(".")]
@@ -126,7 +126,7 @@ def utterances(
 
 
 def _wrong(has_audio: bool, lines: list[Line]) -> str:
-    """Why an utterance cannot be read; empty if it can."""
+    """The reason why an utterance cannot be used; empty if it can."""
     if not has_audio:
         return "no audio file"
     if not lines:
@@ -137,7 +137,7 @@ def _wrong(has_audio: bool, lines: list[Line]) -> str:
 
 
 def _places(folder: Path) -> Iterator[list[Path]]:
-    """Where subsets can lie."""
+    """Yield the candidate folders of subsets, level by level."""
     yield [folder.absolute()]
     yield _folders(folder)
     yield [path for below in _folders(folder) for path in _folders(below)]
@@ -159,11 +159,11 @@ def _lines(transcript: Path) -> Iterator[Line]:
 
 
 def _listed(subset: Path) -> dict[str, str]:
-    """Chapters that a subset has to have -> the place in the list; none if there is no list."""
+    """Expected chapters of a subset -> their place in the list; empty if there is no list."""
     path = subset.parent / LIST
     if not path.is_file():
         return {}
-    lines = text_of(path, "latin-1").split("\n")  # not all titles of books need be UTF-8
+    lines = text_of(path, "latin-1").split("\n")  # book titles may not be UTF-8
     rows = [(number, _LISTED.match(line)) for number, line in enumerate(lines, start=1)]
     return {
         f"{row[2]}-{row[1]}": f"{path}, line {number}"

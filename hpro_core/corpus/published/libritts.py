@@ -4,9 +4,9 @@
 chapter in <speaker>_<chapter>.trans.tsv: id, original and normalised text in each line. The name of
 the subset prescribes the split. LibriTTS-R has the same files with restored sound.
 
-The text is the normalised one: it has the capitals and the punctuation of the original, and numbers
-and abbreviations as they are read ("librivox dot org"). <id>.normalized.txt has it too, one file
-for each sentence; they are not opened. <chapter>.book.tsv also has what was not aligned.
+The reader uses the normalised text: it has the capitals and the punctuation of the original, with
+numbers and abbreviations in words ("librivox dot org"). <id>.normalized.txt repeats it, one file
+for each sentence, and is not read. <chapter>.book.tsv also has sentences that were not aligned.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from hpro_core.corpus.recording import Fault, Recording
 
 ABOUT = About(
     title="LibriTTS, Zen and others 2019, or LibriTTS-R, Koizumi and others 2023",
-    licence="CC BY 4.0: the authors have to be named",
+    licence="CC BY 4.0: requires attribution",
     source="openslr.org/60 (LibriTTS-R: openslr.org/141): train-clean-100.tar.gz and others, one "
     "for each subset",
     signs=(
@@ -30,13 +30,13 @@ ABOUT = About(
 
 
 def read(folder: Path) -> Iterator[Recording | Fault]:
-    """All sentences, chapter by chapter; a group is a chapter.
+    """Yield all sentences, chapter by chapter; a group is a chapter.
 
     Args:
-        folder: LibriTTS or LibriTTS_R, the folder above it, or a subset.
+        folder: LibriTTS or LibriTTS_R, its parent folder, or a subset.
 
     Raises:
-        HproError: no subset, or a transcript that is not UTF-8.
+        HproError: no subset was found, or a transcript is not UTF-8.
     """
     for subset, split in subsets(folder):
         for chapter in chapters(subset):

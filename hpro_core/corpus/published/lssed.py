@@ -1,20 +1,20 @@
-"""Reader `lssed`: LSSED, emotional English of 820 speakers, for those who have its recordings.
+"""Reader `lssed`: LSSED, emotional English of 820 speakers, for users who have its recordings.
 
-Who signs the licence gets features and labels: its text (EULA.pdf in tobefans/LSSED) says that
-audio is not given away for reasons of copyright. Nothing says that there are transcripts. So this
-reader expects what the publishers' laboratory has, and texts that you add:
+Licensees receive features and labels. The licence (EULA.pdf in tobefans/LSSED) excludes audio for
+copyright reasons, and no transcripts are documented. The reader therefore expects the files of the
+publishers' laboratory, and transcripts that the user adds:
 
     metadata_english_all.csv    or another metadata*.csv: `name`, `faces` or `label`, `is_Chinese`
     wav_all/<name>.wav          or any other folder
-    transcripts.csv             yours: `name` and `text`, for example what a recogniser hears
+    transcripts.csv             the user's: `name` and `text`, for example from an ASR model
 
-Verified in the laboratory's code (HappyColor/Vesper, tobefans/ISNet_SER): these columns and names
-of files, that signs 2 to 5 of a name are the number of the speaker, and that rows with a true
-`is_Chinese` are left out; in the README: that the labels 0 to 3 are angry, neutral, happy, sad.
-Assumed: that `faces` has the paper's eleven classes as words (both forms of a word are known, as
-`fear` and `fearful`); a number there is no label. No split is prescribed: that code's (test from
-speaker 883 on) is not part of the corpus. Nothing says which utterances are of one conversation:
-each is its own group.
+Verified in the laboratory's code (HappyColor/Vesper, tobefans/ISNet_SER): these columns and file
+names, that characters 2 to 5 of a name are the speaker's number, and that rows with a true
+`is_Chinese` are left out. Verified in the README: labels 0 to 3 are angry, neutral, happy, sad.
+Assumed: `faces` has the LSSED paper's eleven classes as words (both forms of a word are accepted,
+as `fear` and `fearful`); a number there is not a label. No split is prescribed: the split of that
+code (test from speaker 883 on) is not part of the corpus. Conversations are not identified, so each
+utterance is its own group.
 """
 
 import re
@@ -28,7 +28,7 @@ from hpro_core.errors import HproError
 ABOUT = About(
     title="LSSED, Fan et al. 2021",
     licence="LSSED user agreement: academic, no commercial use, no redistribution",
-    source="github.com/tobefans/LSSED: a signed EULA.pdf by e-mail; audio has to be asked for",
+    source="github.com/tobefans/LSSED: a signed EULA.pdf by e-mail; audio on request",
     signs=("metadata_english*.csv", "metadata_4class.csv"),
     emotions={
         "angry": "angry",
@@ -48,27 +48,28 @@ ABOUT = About(
     },
 )
 CODES = {"0": "angry", "1": "neutral", "2": "happy", "3": "sad"}
-"""Of the column `label`."""
+"""Values of the column `label` -> label."""
 TRANSCRIPTS = "transcripts.csv"
 
 _SPEAKER = re.compile(r".(\d{4})")
 
 
 def read(folder: Path) -> Iterator[Recording | Fault]:
-    """All English utterances.
+    """Yield all English utterances.
 
     Args:
         folder: holds the table of labels, transcripts.csv, and the audio at any depth.
 
     Raises:
-        HproError: no or several tables of labels, no transcripts, no audio, or a damaged table.
+        HproError: there are no or several tables of labels, transcripts or audio are missing, or a
+            table is damaged.
     """
     labels = _labels(folder)
     audio = {path.stem: path for path in audio_files(folder, "**/*.wav")}
     if not audio:
         raise HproError(
-            f"{folder}: no .wav file: features alone cannot be used; ask the publishers of LSSED "
-            "for the audio and put it into wav_all/<name>.wav"
+            f"{folder}: no .wav file: features alone cannot be used; request the audio from the "
+            "publishers of LSSED and put it into wav_all/<name>.wav"
         )
     texts = _texts(folder)
     for name, rows in labels.items():
@@ -79,7 +80,7 @@ def read(folder: Path) -> Iterator[Recording | Fault]:
 
 
 def _labels(folder: Path) -> dict[str, list[tuple[str, str]]]:
-    """Name -> place and label of each of its rows; none of a Chinese recording."""
+    """Name -> place and label of each of its rows; empty for a Chinese recording."""
     paths = sorted(folder.glob("metadata*.csv"))
     if len(paths) != 1:
         names = ", ".join(path.name for path in paths) or "none"
@@ -102,8 +103,8 @@ def _texts(folder: Path) -> dict[str, str]:
     path = folder / TRANSCRIPTS
     if not path.is_file():
         raise HproError(
-            f"{path} does not exist: LSSED comes without transcripts; write them there, with the "
-            "columns name (as in metadata*.csv) and text (what a speech recogniser hears)"
+            f"{path} does not exist: LSSED has no transcripts; write them there, with the columns "
+            "name (as in metadata*.csv) and text (for example the output of an ASR model)"
         )
     texts: dict[str, str] = {}
     for where, row in table_rows(path, "name", "text"):
@@ -126,7 +127,7 @@ def _entry(
         where = f"{where}: {label!r} is none of {', '.join(ABOUT.emotions)}"
         return Fault(utterance, "label that is not LSSED's", where)
     if audio is None:
-        return Fault(utterance, "no audio file", f"{where}: {name}.wav is nowhere in {folder}")
+        return Fault(utterance, "no audio file", f"{where}: {name}.wav is not in {folder}")
     if text is None:
         return Fault(utterance, "no transcript", f"{where}: {name!r} is not in {TRANSCRIPTS}")
     return Recording(

@@ -1,15 +1,15 @@
 """Reader `msp_podcast`: MSP-Podcast, spontaneous speech of podcasts, releases 1.10 to 2.0.
 
 Labels/labels_consensus.csv has a row per utterance (FileName, EmoClass, SpkrID, Split_Set, ...),
-Audios/<name>.wav (in 1.10 Audio/) its sound, Transcripts/<name>.txt its words. Names are
-MSP-PODCAST_<podcast>_<turn>.wav or MSP-PODCAST_<podcast>_<turn>_<part>.wav. Not read: single
-raters' labels (labels_detailed.csv, labels.txt), the splits once more (Partitions.txt), sounds of
-previous releases. Test3 has sound only (MSP-PODCAST_test3_0001.wav): without its words each is a
-fault.
+Audios/<name>.wav (in 1.10 Audio/) its audio, Transcripts/<name>.txt its transcript. Names are
+MSP-PODCAST_<podcast>_<turn>.wav or MSP-PODCAST_<podcast>_<turn>_<part>.wav. Not read: labels of
+single raters (labels_detailed.csv, labels.txt), the copy of the splits (Partitions.txt), audio of
+previous releases. Test3 has audio only (MSP-PODCAST_test3_0001.wav); without a transcript each of
+its utterances is a fault.
 
-EmoClass is Angry, Sad, Happy, sUrprised, Fearful, Disgusted, Contempt, Neutral, Other, or X where
-the raters do not agree. Contempt is "other": it is none of the nine classes. X has no emotion; the
-class "unknown" would be learnt like a feeling.
+EmoClass is Angry, Sad, Happy, sUrprised, Fearful, Disgusted, Contempt, Neutral, Other, or X if the
+raters do not agree. Contempt maps to "other", since it is none of the nine classes. X has no
+emotion; the class "unknown" would be trained like an emotion.
 """
 
 import re
@@ -54,10 +54,11 @@ _WITHHELD = "Test3, whose transcripts are withheld"
 
 
 def read(folder: Path) -> Iterator[Recording | Fault]:
-    """All utterances, in the splits of the publishers: Test1 and Test2 are both test.
+    """Yield all utterances, in the splits of the publishers: Test1 and Test2 are both test.
 
-    The splits part speakers, not podcasts: a group is the share that a split has of a podcast.
-    Speakers that were not identified (SpkrID Unknown) go by their podcast, which may have several.
+    The splits separate speakers, not podcasts: a group is the part of a podcast that is in one
+    split. Unidentified speakers (SpkrID Unknown) are named after their podcast, which may have
+    several.
 
     Args:
         folder: holds Audios, Labels and Transcripts.
@@ -70,7 +71,7 @@ def read(folder: Path) -> Iterator[Recording | Fault]:
     if not audio:
         raise HproError(f"{folder}: no Audios/*.wav: extract the archive of audio into it")
     if not (folder / "Transcripts").is_dir():
-        raise HproError(f"{folder}/Transcripts does not exist: extract it; 1.10 to 2.0 have it")
+        raise HproError(f"{folder}/Transcripts does not exist: extract it (releases 1.10 to 2.0)")
     for name, found in rows.items():
         yield _wrong(name, found, audio) or _utterance(folder, audio[name], found[0][1])
     for name in sorted(audio.keys() - rows.keys()):
@@ -92,7 +93,7 @@ def _rows(folder: Path) -> dict[str, list[tuple[str, dict[str, str]]]]:
 def _wrong(
     name: str, rows: list[tuple[str, dict[str, str]]], audio: dict[str, Path]
 ) -> Fault | None:
-    """What keeps a listed utterance from being read, but for its transcript."""
+    """The fault of a listed utterance, apart from its transcript; None if there is none."""
     utterance, (where, row) = safe_id(name.removesuffix(".wav")), rows[0]
     if len(rows) > 1:
         return Fault(utterance, "listed twice", " and ".join(where for where, _ in rows))
@@ -117,7 +118,7 @@ def _utterance(folder: Path, audio: Path, row: dict[str, str]) -> Recording | Fa
     if not transcript.is_file():
         return Fault(audio.stem, "no transcript", str(transcript))
     try:
-        text = read_text(transcript, "take the published file")
+        text = read_text(transcript, "use the published file")
     except HproError as error:
         return Fault(audio.stem, "transcript that cannot be read", str(error))
     podcast, split = f"podcast{audio.stem.split('_')[1]}", SPLIT_OF[row["Split_Set"]]

@@ -1,9 +1,9 @@
 """Reader `ravdess`: Ryerson Audio-Visual Database of Emotional Speech and Song, its audio.
 
 Actor_<nn>/<modality>-<channel>-<emotion>-<intensity>-<statement>-<repetition>-<actor>.wav; every
-field is two digits. Each of 24 actors says two sentences in eight emotions, twice in each of two
-intensities (neutral has only one). The archive of songs has the same sentences, sung in six
-emotions: songs are not speech and are left out, as is the sound of the videos (modality 01, 02).
+field is two digits. Each of 24 actors speaks two sentences in eight emotions, twice in each of two
+intensities (neutral has one intensity). The archive of songs has the same sentences, sung in six
+emotions. Songs and the audio of the videos (modality 01, 02) are left out.
 """
 
 import re
@@ -40,14 +40,14 @@ _AUDIO_ONLY, _SPEECH = "03", "01"
 
 
 def read(folder: Path) -> Iterator[Recording | Fault]:
-    """All spoken utterances; a group is a sentence, so that no split has another's.
+    """Yield all spoken utterances; a group is a sentence.
 
     Args:
-        folder: holds the folders Actor_01 to Actor_24, at once or one level below (the archive as
-            some mirrors pack it has each twice; each utterance is read once).
+        folder: holds the folders Actor_01 to Actor_24, directly or one level below. Archives of
+            some mirrors have each twice; each utterance is read once.
 
     Raises:
-        HproError: no folder of an actor.
+        HproError: there is no folder of an actor.
     """
     found = {path.name: path for path in reversed(audio_files(folder, "**/Actor_*/*.wav"))}
     if not found:
@@ -80,7 +80,7 @@ def read(folder: Path) -> Iterator[Recording | Fault]:
 
 
 def _missing(seen: set[str], folder: Path) -> Iterator[Fault]:
-    """What the actors that are there should have said, and have not: the design is complete."""
+    """Yield a fault for each missing utterance of the actors found: the design is complete."""
     for actor in sorted({name[-2:] for name in seen}):
         for emotion, intensity, statement, repetition in product(
             LABELS, ("01", "02"), STATEMENTS, ("01", "02")
