@@ -20,8 +20,8 @@ $(if $(missing),$(error CONFIG: there is no $(missing)))
 snakemake_with = snakemake --cores all$(if $(strip $(1)), --configfile $(strip $(1)))
 CHOSEN := $(addprefix --configfile ,$(CONFIG))
 
-.PHONY: setup setup-dev run plan ablations claims base pull test test-all slow faults fuzz lint types ci \
-	bench schema pins clean
+.PHONY: setup setup-dev run plan ablations claims base pull test test-all slow faults fuzz lint types docs \
+	ci bench schema pins clean
 .NOTPARALLEL:
 
 setup: $(STAMP)       ## packages and weights of a run; TORCH=cpu: without CUDA; INSTALLER=pip: without uv
@@ -93,7 +93,11 @@ types: setup-dev
 faults: setup-dev     ## N runs disturbed at points drawn by SEED, restarted, compared: docs/reliability.md; resumable
 	python -m tests.faults.run --trials $(or $(N),200) --seed $(or $(SEED),1)
 
-ci: lint types test test-all
+docs: setup-dev       ## docs/settings.md, and docs/ as a site: open site/index.html
+	python -m workflow.scripts.settings_reference
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+
+ci: lint types test test-all docs
 
 bench: setup          ## cost of each stage per unit of work, against a straightforward way: docs/performance.md
 	python benchmarks/bench.py --json benchmarks/bench.json --markdown docs/performance.md
@@ -105,5 +109,5 @@ pins: setup-dev       ## after a change of the dependencies in pyproject.toml; O
 	workflow/scripts/pins.sh $(OPTIONS)
 
 clean:                ## checkpoints, logs, measures of jobs and caches; results stay
-	rm -rf work logs .mypy_cache .pytest_cache .ruff_cache
+	rm -rf work logs site .mypy_cache .pytest_cache .ruff_cache
 	[ ! -d benchmarks ] || find benchmarks -name '*.tsv' -delete

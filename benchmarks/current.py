@@ -141,10 +141,10 @@ class Decoder:
 
 def transcripts(weights: Path, second: bool):
     """A function from clips to what a recogniser writes: the judge's, or the second."""
-    name, hearing = ("whisper_base", BASE) if second else ("whisper_tiny_en", TINY_EN)
-    ears = WhisperASR(located(name, weights), 1, hearing)
-    together = getattr(ears, "transcribe_batch", None)  # since commit 210ff32
-    return together or (lambda audios: [ears.hear(audio_T) for audio_T in audios])
+    name, options = ("whisper_base", BASE) if second else ("whisper_tiny_en", TINY_EN)
+    recogniser = WhisperASR(located(name, weights), 1, options)
+    together = getattr(recogniser, "transcribe_batch", None)  # since commit 210ff32
+    return together or (lambda audios: [recogniser.transcribe(audio_T) for audio_T in audios])
 
 
 def voices(weights: Path):
@@ -166,13 +166,13 @@ def judged_affect(folder: Path):
     """A function from clips with word times to emotion posterior (9,) and word affect (W, 3)."""
     judge = affect.load(folder)
 
-    def listen(audios, spans):
+    def judge_clips(audios, spans):
         return [
             judge.judge("controlled", affect.heard(audio_T), spans_W2)
             for audio_T, spans_W2 in zip(audios, spans, strict=True)
         ]
 
-    return listen
+    return judge_clips
 
 
 def word_times():

@@ -404,7 +404,7 @@ def affect(w: Workload, seeds: Mapping[str, list[int]]) -> Stage:
     audios = w.audios[:8]
     spans = [[(float(a), float(b)) for a, b in e.spans_s] for e in w.examples[:8]]
     reference = Affect(w.models / "judge", "controlled")
-    listen = current.judged_affect(w.models / "judge")
+    judge_clips = current.judged_affect(w.models / "judge")
 
     def named(rows: list[tuple[np.ndarray, np.ndarray]]) -> Result:
         posteriors, words = zip(*rows, strict=True)
@@ -414,7 +414,7 @@ def affect(w: Workload, seeds: Mapping[str, list[int]]) -> Stage:
         "affect",
         "clip",
         lambda: named([reference.judge(a, s) for a, s in zip(audios, spans, strict=True)]),
-        lambda: named(listen(audios, spans)),
+        lambda: named(judge_clips(audios, spans)),
         (len(audios), len(audios)),
         {"posterior": Tolerance("absolute", 1e-3), "word_vad": Tolerance("absolute", 1e-3)},
         ("posterior", "word_vad"),

@@ -1,7 +1,7 @@
-"""The command line: `hpro <stage>`, the same commands that the workflow's rules call.
+"""The command line: `hpro <stage>`, the commands that the workflow's rules run.
 
-A command reads its section of the settings and calls one function. Everything heavy is imported
-inside the command, so that `hpro --help` answers at once.
+A command reads its section of the settings and calls one function. Expensive modules are imported
+inside the command, so that `hpro --help` is fast.
 """
 
 import os
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Commands(TyperGroup):
-    """All commands; errors at which typer prints "Aborted." or nothing pass it by."""
+    """Command group that re-raises errors for which typer prints "Aborted." or nothing."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -40,32 +40,32 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-corpus_app = typer.Typer(help="Published corpora.", no_args_is_help=True)
-weights_app = typer.Typer(help="Weights from outside, by hash.", no_args_is_help=True)
+corpus_app = typer.Typer(help="Checks of corpora.", no_args_is_help=True)
+weights_app = typer.Typer(help="Download of the judges' weights.", no_args_is_help=True)
 app.add_typer(corpus_app, name="corpus")
 app.add_typer(weights_app, name="weights")
 app.add_typer(codec_app, name="codec")
 app.add_typer(policy_app, name="policy")
 
 Root = Annotated[Path, typer.Option(help="Results folder of the run, e.g. results/embedded.")]
-Params = Annotated[Path, typer.Option(help="params.yaml, or the stage's own extract of it.")]
-Work = Annotated[Path, typer.Option(help="Folder for the checkpoint that a killed run resumes.")]
+Params = Annotated[Path, typer.Option(help="params.yaml, or the part of it that the stage uses.")]
+Work = Annotated[Path, typer.Option(help="Folder for checkpoints; a killed run resumes from them.")]
 Seed = Annotated[int, typer.Option(help="Seed of the policy.")]
-Threads = Annotated[int, typer.Option(min=1, help="CPU threads or processes.")]
+Threads = Annotated[int, typer.Option(min=1, help="Number of CPU threads or processes.")]
 Profile = Annotated[bool, typer.Option("--profile", help="Write a trace for torch-tb-profiler.")]
-Out = Annotated[Path | None, typer.Option(help="Folder of the tables; <root>/tables if absent.")]
-Weights = Annotated[Path, typer.Option(help="Folder of the weights from outside.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of the tables; default: <root>/tables.")]
+Weights = Annotated[Path, typer.Option(help="Folder of the downloaded weights.")]
 Shard = Annotated[
-    int | None, typer.Option(min=0, help="This shard of the corpora alone (docs/scaling.md).")
+    int | None, typer.Option(min=0, help="Number of the only shard to process (docs/scaling.md).")
 ]
 Differences = Annotated[
-    list[Path] | None, typer.Option(help="Differences from params.yaml, as for snakemake.")
+    list[Path] | None, typer.Option(help="Settings that override params.yaml, as for snakemake.")
 ]
 
 
 @app.command()
 def corpus_read(name: str, root: Root, params: Params) -> None:
-    """Read one corpus: utterances and 16 kHz audio."""
+    """Read one corpus and write its utterances and 16 kHz audio."""
     from hpro_core.corpus.stage import read
 
     read(root, name, p.read_section(params, "corpus", p.Corpus))
@@ -73,7 +73,7 @@ def corpus_read(name: str, root: Root, params: Params) -> None:
 
 @app.command()
 def corpus_render(name: str, root: Root, params: Params, threads: Threads = 1) -> None:
-    """Render a controlled corpus, whose labels are exact."""
+    """Render a controlled corpus with exact labels."""
     from hpro_core.corpus.stage import render
 
     corpus = p.read_section(params, "corpus", p.Corpus)
@@ -82,7 +82,7 @@ def corpus_render(name: str, root: Root, params: Params, threads: Threads = 1) -
 
 @app.command()
 def corpus_split(root: Root, params: Params) -> None:
-    """Join the corpora and assign train, dev, test and judge."""
+    """Merge the corpora and assign the splits train, dev, test and judge."""
     from hpro_core.corpus.splits import split
 
     base, shards = p.read_plain(params, "base", str), p.read_plain(params, "shards", int)
@@ -93,11 +93,11 @@ def corpus_split(root: Root, params: Params) -> None:
 @corpus_app.command("check")
 def corpus_check(
     path: Path,
-    reader: Annotated[str, typer.Option(help="Its reader, where it is not recognised.")] = "",
-    faults: Annotated[Path | None, typer.Option(help="A CSV file for all faults.")] = None,
+    reader: Annotated[str, typer.Option(help="Reader; by default it is recognised.")] = "",
+    faults: Annotated[Path | None, typer.Option(help="CSV file for all faults.")] = None,
     params: Params = Path("params.yaml"),
 ) -> None:
-    """Read a corpus to its end: what is in it, and what a run refuses, rejects or leaves out."""
+    """Read a whole corpus; list its contents and what a run refuses, rejects or leaves out."""
     from hpro_core.corpus.check import check, described, write_faults
 
     about, contents = check(path, p.read_section(params, "corpus", p.Corpus), reader)
@@ -112,7 +112,7 @@ def corpus_check(
 def base_take(
     model: str, root: Root, base: Annotated[Path, typer.Option(help="Folder of the base.")]
 ) -> None:
-    """Start from a trained model: tokenizer, codec, policy or judge."""
+    """Unpack a trained model of a base into a run: tokenizer, codec, policy or judge."""
     from hpro_core.base import take
 
     take(base, model, root)
@@ -134,11 +134,9 @@ def align(
     params: Params,
     threads: Threads = 1,
     shard: Shard = None,
-    leave_out: Annotated[
-        list[str] | None, typer.Option(help="A split that needs no word times.")
-    ] = None,
+    leave_out: Annotated[list[str] | None, typer.Option(help="Split that is not aligned.")] = None,
 ) -> None:
-    """Find the word boundaries."""
+    """Find the word boundaries by forced alignment."""
     from hpro_core.align.stage import run
 
     run(root, p.read_section(params, "align", p.Align), threads, shard, leave_out or [])
@@ -146,7 +144,7 @@ def align(
 
 @app.command()
 def align_models(root: Root, params: Params) -> None:
-    """Download MFA's models and dictionary where they are named and not there yet."""
+    """Download the MFA models and dictionary that the settings name, if they are missing."""
     from hpro_core.align.mfa_models import get
 
     get(root, p.read_section(params, "align", p.Align))
@@ -156,11 +154,11 @@ def align_models(root: Root, params: Params) -> None:
 def align_check(
     root: Root,
     references: Annotated[
-        list[str] | None, typer.Argument(help="MFA's TextGrids of a corpus, SET=ZIP.")
+        list[str] | None, typer.Argument(help="MFA TextGrids of a corpus, SET=ZIP.")
     ] = None,
-    exact: Annotated[list[str] | None, typer.Option(help="A corpus with exact times.")] = None,
+    exact: Annotated[list[str] | None, typer.Option(help="Corpus with exact word times.")] = None,
 ) -> None:
-    """Measure the word boundaries against MFA's and the exact ones of controlled corpora."""
+    """Compare the word boundaries with MFA's and with the exact ones of controlled corpora."""
     from hpro_core.align.stage import check, parsed_references
 
     check(root, parsed_references(references or []), exact or [])
@@ -175,7 +173,7 @@ def label(
     threads: Threads = 1,
     shard: Shard = None,
 ) -> None:
-    """Emotion posteriors per utterance, valence, arousal and dominance per word."""
+    """Compute emotion posteriors per utterance and valence, arousal and dominance per word."""
     from hpro_core.label.stage import run
 
     settings = p.read_section(params, "label", p.Label)
@@ -197,7 +195,7 @@ def tokenizer(
 
 @app.command()
 def tokenizer_published(root: Root, params: Params) -> None:
-    """Say where the decoder of a published tokenizer is: nothing is trained."""
+    """Record where the decoder of a published tokenizer is; nothing is trained."""
     from hpro_core.speech.cosyvoice2_stage import describe
 
     describe(root, Path(p.read_section(params, "speech", p.Speech).path))
@@ -205,7 +203,7 @@ def tokenizer_published(root: Root, params: Params) -> None:
 
 @app.command()
 def tokenize(root: Root, params: Params, threads: Threads = 1, shard: Shard = None) -> None:
-    """Speech tokens and speaker embeddings of every utterance."""
+    """Compute speech tokens and speaker embeddings of every utterance."""
     from hpro_core.speech.cosyvoice2_stage import encode as encode_s3
     from hpro_core.speech.stage import encode
 
@@ -219,7 +217,7 @@ def tokenize(root: Root, params: Params, threads: Threads = 1, shard: Shard = No
 
 @app.command()
 def dataset(root: Root, params: Params, shard: Shard = None) -> None:
-    """Join utterances, words, labels and tokens; from here on no audio is read."""
+    """Join utterances, words, labels and tokens; the stages that train on them read no audio."""
     from hpro_core.dataset import build
 
     build(root, p.read_section(params, "dataset", p.Dataset), shard)
@@ -227,11 +225,11 @@ def dataset(root: Root, params: Params, shard: Shard = None) -> None:
 
 @app.command()
 def gather(stage: str, root: Root, params: Params) -> None:
-    """Write the tables of all shards of a stage into one each: align or label."""
+    """Merge the tables of all shards of a stage, align or label, into one each."""
     from hpro_core.shards import gather as join
 
     if stage == "dataset":
-        raise HproError("the dataset is gathered by `hpro gather-dataset`")
+        raise HproError("gather dataset: use `hpro gather-dataset`")
     settings = p.read_yaml(params)
     share = settings.get(stage, {}).get("max_rejected_fraction", 1.0)
     join(root, stage, p.read_plain(params, "shards", int), share)
@@ -239,7 +237,7 @@ def gather(stage: str, root: Root, params: Params) -> None:
 
 @app.command()
 def gather_dataset(root: Root, params: Params) -> None:
-    """Write the dataset of all shards into one, and the files that trainings map into memory."""
+    """Merge the dataset of all shards and write the memory-mapped files for trainings."""
     from hpro_core.engine.example_file import write_examples
     from hpro_core.shards import gather as join
 
@@ -253,7 +251,7 @@ def gather_dataset(root: Root, params: Params) -> None:
 def codec_content(
     root: Root, params: Params, work: Work, threads: Threads = 1, profile: Profile = False
 ) -> None:
-    """Train stage A of HD-Emo: the content branch, by text."""
+    """Train stage A of HD-Emo: the content branch, with the text loss only."""
     from hpro_core.codec.training import train_content
     from hpro_core.io import fingerprint
 
@@ -285,7 +283,7 @@ def codec_style(
 
 @app.command()
 def codec_released(checkpoint: Path, root: Root, params: Params) -> None:
-    """Take the authors' codec, model.pt, as it is: nothing is trained."""
+    """Use the authors' codec, model.pt, unchanged; nothing is trained."""
     from hpro_core.codec.released import Unstored, import_codec
 
     p.read_section(params, "codec", p.Codec)
@@ -302,7 +300,7 @@ def sft(
     profile: Profile = False,
     start: Annotated[Path | None, typer.Option(help="Folder of a policy to fine-tune.")] = None,
 ) -> None:
-    """Supervised fine-tuning: the policy that rewards start from."""
+    """Supervised fine-tuning of the policy that reward trainings start from."""
     from hpro_core.io import fingerprint
     from hpro_core.policy.sft import train_sft
 
@@ -327,7 +325,7 @@ def reward(
     threads: Threads = 1,
     profile: Profile = False,
 ) -> None:
-    """Train a policy by reward: one variant of `variants` in params.yaml."""
+    """Train a policy by reward: one of `variants` in params.yaml."""
     left_out = p.read_section(params, "reward", p.Reward).leave_out
     examples = _learnt(root, left_out, "reward")
     _reward(variant, root, params, work, seed, threads, profile, examples, None, [])
@@ -344,7 +342,7 @@ def reward_watched(
     profile: Profile = False,
     weights: Weights = Path("weights"),
 ) -> None:
-    """The same, watched by the judges, who also choose the checkpoint (reward.probe_every)."""
+    """As `reward`, with judges that monitor it and choose the checkpoint (reward.probe_every)."""
     import functools
 
     from hpro_core.evaluate.probe import load_probe
@@ -357,7 +355,7 @@ def reward_watched(
     compute = _compute(params, threads)
     size = settings.probe_sentences
     sentences, _ = probe_set(dev, train, size, drawn.seed)
-    probe = functools.cache(  # of several processes one alone listens
+    probe = functools.cache(  # loaded at the first call; only the main process runs it
         lambda: load_probe(root, dev, train, size, drawn, compute, weights)
     )
     watching = HackingWatch(sentences, lambda policy: probe()(policy), settings.probe_every,
@@ -372,7 +370,7 @@ def reward_watched(
 def synthesise(
     system: str, root: Root, params: Params, seed: Seed = 0, threads: Threads = 1
 ) -> None:
-    """Speak the test sentences: a variant, `tokenrecon` or `recordings`."""
+    """Synthesise the test sentences with a system: a variant, `tokenrecon` or `recordings`."""
     from hpro_core.dataset import load
     from hpro_core.policy.synthesis import synthesise as speak
 
@@ -384,7 +382,7 @@ def synthesise(
 
 @app.command()
 def judge_train(root: Root, params: Params, threads: Threads = 1) -> None:
-    """Train the affect judge on the split set aside for it."""
+    """Train the affect judge on the judge split."""
     from hpro_core.evaluate.stage import train
 
     train(root, p.read_section(params, "evaluate", p.Evaluate), threads)
@@ -392,7 +390,7 @@ def judge_train(root: Root, params: Params, threads: Threads = 1) -> None:
 
 @app.command()
 def judge_recordings(root: Root, params: Params, work: Work, threads: Threads = 1) -> None:
-    """Grade the judges of affect, who hear the recordings that systems are compared with."""
+    """Judge the affect of the reference recordings and measure the affect judges' accuracy."""
     from hpro_core.evaluate.stage import judge_recordings as hear
 
     settings = p.read_section(params, "evaluate", p.Evaluate)
@@ -409,7 +407,7 @@ def judge(
     weights: Weights = Path("weights"),
     threads: Threads = 1,
 ) -> None:
-    """Judge what a system spoke: WER, wVAD-CCC, EMO-SIM, DNSMOS, speaker similarity."""
+    """Judge a system's speech: WER, wVAD-CCC, EMO-SIM, DNSMOS, speaker similarity."""
     from hpro_core.evaluate.stage import judge as hear
 
     settings = p.read_section(params, "evaluate", p.Evaluate)
@@ -431,9 +429,9 @@ def tables(root: Root, params: Params, out: Out = None) -> None:
 def claims(
     root: Root,
     params: Params,
-    out: Annotated[Path, typer.Option(help="Folder of claims.md and the tables beside it.")],
+    out: Annotated[Path, typer.Option(help="Folder of claims.md and its tables.")],
 ) -> None:
-    """Test every variant against SFT over several seeds, and the paper's orderings."""
+    """Test every variant against SFT over several seeds, and the paper's orderings of systems."""
     from hpro_core.evaluate.claims import make
 
     rows = p.read_section(params, "tables", p.Tables)
@@ -461,14 +459,14 @@ def benchmark(
     steps: int = 3,
     checkpointing: bool = False,
 ) -> None:
-    """Time one step of a training at the paper's size (docs/performance.md)."""
+    """Time one training step with the sizes of CosyVoice2 and the released codec."""
     import dataclasses
     import json
 
     from hpro_core.benchmark import FULL_SIZE, TRAININGS, measure
 
     if training not in TRAININGS:
-        raise HproError(f"no training {training!r}; there are {', '.join(TRAININGS)}")
+        raise HproError(f"no training {training!r}: use one of {', '.join(TRAININGS)}")
     reward = p.read_section(params, "reward", p.Reward)
     cost = measure(training, FULL_SIZE, reward, device, threads, steps, checkpointing)
     print(json.dumps(dataclasses.asdict(cost), indent=2))
@@ -479,10 +477,10 @@ def plan(
     params: Params = Path("params.yaml"),
     configfile: Differences = None,
     hours: Annotated[
-        list[str] | None, typer.Option(help="Speech of a corpus, SET=HOURS:UTTERANCES.")
+        list[str] | None, typer.Option(help="Size of a corpus, SET=HOURS:UTTERANCES.")
     ] = None,
 ) -> None:
-    """Jobs, hours and bytes of a whole run, from measured costs; no corpus or weight is needed."""
+    """Estimate jobs, hours and bytes of a run from measured costs; needs no corpora or weights."""
     from hpro_core.plan.bill import bill_of, described, parsed_hours
     from hpro_core.plan.settings import read_settings
 
@@ -498,7 +496,7 @@ def show_settings(
     params: Params = Path("params.yaml"),
     configfile: Differences = None,
 ) -> None:
-    """Check the settings, and print them as the one file that they are together."""
+    """Check the settings and print them merged into one file."""
     import yaml
 
     from hpro_core.plan.settings import checked, sources
@@ -526,14 +524,14 @@ def preflight(
 
 @app.command()
 def verify(root: Path) -> None:
-    """Compare the results of a run with its records: what was changed, swapped or lost."""
+    """Compare the results of a run with its records; list changed, swapped and missing files."""
     from hpro_core.records import verify as compared
 
     n_files, problems = compared(root)
     print("\n".join(problems))
     if problems:
-        raise HproError(f"{root}: {len(problems)} contradictions in {n_files} files, see above")
-    print(f"{root}: {n_files} files are what their records say")
+        raise HproError(f"{root}: {len(problems)} problems in {n_files} files, see above")
+    print(f"{root}: {n_files} files match their records")
 
 
 @app.command()
@@ -547,7 +545,7 @@ def params_schema() -> None:
 
 @weights_app.command("fetch")
 def weights_fetch(folder: Weights = Path("weights")) -> None:
-    """Get the judges' weights out of published packages and check their hashes."""
+    """Download the judges' weights from published packages and check their hashes."""
     from hpro_core.weights import fetch
 
     fetch(folder)
@@ -577,7 +575,7 @@ def _reward(
 
 
 def _teachers(params: Path) -> set[str]:
-    """Who made the labels that the rewards learn from; a codec of the authors' had the paper's."""
+    """Teachers of the labels that the rewards use; for the authors' codec also the paper's."""
     settings = p.read_section(params, "label", p.Label)
     teachers: set[str] = {settings.emotion_teacher, settings.vad_teacher}
     brought = p.read_section(params, "codec", p.Codec).checkpoint
@@ -585,7 +583,7 @@ def _teachers(params: Path) -> set[str]:
 
 
 def _compute(params: Path, threads: int) -> p.Compute:
-    """Device and precision from the settings; how many threads is the caller's to say."""
+    """Device and precision from the settings, number of threads from the caller."""
     section = p.read_section(params, "compute", p.Compute)
     return section.model_copy(update={"threads": threads})
 
@@ -593,14 +591,18 @@ def _compute(params: Path, threads: int) -> p.Compute:
 def _learnt(
     root: Path, leave_out: list[str], section: str
 ) -> "tuple[MappedExamples, MappedExamples]":
-    """The train and dev sets without the corpora that a section's `leave_out` names."""
+    """Train and dev sets without the corpora in a section's `leave_out`.
+
+    Raises:
+        HproError: no utterance is left in one of them.
+    """
     from hpro_core.dataset import load
 
     train, dev = (load(path, leave_out) for path in _dataset_files(root)[:2])
     if not train or not dev:
         raise HproError(
             f"{section}.leave_out in params.yaml is {leave_out}, and nothing is left to "
-            f"learn from in {root / 'dataset'}: take a corpus out of the list"
+            f"learn from in {root / 'dataset'}: remove a corpus from the list"
         )
     return train, dev
 
@@ -610,7 +612,7 @@ def _dataset_files(root: Path) -> list[Path]:
 
 
 def main() -> None:
-    """Run a command; what goes wrong is said in one line, or reported as a bug."""
+    """Run a command; report an error in one line, and an unexpected exception as a bug."""
     process.run(_run)
 
 
@@ -624,7 +626,7 @@ def _run() -> None:
 
 
 def _record(arguments: list[str]) -> None:
-    """Write down what this process has made, if it wrote into the results of a run."""
+    """Write a record of this process's outputs if they are in the results of a run."""
     from hpro_core.records import command_of, root_of, write
 
     root = root_of(arguments)

@@ -1,17 +1,17 @@
-"""`hpro codec`: the authors' codec file in and out."""
+"""`hpro codec`: import and export of the authors' codec file."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-codec_app = typer.Typer(help="The authors' codec weights in and out.", no_args_is_help=True)
+codec_app = typer.Typer(help="Import and export the authors' codec.", no_args_is_help=True)
 
-ContentLevels = Annotated[int, typer.Option(min=2, help="Levels of a content dimension.")]
-StyleLevels = Annotated[int, typer.Option(min=2, help="Levels of a style dimension.")]
-EmotionHeads = Annotated[int, typer.Option(min=1, help="Heads of the emotion attention.")]
+ContentLevels = Annotated[int, typer.Option(min=2, help="Levels per content dimension.")]
+StyleLevels = Annotated[int, typer.Option(min=2, help="Levels per style dimension.")]
+EmotionHeads = Annotated[int, typer.Option(min=1, help="Attention heads of the emotion head.")]
 TextHeads = Annotated[
-    int | None, typer.Option(min=1, help="Heads of the text decoder; its width / 64 if absent.")
+    int | None, typer.Option(min=1, help="Heads of the text decoder; default: its width / 64.")
 ]
 
 
@@ -24,7 +24,7 @@ def codec_import(
     emotion_heads: EmotionHeads = 16,
     text_heads: TextHeads = None,
 ) -> None:
-    """Turn the authors' model.pt into a codec folder, strictly; the options it does not tell."""
+    """Convert the authors' model.pt to a codec folder; options: what the file does not store."""
     from hpro_core.codec.released import Unstored, import_codec
 
     unstored = Unstored(content_levels, style_levels, emotion_heads, text_heads)
@@ -40,4 +40,4 @@ def codec_export(folder: Path, out: Path, whisper: Path) -> None:
     from hpro_core.codec.training import load_codec
 
     export_codec(load_codec(folder), out, whisper)
-    print(f"{out}: from {folder}")
+    print(f"{out}: written from {folder}")

@@ -45,7 +45,11 @@ class Section(BaseModel):
 class Compute(Section):
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     bf16: bool
-    threads: int = Field(default=1, ge=1)  # not in params.yaml: results do not depend on it
+    threads: int = Field(
+        default=1,
+        ge=1,
+        description="CPU threads of a process; the rules set it, and results do not depend on it",
+    )
 
 
 class CorpusSet(Section):
@@ -53,17 +57,20 @@ class CorpusSet(Section):
         "amazon_queen", "amazon_queen_scenes", "csv", "controlled", "crema_d", "emov_db",
         "emovoice_db", "esd", "expresso", "iemocap", "librispeech", "libritts", "lssed",
         "msp_podcast", "ravdess",
-    ]  # fmt: skip
-    path: UserPath
-    split: Literal["", "train", "judge"] = ""  # all of it; "": the corpus's own, or by the shares
+    ] = Field(description="reader of the corpus (docs/corpora.md)")  # fmt: skip
+    path: UserPath = Field(description="folder or file of the corpus")
+    split: Literal["", "train", "judge"] = Field(
+        default="",
+        description="split of the whole set; empty: the corpus's own splits, or the fractions",
+    )
 
 
 class Splits(Section):
-    dev_fraction: float = Field(gt=0, lt=1)
-    test_fraction: float = Field(gt=0, lt=1)
-    judge_fraction: float = Field(gt=0, lt=1)
+    dev_fraction: float = Field(gt=0, lt=1, description="fraction for dev")
+    test_fraction: float = Field(gt=0, lt=1, description="fraction for test")
+    judge_fraction: float = Field(gt=0, lt=1, description="fraction for judge")
     max_test_utterances: int = Field(ge=1)
-    seed: int
+    seed: int = Field(description="random seed")
 
 
 class Corpus(Section):
@@ -88,11 +95,11 @@ class WholeCorpus(Corpus):
 
 
 class Controlled(Section):
-    train: int = Field(ge=10)
-    dev: int = Field(ge=5)
-    test: int = Field(ge=5)
-    judge: int = Field(ge=0)
-    seed: int
+    train: int = Field(ge=10, description="utterances for train")
+    dev: int = Field(ge=5, description="utterances for dev")
+    test: int = Field(ge=5, description="utterances for test")
+    judge: int = Field(ge=0, description="utterances for judge")
+    seed: int = Field(description="random seed")
 
 
 class Align(Section):
@@ -126,10 +133,10 @@ class Dataset(Section):
 class Speech(Section):
     preset: Literal["embedded", "cosyvoice2"]
     path: UserPath
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    segment_s: float = Field(gt=0)
-    learning_rate: float = Field(gt=0)
+    steps: int = Field(ge=1, description="training steps")
+    batch_size: int = Field(ge=1, description="crops per step")
+    segment_s: float = Field(gt=0, description="length of a crop")
+    learning_rate: float = Field(gt=0, description="learning rate")
     delta_weight: float = Field(ge=0)
     phone_weight: float = Field(ge=0)
     affect_weight: float = Field(ge=0)
@@ -137,13 +144,13 @@ class Speech(Section):
     tempo_spread: float = Field(ge=0, lt=1)
     ema: float = Field(ge=0, lt=1)
     width: int = Field(ge=8, multiple_of=2)
-    speaker_dim: int = Field(ge=1)
-    seed: int
+    speaker_dim: int = Field(ge=1, description="size of the speaker vector")
+    seed: int = Field(description="random seed")
 
 
 class CodecStage(Section):
-    leave_out: list[str] = Field(default=[])
-    steps: int = Field(ge=1)
+    leave_out: list[str] = Field(default=[], description="corpora that this training leaves out")
+    steps: int = Field(ge=1, description="training steps")
 
 
 class Codec(Section):
@@ -154,13 +161,13 @@ class Codec(Section):
     whisper: UserPath
     content: CodecStage | None = None
     style: CodecStage | None = None
-    batch_size: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
+    batch_size: int = Field(ge=1, description="utterances per step")
+    learning_rate: float = Field(gt=0, description="learning rate")
     guided_attention_weight: float = Field(ge=0)
     token_noise: float = Field(ge=0, lt=1)
     decay_fraction: float = Field(ge=0, le=1)
-    ema: float = Field(ge=0, lt=1)
-    seed: int
+    ema: float = Field(ge=0, lt=1, description="decay of the averaged weights, which are saved")
+    seed: int = Field(description="random seed")
 
 
 class WholeCodec(Codec):
@@ -171,38 +178,44 @@ class WholeCodec(Codec):
 class Policy(Section):
     preset: Literal["embedded", "miniature", "cosyvoice2"]
     path: UserPath = ""
-    dropout: float = Field(ge=0, lt=1)
+    dropout: float = Field(ge=0, lt=1, description="dropout in training")
 
 
 class Sft(Section):
-    leave_out: list[str] = Field(default=[])
+    leave_out: list[str] = Field(default=[], description="corpora that this training leaves out")
     accumulate: int = Field(default=1, ge=1)
     checkpointing: bool = False
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
+    steps: int = Field(ge=1, description="training steps")
+    batch_size: int = Field(ge=1, description="utterances per step")
+    learning_rate: float = Field(gt=0, description="learning rate")
     guided_attention_weight: float = Field(ge=0)
     emotion_weight: float = Field(ge=0)
     history_noise: float = Field(ge=0, lt=1)
     noise_warmup: float = Field(ge=0, le=1)
-    clip_norm: float = Field(gt=0)
-    decay_fraction: float = Field(ge=0, le=1)
-    ema: float = Field(ge=0, lt=1)
+    clip_norm: float = Field(gt=0, description="largest norm of the gradient")
+    decay_fraction: float = Field(
+        ge=0,
+        le=1,
+        description="last fraction of the steps, in which the learning rate falls linearly to zero",
+    )
+    ema: float = Field(ge=0, lt=1, description="decay of the averaged weights, which are saved")
 
 
 class Weights(Section):
     """The lambdas of the reward objective (paper III-B); a term that a stage lacks is 0."""
 
-    kl: float = Field(ge=0)
-    sp: float = Field(ge=0)
-    cp: float = Field(ge=0)
-    asr: float = Field(ge=0)
-    wvad: float = Field(ge=0)
-    ser: float = Field(ge=0)
+    kl: float = Field(ge=0, description="weight of the KL to the SFT policy")
+    sp: float = Field(ge=0, description="weight of L_sp, style preference tokens")
+    cp: float = Field(ge=0, description="weight of L_cp, content preference tokens")
+    asr: float = Field(ge=0, description="weight of L_ASR")
+    wvad: float = Field(ge=0, description="weight of L_wVAD")
+    ser: float = Field(ge=0, description="weight of L_SER")
 
 
 class RewardStage(Section):
-    temperature: float = Field(gt=0)
+    temperature: float = Field(
+        gt=0, description="temperature of the straight-through Gumbel-softmax"
+    )
     weights: Weights
 
 
@@ -210,29 +223,36 @@ class Reward(Section):
     """All stages in `params.yaml`; a variant's own extract holds its stage alone."""
 
     leave_out: list[str] = Field(default=[])
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, description="training steps")
     batch_size: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
-    clip_norm: float = Field(gt=0)
-    frame_norm: Literal["l1", "mse"]
-    kl_reduction: Literal["sum", "mean"]
-    jacobi_iterations: int = Field(ge=0)
-    samples: int = Field(default=1, ge=1)
+    learning_rate: float = Field(gt=0, description="learning rate")
+    clip_norm: float = Field(gt=0, description="largest norm of the gradient")
+    frame_norm: Literal["l1", "mse"] = Field(description="norm of L_sp and L_cp")
+    kl_reduction: Literal["sum", "mean"] = Field(description="reduction of the KL")
+    jacobi_iterations: int = Field(
+        ge=0,
+        description="Jacobi sweeps from the recording's history to the policy's own",
+    )
+    samples: int = Field(default=1, ge=1, description="samples that a step averages over")
     gumbel_rao_samples: int = Field(default=0, ge=0)
-    top_p: float = Field(gt=0, le=1)
-    top_k: int = Field(ge=1)
+    top_p: float = Field(
+        gt=0, le=1, description="probability of the nucleus that samples are drawn from"
+    )
+    top_k: int = Field(ge=1, description="largest number of tokens in that nucleus")
     decay_fraction: float = Field(ge=0, le=1)
-    ema: float = Field(ge=0, lt=1)
+    ema: float = Field(ge=0, lt=1, description="decay of the averaged weights, which are saved")
     accumulate: int = Field(default=1, ge=1)
     checkpointing: bool = False
     dev_evaluations: int = Field(default=3, ge=1)
     dev_sentences: int = Field(default=48, ge=1)
     probe_every: int = Field(default=0, ge=0, multiple_of=10)
-    probe_sentences: int = Field(default=48, ge=1)
+    probe_sentences: int = Field(default=48, ge=1, description="dev sentences per evaluation")
     wer_margin: float = Field(default=0.01, ge=0)
     hacking_patience: int = Field(default=2, ge=0)
     hacking_tolerance: float = Field(default=0.08, ge=0)
-    stop_on_hacking: bool = False
+    stop_on_hacking: bool = Field(
+        default=False, description="end the training at detected reward hacking"
+    )
     frame: RewardStage | None = None
     word: RewardStage | None = None
     sentence: RewardStage | None = None
@@ -247,24 +267,32 @@ class WholeReward(Reward):
 class Variant(Section):
     """A policy trained by rewards: one stage, from another variant or from `sft`."""
 
-    start: str
-    stage: Literal["frame", "word", "sentence"]
-    drop: list[Literal["kl", "sp", "cp", "asr", "wvad", "ser"]] = []
-    temperature: float | None = Field(default=None, gt=0)
-    stages: int = Field(default=1, ge=1)  # it has the steps of so many
+    start: str = Field(description="`sft`, or the variant whose policy the training starts from")
+    stage: Literal["frame", "word", "sentence"] = Field(
+        description="reward stage: its weights and temperature"
+    )
+    drop: list[Literal["kl", "sp", "cp", "asr", "wvad", "ser"]] = Field(
+        default=[], description="terms whose weight is set to 0"
+    )
+    temperature: float | None = Field(
+        default=None, gt=0, description="replaces the temperature of the stage"
+    )
+    stages: int = Field(
+        default=1, ge=1, description="the training has `reward.steps` times this number of steps"
+    )
 
 
 class Synthesis(Section):
-    method: Literal["nucleus", "ras", "greedy"]
+    method: Literal["nucleus", "ras", "greedy"] = Field(description="sampling method")
     window: int = Field(ge=1)
     tau: float = Field(gt=0, le=1)
-    top_p: float = Field(gt=0, le=1)
-    top_k: int = Field(ge=1)
-    temperature: float = Field(gt=0)
+    top_p: float = Field(gt=0, le=1, description="probability of the nucleus")
+    top_k: int = Field(ge=1, description="largest number of tokens in the nucleus")
+    temperature: float = Field(gt=0, description="sampling temperature")
     min_ratio: float = Field(ge=0)
     max_ratio: float = Field(gt=0)
-    batch_size: int = Field(ge=1)
-    seed: int
+    batch_size: int = Field(ge=1, description="sentences per batch")
+    seed: int = Field(description="random seed")
 
     @model_validator(mode="after")
     def _sentences_can_end(self) -> "Synthesis":
@@ -276,9 +304,15 @@ class Synthesis(Section):
 class Tables(Section):
     """Which systems are rows of which table; a run trains and judges all that are named."""
 
-    comparison: list[str] = Field(min_length=1)
-    progressive: list[str] = Field(min_length=1)
-    ablation: list[str] = Field(min_length=1)
+    comparison: list[str] = Field(
+        min_length=1, description="systems in the rows of the table `comparison`"
+    )
+    progressive: list[str] = Field(
+        min_length=1, description="systems in the rows of the table `progressive`"
+    )
+    ablation: list[str] = Field(
+        min_length=1, description="systems in the rows of the table `ablation`"
+    )
 
 
 class Evaluate(Section):
@@ -293,11 +327,13 @@ class Evaluate(Section):
     batch_size: int = Field(default=8, ge=1)
     asr_windows_s: list[int] = [20, 30]
     judge_epochs: int = Field(ge=1)
-    judge_learning_rate: float = Field(gt=0)
+    judge_learning_rate: float = Field(
+        gt=0, description="learning rate of the affect judge's training"
+    )
     check_every: int = Field(ge=1)
     dnsmos_windows: int = Field(ge=1)
     bootstrap_samples: int = Field(ge=1)
-    seed: int
+    seed: int = Field(description="random seed")
 
     @field_validator("asr_windows_s")
     @classmethod
@@ -308,10 +344,10 @@ class Evaluate(Section):
 
 
 class Claims(Section):
-    min_seeds: int = Field(ge=2)
+    min_seeds: int = Field(ge=2, description="least number of seeds")
     bootstrap_samples: int = Field(ge=1)
     wer_margin: float = Field(ge=0)
-    seed: int
+    seed: int = Field(description="random seed")
 
 
 class Report(Section):

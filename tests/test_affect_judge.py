@@ -164,7 +164,7 @@ def test_each_test_set_has_its_own_scale():
 
 def test_a_test_set_that_was_not_heard_is_refused(fresh: affect.AffectJudge):
     frames_FC = np.zeros((5, affect.N_CHANNELS), np.float32)
-    cure = r"knows no test set 'sung', only .*: .*give the set `split: train`, or train a judge"
+    cure = r"has no test set 'sung', only .*: .*give the set `split: train`, or train a judge"
     with pytest.raises(HproError, match=cure):
         fresh.posterior("sung", frames_FC)
     with pytest.raises(HproError, match=cure):

@@ -213,7 +213,7 @@ def test_without_a_guide_the_words_of_the_symbols_are_not_asked(codec, batch):
 
 
 @pytest.mark.parametrize(("transcript", "changes", "guide", "message"), [
-    ([50258, 11, 50257], {}, 0.3, "let dataset.codec_text be phones for the embedded preset"),
+    ([50258, 11, 50257], {}, 0.3, "set dataset.codec_text to phones for the embedded preset"),
     ([BEGIN_TEXT, 3, END_TEXT], {"text_vocabulary": 51865}, 0.0, "Whisper's folder for the others"),
     ([50258, 11, 60000], {"text_vocabulary": 51865}, 0.0, "one is 60000, there are 51865"),
     ([BEGIN_TEXT, *[3] * 9, END_TEXT], {"text_positions": 9}, 0.3, "10 text tokens are more"),

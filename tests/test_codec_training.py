@@ -77,5 +77,5 @@ def test_a_whisper_with_other_marks_is_refused(examples, marks):
     check_text([right], config, 0.0)
     begin, no_timestamps, end = marks
     wrong = replace(right, transcript=np.array([begin, no_timestamps, 9906, end]))
-    with pytest.raises(HproError, match=r"made_0: its transcript lacks the marks \[50257, 50258"):
+    with pytest.raises(HproError, match=r"made_0: its transcript lacks the special tokens \[50257"):
         check_text([wrong], config, 0.0)

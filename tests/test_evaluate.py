@@ -85,10 +85,10 @@ def clips(rows: list[dict[str, str]]) -> list[np.ndarray]:
     scope="module",
     params=["whisper_tiny_en", pytest.param("whisper_base", marks=pytest.mark.full)],
 )
-def ears(request: pytest.FixtureRequest, weights_folder: Path) -> WhisperASR:
+def recogniser(request: pytest.FixtureRequest, weights_folder: Path) -> WhisperASR:
     """Either recogniser."""
-    hearing = {"whisper_tiny_en": TINY_EN, "whisper_base": BASE}[request.param]
-    return WhisperASR(located(request.param, weights_folder), 1, hearing)
+    options = {"whisper_tiny_en": TINY_EN, "whisper_base": BASE}[request.param]
+    return WhisperASR(located(request.param, weights_folder), 1, options)
 
 
 @pytest.fixture(scope="module")
@@ -152,30 +152,33 @@ def test_words_in_brackets_are_words(counter: WordErrorCounter) -> None:
 
 
 def test_whisper_hears_the_lines(
-    ears: WhisperASR, counter: WordErrorCounter, rows: list[dict[str, str]], clips: list[np.ndarray]
+    recogniser: WhisperASR,
+    counter: WordErrorCounter,
+    rows: list[dict[str, str]],
+    clips: list[np.ndarray],
 ) -> None:
     pairs = zip(rows, clips, strict=True)
-    counted = [counter.count(row["text"], ears.hear(clip)) for row, clip in pairs]
+    counted = [counter.count(row["text"], recogniser.transcribe(clip)) for row, clip in pairs]
     wer = sum(c.n_errors for c in counted) / sum(c.n_words for c in counted)
     assert wer < 0.25  # 0.08 and 0.10 on the test split
 
 
-def test_noise_cannot_add_many_words(ears: WhisperASR, counter: WordErrorCounter) -> None:
+def test_noise_cannot_add_many_words(recogniser: WhisperASR, counter: WordErrorCounter) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE_HZ).astype(np.float32)
-    assert len(counter.count("two words", ears.hear(noise)).transcript.split()) <= 20
+    assert len(counter.count("two words", recogniser.transcribe(noise)).transcript.split()) <= 20
 
 
-@pytest.mark.parametrize("hearing", [TINY_EN, BASE])
-def test_a_clip_gets_the_first_window_that_holds_it(hearing: DecodingOptions) -> None:
-    for window_s in hearing.windows_s:
+@pytest.mark.parametrize("options", [TINY_EN, BASE])
+def test_a_clip_gets_the_first_window_that_holds_it(options: DecodingOptions) -> None:
+    for window_s in options.windows_s:
         filled = np.zeros(window_s * SAMPLE_RATE_HZ, np.float32)
-        assert padded_mel(filled, hearing.windows_s).shape == (1, 80, 100 * window_s)
-    assert padded_mel(filled[:1], hearing.windows_s).shape == (1, 80, 100 * hearing.windows_s[0])
+        assert padded_mel(filled, options.windows_s).shape == (1, 80, 100 * window_s)
+    assert padded_mel(filled[:1], options.windows_s).shape == (1, 80, 100 * options.windows_s[0])
 
 
-def test_more_than_whisper_can_hear_is_cut(ears: WhisperASR, clips: list[np.ndarray]) -> None:
+def test_more_than_whisper_can_hear_is_cut(recogniser: WhisperASR, clips: list[np.ndarray]) -> None:
     silence = np.zeros(30 * SAMPLE_RATE_HZ, np.float32)
-    assert len(ears.hear(np.concatenate([clips[0], silence])).split()) >= 3
+    assert len(recogniser.transcribe(np.concatenate([clips[0], silence])).split()) >= 3
 
 
 # --- DNSMOS

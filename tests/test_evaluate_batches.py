@@ -18,7 +18,7 @@ from hpro_core import params as p
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.corpus.audio import decoded, write_wav
 from hpro_core.errors import HproError
-from hpro_core.evaluate import asr, dnsmos
+from hpro_core.evaluate import asr, dnsmos, judges
 from hpro_core.evaluate.asr import BASE, TINY_EN, DecodingOptions, WhisperASR, padded_mel
 from hpro_core.evaluate.judges import Clip, in_batches, load_recogniser
 from hpro_core.evaluate.mel import mel_filters, mel_spectrogram
@@ -91,38 +91,38 @@ def test_normalisers_are_whispers() -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize(
-    ("name", "hearing"), [("whisper_tiny_en", TINY_EN), ("whisper_base", BASE)]
+    ("name", "options"), [("whisper_tiny_en", TINY_EN), ("whisper_base", BASE)]
 )
 def test_texts_of_a_batch_are_those_of_one_by_one(
-    clips: list[np.ndarray], name: str, hearing: DecodingOptions, monkeypatch: pytest.MonkeyPatch
+    clips: list[np.ndarray], name: str, options: DecodingOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other way: encoder and decoder in one call per clip, its own cap, one hypothesis."""
-    ears = WhisperASR(located(name, WEIGHTS), 1, hearing)
-    uncut = [_alone(ears, clip, hearing) for clip in clips]
-    assert ears.transcribe_batch(clips) == uncut
-    assert [ears.hear(clip) for clip in clips[:2]] == uncut[:2]
+    recogniser = WhisperASR(located(name, WEIGHTS), 1, options)
+    uncut = [_alone(recogniser, clip, options) for clip in clips]
+    assert recogniser.transcribe_batch(clips) == uncut
+    assert [recogniser.transcribe(clip) for clip in clips[:2]] == uncut[:2]
     # So tight a cap changes texts, and the cap of a batch is another one.
     monkeypatch.setattr(asr, "TOKENS_PER_S", 3)
     monkeypatch.setattr(asr, "SPARE_TOKENS", 4)
-    cut = [_alone(ears, clip, hearing) for clip in clips]
+    cut = [_alone(recogniser, clip, options) for clip in clips]
     assert sum(first != second for first, second in zip(cut, uncut, strict=True)) >= 2
-    assert ears.transcribe_batch(clips) == cut
-    assert ears.transcribe_batch(clips[::-1]) == cut[::-1]
+    assert recogniser.transcribe_batch(clips) == cut
+    assert recogniser.transcribe_batch(clips[::-1]) == cut[::-1]
     monkeypatch.setattr(WhisperASR, "_ended_before", lambda self, most, hypotheses: True)
-    assert ears.transcribe_batch(clips) != cut
+    assert recogniser.transcribe_batch(clips) != cut
 
 
-def _alone(ears: WhisperASR, clip: np.ndarray, hearing: DecodingOptions) -> str:
-    window_s = next(s for s in hearing.windows_s if len(clip) <= s * SAMPLE_RATE_HZ)
+def _alone(recogniser: WhisperASR, clip: np.ndarray, options: DecodingOptions) -> str:
+    window_s = next(s for s in options.windows_s if len(clip) <= s * SAMPLE_RATE_HZ)
     padding = window_s * SAMPLE_RATE_HZ - len(clip)
     mel_1CF = whisper.log_mel_spectrogram(clip, padding=padding).numpy()[None]
-    result = ears._model.generate(
+    result = recogniser._model.generate(
         ctranslate2.StorageView.from_array(np.ascontiguousarray(mel_1CF)),
-        [ears._prompt],
-        beam_size=hearing.beam_size,
-        max_length=len(ears._prompt) + asr.most_tokens(clip),
+        [recogniser._prompt],
+        beam_size=options.beam_size,
+        max_length=len(recogniser._prompt) + asr.most_tokens(clip),
     )
-    return ears._tokenizer.decode(result[0].sequences_ids[0])
+    return recogniser._tokenizer.decode(result[0].sequences_ids[0])
 
 
 def test_windows_of_the_settings(
@@ -138,8 +138,8 @@ def test_windows_of_the_settings(
         return padded_mel(audio_T, windows_s)
 
     monkeypatch.setattr(asr, "padded_mel", noted)
-    listen = load_recogniser(shorter, WEIGHTS, p.Compute(device="cpu", bf16=False))
-    listen([_clip(tmp_path, "a", clips[0][:SAMPLE_RATE_HZ])], tmp_path)
+    judge_clips = load_recogniser(shorter, WEIGHTS, p.Compute(device="cpu", bf16=False))
+    judge_clips([_clip(tmp_path, "a", clips[0][:SAMPLE_RATE_HZ])], tmp_path)
     assert windows == [(2, 30)]
 
 
@@ -188,13 +188,13 @@ def test_batches_keep_the_order_of_the_clips(clips: list[np.ndarray], tmp_path: 
         sizes.append(len(audios))
         return [len(audio_T) for audio_T in audios]
 
-    listen = in_batches(lengths, 4, "lengths")
-    assert listen(spoken, tmp_path) == [len(clip) for clip in clips]
+    judge_clips = in_batches(lengths, 4, "lengths")
+    assert judge_clips(spoken, tmp_path) == [len(clip) for clip in clips]
     assert sizes == [4, 2]
-    assert listen([], tmp_path) == []
+    assert judge_clips([], tmp_path) == []
     spoken[3].audio.unlink()
     with pytest.raises(HproError, match=r"u3\.wav does not exist"):
-        listen(spoken, tmp_path)
+        judge_clips(spoken, tmp_path)
 
 
 def _clip(folder: Path, name: str, audio_T: np.ndarray) -> Clip:
@@ -216,3 +216,7 @@ def _loaded(module: str) -> set[str]:
     names = subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()
     assert module in names
     return set(names)
+
+
+def test_the_identity_of_published_judges_hashes_files_that_exist() -> None:
+    assert len(str(judges._code()["judged_by"])) == 64

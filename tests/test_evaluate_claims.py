@@ -345,7 +345,7 @@ def test_rewards_stand_beside_the_judges(judged: Path) -> None:
     assert row["after"] == pytest.approx(1.0 - 0.5 - 0.01)
     _, pulls, acted, controlled = (judged / "docs/claims.md").read_text().split("\n## ")
     assert "| no_content | sft | 0.0% | 20.0% | 0.0% | 0.0% | 20.0% | 20.0% |" in pulls
-    assert "is the KL of a policy that still is `sft`" in pulls
+    assert "is the KL of a policy equal to `sft`" in pulls
     cells = {
         line.split(" | ")[0]: line.split(" | ") for line in controlled.splitlines() if "| (" in line
     }
@@ -359,8 +359,8 @@ def test_rewards_stand_beside_the_judges(judged: Path) -> None:
     assert f"| {gap.above:+.3f} [{gap.lo:+.3f}, {gap.hi:+.3f}] |" in of_word[0]
     assert of_word[0].startswith("| word | frame | 0.99 |")
     assert "| hpro | word |" not in acted
-    assert "The rewards did not learn from this corpus" in acted
-    assert "The rewards did not" not in controlled
+    assert "The rewards were not trained on this corpus" in acted
+    assert "The rewards were not" not in controlled
 
 
 @pytest.mark.parametrize(

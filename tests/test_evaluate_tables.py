@@ -190,7 +190,7 @@ def test_policies_that_judges_chose_are_named(root: Path) -> None:
         write_json(root / f"policy/{variant}/seed1/metrics.json", {"dev": {}, **chosen})
     tables.make(root, ROWS, [0, 1], SETTINGS)
     said = (root / "tables/comparison.md").read_text()
-    assert "Embedded judges chose the step that was kept of hpro (reward.probe_every)" in said
+    assert "Embedded judges chose the kept step of hpro (reward.probe_every)" in said
 
 
 def test_figures_are_those_of_the_scores(root: Path) -> None:

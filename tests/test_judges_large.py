@@ -85,7 +85,7 @@ def noise(tmp_path_factory):
 
 
 def transcripts(path, clips, batch_size=2):
-    return WhisperTranscripts(path, batch_size, CPU).hear(clips)
+    return WhisperTranscripts(path, batch_size, CPU).predict(clips)
 
 
 def test_transcripts_are_those_of_the_package(whisper_file, noise):
@@ -161,8 +161,8 @@ def test_weights_of_whisper_that_do_not_fit_are_named_with_their_file(name, tmp_
         ("n_audio_state", 51_866, "size mismatch"),
         ("n_text_layer", 10**9, "n_text_layer is 1000000000, larger than any size"),
         ("n_vocab", "51866", "n_vocab is '51866'"),
-        ("n_text_head", 3, "32 does not split into 3 heads"),
-        ("n_audio_head", 0, "32 does not split into 0 heads|no model can be built"),
+        ("n_text_head", 3, "32 is not divisible by 3 heads"),
+        ("n_audio_head", 0, "32 is not divisible by 0 heads|no model can be built"),
     ],
 )
 def test_odd_sizes_of_whisper_are_named_before_memory_is_taken(key, value, complaint, tmp_path):
@@ -176,16 +176,18 @@ def test_other_things_than_weights_of_whisper_are_refused(tmp_path):
         path = save_whisper(
             tmp_path / "odd.pt", change=lambda s, odd=odd: s.update(model_state_dict=odd)
         )
-        with pytest.raises(HproError, match=r"odd\.pt: model_state_dict holds other things"):
+        with pytest.raises(
+            HproError, match=r"odd\.pt: model_state_dict has values that are not tensors"
+        ):
             WhisperTranscripts(path, 1, CPU)
 
 
 def test_another_file_than_whispers_is_refused(tmp_path):
     path = tmp_path / "model.pt"
-    with pytest.raises(HproError, match=r"model.pt does not exist: take the file of the package"):
+    with pytest.raises(HproError, match=r"model.pt does not exist: use the file of the package"):
         WhisperTranscripts(path, 1, CPU)
     torch.save({"model.encoder.conv1.weight": torch.ones(2)}, path)
-    with pytest.raises(HproError, match=r"model.pt is no checkpoint of openai-whisper"):
+    with pytest.raises(HproError, match=r"model.pt is not a checkpoint of openai-whisper"):
         WhisperTranscripts(path, 1, CPU)
     save_whisper(path, n_mels=64)
     with pytest.raises(HproError, match=r"model.pt: n_mels is 64, n_audio_ctx 1500, but 80 or 128"):
@@ -206,7 +208,7 @@ def wavlm_folder(tmp_path_factory):
 
 
 def voices(folder, clips):
-    return np.stack(WavlmVoices(folder, CPU).hear(clips))
+    return np.stack(WavlmVoices(folder, CPU).predict(clips))
 
 
 def published_embeddings(folder, samples):
@@ -292,15 +294,15 @@ def test_weights_of_wavlm_that_do_not_fit_are_named_with_their_file(name, tmp_pa
 
 def test_another_speaker_model_or_a_voice_that_is_no_number_is_refused(noise, tmp_path):
     folder = save_wavlm(tmp_path / "other", model_type="hubert")
-    with pytest.raises(HproError, match=r"config.json: model_type is 'hubert', and 'wavlm'"):
+    with pytest.raises(HproError, match=r"config.json: model_type is 'hubert', but 'wavlm'"):
         WavlmVoices(folder, CPU)
 
     def spoil(weights):
         weights["feature_extractor.bias"][0] = float("nan")
 
     spoiled = WavlmVoices(save_wavlm(tmp_path / "spoiled", change=spoil), CPU)
-    with pytest.raises(HproError, match=r"u0: .*pytorch_model.bin makes of .*u0.wav numbers"):
-        spoiled.hear(noise)
+    with pytest.raises(HproError, match=r"u0: .*pytorch_model.bin returns values .*u0.wav"):
+        spoiled.predict(noise)
 
 
 @pytest.mark.parametrize(
@@ -466,7 +468,7 @@ def test_figures_are_those_of_the_published_models(judged_run, published, tmp_pa
     run, settings, scores = judged_run, published, scores_of(judged_run, "sft")
     emotion = Emotion2vecPosteriors(Path(settings.emotion2vec), CPU)
     voice = WavlmVoices(Path(settings.wavlm), CPU)
-    ears = WhisperTranscripts(Path(settings.whisper), 1, CPU)
+    recogniser = WhisperTranscripts(Path(settings.whisper), 1, CPU)
     for i, utt_id in enumerate(scores.index):
         own, recording, reference = (
             SpokenUtterance(utt_id, "", "", (), np.empty((0, 2)), run / path)
@@ -478,9 +480,9 @@ def test_figures_are_those_of_the_published_models(judged_run, published, tmp_pa
         )
         posteriors = emotion.posteriors([own, recording])
         assert scores.loc[utt_id, "emo_sim"] == pytest.approx(cosine(*posteriors), abs=1e-6)
-        pair = voice.hear([own, reference])
+        pair = voice.predict([own, reference])
         assert scores.loc[utt_id, "speaker_sim"] == pytest.approx(cosine(*pair), abs=1e-5)
-        said = whisper.normalizers.EnglishTextNormalizer()(ears.hear([own])[0])
+        said = whisper.normalizers.EnglishTextNormalizer()(recogniser.predict([own])[0])
         assert scores.loc[utt_id, "transcript"] == said.strip()
     recorded = read_table(run / "judge/recordings/word_vad.parquet", WORD_VAD)
     spoken = [
@@ -533,7 +535,7 @@ def test_a_killed_judge_goes_on_and_ends_with_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         judged(run, "sft", settings)
     capsys.readouterr()
-    monkeypatch.setattr(WhisperTranscripts, "hear", None)  # its shards are all there
+    monkeypatch.setattr(WhisperTranscripts, "predict", None)  # its shards are all there
     judged(run, "sft", settings)
     assert heard[4:] == ["acted_2", "acted_3", "acted_4"]
     assert [path.read_bytes() for path in outputs] == straight

@@ -204,7 +204,7 @@ def share_of(value=1.0, weight=1.0, share=0.5):
 def test_a_dead_term_is_named():
     shares = {"sp": share_of(share=1.0), "cp": share_of(share=0.0)}
     warnings = warnings_about(shares)
-    assert any("cp is dead" in warning for warning in warnings)
+    assert any("cp has no effect" in warning for warning in warnings)
     assert warnings_about({"sp": share_of(), "cp": share_of()}) == []
 
 
@@ -213,13 +213,14 @@ def test_a_detached_term_is_found_dead(rewarder, batch):
     terms = rewarder.terms(rewarder.draw(batch, 0))
     terms["cp"] = terms["cp"].detach()
     shares = gradient_shares(terms, rewarder.policy.parameters(), ALL)
-    assert [w for w in warnings_about(shares) if "cp is dead" in w]
+    assert [w for w in warnings_about(shares) if "cp has no effect" in w]
 
 
 def test_a_term_that_drowns_the_others_is_named():
     shares = {"asr": share_of(share=0.97), "sp": share_of(share=0.03)}
     assert warnings_about(shares) == [
-        "the term asr drowns the others: its share of the gradient is 97.0%; lower its weight"
+        "the term asr dominates the objective: its share of the gradient norms is 97.0%; "
+        "lower its weight"
     ]
     assert warnings_about({"asr": share_of(share=1.0), "sp": share_of(weight=0.0, share=0)}) == []
 
@@ -227,7 +228,7 @@ def test_a_term_that_drowns_the_others_is_named():
 def test_kl_may_be_dead_at_its_start_and_nowhere_else():
     others = {"sp": share_of(), "cp": share_of()}
     assert warnings_about({"kl": share_of(value=0.0, share=0.0), **others}) == []
-    assert "kl is dead" in warnings_about({"kl": share_of(value=0.3, share=0.0), **others})[0]
+    assert "kl has no effect" in warnings_about({"kl": share_of(value=0.3, share=0.0), **others})[0]
 
 
 def test_the_report_is_printed_and_written(tmp_path, capsys):
@@ -235,7 +236,7 @@ def test_the_report_is_printed_and_written(tmp_path, capsys):
     write_report(shares, "word, seed 0", tmp_path / "gradient_norms.json")
     said = capsys.readouterr().out
     assert "97.0%" in said
-    assert "warning: word, seed 0: the term asr drowns the others" in said
+    assert "warning: word, seed 0: the term asr dominates the objective" in said
     written = json.loads((tmp_path / "gradient_norms.json").read_text())
     assert written["terms"] == shares
     assert len(written["warnings"]) == 1
@@ -317,8 +318,8 @@ def history(reward, wer=None, ccc=None, sim=None):
 def test_a_reward_that_rises_while_a_judge_falls_is_hacked():
     found = hacking(history([1, 2, 3, 4], sim=[0.6, 0.65, 0.6, 0.55]), patience=2, tolerance=0.02)
     assert found == (
-        "the reward rises while judges fall (emo_sim from 0.650 at step 10 to 0.550, reward from "
-        "2.000 to 4.000)"
+        "the reward rises while judge metrics get worse (emo_sim from 0.650 at step 10 to 0.550, "
+        "reward from 2.000 to 4.000)"
     )
 
 

@@ -234,7 +234,7 @@ def test_an_embedded_policy_is_no_llm_file(examples, tmp_path):
     from hpro_core.cli_policy import policy_app
 
     save_policy(tmp_path, make_policy(Policy(preset="miniature", path="", dropout=0.0), examples))
-    with pytest.raises(HproError, match=r"holds an embedded policy: only cosyvoice2 fits"):
+    with pytest.raises(HproError, match=r"policy of kind embedded: only cosyvoice2 can be"):
         policy_app(["export", str(tmp_path), str(tmp_path / "llm.pt")], standalone_mode=False)
 
 

@@ -277,19 +277,19 @@ def test_sections_and_counts(page):
     assert "<th>asr</th><td>an ear, sha256 ab</td>" in page
     assert "EMO-SIM is not independent here: a teacher judged it" in page
     assert "<summary>policy/hpro</summary>" in page
-    line = page.split("How much of the pull")[1].split("</table>")[0]
+    line = page.split("Share of each weighted term")[1].split("</table>")[0]
     assert "<th>hpro</th><td>0</td>" in line
     assert "<td>25.4 %</td>" in line
     assert "the term kl is dead; step 60: the reward rises while judges fall" in line
     assert "<td>40</td>" in line
     assert "One training seed only" in page
-    assert "they do not hold what another training seed would change" in page
-    assert "Embedded judges chose the step that was kept of hpro " in page
+    assert "they do not include the variance over training seeds" in page
+    assert "Embedded judges chose the kept step of hpro " in page
     assert "# &lt;settings&gt;" in page
     assert "run: made_up" in page
     assert "snakemake --cores all -- results/made_up/eval/joint/seed0/metrics.json" in page
     assert "main {" in page.split("</style>")[0]
-    assert "was kept for: diffro" in page
+    assert "without word affect: diffro" in page
 
 
 def test_the_same_results_give_the_same_bytes(finished, page):
@@ -442,8 +442,8 @@ def test_orderings_are_counted_and_none_is_called_shown():
     towards = [results.SAME_APART, results.SAME, results.SAME, results.EQUAL, results.OTHER]
     found = [results.Reading(claim, "acted", figure, figure, each) for each in towards]
     assert results.summary(found, "acted") == (
-        "On acted, of 5 orderings of the paper 3 point the same way here (1 of them with intervals "
-        "that do not overlap), 1 the other way (0), and 1 neither."
+        "On acted, of 5 orderings of the paper, 3 have the same direction here (1 of them with "
+        "intervals that do not overlap), 1 the opposite direction (0), and 1 no difference."
     )
     assert "no pair of systems" in results.summary(found, "controlled")
 

@@ -79,10 +79,12 @@ def test_several_samples_of_an_utterance_count_as_their_mean(policies, codec, ba
     )
 
 
-@pytest.mark.parametrize(("norm", "leash"), [("l1", "sum"), ("mse", "mean")])
-def test_a_ragged_batch_is_the_mean_of_its_utterances(norm, leash, policies, codec, examples):
+@pytest.mark.parametrize(("norm", "kl_reduction"), [("l1", "sum"), ("mse", "mean")])
+def test_a_ragged_batch_is_the_mean_of_its_utterances(
+    norm, kl_reduction, policies, codec, examples
+):
     """Padding changes no term and no sign: each row has the noise that it had in the batch."""
-    objective = replace(ALL, frame_norm=norm, kl_reduction=leash)
+    objective = replace(ALL, frame_norm=norm, kl_reduction=kl_reduction)
     batch = collate(examples, [e.speaker_embedding for e in examples])
     noise = noise_for(batch.tokens_BL, torch.Generator().manual_seed(3), 2)[None]
     together = reward_terms(*policies, codec, batch, objective, noise)
@@ -97,7 +99,7 @@ def test_a_ragged_batch_is_the_mean_of_its_utterances(norm, leash, policies, cod
     per_frame = ("sp", "cp", "code_agreement_content", "code_agreement_style")
     per_utterance = ("wvad", "ser", "emotion_similarity", "stop_at_end", "stop_before_end")
     positions = [n + 1 for n in frames]  # with the end
-    sizes = {"entropy": positions, "kl": positions if leash == "mean" else ones}
+    sizes = {"entropy": positions, "kl": positions if kl_reduction == "mean" else ones}
     sizes |= dict.fromkeys(per_frame, frames)
     sizes |= dict.fromkeys(("asr", "symbol_error_rate"), symbols)
     sizes |= dict.fromkeys(per_utterance, ones)
@@ -106,7 +108,7 @@ def test_a_ragged_batch_is_the_mean_of_its_utterances(norm, leash, policies, cod
         share = torch.tensor(weights) / sum(weights)
         want = (torch.stack([a[term] for a in alone]) * share).sum()
         torch.testing.assert_close(together[term], want, atol=1e-5, rtol=1e-5)
-        assert counts(batch, leash)[term] == sum(weights)
+        assert counts(batch, kl_reduction)[term] == sum(weights)
 
 
 def test_rows_of_a_batch_are_the_batch_of_the_rows(examples):

@@ -154,13 +154,13 @@ def _save_judge(root, audio):
 
 
 def test_the_recording_itself_is_judged_well_and_noise_is_not(judge):
-    ears, example, audio = judge
-    recorded = ears(example, audio)
+    recogniser, example, audio = judge
+    recorded = recogniser(example, audio)
     assert recorded.emo_sim == pytest.approx(1.0, abs=1e-5)
     assert recorded.n_errors <= 0.5 * recorded.n_words
     assert recorded.wvad_ccc > 0.8
     noise = np.random.default_rng(0).normal(0, 0.1, len(audio)).astype(np.float32)
-    other = ears(example, noise)
+    other = recogniser(example, noise)
     assert other.n_errors > recorded.n_errors
     assert other.wvad_ccc is None or other.wvad_ccc < recorded.wvad_ccc
 
@@ -168,10 +168,12 @@ def test_the_recording_itself_is_judged_well_and_noise_is_not(judge):
 @pytest.mark.parametrize("sign", APOSTROPHES, ids=ascii)
 def test_perfect_speech_has_no_errors_however_apostrophes_are_typed(judge, monkeypatch, sign):
     """The text and the recogniser's transcript, each with one sign or the other."""
-    ears, example, audio = judge
+    recogniser, example, audio = judge
     straight = "I can't see, and she's sure they're here."
     for text, heard in ((straight, sign), (sign, straight)):
         text, heard = (straight.replace("'", t) if len(t) == 1 else t for t in (text, heard))
-        monkeypatch.setattr(ears._ears, "hear", lambda audio_T, heard=heard: heard)
-        judged = ears(replace(example, text=text), audio)
+        monkeypatch.setattr(
+            recogniser._recogniser, "transcribe", lambda audio_T, heard=heard: heard
+        )
+        judged = recogniser(replace(example, text=text), audio)
         assert (judged.n_errors, judged.n_words) == (0, 11)

@@ -1,4 +1,4 @@
-"""HD-Emo: the codec that splits speech tokens into content and style, and so serves as reward.
+"""HD-Emo: the codec that separates speech tokens into content and style and computes the rewards.
 
-Paper section II-A. `model` is the codec, `losses` what trains it, `training` how.
+Paper section II-A. `model` is the codec, `losses` its losses, `training` its training.
 """

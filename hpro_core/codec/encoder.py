@@ -1,7 +1,9 @@
-"""The encoder that every part of HD-Emo is built from: causal attention with relative positions.
+"""Encoder of every HD-Emo module: causal self-attention with relative positions.
 
-The Conformer encoder of CosyVoice without convolution and macaron (released configuration), after
-Transformer-XL's relative attention. Letters: B batch, T frame, D width, H head, K width of a head.
+The Conformer encoder of CosyVoice without convolution and macaron layers (released configuration);
+relative attention as in Transformer-XL.
+
+Letters: B batch, T frame, D width, H head, K width of a head.
 """
 
 import math
@@ -15,9 +17,14 @@ from hpro_core.engine.precision import at_least_float32
 
 
 class RelativeAttention(nn.Module):
-    """Multi-head self-attention whose scores see content and distance (Transformer-XL, eq. 3.3)."""
+    """Multi-head self-attention with content and distance scores (Transformer-XL, section 3.3)."""
 
     def __init__(self, width: int, heads: int):
+        """
+        Args:
+            width: D.
+            heads: number of heads; divides `width`.
+        """
         super().__init__()
         self.heads = heads
         self.linear_q = nn.Linear(width, width)
@@ -31,13 +38,16 @@ class RelativeAttention(nn.Module):
         nn.init.xavier_uniform_(self.pos_bias_v)
 
     def forward(self, x_BTD: Tensor, distance_TD: Tensor, allowed_BTT: Tensor) -> Tensor:
-        """Attend.
+        """Attend to the same and earlier frames.
 
         Args:
-            x_BTD: frames.
-            distance_TD: sinusoids of the distances T-1 down to 0; a frame never sees later ones.
-            allowed_BTT: true where a frame (row) may see another (column), the same or an earlier
-                one; each may see at least one.
+            x_BTD: frame features.
+            distance_TD: sinusoids of the distances T-1 down to 0; later frames are not attended.
+            allowed_BTT: bool, true where a frame (row) may attend to another (column), the same or
+                an earlier one. Each frame needs at least one.
+
+        Returns:
+            (B, T, D).
         """
         q_BTHK = self._split(self.linear_q(x_BTD))
         k_BHTK = self._split(self.linear_k(x_BTD)).transpose(1, 2)
@@ -55,7 +65,7 @@ class RelativeAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm attention and feed-forward with residuals."""
+    """Pre-norm self-attention and feed-forward layer with residual connections."""
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float, activation: str):
         super().__init__()
@@ -68,7 +78,7 @@ class Block(nn.Module):
         self.activation = {"silu": functional.silu, "relu": functional.relu}[activation]
 
     def forward(self, x_BTD: Tensor, distance_TD: Tensor, allowed_BTT: Tensor) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
+        """Map features (B, T, D) to (B, T, D); arguments as in `RelativeAttention.forward`."""
         attended = self.attention(self.norm_attention(x_BTD), distance_TD, allowed_BTT)
         x_BTD = x_BTD + self.dropout(attended)
         hidden = self.dropout(self.activation(self.w_1(self.norm_feed_forward(x_BTD))))
@@ -76,7 +86,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A stack of blocks in which frame t sees frames up to t and no padding."""
+    """Stack of blocks in which frame t attends to frames up to t and to no padding."""
 
     def __init__(
         self,
@@ -92,13 +102,13 @@ class Encoder(nn.Module):
         """
         Args:
             width: D of input and output.
-            blocks: how many blocks.
-            heads: attention heads.
+            blocks: number of blocks.
+            heads: number of attention heads.
             hidden: width of the feed-forward layer.
-            dropout: after attention, feed-forward and the input layer; in training only.
+            dropout: dropout rate after attention, feed-forward and the input layer.
             activation: "silu" (extractors, adapters) or "relu" (combiner).
-            input_relu: a ReLU after the input layer (combiner).
-            positional_dropout: on the scaled input and on the sinusoids; in training only.
+            input_relu: apply a ReLU after the input layer (combiner).
+            positional_dropout: dropout rate on the scaled input and on the sinusoids.
         """
         super().__init__()
         self.input = nn.Sequential(
@@ -114,14 +124,14 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-5)
 
     def forward(self, x_BTD: Tensor, lengths_B: Tensor) -> Tensor:
-        """Encode.
+        """Encode frames.
 
         Args:
-            x_BTD: frames; padding may hold anything.
-            lengths_B: frames before the padding, at least one.
+            x_BTD: frame features; values in the padding have no effect.
+            lengths_B: number of real frames, int64, at least one.
 
         Returns:
-            (B, T, D); what stands in the padding has no meaning.
+            (B, T, D); values in the padding are undefined.
         """
         frames = x_BTD.shape[1]
         x_BTD = self.positional_dropout(self.input(x_BTD) * math.sqrt(x_BTD.shape[-1]))
@@ -134,13 +144,13 @@ class Encoder(nn.Module):
 
 
 def _distances(frames: int, width: int, device: torch.device) -> Tensor:
-    """Sinusoids of the distances frames-1 down to 0: sine even, cosine odd columns."""
+    """Sinusoids of the distances frames-1 down to 0: sine in even, cosine in odd columns."""
     distance = torch.arange(frames - 1, -1, -1.0, device=device)[:, None]
     rate = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10000.0) / width))
     return torch.stack([torch.sin(distance * rate), torch.cos(distance * rate)], -1).flatten(1)
 
 
 def _shift(scores_BHTT: Tensor) -> Tensor:
-    """From scores by distance to scores by position, which mean nothing above the diagonal."""
+    """Reorder scores by distance to scores by position; those above the diagonal are undefined."""
     batch, heads, frames, _ = scores_BHTT.shape
     return functional.pad(scores_BHTT, (1, 0)).view(batch, heads, frames + 1, frames)[:, :, 1:]

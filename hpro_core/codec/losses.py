@@ -1,8 +1,9 @@
-"""The losses that train the codec and, with the codec frozen, reward the policy.
+"""Losses that train the codec and, with the codec frozen, reward the policy.
 
-Letters: B batch, T frame, W word, D dimension, C class, J text position. All are computed in
-float32 (float64 when given it), are zero-safe (finite on constant input) and do not change when
-padding is added.
+Letters: B batch, T frame, W word, D dimension, C class, J text position.
+
+All are computed in float32 (float64 for float64 input), are finite on constant input, and do not
+change when padding is added. Each loss is a scalar.
 """
 
 import torch
@@ -12,32 +13,36 @@ from torch.nn import functional
 from hpro_core.engine.precision import at_least_float32
 
 CCC_EPSILON = 1e-8
-"""Keeps the concordance finite where truth and prediction are constant and equal (released)."""
+"""Keeps the CCC finite where truth and prediction are constant and equal (released code)."""
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the values where the mask is true, over all leading dimensions and the trailing ones.
+    """Mean of the values where the mask is true, over leading and trailing dimensions.
 
     Args:
-        values: (*mask.shape, ...).
-        mask: bool; at least one true.
+        values: float (*mask.shape, ...).
+        mask: bool; at least one element is true.
+
+    Returns:
+        Scalar; gradients reach the values where the mask is true.
     """
     return values[mask].mean()
 
 
 def concordance(truth_BWD: Tensor, predicted_BWD: Tensor, mask_BW: Tensor) -> Tensor:
-    """Concordance correlation over the words of each utterance (paper II-A).
+    """Concordance correlation coefficient (CCC) over the words of each utterance (paper II-A).
 
-    CCC = 2 cov / (var + var' + (mean - mean')^2), written with covariances, so that the gradient
-    stays finite when all predictions are equal (the released form takes a square root of zero).
+    CCC = 2 cov / (var + var' + (mean - mean')^2). It is computed from covariances, so that the
+    gradient stays finite when all predictions are equal; the released form has a square root of
+    zero there.
 
     Args:
         truth_BWD: labels.
         predicted_BWD: predictions.
-        mask_BW: true where there is a word; at least two in each row for a meaningful value.
+        mask_BW: bool, true at real words; a row needs two for a meaningful value.
 
     Returns:
-        (B, D) in [-1, 1].
+        (B, D) in [-1, 1]. Gradients reach both inputs.
     """
     mask = mask_BW[..., None].float()
     count = mask.sum(1).clamp(min=1)
@@ -54,20 +59,23 @@ def concordance(truth_BWD: Tensor, predicted_BWD: Tensor, mask_BW: Tensor) -> Te
 def word_vad_loss(truth_BW3: Tensor, predicted_BW3: Tensor, mask_BW: Tensor) -> Tensor:
     """L_wVAD: sum over V, A, D of 1 - CCC per utterance, mean over utterances (paper II-A).
 
-    An utterance of one word has no correlation: it gives the squared error instead, and one without
-    words nothing (released code).
+    CCC needs two words. An utterance of one word contributes its squared error instead, mean over
+    V, A, D; an utterance without words is left out of the mean (released code).
 
     Args:
         truth_BW3: labels in [0, 1].
         predicted_BW3: predictions.
-        mask_BW: true where there is a word.
+        mask_BW: bool, true at real words.
+
+    Returns:
+        Scalar; gradients reach both inputs.
 
     Raises:
         ValueError: no utterance of the batch has a word.
     """
     words_B = mask_BW.sum(1)
     if not bool((words_B > 0).any()):
-        raise ValueError("no utterance of the batch has a word: the word loss is not defined")
+        raise ValueError("no utterance of the batch has a word: L_wVAD is undefined")
     ccc_B = (1 - concordance(truth_BW3, predicted_BW3, mask_BW)).sum(-1)
     difference = at_least_float32(truth_BW3) - at_least_float32(predicted_BW3)
     squared = difference.square() * mask_BW[..., None]
@@ -79,8 +87,11 @@ def soft_cross_entropy(logits_BC: Tensor, target_BC: Tensor) -> Tensor:
     """L_SER = -sum_i p_i log q_i, mean over utterances (paper II-A).
 
     Args:
-        logits_BC: the emotion head's.
-        target_BC: posterior of the teacher; rows sum to one.
+        logits_BC: logits of the emotion head.
+        target_BC: posterior of the emotion teacher; rows sum to one.
+
+    Returns:
+        Scalar; gradients reach `logits_BC`.
     """
     return -(target_BC * at_least_float32(logits_BC).log_softmax(-1)).sum(-1).mean()
 
@@ -89,23 +100,36 @@ def text_cross_entropy(logits_BJC: Tensor, target_BJ: Tensor, mask_BJ: Tensor) -
     """L_ASR = -log P(y_j | y_<j, T_c), mean over the real targets of the batch (paper II-A).
 
     Args:
-        logits_BJC: the text decoder's.
-        target_BJ: the text, one step ahead.
-        mask_BJ: true at real targets, the end symbol included.
+        logits_BJC: logits of the text decoder.
+        target_BJ: the text shifted by one token, int64.
+        mask_BJ: bool, true at real targets, the end symbol included.
+
+    Returns:
+        Scalar; gradients reach `logits_BJC`.
     """
     return functional.cross_entropy(at_least_float32(logits_BJC[mask_BJ]), target_BJ[mask_BJ])
 
 
 def token_cross_entropy(logits_BTC: Tensor, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """L_rec: cross-entropy of the rebuilt speech tokens, mean over real frames (paper II-A)."""
+    """L_rec: cross-entropy of the reconstructed speech tokens, mean over real frames (paper II-A).
+
+    Args:
+        logits_BTC: logits over speech tokens.
+        tokens_BT: the speech tokens, int64.
+        mask_BT: bool, true at real frames.
+
+    Returns:
+        Scalar; gradients reach `logits_BTC`.
+    """
     return functional.cross_entropy(at_least_float32(logits_BTC[mask_BT]), tokens_BT[mask_BT])
 
 
 def covered_words(spans_BW2: Tensor) -> Tensor:
-    """Which words count, bool (B, W): those with a frame; padding, (0, 0), has none (released).
+    """Words that cover at least one frame, bool (B, W) (released code).
 
     Args:
-        spans_BW2: first and one-past-last frame of each word, int64.
+        spans_BW2: first and one-past-last frame of each word, int64; padding is (0, 0) and covers
+            none.
     """
     return spans_BW2[..., 1] > spans_BW2[..., 0]
 

@@ -1,6 +1,6 @@
-"""HD-Emo: speech tokens to content and style codes, to emotion, word affect and text, and back.
+"""HD-Emo: speech tokens to content and style codes, emotion, word affect and text, and back.
 
-Paper section II-A and figure 2, in the form of the released code where the two differ (see
+Paper section II-A and figure 2; where the released code differs, its form is the default (see
 docs/method.md). Letters: B batch, L frame (25 Hz), H width, V speech token, W word, J text
 position, D code dimension.
 
@@ -33,7 +33,10 @@ from hpro_core.text.phones import N_TRANSCRIPT_SYMBOLS
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """Sizes of the codec. `released` in the comments: the authors' published configuration."""
+    """Sizes and form of the codec.
+
+    In the comments, "released" is the authors' published configuration.
+    """
 
     width: int = 512
     extractor_blocks: int = 5
@@ -49,18 +52,18 @@ class CodecConfig:
     content_dimensions: int = 4
     content_levels: int = 6  # 6^4 = 1296 content tokens (paper and released)
     style_dimensions: int = 3
-    style_levels: int = 5  # 5^3 = 125 style tokens (released); the paper says 64 = 4^3
+    style_levels: int = 5  # 5^3 = 125 style tokens (released); paper: 64 = 4^3
     text_vocabulary: int = 51865
-    text_width: int = 768  # Whisper small (released); the paper says medium
+    text_width: int = 768  # Whisper small (released); paper: medium
     text_blocks: int = 12
     text_heads: int = 12
     text_hidden: int = 3072
     text_positions: int = 448
-    text_padding: int | None = None  # a text token that is never learnt as input
+    text_padding: int | None = None  # padding token, whose embedding gets no gradient as input
     word_edges: Literal["nearest", "truncate"] = "nearest"  # see `spans_to_frames`
     modulation: Literal["released", "paper"] = "released"  # see `HdEmo.rebuild`
     factored_embedding: bool = False  # ours, for small corpora: see engine/token_table.py
-    memory_positions: bool = False  # ours: sinusoids on the content features that text attends to
+    memory_positions: bool = False  # ours: sinusoids on the text decoder's content features
 
     @property
     def text_sizes(self) -> TextDecoderSizes:
@@ -87,8 +90,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "modulation": "paper",
     },
 }
-# Ours: what two CPU cores train in minutes; the text decoder is Whisper's, small and from scratch,
-# and reads the phone symbols of text.phones.
+# Ours: two CPU cores train it in minutes. The text decoder has Whisper's architecture, is small,
+# starts from random weights and predicts the phone symbols of text.phones.
 PRESETS["embedded"] = {
     "width": 128,
     "extractor_blocks": 2,
@@ -110,7 +113,7 @@ PRESETS["embedded"] = {
     "factored_embedding": True,
     "memory_positions": True,
 }
-# Ours: for tests and trials of a workflow, whose numbers mean nothing.
+# Ours: for tests of code and workflow; its metrics have no meaning.
 PRESETS["miniature"] = PRESETS["embedded"] | {
     "width": 32,
     "extractor_blocks": 1,
@@ -124,7 +127,11 @@ PRESETS["miniature"] = PRESETS["embedded"] | {
 
 
 class EmotionHead(nn.Module):
-    """One learned query per class looks at the utterance; its logit is the mean of a small MLP."""
+    """Utterance-level emotion classifier with attention pooling.
+
+    One learned query per class attends to the frames; the class's logit is the mean output of a
+    small MLP.
+    """
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -138,7 +145,15 @@ class EmotionHead(nn.Module):
         )
 
     def forward(self, features_BLH: Tensor, mask_BL: Tensor) -> Tensor:
-        """Logits, (B, 9), in the order of EMOTIONS."""
+        """Classify an utterance.
+
+        Args:
+            features_BLH: emotion features.
+            mask_BL: bool, true at real frames; at least one in each row.
+
+        Returns:
+            Logits (B, 9) in the order of EMOTIONS.
+        """
         queries = self.queries.expand(len(features_BLH), -1, -1)
         seen, _ = self.attention(
             queries, features_BLH, features_BLH, key_padding_mask=~mask_BL, need_weights=False
@@ -147,7 +162,7 @@ class EmotionHead(nn.Module):
 
 
 class WordVadHead(nn.Module):
-    """Valence, arousal and dominance of each word from the frames that it covers."""
+    """Valence, arousal and dominance of each word, from the frames that it covers."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -157,29 +172,45 @@ class WordVadHead(nn.Module):
         )
 
     def forward(self, features_BLH: Tensor, spans_BW2: Tensor) -> Tensor:
-        """(B, W, 3) in [0, 1], order V, A, D; what stands at padding words has no meaning."""
+        """Predict the values of each word.
+
+        Args:
+            features_BLH: emotion features.
+            spans_BW2: first and one-past-last frame of each word, int64; padding is (0, 0).
+
+        Returns:
+            (B, W, 3) in [0, 1], in the order V, A, D; values at padding words are undefined.
+        """
         return self.word(pool_words(self.frame(features_BLH), spans_BW2))
 
 
 @dataclass(frozen=True)
 class CodecOutput:
-    """What the codec hears in a sequence of speech tokens."""
+    """Codes and predictions of the codec for a sequence of speech tokens.
 
-    content_BLD: Tensor  # codes in [0, 1] before rounding, D = 4
-    style_BLD: Tensor  # codes in [0, 1] before rounding, D = 3
-    emotion_B9: Tensor  # logits
-    vad_BW3: Tensor  # valence, arousal, dominance in [0, 1]
-    text_BJV: Tensor  # logits of the next text token
+    Attributes:
+        content_BLD: content codes in [0, 1] before rounding, D = 4.
+        style_BLD: style codes in [0, 1] before rounding, D = 3.
+        emotion_B9: logits of the emotion head.
+        vad_BW3: valence, arousal, dominance of each word in [0, 1].
+        text_BJV: logits of the next text token; V is the text vocabulary.
+    """
+
+    content_BLD: Tensor
+    style_BLD: Tensor
+    emotion_B9: Tensor
+    vad_BW3: Tensor
+    text_BJV: Tensor
 
 
 class HdEmo(nn.Module):
-    """The codec."""
+    """The HD-Emo codec (paper section II-A)."""
 
     def __init__(self, config: CodecConfig, compatibility: Compatibility = CORRECTED):
         """
         Args:
             config: sizes and form.
-            compatibility: what is mended of the released codec; `RELEASED` reproduces its numbers.
+            compatibility: corrections of the released codec; `RELEASED` reproduces its values.
         """
         super().__init__()
         self.config = config
@@ -224,13 +255,13 @@ class HdEmo(nn.Module):
         self._frozen: list[nn.Module] = []
 
     def freeze(self, parts: list[nn.Module]) -> None:
-        """Train these parts no more; they stay in eval mode whatever `train` says."""
+        """Freeze these parts: no gradients, and eval mode even after `train`."""
         self._frozen = parts
         for part in parts:
             part.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "HdEmo":
-        """As usual, but dropout stays off in frozen parts (see `Compatibility.frozen_in_eval`)."""
+        """Set the mode; frozen parts stay in eval mode (see `Compatibility.frozen_in_eval`)."""
         super().train(mode)
         if self.compatibility.frozen_in_eval:
             for part in self._frozen:
@@ -238,38 +269,71 @@ class HdEmo(nn.Module):
         return self
 
     def content_parts(self) -> list[nn.Module]:
-        """What stage A trains."""
+        """Modules that stage A trains."""
         return [self.embedding, self.content_extractor, self.content_adapter, self.text_decoder]
 
     def frozen_parts(self) -> list[nn.Module]:
-        """What stage B leaves alone: the content parts (see `Compatibility.embedding_frozen`)."""
+        """Content modules that stage B freezes (see `Compatibility.embedding_frozen`)."""
         parts = self.content_parts()
         return parts if self.compatibility.embedding_frozen else parts[1:]
 
     def content_features(self, tokens: Tensor | TokenMix, lengths_B: Tensor) -> Tensor:
-        """Output of the content extractor, (B, L, H); zero in the padding."""
+        """Output of the content extractor.
+
+        Args:
+            tokens: token ids, int64 (B, L), or distributions, float (B, L, V) or `TokenMix`.
+            lengths_B: number of real frames, int64.
+
+        Returns:
+            (B, L, H); zero in the padding.
+        """
         return _zero_padding(self.content_extractor(self.embedding(tokens), lengths_B), lengths_B)
 
     def read_text(
         self, content_BLH: Tensor, lengths_B: Tensor, text_BJ: Tensor, guided: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Logits of the next text token, (B, J, vocabulary); see `TextDecoder`."""
+        """Predict the next text token at each text position from the content features.
+
+        Args:
+            content_BLH: output of the content extractor.
+            lengths_B: number of real frames, int64.
+            text_BJ: text tokens, int64, the begin symbol first.
+            guided: also return the attention for the guided-attention loss.
+
+        Returns:
+            Logits (B, J, vocabulary) and attention (B, J, L) or None, see `TextDecoder.forward`.
+        """
         adapted = _zero_padding(self.content_adapter(content_BLH, lengths_B), lengths_B)
         mask_BL = length_mask(lengths_B, content_BLH.shape[1])
         frames = mask_BL if self.compatibility.frame_padding_hidden else None
         return self.text_decoder(adapted, frames, text_BJ, guided)
 
     def content_code(self, content_BLH: Tensor, lengths_B: Tensor) -> Tensor:
-        """Content code before rounding, at least float32, (B, L, 4) in [0, 1].
+        """Content code before rounding.
 
-        Codec training hands in detached features, so that reconstruction does not touch the content
-        extractor; as a reward they stay attached (see `Compatibility.content_attached`).
+        Codec training passes detached features, so that reconstruction does not train the content
+        extractor. In a reward they stay attached (see `Compatibility.content_attached`).
+
+        Args:
+            content_BLH: output of the content extractor.
+            lengths_B: number of real frames, int64.
+
+        Returns:
+            At least float32, (B, L, 4) in [0, 1].
         """
         code = self.to_content_code(self.modulation_adapter(content_BLH, lengths_B))
         return torch.sigmoid(at_least_float32(code))
 
     def style_features(self, tokens: Tensor | TokenMix, lengths_B: Tensor) -> Tensor:
-        """Output of the style extractor, (B, L, H); zero in the padding."""
+        """Output of the style extractor.
+
+        Args:
+            tokens: see `content_features`.
+            lengths_B: number of real frames, int64.
+
+        Returns:
+            (B, L, H); zero in the padding.
+        """
         return _zero_padding(self.style_extractor(self.embedding(tokens), lengths_B), lengths_B)
 
     def style_code(self, style_BLH: Tensor) -> Tensor:
@@ -282,12 +346,12 @@ class HdEmo(nn.Module):
         lengths_B: Tensor,
         disturb: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """What the emotion and word heads read: continuous features, not the rounded codes.
+        """Input of the emotion and word VAD heads: continuous features, not the rounded codes.
 
         Args:
             style_BLH: output of the style extractor.
-            lengths_B: frames before the padding.
-            disturb: adds noise to the features, in training only.
+            lengths_B: number of real frames, int64.
+            disturb: function that adds noise to the features, in training only.
 
         Returns:
             (B, L, H); zero in the padding.
@@ -298,31 +362,46 @@ class HdEmo(nn.Module):
         return _zero_padding(features, lengths_B)
 
     def rebuild(self, content_BLD: Tensor, style_BLD: Tensor, lengths_B: Tensor) -> Tensor:
-        """Speech-token logits, (B, L, V), from codes in [0, 1], which are rounded first.
+        """Reconstruct speech-token logits from content and style codes, which are rounded first.
 
-        Style modulates content frame by frame, `modulation` in the config says how: "released" is
-        X (1 + gamma) + beta, "paper" X gamma + beta, which starts from zero instead of from the
-        content.
+        Style modulates content at each frame: X (1 + gamma) + beta if `config.modulation` is
+        "released"; X gamma + beta if it is "paper", where gamma = 0 removes the content.
+
+        Args:
+            content_BLD: content codes in [0, 1].
+            style_BLD: style codes in [0, 1].
+            lengths_B: number of real frames, int64.
+
+        Returns:
+            Logits (B, L, V). Gradients reach the codes straight through the rounding.
         """
         content = self.from_content_code(fsq.quantise(content_BLD, self.config.content_levels))
         style = self.from_style_code(fsq.quantise(style_BLD, self.config.style_levels))
         gamma, beta = self.modulation(style).chunk(2, dim=-1)
         scale = 1 + gamma if self.config.modulation == "released" else gamma
         modulated = content * scale + beta
-        begin = torch.zeros_like(modulated[:, :1])  # the released code's empty speaker slot
+        begin = torch.zeros_like(modulated[:, :1])  # released code: unused speaker position
         combined = self.combiner(torch.cat([begin, modulated], dim=1), lengths_B + 1)
         return self.to_tokens(combined[:, 1:])
 
     def forward(
         self, tokens: Tensor | TokenMix, lengths_B: Tensor, spans_BW2: Tensor, text_BJ: Tensor
     ) -> CodecOutput:
-        """Read speech tokens as a reward does: gradients reach a distribution over tokens.
+        """Compute codes and predictions for speech tokens, as a reward does.
+
+        Gradients reach distributions over tokens.
 
         Args:
-            tokens: token ids, int64 (B, L), or distributions, float (B, L, V) or a mix of few.
-            lengths_B: frames before the padding.
-            spans_BW2: frames of each word, first and one past the last; padding is (0, 0).
-            text_BJ: text tokens, the begin symbol first.
+            tokens: token ids, int64 (B, L), or distributions, float (B, L, V) or `TokenMix`.
+            lengths_B: number of real frames, int64.
+            spans_BW2: first and one-past-last frame of each word, int64; padding is (0, 0).
+            text_BJ: text tokens, int64, the begin symbol first.
+
+        Returns:
+            Codes before rounding and predictions of all heads.
+
+        Raises:
+            HproError: the text has more tokens than the text decoder has positions.
         """
         content = self.content_features(tokens, lengths_B)
         text, _ = self.read_text(content, lengths_B, text_BJ)
@@ -339,10 +418,14 @@ class HdEmo(nn.Module):
 
     @torch.no_grad()
     def preference_codes(self, tokens_BL: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """The discrete content and style preference codes T_c and T_s of recorded speech.
+        """The discrete content and style preference codes T_c and T_s of recordings (paper II-B).
+
+        Args:
+            tokens_BL: speech tokens of the recordings, int64.
+            lengths_B: number of real frames, int64.
 
         Returns:
-            float32 (B, L, 4) and (B, L, 3), on the grid of the levels.
+            float32 (B, L, 4) and (B, L, 3), on the grid of the levels, without gradient.
         """
         content = self.content_code(self.content_features(tokens_BL, lengths_B), lengths_B)
         style = self.style_code(self.style_features(tokens_BL, lengths_B))

@@ -1,6 +1,6 @@
-"""Noise of stage B, so that rebuilding and the heads do not rely on the last digit (released code).
+"""Noise of stage B, which makes reconstruction and heads robust to small changes (released code).
 
-Letters: B batch, L frame, D code dimension.
+Letters: B batch, L frame, H width, D code dimension.
 """
 
 from collections.abc import Callable
@@ -9,22 +9,33 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-EMOTION_DEVIATION = 0.1  # released: on the features of the emotion and word heads
-CONTENT_SHARE = 0.6  # released: at most this share of the frames gets strong noise
-STYLE_SHARE = 0.4
+EMOTION_DEVIATION = 0.1  # released: standard deviation on the features of the two heads
+CONTENT_SHARE = 0.6  # released: largest fraction of the frames with strong noise
+STYLE_SHARE = 0.4  # released: the same for style
 
 
 @dataclass(frozen=True)
 class Noise:
-    """What is added where; each function takes values and returns them disturbed."""
+    """Functions that add noise; each maps a tensor to one of the same shape.
 
-    content: Callable[[Tensor], Tensor]  # codes (B, L, D) in [0, 1] before rounding
+    Attributes:
+        content: on content codes (B, L, D) in [0, 1] before rounding.
+        style: on style codes (B, L, D) in [0, 1] before rounding.
+        emotion: on the features (B, L, H) of the emotion and word VAD heads.
+    """
+
+    content: Callable[[Tensor], Tensor]
     style: Callable[[Tensor], Tensor]
-    emotion: Callable[[Tensor], Tensor]  # features (B, L, H) before the heads
+    emotion: Callable[[Tensor], Tensor]
 
 
 def training_noise(content_levels: int, style_levels: int) -> Noise:
-    """Noise that is drawn afresh, from torch's own generator, each time it is added."""
+    """Noise of the training, drawn anew from torch's default generator at each call.
+
+    Args:
+        content_levels: levels per content dimension.
+        style_levels: levels per style dimension.
+    """
     return Noise(
         content=lambda code: _drawn(code, content_levels, CONTENT_SHARE),
         style=lambda code: _drawn(code, style_levels, STYLE_SHARE),
@@ -37,7 +48,7 @@ def _unchanged(values: Tensor) -> Tensor:
 
 
 QUIET = Noise(_unchanged, _unchanged, _unchanged)
-"""None, for evaluation."""
+"""No noise, for evaluation."""
 
 
 def _drawn(code_BLD: Tensor, levels: int, most: float) -> Tensor:
@@ -47,13 +58,16 @@ def _drawn(code_BLD: Tensor, levels: int, most: float) -> Tensor:
 
 
 def disturb(code_BLD: Tensor, levels: int, strong_BL: Tensor, normal_BLD: Tensor) -> Tensor:
-    """Add noise of a sixth of a level's width to the strong frames, of an eighth to the others.
+    """Add Gaussian noise: deviation 1/6 of a level's width on strong frames, 1/8 on the others.
 
     Args:
-        code_BLD: codes in [0, 1] before rounding; the result may leave the range.
-        levels: of a dimension.
-        strong_BL: true at the frames with strong noise.
-        normal_BLD: standard normal.
+        code_BLD: codes in [0, 1] before rounding.
+        levels: levels per dimension; a level's width is 1 / (levels - 1).
+        strong_BL: bool, true at the frames with strong noise.
+        normal_BLD: standard normal noise.
+
+    Returns:
+        (B, L, D); values may leave [0, 1].
     """
     step = 1 / (levels - 1)
     deviation = torch.where(strong_BL[..., None], step / 6, step / 8)

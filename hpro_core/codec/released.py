@@ -1,7 +1,7 @@
-"""The authors' own codec file, HD-Emo/model.pt, to our folder and back.
+"""Conversion of the authors' codec file, HD-Emo/model.pt, to a codec folder and back.
 
-`state_dict_map` maps the names of its weights. Copies of a weight in the file must be equal. A
-weight that nothing reads must be listed there, and is left out.
+`state_dict_map` maps the names of the weights. Duplicates of a weight in the file must be equal.
+Weights that the codec does not use must be listed there, and are left out.
 """
 
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ from hpro_core.errors import HproError
 from hpro_core.io import sha256_of, write_pt
 
 ORIGIN = "its authors (HD-Emo/model.pt)"
-"""Where the file is from."""
+"""Origin of the file, for error messages."""
 
-SIZED = {  # setting: the weight that tells it, and in which of its dimensions
+SIZED = {  # setting: the weight, and the dimension of its shape, that give the value
     "width": (n.TOKENS, 1),
     "heads": ("emotion_decoupler.encoders.0.self_attn.pos_bias_u", 0),
     "hidden": ("emotion_decoupler.encoders.0.feed_forward.w_1.weight", 0),
@@ -37,7 +37,7 @@ SIZED = {  # setting: the weight that tells it, and in which of its dimensions
     "text_hidden": (n.DECODER + "layers.0.fc1.weight", 0),
     "text_positions": (n.DECODER + "embed_positions.weight", 0),
 }
-COUNTED = {  # setting: what the numbered layers stand below
+COUNTED = {  # setting: prefix of the numbered layers
     "extractor_blocks": "emotion_decoupler.encoders.",
     "adapter_blocks": "emotion_adapter.encoders.",
     "combiner_blocks": "combiner.encoders.",
@@ -47,21 +47,30 @@ COUNTED = {  # setting: what the numbered layers stand below
 
 @dataclass(frozen=True)
 class Unstored:
-    """What the file does not tell; the defaults are the released configuration."""
+    """Settings that the file does not store; the defaults are the released configuration.
+
+    Attributes:
+        content_levels: levels per content dimension.
+        style_levels: levels per style dimension.
+        emotion_heads: attention heads of the emotion head.
+        text_heads: attention heads of the text decoder. None: one per 64 of its width, as in
+            every Whisper.
+    """
 
     content_levels: int = 6
     style_levels: int = 5
     emotion_heads: int = 16
-    text_heads: int | None = None  # None: one head for 64 of its width, as every Whisper has
+    text_heads: int | None = None
 
 
 def import_codec(source: Path, out: Path, unstored: Unstored) -> HdEmo:
-    """Turn the authors' model.pt into a folder that `load_codec` reads.
+    """Convert the authors' model.pt to a folder for `load_codec`.
 
     Args:
         source: the file.
-        out: gets model.safetensors and config.json, which says where they are from.
-        unstored: what the file does not tell.
+        out: folder for model.safetensors and config.json, which records name and SHA-256 of the
+            file.
+        unstored: settings that the file does not store.
 
     Returns:
         The codec.
@@ -83,10 +92,10 @@ def export_codec(codec: HdEmo, out: Path, whisper: Path) -> None:
     """Write a codec as a model.pt that the authors' class loads strictly.
 
     Args:
-        codec: of a form that the class has.
+        codec: a codec with the released class's form.
         out: the file.
-        whisper: folder of the Whisper model whose decoder the codec started from; the class stores
-            its encoder too, unread.
+        whisper: folder of the Whisper model whose decoder the codec started from. The class stores
+            its encoder too, without using it.
 
     Raises:
         HproError: see `to_released` and `whisper_part`.
@@ -101,17 +110,17 @@ def from_released(
     unstored: Unstored,
     compatibility: Compatibility = CORRECTED,
 ) -> HdEmo:
-    """A codec from the weights of the released class; its sizes are those of the weights.
+    """Build a codec from the weights of the released class; sizes are taken from the weights.
 
     Args:
         state: weights by their released names.
-        source: where they are from, for messages.
-        unstored: what the weights do not tell.
-        compatibility: what is mended of the released codec.
+        source: origin of the weights, for error messages.
+        unstored: settings that the weights do not give.
+        compatibility: corrections of the released codec.
 
     Raises:
-        HproError: a weight is missing, unknown, of another shape or not equal to its copy, or the
-            codec is of another speech tokenizer; the message lists the names.
+        HproError: a weight is missing, unknown, of another shape or not equal to its duplicate, or
+            the codec is for another speech tokenizer. The message lists the names.
     """
     with torch.device("meta"):
         codec = HdEmo(_config(state, source, unstored), compatibility)
@@ -130,29 +139,30 @@ def from_released(
 def to_released(
     codec: HdEmo, whisper_encoder: Mapping[str, Tensor], source: str
 ) -> dict[str, Tensor]:
-    """The weights of a codec by their released names, with all that the class stores.
+    """Weights of a codec by their released names, with everything that the class stores.
 
     Args:
-        codec: of a form that the class has.
-        whisper_encoder: weights of Whisper's encoder, by transformers' names.
-        source: where those are from, for messages.
+        codec: a codec with the released class's form.
+        whisper_encoder: weights of Whisper's encoder, by the names of transformers.
+        source: origin of the encoder, for error messages.
 
     Raises:
-        HproError: the codec has a form that the class lacks, or the encoder is not whole or is of
+        HproError: the codec has a form that the class lacks, or the encoder is incomplete or has
             another width.
     """
     config = codec.config
     if config.memory_positions or config.factored_embedding or config.modulation != "released":
         raise HproError(
-            "the released class knows no memory_positions, factored_embedding or modulation "
-            f"{config.modulation!r}: only a codec of the preset `released` can be exported"
+            f"the codec (modulation {config.modulation!r}) has memory_positions, "
+            "factored_embedding or a modulation that the released class lacks: only a codec of the "
+            "preset `released` can be exported"
         )
     wanted = n.whisper_encoder_names(n.layers_below(whisper_encoder, "layers."))
     missing = wanted - whisper_encoder.keys()
     if missing or len(whisper_encoder["layer_norm.weight"]) != config.text_width:
         raise HproError(
             f"{source} has no encoder of width {config.text_width} (missing: {n.listed(missing)}): "
-            "give the Whisper that the codec's text decoder started from"
+            "give the folder of the Whisper model that the codec's text decoder started from"
         )
     weights = codec.state_dict()
     state = {name: weights[ours].cpu() for ours, name in n.released_names(weights).items()}
@@ -165,13 +175,13 @@ def _config(state: Mapping[str, Tensor], source: str, unstored: Unstored) -> Cod
     silent = {w for w, dimension in SIZED.values() if w not in state or state[w].dim() <= dimension}
     if silent:
         raise HproError(
-            f"{source} is no codec of the released class: it lacks {n.listed(silent)}; give the "
+            f"{source} is no codec of the released class: it lacks {n.listed(silent)}; use the "
             "authors' model.pt"
         )
     if len(state[n.TOKENS]) != N_SPEECH_TOKENS:
         raise HproError(
-            f"{source} knows {len(state[n.TOKENS])} speech tokens, not the {N_SPEECH_TOKENS} of "
-            "CosyVoice2's tokenizer: give a codec of that one"
+            f"{source} has {len(state[n.TOKENS])} speech tokens, not the {N_SPEECH_TOKENS} of "
+            "CosyVoice2's tokenizer: use a codec for that tokenizer"
         )
     sizes: dict[str, Any] = {
         **{key: state[weight].shape[dimension] for key, (weight, dimension) in SIZED.items()},
@@ -183,8 +193,8 @@ def _config(state: Mapping[str, Tensor], source: str, unstored: Unstored) -> Cod
     for heads, width in [("emotion_heads", "width"), ("text_heads", "text_width")]:
         if sizes[width] % sizes[heads]:
             raise HproError(
-                f"{source}: {width} {sizes[width]} does not split into {sizes[heads]} heads: say "
-                f"how many there are ({heads})"
+                f"{source}: {width} {sizes[width]} does not split into {sizes[heads]} heads: set "
+                f"{heads} to the model's number of heads"
             )
     return CodecConfig(**sizes)
 
@@ -196,7 +206,7 @@ def _check_names(state: Mapping[str, Tensor], known: set[str], source: str) -> N
     if missing or unknown:
         raise HproError(
             f"{source} is not as the released class saves it: missing {n.listed(missing)}; unknown "
-            f"{n.listed(unknown)}; give the authors' model.pt"
+            f"{n.listed(unknown)}; use the authors' model.pt"
         )
 
 
@@ -209,13 +219,16 @@ def _check_shapes(
         if state[name].shape != shape
     ]
     if wrong:
-        raise HproError(f"{source} has other sizes than the released class: {n.listed(wrong, 3)}")
+        raise HproError(
+            f"{source} has other sizes than the released class: {n.listed(wrong, 3)}; use the "
+            "authors' model.pt"
+        )
 
 
 def _check_copies(state: Mapping[str, Tensor], same: Mapping[str, str], source: str) -> None:
     differing = [copy for copy, name in same.items() if not torch.equal(state[copy], state[name])]
     if differing:
         raise HproError(
-            f"{source}: {n.listed(differing)} differ from the weights that they repeat: save the "
-            "model again from the released class"
+            f"{source}: {n.listed(differing)} differ from the weights that they duplicate: save "
+            "the model again from the released class"
         )

@@ -1,9 +1,9 @@
-"""What the weights of the released codec class are called, and what ours are.
+"""Names of the weights in the released codec class and in ours.
 
-The class is `AdaptiveSpeechTokenCodec` (XXH333/HD-EMO, cosyvoice/codec/token_codec.py). What it
-names means the same here. Its state dict holds the Whisper decoder twice and Whisper's output
-layer, which is the embedding, two times more: copies. It also holds what nothing reads: a whole
-Whisper encoder, and `emotion_encoder`, an adapter that the class never calls.
+The class is `AdaptiveSpeechTokenCodec` (XXH333/HD-EMO, cosyvoice/codec/token_codec.py). Modules of
+both have the same function under their names. Its state dict has duplicates: the Whisper decoder
+twice, and Whisper's output layer, which equals the embedding, two more times. It also has unused
+weights: a whole Whisper encoder, and `emotion_encoder`, an adapter that the class never calls.
 """
 
 import re
@@ -57,7 +57,14 @@ ADAPTER, UNUSED_ADAPTER = "emotion_adapter.", "emotion_encoder."
 
 
 def released_names(ours: Iterable[str]) -> dict[str, str]:
-    """Our name of each weight to the released one."""
+    """Map each of our weight names to the released one.
+
+    Args:
+        ours: names in the state dict of `HdEmo`.
+
+    Returns:
+        The released name by our name.
+    """
     names = {}
     for name in ours:
         part = next(part for part in PARTS if name == part or name.startswith(part + "."))
@@ -68,7 +75,11 @@ def released_names(ours: Iterable[str]) -> dict[str, str]:
 
 
 def copies(theirs: Iterable[str]) -> dict[str, str]:
-    """The released names that repeat a weight, each to the name of what it repeats."""
+    """Map the released names of duplicates to the name of the weight that they duplicate.
+
+    Args:
+        theirs: released names of the codec's weights.
+    """
     decoder = [name for name in theirs if name.startswith(DECODER)]
     outputs = ("content_token_encoder.proj_out.weight", WHISPER + "proj_out.weight")
     return {
@@ -78,13 +89,17 @@ def copies(theirs: Iterable[str]) -> dict[str, str]:
 
 
 def unused_adapter_names(theirs: Iterable[str]) -> dict[str, str]:
-    """The released names of the adapter that is never called, each to its twin's."""
+    """Map the released names of the unused adapter to those of `emotion_adapter`, of equal shape.
+
+    Args:
+        theirs: released names of the codec's weights.
+    """
     twins = [name for name in theirs if name.startswith(ADAPTER)]
     return {UNUSED_ADAPTER + name.removeprefix(ADAPTER): name for name in twins}
 
 
 def whisper_encoder_names(layers: int) -> set[str]:
-    """Every weight of a Whisper encoder of so many layers, as transformers names them."""
+    """All weight names of a Whisper encoder with this number of layers, as in transformers."""
     both = ("weight", "bias")
     outside = {f"{part}.{kind}" for part in ("conv1", "conv2", "layer_norm") for kind in both}
     parts = [
@@ -97,12 +112,12 @@ def whisper_encoder_names(layers: int) -> set[str]:
 
 
 def layers_below(names: Iterable[str], prefix: str) -> int:
-    """How many numbered layers there are below a prefix: one more than the highest number."""
+    """Number of numbered layers below a prefix: the highest number plus one; 0 if there is none."""
     found = (re.match(re.escape(prefix) + r"(\d+)\.", name) for name in names)
     return 1 + max((int(match[1]) for match in found if match), default=-1)
 
 
 def listed(names: Collection[str], most: int = 6) -> str:
-    """Names for a one-line message: the first few in order, and how many more."""
+    """Names for a one-line message: the first `most` in sorted order and the number of others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return (", ".join(sorted(names)[:most]) or "nothing") + more

@@ -1,11 +1,12 @@
-"""The codec's text decoder: Whisper's decoder with the content features as its memory.
+"""Text decoder of the codec: Whisper's decoder with the content features as memory.
 
-The weights, their names and the results are those of `transformers`' WhisperDecoder (Radford et al.
-2022, arXiv 2212.04356; tests compare the two), so that published decoders load. Ours, because
-L_ASR needs a mask for the memory and training one head's attention, neither of which that class
-passes on; and it spares every job the seconds that importing transformers takes.
-Letters: B batch, J text position, L frame, T position that is attended to, H width, N head, D width
-of a head, V text token.
+Weights, their names and results equal those of `transformers`' WhisperDecoder (Radford et al. 2022,
+arXiv 2212.04356; tests compare the two), so published decoders can be loaded. It is implemented
+here because that class passes on neither a memory mask, which L_ASR needs, nor trainable attention
+of one head, and because importing transformers takes seconds in every job.
+
+Letters: B batch, J text position, L frame, T attended position, H width, N head, D width of a head,
+V text token.
 """
 
 from dataclasses import dataclass
@@ -17,12 +18,22 @@ from torch.nn import functional
 from hpro_core.errors import HproError
 
 INIT_STD = 0.02
-"""Standard deviation of fresh weights (transformers' default)."""
+"""Standard deviation of initial weights (default of transformers)."""
 
 
 @dataclass(frozen=True)
 class TextDecoderSizes:
-    """Sizes of Whisper's decoder."""
+    """Sizes of Whisper's decoder.
+
+    Attributes:
+        vocabulary: number of text tokens.
+        width: width of the hidden states.
+        blocks: number of blocks.
+        heads: attention heads.
+        hidden: width of the feed-forward layer.
+        positions: maximum number of text positions.
+        padding: padding token, whose embedding gets no gradient as input.
+    """
 
     vocabulary: int
     width: int
@@ -30,11 +41,11 @@ class TextDecoderSizes:
     heads: int
     hidden: int
     positions: int
-    padding: int | None = None  # a text token that is never learnt as input
+    padding: int | None = None
 
 
 class Attention(nn.Module):
-    """Attention to the text so far, or to the memory."""
+    """Multi-head attention to the preceding text or to the memory."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -45,7 +56,16 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, x_BJH: Tensor, attended_BTH: Tensor, allowed: Tensor | None) -> Tensor:
-        """(B, J, H); `allowed` is bool, broadcast to (B, N, J, T), all where there is none."""
+        """Attend to keys and values.
+
+        Args:
+            x_BJH: input of the queries.
+            attended_BTH: input of keys and values.
+            allowed: bool, broadcast to (B, N, J, T), true where attention is allowed; None: all.
+
+        Returns:
+            (B, J, H).
+        """
         queries, keys, values = (
             self._split(part)
             for part in (self.q_proj(x_BJH), self.k_proj(attended_BTH), self.v_proj(attended_BTH))
@@ -58,7 +78,10 @@ class Attention(nn.Module):
     def weights_of_first_head(
         self, x_BJH: Tensor, attended_BTH: Tensor, allowed: Tensor | None
     ) -> Tensor:
-        """What the first head attends to, (B, J, T), each row with the sum 1."""
+        """Attention weights of the first head, float32 (B, J, T); each row sums to one.
+
+        Arguments as in `forward`.
+        """
         queries, keys = self._split(self.q_proj(x_BJH)), self._split(self.k_proj(attended_BTH))
         scores_BJT = queries[:, 0] @ keys[:, 0].transpose(1, 2) / queries.shape[-1] ** 0.5
         if allowed is not None:
@@ -70,7 +93,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm attention to the text, attention to the memory and feed-forward with residuals."""
+    """Pre-norm self-attention, attention to the memory and feed-forward layer, with residuals."""
 
     def __init__(self, sizes: TextDecoderSizes):
         super().__init__()
@@ -90,7 +113,19 @@ class Block(nn.Module):
         frames_B11L: Tensor | None,
         guided: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """The block's output, (B, J, H), and if `guided` its first head's attention to frames."""
+        """Apply the block.
+
+        Args:
+            x_BJH: hidden states of the text.
+            causal_JJ: bool, true at the same and earlier positions.
+            memory_BLH: memory.
+            frames_B11L: bool, true at the frames that may be attended; None: all.
+            guided: also return attention weights.
+
+        Returns:
+            Hidden states (B, J, H), and if `guided` the first head's attention to the frames
+            (B, J, L), otherwise None.
+        """
         normed = self.self_attn_layer_norm(x_BJH)
         x_BJH = x_BJH + self.self_attn(normed, normed, causal_JJ)
         normed = self.encoder_attn_layer_norm(x_BJH)
@@ -103,7 +138,7 @@ class Block(nn.Module):
 
 
 class WhisperDecoder(nn.Module):
-    """Whisper's decoder: text and memory in, hidden states out."""
+    """Whisper's decoder: hidden states from text and memory."""
 
     def __init__(self, sizes: TextDecoderSizes):
         super().__init__()
@@ -123,7 +158,18 @@ class WhisperDecoder(nn.Module):
     def forward(
         self, text_BJ: Tensor, memory_BLH: Tensor, mask_BL: Tensor | None, guided: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Hidden states (B, J, H), and if `guided` what the last block's first head attends to."""
+        """Compute the hidden states.
+
+        Args:
+            text_BJ: text tokens, int64.
+            memory_BLH: memory.
+            mask_BL: bool, true at the frames that may be attended; None: all.
+            guided: also return attention weights.
+
+        Returns:
+            Hidden states (B, J, H), and if `guided` the attention of the last block's first head to
+            the frames (B, J, L), otherwise None.
+        """
         size = text_BJ.shape[1]
         hidden = self.embed_tokens(text_BJ) + self.embed_positions.weight[:size]
         causal_JJ = torch.ones(size, size, dtype=torch.bool, device=text_BJ.device).tril()
@@ -138,14 +184,14 @@ class WhisperDecoder(nn.Module):
 
 
 class TextDecoder(nn.Module):
-    """Whisper's decoder with the content features as its memory."""
+    """Whisper's decoder with the content features as memory."""
 
     def __init__(self, features: int, sizes: TextDecoderSizes, memory_positions: bool):
         """
         Args:
             features: width of the content features.
-            sizes: of the decoder.
-            memory_positions: whether sinusoids are added to the features (ours).
+            sizes: sizes of the decoder.
+            memory_positions: add sinusoids to the projected features (ours).
         """
         super().__init__()
         self.affine = nn.Linear(features, sizes.width)
@@ -163,13 +209,13 @@ class TextDecoder(nn.Module):
 
         Args:
             features_BLH: content features.
-            mask_BL: true at the frames that may be attended; all may if there is none.
-            text_BJ: text tokens, the begin symbol first.
-            guided: whether the attention is wanted.
+            mask_BL: bool, true at the frames that may be attended; None allows all.
+            text_BJ: text tokens, int64, the begin symbol first.
+            guided: also return attention weights.
 
         Returns:
-            logits (B, J, V), and the attention of the first head of the last block to the frames,
-            (B, J, L), if it is wanted.
+            Logits (B, J, V), and if `guided` the attention of the last block's first head to the
+            frames (B, J, L), otherwise None. Gradients reach `features_BLH`.
 
         Raises:
             HproError: the text has more tokens than the decoder has positions.
@@ -178,7 +224,7 @@ class TextDecoder(nn.Module):
         if size > positions:
             raise HproError(
                 f"a transcript has {size} tokens, the codec's text decoder has {positions} "
-                "positions: leave longer utterances out"
+                "positions: remove longer utterances from the corpus"
             )
         memory = self.affine(features_BLH)
         if self.memory_positions:
@@ -188,7 +234,7 @@ class TextDecoder(nn.Module):
 
 
 def _sinusoids(frames: int, width: int, device: torch.device) -> Tensor:
-    """Positions of frames, float32 (frames, width)."""
+    """Sinusoidal position encodings of frames, float32 (frames, width)."""
     position = torch.arange(frames, device=device, dtype=torch.float32)[:, None]
     rate = torch.exp(torch.arange(0, width, 2, device=device) * (-9.21034 / width))
     return torch.cat([torch.sin(position * rate), torch.cos(position * rate)], dim=1)

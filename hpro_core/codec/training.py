@@ -1,7 +1,7 @@
-"""Training of HD-Emo: stage A the content branch by text alone, stage B everything else.
+"""Training of HD-Emo: stage A the content branch with L_ASR only, stage B all other modules.
 
-Paper section III-A, released code for the weights of stage B: 4 L_rec + 0.2 L_SER + L_wVAD.
-Letters as in `model`.
+Paper section III-A. The weights of stage B are the released code's: 4 L_rec + 0.2 L_SER + L_wVAD.
+Letters as in `model`; S phone symbol.
 """
 
 import json
@@ -51,19 +51,23 @@ from hpro_core.params import Codec, CodecStage, Compute, required
 from hpro_core.text.phones import N_TRANSCRIPT_SYMBOLS, WHISPER_MARKS
 
 STYLE_WEIGHTS = {"rec": 4.0, "ser": 0.2, "wvad": 1.0}
-"""Of the terms in the loss of stage B (released code)."""
+"""Weights of the terms in the loss of stage B (released code)."""
 
 
 WHISPER_VOCABULARY = 51865
-"""Other Whispers have the same words and other marks."""
+"""Text tokens of Whisper small and medium.
+
+Whisper models of other vocabularies share the words and differ in the special tokens.
+"""
 
 
 def make_codec(preset: str, whisper: Path | None = None) -> HdEmo:
-    """A codec of the preset with fresh weights.
+    """Create a codec of the preset with random initial weights.
 
     Args:
-        preset: one of PRESETS; the embedded one writes our phone symbols, the others Whisper's.
-        whisper: a Whisper model's folder, for a text decoder that starts from its weights.
+        preset: one of PRESETS. The text decoder of `embedded` and `miniature` predicts our phone
+            symbols, that of the others Whisper's tokens.
+        whisper: folder of a Whisper model that initialises the text decoder.
 
     Raises:
         HproError: the folder lacks a file, or its decoder has other sizes than the preset.
@@ -75,11 +79,11 @@ def make_codec(preset: str, whisper: Path | None = None) -> HdEmo:
 
 
 def load_codec(folder: Path, compatibility: Compatibility = CORRECTED) -> HdEmo:
-    """A trained codec, frozen and in eval mode: the reward.
+    """Load a trained codec, frozen and in eval mode, for use as a reward.
 
     Args:
         folder: written by training or by `hpro codec import`.
-        compatibility: what is mended of the released codec.
+        compatibility: corrections of the released codec.
 
     Raises:
         HproError: a file is missing, or is not of a codec.
@@ -95,11 +99,19 @@ def load_codec(folder: Path, compatibility: Compatibility = CORRECTED) -> HdEmo:
 def text_of(
     batch: Batch, compatibility: Compatibility = CORRECTED
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Input, target (one step ahead) and mask of the text decoder, each (B, J).
+    """Input, target and mask of the text decoder.
 
-    The target ends with the end symbol; the mask is true up to and including it. As released
-    (`text_padding_ignored` off), the input ends with it too, it is the padding as well, and the
-    mask is true everywhere.
+    The target is the input shifted by one token and ends with the end symbol. In the released form
+    (`text_padding_ignored` off) the input ends with the end symbol too, padding is the end symbol,
+    and the mask is true everywhere.
+
+    Args:
+        batch: utterances with transcripts.
+        compatibility: corrections of the released codec.
+
+    Returns:
+        Input and target, int64, and mask, bool, true up to and including the end symbol; all
+        of one shape (B, J).
     """
     text, lengths = batch.transcript_BJ, batch.transcript_lengths_B
     if compatibility.text_padding_ignored:
@@ -112,61 +124,80 @@ def text_of(
 def check_text(
     examples: Sequence[Example], config: CodecConfig, guided_attention_weight: float
 ) -> None:
-    """Make sure that the codec's text decoder writes what the dataset holds.
+    """Check that the transcripts are in the text tokens of the codec's text decoder.
+
+    Args:
+        examples: utterances of the dataset.
+        config: the codec's configuration.
+        guided_attention_weight: weight of the guided-attention loss; 0: off.
 
     Raises:
-        HproError: transcripts are phones where it writes Whisper's tokens or the other way round,
-            they are longer than it has positions, or a guide is asked for that needs phones.
+        HproError: transcripts are phones but the decoder predicts Whisper's tokens or vice versa,
+            a transcript is longer than its positions or lacks Whisper's special tokens, or guided
+            attention is on without phones.
     """
     phones = config.text_vocabulary == N_TRANSCRIPT_SYMBOLS
     if guided_attention_weight and not phones:
         raise HproError(
-            f"codec.guided_attention_weight is {guided_attention_weight}, but only phones have the "
-            "word that they belong to: set it to 0"
+            f"codec.guided_attention_weight is {guided_attention_weight}, but only phones have "
+            "word spans: set it to 0"
         )
     facts = facts_of(examples)
     for id_ in (facts.highest_transcript, facts.lowest_transcript):
         if id_.value >= config.text_vocabulary or (id_.value < N_TRANSCRIPT_SYMBOLS) != phones:
             raise HproError(
                 f"{id_.utt_id}: its transcript is not in the codec's text tokens (one is "
-                f"{id_.value}, there are {config.text_vocabulary}): let dataset.codec_text be "
-                "phones for the embedded preset and Whisper's folder for the others"
+                f"{id_.value}, there are {config.text_vocabulary}): set dataset.codec_text to "
+                "phones for the embedded preset, to Whisper's folder for the others"
             )
     positions = facts.longest_transcript.value - 1
     if positions > config.text_positions:
         raise HproError(
             f"{facts.longest_transcript.utt_id}: {positions} text tokens are more than the "
-            f"{config.text_positions} positions of the codec's text decoder: leave it out"
+            f"{config.text_positions} positions of the codec's text decoder: remove the utterance "
+            "from the corpus"
         )
     if config.text_vocabulary == WHISPER_VOCABULARY and facts.unmarked is not None:
         raise HproError(
-            f"{facts.unmarked}: its transcript lacks the marks {sorted(WHISPER_MARKS)} of a "
-            f"Whisper of {WHISPER_VOCABULARY} tokens: let dataset.codec_text be the folder of the "
-            "one that the codec was made with (small, medium; not .en, not large-v3)"
+            f"{facts.unmarked}: its transcript lacks the special tokens {sorted(WHISPER_MARKS)} of "
+            f"a Whisper model of {WHISPER_VOCABULARY} tokens: set dataset.codec_text to the folder "
+            "of the model that the codec was made with (small, medium; not .en, not large-v3)"
         )
 
 
 def check_words(examples: Sequence[Example], config: CodecConfig) -> None:
-    """Make sure that L_wVAD is defined for every utterance, whatever it is batched with.
+    """Check that L_wVAD is defined for every utterance, in any batch.
+
+    Args:
+        examples: utterances of the dataset.
+        config: the codec's configuration, for the rule of word edges.
 
     Raises:
-        HproError: no word of an utterance covers a frame; only edges that are cut off do that.
+        HproError: no word of an utterance covers a frame, which only truncated edges cause.
     """
     uncovered = facts_of(examples).uncovered[config.word_edges]
     if uncovered is not None:
         raise HproError(
             f"{uncovered.utt_id}: none of its {uncovered.value} words covers a frame of 40 ms with "
-            f"word_edges {config.word_edges!r}: leave it out of the corpus"
+            f"word_edges {config.word_edges!r}: remove the utterance from the corpus"
         )
 
 
 def content_terms(codec: HdEmo, batch: Batch, guided_attention_weight: float) -> dict[str, Tensor]:
-    """Stage A: L_ASR, and a guide for the attention of a decoder that starts from nothing.
+    """Terms of stage A: L_ASR, and guided attention for a text decoder with random initial weights.
 
-    The paper starts from a trained Whisper, whose attention is trained. Ours is small and starts
-    from random weights, so a guided-attention loss gives one head the frames of each symbol's word
-    (ours; off when guided_attention_weight is 0, which is required unless the transcript is
-    phones).
+    The paper starts from a trained Whisper. Our small decoder starts from random weights, so a
+    guided-attention loss trains one head to attend to the frames of each symbol's word (ours). It
+    needs phone transcripts; weight 0 turns it off.
+
+    Args:
+        codec: in training or eval mode.
+        batch: utterances with transcripts and, for guided attention, word spans.
+        guided_attention_weight: weight of the guided-attention loss.
+
+    Returns:
+        Scalars: "loss", "asr", "symbol_accuracy" (fraction of real targets that the decoder
+        predicts), and with guided attention "attention_guide".
     """
     text, target, mask = text_of(batch, codec.compatibility)
     content = codec.content_features(batch.tokens_BL, batch.token_lengths_B)
@@ -195,29 +226,39 @@ def content_counts(batch: Batch, guided_attention_weight: float) -> dict[str, fl
 
 
 def attention_guide(attention_BJL: Tensor, batch: Batch) -> Tensor:
-    """Minus log of the attention that falls on the frames of the symbol's word, mean over symbols.
+    """Guided-attention loss: minus log of the attention to the frames of the symbol's word (ours).
 
     Args:
-        attention_BJL: one head's attention; position j predicts symbol j.
-        batch: says which word a symbol belongs to and where the words are.
+        attention_BJL: attention of one head; position j predicts symbol j.
+        batch: utterances with `symbol_word_BS` and word spans.
+
+    Returns:
+        Scalar, mean over symbols; gradients reach `attention_BJL`.
     """
     symbols = batch.symbol_word_BS.shape[1]
     spans_BS2 = batch.spans_BW2.gather(1, batch.symbol_word_BS[..., None].expand(-1, -1, 2))
     frame_L = torch.arange(attention_BJL.shape[2], device=attention_BJL.device)
-    # One frame either side: boundaries are known to about 40 ms.
+    # One frame of tolerance on each side: the boundaries are accurate to about 40 ms.
     inside = (frame_L >= spans_BS2[..., :1] - 1) & (frame_L < spans_BS2[..., 1:] + 1)
     hit_BS = (attention_BJL[:, :symbols].float() * inside).sum(-1)
     return -hit_BS.clamp(min=1e-6).log()[batch.symbol_mask_BS].mean()
 
 
 def style_terms(codec: HdEmo, batch: Batch, noise: Noise | None = None) -> dict[str, Tensor]:
-    """Stage B: 4 L_rec + 0.2 L_SER + L_wVAD; the content features are detached (released code).
+    """Terms of stage B: 4 L_rec + 0.2 L_SER + L_wVAD (released code).
+
+    The content features are detached (released code).
 
     Args:
         codec: in training or eval mode.
         batch: recordings, as tokens, with labels.
-        noise: on the codes and the heads' features; by default drawn afresh in training mode and
-            none in eval mode (the released code draws it in both).
+        noise: noise on the codes and on the heads' features. By default new noise in training mode
+            and none in eval mode (the released code has it in both).
+
+    Returns:
+        Scalars: "loss", "rec", "ser", "wvad", and for monitoring "token_accuracy",
+        "emotion_similarity" (cosine) and the fraction of frames whose code the noise does not
+        change, "content_code_kept" and "style_code_kept".
     """
     config, weights = codec.config, STYLE_WEIGHTS
     if noise is None:
@@ -250,7 +291,7 @@ def style_terms(codec: HdEmo, batch: Batch, noise: Noise | None = None) -> dict[
 
 
 def style_counts(batch: Batch) -> dict[str, float]:
-    """As `content_counts`, for the terms of `style_terms`."""
+    """Number of items that each term of `style_terms` averages over (`BatchSplit`)."""
     utterances, frames = len(batch.tokens_BL), int(batch.token_lengths_B.sum())
     spoken = int(covered_words(batch.spans_BW2).any(1).sum())
     of_frames = ("rec", "token_accuracy", "content_code_kept", "style_code_kept")
@@ -264,14 +305,14 @@ def style_counts(batch: Batch) -> dict[str, float]:
 
 @torch.no_grad()
 def _kept(code_BLD: Tensor, disturbed_BLD: Tensor, levels: int, mask_BL: Tensor) -> Tensor:
-    """Share of frames whose code the noise leaves alone."""
+    """Fraction of real frames whose code the noise does not change."""
     before = fsq.to_indices(fsq.quantise(code_BLD, levels), levels)
     after = fsq.to_indices(fsq.quantise(disturbed_BLD, levels), levels)
     return (before == after)[mask_BL].float().mean()
 
 
 def used_codes(codec: HdEmo, batches: list[Batch]) -> dict[str, float]:
-    """How many content and style codes occur in the batches."""
+    """Number of distinct content and style codes in the batches."""
     content, style = set(), set()
     for batch in batches:
         codes = codec.preference_codes(batch.tokens_BL, batch.token_lengths_B)
@@ -291,10 +332,21 @@ def train_content(
     identity: str,
     profile: bool = False,
 ) -> None:
-    """Stage A: train the content branch by text cross-entropy and write the codec to `out`.
+    """Stage A: train the content branch with L_ASR and write the codec to `out`.
+
+    Args:
+        train: utterances of the train split.
+        dev: utterances of the dev split.
+        settings: section `codec` of the settings.
+        compute: threads, device, precision.
+        out: folder for the codec and its curves.
+        work: folder of the resumable checkpoint.
+        identity: see `Loop`.
+        profile: write a profiler trace.
 
     Raises:
-        HproError: the dataset's transcripts are not what the preset's text decoder writes.
+        HproError: the transcripts are not in the text tokens of the preset's text decoder, or the
+            training fails (see `fit`).
     """
     torch.manual_seed(settings.seed)
     codec = make_codec(settings.preset, Path(settings.whisper) if settings.whisper else None)
@@ -326,7 +378,23 @@ def train_style(
     identity: str,
     profile: bool = False,
 ) -> None:
-    """Stage B: from the codec of stage A, frozen where it reads text, train the rest."""
+    """Stage B: freeze the content branch of stage A's codec and train the other modules.
+
+    Args:
+        content: folder of stage A's codec.
+        train: utterances of the train split.
+        dev: utterances of the dev split.
+        settings: section `codec` of the settings.
+        compute: threads, device, precision.
+        out: folder for the codec and its curves.
+        work: folder of the resumable checkpoint.
+        identity: see `Loop`.
+        profile: write a profiler trace.
+
+    Raises:
+        HproError: a file is missing or does not fit, an utterance has no word that covers a frame,
+            or the training fails (see `fit`).
+    """
     torch.manual_seed(settings.seed)
     codec = make_codec(settings.preset)
     for examples in (train, dev):

@@ -1,7 +1,7 @@
-"""A published Whisper: its decoder is where the codec's text decoder starts.
+"""Published Whisper models, whose decoder initialises the codec's text decoder.
 
-The paper takes Whisper medium, the released codec Whisper small. Read is the folder that
-transformers writes and Hugging Face publishes: config.json and model.safetensors.
+The paper uses Whisper medium, the released codec Whisper small. A model is a folder as written by
+transformers and published on Hugging Face: config.json and model.safetensors.
 """
 
 from pathlib import Path
@@ -14,20 +14,20 @@ from hpro_core.codec.text_decoder import TextDecoder
 from hpro_core.errors import HproError
 from hpro_core.io import read_json, read_safetensors_torch
 
-PUBLISHED = "give a Whisper model's folder as published"
-CURE = "the preset `released` takes whisper-small, `paper` whisper-medium"
+PUBLISHED = "give the folder of a Whisper model as published"
+CURE = "use whisper-small for the preset `released`, whisper-medium for `paper`"
 
 
 def load_whisper_decoder(folder: Path, text_decoder: TextDecoder) -> None:
-    """Give a text decoder the weights of a Whisper's; its affine layer stays as it is.
+    """Load the weights of a Whisper decoder into a text decoder; its affine layer stays unchanged.
 
     Args:
-        folder: of the Whisper model.
-        text_decoder: of a codec with the same sizes.
+        folder: folder of the Whisper model.
+        text_decoder: text decoder of a codec, of the same sizes.
 
     Raises:
-        HproError: a file is missing or broken, or the Whisper has another number of heads, other
-            weights or weights of another shape; the message names them.
+        HproError: a file is missing or broken, or the Whisper model has another number of heads,
+            other weights or other shapes. The message names them.
     """
     found = whisper_part(folder, "model.decoder.")
     heads = read_json(folder / "config.json", PUBLISHED).get("decoder_attention_heads")
@@ -38,8 +38,8 @@ def load_whisper_decoder(folder: Path, text_decoder: TextDecoder) -> None:
     missing, unknown = own.keys() - found.keys(), found.keys() - own.keys()
     if missing or unknown:
         raise HproError(
-            f"{folder} does not fit the codec: it lacks {listed(missing)} and has "
-            f"{listed(unknown)} beyond it: {CURE}"
+            f"{folder} does not fit the codec: it lacks {listed(missing)}; not in the codec: "
+            f"{listed(unknown)}: {CURE}"
         )
     for name, value in found.items():
         if value.shape != own[name]:
@@ -50,11 +50,11 @@ def load_whisper_decoder(folder: Path, text_decoder: TextDecoder) -> None:
 
 
 def whisper_part(folder: Path, prefix: str) -> dict[str, Tensor]:
-    """The weights of a Whisper model's part, float32, by their names without the prefix.
+    """Weights of one part of a Whisper model, float32, by their names without the prefix.
 
     Args:
-        folder: of the Whisper model.
-        prefix: of the part, "model.encoder." or "model.decoder.".
+        folder: folder of the Whisper model.
+        prefix: prefix of the part, "model.encoder." or "model.decoder.".
 
     Raises:
         HproError: a file is missing or broken.

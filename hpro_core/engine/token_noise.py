@@ -2,7 +2,7 @@
 
 A policy's samples differ from recordings. A codec trained on recordings alone gives unreliable
 rewards on samples, and a policy trained on recorded histories alone overfits to histories that it
-does not see at inference (docs/log.md; RRPO, arXiv 2512.04552, also regularises the reward).
+does not see at inference (docs/log/index.md; RRPO, arXiv 2512.04552, also regularises the reward).
 """
 
 from dataclasses import replace

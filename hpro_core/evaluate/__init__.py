@@ -1,1 +1,1 @@
-"""Judges of waveforms, statistics and tables. A judge never sees a codec, a token or a reward."""
+"""Judges of waveforms, statistics and tables. Judges do not use the codec, tokens or rewards."""

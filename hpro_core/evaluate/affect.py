@@ -1,8 +1,8 @@
-"""The affect judge: a small convolutional network on the sound itself, with two heads.
+"""Embedded affect judge: a small convolutional network over acoustic features, with two heads.
 
-Independent of the reward on purpose: it hears waveforms through its own front-end, was trained on
-recordings that nothing else was trained on (split `judge`), and shares neither features nor
-architecture nor code with the codec's heads (attention over speech tokens) or the teachers.
+The judge is independent of the reward by design. It has its own waveform front-end. Its training
+recordings (split `judge`) train no other model. It shares neither features nor architecture nor
+code with the codec's heads (attention over speech tokens) or the teachers.
 Letters: B clips, F frames (100 Hz), C channels, H width, W words, 9 emotions, 3 valence, arousal
 and dominance.
 """
@@ -36,22 +36,25 @@ Span = tuple[float, float]
 
 N_MELS = 64
 N_CHANNELS = N_MELS + 4
-"""Log-mel bands; pitch around the clip's median, voicing, level, and that median."""
+"""Log-mel bands, and four channels: pitch minus the clip's median, voicing, level, median pitch."""
 _WINDOW, _N_FFT = 640, 1024
 _FLOOR = 0.01  # of mel amplitudes
 _WIDTH = 96
 _DILATIONS = (1, 2, 4, 8)
 _KERNEL = 5
-_LEAST_DEVIATION = 0.1  # bands above the limit of an old recording hardly move
+_LEAST_DEVIATION = 0.1  # bands above the bandwidth of an old recording hardly vary
 _DROPOUT = 0.2
-_PITCH_ST = 12.0  # stands for the median pitch of a clip without a voiced frame
+_PITCH_ST = 12.0  # median pitch that is set for a clip without voiced frames
 
 
 def heard(audio_T: np.ndarray) -> np.ndarray:
-    """What the judge hears of a clip, float32 (F, C).
+    """Compute the input features of the affect judge.
 
     Args:
         audio_T: float (T,), 16 kHz, not empty.
+
+    Returns:
+        float32 (F, C) at 100 Hz, unscaled; C is `N_CHANNELS`.
     """
     hop = SAMPLE_RATE_HZ // FRAME_RATE_HZ
     samples_T = audio_T.astype(np.float32)
@@ -67,7 +70,7 @@ def heard(audio_T: np.ndarray) -> np.ndarray:
 
 
 class _Convolution(nn.Module):
-    """A dilated convolution over time with a residual."""
+    """Dilated convolution over time with a residual connection."""
 
     def __init__(self, dilation: int):
         super().__init__()
@@ -81,14 +84,15 @@ class _Convolution(nn.Module):
 
 
 class AffectJudge(nn.Module):
-    """Frames through convolutions; words through a recurrent layer; the clip through its moments.
+    """Predict the emotion of a clip and the affect of its words.
 
-    Each test set has a scale of its own, so that what a recording channel does to all clips of a
-    set is taken out before anything is judged.
+    Dilated convolutions encode frames. A bidirectional GRU encodes words. The mean and standard
+    deviation over frames represent the clip. Each test set has its own feature normalisation, which
+    removes the effect of the recording channel on all clips of that set.
     """
 
     def __init__(self, trained_on: Mapping[str, int]):
-        """`trained_on`: recordings heard of each test set whose sound can be judged."""
+        """`trained_on`: number of recordings by test set; other test sets are refused."""
         super().__init__()
         self.trained_on = dict(trained_on)
         for name in self.trained_on:
@@ -109,17 +113,26 @@ class AffectJudge(nn.Module):
         )
 
     def set_scale(self, test_set: str, frames: Sequence[np.ndarray]) -> None:
-        """Take mean and deviation of each channel over clips (F, C) of a test set."""
+        """Set the normalisation of a test set: mean and standard deviation of each channel.
+
+        Args:
+            test_set: a key of `trained_on`.
+            frames: features of its clips, float32 (F, C) each. Standard deviations below 0.1 are
+                set to 0.1.
+
+        Raises:
+            HproError: `test_set` is not in `trained_on`.
+        """
         together_FC = np.concatenate(frames)
         deviation_C = np.maximum(together_FC.std(axis=0), _LEAST_DEVIATION)
         scale = np.stack([together_FC.mean(axis=0), deviation_C])
         self._scale(test_set).copy_(torch.from_numpy(scale))
 
     def scaled(self, test_set: str, frames_FC: np.ndarray) -> Tensor:
-        """A clip in the scale of its test set, float32 (F, C).
+        """Normalise the features of a clip by its test set, float32 (F, C).
 
         Raises:
-            HproError: the judge knows no such test set.
+            HproError: `test_set` is not in `trained_on`.
         """
         mean_C, deviation_C = self._scale(test_set)
         return (torch.from_numpy(frames_FC) - mean_C) / deviation_C
@@ -127,17 +140,17 @@ class AffectJudge(nn.Module):
     def forward(
         self, frames_BFC: Tensor, lengths_B: Tensor, spans_BW2: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Judge scaled clips.
+        """Predict emotion logits and word affect of normalised clips.
 
         Args:
-            frames_BFC: float32; padding is not read.
-            lengths_B: frames of each clip.
-            spans_BW2: frames of each word, first and one past the last; padding is (0, 0) and not
-                read either.
+            frames_BFC: float32 (B, F, C); padding is ignored.
+            lengths_B: number of frames of each clip, int64 (B,).
+            spans_BW2: first and one-past-last frame of each word, int64 (B, W, 2); padding is
+                (0, 0) and is ignored.
 
         Returns:
-            Emotion logits (B, 9), and valence, arousal, dominance of each word in [0, 1],
-            (B, W, 3), without meaning at padding.
+            Emotion logits, float32 (B, 9), and valence, arousal, dominance of each word in [0, 1],
+            float32 (B, W, 3), undefined at padding.
         """
         frame_F = torch.arange(frames_BFC.shape[1])
         real_BF = (frame_F < lengths_B[:, None]).float()
@@ -155,19 +168,43 @@ class AffectJudge(nn.Module):
     def judge(
         self, test_set: str, frames_FC: np.ndarray, spans: Sequence[Span]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Emotion posterior (9,) of a clip in the order of EMOTIONS, and word affect (W, 3)."""
+        """Predict the emotion posterior and the word affect of one clip. No gradients.
+
+        Args:
+            test_set: a key of `trained_on`.
+            frames_FC: features from `heard`, float32 (F, C).
+            spans: start and end of each word in seconds, at least one word.
+
+        Returns:
+            Emotion posterior, float64 (9,), in the order of EMOTIONS, and valence, arousal,
+            dominance of each word in [0, 1], float64 (W, 3).
+
+        Raises:
+            HproError: `test_set` is not in `trained_on`.
+        """
         spans_1W2 = span_frames(spans, len(frames_FC))[None]
         frames_1FC = self.scaled(test_set, frames_FC)[None]
         logits_19, vad_1W3 = self(frames_1FC, torch.tensor([len(frames_FC)]), spans_1W2)
         return logits_19[0].softmax(-1).double().numpy(), vad_1W3[0].double().numpy()
 
     def posterior(self, test_set: str, frames_FC: np.ndarray) -> np.ndarray:
-        """Emotion posterior (9,) of a clip whose words are not known."""
+        """Predict the emotion posterior of a clip without word times.
+
+        Args:
+            test_set: a key of `trained_on`.
+            frames_FC: features from `heard`, float32 (F, C).
+
+        Returns:
+            float64 (9,) in the order of EMOTIONS.
+
+        Raises:
+            HproError: `test_set` is not in `trained_on`.
+        """
         whole = (0.0, len(frames_FC) / FRAME_RATE_HZ)
         return self.judge(test_set, frames_FC, [whole])[0]
 
     def _context(self, words_BWH: Tensor, count_B: Tensor) -> Tensor:
-        """The recurrent layer over the first words of each clip; 0 at the others."""
+        """Apply the recurrent layer to the words of each clip, (B, W, 2 H); 0 at padding."""
         packed = pack_padded_sequence(words_BWH, count_B, batch_first=True, enforce_sorted=False)
         context, _ = self.words(packed)
         n_words = words_BWH.shape[1]
@@ -176,15 +213,23 @@ class AffectJudge(nn.Module):
     def _scale(self, test_set: str) -> Tensor:
         if test_set not in self.trained_on:
             raise HproError(
-                f"the affect judge knows no test set {test_set!r}, only "
-                f"{', '.join(self.trained_on)}: it heard no recording of its `judge` split; give "
-                "the set `split: train`, or train a judge with it (docs/corpora.md)"
+                f"the affect judge has no test set {test_set!r}, only "
+                f"{', '.join(self.trained_on)}: it was trained without its `judge` split; "
+                "give the set `split: train`, or train a judge with it (docs/corpora.md)"
             )
         return self.get_buffer(f"scale_{test_set}")
 
 
 def span_frames(spans: Sequence[Span], n_frames: int) -> Tensor:
-    """Word times as frames, int64 (W, 2): first and one past the last, at least one frame each."""
+    """Convert word times to frame indices at 100 Hz.
+
+    Args:
+        spans: start and end of each word in seconds.
+        n_frames: number of frames of the clip.
+
+    Returns:
+        First and one-past-last frame of each word, int64 (W, 2); at least one frame each.
+    """
     edges_W2 = np.round(np.asarray(spans, dtype=np.float64).reshape(-1, 2) * FRAME_RATE_HZ)
     start_W = np.clip(edges_W2[:, 0], 0, n_frames - 1)
     end_W = np.clip(edges_W2[:, 1], start_W + 1, n_frames)
@@ -192,20 +237,20 @@ def span_frames(spans: Sequence[Span], n_frames: int) -> Tensor:
 
 
 def save(judge: AffectJudge, folder: Path) -> None:
-    """Write `model.safetensors` and `config.json`."""
+    """Write `model.safetensors` and `config.json` to `folder`."""
     save_model(folder, judge, {"trained_on": judge.trained_on})
 
 
 def load(folder: Path) -> AffectJudge:
-    """Read what `save` wrote, in eval mode.
+    """Load a judge that `save` wrote, in eval mode.
 
     Raises:
-        HproError: a file is missing or not what `save` writes.
+        HproError: a file is missing or invalid.
     """
     trained_on = model_config(folder, "an affect judge", "trained_on")["trained_on"]
     if not isinstance(trained_on, dict) or not all(type(n) is int for n in trained_on.values()):
         raise HproError(
-            f"{folder}/config.json: trained_on is {trained_on!r}, not a number for each test set"
+            f"{folder}/config.json: trained_on is {trained_on!r}, not an integer for each test set"
         )
     shapes = shapes_of(folder / WEIGHTS, RETRAIN)
     judge = allowed(lambda: AffectJudge(trained_on), folder / CONFIG, shapes, RETRAIN)
@@ -214,7 +259,7 @@ def load(folder: Path) -> AffectJudge:
 
 
 def _moments(hidden_BFH: Tensor, weight_BWF: Tensor) -> Tensor:
-    """Mean and deviation over the frames of each stretch, (B, W, 2 H); (0, 0.003) where empty."""
+    """Mean and standard deviation over each span, (B, W, 2 H); (0, 0.003) for an empty span."""
     count_BW1 = weight_BWF.sum(-1, keepdim=True).clamp(min=1)
     mean_BWH = weight_BWF @ hidden_BFH / count_BW1
     square_BWH = weight_BWF @ hidden_BFH.square() / count_BW1

@@ -1,9 +1,8 @@
-"""Claims: every variant with several seeds, tested against SFT, and the paper's orderings.
+"""Claims: tests of every variant against SFT over several seeds, and the paper's orderings.
 
-The family that Holm's method corrects together is that of a test set: all variants times the
-metrics MAIN. The other metrics are tested without correction and support no claim. The orderings
-are the paper's, so stated before any run; each is read off the 95 % intervals of its own paired
-differences.
+Holm's method corrects one family per test set: all variants times the metrics MAIN. The other
+metrics are tested without correction and support no claim. The orderings come from the paper, so
+they are fixed before any run. Each is decided by the 95 % intervals of its own paired differences.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -35,9 +34,9 @@ from hpro_core.io import write_csv_table, write_text
 from hpro_core.params import SEEDLESS, Claims, Tables
 
 MAIN = ("wer", "wvad_ccc", "emo_sim")
-"""The metrics that the paper argues with."""
+"""The metrics that the paper draws its conclusions from; only these support a claim."""
 ALL = "all"
-"""In the column `seed`: over all seeds."""
+"""Value of the column `seed` in rows over all seeds."""
 
 COLUMNS = ("system", "test_set", *COUNTS, "seed", *FIGURES)
 TEST_COLUMNS = (
@@ -50,12 +49,12 @@ UNJUDGED = "not judged"
 
 
 class Ordering(NamedTuple):
-    """An order of systems in the paper, in one metric."""
+    """Order of systems in the paper by one metric."""
 
     claim: str
     metric: str
     pairs: Sequence[tuple[str, str]]  # the first is better than the second
-    margin: float = 0.0  # or worse by at most so much
+    margin: float = 0.0  # the first may be worse by at most this
 
 
 def make(
@@ -69,34 +68,36 @@ def make(
 ) -> None:
     """Write claims.csv, claims_tests.csv, claims_rewards.csv and claims.md.
 
-    claims.csv has a row per system, test set and seed, with intervals over utterances, and one with
-    the seed `all`, over seeds and utterances; systems that no seed changes have that row alone.
-    claims_tests.csv has each variant against `sft`: the difference with its interval, p, p after
-    Holm's correction (MAIN only), and how many seeds agree in its sign. claims_rewards.csv has what
-    every reward training wrote of its terms (`reward_vs_judges`).
+    claims.csv has one row per system, test set and seed, with intervals over utterances, and one
+    row with the seed `all`, with intervals over seeds and utterances. Systems that do not depend on
+    the seed have only the row `all`. claims_tests.csv compares each variant with `sft`: difference
+    with interval, p, p after Holm's correction (MAIN only), and the number of seeds that agree in
+    sign. claims_rewards.csv has the term values of every reward training (`reward_vs_judges`).
 
     Args:
         root: results folder of the run.
-        tables: their rows are the systems.
+        tables: tables of the run; their rows are the systems.
         seeds: policy seeds.
-        settings: seeds that a claim needs, resamples, the margin in WER.
-        starts: every variant with the policy that it starts from.
-        left_out: corpora that the rewards did not learn from.
-        out: folder to write to.
+        settings: minimum number of seeds, number of resamples, WER margin.
+        starts: variant -> policy that it starts from.
+        left_out: corpora that the rewards were not trained on.
+        out: output folder.
 
     Raises:
         HproError: there are too few seeds, `sft` is in no table, a system was not judged, systems
-            were judged on different utterances or by different models, or a training left no
-            figures of its terms.
+            were judged on different utterances or by different models, or the term values of a
+            training are missing.
     """
     if len(set(seeds)) < settings.min_seeds:
         raise HproError(
             f"seeds in params.yaml has {len(set(seeds))} seeds, but claims.min_seeds is "
-            f"{settings.min_seeds}: say `--configfile config/claims.yaml`, or name more seeds"
+            f"{settings.min_seeds}: run with `--configfile config/claims.yaml`, or list more seeds"
         )
     systems = systems_of(tables)
     if BASELINE not in systems:
-        raise HproError(f"tables in params.yaml has no row {BASELINE!r}, which claims compare with")
+        raise HproError(
+            f"tables in params.yaml has no row {BASELINE!r}: claims need it as the baseline"
+        )
     scores = read_scores(root, systems, seeds)
     cautions = cautions_of(root, systems, seeds)
     figures, tested = by_seed(scores, seeds, settings), tests(scores)
@@ -110,7 +111,13 @@ def make(
 
 
 def by_seed(scores: Scores, seeds: Sequence[int], settings: Claims) -> pd.DataFrame:
-    """COLUMNS: by system, then test set, each seed and then ALL."""
+    """Return the table of claims.csv (COLUMNS): by system and test set, each seed and then ALL.
+
+    Args:
+        scores: from `read_scores`.
+        seeds: policy seeds.
+        settings: number of resamples and seed of the intervals.
+    """
     rows = []
     for system, judged in scores.items():
         for test_set in test_sets(scores):
@@ -123,28 +130,29 @@ def by_seed(scores: Scores, seeds: Sequence[int], settings: Claims) -> pd.DataFr
 
 
 def tests(scores: Scores) -> pd.DataFrame:
-    """TEST_COLUMNS: each variant against BASELINE, by test set, then system, then metric.
+    """Test each variant against BASELINE (TEST_COLUMNS), by test set, system and metric.
 
-    `p_holm` is empty for metrics beside MAIN.
+    `p_holm` is NaN for metrics outside MAIN.
     """
     families = [_family(scores, test_set) for test_set in test_sets(scores)]
     return pd.concat(families, ignore_index=True)
 
 
 def difference(scores: Scores, test_set: str, metric: str, pair: tuple[str, str]) -> Comparison:
-    """How much the first of two policies is above the second."""
+    """Paired difference of a metric on a test set: first policy minus second."""
     system, other = (ratio(of_set(scores[name], test_set), metric) for name in pair)
     return compare(system, other)
 
 
 def orderings(policies: Sequence[str], wer_margin: float) -> list[Ordering]:
-    """What the paper says of the order of systems (Tables II and III).
+    """List the paper's orderings of systems (Tables II and III).
 
-    Its HPRO also lowers the WER of SFT; to keep it within a margin is enough here (ours).
+    In the paper HPRO also has a lower WER than SFT; here its WER must only stay within a margin
+    (ours).
 
     Args:
-        policies: those that were judged; `no_content` is compared with all of them.
-        wer_margin: by which HPRO's WER may be above that of SFT.
+        policies: the judged policies; `no_content` is compared with all others.
+        wer_margin: the most by which HPRO's WER may exceed that of SFT.
     """
     rest = [policy for policy in policies if policy != "no_content"]
     keeps = f"hpro is at most {wer_margin:g} worse than sft"
@@ -166,11 +174,15 @@ def orderings(policies: Sequence[str], wer_margin: float) -> list[Ordering]:
 
 
 def verdict(ordering: Ordering, gaps: Sequence[Comparison]) -> str:
-    """HOLDS if every interval is on the paper's side, FAILS if one is on the other, else UNDECIDED.
+    """Decide an ordering from the intervals of its differences.
 
     Args:
-        ordering: its metric says which direction is better, its margin where the sides meet.
-        gaps: of its pairs, the first above the second.
+        ordering: its metric sets the better direction; its margin replaces zero as the boundary.
+        gaps: differences of its pairs, first minus second.
+
+    Returns:
+        HOLDS if every interval is on the paper's side of the boundary, FAILS if one is on the other
+        side, else UNDECIDED.
     """
     ends = [(-gap.hi, -gap.lo) if ordering.metric == "wer" else (gap.lo, gap.hi) for gap in gaps]
     if any(hi < -ordering.margin for _, hi in ends):
@@ -179,7 +191,7 @@ def verdict(ordering: Ordering, gaps: Sequence[Comparison]) -> str:
 
 
 def _family(scores: Scores, test_set: str) -> pd.DataFrame:
-    """The tests of one test set, corrected together."""
+    """Tests of one test set, with one Holm correction."""
     rows = []
     for system in scores:
         if system not in (*SEEDLESS, BASELINE):
@@ -207,14 +219,14 @@ def _markdown(
     wer_margin: float,
     cautions: Sequence[str],
 ) -> str:
-    """All of it for people."""
+    """Text of claims.md."""
     seeds, metrics = len(scores[BASELINE]), ", ".join(METRIC_NAMES[m] for m in MAIN)
     parts = [_INTRODUCTION.format(seeds=seeds, metrics=metrics, counted=COUNTED)]
     parts += [f"{caution}\n" for caution in cautions]
     parts += [
-        "## How strongly each term pulls\n",
-        "Share of the gradient before the first step, mean over seeds. A term without any is "
-        "dropped, has no weight in that stage, or is the KL of a policy that still is `sft`.\n",
+        "## Gradient share of each term\n",
+        "Share of the gradient before the first step, mean over seeds. A share of 0 means that the "
+        "term is dropped, has no weight in that stage, or is the KL of a policy equal to `sft`.\n",
         reward_vs_judges.shares(told),
     ]
     overall = figures[figures["seed"] == ALL]
@@ -228,7 +240,7 @@ def _markdown(
             "The paper's orderings:\n",
             _orderings_for_people(scores, test_set, wer_margin),
             "Rewards and judges:\n",
-            "The rewards did not learn from this corpus (reward.leave_out).\n"
+            "The rewards were not trained on this corpus (reward.leave_out).\n"
             if test_set in left_out
             else _parting_for_people(scores, test_set, told),
         ]
@@ -238,27 +250,27 @@ def _markdown(
 _INTRODUCTION = """\
 # Claims: {seeds} seeds of every variant
 
-Written by `make claims`, not by hand. `claims.csv` has the rows, each seed's too, and
-`claims_tests.csv` the tests of all metrics.
+`make claims` writes this file. `claims.csv` has all rows, including those of each seed;
+`claims_tests.csv` has the tests of all metrics.
 
-- Figures have a 95 % interval over seeds and utterances (percentile bootstrap, somewhat narrow for
-  few seeds). Whether two systems differ is in the tests, not in whether such intervals overlap.
-- Tests are paired, seed by seed and utterance by utterance, and both are samples (min F').
+- Values have a 95 % interval over seeds and utterances (percentile bootstrap, somewhat narrow for
+  few seeds). The tests decide whether two systems differ; overlap of these intervals does not.
+- Tests are paired by seed and utterance and treat both as random samples (min F').
   "p, Holm" is corrected for all comparisons of a test set: every variant in {metrics}.
 - An ordering holds if the 95 % intervals of all its differences are on the paper's side, does not
   hold if one is on the other side, and is undecided if one includes zero (or the margin). Each
   interval is that of a single difference, without correction.
 - {counted}
-- Seeds differ in fine-tuning, rewards and draws. All of them share one base, one tokenizer, one
-  codec (which is the reward) and one judge of affect: what another one of these would change is in
-  no interval.
-- "Rewards and judges" sets what a training did to its terms (mean over seeds ± their standard
-  deviation; the codec's opinion, lower is better) beside what the judges hear of the same training,
-  from the policy that it started from to its end. The terms are those of the dev curves: some 48
-  sentences and one sample of each, the same for every seed, so that the deviation over seeds lacks
-  what other sentences would change. In brackets: terms that it was not trained on. KL is that to
-  `sft` at the end, in nats an utterance, or a token where reward.kl_reduction is mean.
-  `claims_rewards.csv` has every term.
+- Seeds change fine-tuning, reward training and sampling. All seeds share one base, one tokenizer,
+  one codec (which is the reward) and one affect judge. The intervals do not include the variance
+  over these.
+- "Rewards and judges" compares two changes of each training, from its start policy to its end: the
+  change of the reward terms (computed by the codec, lower is better; mean over seeds ± standard
+  deviation) and the change of the judges' metrics. The terms are those of the dev curves: about 48
+  sentences and one sample of each, the same for every seed, so the standard deviation over seeds
+  does not include the variance over sentences. In brackets: terms that the training does not use.
+  KL is the KL to `sft` at the end, in nats per utterance, or per token if reward.kl_reduction is
+  mean. `claims_rewards.csv` has every term.
 """
 
 

@@ -1,7 +1,7 @@
-"""The judges that the settings choose, by name and SHA-256, and which of them were teachers.
+"""Configured judges by name and SHA-256, and the judges that are also teachers.
 
-A judge is not independent where the same published model made the labels that the rewards learned
-from.
+A judge is not independent if the same published model made the labels that the rewards are trained
+on.
 """
 
 from collections.abc import Set
@@ -16,11 +16,19 @@ NAMES = {
     "emotion2vec": "emotion2vec_plus_large",
     "audeering": "wav2vec2-large-robust-12-ft-emotion-msp-dim",
 }
-"""Of the published models that are teachers and judges."""
+"""Names of the published models that can be teachers and judges."""
 
 
 def judges_of(root: Path, settings: Evaluate) -> dict[str, str]:
-    """Every judge of the settings: model and sha256 of its weights."""
+    """Return model name and weight SHA-256 of every configured judge.
+
+    Args:
+        root: results folder of the run; holds the embedded affect judge.
+        settings: section `evaluate`.
+
+    Raises:
+        HproError: a weights file is missing.
+    """
     judges = affect_judges_of(root, settings)
     judges["asr"] = _listed("whisper_tiny_en", "model.bin")
     if settings.asr == "whisper":
@@ -34,7 +42,10 @@ def judges_of(root: Path, settings: Evaluate) -> dict[str, str]:
 
 
 def affect_judges_of(root: Path, settings: Evaluate) -> dict[str, str]:
-    """The judges of emotion and word affect alone, who also hear the recordings."""
+    """Return name and weight SHA-256 of the judges of emotion and word affect.
+
+    These two judges also score the recordings. Args and Raises as for `judges_of`.
+    """
     published = {
         "emotion2vec": Path(settings.emotion2vec, "model.pt"),
         "audeering": hugging_face_weights(Path(settings.audeering)),
@@ -48,14 +59,14 @@ def affect_judges_of(root: Path, settings: Evaluate) -> dict[str, str]:
 
 
 def taught_by(settings: Evaluate, teachers: Set[str]) -> dict[str, str]:
-    """By metric the judge that is the same published model as a teacher of the labels.
+    """Return, by metric, the judge that is the same published model as a label teacher.
 
-    The rewards are heads of the codec that learn from these labels: such a judge is no independent
-    one, whatever file it was read from.
+    The rewards are heads of the codec that are trained on these labels. Such a judge is not
+    independent, regardless of the file it is loaded from.
 
     Args:
-        settings: the judges.
-        teachers: of the labels that the codec, the policies or both learned from.
+        settings: section `evaluate`.
+        teachers: teachers of the labels that the codec, the policies or both are trained on.
     """
     chosen = (("emo_sim", settings.emotion), ("wvad_ccc", settings.vad))
     return {metric: NAMES[judge] for metric, judge in chosen if judge in NAMES.keys() & teachers}

@@ -1,12 +1,14 @@
-"""The quality judge: DNSMOS P.835, its network run directly. Letters: T samples, W windows.
+"""Speech quality judge: DNSMOS P.835, its ONNX network run directly.
 
-The figures are those of the package speechmos; only the overall one (OVRL) is stored. A clip that
-is shorter than a window is repeated until it fills one; windows start at every whole second.
+Scores equal those of the package speechmos; only the overall score (OVRL) is stored. A clip that is
+shorter than a window is repeated until it fills one. Windows start at every whole second.
 
-In a repeated clip that lasts a whole number of the network's frames, as what a policy speaks does,
-the spectrum repeats too, and with it what the first four convolutions make of it, except at the two
-ends. These are 96 % of the work: they read one period, and the rest is copied. For that the network
-is cut in three. F frames, K bins of a spectrum, C channels.
+If a repeated clip lasts a whole number of frames of the network, as synthesised speech does, its
+spectrum is periodic. The outputs of the first four convolutions are then periodic too, except at
+both ends. These convolutions take 96 % of the time, so they run on one period and the rest is
+copied. The network is split into three parts for this.
+
+Letters: T samples, W windows, F frames, K bins of a spectrum, C channels.
 """
 
 from collections.abc import Callable
@@ -24,11 +26,11 @@ from hpro_core.errors import HproError
 WINDOW_S = 9.01
 _WINDOW = int(WINDOW_S * SAMPLE_RATE_HZ)
 HOP = 160
-"""Samples of a frame; the first transform reads two."""
-_REACH = 4  # frames to either side that four convolutions of width 3 read
+"""Samples per frame; the first transform spans two frames."""
+_REACH = 4  # context frames per side of four convolutions of width 3
 _INPUT, _SPECTRUM = "input_1", "mos_estimator_logpow/truediv:0"
 _CONVOLVED, _OUTPUT = "mos_estimator_logpow/conv2d_3/Relu:0", "Identity:0"
-# From the network's raw outputs to the scale of listeners, highest power first (Microsoft's fits).
+# Polynomials from raw network outputs to MOS, highest power first (Microsoft's fits).
 _SCALES = {
     "sig": (-0.08397278, 1.22083953, 0.0052439),
     "bak": (-0.13166888, 1.60915514, -0.39604546),
@@ -37,18 +39,22 @@ _SCALES = {
 
 
 class Mos(NamedTuple):
-    """Predicted mean opinions, 1 (bad) to 5."""
+    """Predicted mean opinion scores, 1 (bad) to 5."""
 
-    sig: float  # of the speech
-    bak: float  # of the background
-    ovrl: float  # overall: the column `dnsmos`
+    sig: float  # speech quality
+    bak: float  # background noise
+    ovrl: float  # overall quality: the column `dnsmos`
 
 
 class Dnsmos:
-    """Predicts what listeners would say of noise and distortion."""
+    """Predict mean opinion scores for speech, background and overall quality (P.835)."""
 
     def __init__(self, folder: Path, threads: int) -> None:
-        """Load the network from `weights/dnsmos`.
+        """Load the network.
+
+        Args:
+            folder: `weights/dnsmos`.
+            threads: number of CPU threads.
 
         Raises:
             HproError: the file holds another network.
@@ -64,12 +70,12 @@ class Dnsmos:
         self._judge = _part(parts, _CONVOLVED, _OUTPUT, threads)
 
     def score(self, audio_T: np.ndarray, most_windows: int) -> Mos:
-        """Mean over windows, in batches of one (faster on a CPU than a larger batch).
+        """Mean score over windows, in batches of one (faster on a CPU than a larger batch).
 
         Args:
             audio_T: float32 (T,), 16 kHz, in [-1, 1], not empty.
-            most_windows: where there are more, as many are taken, evenly spread from the first to
-                the last; with enough of them this is exactly speechmos.
+            most_windows: maximum number of windows. If there are more, this many are taken, evenly
+                spaced from the first to the last. With all windows the score equals speechmos.
         """
         windows = _windows(audio_T.astype(np.float32), most_windows)
         period = _period_frames(len(audio_T))
@@ -80,7 +86,7 @@ class Dnsmos:
         return Mos(*(float(np.mean(values)) for values in scaled))
 
     def _raw(self, window_T: np.ndarray, period_frames: int | None) -> np.ndarray:
-        """The network's outputs for a window, float32 (1, 3)."""
+        """Raw network outputs for a window, float32 (1, 3)."""
         spectrum_1FK = self._spectrum(window_T[None])
         if period_frames is None:
             return self._judge(self._convolve(spectrum_1FK))
@@ -93,7 +99,7 @@ class Dnsmos:
 
 
 def _period_frames(n_samples: int) -> int | None:
-    """Frames after which the spectrum repeats; None where it does not, or would save nothing."""
+    """Period of the spectrum in frames; None if it has none or if copying saves nothing."""
     period, rest = divmod(n_samples, HOP)
     return period if not rest and 0 < period + 4 * _REACH < _WINDOW // HOP else None
 
@@ -101,7 +107,7 @@ def _period_frames(n_samples: int) -> int | None:
 def _part(
     network: Extractor, start: str, end: str, threads: int
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """The function of a network from one of its values to another, for any number of frames."""
+    """Extract the part of a network between two values, for any number of frames."""
     part = network.extract_model([start], [end])
     del part.graph.value_info[:]
     for value in (*part.graph.input, *part.graph.output):

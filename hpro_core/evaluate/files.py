@@ -1,4 +1,7 @@
-"""The files of the published judges: read by the Snakefile and by preflight, so without torch."""
+"""Files of the published judges.
+
+The Snakefile and preflight import this module, so it does not import torch.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,16 +12,16 @@ from hpro_core.params import Evaluate
 WHISPER_SHA256 = {
     "large-v3.pt": "e5b1a55b89c1367dacf97e3e19bfd829a01529dbfdeefa8caeb59b3f1b81dadb",
 }
-"""By the name under which OpenAI publishes the file; the address in its package holds the hash."""
+"""SHA-256 by published file name; the URL in OpenAI's package contains the hash."""
 
 
 def all_affect_published(settings: Evaluate) -> bool:
-    """Whether nothing is left to judge for the embedded affect judge, which is trained."""
+    """Whether both affect judges are published models, so that no embedded one is trained."""
     return "embedded" not in (settings.emotion, settings.vad)
 
 
 def brought(settings: Evaluate) -> Iterator[Path]:
-    """Every file of the published judges that the settings choose."""
+    """Yield every file of the configured published judges."""
     if settings.asr == "whisper":
         yield Path(settings.whisper)
     yield from affect(settings)
@@ -27,6 +30,9 @@ def brought(settings: Evaluate) -> Iterator[Path]:
 
 
 def affect(settings: Evaluate) -> Iterator[Path]:
-    """Those of the judges of emotion and word affect, who hear the recordings too."""
+    """Yield the files of the published judges of emotion and word affect.
+
+    These judges also score the recordings.
+    """
     chosen = (settings.emotion, settings.vad)
     return affect_models(chosen, settings.emotion2vec, settings.audeering)

@@ -1,4 +1,4 @@
-"""How far the judges of affect can be trusted: figures on `test` recordings with exact labels.
+"""Accuracy of the affect judges on `test` recordings with exact labels.
 
 Letters: N utterances, W words, 9 emotions, 3 valence, arousal and dominance.
 """
@@ -13,7 +13,7 @@ from hpro_core.evaluate.metrics import ccc, cosine
 from hpro_core.evaluate.training import Labels
 
 SHUFFLES = 20
-"""Rounds of pairing each recording with another one, for the floors."""
+"""Number of random pairings of different recordings, for the floors."""
 
 Judgements = dict[str, tuple[np.ndarray, np.ndarray]]
 """By utt_id: emotion posterior (9,) and word affect (W, 3)."""
@@ -22,18 +22,20 @@ T = TypeVar("T")
 
 
 def grades(clips: Sequence[tuple[str, str]], judged: Judgements, known: Labels, seed: int) -> dict:
-    """Grade the judges of affect.
+    """Measure the accuracy of the affect judges.
 
     Args:
         clips: utt_id and corpus of each recording.
-        judged: the judges' word on them.
+        judged: outputs of the judges on these recordings.
         known: exact labels.
-        seed: of the pairing.
+        seed: seed of the pairing.
 
     Returns:
-        `emotion`: accuracy beside that of the commonest class, accuracy by class, mean cosine to
-        the exact posterior. `word_vad`: mean CCC per utterance with the exact labels. `floor`: per
-        test set, what EMO-SIM and wVAD-CCC come to between recordings of different sentences.
+        `emotion`: accuracy, accuracy of the majority class, accuracy by class, mean cosine to the
+        exact posterior. `word_vad`: CCC with the exact labels, per utterance and averaged, also by
+        dimension. `floor`: by test set, mean EMO-SIM and wVAD-CCC between recordings of different
+        sentences. Each with the number `n` of utterances, and nothing else if there are none (for
+        `floor`, fewer than two).
     """
     names = [utt_id for utt_id, _ in clips]
     corpora = sorted({corpus for _, corpus in clips})
@@ -45,14 +47,14 @@ def grades(clips: Sequence[tuple[str, str]], judged: Judgements, known: Labels, 
 
 
 def ceilings(judged: Judgements, again: Judgements) -> dict[str, dict[str, float]]:
-    """How the same sentences agree with the recordings when they are rendered again.
+    """Compute the upper bounds of EMO-SIM and wVAD-CCC from second renderings of the sentences.
 
     Args:
-        judged: the judge's word on the recordings.
-        again: its word on other renderings, named <utt_id>.<kind> (`corpus.ceilings`).
+        judged: outputs of the judges on the recordings.
+        again: outputs on other renderings, named <utt_id>.<kind> (`corpus.ceilings`).
 
     Returns:
-        By kind: n, emo_sim, wvad_ccc.
+        By kind: n, and the means emo_sim and wvad_ccc.
     """
     pairs: dict[str, list[tuple[float, float]]] = {}
     for name, (posterior_9, vad_W3) in again.items():
@@ -110,7 +112,7 @@ def _floor(
 
 
 def _mismatched(items: Sequence[T], seed: int) -> Iterator[tuple[T, T]]:
-    """Pairs of different items: neighbours on a shuffled ring."""
+    """Yield pairs of different items: each item and the next one of a random cyclic order."""
     generator = np.random.default_rng(seed)
     for _ in range(SHUFFLES):
         ring = generator.permutation(len(items))

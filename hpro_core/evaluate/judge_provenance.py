@@ -1,6 +1,6 @@
-"""Judge provenance: the models that judged a system, as its metrics.json records them.
+"""Judge provenance: the models that judged a system, as recorded in its metrics.json.
 
-Figures of different judges are not mixed.
+Scores of different judges are never compared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,11 @@ _KEYS = (JUDGES, TAUGHT)
 
 @dataclass(frozen=True)
 class JudgeProvenance:
-    """Who judged a system.
+    """Models that judged a system.
 
     Attributes:
-        judges: model and sha256 by what it judges.
-        taught: by metric the judge that also made the labels that the rewards learned from.
+        judges: model name and SHA-256, by what the model judges.
+        taught: by metric, the judge that also made the labels that the rewards are trained on.
     """
 
     judges: Mapping[str, str]
@@ -30,15 +30,15 @@ class JudgeProvenance:
 
 
 def to_json(origin: JudgeProvenance) -> dict[str, dict[str, str]]:
-    """The entries of metrics.json."""
+    """Convert to the entries of metrics.json."""
     return {JUDGES: dict(origin.judges), TAUGHT: dict(origin.taught)}
 
 
 def read_provenance(path: Path) -> JudgeProvenance:
-    """Who judged, from a system's metrics.json.
+    """Read the judges of a system from its metrics.json.
 
     Raises:
-        HproError: the file is missing, or does not name the judges.
+        HproError: the file is missing or does not name the judges.
     """
     found = read_json(path)
     if JUDGES not in found or TAUGHT not in found:
@@ -51,34 +51,36 @@ def read_provenance(path: Path) -> JudgeProvenance:
 
 
 def common_provenance(paths: Sequence[Path]) -> JudgeProvenance:
-    """Who judged several systems, which must be the same for all.
+    """Read the judges of several systems, which must be the same for all.
 
     Args:
-        paths: of their metrics.json, at least one.
+        paths: metrics.json of each system, at least one.
 
     Raises:
-        HproError: systems were judged by different models, or a file does not name them.
+        HproError: different models judged the systems, or a file does not name them.
     """
     first, *others = [read_provenance(path) for path in paths]
     for path, origin in zip(paths[1:], others, strict=True):
         if origin != first:
             raise HproError(
                 f"{path} and {paths[0]} are of different judges ({_difference(origin, first)}): "
-                "run `hpro judge` again for the one that is outdated"
+                "run `hpro judge` again for the outdated one"
             )
     return first
 
 
 def notes(origin: JudgeProvenance, names: Mapping[str, str]) -> list[str]:
-    """What must stand beside the figures: a sentence for each judge that is not independent.
+    """Return one warning sentence for each judge that is not independent.
+
+    Every table shows these sentences next to its values.
 
     Args:
-        origin: who judged.
-        names: of the metrics, for people.
+        origin: the judges.
+        names: display names of the metrics.
     """
     return [
         f"{names[metric]} is not independent here: {judge} judged it and also made the labels that "
-        "the rewards learned from (docs/judges.md)."
+        "the rewards are trained on (docs/judges.md)."
         for metric, judge in origin.taught.items()
     ]
 

@@ -1,8 +1,9 @@
-"""The judges that the settings choose, and what each makes of clips.
+"""Load the configured judges and apply them to clips.
 
-The embedded ones hear one clip or a few at a time on the CPU. The published ones run on the device
-of the settings and keep their results in a cache (hpro_core/label/result_cache.py), so that a
-killed job resumes. Letters: N clips, W words, T samples, 9 emotions, 3 affect dimensions.
+Embedded judges process one clip or a small batch at a time on the CPU. Published judges run on the
+configured device and cache their results (hpro_core/label/result_cache.py), so that a killed job
+resumes.
+Letters: N clips, W words, T samples, D voice dimensions, 9 emotions, 3 affect dimensions.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,85 +35,97 @@ from hpro_core.progress import track
 from hpro_core.weights import located
 
 SHARD_CLIPS = 100
-"""Clips of a shard (ours): what a killed judgement loses at most of each published judge."""
+"""Clips per shard (ours): the most that a killed job loses of each published judge."""
 WINDOW_WORDS = 1
-"""Words to either side that audeering's model hears with a word (paper)."""
+"""Words on either side of a word that audeering's model gets as context (paper)."""
 SHORTEST_S = 0.1
-"""Shorter clips get silence after them (ours): the paper's affect models hear no less."""
+"""Shorter clips are zero-padded at the end to this length (ours): minimum of the affect models."""
 
 
 @dataclass(frozen=True)
 class Clip(SpokenUtterance):
-    """Speech to be judged, of a system or a recording; no words where they were not found."""
+    """Speech to judge, synthesised or recorded; `words` is empty if the aligner found none."""
 
     corpus: str  # the test set
 
 
-Listener = Callable[[Sequence[Clip], Path], list[Any]]
-"""What a judge makes of each clip. The path is a folder for shards, of these clips and it alone."""
+JudgeFn = Callable[[Sequence[Clip], Path], list[Any]]
+"""Function from clips to one result per clip.
 
-SentenceScores = dict[str, tuple[np.ndarray, np.ndarray | None]]
-"""By utt_id: emotion posterior (9,), and affect of each word (W, 3) where the words were found."""
+The path is a cache folder for this judge and these clips only."""
+
+AffectOutputs = dict[str, tuple[np.ndarray, np.ndarray | None]]
+"""By utt_id: emotion posterior (9,), and word affect (W, 3) or None without word times."""
 
 
-class PublishedListener(Protocol):
-    """A published model that hears each clip on its own, and says what it is."""
+class PublishedJudge(Protocol):
+    """Published model whose result for a clip does not depend on the other clips."""
 
     identity: dict[str, object]
-    """All that its results depend on besides the clips, such as the hash of its weights."""
+    """Everything that the results depend on besides the clips, such as the hash of the weights."""
 
-    def hear(self, clips: Sequence[SpokenUtterance]) -> Sequence[Any]:
-        """What it makes of each clip."""
+    def predict(self, clips: Sequence[SpokenUtterance]) -> Sequence[Any]:
+        """Return one result per clip."""
         ...
 
 
-def one_by_one(hear: Callable[[np.ndarray], Any], label: str) -> Listener:
-    """An embedded judge: a function of the samples of a clip, float32 (T,), 16 kHz."""
-
-    def listen(clips: Sequence[Clip], work: Path) -> list[Any]:
-        return [hear(read_wav(clip.audio)) for clip in track(clips, len(clips), label)]
-
-    return listen
-
-
-def in_batches(hear: Callable[[list[np.ndarray]], list[Any]], size: int, label: str) -> Listener:
-    """An embedded judge that is cheaper for several clips at a time; similar lengths go together.
+def one_by_one(judge: Callable[[np.ndarray], Any], label: str) -> JudgeFn:
+    """Wrap an embedded judge that processes one clip at a time.
 
     Args:
-        hear: a function of the samples of clips, float32 (T,) each, 16 kHz; what it makes of one
-            does not depend on the others.
-        size: clips at a time.
-        label: of the progress line.
+        judge: function of the samples of a clip, float32 (T,), 16 kHz.
+        label: label of the progress line.
     """
 
-    def listen(clips: Sequence[Clip], work: Path) -> list[Any]:
+    def judge_clips(clips: Sequence[Clip], work: Path) -> list[Any]:
+        return [judge(read_wav(clip.audio)) for clip in track(clips, len(clips), label)]
+
+    return judge_clips
+
+
+def in_batches(judge: Callable[[list[np.ndarray]], list[Any]], size: int, label: str) -> JudgeFn:
+    """Wrap an embedded judge that is faster on batches; clips of similar length are batched.
+
+    Args:
+        judge: function of the samples of several clips, float32 (T,) each, 16 kHz; the result for
+            one clip must not depend on the others.
+        size: clips per batch.
+        label: label of the progress line.
+    """
+
+    def judge_clips(clips: Sequence[Clip], work: Path) -> list[Any]:
         made: dict[int, Any] = {}
         order = sorted(range(len(clips)), key=lambda i: (_bytes(clips[i].audio), i))
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         for batch in track(batches, len(batches), f"{label}, batches"):
             audios = [read_wav(clips[i].audio) for i in batch]
-            made.update(zip(batch, hear(audios), strict=True))
+            made.update(zip(batch, judge(audios), strict=True))
         return [made[i] for i in range(len(clips))]
 
-    return listen
+    return judge_clips
 
 
-def sharded(model: PublishedListener) -> Listener:
-    """A published judge, whose results are kept."""
+def sharded(model: PublishedJudge) -> JudgeFn:
+    """Wrap a published judge and cache its results."""
 
     def table(clips: Sequence[SpokenUtterance]) -> pd.DataFrame:
         ids = [clip.utt_id for clip in clips]
-        return pd.DataFrame({"utt_id": ids, "heard": list(model.hear(clips))})
+        return pd.DataFrame({"utt_id": ids, "heard": list(model.predict(clips))})
 
-    def listen(clips: Sequence[Clip], work: Path) -> list[Any]:
+    def judge_clips(clips: Sequence[Clip], work: Path) -> list[Any]:
         about = model.identity | _code()
         return in_shards(clips, table, work, SHARD_CLIPS, about)["heard"].tolist() if clips else []
 
-    return listen
+    return judge_clips
 
 
-def load_recogniser(settings: Evaluate, weights: Path, compute: Compute) -> Listener:
-    """The first recogniser: gives the transcript of each clip.
+def load_recogniser(settings: Evaluate, weights: Path, compute: Compute) -> JudgeFn:
+    """Load the first recogniser, which returns the transcript of each clip.
+
+    Args:
+        settings: section `evaluate`.
+        weights: folder of the downloaded weights.
+        compute: number of CPU threads; device of the published model.
 
     Raises:
         HproError: its files are missing, broken or of another model.
@@ -122,13 +135,18 @@ def load_recogniser(settings: Evaluate, weights: Path, compute: Compute) -> List
 
         path, device = Path(settings.whisper), device_of(compute.device)
         return sharded(WhisperTranscripts(path, settings.batch_size, device))
-    hearing = TINY_EN._replace(windows_s=tuple(settings.asr_windows_s))
-    ears = WhisperASR(located("whisper_tiny_en", weights), compute.threads, hearing)
-    return in_batches(ears.transcribe_batch, BATCH, "judges: words")
+    options = TINY_EN._replace(windows_s=tuple(settings.asr_windows_s))
+    recogniser = WhisperASR(located("whisper_tiny_en", weights), compute.threads, options)
+    return in_batches(recogniser.transcribe_batch, BATCH, "judges: words")
 
 
-def load_voices(settings: Evaluate, weights: Path, compute: Compute) -> Listener:
-    """The judge of speakers: gives the voice of each clip, a vector of unit length.
+def load_voices(settings: Evaluate, weights: Path, compute: Compute) -> JudgeFn:
+    """Load the speaker encoder, which returns a unit-length embedding of each clip, float32 (D,).
+
+    Args:
+        settings: section `evaluate`.
+        weights: folder of the downloaded weights.
+        compute: device of the published model.
 
     Raises:
         HproError: its files are missing, broken or of another model.
@@ -143,22 +161,26 @@ def load_voices(settings: Evaluate, weights: Path, compute: Compute) -> Listener
 
 @dataclass(frozen=True)
 class Affect:
-    """Emotion of a clip and affect of its words, each by the judge that the settings name."""
+    """Configured judges of the emotion of a clip and of the affect of its words."""
 
-    embedded: affect.AffectJudge | None  # for what has no published judge
+    embedded: affect.AffectJudge | None  # for whichever has no published judge
     emotion: PublishedEmotion | None
     words: PublishedWordVad | None
 
-    def judged(self, clips: Sequence[Clip], work: Path) -> SentenceScores:
-        """Judge clips.
+    def judged(self, clips: Sequence[Clip], work: Path) -> AffectOutputs:
+        """Predict the emotion and the word affect of clips.
 
         Args:
-            clips: of any test sets; without words, only their emotion is judged.
-            work: folder for the shards of the published judges, of these clips alone.
+            clips: clips of any test sets; without word times, only the emotion is predicted.
+            work: folder for the shards of the published judges, used for these clips only.
+
+        Returns:
+            By utt_id: emotion posterior, float (9,), in the order of EMOTIONS, and word affect,
+            float (W, 3), in the order of VAD, or None without word times.
 
         Raises:
-            HproError: audio is unusable, the embedded judge does not know a test set, or a
-                published one puts out no numbers.
+            HproError: audio is unusable, the embedded judge was not trained on a test set, or a
+                published judge returns values that are not finite.
         """
         own = self._by_embedded(clips)
         posteriors = {utt_id: posterior_9 for utt_id, (posterior_9, _) in own.items()}
@@ -167,7 +189,7 @@ class Affect:
         vad |= self._word_vad(clips, work / "word_vad")
         return {clip.utt_id: (posteriors[clip.utt_id], vad.get(clip.utt_id)) for clip in clips}
 
-    def _by_embedded(self, clips: Sequence[Clip]) -> SentenceScores:
+    def _by_embedded(self, clips: Sequence[Clip]) -> AffectOutputs:
         if self.embedded is None:
             return {}
         steps = track(clips, len(clips), "judges: affect")
@@ -192,7 +214,12 @@ class Affect:
 
 
 def load_affect(root: Path, settings: Evaluate, compute: Compute) -> Affect:
-    """The judges of emotion and word affect; the embedded one only if it is to judge anything.
+    """Load the judges of emotion and word affect; the embedded judge only if it is needed.
+
+    Args:
+        root: results folder of the run.
+        settings: section `evaluate`.
+        compute: device of the published judges.
 
     Raises:
         HproError: files are missing, broken or of another model, or the embedded judge is not
@@ -227,7 +254,7 @@ def _judged(judge: affect.AffectJudge, clip: Clip) -> tuple[np.ndarray, np.ndarr
 
 
 def _bytes(path: Path) -> int:
-    """Of a file; 0 of one that is missing, which `read_wav` will name."""
+    """Size of a file; 0 if it is missing (`read_wav` then raises the error)."""
     return path.stat().st_size if path.is_file() else 0
 
 
@@ -236,8 +263,8 @@ def _samples(clip: SpokenUtterance) -> np.ndarray:
 
 
 def _code() -> dict[str, object]:
-    """Part of a published judge's identity: how it is loaded, and audio read for it."""
+    """Hash of the code that loads published judges and their audio; part of their identity."""
     rooms = Path(__file__).parents[1]
-    names = ("asr", "hearing", "judges", "wavlm", "whisper", "whisper_parts")
+    names = ("asr", "realignment", "judges", "wavlm", "whisper", "whisper_parts")
     here = (rooms / "evaluate" / f"{name}.py" for name in names)
     return {"judged_by": fingerprint(*here, rooms / "label" / "hugging_face.py")}

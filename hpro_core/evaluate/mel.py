@@ -1,4 +1,6 @@
-"""Mel spectrograms as librosa's `feature.melspectrogram`, whose first call imports numba and scipy.
+"""Mel spectrograms equal to librosa's `feature.melspectrogram`, without its slow imports.
+
+The first call of librosa's function imports numba and scipy.
 
 Letters: T samples, C mel channels, F frames, K bins of a spectrum.
 """
@@ -14,15 +16,18 @@ from hpro_core.constants import SAMPLE_RATE_HZ
 def mel_spectrogram(
     audio_T: np.ndarray, n_fft: int, window: int, hop: int, n_mels: int, power: float
 ) -> np.ndarray:
-    """Float32 (C, F): frames centred on every `hop` samples, zeros beyond both ends.
+    """Compute a mel spectrogram with centred frames; both ends are zero-padded.
 
     Args:
         audio_T: float32 (T,), 16 kHz.
-        n_fft: samples of a transform.
-        window: samples of the Hann window in its middle.
-        hop: samples.
-        n_mels: channels.
-        power: of the amplitudes: 1 or 2.
+        n_fft: FFT length in samples.
+        window: length of the Hann window in samples, centred in the FFT frame.
+        hop: hop length in samples.
+        n_mels: number of mel channels.
+        power: exponent of the amplitudes: 1 or 2.
+
+    Returns:
+        float32 (C, F).
     """
     spectrum_KF = torch.stft(
         torch.from_numpy(audio_T),
@@ -38,7 +43,7 @@ def mel_spectrogram(
 
 @functools.cache
 def mel_filters(n_fft: int, n_mels: int) -> np.ndarray:
-    """Slaney's triangles of unit area from 0 to 8 kHz, float32 (C, K)."""
+    """Slaney mel filter bank: triangles of unit area from 0 to 8 kHz, float32 (C, K)."""
     edges = np.linspace(0.0, _mel(SAMPLE_RATE_HZ / 2), n_mels + 2)
     edges_hz = np.where(edges < 15, edges * 200 / 3, 1000 * 6.4 ** ((edges - 15) / 27))
     bins_hz_K = np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE_HZ)
@@ -50,5 +55,5 @@ def mel_filters(n_fft: int, n_mels: int) -> np.ndarray:
 
 
 def _mel(hz: float) -> float:
-    """Slaney's scale: linear to 1 kHz, 15 mel, and logarithmic above."""
+    """Slaney's mel scale: linear up to 1 kHz (15 mel), logarithmic above."""
     return hz * 3 / 200 if hz < 1000 else 15 + 27 * float(np.log(hz / 1000) / np.log(6.4))

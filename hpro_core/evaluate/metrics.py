@@ -1,4 +1,4 @@
-"""Agreement of two series or two posteriors. Letters: W words, K dimensions."""
+"""Concordance correlation and cosine similarity. Letters: W words, K dimensions."""
 
 import numpy as np
 
@@ -6,15 +6,15 @@ _TINY = 1e-12
 
 
 def ccc(first_WK: np.ndarray, second_WK: np.ndarray) -> np.ndarray:
-    """Concordance correlation (Lin 1989) of each column, population moments throughout.
+    """Concordance correlation coefficient (Lin 1989) of each column, with population moments.
 
     Args:
         first_WK: float (W, K), at least one word.
         second_WK: float (W, K).
 
     Returns:
-        float (K,) in [-1, 1]. Two equal series have 1 even where they are constant; a constant and
-        another series have 0.
+        float64 (K,) in [-1, 1]. Two equal series give 1, even if they are constant; a constant and
+        a different series give 0.
     """
     first, second = np.float64(first_WK), np.float64(second_WK)
     gap = first.mean(axis=0) - second.mean(axis=0)
@@ -24,6 +24,6 @@ def ccc(first_WK: np.ndarray, second_WK: np.ndarray) -> np.ndarray:
 
 
 def cosine(first: np.ndarray, second: np.ndarray) -> float:
-    """Cosine of two vectors; 0 where one of them is zero."""
+    """Cosine similarity of two vectors, in [-1, 1]; 0 if either is zero."""
     lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
     return float(first @ second) / max(lengths, _TINY)

@@ -1,4 +1,7 @@
-"""All judges together, and the recordings that they compare synthesis with. Letters: T, W, 3."""
+"""The judge panel, and the reference recordings that synthesis is compared with.
+
+Letters: T samples, W words, 9 emotions, 3 valence, arousal and dominance.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -36,15 +39,22 @@ from hpro_core.tables import (
 from hpro_core.weights import located
 
 Row = Mapping[str, Any]
-"""Of a SYNTHESIS table."""
+"""Row of a SYNTHESIS table."""
 T = TypeVar("T")
 
 
 class ReferenceRecordings:
-    """The recordings: their files, word times, and what the affect judge makes of them."""
+    """Files, word times and judged affect of the recordings."""
 
     def __init__(self, root: Path) -> None:
-        """Read the tables of corpus, align and judge below `root`."""
+        """Read the tables of the stages corpus, align and judge.
+
+        Args:
+            root: results folder of the run.
+
+        Raises:
+            HproError: a table is missing or invalid.
+        """
         folder = root / "judge" / "recordings"
         utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
         posteriors = read_table(folder / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
@@ -58,19 +68,19 @@ class ReferenceRecordings:
         self._vad = vad_by_utterance(vad)
 
     def audio(self, utt_id: str) -> str:
-        """Its file, relative to the results folder."""
+        """Audio file of a recording, relative to the results folder."""
         return _found(self._audio, utt_id, "corpus/utterances.parquet")
 
     def spans(self, utt_id: str) -> list[affect.Span]:
-        """Its word times."""
+        """Word times of a recording in seconds."""
         return _found(self._spans, utt_id, "align/words.parquet")
 
     def posterior(self, utt_id: str) -> np.ndarray:
-        """Its judged emotion, float (9,)."""
+        """Judged emotion posterior of a recording, float (9,)."""
         return _found(self._posterior, utt_id, "judge/recordings/emotion_posteriors.parquet")
 
     def vad(self, utt_id: str) -> np.ndarray:
-        """Its judged valence, arousal, dominance, float (W, 3)."""
+        """Judged valence, arousal, dominance of each word of a recording, float (W, 3)."""
         return _found(self._vad, utt_id, "judge/recordings/word_vad.parquet")
 
 
@@ -84,10 +94,10 @@ class JudgePanel:
 
         Args:
             root: results folder of the run.
-            settings: which judges; windows of DNSMOS.
-            weights: folder of the weights from outside.
-            compute: CPU threads of each embedded network, device of the published ones.
-            work: folder for the shards of the published judges, of one system and seed.
+            settings: section `evaluate`: the judges and the number of DNSMOS windows.
+            weights: folder of the downloaded weights.
+            compute: CPU threads of each embedded network, device of the published models.
+            work: folder for the shards of the published judges, for one system and seed.
 
         Raises:
             HproError: a table or weights are missing, or weights are broken or of another model.
@@ -113,15 +123,20 @@ class JudgePanel:
     def scores(
         self, spoken: Sequence[Row], checked: Collection[str]
     ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-        """Judge utterances.
+        """Score utterances.
 
         Args:
             spoken: rows of a SYNTHESIS table.
-            checked: those that the second recogniser and DNSMOS, the slowest embedded judges, hear.
+            checked: utt_ids that the second recogniser and DNSMOS, the slowest embedded judges,
+                score.
 
         Returns:
-            A SCORES table in the same order, and by utt_id the judged affect of each word, float
-            (W, 3), where the aligner found the words.
+            A SCORES table in the order of `spoken`; and by utt_id the judged affect of each word,
+            float (W, 3), for utterances whose words the aligner found.
+
+        Raises:
+            HproError: audio is unusable, an utterance has no reference recording, or its number of
+                words differs from that of the recording.
         """
         clips = [self._clip(row) for row in track(spoken, len(spoken), "judges: word times")]
         heard_twice = [clip for clip in clips if clip.utt_id in checked]
@@ -147,7 +162,7 @@ class JudgePanel:
         return pd.DataFrame(rows), found
 
     def _clip(self, row: Row) -> Clip:
-        """An utterance with the times of its words, if they were found."""
+        """An utterance with its word times, if the aligner finds its words."""
         path, words = self._root / row["audio"], tuple(row["words"].split())
         spans: list[affect.Span] | None
         if row["audio"] == self._recorded.audio(row["utt_id"]):
@@ -165,7 +180,7 @@ class JudgePanel:
         )
 
     def _word_errors(self, text: str, heard: str, heard_again: str | None) -> dict[str, Any]:
-        """The columns of SCORES that come from the two recognisers."""
+        """Columns of SCORES from the two recognisers."""
         first = self._counter.count(text, heard)._asdict()
         if heard_again is None:
             return {**first, "n_errors_check": None}
@@ -175,13 +190,13 @@ class JudgePanel:
         recorded_W3 = self._recorded.vad(utt_id)
         if len(recorded_W3) != len(vad_W3):
             raise HproError(
-                f"{utt_id}: the recording has {len(recorded_W3)} words, the synthesis "
+                f"{utt_id}: the recording has {len(recorded_W3)} words, the synthesis has "
                 f"{len(vad_W3)}: run `hpro judge-recordings` and `hpro synthesise` again"
             )
         return float(ccc(vad_W3, recorded_W3).mean())
 
     def _similarities(self, spoken: Sequence[Row], clips: Sequence[Clip]) -> list[float]:
-        """How alike the voices of each utterance and its reference are."""
+        """Cosine of the speaker embeddings of each utterance and its reference recording."""
         references = [_reference(row) for row in spoken]
         recorded = [self._reference_clip(utt_id) for utt_id in dict.fromkeys(references)]
         known = _by_id(recorded, self._voices(recorded, self._work / "speaker_reference"))
@@ -190,7 +205,7 @@ class JudgePanel:
         return [cosine(voice, known[reference]) for voice, reference in pairs]
 
     def _reference_clip(self, utt_id: str) -> Clip:
-        """A recording that is heard for its voice alone."""
+        """A reference recording for the speaker judge, without text and word times."""
         path = self._root / self._recorded.audio(utt_id)
         return Clip(utt_id, "", "", (), np.empty((0, 2)), path, corpus="")
 
@@ -199,8 +214,8 @@ def _reference(row: Row) -> str:
     reference = row["reference"]
     if not isinstance(reference, str):
         raise HproError(
-            f"{row['utt_id']} has no reference to compare voices with: give its speaker a "
-            "second utterance and run `hpro synthesise` again"
+            f"{row['utt_id']} has no reference recording for speaker similarity: give its speaker "
+            "a second utterance and run `hpro synthesise` again"
         )
     return reference
 
@@ -211,5 +226,5 @@ def _by_id(clips: Sequence[Clip], made: Sequence[Any]) -> dict[str, Any]:
 
 def _found(entries: dict[str, T], utt_id: str, where: str) -> T:
     if utt_id not in entries:
-        raise HproError(f"{utt_id} is not in {where}: run the stages before this one again")
+        raise HproError(f"{utt_id} is not in {where}: run the earlier stages again")
     return entries[utt_id]

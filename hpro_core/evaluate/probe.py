@@ -1,6 +1,8 @@
-"""The embedded judges for a few sentences during training: WER, wVAD-CCC, EMO-SIM. Letters: T.
+"""Embedded judges of a few dev sentences during training: WER, wVAD-CCC, EMO-SIM.
 
-As `panel`, less DNSMOS and voice, and for the dev split, whose recordings no table holds judged.
+As `panel`, without DNSMOS and speaker similarity. It judges the recordings itself, because no table
+has the judged affect of the dev split.
+Letters: T samples, W words, 9 emotions, 3 valence, arousal and dominance.
 """
 
 from collections.abc import Sequence
@@ -32,16 +34,16 @@ def load_probe(
     compute: Compute,
     weights: Path,
 ) -> Probe:
-    """The probe of a run: its decoder and its judges on a fixed choice of dev sentences.
+    """Load the decoder and the judges for a fixed choice of dev sentences.
 
     Args:
-        root: results folder of the run, with a trained tokenizer and trained judges.
-        dev: the dev split.
-        train: utterances that serve as reference where dev has only one of a speaker.
-        size: sentences.
-        settings: of the sampling, and the seed of the choice.
-        compute: device and threads.
-        weights: folder of the weights from outside.
+        root: results folder of the run, with a trained tokenizer and a trained affect judge.
+        dev: examples of the dev split.
+        train: training examples; the reference of speakers with a single dev utterance.
+        size: number of sentences.
+        settings: sampling settings, and the seed of the choice.
+        compute: device and number of CPU threads.
+        weights: folder of the downloaded weights.
     """
     sentences, references = probe_set(dev, train, size, settings.seed)
     device = device_of(compute.device)
@@ -51,28 +53,28 @@ def load_probe(
 
 @dataclass(frozen=True)
 class _Recorded:
-    """What the affect judge hears in a recording."""
+    """Outputs of the affect judge for a recording."""
 
     posterior_9: np.ndarray
     vad_W3: np.ndarray
 
 
 class SentenceJudge:
-    """Hears the recordings once, and then whatever is said instead."""
+    """Score synthesised sentences against their recordings, which are judged once."""
 
     def __init__(self, root: Path, sentences: list[Example], weights: Path, threads: int) -> None:
         """
         Args:
-            root: results folder of the run, with trained judges.
-            sentences: that will be judged.
-            weights: folder of the weights from outside.
+            root: results folder of the run, with a trained affect judge.
+            sentences: sentences to judge.
+            weights: folder of the downloaded weights.
             threads: CPU threads of the recogniser.
 
         Raises:
-            HproError: the judges are not trained, weights are missing, or a recording is unusable.
+            HproError: the judge is not trained, weights are missing, or a recording is unusable.
         """
         self._affect = affect.load(root / "judge")
-        self._ears = WhisperASR(located("whisper_tiny_en", weights), threads)
+        self._recogniser = WhisperASR(located("whisper_tiny_en", weights), threads)
         self._counter = WordErrorCounter()
         self._aligner = PocketsphinxAligner()
         utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
@@ -85,9 +87,17 @@ class SentenceJudge:
         return _Recorded(*self._affect.judge(example.corpus, sound, spans))
 
     def __call__(self, example: Example, audio_T: np.ndarray) -> SentenceScores:
-        """Judge one sentence; `audio_T` is float32 (T,), 16 kHz."""
+        """Score one synthesised sentence.
+
+        Args:
+            example: one of the sentences of the constructor.
+            audio_T: float32 (T,), 16 kHz.
+
+        Returns:
+            Word errors and words, wVAD-CCC (None if the aligner does not find the words), EMO-SIM.
+        """
         recorded = self._recorded[example.utt_id]
-        errors = self._counter.count(example.text, self._ears.hear(audio_T))
+        errors = self._counter.count(example.text, self._recogniser.transcribe(audio_T))
         spans = realigned(self._aligner, audio_T, example.words)
         sound, agreement = affect.heard(audio_T), None
         if spans is None:

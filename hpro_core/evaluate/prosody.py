@@ -1,7 +1,7 @@
 """Pitch and level for the affect judge. Letters: T samples, F frames, K samples of a frame, L lags.
 
-The weak teacher has its own in hpro_core/label; nothing is shared, so that no reward is judged by
-its own yardstick.
+The weak teacher has its own implementation in hpro_core/label. The two share no code, so that the
+judge is independent of the labels that the rewards are trained on.
 """
 
 from typing import NamedTuple
@@ -11,22 +11,24 @@ import numpy as np
 from hpro_core.constants import SAMPLE_RATE_HZ
 
 FRAME_RATE_HZ = 100
-_FRAME = 640  # 40 ms: three periods of 75 Hz
+_FRAME = 640  # samples; 40 ms, three periods of 75 Hz
 _LOWEST_HZ, _HIGHEST_HZ = 75, 500
-_VOICED = 0.45  # autocorrelation of a voiced frame (Boersma 1993)
+_VOICED = 0.45  # minimum autocorrelation of a voiced frame (Boersma 1993)
 _OCTAVE_COST = 0.01  # per octave, in favour of higher pitch (Boersma 1993)
-_QUIET_DB = 35.0  # frames this far below the loudest are not voiced
+_QUIET_DB = 35.0  # frames more than this below the loudest are unvoiced
 
 
 class Contours(NamedTuple):
-    """Contours of one clip at FRAME_RATE_HZ."""
+    """Pitch and level contours of one clip at FRAME_RATE_HZ."""
 
     pitch_st_F: np.ndarray  # semitones re 100 Hz, NaN where unvoiced
-    level_db_F: np.ndarray  # re full scale, at least -80
+    level_db_F: np.ndarray  # dB re full scale, at least -80
 
 
 def contours(audio_T: np.ndarray) -> Contours:
-    """Pitch by autocorrelation corrected for the window (Boersma 1993), without path finding.
+    """Estimate pitch and level of each frame.
+
+    Pitch is the peak of the window-corrected autocorrelation (Boersma 1993), without path finding.
 
     Args:
         audio_T: float (T,), 16 kHz.
@@ -47,7 +49,7 @@ def contours(audio_T: np.ndarray) -> Contours:
 
 
 def _autocorrelation(frames_FK: np.ndarray) -> np.ndarray:
-    """Autocorrelation of windowed frames over that of the window, 1 at lag 0; (F, L)."""
+    """Autocorrelation of windowed frames divided by that of the window, 1 at lag 0; (F, L)."""
     window_K = np.hanning(_FRAME)
     n_lags = SAMPLE_RATE_HZ // _LOWEST_HZ + 2
     centred_FK = (frames_FK - frames_FK.mean(axis=1, keepdims=True)) * window_K

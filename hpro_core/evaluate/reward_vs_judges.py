@@ -1,7 +1,7 @@
-"""What the rewards say of their own trainings, to be set beside what the judges say.
+"""Compare reward terms on dev with the judges' metrics for each reward training.
 
-A term that falls on dev while the judge of the same thing hears no difference has pleased the codec
-and nobody else. Ours; the paper shows the judges alone.
+If a term falls on dev while the metric of the matching judge does not change, the policy improved
+for the codec only. Ours; the paper reports the judges' metrics only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from hpro_core.io import CURVES, checked, read_csv_table, read_json
 COLUMNS = ("system", "start", "seed", "term", "weight", "share", "before", "after")
 
 JUDGED_BY = {"asr": "wer", "wvad": "wvad_ccc", "ser": "emo_sim"}
-"""Terms and the metric that judges the same thing with other models."""
+"""Reward term -> metric of the same property by independent models."""
 
 TERM_NAMES = {
     "kl": "KL",
@@ -28,20 +28,20 @@ TERM_NAMES = {
 
 
 def read(root: Path, starts: Mapping[str, str], seeds: Sequence[int]) -> pd.DataFrame:
-    """Read what every reward training wrote of its terms.
+    """Read the term values of every reward training.
 
     Args:
         root: results folder of the run.
-        starts: names of the variants, each with the policy that its training started from.
-        seeds: of the trainings.
+        starts: variant -> policy that its training starts from.
+        seeds: seeds of the trainings.
 
     Returns:
-        COLUMNS, a row per variant, seed and term: its weight in the objective (0: dropped, and
-        logged all the same), its share of the gradient before the first step, and its value on dev
-        before the training and of the policy that was kept.
+        COLUMNS, one row per variant, seed and term: the weight in the objective (0: dropped but
+        logged), the share of the gradient before the first step, the value on dev before training,
+        and the value on dev of the kept policy.
 
     Raises:
-        HproError: a training's files are missing or hold no such figures.
+        HproError: a training's files are missing or lack these values.
     """
     rows = []
     for system, start in starts.items():
@@ -56,20 +56,23 @@ def read(root: Path, starts: Mapping[str, str], seeds: Sequence[int]) -> pd.Data
 
 
 def trainings(told: pd.DataFrame) -> list[tuple[str, str]]:
-    """Every variant with the policy that it started from, once."""
+    """Return each variant and its start policy, without duplicates; `told` is from `read`."""
     pairs = zip(told["system"], told["start"], strict=True)
     return list(dict.fromkeys(pairs))
 
 
 def changes(told: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """By system and term: by how much trainings changed it on dev, mean and deviation of seeds."""
+    """Change of each term on dev (after minus before): mean and standard deviation over seeds.
+
+    Both are indexed by system and term; `told` is from `read`.
+    """
     above = told.assign(above=told["after"] - told["before"])
     by_term = above.groupby(["system", "term"], sort=False)["above"]
     return by_term.mean(), by_term.std()
 
 
 def shares(told: pd.DataFrame) -> str:
-    """How strongly the terms pull, for people: a line per training, mean over seeds."""
+    """Markdown table of the gradient share of each term: one line per training, mean over seeds."""
     mean = told.groupby(["system", "term"], sort=False)["share"].mean()
     lines = [
         "| training | from | " + " | ".join(TERM_NAMES.values()) + " |",
@@ -84,7 +87,7 @@ def shares(told: pd.DataFrame) -> str:
 def _of_training(
     folder: Path, system: str, seed: int
 ) -> tuple[dict[str, dict[str, float]], dict[str, float], dict[str, float]]:
-    """Pulls of the terms, and their dev values before and after."""
+    """Weight and gradient share of each term, and dev values before and after training."""
     again = f"run `hpro reward {system} --seed {seed}` again"
     path = folder / "gradient_norms.json"
     terms = read_json(path, again).get("terms")
@@ -98,6 +101,6 @@ def _of_training(
     tables = (whole, before, after)
     if missing := [term for term in TERM_NAMES if any(term not in table for table in tables)]:
         raise HproError(
-            f"{folder}: no figures of {', '.join(missing)} before and after the training: {again}"
+            f"{folder}: no values of {', '.join(missing)} before and after training: {again}"
         )
     return pulls, before, after

@@ -1,4 +1,4 @@
-"""From scores of utterances to figures of a system on a test set."""
+"""Aggregate utterance scores into the metrics of a system on a test set."""
 
 from collections.abc import Sequence
 
@@ -9,24 +9,28 @@ from hpro_core.evaluate.statistics import Ratio, interval
 from hpro_core.params import Evaluate
 
 METRICS = ("wer", "wer_check", "wvad_ccc", "emo_sim", "dnsmos", "speaker_sim")
-"""In the order of the tables' columns; all but the two WERs are better when higher."""
+"""Metrics in the column order of the tables; higher is better for all but the two WERs."""
 
 COUNTS = ("n", "n_wvad", "n_checked")
-"""Of how many utterances figures are, see `counts`."""
+"""Columns with numbers of utterances; see `counts`."""
 
 _ERRORS = {"wer": "n_errors", "wer_check": "n_errors_check"}
 _CHECKS = {"wer_check": "n_errors_check", "dnsmos": "dnsmos"}
 
 
 def checked(utterances: pd.DataFrame, settings: Evaluate) -> set[str]:
-    """Utterances that DNSMOS and the second recogniser hear: one in `check_every` of a test set.
+    """Choose the utterances for DNSMOS and the second recogniser.
 
-    They support no claim and take half of the judging time. Drawn by seed, so the same ones for
-    every system.
+    One in `check_every` utterances of each test set is drawn. The draw depends on the seed only, so
+    it is the same for every system. These two judges support no claim and take half of the judging
+    time.
 
     Args:
-        utterances: columns utt_id and corpus.
+        utterances: table with the columns utt_id and corpus.
         settings: check_every and the seed of the draw.
+
+    Returns:
+        The chosen utt_ids.
     """
     chosen: set[str] = set()
     for _, utt_ids in utterances.sort_values("utt_id").groupby("corpus")["utt_id"]:
@@ -36,14 +40,14 @@ def checked(utterances: pd.DataFrame, settings: Evaluate) -> set[str]:
 
 
 def ratio(scores: Sequence[pd.DataFrame], metric: str) -> Ratio:
-    """The sums that a metric is a ratio of.
+    """Return numerator and denominator of a metric for each seed and utterance.
 
-    Where the aligner could not find an utterance's words, nothing of the recording's word-level
-    affect is in them: its wVAD-CCC counts as 0. Leaving such utterances out would judge a system by
-    those that it got right.
+    If the aligner does not find the words of an utterance, its wVAD-CCC counts as 0. Excluding such
+    utterances would score a system on its intelligible utterances only.
 
     Args:
-        scores: one SCORES table per seed, of one test set, with the same utterances in one order.
+        scores: one SCORES table per seed, for one test set, with the same utterances in the same
+            order.
         metric: one of METRICS.
     """
     if metric in _CHECKS:
@@ -59,15 +63,15 @@ def ratio(scores: Sequence[pd.DataFrame], metric: str) -> Ratio:
 
 
 def counts(scores: Sequence[pd.DataFrame]) -> dict[str, float]:
-    """Of how many utterances the figures of a system on a test set are.
+    """Count the utterances behind the metrics of a system on a test set.
 
     Args:
         scores: one SCORES table per seed, as for `ratio`.
 
     Returns:
-        COUNTS: `n`, all utterances; `n_wvad`, those whose words the aligner found in what was
-        spoken, mean over seeds (the others count as 0 in wVAD-CCC); `n_checked`, those that DNSMOS
-        and the second recogniser heard.
+        COUNTS: `n`, all utterances; `n_wvad`, those whose words the aligner found in the
+        synthesis, mean over seeds (the others count as 0 in wVAD-CCC); `n_checked`, those that
+        DNSMOS and the second recogniser scored.
     """
     found = [int(table["wvad_ccc"].notna().sum()) for table in scores]
     return {
@@ -78,14 +82,14 @@ def counts(scores: Sequence[pd.DataFrame]) -> dict[str, float]:
 
 
 def figures(scores: pd.DataFrame, settings: Evaluate) -> dict[str, dict]:
-    """The part `test_sets` of a system's metrics.json.
+    """Compute the entry `test_sets` of a system's metrics.json.
 
     Args:
         scores: a SCORES table.
-        settings: resamples and seed of the intervals.
+        settings: number of resamples and seed of the intervals.
 
     Returns:
-        By test set: COUNTS, and each metric with value, lo and hi.
+        By test set: COUNTS, and each metric with value, lo and hi (95 % interval).
     """
     return {
         str(corpus): {

@@ -1,7 +1,8 @@
-"""The speaker judge: the GE2E encoder of Resemblyzer, 256 numbers of unit length per voice.
+"""Speaker judge: the GE2E encoder of Resemblyzer, a 256-dimensional embedding of unit length.
 
-Wan et al. 2018 (arXiv 1710.10467). Network and front-end are re-written from their description; the
-weights are Resemblyzer's. Letters: B windows, F frames, C mel channels, D, T samples.
+Wan et al. 2018 (arXiv 1710.10467). Network and front-end are reimplemented from their description;
+the weights are Resemblyzer's.
+Letters: B windows, F frames, C mel channels, D embedding dimensions, T samples.
 """
 
 import math
@@ -19,12 +20,12 @@ N_MELS = 40
 FRAME_SAMPLES, HOP_SAMPLES = 400, 160  # 25 ms every 10 ms
 WINDOW_FRAMES = 160  # 1.6 s
 STEP_FRAMES = 77  # 1.3 windows per second
-LEAST_COVERAGE = 0.75  # a last window with less of the clip than this is left out
-LEVEL_DBFS = -30.0  # quieter clips are raised to this
+LEAST_COVERAGE = 0.75  # a last window with a smaller fraction of audio is dropped
+LEVEL_DBFS = -30.0  # quieter clips are amplified to this level
 
 
 class SpeakerEncoder(nn.Module):
-    """Three LSTM layers, a projection of the last state, unit length."""
+    """Three LSTM layers and a projection of the last state, normalised to unit length."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,21 +33,24 @@ class SpeakerEncoder(nn.Module):
         self.linear = nn.Linear(256, 256)
 
     def forward(self, mel_BFC: Tensor) -> Tensor:
-        """Embed windows: float (B, F, 40), power mel -> float (B, 256), unit length."""
+        """Embed windows: power mel, float (B, F, 40) -> float (B, 256), unit length."""
         _, (hidden, _) = self.lstm(mel_BFC)
         return nn.functional.normalize(torch.relu(self.linear(hidden[-1])), dim=1)
 
 
 def load_encoder(folder: Path) -> SpeakerEncoder:
-    """Load `weights/ge2e`; no code is unpickled.
+    """Load the encoder in eval mode; no code is unpickled.
+
+    Args:
+        folder: `weights/ge2e`.
 
     Raises:
-        HproError: the file holds other parameters than the network has.
+        HproError: the parameters in the file do not match the network.
     """
     path = folder / "pretrained.pt"
-    # Its format is of before PyTorch 1.6, and `weights.located` has compared its hash.
+    # The file has the format before PyTorch 1.6; `weights.located` has checked its hash.
     stored = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
-    training_only = ("similarity_weight", "similarity_bias")  # of the GE2E loss
+    training_only = ("similarity_weight", "similarity_bias")  # parameters of the GE2E loss
     encoder = SpeakerEncoder()
     try:
         encoder.load_state_dict({k: v for k, v in stored.items() if k not in training_only})
@@ -56,9 +60,9 @@ def load_encoder(folder: Path) -> SpeakerEncoder:
 
 
 def embed(encoder: SpeakerEncoder, audio_T: np.ndarray) -> np.ndarray:
-    """The voice of a clip: mean over windows, unit length.
+    """Compute the speaker embedding of a clip: mean over windows, normalised to unit length.
 
-    Unlike Resemblyzer, long silences are not cut out (that needs a detector of its own).
+    Unlike Resemblyzer, long silences are kept; removing them needs a voice activity detector.
 
     Args:
         encoder: from `load_encoder`.
@@ -72,9 +76,16 @@ def embed(encoder: SpeakerEncoder, audio_T: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def embed_together(encoder: SpeakerEncoder, audios: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The same of several clips, whose windows go through the network as one batch.
+    """Compute the speaker embeddings of several clips in one batch.
 
-    Voices differ from those of `embed` by rounding alone, 1e-5 at most.
+    They differ from those of `embed` by rounding only, at most 1e-5.
+
+    Args:
+        encoder: from `load_encoder`.
+        audios: as for `embed`, float (T,) each.
+
+    Returns:
+        float32 (256,) for each clip.
     """
     windows = [_windows(_levelled(audio_T)) for audio_T in audios]
     embedded_BD = encoder(torch.from_numpy(np.concatenate(windows)))
@@ -89,7 +100,7 @@ def _levelled(audio_T: np.ndarray) -> np.ndarray:
 
 
 def _windows(audio_T: np.ndarray) -> np.ndarray:
-    """Power mel of overlapping windows, float32 (B, 160, 40); short clips are padded with zeros."""
+    """Power mel of overlapping windows, float32 (B, 160, 40); short clips are zero-padded."""
     n_frames = math.ceil((len(audio_T) + 1) / HOP_SAMPLES)
     starts = list(range(0, max(1, n_frames - WINDOW_FRAMES + STEP_FRAMES + 1), STEP_FRAMES))
     last = (len(audio_T) - starts[-1] * HOP_SAMPLES) / (WINDOW_FRAMES * HOP_SAMPLES)

@@ -1,4 +1,8 @@
-"""`hpro judge-train`: the affect judge and its own grades. `hpro judge`: scores of one system."""
+"""Stages of judging: `hpro judge-train`, `hpro judge-recordings` and `hpro judge`.
+
+They train the affect judge, measure the accuracy of the affect judges on recordings, and score one
+system.
+"""
 
 from collections.abc import Set
 from pathlib import Path
@@ -14,7 +18,7 @@ from hpro_core.evaluate import affect
 from hpro_core.evaluate.configured_judges import affect_judges_of, judges_of, taught_by
 from hpro_core.evaluate.judge_accuracy import Judgements, ceilings, grades
 from hpro_core.evaluate.judge_provenance import JudgeProvenance, to_json
-from hpro_core.evaluate.judges import Affect, Clip, SentenceScores, load_affect
+from hpro_core.evaluate.judges import Affect, AffectOutputs, Clip, load_affect
 from hpro_core.evaluate.panel import JudgePanel
 from hpro_core.evaluate.realignment import read_audio, spans_by_utterance
 from hpro_core.evaluate.scores import checked, figures
@@ -36,16 +40,16 @@ from hpro_core.tables import (
 )
 
 AGAIN = "again_words.parquet"
-"""Word times of the sentences that a corpus rendered again (`corpus.ceilings`)."""
+"""Word times of the second renderings of a corpus (`corpus.ceilings`)."""
 
 
 def train(root: Path, settings: Evaluate, threads: int) -> None:
-    """Train the affect judge on the `judge` split; writes judge/{model.safetensors,config.json}.
+    """Train the affect judge on the `judge` split and write judge/{model.safetensors,config.json}.
 
     Args:
         root: results folder of the run.
         settings: epochs, learning rate and seed.
-        threads: CPU threads.
+        threads: number of CPU threads.
 
     Raises:
         HproError: a table is missing, or the `judge` split lacks labels.
@@ -59,17 +63,17 @@ def train(root: Path, settings: Evaluate, threads: int) -> None:
 def judge_recordings(
     root: Path, settings: Evaluate, compute: Compute, work: Path, teachers: Set[str]
 ) -> None:
-    """Let the judges of affect hear the recordings of `test`, and grade them by exact labels.
+    """Run the affect judges on the recordings of `test`, and measure their accuracy.
 
-    Writes judge/recordings/{emotion_posteriors,word_vad}.parquet, with which every system is
-    compared, and judge/metrics.json: how far these judges can be trusted.
+    Writes judge/recordings/{emotion_posteriors,word_vad}.parquet, which every system is compared
+    with, and judge/metrics.json: accuracy against exact labels, floors and ceilings.
 
     Args:
-        root: results folder of the run, with a trained judge unless both are published.
-        settings: which judges; seed of the floors.
-        compute: CPU threads, device of the published judges.
-        work: folder for their shards.
-        teachers: of the run's labels, to say whether a judge is one of them.
+        root: results folder of the run, with a trained judge unless both judges are published.
+        settings: configured judges; seed of the floors.
+        compute: number of CPU threads; device of the published judges.
+        work: folder for the shards of the published judges.
+        teachers: teachers of the run's labels, to record which judges are also teachers.
 
     Raises:
         HproError: a table is missing, or a judge's files are missing or do not fit.
@@ -94,7 +98,12 @@ def judge_recordings(
 
 
 def write_judgements(folder: Path, judged: Judgements) -> None:
-    """Write what the judge makes of the `test` recordings: every system is compared with this."""
+    """Write the affect judges' outputs on the `test` recordings, the reference of every system.
+
+    Args:
+        folder: folder of emotion_posteriors.parquet and word_vad.parquet.
+        judged: outputs by utt_id, at least one.
+    """
     posteriors = np.stack([posterior_9 for posterior_9, _ in judged.values()])
     table = pd.DataFrame(posteriors, columns=list(EMOTIONS)).assign(utt_id=list(judged))
     write_table(table, folder / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
@@ -112,24 +121,24 @@ def judge(
     work: Path,
     teachers: Set[str],
 ) -> None:
-    """Score what a system spoke.
+    """Score the synthesis of a system.
 
-    Reads eval/<system>/seed<k>/synthesis.parquet; writes scores.parquet, word_vad.parquet (the
-    judge's, where the words were found) and metrics.json beside it.
+    Reads eval/<system>/seed<k>/synthesis.parquet. Writes scores.parquet, word_vad.parquet (judged
+    word affect of utterances whose words the aligner found) and metrics.json to the same folder.
 
     Args:
         root: results folder of the run.
         system: recordings, tokenrecon or a variant.
-        seed: of the policy.
-        settings: which judges, resamples of the intervals, what DNSMOS and the second recogniser
-            hear.
-        weights: folder of the weights from outside.
-        compute: CPU threads, device of the published judges.
-        work: folder for the shards of the published judges, of this system and seed alone.
-        teachers: of the run's labels, to say whether a judge is one of them.
+        seed: policy seed.
+        settings: configured judges, resamples of the intervals, fraction of utterances for DNSMOS
+            and the second recogniser.
+        weights: folder of the downloaded weights.
+        compute: number of CPU threads; device of the published judges.
+        work: folder for the shards of the published judges, for this system and seed only.
+        teachers: teachers of the run's labels, to record which judges are also teachers.
 
     Raises:
-        HproError: the system was not synthesised, a judge not trained or not to be had, or audio
+        HproError: the system was not synthesised, a judge is not trained or not available, or audio
             is unusable.
     """
     torch.set_num_threads(compute.threads)
@@ -137,7 +146,9 @@ def judge(
     records.check(root, folder / "synthesis.parquet", system, seed, "synthesise")
     synthesis = read_table(folder / "synthesis.parquet", SYNTHESIS)
     if synthesis.empty:
-        raise HproError(f"{folder / 'synthesis.parquet'} has no utterances: synthesise again")
+        raise HproError(
+            f"{folder / 'synthesis.parquet'} has no utterances: run `hpro synthesise` again"
+        )
     panel = JudgePanel(root, settings, weights, compute, work)
     spoken = [{str(k): v for k, v in row.items()} for row in synthesis.to_dict("records")]
     scores, vad = panel.scores(spoken, checked(synthesis[["utt_id", "corpus"]], settings))
@@ -154,13 +165,13 @@ def judge(
 
 
 def _sounds(root: Path, utterances: pd.DataFrame) -> Sounds:
-    """Hear every recording of the split `judge` that could be aligned."""
+    """Features and word times of every aligned recording of the split `judge`."""
     spans = spans_by_utterance(read_table(root / "align" / "words.parquet", WORDS))
     used = (utterances["split"] == "judge") & utterances["utt_id"].isin(list(spans))
     rows = utterances.loc[used, ["utt_id", "corpus", "audio"]]
     if rows.empty:
         raise HproError(f"{root}: the split 'judge' has no aligned utterance")
-    paths = track(rows["audio"], len(rows), "affect judge: hearing judge recordings")
+    paths = track(rows["audio"], len(rows), "affect judge: features of recordings")
     frames = [affect.heard(read_audio(root, path)) for path in paths]
     by_id = dict(zip(rows["utt_id"], frames, strict=True))
     clips = list(zip(rows["utt_id"], rows["corpus"], strict=True))
@@ -168,7 +179,7 @@ def _sounds(root: Path, utterances: pd.DataFrame) -> Sounds:
 
 
 def _recordings(root: Path, utterances: pd.DataFrame) -> list[Clip]:
-    """Every recording of `test` that could be aligned."""
+    """Every aligned recording of `test`."""
     rows = utterances[utterances["split"] == "test"].to_dict("records")
     chosen = {row["utt_id"]: (row["corpus"], root / row["audio"]) for row in rows}
     words = read_table(root / "align" / "words.parquet", WORDS, only={"utt_id": chosen.keys()})
@@ -179,7 +190,7 @@ def _recordings(root: Path, utterances: pd.DataFrame) -> list[Clip]:
 
 
 def _again(root: Path, corpus: str, judged: Judgements, judges: Affect, work: Path) -> Judgements:
-    """What the judges make of the sentences of a corpus that were rendered again."""
+    """Outputs of the judges on the second renderings of a corpus."""
     folder = root / "corpus" / corpus
     words = read_table(folder / AGAIN, WORDS)
     names = [name for name in sorted(set(words["utt_id"])) if name.rsplit(".", 1)[0] in judged]
@@ -188,12 +199,12 @@ def _again(root: Path, corpus: str, judged: Judgements, judges: Affect, work: Pa
 
 
 def _clips(words: pd.DataFrame, chosen: dict[str, tuple[str, Path]]) -> list[Clip]:
-    """Clips of what is in a WORDS table; of each that is chosen its test set and file are given."""
+    """Clips of the chosen utterances in a WORDS table; `chosen`: utt_id -> test set and file."""
     timed = by_utterance(words)
     return [
         Clip(
             utt_id=utt_id,
-            speaker="",  # not asked for
+            speaker="",  # not used
             text="",
             words=tuple(timed[utt_id]["word"]),
             spans_s=timed[utt_id][["start_s", "end_s"]].to_numpy(),
@@ -205,8 +216,8 @@ def _clips(words: pd.DataFrame, chosen: dict[str, tuple[str, Path]]) -> list[Cli
     ]
 
 
-def _of_words(judged: SentenceScores) -> Judgements:
-    """What was made of clips all of which have word times."""
+def _of_words(judged: AffectOutputs) -> Judgements:
+    """Keep the clips that have word times."""
     return {u: (found[0], found[1]) for u, found in judged.items() if found[1] is not None}
 
 

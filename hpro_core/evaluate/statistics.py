@@ -1,8 +1,8 @@
 """Percentile bootstrap over utterances and seeds. Letters: S seeds, N utterances, B draws.
 
-Every figure is a ratio of sums over utterances: word errors over words, or scores over their count.
-Utterances are drawn anew and so are seeds, each draw of utterances serving all seeds, since every
-seed speaks the same sentences (crossed design). With one seed this is the ordinary bootstrap.
+Every metric is a ratio of sums over utterances: word errors over words, or scores over their count.
+Seeds and utterances are both resampled. One draw of utterances applies to all seeds, because every
+seed has the same sentences (crossed design). With one seed this is the ordinary bootstrap.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ COVERAGE = 0.95
 
 
 class Interval(NamedTuple):
-    """A figure with the ends of its 95 % interval."""
+    """A metric value with the ends of its 95 % interval."""
 
     value: float
     lo: float
@@ -21,33 +21,39 @@ class Interval(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """What a figure is made of, per seed and utterance, both float (S, N)."""
+    """Numerators and denominators of a metric, per seed and utterance, both float (S, N)."""
 
     above_SN: np.ndarray
     below_SN: np.ndarray
 
     @classmethod
     def mean_of(cls, scores_SN: np.ndarray) -> "Ratio":
-        """The ratio that is the plain mean."""
+        """Return the ratio that equals the mean of scores, float (S, N)."""
         return cls(scores_SN.astype(float), np.ones(scores_SN.shape))
 
 
 def interval(ratio: Ratio, draws: int, seed: int) -> Interval:
-    """A figure and its interval.
+    """Compute a metric and its 95 % interval.
 
     Args:
         ratio: at least one seed and one utterance.
-        draws: resamples.
-        seed: of the resampling.
+        draws: number of resamples.
+        seed: seed of the resampling.
     """
     return _interval(_value(ratio), _resampled(ratio, draws, seed))
 
 
 def paired_difference(system: Ratio, baseline: Ratio, draws: int, seed: int) -> Interval:
-    """How much a system's figure is above a baseline's on the same utterances and seeds.
+    """Compute the difference, system minus baseline, on the same utterances and seeds.
+
+    Args:
+        system: numerators and denominators of the system.
+        baseline: the same for the baseline.
+        draws: number of resamples.
+        seed: seed of the resampling.
 
     Raises:
-        ValueError: the two have other utterances or seeds.
+        ValueError: the numbers of seeds or utterances differ.
     """
     if system.above_SN.shape != baseline.above_SN.shape:
         raise ValueError(f"shapes differ: {system.above_SN.shape}, {baseline.above_SN.shape}")
@@ -60,7 +66,7 @@ def _value(ratio: Ratio) -> float:
 
 
 def _resampled(ratio: Ratio, draws: int, seed: int) -> np.ndarray:
-    """The figure in each draw, float (B,). Draws depend on the shape and the seed alone."""
+    """The metric in each draw, float (B,). Draws depend only on the shape and the seed."""
     n_seeds, n_utterances = ratio.above_SN.shape
     generator = np.random.default_rng(seed)
     drawn_BN = generator.integers(n_utterances, size=(draws, n_utterances))

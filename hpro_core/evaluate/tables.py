@@ -1,4 +1,4 @@
-"""The paper's tables with intervals, as CSV for programs and Markdown for people."""
+"""The paper's tables with intervals, as CSV and Markdown."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,17 +15,17 @@ from hpro_core.params import SEEDLESS, Evaluate, Tables
 from hpro_core.tables import SCORES, read_table
 
 BASELINE = "sft"
-"""What every other policy is compared with, utterance by utterance."""
+"""Baseline of every other policy, paired by utterance."""
 
 FIGURES = tuple(f"{metric}{end}" for metric in METRICS for end in ("", "_lo", "_hi"))
 """Each metric with the ends of its interval."""
 COLUMNS = ("system", "test_set", *COUNTS, "seeds", *FIGURES)
 
 COUNTED = (
-    "words found: utterances whose words the aligner found in what was spoken, mean over seeds; "
-    "the others count as 0 in wVAD-CCC. checked: utterances that the second ASR and DNSMOS heard."
+    "words found: utterances whose words the aligner found in the synthesis, mean over seeds; the "
+    "others count as 0 in wVAD-CCC. checked: utterances that the second ASR and DNSMOS scored."
 )
-"""What the columns of COUNTS are, for people."""
+"""Explanation of the columns COUNTS, below each Markdown table."""
 
 METRIC_NAMES = {
     "wer": "WER",
@@ -37,7 +37,7 @@ METRIC_NAMES = {
 }
 
 Scores = dict[str, list[pd.DataFrame]]
-"""By system: one SCORES table per seed, all with the same utterances in one order."""
+"""By system: one SCORES table per seed, all with the same utterances in the same order."""
 
 
 def make(
@@ -45,15 +45,15 @@ def make(
 ) -> None:
     """Write comparison, progressive, ablation (.csv, .md) and differences.csv.
 
-    differences.csv has, for each policy but `sft`, how far it is above `sft` in each metric, with
-    the interval of the paired bootstrap.
+    differences.csv has, for each policy except `sft`, its difference from `sft` in each metric
+    (policy minus `sft`) with the interval of the paired bootstrap.
 
     Args:
         root: results folder of the run.
         tables: the rows of each table, in order.
-        seeds: policy seeds that every row but the ceiling has.
-        settings: resamples and seed of the intervals.
-        out: where to write; `root`/tables if not given.
+        seeds: policy seeds of every row except the ceilings.
+        settings: number of resamples and seed of the intervals.
+        out: output folder; `root`/tables by default.
 
     Raises:
         HproError: a system was not judged, or systems were judged on different utterances or by
@@ -73,17 +73,17 @@ def make(
 
 
 def systems_of(tables: Tables) -> list[str]:
-    """Every system that is a row of a table, once."""
+    """Return every system of the tables, without duplicates."""
     return list(dict.fromkeys(name for rows in tables.model_dump().values() for name in rows))
 
 
 def read_scores(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> Scores:
-    """Read the scores of some systems.
+    """Read the scores of systems.
 
     Args:
         root: results folder of the run.
         systems: at least one.
-        seeds: policy seeds; of SEEDLESS systems only the first is read.
+        seeds: policy seeds; for SEEDLESS systems only the first is read.
 
     Raises:
         HproError: a system was not judged, or systems were judged on different utterances.
@@ -97,14 +97,15 @@ def read_scores(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> Sco
             if _heard(table) != expected:
                 raise HproError(
                     f"{system}, seed {seed}, was judged on other utterances than {systems[0]}: "
-                    f"run `hpro synthesise` and `hpro judge` again for the one that is outdated"
+                    f"run `hpro synthesise` and `hpro judge` again for the outdated one"
                 )
     return scores
 
 
 def cautions_of(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> list[str]:
-    """What must stand beside figures of these systems: which judges are not independent, and
-    which policies were chosen by them.
+    """Return the warnings that every table of these systems shows.
+
+    They name the judges that are not independent, and the policies whose checkpoint judges chose.
 
     Args:
         root: results folder of the run.
@@ -112,22 +113,22 @@ def cautions_of(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> lis
         seeds: policy seeds, as for `read_scores`.
 
     Raises:
-        HproError: the systems were judged by different models, or a file does not name them.
+        HproError: different models judged the systems, or a file does not name them.
     """
     judged = [(system, seed) for system in systems for seed in _seeds_of(system, seeds)]
     paths = [root / "eval" / name / f"seed{seed}" / "metrics.json" for name, seed in judged]
     found = notes(common_provenance(paths), METRIC_NAMES)
     if watched := [name for name in systems if _is_watched(root, name, seeds)]:
         found.append(
-            f"Embedded judges chose the step that was kept of {', '.join(watched)} "
-            "(reward.probe_every), by wVAD-CCC, EMO-SIM and WER on dev; where they judge here too, "
-            "these policies have an advantage over those that no judge chose."
+            f"Embedded judges chose the kept step of {', '.join(watched)} (reward.probe_every) by "
+            "wVAD-CCC, EMO-SIM and WER on dev. Where the same judges score the tables, these "
+            "policies have an advantage over policies that no judge chose."
         )
     return found
 
 
 def _is_watched(root: Path, system: str, seeds: Sequence[int]) -> bool:
-    """Whether judges chose which step of a policy's training was kept."""
+    """Whether judges chose the kept step of a policy's training."""
     paths = [root / "policy" / system / f"seed{seed}" / "metrics.json" for seed in seeds]
     return any("kept_step" in read_json(path) for path in paths if path.is_file())
 
@@ -137,7 +138,7 @@ def _seeds_of(system: str, seeds: Sequence[int]) -> Sequence[int]:
 
 
 def _heard(table: pd.DataFrame) -> list[tuple[str, bool]]:
-    """Which utterances the judges heard, and whether all of them did."""
+    """Judged utterances, and whether DNSMOS scored each of them."""
     return list(zip(table["utt_id"], table["dnsmos"].notna(), strict=True))
 
 
@@ -146,22 +147,22 @@ def _read(root: Path, system: str, seed: int) -> pd.DataFrame:
     if not path.is_file():
         raise HproError(
             f"{path} does not exist, but a table has the row {system!r}: run "
-            f"`hpro judge {system} --seed {seed}`, or take the row out of tables in params.yaml"
+            f"`hpro judge {system} --seed {seed}`, or remove the row from tables in params.yaml"
         )
     records.check(root, path, system, seed)
     return read_table(path, SCORES).sort_values("utt_id").reset_index(drop=True)
 
 
 def summarised(scores: Scores, draws: int, seed: int) -> pd.DataFrame:
-    """A row per system and test set: figures over all seeds, with intervals.
+    """Aggregate scores to one row per system and test set, over all seeds, with intervals.
 
     Args:
-        scores: of the rows, in order.
-        draws: resamples of the intervals.
-        seed: of the resampling.
+        scores: scores of the rows, in order.
+        draws: number of resamples of the intervals.
+        seed: seed of the resampling.
 
     Returns:
-        COLUMNS.
+        Table with COLUMNS.
     """
     rows = []
     for system, tables in scores.items():
@@ -173,18 +174,24 @@ def summarised(scores: Scores, draws: int, seed: int) -> pd.DataFrame:
 
 
 def figures_of(chosen: Sequence[pd.DataFrame], draws: int, seed: int) -> list[float]:
-    """The values of FIGURES for the scores of one system on one test set, one table per seed."""
+    """Compute the values of FIGURES for one system on one test set.
+
+    Args:
+        chosen: one SCORES table per seed.
+        draws: number of resamples.
+        seed: seed of the resampling.
+    """
     return [end for m in METRICS for end in interval(ratio(chosen, m), draws, seed)]
 
 
 def test_sets(scores: Scores) -> list[str]:
-    """The test sets, sorted; every system was judged on the same."""
+    """Return the test sets, sorted; they are the same for every system."""
     first = next(iter(scores.values()))[0]
     return sorted(first["corpus"].unique())
 
 
 def of_set(tables: Sequence[pd.DataFrame], test_set: str) -> list[pd.DataFrame]:
-    """The rows of one test set."""
+    """Select the rows of one test set."""
     return [table[table["corpus"] == test_set] for table in tables]
 
 
@@ -203,7 +210,7 @@ def _differences(scores: Scores, settings: Evaluate) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table of COLUMNS for people: figures with their 95 % intervals."""
+    """Format a table of COLUMNS as Markdown: values with 95 % intervals."""
     names = [METRIC_NAMES[metric] for metric in METRICS]
     lines = [
         "| system | test set | n | words found | checked | seeds | " + " | ".join(names) + " |",

@@ -1,4 +1,4 @@
-"""Training of the affect judge on recordings with exact labels.
+"""Training of the embedded affect judge on recordings with exact labels.
 
 Letters: B clips, F frames, C channels, W words, 9 emotions, 3 valence, arousal and dominance.
 """
@@ -22,22 +22,22 @@ from hpro_core.progress import track
 from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, read_table, vad_by_utterance
 
 _BATCH = 32
-_NOISE = 0.15  # deviation of the noise on scaled channels of half of the clips
-_JITTER_FRAMES = 2  # word edges are moved by up to so much: aligners differ
+_NOISE = 0.15  # standard deviation of noise on normalised features of half of the clips
+_JITTER_FRAMES = 2  # maximum shift of word boundaries: aligners differ
 _CLIP_NORM = 1.0
 _WEIGHT_DECAY = 0.02
 _ERROR_WEIGHT, _EMOTION_WEIGHT = 10.0, 0.5  # beside 1 - CCC
-_TINY = 1e-4  # added to variances of an utterance's words
+_TINY = 1e-4  # added to the variances over the words of an utterance
 
 
 @dataclass(frozen=True)
 class Sounds:
-    """What was heard of the recordings of a split.
+    """Features and word times of the recordings of a split.
 
     Attributes:
-        clips: utt_id and corpus of each.
-        frames: float32 (F, C) by utt_id.
-        spans: word times by utt_id.
+        clips: utt_id and corpus of each recording.
+        frames: features, float32 (F, C), by utt_id.
+        spans: word times in seconds, by utt_id.
     """
 
     clips: list[tuple[str, str]]
@@ -47,11 +47,11 @@ class Sounds:
 
 @dataclass(frozen=True)
 class Labels:
-    """Exact labels of recordings, where there are any.
+    """Exact labels of the recordings that have any.
 
     Attributes:
-        posteriors: float (9,) by utt_id.
-        vad: float (W, 3) by utt_id.
+        posteriors: emotion posterior, float (9,), by utt_id.
+        vad: valence, arousal, dominance of each word, float (W, 3), by utt_id.
     """
 
     posteriors: dict[str, np.ndarray]
@@ -59,9 +59,13 @@ class Labels:
 
 
 def labels(root: Path, utterances: pd.DataFrame) -> Labels:
-    """Labels that come with a corpus: truth_*.parquet beside its utterances, else its `emotion`.
+    """Read the labels that belong to a corpus: truth_*.parquet, else the column `emotion`.
 
-    The teachers' labels are not read: they are what rewards are made of.
+    The teachers' labels are not read, because the rewards are trained on them.
+
+    Args:
+        root: results folder of the run.
+        utterances: UTTERANCES table.
     """
     named = utterances[utterances["emotion"].isin(EMOTIONS)]
     posteriors = {
@@ -81,10 +85,18 @@ def labels(root: Path, utterances: pd.DataFrame) -> Labels:
 
 
 def train_judge(sounds: Sounds, known: Labels, settings: Evaluate) -> AffectJudge:
-    """Train the judge on the recordings of the `judge` split that have exact labels of both kinds.
+    """Train the judge on the recordings that have exact labels of emotion and word affect.
 
-    Scales come from all its recordings, labelled or not: so a test set without labels (acted
-    speech) is at least centred before a judge from another one hears it.
+    The feature normalisation uses all recordings, with or without labels. A test set without labels
+    (acted speech) is therefore normalised too, although the judge is trained on another set.
+
+    Args:
+        sounds: recordings of the `judge` split.
+        known: exact labels.
+        settings: epochs, learning rate and seed.
+
+    Returns:
+        The judge in eval mode.
 
     Raises:
         HproError: too few recordings have labels, or words and labels differ in number.
@@ -170,7 +182,7 @@ def _loss(judge: AffectJudge, examples: Sequence[_Example]) -> Tensor:
 
 
 def _agreement(judged_BW3: Tensor, exact_BW3: Tensor, words_BW1: Tensor) -> Tensor:
-    """Concordance correlation over the words of each clip, (B, 3)."""
+    """Concordance correlation over the words of each clip, (B, 3); `words_BW1` is 0 at padding."""
     count_B1 = words_BW1.sum(1)
 
     def mean(values_BW3: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
-"""A speaker judge at full size: microsoft/wavlm-base-plus-sv, trained to verify speakers.
+"""Published speaker judge: microsoft/wavlm-base-plus-sv, a speaker verification model.
 
-Published weights, from a folder in Hugging Face format (docs/judges.md). Letters: T samples, D.
+Weights come from a folder in Hugging Face format (docs/judges.md).
+Letters: T samples, D embedding dimensions.
 """
 
 from collections.abc import Sequence
@@ -22,26 +23,26 @@ from hpro_core.label.teachers import SpokenUtterance
 
 ORIGIN = "microsoft/wavlm-base-plus-sv"
 SHORTEST_S = 0.5
-"""Shorter clips get silence after them (ours): the head's filters span 15 frames of 20 ms."""
+"""Shorter clips are zero-padded to this (ours): the head's filters span 15 frames of 20 ms."""
 
-# Read by training alone: what masks frames, and the loss over the speakers that it knew.
+# Used in training only: the mask embedding, and the loss over the training speakers.
 _UNUSED = ("wavlm.masked_spec_embed", "objective.weight")
 
 
 class WavlmVoices:
-    """The voice of a clip: the x-vector, of unit length (model card).
+    """Compute the x-vector of a clip, normalised to unit length (model card).
 
-    One clip at a time. In a batch it would depend on the others: the first convolution is
-    normalised over the padding too, and the head's padded frames are counted without its dilations
-    (transformers 5.17).
+    Clips are processed one at a time, because in a batch the result depends on the other clips: the
+    first convolution is normalised over the padding too, and the number of padded frames in the
+    head ignores its dilations (transformers 5.17).
     """
 
     def __init__(self, folder: Path, device: torch.device):
         """
         Args:
-            folder: config.json, preprocessor_config.json, and model.safetensors or, without it,
-                pytorch_model.bin.
-            device: where the model runs, in float32.
+            folder: folder with config.json, preprocessor_config.json, and model.safetensors or,
+                without it, pytorch_model.bin.
+            device: device of the model, which runs in float32.
 
         Raises:
             HproError: a file is missing, broken or of another model, or weights do not fit.
@@ -58,12 +59,12 @@ class WavlmVoices:
         files = (self.weights, *(folder / name for name in HUGGING_FACE))
         self.identity: dict[str, object] = {"judge": ORIGIN, "files": fingerprint(*files)}
 
-    def hear(self, clips: Sequence[SpokenUtterance]) -> list[np.ndarray]:
-        """The voice of each clip, float32 (D,).
+    def predict(self, clips: Sequence[SpokenUtterance]) -> list[np.ndarray]:
+        """Compute the speaker embedding of each clip, float32 (D,), unit length.
 
         Raises:
-            HproError: audio is unreadable, empty, or not 16 kHz mono, or the model puts out a
-                number that is not finite.
+            HproError: audio is unreadable, empty, or not 16 kHz mono, or the model returns a value
+                that is not finite.
         """
         return [self._voice(clip) for clip in clips]
 
@@ -77,8 +78,8 @@ class WavlmVoices:
         voice_D = self._embedded(at_least(read_wav(clip.audio), SHORTEST_S))
         if not np.isfinite(voice_D).all():
             raise HproError(
-                f"{clip.utt_id}: {self.weights} makes of {clip.audio} numbers that are not finite: "
-                "listen to it, or get the weights again"
+                f"{clip.utt_id}: {self.weights} returns values that are not finite for "
+                f"{clip.audio}: check the audio, or download the weights again"
             )
         return voice_D
 
@@ -93,9 +94,11 @@ def _config(path: Path) -> WavLMConfig:
     values = read_json(path)
     if values.get("model_type") != "wavlm":
         raise HproError(
-            f"{path}: model_type is {values.get('model_type')!r}, and 'wavlm' in the model of "
-            f"{ORIGIN}"
+            f"{path}: model_type is {values.get('model_type')!r}, but 'wavlm' is expected: use the "
+            f"files of {ORIGIN}"
         )
     config = from_values(WavLMConfig, values, path, ORIGIN)
-    config.mask_time_prob = config.mask_feature_prob = 0.0  # then no parameter for masked frames
+    config.mask_time_prob = config.mask_feature_prob = (
+        0.0  # without masking there is no mask embedding
+    )
     return config

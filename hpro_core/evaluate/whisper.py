@@ -1,4 +1,4 @@
-"""The paper's ASR judge: OpenAI's Whisper large-v3, published weights by OpenAI's own package.
+"""Published ASR judge: Whisper large-v3 (paper), run with the package openai-whisper.
 
 Letters: B clips of a batch, T samples, C mel channels, F mel frames of 10 ms, L tokens.
 """
@@ -23,27 +23,28 @@ from hpro_core.label.teachers import SpokenUtterance
 
 ORIGIN = "the package openai-whisper, which fetches large-v3.pt"
 WINDOW_S = 30
-"""The model hears no other length."""
+"""Window length of the model; it accepts no other."""
 _DIMS, _WEIGHTS = "dims", "model_state_dict"
 _N_MELS, _N_AUDIO_CTX = (80, 128), 50 * WINDOW_S
 
 
 class WhisperTranscripts:
-    """What clips say, in English, in batches.
+    """Transcribe clips in batches, in English.
 
-    Greedy and at temperature 0, the default of the package's Python functions but for its second
-    tries at higher temperatures; a beam takes one clip at a time there (openai/whisper#2197).
+    Decoding is greedy at temperature 0, the default of the package's Python functions, without
+    their fallback to higher temperatures. Beam search in the package supports only one clip at a
+    time (openai/whisper#2197).
     """
 
     def __init__(self, path: Path, batch_size: int, device: torch.device):
         """
         Args:
-            path: a .pt file as OpenAI publishes it.
-            batch_size: clips that go through the model together.
-            device: where the model runs, in float32.
+            path: a .pt file as published by OpenAI.
+            batch_size: number of clips per batch.
+            device: device of the model, which runs in float32.
 
         Raises:
-            HproError: the file is missing, broken or of another kind, or weights do not fit.
+            HproError: the file is missing, broken or of another format, or weights do not fit.
         """
         self.batch_size = batch_size
         self._device = device
@@ -56,11 +57,11 @@ class WhisperTranscripts:
             task="transcribe",
         )
 
-    def hear(self, clips: Sequence[SpokenUtterance]) -> list[str]:
-        """Write down the words of each clip, as the model spells them.
+    def predict(self, clips: Sequence[SpokenUtterance]) -> list[str]:
+        """Transcribe each clip, without text normalisation.
 
-        A clip's words do not depend on what it is batched with: all are padded to 30 s, beyond
-        which nothing is heard, and none gets more tokens than `asr.most_tokens`.
+        A transcript does not depend on the other clips of the batch. Every clip is padded or cut to
+        30 s and has its own token limit (`asr.most_tokens`).
 
         Raises:
             HproError: audio is unreadable, empty, or not 16 kHz mono.
@@ -75,30 +76,30 @@ class WhisperTranscripts:
             language="en", without_timestamps=True, sample_len=max(most_B), fp16=False
         )
         results = self._model.decode(self._mel(audios), options)
-        # A greedy decoder's first tokens are what it writes under a tighter limit.
+        # Greedy decoding: a lower limit only truncates the tokens.
         tokens = [result.tokens[:most] for result, most in zip(results, most_B, strict=True)]
         return [self._tokenizer.decode(tokens_L).strip() for tokens_L in tokens]
 
     def _mel(self, audios: Sequence[np.ndarray]) -> torch.Tensor:
-        """Float32 (B, C, F), a clip's by itself alone."""
+        """Log-mel spectrograms, float32 (B, C, F), each computed separately."""
         n_mels = self._model.dims.n_mels
         mels_BCF = np.concatenate([padded_mel(audio_T, (WINDOW_S,), n_mels) for audio_T in audios])
         return torch.from_numpy(mels_BCF).to(self._device)
 
 
 def _model(path: Path) -> Whisper:
-    """The model in a file, with all its weights and no other."""
-    stored = read_pt(path, f"take the file of {ORIGIN}")
+    """Load the model from a file whose weights match its dims exactly."""
+    stored = read_pt(path, f"use the file of {ORIGIN}")
     if not isinstance(stored, dict) or not {_DIMS, _WEIGHTS} <= stored.keys():
         raise HproError(
-            f"{path} is no checkpoint of openai-whisper, which holds {_DIMS!r} and {_WEIGHTS!r} "
-            f"(a model for transformers is another format): take the file of {ORIGIN}"
+            f"{path} is not a checkpoint of openai-whisper with {_DIMS!r} and {_WEIGHTS!r} "
+            f"(a model for transformers has another format): use the file of {ORIGIN}"
         )
-    cure = f"get it again from {ORIGIN}"
+    cure = f"download it again with {ORIGIN}"
     dims = sizes_of(path, stored[_DIMS], ModelDimensions, cure)
     weights = stored[_WEIGHTS]
     if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
-        raise HproError(f"{path}: {_WEIGHTS} holds other things than weights: {cure}")
+        raise HproError(f"{path}: {_WEIGHTS} has values that are not tensors: {cure}")
     known = {name: value.shape for name, value in weights.items()}
     check_magnitudes(path, vars(dims), known, cure)
     sized = planned(lambda: _halves(dims), path, cure)
@@ -108,17 +109,17 @@ def _model(path: Path) -> Whisper:
     sides = ((dims.n_audio_state, dims.n_audio_head), (dims.n_text_state, dims.n_text_head))
     for state, heads in sides:
         if heads < 1 or state % heads:
-            raise HproError(f"{path}: {state} does not split into {heads} heads: {cure}")
+            raise HproError(f"{path}: {state} is not divisible by {heads} heads: {cure}")
     if dims.n_mels not in _N_MELS or dims.n_audio_ctx != _N_AUDIO_CTX:
         raise HproError(
             f"{path}: n_mels is {dims.n_mels}, n_audio_ctx {dims.n_audio_ctx}, but 80 or 128 and "
-            f"{_N_AUDIO_CTX} in a Whisper: get it again from {ORIGIN}"
+            f"{_N_AUDIO_CTX} are expected: download it again with {ORIGIN}"
         )
     return model
 
 
 def _halves(dims: ModelDimensions) -> nn.Module:
-    """All of `Whisper` that has weights, which can be made without storage."""
+    """Encoder and decoder: all weights of `Whisper`; can be created on the meta device."""
     encoder = AudioEncoder(
         dims.n_mels, dims.n_audio_ctx, dims.n_audio_state, dims.n_audio_head, dims.n_audio_layer
     )

@@ -1,7 +1,7 @@
-"""What the ASR judges need of the package openai-whisper, without the import of all of it.
+"""Text normalisers and log-mel spectrogram of openai-whisper, without importing the package.
 
-The package imports numba, tiktoken and its network, which no embedded judge needs. Letters: T
-samples, C mel channels, F mel frames, K bins of a spectrum.
+The package imports numba, tiktoken and its network, which the embedded judges do not need.
+Letters: T samples, C mel channels, F mel frames, K bins of a spectrum.
 """
 
 import functools
@@ -17,7 +17,11 @@ Normaliser = Callable[[str], str]
 
 
 def normalisers() -> tuple[Normaliser, Normaliser]:
-    """OpenAI's English normaliser of text, and the basic one for any language."""
+    """Return OpenAI's English text normaliser and the basic one for any language.
+
+    Raises:
+        ModuleNotFoundError: openai-whisper is not installed.
+    """
     name = "hpro_core.evaluate._whisper_normalizers"
     if name not in sys.modules:
         path = _package() / "normalizers" / "__init__.py"
@@ -31,16 +35,16 @@ def normalisers() -> tuple[Normaliser, Normaliser]:
 
 
 def log_mel(audio_T: np.ndarray, n_mels: int) -> np.ndarray:
-    """Whisper's spectrogram, as `whisper.audio.log_mel_spectrogram`, bit for bit.
+    """Compute Whisper's log-mel spectrogram, bit-identical to `whisper.audio.log_mel_spectrogram`.
 
     Args:
         audio_T: float32 (T,), 16 kHz, already padded.
         n_mels: 80 or 128.
 
     Returns:
-        float32 (C, F), at most 2 from its lowest to its highest value.
+        float32 (C, F); the range from minimum to maximum is at most 2.
     """
-    import torch  # the report counts word errors, and needs no more of this module
+    import torch  # imported here because the report needs only the normalisers
 
     window = torch.hann_window(_N_FFT)
     audio = torch.from_numpy(audio_T)

@@ -226,7 +226,7 @@ def history_noise(done: float, settings: Sft) -> float:
 
     History noise covers the difference between a policy's samples and recordings, and keeps the
     policy from relying on the history more than on the text. An untrained policy needs a clean
-    history (docs/log.md), so the noise grows with the square of the completed fraction of the
+    history (docs/log/index.md), so the noise grows with the square of the completed fraction of the
     training.
 
     Args:

@@ -1,1 +1,1 @@
-"""One HTML file that shows and judges a run."""
+"""The report of a run as one HTML file."""

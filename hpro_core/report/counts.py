@@ -1,4 +1,4 @@
-"""How many utterances entered each stage, how many it lost, and why."""
+"""Numbers of utterances that each stage reads, keeps and rejects, with the reasons."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from hpro_core.tables import REJECTED, TRAINING_SPLITS, UTTERANCES, count_rows, 
 
 
 class StageCount(NamedTuple):
-    """One stage's balance."""
+    """Utterance counts of one stage."""
 
     stage: str
     entered: int
@@ -27,7 +27,10 @@ class StageCount(NamedTuple):
 
 
 def stage_counts(root: Path) -> list[StageCount]:
-    """The balance of reading, splitting, alignment and dataset.
+    """Count the utterances of reading, splitting, alignment and dataset.
+
+    Args:
+        root: results folder of the run.
 
     Raises:
         HproError: a table of one of these stages is missing.
@@ -46,7 +49,7 @@ def stage_counts(root: Path) -> list[StageCount]:
 
 
 def _align_count(root: Path, utterances: pd.DataFrame) -> StageCount:
-    """Of alignment; a run with a base brings its judge, and aligns nothing of the split `judge`."""
+    """Counts of alignment; a run that uses the judge of a base does not align the split `judge`."""
     aligned = distinct(root / "align" / "words.parquet", "utt_id")
     lost = read_table(root / "align" / "rejected.parquet", REJECTED)
     judge = set(utterances.loc[utterances["split"] == "judge", "utt_id"])
@@ -56,10 +59,13 @@ def _align_count(root: Path, utterances: pd.DataFrame) -> StageCount:
 
 
 def split_counts(root: Path) -> pd.DataFrame:
-    """Utterances and minutes by corpus and split.
+    """Count utterances, minutes and speakers by corpus and split.
+
+    Args:
+        root: results folder of the run.
 
     Returns:
-        Columns corpus, split, utterances, minutes, speakers.
+        Table with the columns corpus, split, utterances, minutes, speakers.
     """
     utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
     rows = []

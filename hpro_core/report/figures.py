@@ -1,4 +1,4 @@
-"""Figures as inline SVG: results with intervals, training curves, affect over words."""
+"""Inline SVG figures: results with intervals, training curves, affect over words."""
 
 import io
 import re
@@ -24,7 +24,7 @@ METRIC_NAMES = {
     "speaker_sim": "SPK-SIM ↑",
 }
 PERCENT = ("wer", "wer_check")
-"""Metrics that are fractions in the tables and per cent in the report."""
+"""Metrics that are fractions in the tables and percentages in the report."""
 
 TERM_COLOURS = {"train": "#9aa5b1", "dev": "#c8442d", "probe": "#2f6db5"}
 SYSTEM_COLOURS = {
@@ -36,7 +36,7 @@ SYSTEM_COLOURS = {
     "word": "#e0a100",
     "hpro": "#c8442d",
 }
-"""Systems of the paper's main rows; ablations share one colour."""
+"""Colours of the main systems; ablations share OTHER_COLOUR."""
 
 OTHER_COLOUR = "#c9bfd6"
 _STYLE: dict[Any, Any] = {
@@ -51,7 +51,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def intervals(rows: pd.DataFrame) -> str:
-    """Every system's metrics as points with 95 % intervals.
+    """Plot every system's metrics as points with 95 % intervals.
 
     Args:
         rows: one row per system of one test set, with the columns of the result tables.
@@ -79,15 +79,18 @@ def intervals(rows: pd.DataFrame) -> str:
 def training_files(
     root: Path, trainings: Mapping[str, str], seeds: Sequence[int]
 ) -> dict[str, list[Path]]:
-    """The training.csv of each training of a run; seeds of one policy together.
+    """Find the training.csv of each training of a run, grouped over seeds.
 
     Args:
         root: results folder of the run.
-        trainings: folders below it, each with the command that trains there.
-        seeds: of the policies.
+        trainings: folder below `root` -> command of the training.
+        seeds: policy seeds.
+
+    Returns:
+        By folder: one path per seed for policies, else one path.
 
     Raises:
-        HproError: one is missing.
+        HproError: a file is missing.
     """
     found: dict[str, list[Path]] = {}
     for name, command in trainings.items():
@@ -99,10 +102,10 @@ def training_files(
 
 
 def training_curves(paths: Sequence[Path]) -> str:
-    """Every term of one training over its steps, train and dev, one small plot per term.
+    """Plot every term of one training over its steps, one panel per term.
 
     Args:
-        paths: training.csv of each seed, with columns step, split, term, value.
+        paths: training.csv of each seed, with the columns step, split, term, value.
 
     Returns:
         One <svg> element.
@@ -128,11 +131,11 @@ def training_curves(paths: Sequence[Path]) -> str:
 
 
 def word_traces(words: Sequence[str], traces: Mapping[str, pd.DataFrame]) -> str:
-    """Valence, arousal and dominance of each word, one line per system.
+    """Plot valence, arousal and dominance of each word, one line per system.
 
     Args:
         words: the words of the sentence.
-        traces: name to a table with word_index and the three dimensions.
+        traces: name -> table with word_index and the three dimensions.
 
     Returns:
         One <svg> element.
@@ -153,7 +156,7 @@ def word_traces(words: Sequence[str], traces: Mapping[str, pd.DataFrame]) -> str
             axis.set_ylim(0, 1)
             axis.set_xticks(range(len(words)), words, rotation=50, ha="right", fontsize=7)
         handles, names = axes[0].get_legend_handles_labels()
-        entries = dict(zip(names, handles, strict=True))  # one entry for all ablations
+        entries = dict(zip(names, handles, strict=True))  # one legend entry for all ablations
         figure.legend(
             [*entries.values()], [*entries], loc="outside right center", fontsize=7, frameon=False
         )
@@ -180,7 +183,7 @@ def _draw_term(axis, rows: pd.DataFrame) -> None:
 
 
 def _svg(figure: Figure) -> str:
-    """The figure as an <svg> element that is the same for the same data."""
+    """Render the figure as an <svg> element; the output is deterministic."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
@@ -188,7 +191,7 @@ def _svg(figure: Figure) -> str:
 
 
 def unique_ids(svgs: Iterable[str]) -> list[str]:
-    """Give the elements of several figures names of their own, so that one page can hold them."""
+    """Make the element ids of several figures unique, so that they can share one page."""
     renamed = []
     for number, svg in enumerate(svgs):
         svg = re.sub(r'\bid="', f'id="f{number}-', svg)

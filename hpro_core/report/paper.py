@@ -1,13 +1,13 @@
-"""The paper's Tables I to III (arXiv 2606.28249), and what they say about the order of systems.
+"""The paper's Tables I to III (arXiv 2606.28249) and the orderings of systems in them.
 
-Its corpora, sizes and judges are others than ours: absolute figures cannot be compared.
-WER is a fraction here, as everywhere in this project.
+The paper's corpora, model sizes and judges differ from ours, so absolute values are not comparable.
+WER is a fraction, as everywhere in this project.
 """
 
 from typing import NamedTuple
 
 METRICS = ("wer", "wvad_ccc", "emo_sim", "dnsmos")
-"""Metrics that the paper reports, in the order of the figures below."""
+"""Metrics that the paper reports, in the order of the values in FIGURES."""
 
 LOWER_IS_BETTER = ("wer",)
 
@@ -35,11 +35,11 @@ FIGURES: dict[str, dict[str, tuple[float, float, float, float]]] = {
         "hpro": (0.0402, 0.339, 0.672, 3.73),
     },
 }
-"""Table -> system -> WER, wVAD-CCC, EMO-SIM, DNSMOS. Names are this project's."""
+"""Table -> system -> WER, wVAD-CCC, EMO-SIM, DNSMOS (paper). System names are this project's."""
 
 
 class Claim(NamedTuple):
-    """An order that the paper's figures show: `better` beats `worse` in `metric`."""
+    """An ordering in the paper's tables: `better` is better than `worse` in `metric`."""
 
     table: str
     metric: str
@@ -49,23 +49,23 @@ class Claim(NamedTuple):
 
 
 CLAIMS = (
-    Claim("comparison", "wvad_ccc", "tokenrecon", "hpro", "the tokens could carry more affect"),
-    Claim("comparison", "emo_sim", "tokenrecon", "hpro", "the tokens could carry more emotion"),
-    Claim("progressive", "wer", "frame", "sft", "the frame reward makes speech clearer"),
-    Claim("progressive", "wvad_ccc", "frame", "sft", "the frame reward helps affect over words"),
-    Claim("progressive", "wer", "word", "frame", "the word reward makes speech clearer still"),
-    Claim("progressive", "wvad_ccc", "word", "frame", "the word reward helps affect over words"),
-    Claim("progressive", "emo_sim", "hpro", "word", "the sentence reward helps emotion"),
-    Claim("progressive", "wer", "hpro", "sft", "all three stages together make speech clearer"),
-    Claim("progressive", "wvad_ccc", "hpro", "sft", "all three stages help affect over words"),
-    Claim("progressive", "emo_sim", "hpro", "sft", "all three stages help emotion"),
-    Claim("ablation", "wer", "hpro", "no_content", "without content rewards words are lost"),
-    Claim("ablation", "wer", "no_emotion", "hpro", "emotion rewards cost a few words"),
-    Claim("ablation", "wvad_ccc", "hpro", "no_emotion", "emotion rewards help affect over words"),
-    Claim("ablation", "emo_sim", "hpro", "no_emotion", "emotion rewards help emotion"),
-    Claim("ablation", "emo_sim", "hpro", "no_frame", "the frame reward helps emotion"),
-    Claim("ablation", "wvad_ccc", "hpro", "no_wvad", "the word reward helps affect over words"),
-    Claim("ablation", "wvad_ccc", "hpro", "diffro", "HPRO beats DiffRO in affect over words"),
-    Claim("ablation", "emo_sim", "hpro", "diffro", "HPRO beats DiffRO in emotion"),
+    Claim("comparison", "wvad_ccc", "tokenrecon", "hpro", "the tokens can carry more affect"),
+    Claim("comparison", "emo_sim", "tokenrecon", "hpro", "the tokens can carry more emotion"),
+    Claim("progressive", "wer", "frame", "sft", "the frame reward lowers WER"),
+    Claim("progressive", "wvad_ccc", "frame", "sft", "the frame reward improves word affect"),
+    Claim("progressive", "wer", "word", "frame", "the word reward lowers WER further"),
+    Claim("progressive", "wvad_ccc", "word", "frame", "the word reward improves word affect"),
+    Claim("progressive", "emo_sim", "hpro", "word", "the sentence reward improves emotion"),
+    Claim("progressive", "wer", "hpro", "sft", "all three stages together lower WER"),
+    Claim("progressive", "wvad_ccc", "hpro", "sft", "all three stages improve word affect"),
+    Claim("progressive", "emo_sim", "hpro", "sft", "all three stages improve emotion"),
+    Claim("ablation", "wer", "hpro", "no_content", "without content rewards WER rises"),
+    Claim("ablation", "wer", "no_emotion", "hpro", "emotion rewards raise WER slightly"),
+    Claim("ablation", "wvad_ccc", "hpro", "no_emotion", "emotion rewards improve word affect"),
+    Claim("ablation", "emo_sim", "hpro", "no_emotion", "emotion rewards improve emotion"),
+    Claim("ablation", "emo_sim", "hpro", "no_frame", "the frame reward improves emotion"),
+    Claim("ablation", "wvad_ccc", "hpro", "no_wvad", "the word reward improves word affect"),
+    Claim("ablation", "wvad_ccc", "hpro", "diffro", "HPRO exceeds DiffRO in word affect"),
+    Claim("ablation", "emo_sim", "hpro", "diffro", "HPRO exceeds DiffRO in emotion"),
 )
-"""Orders that the paper draws conclusions from; each one holds in `FIGURES` (a test checks it)."""
+"""Orderings that the paper draws conclusions from; a test checks that each holds in `FIGURES`."""

@@ -1,4 +1,4 @@
-"""Where a run comes from: revision, versions, date of its results."""
+"""Provenance of a run: git revision, package versions, date of its results."""
 
 import platform
 import subprocess
@@ -11,11 +11,11 @@ PACKAGES = (
     *("torch", "torchaudio", "transformers", "numpy", "pandas", "snakemake", "dvc"),
     *("pocketsphinx", "hibari-tts", "openai-whisper", "ctranslate2", "speechmos", "soundfile"),
 )
-"""Packages whose version can change a result."""
+"""Packages whose version can affect results."""
 
 
 def git_revision() -> str:
-    """The commit that the working directory is at, and whether tracked files were changed."""
+    """Return the commit of the working directory, and whether tracked files are modified."""
     revision = _git("rev-parse", "HEAD")
     if revision is None:
         return "not a git repository"
@@ -24,7 +24,7 @@ def git_revision() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python and the packages that matter."""
+    """Return the versions of Python and of PACKAGES."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -35,7 +35,7 @@ def versions() -> dict[str, str]:
 
 
 def date_of(paths: Iterable[Path]) -> str:
-    """When the youngest of some files was written, in UTC; the same files give the same date."""
+    """Return the modification time of the newest file, in UTC."""
     youngest = max(path.stat().st_mtime for path in paths)
     return datetime.fromtimestamp(youngest, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
 

@@ -1,4 +1,4 @@
-"""The three tables of a run, and how far they agree with the paper's orderings."""
+"""The three tables of a run, compared with the paper's orderings."""
 
 from collections.abc import Hashable
 from pathlib import Path
@@ -20,14 +20,14 @@ EQUAL = "no difference"
 OTHER = "other direction"
 OTHER_APART = "other direction, apart"
 DIRECTIONS = {
-    SAME_APART: "as in the paper, and the two 95 % intervals do not overlap",
-    SAME: "as in the paper, and the intervals overlap",
-    EQUAL: "the figures are equal",
-    OTHER: "against the paper, and the intervals overlap",
-    OTHER_APART: "against the paper, and the intervals do not overlap",
+    SAME_APART: "as in the paper; the 95 % intervals do not overlap",
+    SAME: "as in the paper; the intervals overlap",
+    EQUAL: "the two values are equal",
+    OTHER: "opposite to the paper; the intervals overlap",
+    OTHER_APART: "opposite to the paper; the intervals do not overlap",
 }
-"""What two figures of a run say of an ordering. Whether it holds is for `claims` to say: intervals
-over few seeds are too narrow, and those of one seed know nothing of other trainings."""
+"""How two values of a run compare with an ordering of the paper. `claims` decides whether it holds:
+intervals over few seeds are too narrow, and those of one seed lack the variance over trainings."""
 
 
 class Interval(NamedTuple):
@@ -39,7 +39,7 @@ class Interval(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """One ordering of the paper, looked up in this run."""
+    """One ordering of the paper with the values of this run."""
 
     claim: Claim
     test_set: str
@@ -50,6 +50,9 @@ class Reading(NamedTuple):
 
 def read_tables(root: Path) -> dict[str, pd.DataFrame]:
     """Read tables/{comparison,progressive,ablation}.csv.
+
+    Args:
+        root: results folder of the run.
 
     Raises:
         HproError: a table is missing, has no rows, or lacks a column.
@@ -62,17 +65,17 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def systems_of(tables: dict[str, pd.DataFrame]) -> list[str]:
-    """Every system once, in the order of the tables."""
+    """Return every system, without duplicates, in the order of the tables."""
     return list(dict.fromkeys(name for t in tables.values() for name in t["system"]))
 
 
 def test_sets_of(tables: dict[str, pd.DataFrame]) -> list[str]:
-    """Every test set once, in the order of the tables."""
+    """Return every test set, without duplicates, in the order of the tables."""
     return list(dict.fromkeys(name for t in tables.values() for name in t["test_set"]))
 
 
 def readings(tables: dict[str, pd.DataFrame]) -> list[Reading]:
-    """Look up every ordering of the paper for which this run has both systems."""
+    """Evaluate every ordering of the paper for which this run has both systems."""
     found = []
     for claim in CLAIMS:
         table = tables[claim.table]
@@ -88,7 +91,7 @@ def readings(tables: dict[str, pd.DataFrame]) -> list[Reading]:
 
 
 def by_claim(found: list[Reading]) -> dict[Claim, dict[str, Reading]]:
-    """Readings by ordering, then by test set."""
+    """Group readings by ordering, then by test set."""
     grouped: dict[Claim, dict[str, Reading]] = {}
     for reading in found:
         grouped.setdefault(reading.claim, {})[reading.test_set] = reading
@@ -96,12 +99,12 @@ def by_claim(found: list[Reading]) -> dict[Claim, dict[str, Reading]]:
 
 
 def direction(claim: Claim, better: Interval, worse: Interval) -> str:
-    """Which way two figures with their 95 % intervals point.
+    """Compare two values with 95 % intervals with an ordering of the paper.
 
     Args:
-        claim: the ordering; its metric says which direction is better.
-        better: the system that wins in the paper.
-        worse: the other one.
+        claim: the ordering; its metric sets the better direction.
+        better: value of the system that is better in the paper.
+        worse: value of the other system.
 
     Returns:
         A key of `DIRECTIONS`.
@@ -117,15 +120,16 @@ def direction(claim: Claim, better: Interval, worse: Interval) -> str:
 
 
 def summary(found: list[Reading], test_set: str) -> str:
-    """The readings of one test set in one sentence."""
+    """Summarise the readings of one test set in one sentence."""
     mine = [reading.direction for reading in found if reading.test_set == test_set]
     if not mine:
         return f"On {test_set} this run has no pair of systems that the paper compares."
     n = {towards: mine.count(towards) for towards in DIRECTIONS}
     return (
-        f"On {test_set}, of {len(mine)} orderings of the paper {n[SAME_APART] + n[SAME]} point the "
-        f"same way here ({n[SAME_APART]} of them with intervals that do not overlap), "
-        f"{n[OTHER_APART] + n[OTHER]} the other way ({n[OTHER_APART]}), and {n[EQUAL]} neither."
+        f"On {test_set}, of {len(mine)} orderings of the paper, {n[SAME_APART] + n[SAME]} have the "
+        f"same direction here ({n[SAME_APART]} of them with intervals that do not overlap), "
+        f"{n[OTHER_APART] + n[OTHER]} the opposite direction ({n[OTHER_APART]}), and {n[EQUAL]} no "
+        "difference."
     )
 
 

@@ -1,4 +1,4 @@
-"""The same test sentences by every system: sound, what the ASR judge heard, affect over words."""
+"""The same test sentences by every system: audio, ASR transcript, affect over words."""
 
 import base64
 import io
@@ -23,18 +23,18 @@ from hpro_core.tables import SCORES, SYNTHESIS, UTTERANCES, WORD_VAD, read_table
 Rows = dict[str, dict[Hashable, Any]]
 """A table as rows by utt_id."""
 
-_MP3_COMPRESSION = 0.75  # ours: about 24 kbit/s of a 16 kHz voice; heard, not measured
+_MP3_COMPRESSION = 0.75  # ours: about 24 kbit/s at 16 kHz; chosen by listening
 
 
 @dataclass(frozen=True)
 class System:
-    """What one system left for its first seed."""
+    """Synthesis and scores of one system for its first seed."""
 
     name: str
     seed: int
     synthesis: Rows
     scores: Rows
-    word_vad: pd.DataFrame | None  # rows of the affect judge, or nothing
+    word_vad: pd.DataFrame | None  # judged word affect; None if the file is missing
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ class Sample:
 
 
 def load_system(root: Path, name: str, seed: int) -> System:
-    """Read a system's synthesis, scores and, where kept, the affect judge's words.
+    """Read a system's synthesis, scores and, if present, judged word affect.
 
     Args:
         root: results folder of the run.
-        name: of the system.
-        seed: of the policy; recordings and their tokens lie under the first.
+        name: name of the system.
+        seed: policy seed; `recordings` and `tokenrecon` have only the first one.
 
     Raises:
         HproError: the system was not synthesised or not judged.
@@ -94,15 +94,22 @@ def _rows(
 
 
 def chosen(systems: list[System], per_set: int) -> list[str]:
-    """Sentences that every system spoke, evenly spaced over each test set's sorted ids.
+    """Choose sentences that all systems share, evenly spaced over the sorted ids of each test set.
+
+    Args:
+        systems: at least one.
+        per_set: maximum number of sentences of each test set.
 
     Raises:
-        HproError: the systems share no sentence.
+        HproError: the systems have no sentence in common.
     """
     shared = set.intersection(*(s.synthesis.keys() & s.scores.keys() for s in systems))
     if not shared:
         names = ", ".join(system.name for system in systems)
-        raise HproError(f"{names} share no test sentence: synthesise and judge them again")
+        raise HproError(
+            f"{names} have no test sentence in common: run `hpro synthesise` and "
+            "`hpro judge` for them again"
+        )
     corpora = {utt_id: row["corpus"] for utt_id, row in systems[0].synthesis.items()}
     picked: list[str] = []
     for corpus in dict.fromkeys(corpora.values()):
@@ -113,12 +120,12 @@ def chosen(systems: list[System], per_set: int) -> list[str]:
 
 
 def samples(root: Path, systems: list[System], per_set: int) -> list[Sample]:
-    """The chosen sentences by all systems.
+    """Collect the chosen sentences of all systems.
 
     Args:
         root: results folder of the run.
-        systems: in the order in which they are shown.
-        per_set: sentences of each test set.
+        systems: systems in display order.
+        per_set: maximum number of sentences of each test set.
 
     Raises:
         HproError: a table or an audio file is missing.
@@ -164,14 +171,15 @@ def _take(root: Path, system: System, utt_id: str, reference: str) -> Take:
 
 
 def marked(reference: str, heard: str) -> list[tuple[str, str]]:
-    """What was heard, piece by piece, with how each piece differs from the reference.
+    """Split a transcript into segments, each with its kind of difference from the reference.
 
     Args:
-        reference: the text after the ASR judge's normaliser.
-        heard: the transcript after the same; may be empty.
+        reference: the text, after the ASR judge's normaliser.
+        heard: the transcript, after the same normaliser; may be empty.
 
     Returns:
-        Pairs of kind and words: "equal", "substitute" and "insert" as heard, "delete" as written.
+        Pairs of kind and words. Words of "equal", "substitute" and "insert" are from the
+        transcript, words of "delete" from the reference.
     """
     if not heard:
         return [("delete", reference)]
@@ -190,12 +198,12 @@ def marked(reference: str, heard: str) -> list[tuple[str, str]]:
 
 
 def mp3_uri(path: Path) -> str:
-    """A WAV file as an MP3 data URI that any browser plays.
+    """Encode a WAV file as an MP3 data URI.
 
     Raises:
         HproError: the file is missing or unreadable.
     """
-    audio = read_wav(path, SAMPLE_RATE_HZ, "synthesise it again")
+    audio = read_wav(path, SAMPLE_RATE_HZ, "run `hpro synthesise` again")
     stream = io.BytesIO()
     soundfile.write(
         stream,

@@ -1,4 +1,4 @@
-"""The report stage: read everything that a run left, write report/index.html."""
+"""The report stage: read the results of a run and write report/index.html."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from hpro_core.report import counts, figures, paper, provenance, results
 from hpro_core.report.samples import Sample, System, load_system, samples
 
 MAIN_SYSTEMS = ("recordings", "tokenrecon", "sft", "frame", "word", "hpro")
-"""Shown first and in this order: ceilings, then stage after stage."""
+"""Systems that are shown first, in this order: ceilings, then the training stages."""
 
 VAD_TEACHERS = {
     "weak": "weak formulas over word norms, pitch, level and rate",
@@ -26,30 +26,30 @@ EMOTION_TEACHERS = {
     "weak": "a weak formula over that and punctuation",
     "emotion2vec": "emotion2vec",
 }
-"""What `label.vad_teacher` and `label.emotion_teacher` name, for the reader."""
+"""Descriptions of the values of `label.vad_teacher` and `label.emotion_teacher`."""
 
 TITLES = {
     "comparison": "Comparison (the paper's Table I)",
-    "progressive": "Stage after stage (the paper's Table II)",
-    "ablation": "One reward left out (the paper's Table III)",
+    "progressive": "Progressive stages (the paper's Table II)",
+    "ablation": "Ablation of rewards (the paper's Table III)",
 }
 
 
 def build(root: Path, settings: Report, params: Path) -> Path:
-    """Write the report of a run as one file that needs nothing else.
+    """Write the report of a run as one self-contained HTML file.
 
-    The same results at the same revision give the same bytes.
+    The same results at the same git revision give identical bytes.
 
     Args:
         root: results folder of the run.
         settings: section `report`.
-        params: the settings file that the run used, shown in full.
+        params: settings file of the run, shown in full.
 
     Returns:
         The path of index.html.
 
     Raises:
-        HproError: a result is missing; the message names the command that makes it.
+        HproError: a result is missing; the message names the command that creates it.
     """
     tables = results.read_tables(root)
     seeds = read_plain(params, "seeds", list)
@@ -80,11 +80,11 @@ def build(root: Path, settings: Report, params: Path) -> Path:
 
 
 def trained(params: Path, policies: Sequence[str]) -> dict[str, str]:
-    """What a run trains, as folders in its results, each with the command that does it.
+    """List the trainings of a run: folder below its results -> command.
 
     Args:
-        params: its settings.
-        policies: rows of its tables.
+        params: settings file of the run.
+        policies: policies in its tables.
     """
     found = {}
     base = read_plain(params, "base", str)
@@ -98,7 +98,7 @@ def trained(params: Path, policies: Sequence[str]) -> dict[str, str]:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Systems in the order of `MAIN_SYSTEMS`, then the others as they come."""
+    """Sort systems in the order of `MAIN_SYSTEMS`; the others follow in the given order."""
     given = list(names)
     return [
         *(name for name in MAIN_SYSTEMS if name in given),
@@ -107,9 +107,13 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def measurements(path: Path, command: str) -> list[tuple[str, str]]:
-    """A JSON file of figures as a flat list of names and values.
+    """Flatten a JSON file of measurements into a list of names and formatted values.
 
-    An object with the keys value, lo and hi becomes one figure with its interval.
+    An object with the keys value, lo and hi becomes one value with its interval.
+
+    Args:
+        path: the JSON file.
+        command: command that creates it, for the error message.
 
     Raises:
         HproError: the file is missing or is not JSON.
@@ -118,23 +122,28 @@ def measurements(path: Path, command: str) -> list[tuple[str, str]]:
 
 
 def _origin(root: Path, system: System) -> JudgeProvenance:
-    """Who judged; `hpro tables` has refused systems of different judges."""
+    """Judges of the run; `hpro tables` rejects systems with different judges."""
     return read_provenance(root / "eval" / system.name / f"seed{system.seed}" / "metrics.json")
 
 
 def _alignment(path: Path) -> list[tuple[str, str]]:
-    """The accuracy of the word times; a corpus without reference times has none."""
+    """Accuracy of the word times; empty if no corpus has reference times."""
     return measurements(path, "hpro align-check") if path.is_file() else []
 
 
 def liveness(root: Path, systems: Iterable[str], seeds: Iterable[int]) -> list[dict[str, Any]]:
-    """What was found at each reward training: the share of every term before its first step, the
-    step that was kept if judges chose one, and warnings of both.
+    """Read the diagnostics of each reward training.
+
+    Each entry has the gradient share of every term before the first step, the kept step if judges
+    chose it, and the warnings.
 
     Args:
         root: results folder of the run.
-        systems: names; those that no reward trained have no such report and are left out.
-        seeds: of the run.
+        systems: names of systems; those without reward training are skipped.
+        seeds: policy seeds of the run.
+
+    Raises:
+        HproError: a file is invalid.
     """
     found = []
     for system in systems:
@@ -156,7 +165,7 @@ def liveness(root: Path, systems: Iterable[str], seeds: Iterable[int]) -> list[d
 
 
 def _told(path: Path, again: str) -> tuple[dict[str, float], list[str]]:
-    """Share of each term before the first step, and warnings."""
+    """Gradient share of each term before the first step, and warnings."""
     told = read_json(path, again)
     terms = checked(told.get("terms"), dict[str, dict[str, float]], f"{path}, terms", again)
     shares = {name: values.get("share") for name, values in terms.items()}
@@ -165,7 +174,7 @@ def _told(path: Path, again: str) -> tuple[dict[str, float], list[str]]:
 
 
 def _watched(path: Path, again: str) -> tuple[int | None, list[str]]:
-    """The step that judges chose, if they did, and what alarmed them."""
+    """The kept step if judges chose it, else None; and the alarms during training."""
     watch = read_json(path, again) if path.is_file() else {}
     kept, alarms = watch.get("kept_step"), watch.get("alarms", {})
     alarms = checked(alarms, dict[str, str], f"{path}, alarms", again)
@@ -174,35 +183,40 @@ def _watched(path: Path, again: str) -> tuple[int | None, list[str]]:
     return kept, [f"step {step}: {reason}" for step, reason in alarms.items()]
 
 
-_ONE_SEED = (
-    "Intervals are over utterances; they do not hold what another training seed would change."
-)
+_ONE_SEED = "Intervals are over utterances; they do not include the variance over training seeds."
 _FEW_SEEDS = (
-    "Intervals are over seeds and utterances by a bootstrap, which is too narrow for few seeds; a "
-    "base, a tokenizer, a codec and judges are the same for all seeds."
+    "Intervals are bootstrap intervals over seeds and utterances, which are too narrow for few "
+    "seeds; all seeds share the base, the tokenizer, the codec and the judges."
 )
 
 
 def weak_points(
     root: Path, tables: Mapping[str, pd.DataFrame], systems: list[System], label: Label
 ) -> list[str]:
-    """What a reader must not conclude from this run, from its own figures and its teachers."""
+    """List the limitations of a run, from its results and its label teachers.
+
+    Args:
+        root: results folder of the run.
+        tables: tables of the run, by name.
+        systems: systems of the run.
+        label: section `label`.
+    """
     every = pd.concat(tables.values())
     points = [
         f"The smallest test set has {int(every['n'].min())} utterances. "
         + (_ONE_SEED if int(every["seeds"].max()) == 1 else _FEW_SEEDS),
         "Labels of real speech are estimates (docs/labels.md): affect of words by "
         f"{VAD_TEACHERS[label.vad_teacher]}, emotion by {EMOTION_TEACHERS[label.emotion_teacher]}. "
-        "Emotional figures on real speech say how well a policy follows these.",
-        "The judges are models, small ones unless the settings name others; who they are and "
-        "their own errors are under Judges. Nobody listened: there is no MOS in this report.",
+        "On real speech, the affect metrics measure agreement with these estimates.",
+        "The judges are models, small ones by default; section Judges lists them and their "
+        "accuracy. There was no listening test: this report has no MOS.",
     ]
     if _is_small(root):
         points += [
-            "The policy, tokenizer and codec are a few million parameters, trained for minutes; "
-            "the paper's are hundreds of millions.",
-            "An ordering that does not hold here says little against the paper at this scale, and "
-            "one that holds says little for it.",
+            "The policy, tokenizer and codec have a few million parameters and were trained for "
+            "minutes; those of the paper have hundreds of millions.",
+            "At this scale, an ordering that does not hold is weak evidence against the paper, and "
+            "one that holds is weak evidence for it.",
         ]
     if int(every["seeds"].max()) == 1:
         points.insert(0, "One training seed only: no difference between systems is established.")
@@ -215,14 +229,14 @@ def weak_points(
 
 
 def _labels(root: Path, test_sets: Iterable[str], label: Label) -> str:
-    """Who made the labels of words that the figures show."""
+    """Source of the word labels in the figures."""
     made_by = f"by {VAD_TEACHERS[label.vad_teacher]}"
     exact = [s for s in test_sets if (root / "corpus" / s / "truth_vad.parquet").is_file()]
     return f"exact on {', '.join(exact)}, {made_by} elsewhere" if exact else made_by
 
 
 def _is_small(root: Path) -> bool:
-    """Whether the policies are small ones of this project."""
+    """Whether the policies are the small ones of this project."""
     configs = sorted(root.glob("policy/*/seed*/config.json"))
     kinds = {read_json(path).get("policy") for path in configs}
     return kinds != {"cosyvoice2"}
@@ -264,7 +278,7 @@ def _paper_rows(rows: Mapping[str, tuple[float, ...]]) -> dict[str, dict[str, fl
 
 
 def _paper_only(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, dict[str, float]]]:
-    """Rows of the paper that this run has no system for."""
+    """Rows of the paper's tables without a system in this run."""
     return {
         name: {
             system: figures_
@@ -278,7 +292,7 @@ def _paper_only(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, dict[
 def _figures(
     tables: Mapping[str, pd.DataFrame], spoken: list[Sample], curves_of: Mapping[str, list[Path]]
 ) -> dict[str, Any]:
-    """All figures of the page, with element names that do not clash."""
+    """All figures of the page, with unique element ids."""
     every = pd.concat(tables.values()).drop_duplicates(["system", "test_set"])
     order = in_order(results.systems_of(dict(tables)))
     every = every.sort_values("system", key=lambda names: names.map(order.index))
@@ -298,7 +312,7 @@ def _figures(
 
 
 def _stopped(system: System) -> dict[str, Any]:
-    """How often a system's synthesis ran into the length limit."""
+    """Number of utterances of a system that reached the length limit."""
     return {
         "system": system.name,
         "seed": system.seed,
@@ -324,7 +338,7 @@ def _figure(value: Any) -> str:
 
 
 def cell(metric: str, value: float) -> str:
-    """A figure as shown: WER in percent with one digit, DNSMOS two, the rest three."""
+    """Format a value: WER in percent with one decimal, DNSMOS with two, the others with three."""
     if pd.isna(value):
         return "–"
     if metric in figures.PERCENT:
@@ -333,7 +347,7 @@ def cell(metric: str, value: float) -> str:
 
 
 def span(metric: str, low: float, high: float) -> str:
-    """An interval as shown, in the digits of `cell`."""
+    """Format an interval with the decimals of `cell`."""
     return f"[{cell(metric, low)}, {cell(metric, high)}]"
 
 

@@ -1,7 +1,9 @@
-"""Diagnostics of a reward training, logged beside the terms.
+"""Diagnostics of a reward training, logged with the loss terms and never part of the loss.
 
-With the terms they are all that the released reward function returns (its emotion similarity, error
-rate and index accuracies), and entropy and stopping of the policy. Nothing here is trained on.
+The loss terms together with emotion similarity, symbol error rate and code agreement are the values
+that the released reward function returns. The entropy and the end-of-speech probabilities of the
+policy are ours.
+
 Letters: B batch, J text position, L speech token, P = L + 1 position, V output class, D dimension.
 """
 
@@ -25,21 +27,23 @@ def codec_diagnostics(
     batch: Batch,
     config: CodecConfig,
 ) -> dict[str, Tensor]:
-    """Diagnostics of the codec's output for the policy's samples.
+    """Compare the codec's output for the policy's samples with recordings, labels and transcript.
 
     Args:
-        reading: of the policy's samples.
-        content_BLD: discrete content codes of the recordings.
-        style_BLD: their discrete style codes.
-        target_BJ: what the text decoder should write.
-        target_mask_BJ: true at real targets.
-        batch: the recordings, each as often as it has samples.
-        config: levels of the codes.
+        reading: output of the codec for the policy's samples.
+        content_BLD: discrete content codes of the recordings, on the grid, D = 4.
+        style_BLD: discrete style codes of the recordings, on the grid, D = 3.
+        target_BJ: target tokens of the text decoder, int64.
+        target_mask_BJ: bool, true at real targets.
+        batch: the recordings; each is repeated for each of its samples.
+        config: the codec's configuration, for the numbers of levels.
 
     Returns:
-        code_agreement_content, code_agreement_style: share of frames whose code is the recording's.
-        emotion_similarity: cosine of the heard emotion posterior and the teacher's.
-        symbol_error_rate: share of text positions that the teacher-forced decoder gets wrong.
+        Scalars without gradient:
+        code_agreement_content, code_agreement_style: see `code_agreement`.
+        emotion_similarity: cosine of predicted and teacher emotion posterior, mean over utterances.
+        symbol_error_rate: fraction of real text positions where the most probable token of the
+            text decoder, which reads the true preceding tokens, differs from the target.
     """
     mask = batch.token_mask_BL
     heard = at_least_float32(reading.emotion_B9).softmax(-1)
@@ -58,10 +62,16 @@ def codec_diagnostics(
 
 @torch.no_grad()
 def policy_diagnostics(logits_BPV: Tensor, batch: Batch) -> dict[str, Tensor]:
-    """Signs in the policy's logits after its history.
+    """Entropy and end-of-speech probabilities of the policy.
+
+    Args:
+        logits_BPV: logits of the policy after its history; position t predicts token t, position
+            `length` the end of speech.
+        batch: the recordings.
 
     Returns:
-        entropy: of the policy in nats, mean over positions.
+        Scalars without gradient:
+        entropy: entropy of the policy in nats, mean over real positions.
         stop_at_end, stop_before_end: see `stopping`.
     """
     at_end, before_end = stopping(logits_BPV, batch.token_lengths_B)
@@ -75,30 +85,39 @@ def policy_diagnostics(logits_BPV: Tensor, batch: Batch) -> dict[str, Tensor]:
 def code_agreement(
     generated_BLD: Tensor, truth_BLD: Tensor, levels: int, mask_BL: Tensor
 ) -> Tensor:
-    """Share of frames whose rounded code is the recording's."""
+    """Fraction of real frames whose rounded code is the recording's.
+
+    Args:
+        generated_BLD: codes of the sample before rounding, in [0, 1].
+        truth_BLD: codes of the recording, on the grid.
+        levels: levels per dimension.
+        mask_BL: bool, true at real frames.
+    """
     generated = fsq.to_indices(fsq.quantise(generated_BLD, levels), levels)
     return (generated == fsq.to_indices(truth_BLD, levels))[mask_BL].float().mean()
 
 
 def entropy(logits_BPV: Tensor, mask_BP: Tensor) -> Tensor:
-    """Entropy over all output classes in nats, mean over real positions."""
+    """Entropy over all output classes in nats, mean over the positions where `mask_BP` is true."""
     log_p = at_least_float32(logits_BPV[mask_BP]).log_softmax(-1)
     return -(log_p.exp() * log_p).sum(-1).mean()
 
 
 def stopping(logits_BPV: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Length drift: does the policy, reading the recording, stop where the recording does?
+    """Probabilities that the policy ends speech at the recording's end and before it.
 
-    No reward sees the end of speech; only the KL term holds it. When the first number falls, speech
-    will run on; when the second rises, it will be cut short.
+    They measure length drift: no reward depends on the end of speech, only the KL term constrains
+    it. When the first value falls, generated speech gets too long; when the second rises, it is cut
+    short.
 
     Args:
-        logits_BPV: position t predicts token t, position `length` the end.
-        lengths_B: speech tokens of each recording.
+        logits_BPV: logits after the recording's history or the policy's own of the same length;
+            position t predicts token t, position `length` the end.
+        lengths_B: number of speech tokens of each recording, int64.
 
     Returns:
         Probability of the end right after the last token, and of an end anywhere before it,
-        1 - prod over t < length of (1 - p_t(end)); each a mean over utterances.
+        1 - prod over t < length of (1 - p_t(end)). Each is a mean over utterances.
     """
     logits = at_least_float32(logits_BPV)
     log_end_BP = logits[..., END_OF_SPEECH] - logits.logsumexp(-1)

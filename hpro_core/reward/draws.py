@@ -1,6 +1,7 @@
-"""What a training step samples from: a batch and the noise of its samples, cut together.
+"""A training step's input: a batch and the Gumbel noise of its samples, split together.
 
-Letters: K sample of an utterance, B batch, L speech token, C candidate, R redraw of the noise.
+Letters: K sample of an utterance, B batch, L speech token, C candidate, R draw of the noise (the
+first one determines the sample).
 """
 
 from dataclasses import dataclass
@@ -16,14 +17,28 @@ from hpro_core.reward.objective import Objective, counts
 
 @dataclass(frozen=True)
 class Draw:
-    """A batch, and the Gumbel noise of its samples, (K, R, B, L, C)."""
+    """A batch and the Gumbel noise of its samples.
+
+    Attributes:
+        batch: the recordings.
+        noise_KRBLC: standard Gumbel noise, float32.
+    """
 
     batch: Batch
     noise_KRBLC: Tensor
 
 
 def draw(batch: Batch, generator: torch.Generator, objective: Objective) -> Draw:
-    """A batch with fresh noise for the objective's samples of each utterance."""
+    """Draw new noise for the objective's samples of each utterance.
+
+    Args:
+        batch: the recordings, on the generator's device.
+        generator: source of the noise.
+        objective: numbers of samples, of noise draws per sample, and of candidates.
+
+    Returns:
+        The batch and its noise.
+    """
     noises = [
         noise_for(batch.tokens_BL, generator, objective.gumbel_rao_samples, objective.candidates)
         for _ in range(objective.samples)
@@ -32,7 +47,7 @@ def draw(batch: Batch, generator: torch.Generator, objective: Objective) -> Draw
 
 
 def split_of(objective: Objective) -> BatchSplit[Draw]:
-    """How draws are cut into micro-batches and among processes, see `engine.microbatch`."""
+    """Rules to split a `Draw` into micro-batches and among processes, see `engine.microbatch`."""
     return BatchSplit(
         size=lambda whole: batch_size(whole.batch),
         rows=_rows,

@@ -10,16 +10,19 @@ from hpro_core.engine.precision import at_least_float32
 
 
 def code_loss(generated_BLD: Tensor, preference_BLD: Tensor, mask_BL: Tensor, norm: str) -> Tensor:
-    """L_cp or L_sp: distance of the generated code from the recording's preference token.
+    """L_cp or L_sp: distance of the sample's code from the preference token (paper II-B).
+
+    The paper writes an L1 norm, a sum. The mean over frames and dimensions is the released code's.
 
     Args:
         generated_BLD: code of the policy's sample before rounding, in [0, 1].
         preference_BLD: discrete code of the recording, on the grid.
-        mask_BL: true at real frames.
+        mask_BL: bool, true at real frames.
         norm: "l1" (paper) or "mse" (released code).
 
     Returns:
-        Mean over real frames and dimensions.
+        Scalar, at least float32: mean over real frames and dimensions. Gradients reach
+        `generated_BLD`.
     """
     difference = at_least_float32(generated_BLD) - preference_BLD
     distance = difference.abs() if norm == "l1" else difference.square()

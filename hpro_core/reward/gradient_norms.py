@@ -1,7 +1,7 @@
 """Gradient norm of each term of an objective, before each stage and at intervals during it (ours).
 
-A term without a gradient trains nothing (in the released reward one of six has none); a term whose
-gradient is far larger than all others is the whole objective.
+A term without gradient has no effect on the policy: one of the six terms of the released reward has
+none. A term with a far larger gradient than the others determines the update alone.
 
 Letters: L speech token, P = L + 1 position, V output class.
 """
@@ -16,7 +16,7 @@ from hpro_core.io import write_json
 from hpro_core.reward.objective import TERMS, Objective
 
 NEGLIGIBLE_SHARE = 1e-6
-"""A weighted term with a smaller share of the gradient norms is reported as without effect."""
+"""A weighted term with at most this share of the gradient norms is reported as without effect."""
 
 DOMINANT_SHARE = 0.95
 """A weighted term with a larger share is reported as dominating the objective."""
@@ -30,16 +30,16 @@ Shares = dict[str, dict[str, float]]
 def gradient_shares(
     terms: dict[str, Tensor], inputs: Iterable[Tensor], objective: Objective
 ) -> Shares:
-    """Gradient norm of each term alone.
+    """Compute the gradient norm of each term on its own.
 
     Args:
-        terms: of the objective, with their graph, which is kept.
-        inputs: tensors of the gradients: the policy's weights, or its logits.
+        terms: scalar terms of the objective with their graph, which is retained.
+        inputs: tensors to differentiate with respect to: the policy's weights, or its logits.
         objective: weights of the terms.
 
     Returns:
-        For each term its value, its weight, the norm of its unweighted gradient, and the share of
-        its weighted norm in the sum of all.
+        For each term its value, its weight, the L2 norm of its unweighted gradient, and its share:
+        its weighted norm divided by the sum of all weighted norms (0 if the sum is 0).
     """
     pulled = list(inputs)
     norms = {}
@@ -65,14 +65,18 @@ def gradient_shares(
 def logit_gradients(
     terms_at: Callable[[Tensor], dict[str, Tensor]], logits_BPV: Tensor, objective: Objective
 ) -> dict[str, float]:
-    """Norm of each weighted term's gradient at the policy's logits, to be logged.
+    """Compute the norm of each weighted term's gradient with respect to the policy's logits.
 
-    Cheap: the gradients go through the codec and not through the policy.
+    It is cheap enough to be logged during training: the backward pass covers the codec, not the
+    policy.
 
     Args:
-        terms_at: terms of the objective at given logits.
-        logits_BPV: of the policy.
+        terms_at: function from logits to the terms of the objective.
+        logits_BPV: logits of the policy; they are detached.
         objective: weights of the terms.
+
+    Returns:
+        `logit_gradient_<term>` for each term.
     """
     leaf = logits_BPV.detach().requires_grad_()
     with torch.enable_grad():
@@ -81,9 +85,15 @@ def logit_gradients(
 
 
 def warnings_about(shares: Shares) -> list[str]:
-    """What is wrong with an objective whose terms pull like this; nothing, if all is well.
+    """One warning for each term without effect or with a dominant gradient.
 
-    A term of weight 0 is not asked, nor is the KL of a policy that still is its reference.
+    Terms of weight 0 are not checked, nor is the KL term of a policy that equals its reference.
+
+    Args:
+        shares: output of `gradient_shares`.
+
+    Returns:
+        The warnings; empty if there is none.
     """
     asked = {
         name: share["share"]
@@ -94,30 +104,34 @@ def warnings_about(shares: Shares) -> list[str]:
     for name, share in asked.items():
         if not share > NEGLIGIBLE_SHARE:
             found.append(
-                f"the term {name} is dead: its share of the gradient is {share:.2g}; look for a "
-                "detached path, labels that are all alike, or a weight that is far too small"
+                f"the term {name} has no effect: its share of the gradient norms is {share:.2g}; "
+                "check for a detached path, labels that are all equal, or a weight that is far too "
+                "small"
             )
         if share > DOMINANT_SHARE and len(asked) > 1:
             found.append(
-                f"the term {name} drowns the others: its share of the gradient is {share:.1%}; "
-                "lower its weight"
+                f"the term {name} dominates the objective: its share of the gradient norms is "
+                f"{share:.1%}; lower its weight"
             )
     return found
 
 
 def write_report(shares: Shares, label: str, path: Path) -> list[str]:
-    """Print the table and its warnings, and write both.
+    """Print the gradient norms with their warnings, and write both to a JSON file.
 
     Args:
-        shares: of the terms, at the policy's weights, before any step.
-        label: of the training.
+        shares: output of `gradient_shares` at the policy's weights before the first step.
+        label: name of the training in printed lines.
         path: the JSON file.
 
     Returns:
         The warnings.
+
+    Raises:
+        HproError: the file cannot be written.
     """
     warnings = warnings_about(shares)
-    print(f"{label}: how strongly each term pulls at the policy before the first step", flush=True)
+    print(f"{label}: gradient norm of each term before the first step", flush=True)
     print(f"{'term':>6} {'value':>10} {'weight':>7} {'gradient':>10} {'share':>7}")
     for name, share in shares.items():
         print(

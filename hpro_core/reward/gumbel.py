@@ -1,7 +1,7 @@
-"""Differentiable sampling of speech tokens (paper II-B; straight-through Gumbel-softmax).
+"""Differentiable sampling of speech tokens by straight-through Gumbel-softmax (paper II-B).
 
-Letters: B batch, L speech token, V output class, N speech-token class, C candidate, R redraw of the
-noise, the first of which decides.
+Letters: B batch, L speech token, V output class, N speech-token class, C candidate, R draw of the
+noise (the first one determines the sample).
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from hpro_core.engine.token_table import TokenMix
 from hpro_core.policy.sampling import nucleus
 
 SMALLEST = 1e-20
-"""Keeps the double logarithm of the noise finite."""
+"""Lower bound that keeps the double logarithm of the noise finite."""
 
 
 def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Standard Gumbel noise, float32, on the generator's device."""
+    """Draw standard Gumbel noise, float32 of this shape, on the generator's device."""
     uniform = torch.rand(shape, generator=generator, device=generator.device)
     return -torch.log((-torch.log(uniform.clamp(min=SMALLEST))).clamp(min=SMALLEST))
 
@@ -30,51 +30,68 @@ def noise_for(
     gumbel_rao_samples: int = 0,
     candidates: int = N_SPEECH_TOKENS,
 ) -> Tensor:
-    """The noise of one sample of a batch, float32 (1 + `gumbel_rao_samples`, B, L, C).
+    """Draw the noise of one sample per utterance of a batch.
 
-    Drawn for the whole batch and handed to `sample`, so that a row has the same noise whether it
-    is sampled with its batch, in a micro-batch, in another process or alone.
+    The noise is drawn for the whole batch and passed to `sample`. A row therefore has the same
+    noise in its batch, in a micro-batch, in another process and alone.
+
+    Args:
+        tokens_BL: speech tokens of the batch; only the shape is used.
+        generator: source of the noise.
+        gumbel_rao_samples: additional draws for the backward pass, see `sample`.
+        candidates: number of candidates per position, C.
+
+    Returns:
+        float32 (1 + `gumbel_rao_samples`, B, L, C).
     """
     return gumbel_noise((1 + gumbel_rao_samples, *tokens_BL.shape, candidates), generator)
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The speech tokens that can be drawn at each position."""
+    """The speech tokens that can be sampled at each position.
 
-    logits_BLC: Tensor  # at least float32; a candidate of minus infinity is never drawn
-    tokens_BLC: Tensor | None = None  # int64, the likeliest first; None: C is N, in their order
+    Attributes:
+        logits_BLC: logits of the candidates, at least float32; minus infinity excludes one.
+        tokens_BLC: token ids, int64, in descending order of probability; None if C = N and the
+            candidates are all speech tokens in the order of their ids.
+    """
+
+    logits_BLC: Tensor
+    tokens_BLC: Tensor | None = None
 
     def drawn(self, noise_BLC: Tensor) -> Tensor:
-        """The speech tokens of the sample with this noise, int64 (B, L)."""
+        """Speech tokens, int64 (B, L), that this noise selects: the argmax of logits plus noise."""
         best_BL = (self.logits_BLC + noise_BLC).argmax(-1)
         if self.tokens_BLC is None:
             return best_BL
         return self.tokens_BLC.gather(-1, best_BL[..., None])[..., 0]
 
     def repeated(self, times: int) -> "Candidates":
-        """Those of the batch so many times, one after the other."""
+        """The candidates of the batch repeated `times` times along the batch dimension."""
         tokens_BLC = None if self.tokens_BLC is None else self.tokens_BLC.repeat(times, 1, 1)
         return Candidates(self.logits_BLC.repeat(times, 1, 1), tokens_BLC)
 
 
 def within_nucleus(logits_BLV: Tensor, top_p: float, top_k: int) -> Candidates:
-    """The speech tokens that a sample is drawn from.
+    """Restrict the policy's distribution to the candidates of top-k and nucleus sampling.
 
-    A policy speaks by drawing from the likeliest `top_k` within `top_p` of the probability (0.8 and
-    25 in CosyVoice2). What is rewarded should be what it can say (ours; the paper does not say):
-    samples from the whole distribution hold a rare token every few frames, which the codec has to
-    read over, and of which the policy learns mostly to avoid it (docs/log.md). Few candidates also
-    cost the least: neither noise nor softmax nor codec then sees the other 6536.
+    Synthesis samples from the `top_k` most probable tokens within `top_p` of the probability (0.8
+    and 25 in CosyVoice2), so samples in training come from the same candidates (ours; the paper
+    names no nucleus). Samples from the whole distribution have a rare token every few frames: the
+    codec has to tolerate them, and the policy mainly learns to avoid them (docs/log/index.md). Few
+    candidates also reduce the cost of noise, softmax and codec, which skip the other 6536 tokens.
 
     Args:
-        logits_BLV: the policy's, V at least N. The N speech tokens alone are candidates: end of
-            speech and the other specials are cut off (ours; the codec knows no others).
-        top_p: 1 leaves all of them.
-        top_k: most candidates.
+        logits_BLV: logits of the policy, V at least N. Only the N speech tokens are candidates:
+            end of speech and the other special classes are excluded (ours; the codec has no
+            embedding for them).
+        top_p: probability mass of the nucleus; 1 keeps all tokens.
+        top_k: maximum number of candidates.
 
     Returns:
-        The smaller of `top_k` and N; gradients pass to the logits of those within `top_p`.
+        min(`top_k`, N) candidates per position; gradients reach the logits of those within
+        `top_p`.
     """
     logits_BLN = at_least_float32(logits_BLV[..., :N_SPEECH_TOKENS])
     size = logits_BLN.shape[-1]
@@ -90,22 +107,23 @@ def within_nucleus(logits_BLV: Tensor, top_p: float, top_k: int) -> Candidates:
 
 
 def sample(candidates: Candidates, temperature: float, noise_RBLC: Tensor) -> Tensor | TokenMix:
-    """Draw one speech token per position, as one-hot rows that let gradients through.
+    """Sample one speech token per position, as one-hot rows with a straight-through gradient.
 
-    Forward, the rows are the one-hot of argmax(logits + noise), which does not depend on the
-    temperature. Backward, they are softmax((logits + noise) / temperature), and if the noise is
-    drawn more than once, the mean over all noise that would have drawn the same tokens: the same
-    gradient on average, and steadier (Paulus et al. 2021, arXiv 2010.04838; ours, the paper has
-    none). The codec reads the sample once, whatever R is.
+    Forward: the one-hot vector of argmax(logits + noise), which does not depend on the temperature.
+    Backward: the gradient of softmax((logits + noise) / temperature). With several noise draws it
+    is the mean over the draws, each conditioned on the sampled tokens: the same expected gradient
+    with lower variance (Gumbel-Rao, Paulus et al. 2021, arXiv 2010.04838; ours, the paper names
+    none). The codec processes one sample, whatever R is.
 
     Args:
-        candidates: from the policy's logits.
-        temperature: tau; 2, 1 and 0.8 in stages I, II and III.
-        noise_RBLC: standard Gumbel, see `noise_for`.
+        candidates: candidates from the policy's logits.
+        temperature: tau; 2, 1 and 0.8 in stages I, II and III (paper).
+        noise_RBLC: standard Gumbel noise, see `noise_for`.
 
     Returns:
-        Rows over the candidates, each one-hot, float32, or float64 as the logits are: (B, L, N) if
-        these are all N, else a mix of few.
+        One-hot rows over the candidates, float32 or, for float64 logits, float64: a tensor
+        (B, L, N) if all N tokens are candidates, otherwise a `TokenMix`. Gradients reach
+        `candidates.logits_BLC`.
     """
     logits_BLC = candidates.logits_BLC
     perturbed_BLC = logits_BLC + noise_RBLC[0]
@@ -119,11 +137,11 @@ def sample(candidates: Candidates, temperature: float, noise_RBLC: Tensor) -> Te
 
 
 def _redrawn(logits_BLC: Tensor, drawn_BL1: Tensor, noise_BLC: Tensor) -> Tensor:
-    """Logits with other noise, given that the drawn tokens stay the largest.
+    """Logits plus other noise, conditioned on the sampled tokens being the largest.
 
-    The largest is Gumbel around the logarithm of the sum of all, whichever it is; the others are
-    Gumbel around their logits, cut off at it (Maddison et al. 2014, arXiv 1411.0030). To gradients
-    the noise is a constant, as it is where it was drawn once.
+    The maximum is Gumbel around the log-sum-exp of the logits, independent of its index; the others
+    are Gumbel around their logits, truncated at the maximum (Maddison et al. 2014, arXiv
+    1411.0030). The noise is detached, as unconditioned noise is.
     """
     with torch.no_grad():
         top_BL1 = logits_BLC.logsumexp(-1, keepdim=True) + noise_BLC.gather(-1, drawn_BL1)

@@ -1,12 +1,12 @@
-"""Detection of reward hacking: the reward rises while an independent judge falls.
+"""Detection of reward hacking: the reward rises while an independent judge's metric gets worse.
 
 The rule (ours):
 
-    At a probe, a judge disagrees with the reward if its score is worse than its best one by more
-    than a tolerance while the reward has risen. The policy hacks the reward if the same judge
-    disagrees at each of the last `patience` probes.
+    At a probe, a judge disagrees with the reward if its metric is worse than its best value by more
+    than a tolerance while the reward is higher than at that best value. The policy hacks the reward
+    if the same judge disagrees at each of the last `patience` probes.
 
-Reward and judges score the same fixed dev sentences. The judges score generated audio and are no
+Reward and judges score the same fixed dev sentences. The judges score generated audio and are not
 part of the reward. The tolerance allows for the small number of sentences.
 """
 
@@ -20,23 +20,24 @@ from hpro_core.policy.interface import SpeechPolicy
 from hpro_core.reward.selection import chosen_step
 
 METRIC_DIRECTION = {"wer": -1.0, "wvad_ccc": 1.0, "emo_sim": 1.0}
-"""The judges' metrics, and whether a larger value is better."""
+"""The judges' metrics: 1 if larger values are better, -1 if smaller values are."""
 
 History = Mapping[int, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class HackingWatch:
-    """How a reward training is watched, and its checkpoint chosen.
+    """Settings for probes during a reward training and for the choice of its checkpoint.
 
     Attributes:
-        sentences: dev utterances on which reward and judges are compared.
-        probe: lets a policy speak them, and measures what `selection` and METRIC_DIRECTION name.
+        sentences: dev utterances that reward and judges score.
+        probe: synthesises them with a policy and returns the metrics of `selection` and
+            METRIC_DIRECTION.
         every: steps between two probes.
         wer_margin: see `selection.choose`.
         patience: see `hacking`.
         tolerance: see `hacking`.
-        stop: end the training when the reward is being hacked.
+        stop: end the training when reward hacking is detected.
     """
 
     sentences: list[Example]
@@ -51,12 +52,12 @@ class HackingWatch:
 def model_selection_of(
     watching: HackingWatch, policy: SpeechPolicy, reward: Callable[[], float]
 ) -> ModelSelection:
-    """The looks of a training loop: the judges' measures, and the reward on the same sentences.
+    """Model selection of a training loop: the judges' metrics and the reward on the same sentences.
 
     Args:
         watching: the settings and the probe.
-        policy: being trained.
-        reward: of the policy on the sentences, more is better.
+        policy: the policy in training.
+        reward: function that returns the policy's reward on the sentences; larger is better.
     """
     return ModelSelection(
         every=watching.every,
@@ -68,7 +69,7 @@ def model_selection_of(
 
 
 def record_of(model_selection: ModelSelection) -> dict[str, Any]:
-    """What the probes found, for metrics.json."""
+    """Results of the probes for metrics.json: metrics and alarms by step, kept step, early stop."""
     last = max(model_selection.history)
     return {
         "kept_step": model_selection.kept_step,
@@ -79,15 +80,16 @@ def record_of(model_selection: ModelSelection) -> dict[str, Any]:
 
 
 def hacking(history: History, patience: int, tolerance: float) -> str | None:
-    """Say how the reward is being hacked, if it is.
+    """Describe the reward hacking that the last probes show, if any.
 
     Args:
-        history: by step, "reward" and each judge of METRIC_DIRECTION.
-        patience: probes in a row at which a judge has to be let down.
-        tolerance: how much a judge may fall without being let down.
+        history: by step, "reward" and each metric of METRIC_DIRECTION.
+        patience: number of consecutive probes at which a judge has to disagree; 0 turns the
+            detection off.
+        tolerance: how much worse a metric may get, in its own unit, before a judge disagrees.
 
     Returns:
-        One line with the judges and their numbers, or None.
+        One line with the metrics and their values, or None.
     """
     steps = sorted(history)
     recent = range(len(steps) - patience, len(steps))
@@ -101,11 +103,11 @@ def hacking(history: History, patience: int, tolerance: float) -> str | None:
             found.append(_line(judge, history[best], history[steps[-1]], best))
     if not found:
         return None
-    return f"the reward rises while judges fall ({'; '.join(found)})"
+    return f"the reward rises while judge metrics get worse ({'; '.join(found)})"
 
 
 def _let_down(judge: str, history: History, steps: Sequence[int], tolerance: float) -> int | None:
-    """The step at which the judge was best, if it is let down at the last of these steps."""
+    """Step of the judge's best metric if it disagrees at the last of these steps, else None."""
     now = history[steps[-1]]
     best = max(steps, key=lambda step: (METRIC_DIRECTION[judge] * history[step][judge], step))
     fall = METRIC_DIRECTION[judge] * (history[best][judge] - now[judge])

@@ -1,6 +1,6 @@
-"""The leash: token-wise KL divergence from the policy to its frozen start (paper II-B).
+"""Token-wise categorical KL divergence from the policy to the frozen reference policy (paper II-B).
 
-Letters: B batch, L position, V output class.
+That the reference is the SFT policy is inferred. Letters: B batch, L position, V output class.
 """
 
 from typing import Literal
@@ -18,16 +18,20 @@ def kl_divergence(
 ) -> Tensor:
     """KL(policy || reference) over all output classes and an utterance's positions.
 
-    The paper gives neither direction nor reduction. Both are CosyVoice 3's (2505.17589), which adds
-    up tokens: "sum". The mean over tokens is a sixtieth of it here, and then no leash at all: a
-    policy drifts where the reward does not care (docs/log.md). The end of speech is among the
-    classes and its position among the positions: no reward sees it.
+    The paper gives neither direction nor reduction. Both are those of CosyVoice 3 (arXiv
+    2505.17589), which sums over tokens. The mean over tokens is about a sixtieth of the sum here,
+    too little: the policy drifts where the reward does not constrain it (docs/log/index.md). End
+    of speech is one of the classes and its position is included, because no reward depends on it.
 
     Args:
         policy_BLV: logits of the policy.
-        reference_BLV: logits of the frozen SFT policy after the same history.
-        mask_BL: true at real positions, that of the end included.
-        reduction: "sum" over positions, mean over utterances; or "mean" over all positions.
+        reference_BLV: logits of the frozen reference policy after the same history.
+        mask_BL: bool, true at real positions, the one of end of speech included.
+        reduction: "sum" over positions, then mean over utterances; or "mean" over all positions.
+
+    Returns:
+        Scalar in nats, at least float32. Gradients reach `policy_BLV`, and `reference_BLV` if it
+        has a graph.
     """
     policy = at_least_float32(policy_BLV[mask_BL]).log_softmax(-1)
     reference = at_least_float32(reference_BLV[mask_BL]).log_softmax(-1)

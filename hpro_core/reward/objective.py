@@ -1,7 +1,7 @@
-"""What a reward stage minimises: L = sum of lambda_i L_i (paper II-B, table of stages in III-B).
+"""The loss of a reward stage: L = sum of lambda_i L_i (paper II-B; weights and temperatures III-B).
 
-Letters: K sample of an utterance, B batch (of all samples, where they are read), L speech token,
-P = L + 1 position, V output class, C candidate, R redraw of the noise.
+Letters: K sample of an utterance, B batch (times K where the codec reads the samples), L speech
+token, P = L + 1 position, V output class, C candidate, R draw of the noise.
 """
 
 from dataclasses import dataclass
@@ -31,28 +31,46 @@ TERMS = ("kl", "sp", "cp", "asr", "wvad", "ser")
 
 @dataclass(frozen=True)
 class Objective:
-    """Weights and temperature of one training."""
+    """Weights, temperature and sampling of one training.
 
-    weights: dict[str, float]  # of TERMS; a term of weight 0 is computed and logged, not trained
+    Attributes:
+        weights: weight of each of TERMS; a term of weight 0 is computed and logged only.
+        temperature: tau of the Gumbel-softmax.
+        frame_norm: "l1" (paper) or "mse" (released code), see `frame.code_loss`.
+        kl_reduction: over an utterance's positions, see `kl.kl_divergence`.
+        jacobi_iterations: iterations of `history.own_history`; 0: the recording's history.
+        top_p: nucleus of the candidates, see `gumbel.within_nucleus`.
+        top_k: maximum number of candidates, see `gumbel.within_nucleus`.
+        samples: samples per utterance after one history; the terms are means over them.
+        gumbel_rao_samples: additional noise draws of the backward pass, see `gumbel.sample`.
+    """
+
+    weights: dict[str, float]
     temperature: float
     frame_norm: Literal["l1", "mse"]
-    kl_reduction: Literal["sum", "mean"] = "sum"  # over an utterance's tokens, see `kl`
-    jacobi_iterations: int = 0  # see `history.own_history`
-    top_p: float = 1.0  # of what can be drawn, see `gumbel.within_nucleus`
+    kl_reduction: Literal["sum", "mean"] = "sum"
+    jacobi_iterations: int = 0
+    top_p: float = 1.0
     top_k: int = N_SPEECH_TOKENS
-    samples: int = 1  # of each utterance, after one history; the terms are their means
-    gumbel_rao_samples: int = (
-        0  # of the noise of each sample in the backward pass, see `gumbel.sample`
-    )
+    samples: int = 1
+    gumbel_rao_samples: int = 0
 
     @property
     def candidates(self) -> int:
-        """Speech tokens that a sample is drawn from at each position."""
+        """Number of speech tokens that can be sampled at each position."""
         return min(self.top_k, N_SPEECH_TOKENS)
 
 
 def objective_of(variant: Variant, settings: Reward) -> Objective:
-    """The objective of a variant: its stage's, less the terms that it drops."""
+    """Build a variant's objective: that of its stage, with weight 0 for the terms that it drops.
+
+    Args:
+        variant: stage, dropped terms and, where it has its own, temperature.
+        settings: weights and temperatures of the stages, and the options of `Objective`.
+
+    Raises:
+        HproError: the settings have no section for the variant's stage.
+    """
     stage = required(settings, variant.stage, RewardStage)
     weights = {t: 0.0 if t in variant.drop else getattr(stage.weights, t) for t in TERMS}
     temperature = stage.temperature if variant.temperature is None else variant.temperature
@@ -77,22 +95,23 @@ def reward_terms(
     objective: Objective,
     noise_KRBLC: Tensor,
 ) -> dict[str, Tensor]:
-    """Every term of the objective on a batch, their weighted sum, and what to watch.
+    """Compute every term of the objective on a batch, their weighted sum, and the diagnostics.
 
-    The sample has the length of the recording, and frames, words and transcript of the recording
-    apply to it: the policy reads the true history (teacher forcing, paper) or one of its own that
-    keeps the recording's timing (ours, see `history`).
+    The sample has the length of the recording, so the recording's frames, word spans and transcript
+    apply to it. The policy is conditioned on the recording's history (teacher forcing; inferred for
+    the paper) or on its own, which keeps the recording's timing (ours, see `history`).
 
     Args:
-        policy: being trained, in eval mode; gradients reach it alone.
-        reference: the frozen SFT policy.
+        policy: the policy in training, in eval mode; gradients reach it alone.
+        reference: reference policy of the KL term, frozen.
         codec: frozen, in eval mode.
-        batch: recordings, as tokens, with labels.
-        objective: weights, temperature, norm.
-        noise_KRBLC: of the samples, see `gumbel.noise_for`; the history continues the first.
+        batch: the recordings, as tokens, with labels.
+        objective: weights, temperature, norm and sampling.
+        noise_KRBLC: noise of the samples, see `gumbel.noise_for`; the first sample's noise also
+            generates the history.
 
     Returns:
-        "loss", the six TERMS, and the signs of `diagnostics`.
+        Scalars: "loss", the six TERMS, and the diagnostics of `diagnostics`.
     """
     batch = with_policy_history(policy, batch, objective, noise_KRBLC)
     with torch.no_grad():
@@ -103,7 +122,7 @@ def reward_terms(
 def with_policy_history(
     policy: SpeechPolicy, batch: Batch, objective: Objective, noise_KRBLC: Tensor
 ) -> Batch:
-    """The batch with the history after which the policy is rewarded."""
+    """The batch with the history that the objective conditions the policy on."""
     sweeps, top_p, top_k = objective.jacobi_iterations, objective.top_p, objective.top_k
     return own_history(policy, batch, noise_KRBLC[0, 0], sweeps, top_p, top_k)
 
@@ -116,7 +135,7 @@ def terms_at(
     objective: Objective,
     noise_KRBLC: Tensor,
 ) -> dict[str, Tensor]:
-    """As `reward_terms`, from the logits of policy and reference after the same history."""
+    """As `reward_terms`, from logits of policy and reference, (B, P, V), after the same history."""
     k = len(noise_KRBLC)
     with torch.no_grad():
         codes = codec.preference_codes(batch.tokens_BL, batch.token_lengths_B)
@@ -125,15 +144,15 @@ def terms_at(
     noise_RBLC = noise_KRBLC.transpose(0, 1).flatten(1, 2)
     sample = gumbel.sample(candidates.repeated(k), objective.temperature, noise_RBLC)
     _, position_mask = speech_targets(batch)
-    leash = kl_divergence(logits_BPV, reference_BPV, position_mask, objective.kl_reduction)
+    kl = kl_divergence(logits_BPV, reference_BPV, position_mask, objective.kl_reduction)
     spoken = policy_diagnostics(logits_BPV, batch)
 
-    batch = batch.repeated(k)  # all samples are read at once
+    batch = batch.repeated(k)  # the codec processes all samples in one call
     text, target, text_mask = text_of(batch, codec.compatibility)
     reading = codec(sample, batch.token_lengths_B, batch.spans_BW2, text)
     mask, norm = batch.token_mask_BL, objective.frame_norm
     terms = {
-        "kl": leash,
+        "kl": kl,
         "sp": code_loss(reading.style_BLD, style, mask, norm),
         "cp": code_loss(reading.content_BLD, content, mask, norm),
         "asr": intelligibility_loss(reading, target, text_mask),

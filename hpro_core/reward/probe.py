@@ -1,7 +1,7 @@
-"""Speak a fixed set of dev sentences with the policy as it is, and have them judged.
+"""Probe of a policy in training: synthesise a fixed set of dev sentences and judge them.
 
-The judge is a callable, so that this room knows no judges: `hpro_core.evaluate.probe` has the
-embedded ones. So is the way from tokens to sound. Letters: T sample.
+The judge and the decoder from tokens to audio are callables, so this module does not depend on
+them; `hpro_core.evaluate.probe` has the embedded judges. Letters: T audio sample.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,20 +20,30 @@ from hpro_core.policy.synthesis import SoundOf, references_of, speak
 
 @dataclass(frozen=True)
 class SentenceScores:
-    """What the judges say about one sentence."""
+    """A judge's scores of one sentence.
 
-    n_errors: int  # word errors
-    n_words: int  # words of the reference text
-    wvad_ccc: float | None  # None where the words could not be found in the audio
+    Attributes:
+        n_errors: word errors.
+        n_words: words of the reference text.
+        wvad_ccc: wVAD-CCC; None if the aligner does not find the words in the audio.
+        emo_sim: cosine of the emotion posteriors.
+    """
+
+    n_errors: int
+    n_words: int
+    wvad_ccc: float | None
     emo_sim: float
 
 
 Judge = Callable[[Example, np.ndarray], SentenceScores]
-"""Judges the sound of a sentence, float32 (T,), against its recording."""
+"""Function from a sentence's recording and its synthesised audio, float32 (T,), to its scores."""
 
 
 class Probe:
-    """The same sentences, references and random numbers at every call."""
+    """Synthesis and scoring of fixed dev sentences.
+
+    Every call uses the same sentences, references and random numbers.
+    """
 
     def __init__(
         self,
@@ -47,11 +57,11 @@ class Probe:
         """
         Args:
             sentences: dev utterances.
-            references: another utterance of the speaker for each of them, by its utt_id.
-            settings: of the sampling, those of the tables.
-            sound_of: tokens to sound, see `policy.synthesis.load_decoder`.
-            judge: hears one sentence.
-            device: of the policy.
+            references: for the utt_id of each sentence, another utterance of its speaker.
+            settings: sampling settings, the same as for the tables.
+            sound_of: function from tokens to audio, see `policy.synthesis.load_decoder`.
+            judge: function that scores one sentence.
+            device: device of the policy.
         """
         self.sentences = sentences
         self._references = references
@@ -61,17 +71,20 @@ class Probe:
         self._device = device
 
     def __call__(self, policy: SpeechPolicy) -> dict[str, float]:
-        """Judge the policy.
+        """Synthesise the sentences with a policy and return their scores.
+
+        Args:
+            policy: policy in eval mode, on the probe's device.
 
         Returns:
-            wer: word errors over words.
-            wvad_ccc: mean; 0 where the words were not found, as in the tables.
-            emo_sim: mean.
-            stopped: share of sentences that ended by themselves.
-            length_ratio: speech tokens over those of the recordings.
+            wer: word errors divided by words, over all sentences.
+            wvad_ccc: mean over sentences; 0 where the words were not found, as in the tables.
+            emo_sim: mean over sentences.
+            stopped: fraction of sentences that the policy ended with end of speech.
+            length_ratio: number of speech tokens divided by that of the recordings.
 
         Raises:
-            HproError: the policy said nothing at all of a sentence.
+            HproError: the policy generated no speech token for a sentence.
         """
         said = speak(
             policy, self.sentences, self._references, self._settings, 0, self._device, "probe"
@@ -93,15 +106,18 @@ class Probe:
 def probe_set(
     dev: Sequence[Example], others: Sequence[Example], size: int, seed: int
 ) -> tuple[list[Example], dict[str, Example]]:
-    """The dev sentences to probe with, and a reference for each by its utt_id.
+    """Choose the dev sentences of a probe and a reference utterance for each.
 
-    Sentences of speakers that say nothing else are left out.
+    Sentences whose speaker has no other utterance are left out.
 
     Args:
         dev: the dev split.
-        others: utterances that serve as reference where dev has only one of a speaker.
-        size: sentences; all of dev, if there are not so many.
-        seed: of the choice and of the references.
+        others: utterances that serve as reference where dev has only one utterance of a speaker.
+        size: number of sentences; all of dev if it has fewer.
+        seed: seed of the choice and of the references.
+
+    Returns:
+        The sentences, and the reference of each by the sentence's utt_id.
 
     Raises:
         HproError: no sentence has a reference.
@@ -110,8 +126,8 @@ def probe_set(
     able = np.flatnonzero(heard > 1)
     if not len(able):
         raise HproError(
-            f"none of the {len(dev)} dev sentences has a reference to be spoken after: their "
-            "speakers say nothing else in dev or train; set reward.probe_every to 0"
+            f"none of the {len(dev)} dev sentences has a reference utterance: their speakers have "
+            "no other utterance in dev or train; set reward.probe_every to 0"
         )
     order = np.random.default_rng(seed).permutation(len(able))
     ids = utt_ids(dev)

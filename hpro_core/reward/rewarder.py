@@ -1,4 +1,4 @@
-"""All that stays the same while a policy is trained by reward, and what it computes of a batch."""
+"""The models and the objective of one reward training, and the terms that they give for a batch."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +28,15 @@ class Rewarder:
         device: torch.device,
         bf16: bool,
     ):
-        """All models are on the device; `bf16` is for matrix products alone."""
+        """
+        Args:
+            policy: the policy in training.
+            reference: reference policy of the KL term, frozen.
+            codec: frozen, in eval mode.
+            objective: weights, temperature, norm and sampling.
+            device: device of all models.
+            bf16: run matrix products in bfloat16 (autocast).
+        """
         self.policy = policy
         self.objective = objective
         self._reference = reference
@@ -38,15 +46,15 @@ class Rewarder:
         self._noise = torch.Generator(device)
 
     def draw(self, batch: Batch, seed: int) -> Draw:
-        """The batch on the device, with noise by the seed."""
+        """Move the batch to the device and draw its noise with this seed."""
         generator = self._noise.manual_seed(seed)
         return draw(batch.to(self._device), generator, self.objective)
 
     def terms(self, drawn: Draw) -> dict[str, Tensor]:
-        """See `objective.reward_terms`.
+        """Compute the terms of a drawn batch, see `objective.reward_terms`.
 
-        The policy's dropout is off: its KL to the reference is then zero at the start, and what the
-        codec rewards is the sample and not the mask.
+        Dropout of the policy is off (ours). The KL to the reference is then zero at the start, and
+        the reward depends on the sample and not on a dropout mask.
         """
         self.policy.eval()
         with autocast(self._device, self._bf16):
@@ -60,28 +68,33 @@ class Rewarder:
             )
 
     def mean_over(self, batches: Sequence[Batch]) -> dict[str, float]:
-        """Mean terms, with the same noise at every call, so that the points of a curve compare."""
+        """Mean terms over batches; each call uses the same noise, so that calls are comparable."""
         self._noise.manual_seed(0)
-        once = replace(
-            self.objective, samples=1, gumbel_rao_samples=0
-        )  # gumbel_rao_samples are for gradients alone
+        # gumbel_rao_samples affect gradients only.
+        once = replace(self.objective, samples=1, gumbel_rao_samples=0)
         return mean_terms(
             lambda batch: self.terms(draw(batch.to(self._device), self._noise, once)), batches
         )
 
     def reward_over(self, batches: Sequence[Batch]) -> float:
-        """The reward: minus the weighted terms without KL, mean over batches."""
+        """The reward, mean over batches: minus the sum of the weighted terms without KL."""
         means = self.mean_over(batches)
         weights = self.objective.weights
         return -sum(weights[term] * means[term] for term in weights if term != "kl")
 
     def report_gradient_norms(self, drawn: Draw, label: str, path: Path) -> None:
-        """Print and write the gradient norm of each term with respect to the policy's weights."""
+        """Print and write each term's gradient norm with respect to the policy's weights.
+
+        Args:
+            drawn: a batch and its noise.
+            label: name of the training in printed lines.
+            path: JSON file to write, see `gradient_norms.write_report`.
+        """
         terms = self.terms(drawn)
         write_report(gradient_shares(terms, self.policy.parameters(), self.objective), label, path)
 
     def gradient_norms_at_logits(self, drawn: Draw) -> dict[str, float]:
-        """See `gradient_norms.logit_gradients`."""
+        """Norm of each weighted term's gradient at the logits, see `logit_gradients`."""
         self.policy.eval()
         with torch.no_grad(), autocast(self._device, self._bf16):
             batch = with_policy_history(self.policy, drawn.batch, self.objective, drawn.noise_KRBLC)

@@ -1,12 +1,12 @@
-"""Which checkpoint to keep: by what its speech sounds like, not by its loss.
+"""Checkpoint selection by the quality of generated dev speech instead of by the loss.
 
-The rule (ours; the paper gives none, and users of CosyVoice ask for one):
+The rule (ours; the paper gives none):
 
-    Among the checkpoints whose WER is at most the start's plus a margin, the one with the best mean
-    of wVAD-CCC and EMO-SIM; of equal ones the earliest.
+    Among the checkpoints whose WER is at most the initial policy's plus a margin, choose the one
+    with the best mean of wVAD-CCC and EMO-SIM; of equal ones the earliest.
 
-The start is one of them. So the margin is what expressiveness may cost in words, and a training
-that only does harm gives back what it started from.
+The initial policy is one of the checkpoints. The margin is the WER increase that a gain in
+expressiveness may cost; if every checkpoint is worse, the initial policy is kept.
 """
 
 import math
@@ -20,32 +20,39 @@ MEASURES = ("wer", "wvad_ccc", "emo_sim")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A checkpoint, and what the judges heard in the dev sentences that it spoke."""
+    """The judges' scores of one checkpoint on dev sentences that it synthesised.
+
+    Attributes:
+        step: training step; the lowest is that of the initial policy.
+        wer: word errors divided by words; 0.05 is 5 %.
+        wvad_ccc: in [-1, 1].
+        emo_sim: in [0, 1].
+    """
 
     step: int
-    wer: float  # word errors over words, 0.05 is 5 %
-    wvad_ccc: float  # in [-1, 1]
-    emo_sim: float  # in [0, 1]
+    wer: float
+    wvad_ccc: float
+    emo_sim: float
 
 
 def choose(candidates: Sequence[Candidate], wer_margin: float) -> int:
-    """The step of the checkpoint to keep.
+    """Return the step of the checkpoint to keep.
 
     Args:
-        candidates: the one with the lowest step is the start.
-        wer_margin: how much WER, as a share of words, may rise over the start's.
+        candidates: scored checkpoints; the one with the lowest step is the initial policy.
+        wer_margin: largest WER increase over the initial policy, in word errors per word.
 
     Raises:
-        HproError: there are no candidates, or one has a measure that is not a number.
+        HproError: there are no candidates, or a score is not finite.
     """
     if not candidates:
-        raise HproError("no checkpoint was judged: there is none to choose")
+        raise HproError("no checkpoint was judged, so none can be selected")
     for candidate in candidates:
         for name in MEASURES:
             if not math.isfinite(getattr(candidate, name)):
                 raise HproError(
                     f"step {candidate.step}: {name} of the probe is {getattr(candidate, name)}: "
-                    "look at the sentences that it spoke"
+                    "check the sentences that were synthesised at this step"
                 )
     ordered = sorted(candidates, key=lambda candidate: candidate.step)
     most = ordered[0].wer + wer_margin
@@ -54,6 +61,6 @@ def choose(candidates: Sequence[Candidate], wer_margin: float) -> int:
 
 
 def chosen_step(history: Mapping[int, Mapping[str, float]], wer_margin: float) -> int:
-    """`choose` out of what was measured at each step."""
+    """Apply `choose` to the metrics measured at each step."""
     candidates = [Candidate(step, *(m[name] for name in MEASURES)) for step, m in history.items()]
     return choose(candidates, wer_margin)

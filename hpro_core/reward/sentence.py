@@ -8,5 +8,13 @@ from hpro_core.engine.batching import Batch
 
 
 def emotion_loss(reading: CodecOutput, batch: Batch) -> Tensor:
-    """L_SER of the sample against the emotion teacher's posterior of the recording."""
+    """L_SER of the sample: cross-entropy against the emotion teacher's posterior of the recording.
+
+    Args:
+        reading: output of the codec for the sample.
+        batch: the recordings, with the teacher's posteriors.
+
+    Returns:
+        Scalar, mean over utterances, at least float32; gradients reach `reading.emotion_B9`.
+    """
     return soft_cross_entropy(reading.emotion_B9, batch.emotion_B9)

@@ -1,8 +1,8 @@
-"""Training a policy by reward: one stage of HPRO, or all terms from the start for an ablation.
+"""Reward training of a policy: one stage of HPRO, or all terms from the start for an ablation.
 
-The algorithm of the paper's section II-B: logits after a history (paper: the recording's, teacher
-forcing; ours: the policy's own), straight-through Gumbel sample, frozen codec, weighted terms, Adam
-on the language model alone, moments fresh at each stage.
+Paper section II-B: straight-through Gumbel sample, frozen codec, weighted terms, Adam on the
+language model only. The history before the logits is the recording's (teacher forcing; inferred for
+the paper) or the policy's own (ours). Adam's moments are reset at each stage (ours).
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ from hpro_core.reward.objective import objective_of
 from hpro_core.reward.rewarder import Rewarder
 
 LOG_EVERY = 10
-"""Most steps that a point of the training curve averages over."""
+"""Maximum number of steps that a point of the training curve averages over."""
 
 
 def train_reward(
@@ -60,25 +60,30 @@ def train_reward(
     """Train one variant and write its policy to `out`.
 
     Args:
-        name: of the variant.
-        variant: its stage, start and dropped terms.
-        settings: of the reward stages.
+        name: name of the variant.
+        variant: its stage, initial policy and dropped terms.
+        settings: settings of the reward stages.
         compute: threads, device, precision.
-        start: folder of the policy to start from.
+        start: folder of the initial policy.
         sft: folder of the SFT policy, the reference of the KL term.
-        codec_folder: the trained codec.
-        train: recordings to learn from.
+        codec_folder: folder of the trained codec.
+        train: recordings of the train split.
         dev: recordings for the dev curve.
-        seed: of the batches and the noise; a stage goes on where the one it starts from ended, so
-            that a policy of three stages has seen what one of three times the steps has.
-        out: gets the policy, training.csv, gradient_norms.json and metrics.json.
-        work: for the resumable checkpoint.
+        seed: seed of batches and noise. A stage continues the sequence where its initial policy
+            ended, so a policy of three stages is trained on the same batches as one with three
+            times the steps.
+        out: folder for the policy, training.csv, gradient_norms.json and metrics.json.
+        work: folder of the resumable checkpoint.
         identity: see `Loop`.
-        profile: write a trace.
-        accumulate: micro-batches that a batch is cut into; the result is the same, for less memory.
+        profile: write a profiler trace.
+        accumulate: micro-batches per batch; the result is the same, and it needs less memory.
         checkpointing: see `load_policy`.
-        watching: judges the policy's speech during the training and chooses the checkpoint by it;
-            without it the last one is kept.
+        watching: probes that judge generated speech during the training and choose the checkpoint;
+            without them the last one is kept.
+
+    Raises:
+        HproError: a file is missing or does not fit, the codec's text decoder does not accept the
+            transcripts, an utterance has no word that covers a frame, or a term is not finite.
     """
     set_threads(compute.threads)
     device = device_of(compute.device)
@@ -101,7 +106,7 @@ def train_reward(
 
     if is_main_process():
         drawn = rewarder.draw(sampler.batch_at(before + 1), seed)
-        first = split.cut(drawn, accumulate * process_count())[0]  # as much as a step has at a time
+        first = split.cut(drawn, accumulate * process_count())[0]  # bounds memory as a step does
         rewarder.report_gradient_norms(first, label, out / "gradient_norms.json")
     steps = settings.steps * variant.stages
     log_every = LOG_EVERY if watching is not None else steps_of_a_point(steps)
@@ -128,7 +133,7 @@ def train_reward(
         policy,
         torch.optim.Adam(policy.parameters(), lr=settings.learning_rate),
         rewarder.terms,
-        # The loop seeds torch per step.
+        # The loop seeds torch at each step.
         lambda step: rewarder.draw(sampler.batch_at(step), torch.initial_seed()),
         lambda: rewarder.mean_over(dev_batches),
         loop,
@@ -149,10 +154,10 @@ def train_reward(
 
 
 def steps_of_a_point(steps: int) -> int:
-    """Steps that a point of the training curve averages over.
+    """Number of steps that a point of the training curve averages over.
 
-    Ten, or in a training of less than forty steps so few that the curve has four points; it divides
-    the number of steps, so that the last point is at the last step.
+    It is at most ten; in a training of fewer than forty steps it is smaller, so that the curve has
+    four points. It divides the number of steps, so the last point is at the last step.
     """
     most = min(LOG_EVERY, max(1, steps // 4))
     return next(every for every in range(most, 0, -1) if steps % every == 0)

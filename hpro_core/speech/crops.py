@@ -258,7 +258,7 @@ def at_tempo(mel_FM: np.ndarray, longer: float) -> np.ndarray:
     """Change the tempo of log-mel frames by cubic spline interpolation in time.
 
     With linear interpolation the decoder learns blurred spectra. Frequencies are unchanged, because
-    they carry speaker and emotion (docs/log.md).
+    they carry speaker and emotion (docs/log/index.md).
 
     Args:
         mel_FM: (4 L, 80).

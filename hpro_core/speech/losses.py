@@ -4,11 +4,12 @@ Letters: B batch, L speech token, F = 4 L frame, M mel band, D digit, C channel,
 of `text.SYMBOLS`, A affect as in `crops`.
 
 The tokens carry 317 bits per second. A tokenizer trained on spectrum reconstruction alone spends
-them on the high-energy parts of the spectrum, and a third of acted words are lost (docs/log.md). S3
-tokenizers are trained on speech recognition (CosyVoice, arXiv 2407.05407), that of CosyVoice 3 on
-emotion recognition too (arXiv 2505.17589). Here heads predict phones and word affect from the
-tokens, and a feature-matching loss (Johnson et al. 2016, arXiv 1603.08155) compares reconstructed
-with recorded spectra in the features of a network that is trained on the same two tasks (ours).
+them on the high-energy parts of the spectrum, and a third of acted words are lost
+(docs/log/index.md). S3 tokenizers are trained on speech recognition (CosyVoice, arXiv 2407.05407),
+that of CosyVoice 3 on emotion recognition too (arXiv 2505.17589). Here heads predict phones and
+word affect from the tokens, and a feature-matching loss (Johnson et al. 2016, arXiv 1603.08155)
+compares reconstructed with recorded spectra in the features of a network that is trained on the
+same two tasks (ours).
 """
 
 import torch

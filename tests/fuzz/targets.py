@@ -649,7 +649,7 @@ def _emotion2vec(folder: Path) -> object:
 
 
 def _wavlm(folder: Path) -> object:
-    return WavlmVoices(folder / "wavlm", CPU).hear([_clip(folder)])
+    return WavlmVoices(folder / "wavlm", CPU).predict([_clip(folder)])
 
 
 def _whisper(folder: Path) -> object:

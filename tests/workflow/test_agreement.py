@@ -134,10 +134,13 @@ def test_a_lost_record_is_made_again(twin: Project) -> None:
     assert twin.results() == before
 
 
-def test_a_comment_in_code_reruns_its_stage_alone(twin: Project) -> None:
+def test_a_comment_or_a_docstring_runs_no_job_in_either_tool(twin: Project) -> None:
+    """DVC runs the stages whose files changed; Snakemake, which they start, has nothing to do."""
     code = twin.folder / "hpro_core/label/stage.py"
-    code.write_text(code.read_text() + "# a comment\n")
-    assert twin.repro() == {"label"}
+    changed = code.read_text().replace('"""', '"""Other words. ', 1)
+    code.write_text(changed + "# a comment\n")
+    assert twin.snakemake() == set()
+    assert twin.repro() == set()
     assert twin.is_settled()
 
 

@@ -89,8 +89,24 @@ def test_code_hash_follows_the_files_of_the_command(
 ) -> None:
     before = stage_keys.code_hash(package, "train")
     path = package / "hpro_core" / name
-    path.write_text(path.read_text() + "# more\n")
+    path.write_text(path.read_text() + "MORE = 1\n")
     assert (stage_keys.code_hash(package, "train") != before) == changes
+
+
+def test_comments_docstrings_and_layout_are_no_code(package: Path) -> None:
+    before = {name: stage_keys.code_hash(package, name) for name in ("train", "other")}
+    cli, inner = package / "hpro_core/cli.py", package / "hpro_core/room/inner.py"
+    cli.write_text(cli.read_text().replace("Train.", "Other words."))
+    inner.write_text('# A comment.\n\nTABLE = (\n    "norms.csv"\n)\n"Its text."\n')
+    assert {name: stage_keys.code_hash(package, name) for name in before} == before
+    inner.write_text('TABLE = "norms.csv" + ""\n')
+    assert stage_keys.code_hash(package, "train") != before["train"]
+
+
+def test_the_hash_of_code_is_that_of_every_python() -> None:
+    """A clone with another Python than that of a pulled run has nothing to do."""
+    code = b"def f(a, *, b=1):\n    'Text.'\n    return f'{a!r:>{b}}' if a else [x for x in b]\n"
+    assert stage_keys._content_hash(code, True)[:16] == "8818f69b4cd05d0d"
 
 
 def test_code_hash_follows_the_function_and_its_helpers_in_the_command_line(package: Path) -> None:

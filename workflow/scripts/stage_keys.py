@@ -39,6 +39,13 @@ import count: every edit of them would re-run everything."""
 Lines = list[str]
 
 
+def _is_text(statement: ast.stmt) -> bool:
+    """Whether a statement is nothing but a string: a docstring, or the text below a constant."""
+    return isinstance(statement, ast.Expr) and (
+        isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str)
+    )
+
+
 class Keys:
     """The key files of a workflow: declared by its rules, written after all of them."""
 
@@ -194,12 +201,41 @@ def _line(name: str, found: os.stat_result) -> str:
 
 
 def code_hash(root: Path, command: str) -> str:
-    """Hash of the code that a command runs: its function in `cli.py` and all that this imports."""
-    text, _ = _command_source(root, command)
-    digest = hashlib.sha256(text.encode())
+    """Hash of the code that a command runs: its function in `cli.py` and all that this imports.
+
+    Comments, docstrings and layout do not count, nor does the version of Python.
+    """
+    nodes, _ = _command_source(root, command)
+    digest = hashlib.sha256("".join(map(_canonical, nodes)).encode())
     for name in code_files(root, command):
-        digest.update(f"{name} {_sha256((root / name).read_bytes())}\n".encode())
+        content = (root / name).read_bytes()
+        digest.update(f"{name} {_content_hash(content, name.endswith('.py'))}\n".encode())
     return digest.hexdigest()
+
+
+@cache
+def _content_hash(content: bytes, is_code: bool) -> str:
+    """Hash of a file; of code, without what runs nothing."""
+    return _sha256(_canonical(ast.parse(content)).encode() if is_code else content)
+
+
+def _canonical(value: Any) -> str:
+    """A piece of code as text, without docstrings.
+
+    Not by `ast.dump`, whose text differs between versions of Python.
+    """
+    if isinstance(value, list):
+        return "[" + ",".join(map(_canonical, value)) + "]"
+    if not isinstance(value, ast.AST):
+        return repr(value)
+    fields = {name: item for name, item in ast.iter_fields(value) if item not in (None, [])}
+    if isinstance(fields.get("body"), list):
+        fields["body"] = [item for item in fields["body"] if not _is_text(item)]
+    if isinstance(value, ast.JoinedStr):  # Python 3.12 has empty texts in nested formats
+        texts = (item.value if isinstance(item, ast.Constant) else item for item in value.values)
+        fields["values"] = [text for text in texts if text != ""]
+    inner = ",".join(f"{name}={_canonical(item)}" for name, item in fields.items())
+    return f"{type(value).__name__}({inner})"
 
 
 def code_files(root: Path, command: str) -> list[str]:
@@ -225,9 +261,9 @@ def code_files(root: Path, command: str) -> list[str]:
     return sorted(modules | {data for name in modules for data in _data_files(root, name)})
 
 
-def _command_source(root: Path, command: str) -> tuple[str, set[str]]:
-    """Source of a command's function with the helpers in `cli.py` that it names; its imports."""
-    lines, named = _commands((root / PACKAGE / "cli.py").read_text(encoding="utf-8"))
+def _command_source(root: Path, command: str) -> tuple[list[ast.stmt], set[str]]:
+    """A command's function with what it names in `cli.py`; the files that these import."""
+    named = _commands((root / PACKAGE / "cli.py").read_text(encoding="utf-8"))
     function = command.replace("-", "_")
     if function not in named:
         raise ValueError(f"{PACKAGE}/cli.py has no function {function} for `hpro {command}`")
@@ -241,20 +277,13 @@ def _command_source(root: Path, command: str) -> tuple[str, set[str]]:
         waiting |= (names & named.keys()) - used
     nodes = [named[name] for name in sorted(used)]
     imports = {f for node in nodes for f in _imports(root, node, f"{PACKAGE}/cli.py")}
-    source = [line for node in nodes for line in lines[_first(node) : node.end_lineno]]
-    return "\n".join(source), imports
+    return nodes, imports
 
 
 @cache
-def _commands(text: str) -> tuple[Lines, dict[str, ast.stmt]]:
-    """The lines of `cli.py`, and what they define."""
-    return text.splitlines(), _top_level(ast.parse(text))
-
-
-def _first(node: ast.stmt) -> int:
-    """The place of a statement's first line, its decorators included."""
-    decorators = node.decorator_list if isinstance(node, ast.FunctionDef) else []
-    return min([node.lineno, *(decorator.lineno for decorator in decorators)]) - 1
+def _commands(text: str) -> dict[str, ast.stmt]:
+    """What `cli.py` defines, by name."""
+    return _top_level(ast.parse(text))
 
 
 def _top_level(tree: ast.Module) -> dict[str, ast.stmt]:

@@ -1,0 +1,142 @@
+"""The documentation as a site: what mkdocs, which `make docs` runs, does not check by itself."""
+
+import posixpath
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from workflow.scripts.settings_reference import PAGE, Comments, Reference, reference
+from workflow.scripts.site_hooks import FETCHED, without_outside_links
+
+REPO = Path(__file__).parents[1]
+PAGES = sorted((REPO / "docs").rglob("*.md"))
+
+
+@pytest.mark.parametrize(
+    ("page", "link", "text"),
+    [
+        ("index.md", "[README](../README.md#result)", "`README.md`"),
+        ("index.md", "[The base](../data/base/README.md)", "The base (`data/base/README.md`)"),
+        ("log/index.md", "[method](../method.md#data)", "[method](../method.md#data)"),
+        ("log/index.md", "[`Makefile`](../../Makefile)", "`Makefile`"),
+        ("index.md", "![a picture](../report.png)", "![a picture](../report.png)"),
+    ],
+)
+def test_links_to_files_outside_the_site_become_their_path(page: str, link: str, text: str) -> None:
+    assert without_outside_links(f"See {link}.", page, REPO) == f"See {text}."
+
+
+def test_a_link_to_a_missing_file_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    without_outside_links("[gone](../GONE.md)", "index.md", REPO)
+    assert caplog.messages == ["index.md links to GONE.md, which does not exist"]
+
+
+@pytest.mark.parametrize(
+    ("html", "fetched"),
+    [
+        ('<script src="https://unpkg.com/shim"></script>', True),
+        ('<link rel="stylesheet" href="//host/style.css">', True),
+        ("@font-face{src:url(https://host/font.woff2)}", True),
+        ('<pre class="mermaid"><code>', True),
+        ('<a href="https://host/page">', False),
+        ('<script src="assets/bundle.js"></script>', False),
+    ],
+)
+def test_a_page_that_fetches_from_a_network_is_found(html: str, fetched: bool) -> None:
+    assert bool(FETCHED.search(html)) is fetched
+
+
+def test_the_site_has_the_order_of_the_index() -> None:
+    nav = yaml.safe_load((REPO / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    pages = [page for part in nav[1:] for entries in part.values() for page in entries]
+    index = (REPO / "docs/index.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[[^\]]+\]\(([^)]+)\)", index, flags=re.M)
+    assert nav[0] == "index.md"
+    assert [next(iter(page.values())) for page in pages] == [
+        row for row in rows if not row.startswith("../")
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_paragraph_in_a_list_is_indented_by_four(page: Path) -> None:
+    """With fewer blanks it ends the list on the site, though not on GitHub."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    assert re.findall(r"\n\n {1,3}(?=\S).*", text) == []
+
+
+def test_links_and_mentions_of_pages_exist() -> None:
+    """Of README, comments of settings, docstrings and pages, with the heading that they name."""
+    listing = ["git", "ls-files", "*.md", "*.py", "*.smk", "*.sh", "*.yaml", "*.toml", "Makefile"]
+    names = subprocess.run(listing, cwd=REPO, capture_output=True, text=True, check=True).stdout
+    missing = []
+    for name in names.split():
+        text = (REPO / name).read_text(encoding="utf-8")
+        targets = re.findall(r"(?<![\w/.])(docs/[\w/]+\.md(?:#[\w-]+)?)", text)
+        if name.endswith(".md"):
+            links = re.findall(r"\]\(([^():\s]*)\)", text)
+            here = posixpath.dirname(name)
+            targets += [
+                name + link
+                if link.startswith("#")
+                else posixpath.normpath(posixpath.join(here, link))
+                for link in links
+            ]
+        missing += [f"{name}: {target}" for target in targets if not exists(target)]
+    assert missing == []
+
+
+def exists(target: str) -> bool:
+    """Whether a file or folder of the repository exists, and its heading where "#" names one."""
+    path, _, anchor = target.partition("#")
+    return (REPO / path).exists() and (not anchor or anchor in anchors(REPO / path))
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of the headings of a page, as GitHub and the site write them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    titles = re.findall(r"^#+ (.+)$", text, flags=re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def test_every_entry_of_the_log_has_an_anchor_of_its_own() -> None:
+    text = (REPO / "docs/log/index.md").read_text(encoding="utf-8")
+    titles = re.findall(r"^## (\d{4}-\d{2}-\d{2}: .+|Next)$", text, flags=re.M)
+    assert len(titles) == text.count("\n## ")
+    assert len(set(titles)) == len(titles)
+    assert len(anchors(REPO / "docs/log/index.md")) == len(titles) + 1
+
+
+def test_the_settings_reference_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == reference(), "run `make docs`"
+
+
+SETTINGS = """# head
+one: "a#b"   # first
+             # and on
+two: 2
+three:
+  # of four
+  four: 4  # last
+"""
+
+
+def test_comments_belong_to_the_line_that_they_are_beside() -> None:
+    comments = Comments(SETTINGS)
+    assert comments.beside == {1: "first and on", 6: "last"}
+    assert comments.above(6) == "of four"
+
+
+def test_a_setting_without_a_meaning_is_refused() -> None:
+    kinds = {name: {"type": "string"} for name in ("one", "two")}
+    four = {"type": "object", "properties": {"four": {"type": "integer", "minimum": 1}}}
+    schema: dict = {"properties": {**kinds, "three": four}}
+    with pytest.raises(ValueError, match=r"no comment: two$"):
+        Reference(SETTINGS, schema).page()
+    schema["properties"]["two"]["description"] = "the second"
+    page = Reference(SETTINGS, schema).page()
+    assert '| `one` | `"a#b"` | text | first and on |' in page
+    assert "| `two` | `2` | text | the second |" in page
+    assert "| `four` | `4` | integer, at least 1 | last |" in page
