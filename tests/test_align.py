@@ -187,7 +187,7 @@ def test_audio_that_cannot_be_read_is_rejected(corpus: Path, tmp_path: Path):
     reasons = pd.read_parquet(tmp_path / "align" / "rejected.parquet")["reason"].tolist()
     assert reasons[0].startswith("unreadable audio (")
     path = tmp_path / table["audio"][1]
-    assert reasons[1] == f"unreadable audio ({path} is not 16 kHz mono (8000 Hz): make it again)"
+    assert reasons[1] == f"unreadable audio ({path} is not 16 kHz mono (8000 Hz): create it again)"
 
 
 def test_splits_that_need_no_word_times_are_left_out(aligned: Path, tmp_path: Path):
