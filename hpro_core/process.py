@@ -118,7 +118,6 @@ _OF_MACHINE = {
 
 
 def _machine_error(error: OSError) -> str:
-    _skip_pytorchs_exit_hook()
     name = f"{error.filename}: " if error.filename else ""
     cure = _OF_MACHINE[error.errno or 0]
     return f"{name}{error.strerror}: {cure}, then run the same command again"
@@ -158,6 +157,7 @@ def _say(message: str) -> None:
 
 
 def _fail(status: int, message: str) -> int:
+    _skip_pytorchs_exit_hook()
     _say(message)
     return status
 

@@ -23,7 +23,7 @@ from hpro_core.engine.prefetch import Prefetch
 from hpro_core.engine.token_noise import corrupt_tokens
 from hpro_core.engine.training import Loop, clear, fit
 from hpro_core.errors import HproError
-from hpro_core.io import fingerprint, sha256_of
+from hpro_core.io import JOURNAL, fingerprint, sha256_of
 
 
 def run(out, work, steps=60, stop_at=None, identity="a", ema=0.9):
@@ -61,6 +61,16 @@ def test_a_killed_run_resumes_and_equals_an_undisturbed_one(tmp_path):
     assert (tmp_path / "work_b" / "checkpoint_0000060.pt").is_file()  # until the model is written
     clear(tmp_path / "work_b")
     assert not list((tmp_path / "work_b").iterdir())
+
+
+def test_a_resumed_run_records_what_was_read_before_the_kill(tmp_path, monkeypatch):
+    """The judges of a watched training are read when they are first needed."""
+    monkeypatch.setattr(JOURNAL, "read", {tmp_path / "judge.json"})
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "b", tmp_path / "work", stop_at=47)
+    monkeypatch.setattr(JOURNAL, "read", set())
+    run(tmp_path / "b", tmp_path / "work")
+    assert tmp_path / "judge.json" in JOURNAL.read
 
 
 def test_a_resumed_run_shows_all_its_points_in_tensorboard(tmp_path):

@@ -101,18 +101,23 @@ def test_an_error_of_the_machine_is_no_bug(tmp_path: Path) -> None:
     assert len(said.splitlines()) == 1
 
 
-def test_no_more_files_is_no_traceback_of_a_thread_or_of_pytorch(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "last",
+    ['open("model", "w")', 'raise process.HproError("model: Too many open files: do this")'],
+)
+def test_no_more_files_is_no_traceback_of_a_thread_or_of_pytorch(tmp_path: Path, last: str) -> None:
     """As in a training: a thread writes TensorBoard's files, and the optimiser has a compiler."""
-    code = """
+    code = f"""
     import resource, threading
     import torch
+    from hpro_core import process
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     def commands():
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
         thread = threading.Thread(target=open, args=("curves", "w"))
         thread.start()
         thread.join()
-        open("model", "w")
+        {last}
     """
     status, _, said = ended(code, cwd=tmp_path)
     assert status == 1

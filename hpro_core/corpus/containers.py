@@ -260,11 +260,9 @@ def _mp3_frame_bytes(header: bytes) -> int:
     kbps = header[2] >> 4
     if version not in _MP3_RATES_HZ or rate == 3 or not 1 <= kbps <= 14:
         return 0
-    is_main_process = version == _MPEG1
-    bits = _MP3_KBPS[is_main_process][kbps - 1] * 1000
-    return (144 if is_main_process else 72) * bits // _MP3_RATES_HZ[version][rate] + (
-        header[2] >> 1 & 1
-    )
+    is_mpeg1 = version == _MPEG1
+    bits = _MP3_KBPS[is_mpeg1][kbps - 1] * 1000
+    return (144 if is_mpeg1 else 72) * bits // _MP3_RATES_HZ[version][rate] + (header[2] >> 1 & 1)
 
 
 def _side_bytes(header: bytes) -> int:

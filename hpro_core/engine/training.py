@@ -21,7 +21,7 @@ from hpro_core.engine.distributed import Ranks, local_rank
 from hpro_core.engine.microbatch import BatchSplit
 from hpro_core.engine.model_selection import ModelSelection
 from hpro_core.errors import HproError
-from hpro_core.io import write_csv_table
+from hpro_core.io import JOURNAL, write_csv_table
 from hpro_core.progress import track
 
 BatchT = TypeVar("BatchT")
@@ -481,6 +481,7 @@ def _save(
         "optimiser": optimiser.state_dict(),
         "average": average.state(),
         "curves": curves.rows,
+        "read": sorted(map(str, JOURNAL.read)),  # for the record of a resumed training
     }
     kept = (
         None
@@ -507,6 +508,7 @@ def _resume(
         optimiser.load_state_dict(state["optimiser"])
         average.load(state["average"])
         curves.restore([tuple(row) for row in state["curves"]])
+        JOURNAL.read.update(map(Path, state["read"]))
         if model_selection is not None:
             _recall(model_selection, curves)
     except (
