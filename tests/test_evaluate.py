@@ -371,7 +371,9 @@ def test_speech_without_the_words_has_no_agreement(trained: Path, weights_folder
 
 
 def test_what_is_missing_is_named(trained: Path, weights_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(HproError, match=r"synthesis.parquet is not of hpro, seed 3, according to the records"):
+    with pytest.raises(
+        HproError, match=r"synthesis.parquet is not of hpro, seed 3, according to the records"
+    ):
         stage.judge(trained, "hpro", 3, SETTINGS, weights_folder, ON_CPU, NOWHERE, set())
     with pytest.raises(HproError, match=r"is missing: run `hpro weights fetch`"):
         stage.judge(trained, "recordings", 0, SETTINGS, tmp_path, ON_CPU, NOWHERE, set())

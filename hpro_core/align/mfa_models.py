@@ -14,6 +14,7 @@ from typing import TextIO
 
 from hpro_core.align.mfa_program import execute, program
 from hpro_core.errors import HproError
+from hpro_core.io import replacing
 from hpro_core.params import Align
 
 SUFFIXES = {"acoustic": ".zip", "dictionary": ".dict", "g2p": ".zip"}
@@ -107,7 +108,10 @@ def get(root: Path, settings: Align) -> None:
             for model in missing:
                 _download(command, model, log)
     rows = [(model.kind, model.name, *_identity(model)) for model in models]
-    with (folder / "mfa_models.csv").open("w", encoding="utf-8", newline="") as file:
+    with (
+        replacing(folder / "mfa_models.csv") as partial,
+        partial.open("w", encoding="utf-8", newline="") as file,
+    ):
         csv.writer(file).writerows([("kind", "name", "bytes", "sha256"), *rows])
     for kind, name, size, _ in rows:
         print(f"align: {kind} {name}, {size / 1e6:.1f} MB")
