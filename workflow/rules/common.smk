@@ -200,7 +200,9 @@ def lost_records(wildcards):
         for path in (f"{folder}/{name}" for name in names):
             for job in workflow.rules:
                 match = job.output[0].match(path) if job.output else None
-                records = [made for made in job.output if "/record_" in made]
+                records = [
+                    made for made in job.output if "record_" in os.path.basename(made)
+                ]
                 if match:
                     found = match.groupdict()
                     lost += [record.apply_wildcards(found) for record in records]
