@@ -194,16 +194,18 @@ def lost_records(wildcards):
     Snakemake recreates a missing output only if a target needs it. A record is missing if a folder
     became read-only between the last result of a job and its record.
     """
+    records, whole = [], set()
+    for job in workflow.rules:
+        whole |= {os.path.basename(made) for made in job.output if made.is_directory}
+        named = [made for made in job.output if "record_" in os.path.basename(made)]
+        records += [(job.output[0], record) for record in named]
     lost = []
     for folder, folders, names in os.walk(ROOT):
-        folders[:] = [name for name in folders if name != "audio"]
+        # Folders that a job makes as a whole have a file per utterance and no first outputs.
+        folders[:] = [name for name in folders if name not in whole]
         for path in (f"{folder}/{name}" for name in names):
-            for job in workflow.rules:
-                match = job.output[0].match(path) if job.output else None
-                records = [
-                    made for made in job.output if "record_" in os.path.basename(made)
-                ]
-                if match:
-                    found = match.groupdict()
-                    lost += [record.apply_wildcards(found) for record in records]
+            matches = ((first.match(path), record) for first, record in records)
+            lost += [
+                record.apply_wildcards(m.groupdict()) for m, record in matches if m
+            ]
     return [record for record in lost if not os.path.exists(record)]
