@@ -191,13 +191,7 @@ def planned(build: Callable[[], ModelT], path: Path, cure: str) -> ModelT:
     Raises:
         HproError: no model can be built with these sizes.
     """
-    try:
-        with torch.device("meta"):
-            return build()
-    except Exception as error:  # a wrong size in another project's model can raise any exception
-        raise HproError(
-            f"{path}: no model can be built with these sizes ({reason_of(error)}): {cure}"
-        ) from error
+    return _built(build, torch.device("meta"), path, cure)
 
 
 def allowed(
@@ -214,8 +208,16 @@ def allowed(
     Raises:
         HproError: no model can be built with these sizes, or it would allocate more.
     """
+    numbers = sum(math.prod(shape) for shape in shapes.values())
+    return _built(build, _Allowance(numbers), path, cure)
+
+
+def _built(
+    build: Callable[[], ModelT], within: torch.device | _Allowance, path: Path, cure: str
+) -> ModelT:
+    """Build a model within a context; an error of the sizes names their file."""
     try:
-        with _Allowance(sum(math.prod(shape) for shape in shapes.values())):
+        with within:
             return build()
     except Exception as error:  # a wrong size can raise any exception
         raise HproError(
