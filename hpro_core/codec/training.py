@@ -39,7 +39,6 @@ from hpro_core.engine.token_noise import corrupt_tokens
 from hpro_core.engine.training import (
     Loop,
     autocast,
-    checkpoints_every,
     clear,
     device_of,
     fit,
@@ -436,7 +435,6 @@ def _train(
     loop = Loop(
         label=label, steps=steps, seed=settings.seed, warmup_steps=min(100, steps // 10 + 1),
         decay_fraction=settings.decay_fraction, ema=settings.ema, identity=identity,
-        checkpoint_every=checkpoints_every(steps, 200, Loop.log_every),
     )  # fmt: skip
     optimiser = torch.optim.Adam(trained, lr=settings.learning_rate)
     fit(

@@ -27,6 +27,10 @@ from hpro_core.progress import track
 BatchT = TypeVar("BatchT")
 
 
+MOST_LOST_STEPS = 200
+"""Steps that a killed training may lose, if its loop sets no other number."""
+
+
 @dataclass(frozen=True)
 class Loop:
     """Settings of the training loop."""
@@ -42,12 +46,15 @@ class Loop:
     accumulate: int = 1  # micro-batches per process and step; the batch size is unchanged
     log_every: int = 20
     dev_every: int = 200
-    checkpoint_every: int = 200
+    checkpoint_every: int = 0  # steps between two checkpoints; 0: that of `checkpoints_every`
     grad_norm_every: int = 50  # steps between two calls of `grad_norm_fn`
     identity: str = ""  # hash of settings and inputs (and of code, through Snakemake's key files);
     # a checkpoint with another identity is not resumed
 
     def __post_init__(self) -> None:
+        if not self.checkpoint_every:
+            every = checkpoints_every(self.steps, MOST_LOST_STEPS, self.log_every)
+            object.__setattr__(self, "checkpoint_every", every)
         if self.checkpoint_every % self.log_every:
             raise ValueError(
                 "checkpoint_every must be a multiple of log_every: a resume would otherwise split "

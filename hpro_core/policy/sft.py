@@ -27,7 +27,6 @@ from hpro_core.engine.token_noise import with_noisy_history
 from hpro_core.engine.training import (
     Loop,
     autocast,
-    checkpoints_every,
     clear,
     device_of,
     fit,
@@ -364,7 +363,6 @@ def train_sft(
         decay_fraction=settings.decay_fraction,
         ema=settings.ema,
         accumulate=accumulate,
-        checkpoint_every=checkpoints_every(settings.steps, 200, Loop.log_every),
         identity=identity,
     )
     decay = 0.01 if small else 0.0  # CosyVoice2 is trained with Adam without weight decay

@@ -18,7 +18,6 @@ from hpro_core.engine.prefetch import Prefetch
 from hpro_core.engine.training import (
     Loop,
     autocast,
-    checkpoints_every,
     clear,
     device_of,
     fit,
@@ -108,7 +107,6 @@ def train(
     loop = Loop(
         label="speech tokenizer", steps=settings.steps, seed=settings.seed, warmup_steps=50,
         decay_fraction=0.4, ema=settings.ema, identity=identity,
-        checkpoint_every=checkpoints_every(settings.steps, 200, Loop.log_every),
     )  # fmt: skip
     out = root / "speech/tokenizer"
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.01)
