@@ -216,7 +216,13 @@ def code_hash(root: Path, command: str) -> str:
 @cache
 def _content_hash(content: bytes, is_code: bool) -> str:
     """Hash of a file; of code, without what runs nothing."""
-    return _sha256(_canonical(ast.parse(content)).encode() if is_code else content)
+    return _sha256(_canonical(_parsed(content)).encode() if is_code else content)
+
+
+@cache
+def _parsed(content: bytes) -> ast.Module:
+    """The code of a file, which its hash and its imports both need."""
+    return ast.parse(content)
 
 
 def _canonical(value: Any) -> str:
@@ -303,8 +309,7 @@ def _top_level(tree: ast.Module) -> dict[str, ast.stmt]:
 
 @cache
 def _module_imports(root: Path, name: str) -> set[str]:
-    tree = ast.parse((root / name).read_text(encoding="utf-8"))
-    return _imports(root, tree, name)
+    return _imports(root, _parsed((root / name).read_bytes()), name)
 
 
 def _imports(root: Path, tree: ast.AST, name: str) -> set[str]:
