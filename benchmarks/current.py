@@ -143,8 +143,7 @@ def transcripts(weights: Path, second: bool):
     """A function from clips to what a recogniser writes: the judge's, or the second."""
     name, options = ("whisper_base", BASE) if second else ("whisper_tiny_en", TINY_EN)
     recogniser = WhisperASR(located(name, weights), 1, options)
-    together = getattr(recogniser, "transcribe_batch", None)  # since commit 210ff32
-    return together or (lambda audios: [recogniser.transcribe(audio_T) for audio_T in audios])
+    return recogniser.transcribe_batch
 
 
 def voices(weights: Path):

@@ -5,7 +5,6 @@ The rows of a split that was made are repeated under other names and speakers:
 """
 
 import argparse
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -64,13 +63,11 @@ def main() -> None:
     parser.add_argument("table", type=Path, help="dataset/<split>.parquet of a run")
     parser.add_argument("--rows", type=int, default=100_000)
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp())
-    try:
-        repeated(options.table, options.rows, folder / "train.parquet")
-        for name, value in measured(folder / "train.parquet").items():
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder, "train.parquet")
+        repeated(options.table, options.rows, table)
+        for name, value in measured(table).items():
             print(f"{name}: {value:.2f}")
-    finally:
-        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

@@ -88,12 +88,12 @@ class WhisperASR:
     def transcribe_batch(self, audios: Sequence[np.ndarray]) -> list[str]:
         """Transcribe several clips, decoded in batches of BATCH.
 
-        Each transcript equals that of `hear`. The encoder runs on one clip at a time, which is
-        faster because the activations of a batch exceed the CPU cache. Batches are most efficient
-        if clips are sorted by length.
+        Each transcript equals that of `transcribe`. The encoder runs on one clip at a time, which
+        is faster because the activations of a batch exceed the CPU cache. Batches are most
+        efficient if clips are sorted by length.
 
         Args:
-            audios: as for `hear`, float32 (T,) each.
+            audios: as for `transcribe`, float32 (T,) each.
         """
         audios = [audio_T[: self._windows_s[-1] * SAMPLE_RATE_HZ] for audio_T in audios]
         windows = [_window_s(audio_T, self._windows_s) for audio_T in audios]
