@@ -9,6 +9,7 @@ Default and origin are those of params.yaml and its comments; type, limits and m
 import html
 import json
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -233,7 +234,8 @@ def linked(text: str) -> str:
 
 def sentence(note: str) -> str:
     """A comment as a paragraph."""
-    return f"{linked(note[:1].upper() + note[1:]).rstrip('.')}."
+    text = f"{linked(note[:1].upper() + note[1:]).rstrip('.')}."
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def code(text: str) -> str:
