@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 TORCH ?= $(or $(shell cat $(VENV)/.torch 2>/dev/null),default)
 INSTALLER ?= uv
 SETUP = TORCH=$(TORCH) INSTALLER=$(INSTALLER) workflow/scripts/setup.sh $(VENV)
-digest = $(TORCH)-$(shell cat $(1) pyproject.toml hpro_core/weights.csv | sha256sum | cut -c1-16)
+digest = $(TORCH)-$(shell cat $(1) pyproject.toml hpro_core/pretrained/weights.csv | sha256sum | cut -c1-16)
 STAMP := $(VENV)/.setup-$(call digest,requirements.txt)
 DEV_STAMP := $(VENV)/.setup-dev-$(call digest,requirements.txt requirements-dev.txt)
 

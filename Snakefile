@@ -34,10 +34,10 @@ include: "workflow/rules/shards.smk"
 include: "workflow/rules/codec.smk"
 include: "workflow/rules/policy.smk"
 include: "workflow/rules/reward.smk"
-include: "workflow/rules/evaluate.smk"
-include: "workflow/rules/base.smk"
+include: "workflow/rules/judges.smk"
+include: "workflow/rules/pretrained.smk"
 include: "workflow/rules/report.smk"
-include: "workflow/rules/claims.smk"
+include: "workflow/rules/analysis.smk"
 
 
 rule all:

@@ -38,8 +38,8 @@ from stages import ALL, N_GENERATED, Stage, reward_input, reward_objective
 from workload import Workload, prepare
 
 import hpro_core
-from hpro_core.engine.training import has_bf16, set_threads
-from hpro_core.policy.synthesis import sampling_of
+from hpro_core.synthesis.stage import sampling_of
+from hpro_core.train.loop import has_bf16, set_threads
 
 RECORD = Path(__file__).parent / "reference" / "recorded.json"
 LEAST_ROUNDS, MOST_ROUNDS = 3, 25

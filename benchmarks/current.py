@@ -9,22 +9,22 @@ from torch import Tensor, nn
 
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.codec.training import load_codec
-from hpro_core.corpus.sentence_plans import Plan
-from hpro_core.corpus.voice import Voice
-from hpro_core.engine.batching import Batch, Example, Sampler, collate
-from hpro_core.evaluate import affect, speaker
-from hpro_core.evaluate.asr import BASE, TINY_EN, WhisperASR
-from hpro_core.evaluate.dnsmos import Dnsmos
+from hpro_core.corpus.controlled.sentence_plans import Plan
+from hpro_core.corpus.controlled.voice import Voice
+from hpro_core.judges import affect, speaker
+from hpro_core.judges.asr import BASE, TINY_EN, WhisperASR
+from hpro_core.judges.dnsmos import Dnsmos
 from hpro_core.params import Sft
 from hpro_core.policy.sampling import Sampling, sample
 from hpro_core.policy.sft import load_policy, sft_terms
+from hpro_core.pretrained.weights import located
 from hpro_core.reward.draws import Draw
 from hpro_core.reward.objective import Objective, with_policy_history
 from hpro_core.reward.rewarder import Rewarder
 from hpro_core.speech.decoder import TokenDecoder
 from hpro_core.speech.features import FRAMES_PER_TOKEN, MelFrontend
 from hpro_core.speech.stage import load_tokenizer
-from hpro_core.weights import located
+from hpro_core.train.batching import Batch, Example, Sampler, collate
 
 CPU = torch.device("cpu")
 

@@ -14,8 +14,8 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hpro_core.engine.batching import Sampler
-from hpro_core.engine.example_file import open_examples, write_examples
+from hpro_core.train.batching import Sampler
+from hpro_core.train.example_file import open_examples, write_examples
 
 ROWS_OF_A_SPEAKER = 200
 

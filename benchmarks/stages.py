@@ -26,10 +26,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from workload import Workload, move_policy
 
-from hpro_core.engine.batching import Batch
-from hpro_core.policy.synthesis import sampling_of
+from hpro_core.pretrained.weights import located
 from hpro_core.reward.objective import TERMS, Objective, objective_of
-from hpro_core.weights import located
+from hpro_core.synthesis.stage import sampling_of
+from hpro_core.train.batching import Batch
 
 EXACT = Tolerance("equal")
 TERM = Tolerance("relative", 1e-4)

@@ -17,13 +17,13 @@ from results import Value
 from safetensors.torch import load_file
 
 import hpro_core
-from hpro_core.corpus import affect
-from hpro_core.corpus.sentence_plans import Plan, plans
-from hpro_core.engine.batching import Example
-from hpro_core.engine.packing import unpack
+from hpro_core.corpus.controlled import affect
+from hpro_core.corpus.controlled.sentence_plans import Plan, plans
 from hpro_core.io import write_safetensors
 from hpro_core.params import Controlled, Params, read_yaml, validated
+from hpro_core.pretrained.packing import unpack
 from hpro_core.text.phones import BEGIN_TEXT, END_TEXT, encode
+from hpro_core.train.batching import Example
 
 REWARD_STEP = {"batch_size": 12, "samples": 4, "jacobi_iterations": 3}
 """Sizes of the reward step whose results are recorded: what the default run had then."""

@@ -19,8 +19,8 @@ from hpro_core.cli_policy import policy_app
 from hpro_core.errors import HproError
 
 if TYPE_CHECKING:
-    from hpro_core.engine.examples import MappedExamples
     from hpro_core.reward.hacking import HackingWatch
+    from hpro_core.train.examples import MappedExamples
 
 
 class Commands(TyperGroup):
@@ -113,7 +113,7 @@ def base_take(
     model: str, root: Root, base: Annotated[Path, typer.Option(help="Folder of the base.")]
 ) -> None:
     """Unpack a trained model of a base into a run: tokenizer, codec, policy or judge."""
-    from hpro_core.base import take
+    from hpro_core.pretrained.base import take
 
     take(base, model, root)
 
@@ -123,7 +123,7 @@ def base_make(
     out: Path, root: Root, policy: Annotated[Path, typer.Option(help="Folder of the policy.")]
 ) -> None:
     """Pack the models of a run as a base for other runs."""
-    from hpro_core.base import make
+    from hpro_core.pretrained.base import make
 
     make(root, policy, out)
 
@@ -238,8 +238,8 @@ def gather(stage: str, root: Root, params: Params) -> None:
 @app.command()
 def gather_dataset(root: Root, params: Params) -> None:
     """Merge the dataset of all shards and write the memory-mapped files for trainings."""
-    from hpro_core.engine.example_file import write_examples
     from hpro_core.shards import gather as join
+    from hpro_core.train.example_file import write_examples
 
     share = p.read_section(params, "dataset", p.Dataset).max_rejected_fraction
     join(root, "dataset", p.read_plain(params, "shards", int), share)
@@ -345,7 +345,7 @@ def reward_watched(
     """As `reward`, with judges that monitor it and choose the checkpoint (reward.probe_every)."""
     import functools
 
-    from hpro_core.evaluate.probe import load_probe
+    from hpro_core.judges.probe import load_probe
     from hpro_core.reward.hacking import HackingWatch
     from hpro_core.reward.probe import probe_set
 
@@ -372,7 +372,7 @@ def synthesise(
 ) -> None:
     """Synthesise the test sentences with a system: a variant, `tokenrecon` or `recordings`."""
     from hpro_core.dataset import load
-    from hpro_core.policy.synthesis import synthesise as speak
+    from hpro_core.synthesis.stage import synthesise as speak
 
     settings = p.read_section(params, "synthesis", p.Synthesis)
     test = list(load(root / "dataset" / "test.parquet"))
@@ -383,7 +383,7 @@ def synthesise(
 @app.command()
 def judge_train(root: Root, params: Params, threads: Threads = 1) -> None:
     """Train the affect judge on the judge split."""
-    from hpro_core.evaluate.stage import train
+    from hpro_core.judges.stage import train
 
     train(root, p.read_section(params, "evaluate", p.Evaluate), threads)
 
@@ -391,7 +391,7 @@ def judge_train(root: Root, params: Params, threads: Threads = 1) -> None:
 @app.command()
 def judge_recordings(root: Root, params: Params, work: Work, threads: Threads = 1) -> None:
     """Judge the affect of the reference recordings and measure the affect judges' accuracy."""
-    from hpro_core.evaluate.stage import judge_recordings as hear
+    from hpro_core.judges.stage import judge_recordings as hear
 
     settings = p.read_section(params, "evaluate", p.Evaluate)
     hear(root, settings, _compute(params, threads), work, _teachers(params))
@@ -408,7 +408,7 @@ def judge(
     threads: Threads = 1,
 ) -> None:
     """Judge a system's speech: WER, wVAD-CCC, EMO-SIM, DNSMOS, speaker similarity."""
-    from hpro_core.evaluate.stage import judge as hear
+    from hpro_core.judges.stage import judge as hear
 
     settings = p.read_section(params, "evaluate", p.Evaluate)
     compute = _compute(params, threads)
@@ -418,7 +418,7 @@ def judge(
 @app.command()
 def tables(root: Root, params: Params, out: Out = None) -> None:
     """Write the comparison, progressive and ablation tables."""
-    from hpro_core.evaluate.tables import make
+    from hpro_core.analysis.tables import make
 
     rows = p.read_section(params, "tables", p.Tables)
     seeds = p.read_plain(params, "seeds", list)
@@ -432,7 +432,7 @@ def claims(
     out: Annotated[Path, typer.Option(help="Folder of claims.md and its tables.")],
 ) -> None:
     """Test every variant against SFT over several seeds, and the paper's orderings of systems."""
-    from hpro_core.evaluate.claims import make
+    from hpro_core.analysis.claims import make
 
     rows = p.read_section(params, "tables", p.Tables)
     seeds = p.read_plain(params, "seeds", list)
@@ -546,7 +546,7 @@ def params_schema() -> None:
 @weights_app.command("fetch")
 def weights_fetch(folder: Weights = Path("weights")) -> None:
     """Download the judges' weights from published packages and check their hashes."""
-    from hpro_core.weights import fetch
+    from hpro_core.pretrained.weights import fetch
 
     fetch(folder)
 

@@ -1,7 +1,7 @@
 """The dataset stage: writes one Parquet per split with all training data. Training needs no audio.
 
 An Arrow file with the same content is beside each; trainings map it into memory
-(`hpro_core.engine.example_file`).
+(`hpro_core.train.example_file`).
 """
 
 from collections import Counter
@@ -13,8 +13,6 @@ import numpy as np
 import pandas as pd
 
 from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, TOKEN_RATE_HZ, VAD
-from hpro_core.engine.example_file import open_examples, write_examples
-from hpro_core.engine.examples import MappedExamples
 from hpro_core.errors import HproError
 from hpro_core.params import Dataset
 from hpro_core.shards import folder_of
@@ -37,6 +35,8 @@ from hpro_core.tables import (
     write_table,
 )
 from hpro_core.text.tokenizers import Frontend, frontend
+from hpro_core.train.example_file import open_examples, write_examples
+from hpro_core.train.examples import MappedExamples
 
 _DURATION_TOLERANCE_S = 0.25  # ours: tokenizers pad or cut an utterance by a few frames
 

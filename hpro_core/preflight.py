@@ -14,21 +14,21 @@ from typing import Literal
 
 from hpro_core.align.mfa_models import Model, wanted
 from hpro_core.align.mfa_program import ENVIRONMENT, program
-from hpro_core.base import FILES, SUMS, listed_sums
-from hpro_core.corpus import csv_folder
-from hpro_core.corpus.published.about import LFS_POINTER
-from hpro_core.corpus.published.lssed import TRANSCRIPTS
-from hpro_core.corpus.readers import PUBLISHED, recognised
+from hpro_core.corpus.readers import csv_folder
+from hpro_core.corpus.readers.about import LFS_POINTER
+from hpro_core.corpus.readers.lssed import TRANSCRIPTS
+from hpro_core.corpus.readers.registry import PUBLISHED, recognised
 from hpro_core.corpus.recording import refused, summary
 from hpro_core.corpus.walk import folders
 from hpro_core.errors import HproError
-from hpro_core.evaluate.files import WHISPER_SHA256, all_affect_published, brought
 from hpro_core.io import opened, safetensors_header, sha256_of
+from hpro_core.judges.files import WHISPER_SHA256, all_affect_published, brought
 from hpro_core.label.files import affect_models
 from hpro_core.params import CorpusSet, Params
 from hpro_core.plan.bill import bill_of
 from hpro_core.plan.costs import PEAK_MEMORY_GB, POLICY_PARAMETERS
-from hpro_core.weights import WeightFile, listed
+from hpro_core.pretrained.base import FILES, SUMS, listed_sums
+from hpro_core.pretrained.weights import WeightFile, listed
 
 Status = Literal["ok", "note", "FAIL"]
 

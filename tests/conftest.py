@@ -6,8 +6,8 @@ import torch
 
 from hpro_core.codec.model import HdEmo
 from hpro_core.codec.training import make_codec
-from hpro_core.engine.batching import Batch, Example, Sampler
 from hpro_core.text.phones import BEGIN_TEXT, END_TEXT, encode
+from hpro_core.train.batching import Batch, Example, Sampler
 
 torch.set_num_threads(1)
 

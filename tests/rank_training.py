@@ -13,15 +13,15 @@ from torch import nn
 
 from hpro_core import params as p
 from hpro_core.codec.training import make_codec
-from hpro_core.engine.batching import Sampler
-from hpro_core.engine.checkpoint import save_model
-from hpro_core.engine.distributed import Ranks, is_main_process
-from hpro_core.engine.model_selection import ModelSelection
-from hpro_core.engine.training import Loop, clear, fit
 from hpro_core.policy.sft import make_policy
 from hpro_core.reward.draws import split_of
 from hpro_core.reward.objective import TERMS, Objective
 from hpro_core.reward.rewarder import Rewarder
+from hpro_core.train.batching import Sampler
+from hpro_core.train.checkpoint import save_model
+from hpro_core.train.distributed import Ranks, is_main_process
+from hpro_core.train.loop import Loop, clear, fit
+from hpro_core.train.model_selection import ModelSelection
 from tests.conftest import make_example
 
 STEPS = 4

@@ -10,9 +10,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
-from hpro_core.evaluate import affect, training
-from hpro_core.evaluate.judge_accuracy import Judgements, ceilings
-from hpro_core.evaluate.metrics import ccc
+from hpro_core.judges import affect
+from hpro_core.judges import affect_training as training
+from hpro_core.judges.accuracy import Judgements, ceilings
+from hpro_core.judges.metrics import ccc
 from hpro_core.params import Evaluate
 
 SETTINGS = Evaluate(

@@ -9,18 +9,19 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from hpro_core import base, tables
-from hpro_core.base_sentences import known_sentences, sentence_hashes
+from hpro_core import tables
 from hpro_core.codec.training import load_codec, make_codec
 from hpro_core.corpus import splits
-from hpro_core.engine.checkpoint import save_model
-from hpro_core.engine.packing import pack, rows_of_bytes, unpack
 from hpro_core.errors import HproError
-from hpro_core.evaluate import affect
 from hpro_core.io import read_json
+from hpro_core.judges import affect
 from hpro_core.policy.sft import load_policy, make_policy, save_policy
+from hpro_core.pretrained import base
+from hpro_core.pretrained.packing import pack, rows_of_bytes, unpack
+from hpro_core.pretrained.sentences import known_sentences, sentence_hashes
 from hpro_core.speech.stage import load_tokenizer
 from hpro_core.speech.tokenizer import SpeechTokenizer, TokenizerConfig
+from hpro_core.train.checkpoint import save_model
 from tests.rank_training import POLICY
 from tests.test_corpus import settings
 from tests.test_corpus_splits import PRESCRIBED, one_set, write_set

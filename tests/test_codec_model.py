@@ -21,10 +21,10 @@ from hpro_core.codec.training import (
     style_terms,
     text_of,
 )
-from hpro_core.engine.batching import collate
-from hpro_core.engine.microbatch import BatchSplit, batch_rows, batch_size
 from hpro_core.errors import HproError
 from hpro_core.text.phones import BEGIN_TEXT, END_TEXT
+from hpro_core.train.batching import collate
+from hpro_core.train.microbatch import BatchSplit, batch_rows, batch_size
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ from hpro_core.codec.released import (
 )
 from hpro_core.codec.state_dict_map import UNUSED_ADAPTER, WHISPER_ENCODER, whisper_encoder_names
 from hpro_core.codec.training import load_codec, make_codec
-from hpro_core.engine.checkpoint import state_dict_of
 from hpro_core.errors import HproError
+from hpro_core.train.checkpoint import state_dict_of
 from tests.test_codec_whisper import save_whisper
 
 GOLDEN = Path(__file__).parent / "data" / "codec_golden"

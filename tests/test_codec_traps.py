@@ -13,8 +13,8 @@ from hpro_core.codec import losses
 from hpro_core.codec.compatibility import CORRECTED, RELEASED, Compatibility
 from hpro_core.codec.model import PRESETS, CodecConfig, HdEmo
 from hpro_core.codec.training import content_terms, style_terms, text_of
-from hpro_core.engine import fsq
-from hpro_core.engine.batching import collate, spans_to_frames
+from hpro_core.speech import fsq
+from hpro_core.train.batching import collate, spans_to_frames
 
 
 def make(compatibility: Compatibility) -> HdEmo:

@@ -11,12 +11,14 @@ import soundfile
 
 from hpro_core import tables
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, SPLITS, VAD
-from hpro_core.corpus import affect, controlled, stage, voice
-from hpro_core.corpus.ceilings import KINDS, said_again
-from hpro_core.corpus.sentence_plans import Plan, plans
-from hpro_core.corpus.sentences import FEELING, STYLES, TEMPLATES, sentences
-from hpro_core.corpus.voices import TIMBRES, Timbre
-from hpro_core.evaluate.prosody import contours
+from hpro_core.corpus import stage
+from hpro_core.corpus.controlled import affect, voice
+from hpro_core.corpus.controlled import render as controlled
+from hpro_core.corpus.controlled.ceilings import KINDS, said_again
+from hpro_core.corpus.controlled.sentence_plans import Plan, plans
+from hpro_core.corpus.controlled.sentences import FEELING, STYLES, TEMPLATES, sentences
+from hpro_core.corpus.controlled.voices import TIMBRES, Timbre
+from hpro_core.judges.prosody import contours
 from hpro_core.params import Controlled
 from hpro_core.text.normalise import normalised_words
 from tests.test_corpus import settings

@@ -12,7 +12,7 @@ import soundfile
 from hpro_core import tables
 from hpro_core.corpus import stage
 from hpro_core.corpus.check import check, described
-from hpro_core.corpus.readers import recognised
+from hpro_core.corpus.readers.registry import recognised
 from hpro_core.errors import HproError
 from hpro_core.params import Controlled, WholeCorpus
 

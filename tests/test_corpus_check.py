@@ -16,7 +16,7 @@ from hpro_core import tables
 from hpro_core.cli import app
 from hpro_core.corpus import stage, walk
 from hpro_core.corpus.check import Contents, check, described, write_faults
-from hpro_core.corpus.readers import PUBLISHED, READERS, recognised
+from hpro_core.corpus.readers.registry import PUBLISHED, READERS, recognised
 from hpro_core.corpus.recording import MAX_ID_BYTES, Fault, Recording, printable, refused
 from hpro_core.errors import HproError
 from hpro_core.params import Corpus, CorpusSet

@@ -15,7 +15,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
-from hpro_core.policy.synthesis import load_decoder
 from hpro_core.speech import cosyvoice2, cosyvoice2_stage
 from hpro_core.speech.cosyvoice2 import (
     CamPlus,
@@ -28,6 +27,7 @@ from hpro_core.speech.cosyvoice2 import (
     prompt_of,
 )
 from hpro_core.speech.stage import to_encode, write_tokens
+from hpro_core.synthesis.stage import load_decoder
 from hpro_core.tables import SPEECH_TOKENS, UTTERANCES, read_table, write_table
 
 TINY = SoundSizes(

@@ -8,8 +8,6 @@ import pytest
 
 from hpro_core import cli, dataset
 from hpro_core.constants import EMOTIONS
-from hpro_core.engine import examples as of_file
-from hpro_core.engine.facts import facts_of
 from hpro_core.errors import HproError
 from hpro_core.params import Dataset
 from hpro_core.tables import (
@@ -25,6 +23,8 @@ from hpro_core.tables import (
     write_table,
 )
 from hpro_core.text.phones import SYMBOLS, encode
+from hpro_core.train import examples as of_file
+from hpro_core.train.facts import facts_of
 
 LENIENT = Dataset(policy_text="phones", codec_text="phones", max_rejected_fraction=0.9)
 SPLIT_OF = {"a_1": "train", "a_2": "train", "a_3": "dev", "a_4": "test", "a_5": "judge", "a_6": ""}
@@ -132,7 +132,7 @@ def test_a_faulty_table_is_named_where_corpora_are_left_out(root, spoil, message
 
 
 def test_examples_can_be_collated(root):
-    from hpro_core.engine.batching import collate
+    from hpro_core.train.batching import collate
 
     dataset.build(root, LENIENT)
     examples = dataset.load(root / "dataset/train.parquet")

@@ -10,20 +10,20 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from hpro_core.engine import distributed, training
-from hpro_core.engine.batching import (
+from hpro_core.errors import HproError
+from hpro_core.io import JOURNAL, fingerprint, sha256_of
+from hpro_core.speech.token_noise import corrupt_tokens
+from hpro_core.train import distributed, loop
+from hpro_core.train.batching import (
     Sampler,
     collate,
     spans_to_frames,
     warn_single_utterance_speakers,
 )
-from hpro_core.engine.checkpoint import load_weights, save_model
-from hpro_core.engine.model_selection import ModelSelection
-from hpro_core.engine.prefetch import Prefetch
-from hpro_core.engine.token_noise import corrupt_tokens
-from hpro_core.engine.training import Loop, clear, fit
-from hpro_core.errors import HproError
-from hpro_core.io import JOURNAL, fingerprint, sha256_of
+from hpro_core.train.checkpoint import load_weights, save_model
+from hpro_core.train.loop import Loop, clear, fit
+from hpro_core.train.model_selection import ModelSelection
+from hpro_core.train.prefetch import Prefetch
 
 
 def run(out, work, steps=60, stop_at=None, identity="a", ema=0.9):
@@ -260,18 +260,18 @@ def test_a_stage_that_cannot_cut_its_batches_says_so(tmp_path):
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert training.device_of("cpu") == torch.device("cpu")
-    assert training.device_of("cuda") == torch.device("cuda:0")
+    assert loop.device_of("cpu") == torch.device("cpu")
+    assert loop.device_of("cuda") == torch.device("cuda:0")
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert training.device_of("cuda") == torch.device("cuda:3")
-    assert training.device_of("cpu") == torch.device("cpu")
+    assert loop.device_of("cuda") == torch.device("cuda:3")
+    assert loop.device_of("cpu") == torch.device("cpu")
 
 
 def test_a_gpu_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert training.device_of("auto") == torch.device("cpu")
+    assert loop.device_of("auto") == torch.device("cpu")
     with pytest.raises(HproError, match=r"device is cuda:1, but torch finds no CUDA device"):
-        training.device_of("cuda:1")
+        loop.device_of("cuda:1")
 
 
 def test_processes_that_see_other_files_stop(monkeypatch):
@@ -299,13 +299,13 @@ def test_alone_there_is_nobody_to_ask():
     ("steps", "most", "expected"), [(40, 50, 10), (120, 50, 30), (2000, 50, 50), (6, 50, 10)]
 )
 def test_short_trainings_have_checkpoints_too(steps, most, expected):
-    assert training.checkpoints_every(steps, most, 10) == expected
+    assert loop.checkpoints_every(steps, most, 10) == expected
     assert expected % 10 == 0
 
 
 def test_the_rate_warms_up_and_decays():
     loop = Loop("x", steps=100, seed=0, warmup_steps=10, decay_fraction=0.2)
-    shares = [training._rate_share(step, loop) for step in (1, 10, 50, 80, 91, 100)]
+    shares = [loop._rate_share(step, loop) for step in (1, 10, 50, 80, 91, 100)]
     assert shares == pytest.approx([0.1, 1.0, 1.0, 1.0, 0.5, 0.05])
 
 
@@ -416,7 +416,7 @@ def test_batches_made_ahead_are_those_of_their_steps(processes):
 )
 def test_bfloat16_is_used_where_the_cpu_has_it(known, used, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
-    with training.autocast(torch.device("cpu"), bf16=True):
+    with loop.autocast(torch.device("cpu"), bf16=True):
         assert torch.is_autocast_enabled("cpu") == used
-    with training.autocast(torch.device("cpu"), bf16=False):
+    with loop.autocast(torch.device("cpu"), bf16=False):
         assert not torch.is_autocast_enabled("cpu")

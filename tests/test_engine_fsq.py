@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from hpro_core.engine import fsq
+from hpro_core.speech import fsq
 
 BOOKS = [(6, 4), (5, 3), (4, 3), (3, 8)]  # 1296 content, 125 or 64 style, 6561 speech codes
 

@@ -14,8 +14,8 @@ from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
 from hpro_core.corpus.audio import decoded, write_wav
 from hpro_core.errors import HproError
-from hpro_core.evaluate import affect, prosody, stage
-from hpro_core.evaluate.asr import (
+from hpro_core.judges import affect, prosody, stage
+from hpro_core.judges.asr import (
     BASE,
     TINY_EN,
     DecodingOptions,
@@ -23,11 +23,12 @@ from hpro_core.evaluate.asr import (
     WordErrorCounter,
     padded_mel,
 )
-from hpro_core.evaluate.dnsmos import Dnsmos
-from hpro_core.evaluate.metrics import ccc, cosine
-from hpro_core.evaluate.realignment import read_audio
-from hpro_core.evaluate.speaker import embed, load_encoder
+from hpro_core.judges.dnsmos import Dnsmos
+from hpro_core.judges.metrics import ccc, cosine
+from hpro_core.judges.realignment import read_audio
+from hpro_core.judges.speaker import embed, load_encoder
 from hpro_core.params import Compute, Evaluate
+from hpro_core.pretrained.weights import located
 from hpro_core.tables import (
     EMOTION_POSTERIORS,
     SCORES,
@@ -39,7 +40,6 @@ from hpro_core.tables import (
     write_table,
 )
 from hpro_core.text.normalise import normalised_words
-from hpro_core.weights import located
 from tests.recorded import record
 
 ON_CPU = Compute(device="cpu", bf16=False)

@@ -18,13 +18,13 @@ from hpro_core import params as p
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.corpus.audio import decoded, write_wav
 from hpro_core.errors import HproError
-from hpro_core.evaluate import asr, dnsmos, judges
-from hpro_core.evaluate.asr import BASE, TINY_EN, DecodingOptions, WhisperASR, padded_mel
-from hpro_core.evaluate.judges import Clip, in_batches, load_recogniser
-from hpro_core.evaluate.mel import mel_filters, mel_spectrogram
-from hpro_core.evaluate.speaker import embed, embed_together, load_encoder
-from hpro_core.evaluate.whisper_parts import log_mel, normalisers
-from hpro_core.weights import located
+from hpro_core.judges import asr, dnsmos
+from hpro_core.judges.apply import Clip, in_batches, load_recogniser
+from hpro_core.judges.asr import BASE, TINY_EN, DecodingOptions, WhisperASR, padded_mel
+from hpro_core.judges.mel import mel_filters, mel_spectrogram
+from hpro_core.judges.speaker import embed, embed_together, load_encoder
+from hpro_core.judges.whisper_parts import log_mel, normalisers
+from hpro_core.pretrained.weights import located
 
 REPO = Path(__file__).parents[1]
 EXCERPT = REPO / "data" / "raw" / "amazon_queen"
@@ -204,10 +204,10 @@ def _clip(folder: Path, name: str, audio_T: np.ndarray) -> Clip:
 
 def test_commands_start_without_packages_that_take_seconds() -> None:
     slow = {"librosa", "numba", "sklearn", "transformers", "whisper", "torchaudio"}
-    assert not {*slow, "scipy"} & _loaded("hpro_core.evaluate.stage")
-    assert not {*slow, "scipy", "torch"} & _loaded("hpro_core.evaluate.tables")
+    assert not {*slow, "scipy"} & _loaded("hpro_core.judges.stage")
+    assert not {*slow, "scipy", "torch"} & _loaded("hpro_core.analysis.tables")
     assert not {*slow, "torch"} & _loaded("hpro_core.report.stage")
-    assert not {*slow, "torch"} & _loaded("hpro_core.evaluate.claims")
+    assert not {*slow, "torch"} & _loaded("hpro_core.analysis.claims")
 
 
 def _loaded(module: str) -> set[str]:
@@ -219,4 +219,4 @@ def _loaded(module: str) -> set[str]:
 
 
 def test_the_identity_of_published_judges_hashes_files_that_exist() -> None:
-    assert len(str(judges._code()["judged_by"])) == 64
+    assert len(str(apply._code()["judged_by"])) == 64

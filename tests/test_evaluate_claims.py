@@ -14,13 +14,13 @@ from scipy.stats import f as fisher
 from snakemake.utils import update_config
 
 from hpro_core import cli
+from hpro_core.analysis import claims, reward_vs_judges
+from hpro_core.analysis.scores import METRICS, ratio
+from hpro_core.analysis.significance import Comparison, compare, holm
+from hpro_core.analysis.statistics import Ratio, interval
 from hpro_core.errors import HproError
-from hpro_core.evaluate import claims, reward_vs_judges
-from hpro_core.evaluate.judge_provenance import JudgeProvenance, to_json
-from hpro_core.evaluate.scores import METRICS, ratio
-from hpro_core.evaluate.significance import Comparison, compare, holm
-from hpro_core.evaluate.statistics import Ratio, interval
 from hpro_core.io import write_json
+from hpro_core.judges.provenance import JudgeProvenance, to_json
 from hpro_core.params import Claims, Params, Tables
 from hpro_core.tables import SCORES, write_table
 from tests.recorded import record

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hpro_core.analysis import tables
+from hpro_core.analysis.scores import METRICS, checked, figures, ratio
+from hpro_core.analysis.statistics import Ratio, interval, paired_difference
 from hpro_core.errors import HproError
-from hpro_core.evaluate import tables
-from hpro_core.evaluate.judge_provenance import JudgeProvenance, to_json
-from hpro_core.evaluate.scores import METRICS, checked, figures, ratio
-from hpro_core.evaluate.statistics import Ratio, interval, paired_difference
 from hpro_core.io import write_json
+from hpro_core.judges.provenance import JudgeProvenance, to_json
 from hpro_core.params import SEEDLESS, Evaluate, Tables
 from hpro_core.tables import SCORES, write_table
 from tests.recorded import record

@@ -13,15 +13,15 @@ import torch
 
 from hpro_core.constants import VAD
 from hpro_core.dataset import load
-from hpro_core.engine import example_file
-from hpro_core.engine.batching import Batch, Sampler, collate, sequential_batches, spans_to_frames
-from hpro_core.engine.examples import Example, SpeakerIndex, utt_ids
-from hpro_core.engine.facts import ROUNDINGS, Facts, Of, facts_from_json, facts_of
 from hpro_core.errors import HproError
-from hpro_core.policy.synthesis import _number, reference_of, references_of
 from hpro_core.reward.probe import probe_set
+from hpro_core.synthesis.stage import _number, reference_of, references_of
 from hpro_core.tables import DATASET, read_table, write_table
 from hpro_core.text.phones import WHISPER_MARKS
+from hpro_core.train import example_file
+from hpro_core.train.batching import Batch, Sampler, collate, sequential_batches, spans_to_frames
+from hpro_core.train.examples import Example, SpeakerIndex, utt_ids
+from hpro_core.train.facts import ROUNDINGS, Facts, Of, facts_from_json, facts_of
 from tests.conftest import make_example
 
 CORPORA = ("a", "b", "weak")
@@ -52,8 +52,8 @@ def table(tmp_path_factory):
 def mapped(table):
     """The file of the table; seven utterances in a record batch, so that there are several."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hpro_core.engine.examples.ROWS", 7)
-        patch.setattr("hpro_core.engine.example_file.ROWS", 7)
+        patch.setattr("hpro_core.train.examples.ROWS", 7)
+        patch.setattr("hpro_core.train.example_file.ROWS", 7)
         example_file.write_examples(table)
         yield load(table)
 

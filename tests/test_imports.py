@@ -7,12 +7,12 @@ import pytest
 
 EMBEDDED = (
     "hpro_core.dataset",
-    "hpro_core.engine.examples",
+    "hpro_core.train.examples",
     "hpro_core.policy.sft",
-    "hpro_core.policy.synthesis",
+    "hpro_core.synthesis.stage",
     "hpro_core.reward.train",
     "hpro_core.speech.stage",
-    "hpro_core.evaluate.stage",
+    "hpro_core.judges.stage",
 )
 """Modules of jobs that an embedded run starts."""
 

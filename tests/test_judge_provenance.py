@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hpro_core.errors import HproError
-from hpro_core.evaluate.judge_provenance import (
+from hpro_core.judges.provenance import (
     JudgeProvenance,
     common_provenance,
     read_provenance,

@@ -19,15 +19,16 @@ from transformers import Wav2Vec2FeatureExtractor, WavLMForXVector
 
 from hpro_core import cli
 from hpro_core import params as p
+from hpro_core.analysis import tables
 from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.errors import HproError
-from hpro_core.evaluate import affect, judges, panel, stage, tables, wavlm
-from hpro_core.evaluate.asr import most_tokens
-from hpro_core.evaluate.configured_judges import taught_by
-from hpro_core.evaluate.files import WHISPER_SHA256
-from hpro_core.evaluate.wavlm import SHORTEST_S, WavlmVoices
-from hpro_core.evaluate.whisper import WhisperTranscripts
 from hpro_core.io import sha256_of
+from hpro_core.judges import affect, apply, panel, stage, wavlm
+from hpro_core.judges.asr import most_tokens
+from hpro_core.judges.configured import taught_by
+from hpro_core.judges.files import WHISPER_SHA256
+from hpro_core.judges.wavlm import SHORTEST_S, WavlmVoices
+from hpro_core.judges.whisper import WhisperTranscripts
 from hpro_core.label.audeering import AudeeringWordVad
 from hpro_core.label.emotion2vec import Emotion2vecPosteriors
 from hpro_core.label.teachers import SpokenUtterance
@@ -266,8 +267,8 @@ def test_both_formats_are_read_with_or_without_what_training_alone_reads(noise, 
 
 def test_kept_voices_depend_on_the_code_that_loads_and_feeds_the_model(monkeypatch):
     hashed = []
-    monkeypatch.setattr(judges, "fingerprint", lambda *paths: hashed.extend(paths))
-    judges._code()
+    monkeypatch.setattr(apply, "fingerprint", lambda *paths: hashed.extend(paths))
+    apply._code()
     used = (wavlm.extractor_of, wavlm.filled, wavlm.read_wav, wavlm.at_least, WavlmVoices)
     assert {Path(sys.modules[each.__module__].__file__) for each in used} <= set(hashed)
 
@@ -360,7 +361,7 @@ def made(tmp_path_factory):
 def be_stand_ins(monkeypatch, spoken):
     """Small shards, FunASR's stand-in, and word times of the system's clips without an aligner."""
     use_stand_in(monkeypatch)
-    monkeypatch.setattr(judges, "SHARD_CLIPS", 2)
+    monkeypatch.setattr(apply, "SHARD_CLIPS", 2)
     times = {samples_of(clip)[:50].tobytes(): clip.spans_s for clip in spoken}
     lost = samples_of(spoken[3])[:50].tobytes()  # its words are not found
 
@@ -716,7 +717,7 @@ def test_preflight_looks_for_the_judges(tmp_path, monkeypatch):
 @pytest.mark.workflow
 def test_the_rules_ask_for_the_judges_files_and_a_gpu(tmp_path):
     project = Project.copied(tmp_path / "project", data=False)
-    rule = project.folder / "workflow/rules/evaluate.smk"
+    rule = project.folder / "workflow/rules/judges.smk"
     rule.write_text(rule.read_text().replace("work:q} --th", "work:q} --gpu {resources.gpu} --th"))
     settings = yaml.safe_load((project.folder / "params.yaml").read_text()) | {"base": ""}
     (project.folder / "params.yaml").write_text(yaml.safe_dump(settings))

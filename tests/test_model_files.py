@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpro_core.base import MODELS, take
-from hpro_core.engine.checkpoint import load_weights, save_model
 from hpro_core.errors import HproError
 from hpro_core.policy.model import PolicyConfig, SpeechLM
 from hpro_core.policy.sft import load_policy, save_policy
+from hpro_core.pretrained.base import MODELS, take
+from hpro_core.train.checkpoint import load_weights, save_model
 
 REPO = Path(__file__).parents[1]
 TINY = PolicyConfig(width=16, blocks=2, heads=2, hidden=32, n_symbols=20, reference_width=8)
@@ -80,7 +80,7 @@ def test_models_are_read_without_pytorchs_compiler(tmp_path):
 import sys
 from pathlib import Path
 from hpro_core.codec.training import load_codec
-from hpro_core.evaluate import affect
+from hpro_core.judges import affect
 from hpro_core.policy.sft import load_policy
 from hpro_core.speech.stage import load_tokenizer
 
@@ -114,7 +114,7 @@ def test_weights_of_other_names_and_not_finite_ones_are_refused(folder):
         other.weight[0, 0] = torch.nan
     from safetensors.torch import save
 
-    from hpro_core.engine.checkpoint import write_safetensors_bytes
+    from hpro_core.train.checkpoint import write_safetensors_bytes
 
     write_safetensors_bytes(folder / "model.safetensors", save(other.state_dict()))
     with pytest.raises(HproError, match="weight weight is not finite"):

@@ -15,8 +15,6 @@ from safetensors.torch import load_file
 
 from hpro_core import params as p
 from hpro_core.codec.training import make_codec
-from hpro_core.engine.checkpoint import save_model
-from hpro_core.engine.microbatch import BatchSplit
 from hpro_core.errors import HproError
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.sft import make_policy, rewarded_steps, save_policy
@@ -31,6 +29,8 @@ from hpro_core.reward.hacking import HackingWatch, hacking
 from hpro_core.reward.objective import TERMS, Objective
 from hpro_core.reward.rewarder import Rewarder
 from hpro_core.reward.selection import Candidate, choose
+from hpro_core.train.checkpoint import save_model
+from hpro_core.train.microbatch import BatchSplit
 from tests import rank_training
 
 ALL = Objective(dict.fromkeys(TERMS, 1.0) | {"kl": 0.02}, temperature=1.0, frame_norm="l1")

@@ -9,8 +9,6 @@ import torch
 from safetensors.torch import load_file
 
 from hpro_core.constants import N_SPEECH_TOKENS
-from hpro_core.engine.batching import collate
-from hpro_core.engine.microbatch import BatchSplit, batch_rows, batch_size
 from hpro_core.errors import HproError
 from hpro_core.params import Compute, Policy, Sft, Synthesis
 from hpro_core.policy.interface import END_OF_SPEECH, speech_targets
@@ -26,8 +24,10 @@ from hpro_core.policy.sft import (
     term_counts,
     train_sft,
 )
-from hpro_core.policy.synthesis import reference_of, speak
+from hpro_core.synthesis.stage import reference_of, speak
 from hpro_core.text.phones import N_SYMBOLS
+from hpro_core.train.batching import collate
+from hpro_core.train.microbatch import BatchSplit, batch_rows, batch_size
 
 MINIATURE = Policy(preset="miniature", path="", dropout=0.1)
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hpro_core.engine.batching import collate
 from hpro_core.errors import HproError
 from hpro_core.params import Compute, Policy, Sft
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
@@ -17,6 +16,7 @@ from hpro_core.policy.interface import END_OF_SPEECH
 from hpro_core.policy.llm_file import QWEN_FOLDER, read_llm, upstream_weights, write_llm
 from hpro_core.policy.sampling import Sampling, sample
 from hpro_core.policy.sft import load_policy, make_policy, save_policy, sft_terms, train_sft
+from hpro_core.train.batching import collate
 
 GOLDEN = Path(__file__).parent / "data" / "qwen2lm_golden"
 TINY = CosyVoice2Config(

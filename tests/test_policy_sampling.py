@@ -9,10 +9,10 @@ from scipy.stats import chisquare
 from torch import nn
 
 from hpro_core.constants import N_SPEECH_TOKENS
-from hpro_core.engine.batching import collate
-from hpro_core.engine.token_table import TokenMix, TokenTable, rows_kept
 from hpro_core.policy.interface import END_OF_SPEECH, N_OUTPUTS, Cache
 from hpro_core.policy.sampling import Sampling, _draw, sample
+from hpro_core.speech.token_table import TokenMix, TokenTable, rows_kept
+from hpro_core.train.batching import collate
 
 RAS = Sampling("ras", top_p=0.8, top_k=25, temperature=1.0, min_ratio=0.0, max_ratio=2.0)
 

@@ -18,7 +18,7 @@ from hpro_core.cli import app
 from hpro_core.errors import HproError
 from hpro_core.plan.settings import read_settings
 from hpro_core.preflight import Check, checks
-from hpro_core.weights import WeightFile
+from hpro_core.pretrained.weights import WeightFile
 from tests.corpora import crema_d, emovoice_db, librispeech, lssed
 from tests.corpora.emovoice_db import POINTER
 from tests.corpora.planting import link_folders

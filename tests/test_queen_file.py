@@ -8,7 +8,7 @@ import pytest
 
 from hpro_core import tables
 from hpro_core.corpus import stage
-from hpro_core.corpus.queen_file import cut_scenes, dialogue
+from hpro_core.corpus.readers.queen_file import cut_scenes, dialogue
 from hpro_core.errors import HproError
 from tests.test_corpus import EXCERPT, excerpt_rows, settings
 

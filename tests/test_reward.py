@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from hpro_core import params as p
-from hpro_core.engine.batching import collate
-from hpro_core.engine.microbatch import batch_rows
 from hpro_core.policy.sft import make_policy
 from hpro_core.reward.draws import draw
 from hpro_core.reward.gumbel import noise_for
 from hpro_core.reward.objective import TERMS, Objective, counts, objective_of, reward_terms
+from hpro_core.train.batching import collate
+from hpro_core.train.microbatch import batch_rows
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 ALL = Objective(dict.fromkeys(TERMS, 1.0), temperature=1.0, frame_norm="l1")

@@ -13,16 +13,16 @@ from hpro_core import params as p
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.corpus.audio import decoded, write_wav
-from hpro_core.engine.batching import Example
 from hpro_core.errors import HproError
-from hpro_core.evaluate import affect
-from hpro_core.evaluate.probe import SentenceJudge
-from hpro_core.evaluate.realignment import read_audio
+from hpro_core.judges import affect
+from hpro_core.judges.probe import SentenceJudge
+from hpro_core.judges.realignment import read_audio
 from hpro_core.policy.interface import END_OF_SPEECH
 from hpro_core.policy.sft import make_policy
 from hpro_core.reward.probe import Probe, SentenceScores, probe_set
 from hpro_core.tables import UTTERANCES, write_table
 from hpro_core.text.normalise import APOSTROPHES, normalised_words
+from hpro_core.train.batching import Example
 from tests.rank_training import POLICY
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"

@@ -9,7 +9,6 @@ from scipy import stats
 from torch.autograd import gradcheck
 
 from hpro_core.constants import N_SPEECH_TOKENS
-from hpro_core.engine.batching import length_mask
 from hpro_core.policy.interface import END_OF_SPEECH, N_OUTPUTS
 from hpro_core.reward import diagnostics, gumbel
 from hpro_core.reward.frame import code_loss
@@ -17,6 +16,7 @@ from hpro_core.reward.gumbel import Candidates
 from hpro_core.reward.kl import kl_divergence
 from hpro_core.reward.sentence import emotion_loss
 from hpro_core.reward.word import affect_loss, intelligibility_loss
+from hpro_core.train.batching import length_mask
 
 
 def random(*shape, seed=0, dtype=torch.float64):

@@ -12,12 +12,9 @@ import soundfile
 import torch
 
 from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, SAMPLE_RATE_HZ, VAD
-from hpro_core.engine import fsq
-from hpro_core.engine.batching import spans_to_frames
-from hpro_core.engine.checkpoint import save_model
 from hpro_core.errors import HproError
 from hpro_core.params import Compute, Speech
-from hpro_core.speech import stage
+from hpro_core.speech import fsq, stage
 from hpro_core.speech.crops import (
     N_AFFECT,
     Crops,
@@ -66,6 +63,8 @@ from hpro_core.tables import (
     write_table,
 )
 from hpro_core.text.phones import N_SYMBOLS, PADDING, phone_ids
+from hpro_core.train.batching import spans_to_frames
+from hpro_core.train.checkpoint import save_model
 
 TINY = TokenizerConfig(width=32, speaker_dim=8, encoder_blocks=1, decoder_blocks=1, frame_blocks=1)
 COMPUTE = Compute(threads=1, device="cpu", bf16=False)

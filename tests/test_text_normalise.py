@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from hpro_core.evaluate.asr import WordErrorCounter
+from hpro_core.judges.asr import WordErrorCounter
 from hpro_core.text.normalise import (
     APOSTROPHES,
     COSYVOICE2_MARKS,

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpro_core.engine.batching import Example
+from hpro_core.train.batching import Example
 
 
 def batch_at(examples: list[Example], size: int, seed: int, step: int) -> dict[str, Tensor]:

@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hpro_core.engine.batching import Batch
 from hpro_core.policy.interface import END_OF_SPEECH
 from hpro_core.policy.sampling import Sampling
+from hpro_core.train.batching import Batch
 from reference.policy import Policy
 
 

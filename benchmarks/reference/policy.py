@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Qwen2Config, Qwen2Model
 
-from hpro_core.engine.batching import Batch
+from hpro_core.train.batching import Batch
 from reference.tables import token_rows
 
 GUIDED_LAYER, GUIDED_HEAD = 1, 0

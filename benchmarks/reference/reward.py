@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from hpro_core.constants import N_SPEECH_TOKENS
-from hpro_core.engine.batching import Batch
 from hpro_core.reward.objective import Objective
+from hpro_core.train.batching import Batch
 from reference.codec import Codec, Read
 from reference.policy import Policy
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from hpro_core.engine.batching import Batch
 from hpro_core.policy.interface import END_OF_SPEECH
 from hpro_core.policy.sft import GUIDE_REACH
+from hpro_core.train.batching import Batch
 from reference.policy import Policy
 
 

@@ -11,8 +11,8 @@ from hibari import dsp
 from hibari.tts import Hibari
 
 from hpro_core.constants import SAMPLE_RATE_HZ
-from hpro_core.corpus.sentence_plans import Plan
-from hpro_core.corpus.voice import opened_graph
+from hpro_core.corpus.controlled.sentence_plans import Plan
+from hpro_core.corpus.controlled.voice import opened_graph
 
 FRAME_S = dsp.HOP / dsp.SR
 AHEAD = 3

@@ -4,7 +4,7 @@ The authors' code (XXH333/HD-EMO) has nine errors, listed in docs/method.md and 
 in tests/test_codec_traps.py. The flags below correct those that change what is computed. The others
 are corrected without a flag because the value stays the same: CCC from covariances (3), word
 pooling as one product (5), no word error rate in every step (6), codes in float32 (8). The rule for
-word edges (9) is the argument `rounding` of `engine.batching.spans_to_frames`.
+word edges (9) is the argument `rounding` of `train.batching.spans_to_frames`.
 """
 
 from dataclasses import dataclass

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hpro_core.engine.batching import length_mask
-from hpro_core.engine.precision import at_least_float32
+from hpro_core.train.batching import length_mask
+from hpro_core.train.precision import at_least_float32
 
 
 class RelativeAttention(nn.Module):

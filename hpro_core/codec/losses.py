@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpro_core.engine.precision import at_least_float32
+from hpro_core.train.precision import at_least_float32
 
 CCC_EPSILON = 1e-8
 """Keeps the CCC finite where truth and prediction are constant and equal (released code)."""

@@ -24,11 +24,11 @@ from hpro_core.codec.encoder import Encoder
 from hpro_core.codec.losses import pool_words
 from hpro_core.codec.text_decoder import TextDecoder, TextDecoderSizes
 from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, VAD
-from hpro_core.engine import fsq
-from hpro_core.engine.batching import length_mask
-from hpro_core.engine.precision import at_least_float32
-from hpro_core.engine.token_table import TokenMix, TokenTable
+from hpro_core.speech import fsq
+from hpro_core.speech.token_table import TokenMix, TokenTable
 from hpro_core.text.phones import N_TRANSCRIPT_SYMBOLS
+from hpro_core.train.batching import length_mask
+from hpro_core.train.precision import at_least_float32
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from hpro_core.codec.compatibility import CORRECTED, Compatibility
 from hpro_core.codec.model import CodecConfig, HdEmo
 from hpro_core.codec.whisper import whisper_part
 from hpro_core.constants import N_SPEECH_TOKENS
-from hpro_core.engine.checkpoint import save_model, state_dict_of
 from hpro_core.errors import HproError
 from hpro_core.io import sha256_of, write_pt
+from hpro_core.train.checkpoint import save_model, state_dict_of
 
 ORIGIN = "its authors (HD-Emo/model.pt)"
 """Origin of the file, for error messages."""

@@ -23,20 +23,22 @@ from hpro_core.codec.losses import (
 from hpro_core.codec.model import PRESETS, CodecConfig, HdEmo
 from hpro_core.codec.noise import QUIET, Noise, training_noise
 from hpro_core.codec.whisper import load_whisper_decoder
-from hpro_core.engine import fsq
-from hpro_core.engine.batching import (
+from hpro_core.errors import HproError
+from hpro_core.params import Codec, CodecStage, Compute, required
+from hpro_core.speech import fsq
+from hpro_core.speech.token_noise import corrupt_tokens
+from hpro_core.text.phones import N_TRANSCRIPT_SYMBOLS, WHISPER_MARKS
+from hpro_core.train.batching import (
     Batch,
     Example,
     Sampler,
     length_mask,
     sequential_batches,
 )
-from hpro_core.engine.checkpoint import load_model, load_weights, model_config, save_model
-from hpro_core.engine.distributed import is_main_process
-from hpro_core.engine.facts import facts_of
-from hpro_core.engine.microbatch import BatchSplit, batch_rows, batch_size
-from hpro_core.engine.token_noise import corrupt_tokens
-from hpro_core.engine.training import (
+from hpro_core.train.checkpoint import load_model, load_weights, model_config, save_model
+from hpro_core.train.distributed import is_main_process
+from hpro_core.train.facts import facts_of
+from hpro_core.train.loop import (
     Loop,
     autocast,
     clear,
@@ -45,9 +47,7 @@ from hpro_core.engine.training import (
     mean_terms,
     set_threads,
 )
-from hpro_core.errors import HproError
-from hpro_core.params import Codec, CodecStage, Compute, required
-from hpro_core.text.phones import N_TRANSCRIPT_SYMBOLS, WHISPER_MARKS
+from hpro_core.train.microbatch import BatchSplit, batch_rows, batch_size
 
 STYLE_WEIGHTS = {"rec": 4.0, "ser": 0.2, "wvad": 1.0}
 """Weights of the terms in the loss of stage B (released code)."""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from hpro_core.corpus.published.about import About
-from hpro_core.corpus.readers import READERS, entries, recognised
+from hpro_core.corpus.readers.about import About
+from hpro_core.corpus.readers.registry import READERS, entries, recognised
 from hpro_core.corpus.recording import Fault, Recording, refused
 from hpro_core.corpus.splits import groups_problem
 from hpro_core.corpus.usable import Clip, examined, share_problem, without_reference

@@ -12,12 +12,12 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from hpro_core import shards, tables
-from hpro_core.base_sentences import known_sentences
 from hpro_core.constants import SPLITS
 from hpro_core.corpus.recording import Fault
 from hpro_core.corpus.usable import check_faults
 from hpro_core.errors import HproError
 from hpro_core.params import WholeCorpus
+from hpro_core.pretrained.sentences import known_sentences
 
 STAGE = "corpus-split"
 Counts: TypeAlias = "np.ndarray | csr_array"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from hpro_core import tables
-from hpro_core.corpus import controlled
 from hpro_core.corpus.audio import write_wav
-from hpro_core.corpus.readers import entries
+from hpro_core.corpus.controlled import render as controlled
+from hpro_core.corpus.readers.registry import entries
 from hpro_core.corpus.recording import MAX_SET_BYTES, Fault, Recording, refused, summary
 from hpro_core.corpus.usable import Clip, by_id, check_faults, examined, without_reference
 from hpro_core.errors import HproError

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ
-from hpro_core.engine.checkpoint import check_magnitudes
 from hpro_core.errors import HproError
 from hpro_core.io import fingerprint, read_pt, read_text, read_yaml
 from hpro_core.label.files import EMOTION2VEC
 from hpro_core.label.teachers import Read, SpokenUtterance
 from hpro_core.label.weak import read_audio
+from hpro_core.train.checkpoint import check_magnitudes
 
 ORIGIN = "emotion2vec/emotion2vec_plus_large"
 SHORTEST_S = 0.1

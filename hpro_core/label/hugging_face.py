@@ -8,10 +8,10 @@ from torch import nn
 from transformers import Wav2Vec2FeatureExtractor
 
 from hpro_core.constants import SAMPLE_RATE_HZ
-from hpro_core.engine.checkpoint import check_fit, check_magnitudes, planned, state_dict_of
 from hpro_core.errors import HproError
 from hpro_core.io import read_json, read_safetensors_torch
 from hpro_core.label.files import hugging_face_weights
+from hpro_core.train.checkpoint import check_fit, check_magnitudes, planned, state_dict_of
 
 MadeT = TypeVar("MadeT")
 ModelT = TypeVar("ModelT", bound=nn.Module)

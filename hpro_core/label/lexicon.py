@@ -1,7 +1,8 @@
 """Affective word norms: valence, arousal and dominance ratings of words.
 
 The norms are those of Warriner, Kuperman and Brysbaert (2013): 13,915 English lemmas, rated from 1
-to 9. They come as data from a package (hpro_core/weights.csv) and are not part of this project.
+to 9. They come as data from a package (hpro_core/pretrained/weights.csv) and are not part of this
+project.
 """
 
 import csv
@@ -12,7 +13,7 @@ import numpy as np
 
 from hpro_core.errors import HproError
 from hpro_core.io import read_text
-from hpro_core.weights import located
+from hpro_core.pretrained.weights import located
 
 NORMS_FILE = Path("warriner") / "BRM-emot-submit.csv"
 """Path of the norms in the weights folder."""

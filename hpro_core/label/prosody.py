@@ -1,6 +1,6 @@
 """Pitch and level of speech, for the weak teacher only.
 
-The judges have their own features (hpro_core/evaluate). Nothing is shared, so that a reward is not
+The judges have their own features (hpro_core/judges). Nothing is shared, so that a reward is not
 evaluated with its own features. Letters: T sample, F frame, K sample of a frame, L lag.
 """
 

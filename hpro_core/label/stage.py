@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from hpro_core.constants import EMOTIONS, VAD
-from hpro_core.engine.training import device_of, set_threads
 from hpro_core.errors import HproError
 from hpro_core.label.exact import ExactLabels
 from hpro_core.label.lexicon import Lexicon
@@ -38,6 +37,7 @@ from hpro_core.tables import (
     read_table,
     write_table,
 )
+from hpro_core.train.loop import device_of, set_threads
 
 ON_CPU = Compute(device="cpu", bf16=False)
 

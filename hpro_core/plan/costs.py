@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from hpro_core.constants import SAMPLE_RATE_HZ
-from hpro_core.engine.checkpoints import KEPT
-from hpro_core.evaluate.files import affect, brought
+from hpro_core.judges.files import affect, brought
 from hpro_core.params import Params
 from hpro_core.plan.jobs import Job, policies, rewarded, systems
 from hpro_core.plan.speech import Amount
+from hpro_core.train.checkpoints import KEPT
 
 Bound = Literal["", "<=", ">="]
 

@@ -6,7 +6,7 @@ Unlike `snakemake --dry-run`, this needs no files of the user. A test compares b
 from dataclasses import dataclass
 
 from hpro_core.align.mfa_models import published
-from hpro_core.evaluate.files import all_affect_published
+from hpro_core.judges.files import all_affect_published
 from hpro_core.params import SEEDLESS, Params
 
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hpro_core.engine.batching import Batch
 from hpro_core.policy.interface import N_OUTPUTS, Cache, Output
 from hpro_core.policy.qwen2 import Qwen2, Qwen2Sizes, causal_mask
+from hpro_core.train.batching import Batch
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hpro_core.constants import N_SPEECH_TOKENS
-from hpro_core.engine.batching import Batch, length_mask
 from hpro_core.policy.qwen2 import KeyValueCache, Qwen2
+from hpro_core.train.batching import Batch, length_mask
 
 END_OF_SPEECH = N_SPEECH_TOKENS
 N_OUTPUTS = N_SPEECH_TOKENS + 3

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from hpro_core.constants import N_SPEECH_TOKENS
-from hpro_core.engine.checkpoint import check_magnitudes, planned, sizes_of, state_dict_of
 from hpro_core.errors import HproError
 from hpro_core.io import read_json, write_pt
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.interface import N_OUTPUTS
+from hpro_core.train.checkpoint import check_magnitudes, planned, sizes_of, state_dict_of
 
 QWEN_FOLDER = "CosyVoice-BlankEN"
 """Folder beside llm.pt with the sizes and the tokenizer of Qwen2.5-0.5B, as CosyVoice2 ships it."""

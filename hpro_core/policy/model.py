@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hpro_core.constants import EMOTIONS
-from hpro_core.engine.batching import Batch
-from hpro_core.engine.token_table import TokenTable
 from hpro_core.policy.interface import N_OUTPUTS, Cache, Output
 from hpro_core.policy.qwen2 import Qwen2, Qwen2Sizes, causal_mask
+from hpro_core.speech.token_table import TokenTable
+from hpro_core.train.batching import Batch
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hpro_core.engine.batching import Batch
-from hpro_core.engine.token_table import rows_kept
 from hpro_core.policy.interface import END_OF_SPEECH, SpeechPolicy
+from hpro_core.speech.token_table import rows_kept
+from hpro_core.train.batching import Batch
 
 Method = Literal["nucleus", "ras", "greedy"]
 

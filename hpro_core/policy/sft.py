@@ -12,19 +12,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpro_core.engine.batching import (
+from hpro_core.errors import HproError
+from hpro_core.io import write_json
+from hpro_core.params import Compute, Policy, Sft
+from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
+from hpro_core.policy.interface import SpeechPolicy, speech_targets
+from hpro_core.policy.llm_file import QWEN_FOLDER, read_llm
+from hpro_core.policy.model import PRESETS, PolicyConfig, SpeechLM
+from hpro_core.speech.token_noise import with_noisy_history
+from hpro_core.text.phones import N_SYMBOLS
+from hpro_core.train.batching import (
     Batch,
     Example,
     Sampler,
     sequential_batches,
     warn_single_utterance_speakers,
 )
-from hpro_core.engine.checkpoint import load_model, model_config, save_model
-from hpro_core.engine.distributed import is_main_process
-from hpro_core.engine.facts import facts_of
-from hpro_core.engine.microbatch import BatchSplit, batch_rows, batch_size
-from hpro_core.engine.token_noise import with_noisy_history
-from hpro_core.engine.training import (
+from hpro_core.train.checkpoint import load_model, model_config, save_model
+from hpro_core.train.distributed import is_main_process
+from hpro_core.train.facts import facts_of
+from hpro_core.train.loop import (
     Loop,
     autocast,
     clear,
@@ -33,14 +40,7 @@ from hpro_core.engine.training import (
     mean_terms,
     set_threads,
 )
-from hpro_core.errors import HproError
-from hpro_core.io import write_json
-from hpro_core.params import Compute, Policy, Sft
-from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
-from hpro_core.policy.interface import SpeechPolicy, speech_targets
-from hpro_core.policy.llm_file import QWEN_FOLDER, read_llm
-from hpro_core.policy.model import PRESETS, PolicyConfig, SpeechLM
-from hpro_core.text.phones import N_SYMBOLS
+from hpro_core.train.microbatch import BatchSplit, batch_rows, batch_size
 
 AnyPolicy = SpeechLM | CosyVoice2LM
 

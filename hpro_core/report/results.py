@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from hpro_core.evaluate.tables import COLUMNS
+from hpro_core.analysis.tables import COLUMNS
 from hpro_core.io import read_csv_table
 from hpro_core.report.paper import CLAIMS, LOWER_IS_BETTER, Claim
 

@@ -15,8 +15,8 @@ import soundfile
 
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
-from hpro_core.evaluate.asr import WordErrorCounter
 from hpro_core.io import read_wav
+from hpro_core.judges.asr import WordErrorCounter
 from hpro_core.report.figures import word_traces
 from hpro_core.tables import SCORES, SYNTHESIS, UTTERANCES, WORD_VAD, read_table
 

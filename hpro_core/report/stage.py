@@ -7,10 +7,10 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from hpro_core.evaluate.judge_provenance import JudgeProvenance, read_provenance
-from hpro_core.evaluate.scores import METRICS
-from hpro_core.evaluate.tables import cautions_of
+from hpro_core.analysis.scores import METRICS
+from hpro_core.analysis.tables import cautions_of
 from hpro_core.io import checked, read_json, read_text, write_text
+from hpro_core.judges.provenance import JudgeProvenance, read_provenance
 from hpro_core.params import SEEDLESS, Codec, Label, Report, Speech, read_plain, read_section
 from hpro_core.report import counts, figures, paper, provenance, results
 from hpro_core.report.samples import Sample, System, load_system, samples

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from hpro_core.codec.model import CodecConfig, CodecOutput
-from hpro_core.engine import fsq
-from hpro_core.engine.batching import Batch, length_mask
-from hpro_core.engine.precision import at_least_float32
 from hpro_core.policy.interface import END_OF_SPEECH
+from hpro_core.speech import fsq
+from hpro_core.train.batching import Batch, length_mask
+from hpro_core.train.precision import at_least_float32
 
 
 @torch.no_grad()

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hpro_core.engine.batching import Batch
-from hpro_core.engine.microbatch import BatchSplit, batch_rows, batch_size
 from hpro_core.reward.gumbel import noise_for
 from hpro_core.reward.objective import Objective, counts
+from hpro_core.train.batching import Batch
+from hpro_core.train.microbatch import BatchSplit, batch_rows, batch_size
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def draw(batch: Batch, generator: torch.Generator, objective: Objective) -> Draw
 
 
 def split_of(objective: Objective) -> BatchSplit[Draw]:
-    """Rules to split a `Draw` into micro-batches and among processes, see `engine.microbatch`."""
+    """Rules to split a `Draw` into micro-batches and among processes, see `train.microbatch`."""
     return BatchSplit(
         size=lambda whole: batch_size(whole.batch),
         rows=_rows,

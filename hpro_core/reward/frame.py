@@ -6,7 +6,7 @@ Letters: B batch, L frame, D code dimension.
 from torch import Tensor
 
 from hpro_core.codec.losses import masked_mean
-from hpro_core.engine.precision import at_least_float32
+from hpro_core.train.precision import at_least_float32
 
 
 def code_loss(generated_BLD: Tensor, preference_BLD: Tensor, mask_BL: Tensor, norm: str) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from hpro_core.constants import N_SPEECH_TOKENS
-from hpro_core.engine.precision import at_least_float32
-from hpro_core.engine.token_table import TokenMix
 from hpro_core.policy.sampling import nucleus
+from hpro_core.speech.token_table import TokenMix
+from hpro_core.train.precision import at_least_float32
 
 SMALLEST = 1e-20
 """Lower bound that keeps the double logarithm of the noise finite."""

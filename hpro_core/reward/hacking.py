@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpro_core.engine.batching import Example
-from hpro_core.engine.model_selection import ModelSelection
 from hpro_core.policy.interface import SpeechPolicy
 from hpro_core.reward.selection import chosen_step
+from hpro_core.train.batching import Example
+from hpro_core.train.model_selection import ModelSelection
 
 METRIC_DIRECTION = {"wer": -1.0, "wvad_ccc": 1.0, "emo_sim": 1.0}
 """The judges' metrics: 1 if larger values are better, -1 if smaller values are."""

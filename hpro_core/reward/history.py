@@ -19,10 +19,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hpro_core.engine.batching import Batch
-from hpro_core.engine.token_table import rows_kept
 from hpro_core.policy.interface import SpeechPolicy
 from hpro_core.reward.gumbel import within_nucleus
+from hpro_core.speech.token_table import rows_kept
+from hpro_core.train.batching import Batch
 
 
 @torch.no_grad()

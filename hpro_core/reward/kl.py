@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from hpro_core.engine.precision import at_least_float32
+from hpro_core.train.precision import at_least_float32
 
 
 def kl_divergence(

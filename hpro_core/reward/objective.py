@@ -14,7 +14,6 @@ from hpro_core.codec.losses import covered_words
 from hpro_core.codec.model import HdEmo
 from hpro_core.codec.training import text_of
 from hpro_core.constants import N_SPEECH_TOKENS
-from hpro_core.engine.batching import Batch
 from hpro_core.params import Reward, RewardStage, Variant, required
 from hpro_core.policy.interface import SpeechPolicy, speech_targets
 from hpro_core.reward import gumbel
@@ -24,6 +23,7 @@ from hpro_core.reward.history import own_history
 from hpro_core.reward.kl import kl_divergence
 from hpro_core.reward.sentence import emotion_loss
 from hpro_core.reward.word import affect_loss, intelligibility_loss
+from hpro_core.train.batching import Batch
 
 TERMS = ("kl", "sp", "cp", "asr", "wvad", "ser")
 """KL; style and content preference (frame); ASR and wVAD (word); SER (sentence)."""

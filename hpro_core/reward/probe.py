@@ -1,7 +1,7 @@
 """Probe of a policy in training: synthesise a fixed set of dev sentences and judge them.
 
 The judge and the decoder from tokens to audio are callables, so this module does not depend on
-them; `hpro_core.evaluate.probe` has the embedded judges. Letters: T audio sample.
+them; `hpro_core.judges.probe` has the embedded judges. Letters: T audio sample.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hpro_core.engine.batching import Example
-from hpro_core.engine.examples import SpeakerIndex, utt_ids
 from hpro_core.errors import HproError
 from hpro_core.params import Synthesis
 from hpro_core.policy.interface import SpeechPolicy
-from hpro_core.policy.synthesis import SoundOf, references_of, speak
+from hpro_core.synthesis.stage import SoundOf, references_of, speak
+from hpro_core.train.batching import Example
+from hpro_core.train.examples import SpeakerIndex, utt_ids
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Probe:
             sentences: dev utterances.
             references: for the utt_id of each sentence, another utterance of its speaker.
             settings: sampling settings, the same as for the tables.
-            sound_of: function from tokens to audio, see `policy.synthesis.load_decoder`.
+            sound_of: function from tokens to audio, see `synthesis.stage.load_decoder`.
             judge: function that scores one sentence.
             device: device of the policy.
         """

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from hpro_core.codec.model import HdEmo
-from hpro_core.engine.batching import Batch
-from hpro_core.engine.training import autocast, mean_terms
 from hpro_core.policy.interface import SpeechPolicy
 from hpro_core.reward.draws import Draw, draw
 from hpro_core.reward.gradient_norms import gradient_shares, logit_gradients, write_report
 from hpro_core.reward.objective import Objective, reward_terms, terms_at, with_policy_history
+from hpro_core.train.batching import Batch
+from hpro_core.train.loop import autocast, mean_terms
 
 
 class Rewarder:

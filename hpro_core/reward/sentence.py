@@ -4,7 +4,7 @@ from torch import Tensor
 
 from hpro_core.codec.losses import soft_cross_entropy
 from hpro_core.codec.model import CodecOutput
-from hpro_core.engine.batching import Batch
+from hpro_core.train.batching import Batch
 
 
 def emotion_loss(reading: CodecOutput, batch: Batch) -> Tensor:

@@ -11,21 +11,6 @@ from pathlib import Path
 import torch
 
 from hpro_core.codec.training import check_text, check_words, load_codec
-from hpro_core.engine.batching import (
-    Example,
-    Sampler,
-    sequential_batches,
-    warn_single_utterance_speakers,
-)
-from hpro_core.engine.distributed import is_main_process, process_count
-from hpro_core.engine.training import (
-    Loop,
-    checkpoints_every,
-    clear,
-    device_of,
-    fit,
-    set_threads,
-)
 from hpro_core.io import write_json
 from hpro_core.params import Compute, Reward, Variant
 from hpro_core.policy.sft import load_policy, rewarded_steps, save_policy
@@ -33,6 +18,21 @@ from hpro_core.reward.draws import split_of
 from hpro_core.reward.hacking import HackingWatch, model_selection_of, record_of
 from hpro_core.reward.objective import objective_of
 from hpro_core.reward.rewarder import Rewarder
+from hpro_core.train.batching import (
+    Example,
+    Sampler,
+    sequential_batches,
+    warn_single_utterance_speakers,
+)
+from hpro_core.train.distributed import is_main_process, process_count
+from hpro_core.train.loop import (
+    Loop,
+    checkpoints_every,
+    clear,
+    device_of,
+    fit,
+    set_threads,
+)
 
 LOG_EVERY = 10
 """Maximum number of steps that a point of the training curve averages over."""

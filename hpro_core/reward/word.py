@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hpro_core.codec.losses import covered_words, text_cross_entropy, word_vad_loss
 from hpro_core.codec.model import CodecOutput
-from hpro_core.engine.batching import Batch
+from hpro_core.train.batching import Batch
 
 
 def affect_loss(reading: CodecOutput, batch: Batch) -> Tensor:

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from hpro_core.constants import N_SPEECH_TOKENS, SAMPLE_RATE_HZ
-from hpro_core.engine.checkpoint import state_dict_of
 from hpro_core.errors import HproError
 from hpro_core.io import sha256_of
+from hpro_core.train.checkpoint import state_dict_of
 
 ORIGIN = "the model folder CosyVoice2-0.5B"
 """Source of the files, for error messages."""

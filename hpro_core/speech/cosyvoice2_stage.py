@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hpro_core.engine.training import device_of, set_threads
 from hpro_core.io import write_json
 from hpro_core.params import Compute
 from hpro_core.progress import track
 from hpro_core.speech.cosyvoice2 import KIND, CamPlus, S3Tokenizer
 from hpro_core.speech.crops import read_audio
 from hpro_core.speech.stage import to_encode, write_tokens
+from hpro_core.train.loop import device_of, set_threads
 
 
 def describe(root: Path, folder: Path) -> None:

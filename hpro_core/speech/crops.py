@@ -24,13 +24,13 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, TOKEN_RATE_HZ, VAD
-from hpro_core.engine.batching import spans_to_frames
 from hpro_core.errors import HproError
 from hpro_core.io import read_wav
 from hpro_core.progress import track
 from hpro_core.speech.features import FRAMES_PER_TOKEN, N_MELS, SILENCE, MelFrontend
 from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, WORDS, read_table
 from hpro_core.text.phones import PADDING, phone_ids
+from hpro_core.train.batching import spans_to_frames
 
 N_AFFECT = len(EMOTIONS) + len(VAD)
 

@@ -18,11 +18,11 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from hpro_core.constants import EMOTIONS
-from hpro_core.engine.batching import length_mask
 from hpro_core.speech.crops import N_AFFECT
 from hpro_core.speech.features import FRAMES_PER_TOKEN, N_MELS
 from hpro_core.speech.tokenizer import DIGITS, Stack, patches
 from hpro_core.text.phones import N_SYMBOLS, PADDING
+from hpro_core.train.batching import length_mask
 
 _WIDTH = 192
 _KERNEL = 5

@@ -12,17 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from hpro_core.constants import N_SPEECH_TOKENS, SAMPLE_RATE_HZ
-from hpro_core.engine.batching import length_mask
-from hpro_core.engine.checkpoint import load_model, model_config, save_model
-from hpro_core.engine.prefetch import Prefetch
-from hpro_core.engine.training import (
-    Loop,
-    autocast,
-    clear,
-    device_of,
-    fit,
-    set_threads,
-)
 from hpro_core.errors import HproError
 from hpro_core.params import Compute, Speech
 from hpro_core.progress import track
@@ -40,6 +29,17 @@ from hpro_core.tables import (
     read_table,
     write_table,
 )
+from hpro_core.train.batching import length_mask
+from hpro_core.train.checkpoint import load_model, model_config, save_model
+from hpro_core.train.loop import (
+    Loop,
+    autocast,
+    clear,
+    device_of,
+    fit,
+    set_threads,
+)
+from hpro_core.train.prefetch import Prefetch
 
 _DEV_BATCHES = 4
 _HEARD_AFFECT = 0.3  # ours: makes the affect loss about as large as the phone loss, in nats

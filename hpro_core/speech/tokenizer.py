@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from hpro_core.constants import N_SPEECH_TOKENS
-from hpro_core.engine import fsq
-from hpro_core.engine.batching import length_mask
 from hpro_core.errors import HproError
+from hpro_core.speech import fsq
 from hpro_core.speech.features import FRAMES_PER_TOKEN, N_MELS
+from hpro_core.train.batching import length_mask
 
 DIGITS = 8
 LEVELS = 3

@@ -5,7 +5,7 @@ import shutil
 from itertools import product
 from pathlib import Path
 
-from hpro_core.corpus.published.emovoice_db import LABELS, SPLITS
+from hpro_core.corpus.readers.emovoice_db import LABELS, SPLITS
 from tests.corpora.planting import Planted, cut, edit, write_sound
 
 READER = "emovoice_db"

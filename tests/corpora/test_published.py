@@ -7,7 +7,7 @@ import pytest
 
 from hpro_core.constants import EMOTIONS
 from hpro_core.corpus.check import described
-from hpro_core.corpus.readers import PUBLISHED, recognised
+from hpro_core.corpus.readers.registry import PUBLISHED, recognised
 from hpro_core.corpus.usable import ALONE
 from hpro_core.errors import HproError
 from hpro_core.params import CorpusSet

@@ -27,22 +27,23 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from hpro_core import base, records, tables
 from hpro_core import io as files
+from hpro_core import records, tables
 from hpro_core.align.spans import WordSpan
 from hpro_core.align.textgrid import write_words
 from hpro_core.codec.model import CodecConfig, HdEmo
-from hpro_core.engine.checkpoint import save_model
-from hpro_core.engine.model_selection import ModelSelection
-from hpro_core.engine.training import Loop, fit
-from hpro_core.evaluate import affect
+from hpro_core.judges import affect
 from hpro_core.label import result_cache as label_shards
 from hpro_core.params import Dataset
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.sft import make_policy, save_policy
+from hpro_core.pretrained import base
 from hpro_core.shards import write as write_shards
 from hpro_core.speech.tokenizer import SpeechTokenizer, TokenizerConfig
 from hpro_core.text.phones import N_TRANSCRIPT_SYMBOLS
+from hpro_core.train.checkpoint import save_model
+from hpro_core.train.loop import Loop, fit
+from hpro_core.train.model_selection import ModelSelection
 from tests import published, test_queen_file, test_report, test_text_tokenizers
 from tests.conftest import make_example
 from tests.fuzz.containers import tarred, zipped

@@ -15,29 +15,27 @@ import pandas as pd
 import torch
 from torch import nn
 
-from hpro_core import base, dataset, io, preflight, records, shards, tables, weights
+from hpro_core import dataset, io, preflight, records, shards, tables
 from hpro_core import params as p
 from hpro_core.align import accuracy, mfa_aligner, mfa_models, mfa_quality, textgrid
-from hpro_core.base_sentences import known_sentences
+from hpro_core.analysis import reward_vs_judges
+from hpro_core.analysis import tables as result_tables
 from hpro_core.codec.model import CodecConfig
 from hpro_core.codec.released import Unstored, import_codec
 from hpro_core.codec.text_decoder import TextDecoder
 from hpro_core.codec.training import load_codec
 from hpro_core.codec.whisper import load_whisper_decoder
 from hpro_core.constants import EMOTIONS
-from hpro_core.corpus import audio, check, queen_file
+from hpro_core.corpus import audio, check
 from hpro_core.corpus import stage as corpus_stage
-from hpro_core.corpus.readers import PUBLISHED
-from hpro_core.engine.checkpoint import save_model
-from hpro_core.engine.facts import facts_of
-from hpro_core.engine.packing import pack
+from hpro_core.corpus.readers import queen_file
+from hpro_core.corpus.readers.registry import PUBLISHED
 from hpro_core.errors import HproError
-from hpro_core.evaluate import affect, reward_vs_judges, training
-from hpro_core.evaluate import tables as result_tables
-from hpro_core.evaluate.judge_provenance import common_provenance
-from hpro_core.evaluate.panel import ReferenceRecordings
-from hpro_core.evaluate.wavlm import WavlmVoices
-from hpro_core.evaluate.whisper import WhisperTranscripts
+from hpro_core.judges import affect, affect_training
+from hpro_core.judges.panel import ReferenceRecordings
+from hpro_core.judges.provenance import common_provenance
+from hpro_core.judges.wavlm import WavlmVoices
+from hpro_core.judges.whisper import WhisperTranscripts
 from hpro_core.label.audeering import AudeeringWordVad
 from hpro_core.label.emotion2vec import Emotion2vecPosteriors
 from hpro_core.label.exact import ExactLabels
@@ -47,13 +45,18 @@ from hpro_core.plan import durations
 from hpro_core.plan.settings import read_settings
 from hpro_core.policy.llm_file import read_llm, write_llm
 from hpro_core.policy.sft import load_policy, rewarded_steps, save_policy
-from hpro_core.policy.synthesis import load_decoder
+from hpro_core.pretrained import base, weights
+from hpro_core.pretrained.packing import pack
+from hpro_core.pretrained.sentences import known_sentences
 from hpro_core.report import counts, figures, results, samples
 from hpro_core.report import stage as report
 from hpro_core.speech import crops
 from hpro_core.speech.cosyvoice2 import CamPlus
 from hpro_core.speech.stage import load_tokenizer
+from hpro_core.synthesis.stage import load_decoder
 from hpro_core.text.tokenizers import frontend
+from hpro_core.train.checkpoint import save_model
+from hpro_core.train.facts import facts_of
 from tests.fuzz import artefacts, containers, mutators, sounds
 from tests.fuzz.mutators import Change
 from tests.published import StandIn
@@ -467,7 +470,7 @@ def _shard_again(value: pd.DataFrame | None, folder: Path) -> object:
 def _exact(folder: Path) -> object:
     corpus = folder / "corpus/controlled"
     utterances = tables.read_table(folder / "corpus/utterances.parquet", tables.UTTERANCES)
-    known = training.labels(folder, utterances)
+    known = affect_training.labels(folder, utterances)
     teacher = ExactLabels(corpus)
     spoken = [
         SpokenUtterance(row.utt_id, "", "", tuple(row.words.split()), np.empty((0, 2)), Path())

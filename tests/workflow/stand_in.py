@@ -20,8 +20,8 @@ ROOMS = {
     "align": "align", "align-check": "align",
     "label": "label", "tokenizer": "speech", "tokenize": "speech", "dataset": "dataset.py",
     "codec-content": "codec", "codec-style": "codec", "sft": "policy", "reward": "reward",
-    "synthesise": "policy", "judge-train": "evaluate", "judge-recordings": "evaluate",
-    "judge": "evaluate", "tables": "evaluate", "report": "report", "base-take": "base.py",
+    "synthesise": "synthesis", "judge-train": "judges", "judge-recordings": "judges",
+    "judge": "judges", "tables": "analysis", "report": "report", "base-take": "pretrained",
 }  # fmt: skip
 PLACES = {
     "tokenizer": "speech/tokenizer", "codec": "codec/style", "policy": "policy/base",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hpro_core.base import FILES, MODELS, SUMS
+from hpro_core.pretrained.base import FILES, MODELS, SUMS
 from tests.workflow.project import EVERYTHING, OF_POLICIES, OF_SFT, RUN, Project
 
 pytestmark = pytest.mark.workflow

@@ -18,8 +18,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from hpro_core.base import FILES, MODELS, SUMS
 from hpro_core.params import Params
+from hpro_core.pretrained.base import FILES, MODELS, SUMS
 from hpro_core.shards import TABLES
 from tests.workflow.conda_channel import closure
 from tests.workflow.project import REPO, RUN, Project

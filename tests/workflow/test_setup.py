@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpro_core.pip_options import pip_options
+from hpro_core.pretrained.pip_options import pip_options
 from tests.workflow.project import REPO
 from workflow.scripts.uv_options import uv_environment
 

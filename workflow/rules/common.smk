@@ -5,7 +5,7 @@ import sys
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
-from hpro_core.base import FILES, MODELS, SENTENCES, SUMS
+from hpro_core.pretrained.base import FILES, MODELS, SENTENCES, SUMS
 from hpro_core.params import SEEDLESS
 
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))

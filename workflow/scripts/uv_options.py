@@ -17,7 +17,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 
-from hpro_core.pip_options import pip_options
+from hpro_core.pretrained.pip_options import pip_options
 
 VARIABLES = {
     "index-url": ("UV_DEFAULT_INDEX", "UV_INDEX_URL"),

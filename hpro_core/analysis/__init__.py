@@ -1,0 +1,1 @@
+"""Statistics of the scores: tables, intervals, claims."""

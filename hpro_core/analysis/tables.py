@@ -1,0 +1,226 @@
+"""The paper's tables with intervals, as CSV and Markdown."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from hpro_core import records
+from hpro_core.analysis.scores import COUNTS, METRICS, counts, ratio
+from hpro_core.analysis.statistics import interval, paired_difference
+from hpro_core.errors import HproError
+from hpro_core.io import read_json, write_csv_table, write_text
+from hpro_core.judges.provenance import common_provenance, notes
+from hpro_core.params import SEEDLESS, Evaluate, Tables
+from hpro_core.tables import SCORES, read_table
+
+BASELINE = "sft"
+"""Baseline of every other policy, paired by utterance."""
+
+FIGURES = tuple(f"{metric}{end}" for metric in METRICS for end in ("", "_lo", "_hi"))
+"""Each metric with the ends of its interval."""
+COLUMNS = ("system", "test_set", *COUNTS, "seeds", *FIGURES)
+
+COUNTED = (
+    "words found: utterances whose words the aligner found in the synthesis, mean over seeds; the "
+    "others count as 0 in wVAD-CCC. checked: utterances that the second ASR and DNSMOS scored."
+)
+"""Explanation of the columns COUNTS, below each Markdown table."""
+
+METRIC_NAMES = {
+    "wer": "WER",
+    "wer_check": "WER (second ASR)",
+    "wvad_ccc": "wVAD-CCC",
+    "emo_sim": "EMO-SIM",
+    "dnsmos": "DNSMOS",
+    "speaker_sim": "speaker similarity",
+}
+
+Scores = dict[str, list[pd.DataFrame]]
+"""By system: one SCORES table per seed, all with the same utterances in the same order."""
+
+
+def make(
+    root: Path, tables: Tables, seeds: Sequence[int], settings: Evaluate, out: Path | None = None
+) -> None:
+    """Write comparison, progressive, ablation (.csv, .md) and differences.csv.
+
+    differences.csv has, for each policy except `sft`, its difference from `sft` in each metric
+    (policy minus `sft`) with the interval of the paired bootstrap.
+
+    Args:
+        root: results folder of the run.
+        tables: the rows of each table, in order.
+        seeds: policy seeds of every row except the ceilings.
+        settings: number of resamples and seed of the intervals.
+        out: output folder; `root`/tables by default.
+
+    Raises:
+        HproError: a system was not judged, or systems were judged on different utterances or by
+            different models.
+    """
+    folder = root / "tables" if out is None else out
+    rows: dict[str, list[str]] = tables.model_dump()
+    systems = systems_of(tables)
+    scores = read_scores(root, systems, seeds)
+    below = "".join(f"\n{note}\n" for note in [COUNTED, *cautions_of(root, systems, seeds)])
+    for name, systems in rows.items():
+        chosen = {system: scores[system] for system in systems}
+        table = summarised(chosen, settings.bootstrap_samples, settings.seed)
+        write_csv_table(table, folder / f"{name}.csv")
+        write_text(folder / f"{name}.md", markdown(table) + below)
+    write_csv_table(_differences(scores, settings), folder / "differences.csv")
+
+
+def systems_of(tables: Tables) -> list[str]:
+    """Return every system of the tables, without duplicates."""
+    return list(dict.fromkeys(name for rows in tables.model_dump().values() for name in rows))
+
+
+def read_scores(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> Scores:
+    """Read the scores of systems.
+
+    Args:
+        root: results folder of the run.
+        systems: at least one.
+        seeds: policy seeds; for SEEDLESS systems only the first is read.
+
+    Raises:
+        HproError: a system was not judged, or systems were judged on different utterances.
+    """
+    scores: Scores = {}
+    for system in systems:
+        scores[system] = [_read(root, system, seed) for seed in _seeds_of(system, seeds)]
+    expected = _heard(scores[systems[0]][0])
+    for system, tables in scores.items():
+        for seed, table in zip(seeds, tables, strict=False):
+            if _heard(table) != expected:
+                raise HproError(
+                    f"{system}, seed {seed}, was judged on other utterances than {systems[0]}: "
+                    f"run `hpro synthesise` and `hpro judge` again for the outdated one"
+                )
+    return scores
+
+
+def cautions_of(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    """Return the warnings that every table of these systems shows.
+
+    They name the judges that are not independent, and the policies whose checkpoint judges chose.
+
+    Args:
+        root: results folder of the run.
+        systems: at least one.
+        seeds: policy seeds, as for `read_scores`.
+
+    Raises:
+        HproError: different models judged the systems, or a file does not name them.
+    """
+    judged = [(system, seed) for system in systems for seed in _seeds_of(system, seeds)]
+    paths = [root / "eval" / name / f"seed{seed}" / "metrics.json" for name, seed in judged]
+    found = notes(common_provenance(paths), METRIC_NAMES)
+    if watched := [name for name in systems if _is_watched(root, name, seeds)]:
+        found.append(
+            f"Embedded judges chose the kept step of {', '.join(watched)} (reward.probe_every) by "
+            "wVAD-CCC, EMO-SIM and WER on dev. Where the same judges score the tables, these "
+            "policies have an advantage over policies that no judge chose."
+        )
+    return found
+
+
+def _is_watched(root: Path, system: str, seeds: Sequence[int]) -> bool:
+    """Whether judges chose the kept step of a policy's training."""
+    paths = [root / "policy" / system / f"seed{seed}" / "metrics.json" for seed in seeds]
+    return any("kept_step" in read_json(path) for path in paths if path.is_file())
+
+
+def _seeds_of(system: str, seeds: Sequence[int]) -> Sequence[int]:
+    return seeds[:1] if system in SEEDLESS else seeds
+
+
+def _heard(table: pd.DataFrame) -> list[tuple[str, bool]]:
+    """Judged utterances, and whether DNSMOS scored each of them."""
+    return list(zip(table["utt_id"], table["dnsmos"].notna(), strict=True))
+
+
+def _read(root: Path, system: str, seed: int) -> pd.DataFrame:
+    path = root / "eval" / system / f"seed{seed}" / "scores.parquet"
+    if not path.is_file():
+        raise HproError(
+            f"{path} does not exist, but a table has the row {system!r}: run "
+            f"`hpro judge {system} --seed {seed}`, or remove the row from tables in params.yaml"
+        )
+    records.check(root, path, system, seed)
+    return read_table(path, SCORES).sort_values("utt_id").reset_index(drop=True)
+
+
+def summarised(scores: Scores, draws: int, seed: int) -> pd.DataFrame:
+    """Aggregate scores to one row per system and test set, over all seeds, with intervals.
+
+    Args:
+        scores: scores of the rows, in order.
+        draws: number of resamples of the intervals.
+        seed: seed of the resampling.
+
+    Returns:
+        Table with COLUMNS.
+    """
+    rows = []
+    for system, tables in scores.items():
+        for test_set in test_sets(scores):
+            chosen = of_set(tables, test_set)
+            found = [system, test_set, *counts(chosen).values(), len(chosen)]
+            rows.append([*found, *figures_of(chosen, draws, seed)])
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def figures_of(chosen: Sequence[pd.DataFrame], draws: int, seed: int) -> list[float]:
+    """Compute the values of FIGURES for one system on one test set.
+
+    Args:
+        chosen: one SCORES table per seed.
+        draws: number of resamples.
+        seed: seed of the resampling.
+    """
+    return [end for m in METRICS for end in interval(ratio(chosen, m), draws, seed)]
+
+
+def test_sets(scores: Scores) -> list[str]:
+    """Return the test sets, sorted; they are the same for every system."""
+    first = next(iter(scores.values()))[0]
+    return sorted(first["corpus"].unique())
+
+
+def of_set(tables: Sequence[pd.DataFrame], test_set: str) -> list[pd.DataFrame]:
+    """Select the rows of one test set."""
+    return [table[table["corpus"] == test_set] for table in tables]
+
+
+def _differences(scores: Scores, settings: Evaluate) -> pd.DataFrame:
+    rows = []
+    policies = [s for s in scores if s not in (*SEEDLESS, BASELINE) and BASELINE in scores]
+    for system in policies:
+        for test_set in test_sets(scores):
+            pair = [of_set(scores[name], test_set) for name in (system, BASELINE)]
+            for metric in METRICS:
+                own, baseline = (ratio(tables, metric) for tables in pair)
+                gap = paired_difference(own, baseline, settings.bootstrap_samples, settings.seed)
+                rows.append([system, test_set, metric, *gap])
+    columns = ["system", "test_set", "metric", "above_sft", "lo", "hi"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Format a table of COLUMNS as Markdown: values with 95 % intervals."""
+    names = [METRIC_NAMES[metric] for metric in METRICS]
+    lines = [
+        "| system | test set | n | words found | checked | seeds | " + " | ".join(names) + " |",
+        "|---|---|---|---|---|---|" + "---|" * len(names),
+    ]
+    for row in table.to_dict("records"):
+        cells = [row["system"], row["test_set"]]
+        cells += [f"{round(row[column], 1):g}" for column in (*COUNTS, "seeds")]
+        for metric in METRICS:
+            value, lo, hi = (row[f"{metric}{end}"] for end in ("", "_lo", "_hi"))
+            cells.append(f"{value:.3f} [{lo:.3f}, {hi:.3f}]")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

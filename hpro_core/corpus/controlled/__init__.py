@@ -1,0 +1,1 @@
+"""The controlled corpus: rendered speech with exact words, times and labels."""

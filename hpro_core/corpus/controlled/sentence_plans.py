@@ -1,0 +1,98 @@
+"""Rendering plans of the controlled corpus: sentences with speaker, style, strength, emphasis."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hpro_core.constants import SPLITS
+from hpro_core.corpus.controlled import affect
+from hpro_core.corpus.controlled.sentences import Sentence, sentences
+from hpro_core.corpus.controlled.voices import TIMBRES
+from hpro_core.params import Controlled
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Complete specification of one utterance to render.
+
+    Attributes:
+        utt_id: name of the audio file without suffix.
+        split: split of the sentence.
+        sentence: its text and words.
+        speaker: key of `TIMBRES`.
+        style: rendered style; `sentence.style` is the style that the words suggest.
+        strength: strength of the style, in `affect.STRENGTH`.
+        emphasised: index of the emphasised word.
+        seed: seed of the voice's noise.
+    """
+
+    utt_id: str
+    split: str
+    sentence: Sentence
+    speaker: str
+    style: str
+    strength: float
+    emphasised: int
+    seed: list[int]
+
+    @property
+    def n_words(self) -> int:
+        return len(self.sentence.words.split())
+
+    @property
+    def feeling_W3(self) -> np.ndarray:
+        return affect.feeling_W3(self.style, self.strength, self.n_words, self.sentence.feeling)
+
+    @property
+    def emphasis_W(self) -> np.ndarray:
+        return affect.emphasis_W(self.n_words, self.emphasised)
+
+    @property
+    def signed_W3(self) -> np.ndarray:
+        return affect.signed_W3(self.style, self.feeling_W3, self.emphasis_W)
+
+    @property
+    def controls(self) -> affect.WordControls:
+        own = affect.controls(self.signed_W3, self.feeling_W3, self.emphasis_W)
+        return TIMBRES[self.speaker].applied(own)
+
+
+def plans(name: str, settings: Controlled) -> list[Plan]:
+    """Return the plans of all splits: speaker, style, strength and emphasis are sampled.
+
+    Each split has its own random series: a larger size adds plans at its end, and no split depends
+    on the size of another.
+    """
+    sizes = {split: getattr(settings, split) for split in SPLITS}
+    return [plan for split, size in sizes.items() for plan in _series(name, split, size, settings)]
+
+
+def _series(name: str, split: str, size: int, settings: Controlled) -> Iterator[Plan]:
+    rng = np.random.default_rng([settings.seed, 1, *split.encode()])
+    for index, sentence in enumerate(sentences(split, size, settings.seed)):
+        yield Plan(
+            utt_id=f"{name}_{split}_{index:05d}",
+            split=split,
+            sentence=sentence,
+            speaker=str(rng.choice(list(TIMBRES))),
+            **drawn(sentence, rng),
+            seed=[settings.seed, *split.encode(), index],
+        )
+
+
+def drawn(sentence: Sentence, rng: np.random.Generator) -> dict[str, Any]:
+    """Sample style, strength and emphasised word, which the text does not determine."""
+    renderings = affect.RENDERINGS[sentence.style]
+    return {
+        "style": str(rng.choice(list(renderings), p=list(renderings.values()))),
+        "strength": float(rng.uniform(*affect.STRENGTH)),
+        "emphasised": _emphasised(sentence, rng),
+    }
+
+
+def _emphasised(sentence: Sentence, rng: np.random.Generator) -> int:
+    if rng.random() < affect.EMPHASIS_ON_FEELING:
+        return sentence.feeling[0]
+    return int(rng.choice(sentence.content))

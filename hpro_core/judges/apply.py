@@ -1,0 +1,270 @@
+"""Load the configured judges and apply them to clips.
+
+Embedded judges process one clip or a small batch at a time on the CPU. Published judges run on the
+configured device and cache their results (hpro_core/label/result_cache.py), so that a killed job
+resumes.
+Letters: N clips, W words, T samples, D voice dimensions, 9 emotions, 3 affect dimensions.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from hpro_core.constants import EMOTIONS, VAD
+from hpro_core.io import fingerprint
+from hpro_core.judges import affect
+from hpro_core.judges.asr import BATCH, TINY_EN, WhisperASR
+from hpro_core.judges.files import all_affect_published
+from hpro_core.judges.realignment import at_least, read_wav
+from hpro_core.judges.speaker import embed_together, load_encoder
+from hpro_core.label.result_cache import (
+    PublishedEmotion,
+    PublishedWordVad,
+    ShardedEmotion,
+    ShardedWordVad,
+    in_shards,
+)
+from hpro_core.label.teachers import SpokenUtterance, in_order
+from hpro_core.params import Compute, Evaluate
+from hpro_core.pretrained.weights import located
+from hpro_core.progress import track
+from hpro_core.train.loop import device_of
+
+SHARD_CLIPS = 100
+"""Clips per shard (ours): the most that a killed job loses of each published judge."""
+WINDOW_WORDS = 1
+"""Words on either side of a word that audeering's model gets as context (paper)."""
+SHORTEST_S = 0.1
+"""Shorter clips are zero-padded at the end to this length (ours): minimum of the affect models."""
+
+
+@dataclass(frozen=True)
+class Clip(SpokenUtterance):
+    """Speech to judge, synthesised or recorded; `words` is empty if the aligner found none."""
+
+    corpus: str  # the test set
+
+
+JudgeFn = Callable[[Sequence[Clip], Path], list[Any]]
+"""Function from clips to one result per clip.
+
+The path is a cache folder for this judge and these clips only."""
+
+AffectOutputs = dict[str, tuple[np.ndarray, np.ndarray | None]]
+"""By utt_id: emotion posterior (9,), and word affect (W, 3) or None without word times."""
+
+
+class PublishedJudge(Protocol):
+    """Published model whose result for a clip does not depend on the other clips."""
+
+    identity: dict[str, object]
+    """Everything that the results depend on besides the clips, such as the hash of the weights."""
+
+    def predict(self, clips: Sequence[SpokenUtterance]) -> Sequence[Any]:
+        """Return one result per clip."""
+        ...
+
+
+def one_by_one(judge: Callable[[np.ndarray], Any], label: str) -> JudgeFn:
+    """Wrap an embedded judge that processes one clip at a time.
+
+    Args:
+        judge: function of the samples of a clip, float32 (T,), 16 kHz.
+        label: label of the progress line.
+    """
+
+    def judge_clips(clips: Sequence[Clip], work: Path) -> list[Any]:
+        return [judge(read_wav(clip.audio)) for clip in track(clips, len(clips), label)]
+
+    return judge_clips
+
+
+def in_batches(judge: Callable[[list[np.ndarray]], list[Any]], size: int, label: str) -> JudgeFn:
+    """Wrap an embedded judge that is faster on batches; clips of similar length are batched.
+
+    Args:
+        judge: function of the samples of several clips, float32 (T,) each, 16 kHz; the result for
+            one clip must not depend on the others.
+        size: clips per batch.
+        label: label of the progress line.
+    """
+
+    def judge_clips(clips: Sequence[Clip], work: Path) -> list[Any]:
+        made: dict[int, Any] = {}
+        order = sorted(range(len(clips)), key=lambda i: (_bytes(clips[i].audio), i))
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        for batch in track(batches, len(batches), f"{label}, batches"):
+            audios = [read_wav(clips[i].audio) for i in batch]
+            made.update(zip(batch, judge(audios), strict=True))
+        return [made[i] for i in range(len(clips))]
+
+    return judge_clips
+
+
+def sharded(model: PublishedJudge) -> JudgeFn:
+    """Wrap a published judge and cache its results."""
+
+    def table(clips: Sequence[SpokenUtterance]) -> pd.DataFrame:
+        ids = [clip.utt_id for clip in clips]
+        return pd.DataFrame({"utt_id": ids, "heard": list(model.predict(clips))})
+
+    def judge_clips(clips: Sequence[Clip], work: Path) -> list[Any]:
+        about = model.identity | _code()
+        return in_shards(clips, table, work, SHARD_CLIPS, about)["heard"].tolist() if clips else []
+
+    return judge_clips
+
+
+def load_recogniser(settings: Evaluate, weights: Path, compute: Compute) -> JudgeFn:
+    """Load the first recogniser, which returns the transcript of each clip.
+
+    Args:
+        settings: section `evaluate`.
+        weights: folder of the downloaded weights.
+        compute: number of CPU threads; device of the published model.
+
+    Raises:
+        HproError: its files are missing, broken or of another model.
+    """
+    if settings.asr == "whisper":
+        from hpro_core.judges.whisper import WhisperTranscripts
+
+        path, device = Path(settings.whisper), device_of(compute.device)
+        return sharded(WhisperTranscripts(path, settings.batch_size, device))
+    options = TINY_EN._replace(windows_s=tuple(settings.asr_windows_s))
+    recogniser = WhisperASR(located("whisper_tiny_en", weights), compute.threads, options)
+    return in_batches(recogniser.transcribe_batch, BATCH, "judges: words")
+
+
+def load_voices(settings: Evaluate, weights: Path, compute: Compute) -> JudgeFn:
+    """Load the speaker encoder, which returns a unit-length embedding of each clip, float32 (D,).
+
+    Args:
+        settings: section `evaluate`.
+        weights: folder of the downloaded weights.
+        compute: device of the published model.
+
+    Raises:
+        HproError: its files are missing, broken or of another model.
+    """
+    if settings.speaker == "wavlm":
+        from hpro_core.judges.wavlm import WavlmVoices
+
+        return sharded(WavlmVoices(Path(settings.wavlm), device_of(compute.device)))
+    encoder = load_encoder(located("ge2e", weights))
+    return in_batches(lambda audios: embed_together(encoder, audios), BATCH, "judges: voice")
+
+
+@dataclass(frozen=True)
+class Affect:
+    """Configured judges of the emotion of a clip and of the affect of its words."""
+
+    embedded: affect.AffectJudge | None  # for whichever has no published judge
+    emotion: PublishedEmotion | None
+    words: PublishedWordVad | None
+
+    def judged(self, clips: Sequence[Clip], work: Path) -> AffectOutputs:
+        """Predict the emotion and the word affect of clips.
+
+        Args:
+            clips: clips of any test sets; without word times, only the emotion is predicted.
+            work: folder for the shards of the published judges, used for these clips only.
+
+        Returns:
+            By utt_id: emotion posterior, float (9,), in the order of EMOTIONS, and word affect,
+            float (W, 3), in the order of VAD, or None without word times.
+
+        Raises:
+            HproError: audio is unusable, the embedded judge was not trained on a test set, or a
+                published judge returns values that are not finite.
+        """
+        own = self._by_embedded(clips)
+        posteriors = {utt_id: posterior_9 for utt_id, (posterior_9, _) in own.items()}
+        posteriors |= self._posteriors(clips, work / "emotion")
+        vad = {utt_id: vad_W3 for utt_id, (_, vad_W3) in own.items() if vad_W3 is not None}
+        vad |= self._word_vad(clips, work / "word_vad")
+        return {clip.utt_id: (posteriors[clip.utt_id], vad.get(clip.utt_id)) for clip in clips}
+
+    def _by_embedded(self, clips: Sequence[Clip]) -> AffectOutputs:
+        if self.embedded is None:
+            return {}
+        steps = track(clips, len(clips), "judges: affect")
+        return {clip.utt_id: _judged(self.embedded, clip) for clip in steps}
+
+    def _posteriors(self, clips: Sequence[Clip], work: Path) -> dict[str, np.ndarray]:
+        if self.emotion is None:
+            return {}
+        found_NC = ShardedEmotion(self.emotion, work, SHARD_CLIPS).posteriors(clips)
+        found_N9 = in_order(found_NC, self.emotion.classes, EMOTIONS)
+        return dict(zip((clip.utt_id for clip in clips), found_N9, strict=True))
+
+    def _word_vad(self, clips: Sequence[Clip], work: Path) -> dict[str, np.ndarray]:
+        worded = [clip for clip in clips if clip.words]
+        if self.words is None or not worded:
+            return {}
+        found = ShardedWordVad(self.words, work, SHARD_CLIPS).word_vad(worded)
+        return {
+            clip.utt_id: in_order(rows_WC, self.words.dimensions, VAD)
+            for clip, rows_WC in zip(worded, found, strict=True)
+        }
+
+
+def load_affect(root: Path, settings: Evaluate, compute: Compute) -> Affect:
+    """Load the judges of emotion and word affect; the embedded judge only if it is needed.
+
+    Args:
+        root: results folder of the run.
+        settings: section `evaluate`.
+        compute: device of the published judges.
+
+    Raises:
+        HproError: files are missing, broken or of another model, or the embedded judge is not
+            trained.
+    """
+    embedded: affect.AffectJudge | None = None
+    emotion: PublishedEmotion | None = None
+    words: PublishedWordVad | None = None
+    if not all_affect_published(settings):
+        embedded = affect.load(root / "judge")
+    device = device_of(compute.device)
+    if settings.emotion == "emotion2vec":
+        from hpro_core.label.emotion2vec import Emotion2vecPosteriors
+
+        emotion = Emotion2vecPosteriors(Path(settings.emotion2vec), device, _samples)
+        emotion.identity |= _code()
+    if settings.vad == "audeering":
+        from hpro_core.label.audeering import AudeeringWordVad
+
+        folder = Path(settings.audeering)
+        words = AudeeringWordVad(folder, WINDOW_WORDS, settings.batch_size, device, _samples)
+        words.identity |= _code()
+    return Affect(embedded, emotion, words)
+
+
+def _judged(judge: affect.AffectJudge, clip: Clip) -> tuple[np.ndarray, np.ndarray | None]:
+    sound = affect.heard(read_wav(clip.audio))
+    if not clip.words:
+        return judge.posterior(clip.corpus, sound), None
+    spans = [(float(start_s), float(end_s)) for start_s, end_s in clip.spans_s]
+    return judge.judge(clip.corpus, sound, spans)
+
+
+def _bytes(path: Path) -> int:
+    """Size of a file; 0 if it is missing (`read_wav` then raises the error)."""
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _samples(clip: SpokenUtterance) -> np.ndarray:
+    return at_least(read_wav(clip.audio), SHORTEST_S)
+
+
+def _code() -> dict[str, object]:
+    """Hash of the code that loads published judges and their audio; part of their identity."""
+    rooms = Path(__file__).parents[1]
+    names = ("asr", "realignment", "apply", "wavlm", "whisper", "whisper_parts")
+    here = (rooms / "judges" / f"{name}.py" for name in names)
+    return {"judged_by": fingerprint(*here, rooms / "label" / "hugging_face.py")}

@@ -1,0 +1,81 @@
+"""Configured judges by name and SHA-256, and the judges that are also teachers.
+
+A judge is not independent if the same published model made the labels that the rewards are trained
+on.
+"""
+
+from collections.abc import Set
+from pathlib import Path
+
+from hpro_core.io import sha256_of
+from hpro_core.label.files import hugging_face_weights
+from hpro_core.params import Evaluate
+from hpro_core.pretrained.weights import listed
+
+NAMES = {
+    "emotion2vec": "emotion2vec_plus_large",
+    "audeering": "wav2vec2-large-robust-12-ft-emotion-msp-dim",
+}
+"""Names of the published models that can be teachers and judges."""
+
+
+def judges_of(root: Path, settings: Evaluate) -> dict[str, str]:
+    """Return model name and weight SHA-256 of every configured judge.
+
+    Args:
+        root: results folder of the run; holds the embedded affect judge.
+        settings: section `evaluate`.
+
+    Raises:
+        HproError: a weights file is missing.
+    """
+    judges = affect_judges_of(root, settings)
+    judges["asr"] = _listed("whisper_tiny_en", "model.bin")
+    if settings.asr == "whisper":
+        judges["asr"] = _named("openai-whisper", Path(settings.whisper))
+    judges["asr_check"] = _listed("whisper_base", "model.bin")
+    judges["dnsmos"] = _listed("dnsmos", "sig_bak_ovr.onnx")
+    judges["speaker"] = _listed("ge2e", "pretrained.pt")
+    if settings.speaker == "wavlm":
+        judges["speaker"] = _named("wavlm-base-plus-sv", hugging_face_weights(Path(settings.wavlm)))
+    return judges
+
+
+def affect_judges_of(root: Path, settings: Evaluate) -> dict[str, str]:
+    """Return name and weight SHA-256 of the judges of emotion and word affect.
+
+    These two judges also score the recordings. Args and Raises as for `judges_of`.
+    """
+    published = {
+        "emotion2vec": Path(settings.emotion2vec, "model.pt"),
+        "audeering": hugging_face_weights(Path(settings.audeering)),
+    }
+    return {
+        what: _named("embedded affect network", root / "judge" / "model.safetensors")
+        if chosen == "embedded"
+        else _named(NAMES[chosen], published[chosen])
+        for what, chosen in (("emotion", settings.emotion), ("vad", settings.vad))
+    }
+
+
+def taught_by(settings: Evaluate, teachers: Set[str]) -> dict[str, str]:
+    """Return, by metric, the judge that is the same published model as a label teacher.
+
+    The rewards are heads of the codec that are trained on these labels. Such a judge is not
+    independent, regardless of the file it is loaded from.
+
+    Args:
+        settings: section `evaluate`.
+        teachers: teachers of the labels that the codec, the policies or both are trained on.
+    """
+    chosen = (("emo_sim", settings.emotion), ("wvad_ccc", settings.vad))
+    return {metric: NAMES[judge] for metric, judge in chosen if judge in NAMES.keys() & teachers}
+
+
+def _listed(name: str, file: str) -> str:
+    row = next(row for row in listed() if (row.name, row.file) == (name, file))
+    return f"{name}, sha256 {row.sha256}"
+
+
+def _named(model: str, weights: Path) -> str:
+    return f"{model}, sha256 {sha256_of(weights)}"

@@ -1,0 +1,230 @@
+"""The judge panel, and the reference recordings that synthesis is compared with.
+
+Letters: T samples, W words, 9 emotions, 3 valence, arousal and dominance.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
+from hpro_core.constants import EMOTIONS
+from hpro_core.errors import HproError
+from hpro_core.judges import affect
+from hpro_core.judges.apply import (
+    Clip,
+    in_batches,
+    load_affect,
+    load_recogniser,
+    load_voices,
+    one_by_one,
+)
+from hpro_core.judges.asr import BASE, BATCH, WhisperASR, WordErrorCounter
+from hpro_core.judges.dnsmos import Dnsmos
+from hpro_core.judges.metrics import ccc, cosine
+from hpro_core.judges.realignment import read_wav, realigned, spans_by_utterance
+from hpro_core.params import Compute, Evaluate
+from hpro_core.pretrained.weights import located
+from hpro_core.progress import track
+from hpro_core.tables import (
+    EMOTION_POSTERIORS,
+    UTTERANCES,
+    WORD_VAD,
+    WORDS,
+    read_table,
+    vad_by_utterance,
+)
+
+Row = Mapping[str, Any]
+"""Row of a SYNTHESIS table."""
+T = TypeVar("T")
+
+
+class ReferenceRecordings:
+    """Files, word times and judged affect of the recordings."""
+
+    def __init__(self, root: Path) -> None:
+        """Read the tables of the stages corpus, align and judge.
+
+        Args:
+            root: results folder of the run.
+
+        Raises:
+            HproError: a table is missing or invalid.
+        """
+        folder = root / "judge" / "recordings"
+        utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
+        posteriors = read_table(folder / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
+        vad = read_table(folder / "word_vad.parquet", WORD_VAD)
+        words_path, tested = root / "align" / "words.parquet", set(posteriors["utt_id"])
+        words = read_table(words_path, WORDS, only={"utt_id": tested})
+        values = posteriors[list(EMOTIONS)].to_numpy()
+        self._audio = dict(zip(utterances["utt_id"], utterances["audio"], strict=True))
+        self._spans = spans_by_utterance(words)
+        self._posterior = dict(zip(posteriors["utt_id"], values, strict=True))
+        self._vad = vad_by_utterance(vad)
+
+    def audio(self, utt_id: str) -> str:
+        """Audio file of a recording, relative to the results folder."""
+        return _found(self._audio, utt_id, "corpus/utterances.parquet")
+
+    def spans(self, utt_id: str) -> list[affect.Span]:
+        """Word times of a recording in seconds."""
+        return _found(self._spans, utt_id, "align/words.parquet")
+
+    def posterior(self, utt_id: str) -> np.ndarray:
+        """Judged emotion posterior of a recording, float (9,)."""
+        return _found(self._posterior, utt_id, "judge/recordings/emotion_posteriors.parquet")
+
+    def vad(self, utt_id: str) -> np.ndarray:
+        """Judged valence, arousal, dominance of each word of a recording, float (W, 3)."""
+        return _found(self._vad, utt_id, "judge/recordings/word_vad.parquet")
+
+
+class JudgePanel:
+    """All judges, loaded once."""
+
+    def __init__(
+        self, root: Path, settings: Evaluate, weights: Path, compute: Compute, work: Path
+    ) -> None:
+        """Load the judges and the recordings' tables.
+
+        Args:
+            root: results folder of the run.
+            settings: section `evaluate`: the judges and the number of DNSMOS windows.
+            weights: folder of the downloaded weights.
+            compute: CPU threads of each embedded network, device of the published models.
+            work: folder for the shards of the published judges, for one system and seed.
+
+        Raises:
+            HproError: a table or weights are missing, or weights are broken or of another model.
+        """
+        self._root = root
+        self._work = work
+        self._recorded = ReferenceRecordings(root)
+        self._affect = load_affect(root, settings, compute)
+        self._hear = load_recogniser(settings, weights, compute)
+        self._voices = load_voices(settings, weights, compute)
+        checking = WhisperASR(located("whisper_base", weights), compute.threads, BASE)
+        self._hear_again = in_batches(
+            checking.transcribe_batch, BATCH, "judges: words, second recogniser"
+        )
+        quality = Dnsmos(located("dnsmos", weights), compute.threads)
+        windows = settings.dnsmos_windows
+        self._quality = one_by_one(
+            lambda audio_T: quality.score(audio_T, windows).ovrl, "judges: DNSMOS"
+        )
+        self._counter = WordErrorCounter()
+        self._aligner = PocketsphinxAligner()
+
+    def scores(
+        self, spoken: Sequence[Row], checked: Collection[str]
+    ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+        """Score utterances.
+
+        Args:
+            spoken: rows of a SYNTHESIS table.
+            checked: utt_ids that the second recogniser and DNSMOS, the slowest embedded judges,
+                score.
+
+        Returns:
+            A SCORES table in the order of `spoken`; and by utt_id the judged affect of each word,
+            float (W, 3), for utterances whose words the aligner found.
+
+        Raises:
+            HproError: audio is unusable, an utterance has no reference recording, or its number of
+                words differs from that of the recording.
+        """
+        clips = [self._clip(row) for row in track(spoken, len(spoken), "judges: word times")]
+        heard_twice = [clip for clip in clips if clip.utt_id in checked]
+        again = _by_id(heard_twice, self._hear_again(heard_twice, self._work / "asr_check"))
+        quality = _by_id(heard_twice, self._quality(heard_twice, self._work / "dnsmos"))
+        transcripts = self._hear(clips, self._work / "asr")
+        judged = self._affect.judged(clips, self._work)
+        similarities = self._similarities(spoken, clips)
+        rows = []
+        for row, transcript, similarity in zip(spoken, transcripts, similarities, strict=True):
+            utt_id = row["utt_id"]
+            posterior_9, vad_W3 = judged[utt_id]
+            rows.append({
+                "utt_id": utt_id,
+                "corpus": row["corpus"],
+                **self._word_errors(row["text"], transcript, again.get(utt_id)),
+                "wvad_ccc": None if vad_W3 is None else self._agreement(utt_id, vad_W3),
+                "emo_sim": cosine(posterior_9, self._recorded.posterior(utt_id)),
+                "dnsmos": quality.get(utt_id),
+                "speaker_sim": similarity,
+            })  # fmt: skip
+        found = {utt_id: vad_W3 for utt_id, (_, vad_W3) in judged.items() if vad_W3 is not None}
+        return pd.DataFrame(rows), found
+
+    def _clip(self, row: Row) -> Clip:
+        """An utterance with its word times, if the aligner finds its words."""
+        path, words = self._root / row["audio"], tuple(row["words"].split())
+        spans: list[affect.Span] | None
+        if row["audio"] == self._recorded.audio(row["utt_id"]):
+            spans = self._recorded.spans(row["utt_id"])
+        else:
+            spans = realigned(self._aligner, read_wav(path), words)
+        return Clip(
+            utt_id=row["utt_id"],
+            speaker=row["speaker"],
+            text=row["text"],
+            words=() if spans is None else words,
+            spans_s=np.array(spans or [], dtype=np.float64).reshape(-1, 2),
+            audio=path,
+            corpus=row["corpus"],
+        )
+
+    def _word_errors(self, text: str, heard: str, heard_again: str | None) -> dict[str, Any]:
+        """Columns of SCORES from the two recognisers."""
+        first = self._counter.count(text, heard)._asdict()
+        if heard_again is None:
+            return {**first, "n_errors_check": None}
+        return {**first, "n_errors_check": self._counter.count(text, heard_again).n_errors}
+
+    def _agreement(self, utt_id: str, vad_W3: np.ndarray) -> float:
+        recorded_W3 = self._recorded.vad(utt_id)
+        if len(recorded_W3) != len(vad_W3):
+            raise HproError(
+                f"{utt_id}: the recording has {len(recorded_W3)} words, the synthesis has "
+                f"{len(vad_W3)}: run `hpro judge-recordings` and `hpro synthesise` again"
+            )
+        return float(ccc(vad_W3, recorded_W3).mean())
+
+    def _similarities(self, spoken: Sequence[Row], clips: Sequence[Clip]) -> list[float]:
+        """Cosine of the speaker embeddings of each utterance and its reference recording."""
+        references = [_reference(row) for row in spoken]
+        recorded = [self._reference_clip(utt_id) for utt_id in dict.fromkeys(references)]
+        known = _by_id(recorded, self._voices(recorded, self._work / "speaker_reference"))
+        own = self._voices(clips, self._work / "speaker")
+        pairs = zip(own, references, strict=True)
+        return [cosine(voice, known[reference]) for voice, reference in pairs]
+
+    def _reference_clip(self, utt_id: str) -> Clip:
+        """A reference recording for the speaker judge, without text and word times."""
+        path = self._root / self._recorded.audio(utt_id)
+        return Clip(utt_id, "", "", (), np.empty((0, 2)), path, corpus="")
+
+
+def _reference(row: Row) -> str:
+    reference = row["reference"]
+    if not isinstance(reference, str):
+        raise HproError(
+            f"{row['utt_id']} has no reference recording for speaker similarity: give its speaker "
+            "a second utterance and run `hpro synthesise` again"
+        )
+    return reference
+
+
+def _by_id(clips: Sequence[Clip], made: Sequence[Any]) -> dict[str, Any]:
+    return dict(zip((clip.utt_id for clip in clips), made, strict=True))
+
+
+def _found(entries: dict[str, T], utt_id: str, where: str) -> T:
+    if utt_id not in entries:
+        raise HproError(f"{utt_id} is not in {where}: run the earlier stages again")
+    return entries[utt_id]

@@ -1,0 +1,230 @@
+"""Stages of judging: `hpro judge-train`, `hpro judge-recordings` and `hpro judge`.
+
+They train the affect judge, measure the accuracy of the affect judges on recordings, and score one
+system.
+"""
+
+from collections.abc import Set
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hpro_core import records
+from hpro_core.analysis.scores import checked, figures
+from hpro_core.constants import EMOTIONS, VAD
+from hpro_core.errors import HproError
+from hpro_core.io import write_json
+from hpro_core.judges import affect
+from hpro_core.judges.accuracy import Judgements, ceilings, grades
+from hpro_core.judges.affect_training import Sounds, labels, train_judge
+from hpro_core.judges.apply import Affect, AffectOutputs, Clip, load_affect
+from hpro_core.judges.configured import affect_judges_of, judges_of, taught_by
+from hpro_core.judges.panel import JudgePanel
+from hpro_core.judges.provenance import JudgeProvenance, to_json
+from hpro_core.judges.realignment import read_audio, spans_by_utterance
+from hpro_core.params import Compute, Evaluate
+from hpro_core.progress import track
+from hpro_core.tables import (
+    EMOTION_POSTERIORS,
+    SCORES,
+    SYNTHESIS,
+    UTTERANCES,
+    WORD_VAD,
+    WORDS,
+    by_utterance,
+    empty,
+    read_table,
+    write_table,
+)
+
+AGAIN = "again_words.parquet"
+"""Word times of the second renderings of a corpus (`corpus.controlled.ceilings`)."""
+
+
+def train(root: Path, settings: Evaluate, threads: int) -> None:
+    """Train the affect judge on the `judge` split and write judge/{model.safetensors,config.json}.
+
+    Args:
+        root: results folder of the run.
+        settings: epochs, learning rate and seed.
+        threads: number of CPU threads.
+
+    Raises:
+        HproError: a table is missing, or the `judge` split lacks labels.
+    """
+    torch.set_num_threads(threads)
+    utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
+    judge = train_judge(_sounds(root, utterances), labels(root, utterances), settings)
+    affect.save(judge, root / "judge")
+
+
+def judge_recordings(
+    root: Path, settings: Evaluate, compute: Compute, work: Path, teachers: Set[str]
+) -> None:
+    """Run the affect judges on the recordings of `test`, and measure their accuracy.
+
+    Writes judge/recordings/{emotion_posteriors,word_vad}.parquet, which every system is compared
+    with, and judge/metrics.json: accuracy against exact labels, floors and ceilings.
+
+    Args:
+        root: results folder of the run, with a trained judge unless both judges are published.
+        settings: configured judges; seed of the floors.
+        compute: number of CPU threads; device of the published judges.
+        work: folder for the shards of the published judges.
+        teachers: teachers of the run's labels, to record which judges are also teachers.
+
+    Raises:
+        HproError: a table is missing, or a judge's files are missing or do not fit.
+    """
+    torch.set_num_threads(compute.threads)
+    utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
+    judges = load_affect(root, settings, compute)
+    clips = _recordings(root, utterances)
+    judged = _of_words(judges.judged(clips, work / "recordings"))
+    write_judgements(root / "judge" / "recordings", judged)
+    pairs = [(clip.utt_id, clip.corpus) for clip in clips]
+    marks = grades(pairs, judged, labels(root, utterances), settings.seed)
+    marks["ceiling"] = {
+        corpus: ceilings(judged, _again(root, corpus, judged, judges, work))
+        for corpus in utterances["corpus"].unique()
+        if (root / "corpus" / corpus / AGAIN).is_file()
+    }
+    if judges.embedded is not None:
+        marks = {"trained_on": judges.embedded.trained_on, **marks}
+    who = JudgeProvenance(affect_judges_of(root, settings), taught_by(settings, teachers))
+    write_json(root / "judge" / "metrics.json", {**marks, **to_json(who)})
+
+
+def write_judgements(folder: Path, judged: Judgements) -> None:
+    """Write the affect judges' outputs on the `test` recordings, the reference of every system.
+
+    Args:
+        folder: folder of emotion_posteriors.parquet and word_vad.parquet.
+        judged: outputs by utt_id, at least one.
+    """
+    posteriors = np.stack([posterior_9 for posterior_9, _ in judged.values()])
+    table = pd.DataFrame(posteriors, columns=list(EMOTIONS)).assign(utt_id=list(judged))
+    write_table(table, folder / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
+    vad = {utt_id: vad_W3 for utt_id, (_, vad_W3) in judged.items()}
+    write_table(_vad_table(vad), folder / "word_vad.parquet", WORD_VAD)
+
+
+def judge(
+    root: Path,
+    system: str,
+    seed: int,
+    settings: Evaluate,
+    weights: Path,
+    compute: Compute,
+    work: Path,
+    teachers: Set[str],
+) -> None:
+    """Score the synthesis of a system.
+
+    Reads eval/<system>/seed<k>/synthesis.parquet. Writes scores.parquet, word_vad.parquet (judged
+    word affect of utterances whose words the aligner found) and metrics.json to the same folder.
+
+    Args:
+        root: results folder of the run.
+        system: recordings, tokenrecon or a variant.
+        seed: policy seed.
+        settings: configured judges, resamples of the intervals, fraction of utterances for DNSMOS
+            and the second recogniser.
+        weights: folder of the downloaded weights.
+        compute: number of CPU threads; device of the published judges.
+        work: folder for the shards of the published judges, for this system and seed only.
+        teachers: teachers of the run's labels, to record which judges are also teachers.
+
+    Raises:
+        HproError: the system was not synthesised, a judge is not trained or not available, or audio
+            is unusable.
+    """
+    torch.set_num_threads(compute.threads)
+    folder = root / "eval" / system / f"seed{seed}"
+    records.check(root, folder / "synthesis.parquet", system, seed, "synthesise")
+    synthesis = read_table(folder / "synthesis.parquet", SYNTHESIS)
+    if synthesis.empty:
+        raise HproError(
+            f"{folder / 'synthesis.parquet'} has no utterances: run `hpro synthesise` again"
+        )
+    panel = JudgePanel(root, settings, weights, compute, work)
+    spoken = [{str(k): v for k, v in row.items()} for row in synthesis.to_dict("records")]
+    scores, vad = panel.scores(spoken, checked(synthesis[["utt_id", "corpus"]], settings))
+    write_table(scores, folder / "scores.parquet", SCORES)
+    write_table(_vad_table(vad), folder / "word_vad.parquet", WORD_VAD)
+    who = JudgeProvenance(judges_of(root, settings), taught_by(settings, teachers))
+    report = {
+        "system": system,
+        "seed": seed,
+        **to_json(who),
+        "test_sets": figures(scores, settings),
+    }
+    write_json(folder / "metrics.json", report)
+
+
+def _sounds(root: Path, utterances: pd.DataFrame) -> Sounds:
+    """Features and word times of every aligned recording of the split `judge`."""
+    spans = spans_by_utterance(read_table(root / "align" / "words.parquet", WORDS))
+    used = (utterances["split"] == "judge") & utterances["utt_id"].isin(list(spans))
+    rows = utterances.loc[used, ["utt_id", "corpus", "audio"]]
+    if rows.empty:
+        raise HproError(f"{root}: the split 'judge' has no aligned utterance")
+    paths = track(rows["audio"], len(rows), "affect judge: features of recordings")
+    frames = [affect.heard(read_audio(root, path)) for path in paths]
+    by_id = dict(zip(rows["utt_id"], frames, strict=True))
+    clips = list(zip(rows["utt_id"], rows["corpus"], strict=True))
+    return Sounds(clips, by_id, {utt_id: spans[utt_id] for utt_id in by_id})
+
+
+def _recordings(root: Path, utterances: pd.DataFrame) -> list[Clip]:
+    """Every aligned recording of `test`."""
+    rows = utterances[utterances["split"] == "test"].to_dict("records")
+    chosen = {row["utt_id"]: (row["corpus"], root / row["audio"]) for row in rows}
+    words = read_table(root / "align" / "words.parquet", WORDS, only={"utt_id": chosen.keys()})
+    clips = _clips(words, chosen)
+    if not clips:
+        raise HproError(f"{root}: the split 'test' has no aligned utterance")
+    return clips
+
+
+def _again(root: Path, corpus: str, judged: Judgements, judges: Affect, work: Path) -> Judgements:
+    """Outputs of the judges on the second renderings of a corpus."""
+    folder = root / "corpus" / corpus
+    words = read_table(folder / AGAIN, WORDS)
+    names = [name for name in sorted(set(words["utt_id"])) if name.rsplit(".", 1)[0] in judged]
+    chosen = {name: (corpus, folder / "audio" / f"{name}.wav") for name in names}
+    return _of_words(judges.judged(_clips(words, chosen), work / f"again_{corpus}"))
+
+
+def _clips(words: pd.DataFrame, chosen: dict[str, tuple[str, Path]]) -> list[Clip]:
+    """Clips of the chosen utterances in a WORDS table; `chosen`: utt_id -> test set and file."""
+    timed = by_utterance(words)
+    return [
+        Clip(
+            utt_id=utt_id,
+            speaker="",  # not used
+            text="",
+            words=tuple(timed[utt_id]["word"]),
+            spans_s=timed[utt_id][["start_s", "end_s"]].to_numpy(),
+            audio=path,
+            corpus=corpus,
+        )
+        for utt_id, (corpus, path) in chosen.items()
+        if utt_id in timed
+    ]
+
+
+def _of_words(judged: AffectOutputs) -> Judgements:
+    """Keep the clips that have word times."""
+    return {u: (found[0], found[1]) for u, found in judged.items() if found[1] is not None}
+
+
+def _vad_table(vad: dict[str, np.ndarray]) -> pd.DataFrame:
+    if not vad:
+        return empty(WORD_VAD)
+    return pd.concat(
+        pd.DataFrame(vad_W3, columns=list(VAD)).assign(utt_id=u, word_index=range(len(vad_W3)))
+        for u, vad_W3 in vad.items()
+    )

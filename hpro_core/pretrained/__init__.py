@@ -1,0 +1,1 @@
+"""Models from outside: the shipped base, and weights from published packages."""

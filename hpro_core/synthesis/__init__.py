@@ -1,0 +1,1 @@
+"""Synthesis of the test sentences by every system."""
