@@ -18,7 +18,7 @@ from hpro_core import params as p
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.corpus.audio import decoded, write_wav
 from hpro_core.errors import HproError
-from hpro_core.judges import asr, dnsmos
+from hpro_core.judges import apply, asr, dnsmos
 from hpro_core.judges.apply import Clip, in_batches, load_recogniser
 from hpro_core.judges.asr import BASE, TINY_EN, DecodingOptions, WhisperASR, padded_mel
 from hpro_core.judges.mel import mel_filters, mel_spectrogram
