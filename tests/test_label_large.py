@@ -20,7 +20,7 @@ from hpro_core.errors import HproError
 from hpro_core.label import stage
 from hpro_core.label.audeering import MIN_WINDOW_S, AudeeringWordVad, window_samples
 from hpro_core.label.emotion2vec import Emotion2vecPosteriors, class_names
-from hpro_core.label.result_cache import ShardedEmotion, ShardedWordVad
+from hpro_core.label.result_cache import cached_posteriors, cached_word_vad
 from hpro_core.label.teachers import in_order, word_windows
 from hpro_core.params import Label
 from hpro_core.tables import (
@@ -315,15 +315,15 @@ def spoken(tmp_path):
 
 
 def test_a_killed_run_goes_on_without_doing_anything_twice(spoken, tmp_path, capsys):
-    straight = ShardedWordVad(Counting(), tmp_path / "straight", 2).word_vad(spoken)
+    straight = cached_word_vad(Counting(), spoken, tmp_path / "straight", 2)
     work = tmp_path / "work"
     killed = Counting(die_at="u5")
     with pytest.raises(KeyboardInterrupt):
-        ShardedWordVad(killed, work, 2).word_vad(spoken)
+        cached_word_vad(killed, spoken, work, 2)
     assert sorted(path.name for path in work.iterdir()) == ["00000.parquet", "00001.parquet"]
     (work / ".00002.parquet.partial").write_bytes(b"half")
     resumed = Counting()
-    rows = ShardedWordVad(resumed, work, 2).word_vad(spoken)
+    rows = cached_word_vad(resumed, spoken, work, 2)
     assert resumed.asked == ["u4", "u5", "u6"]
     assert "4 shards, 2 found, 0 of other" in capsys.readouterr().out
     assert [part.tolist() for part in rows] == [part.tolist() for part in straight]
@@ -331,14 +331,14 @@ def test_a_killed_run_goes_on_without_doing_anything_twice(spoken, tmp_path, cap
     for path in work.glob("0*.parquet"):
         assert path.read_bytes() == (tmp_path / "straight" / path.name).read_bytes()
     again = Counting()
-    ShardedWordVad(again, work, 2).word_vad(spoken)
+    cached_word_vad(again, spoken, work, 2)
     assert again.asked == []
 
 
 def test_posteriors_are_sharded_too(spoken, tmp_path):
-    first = ShardedEmotion(Counting(), tmp_path / "work", 3).posteriors(spoken)
+    first = cached_posteriors(Counting(), spoken, tmp_path / "work", 3)
     idle = Counting()
-    second = ShardedEmotion(idle, tmp_path / "work", 3).posteriors(spoken)
+    second = cached_posteriors(idle, spoken, tmp_path / "work", 3)
     assert idle.asked == []
     assert first.shape == (7, 9)
     np.testing.assert_array_equal(first, second)
@@ -349,7 +349,7 @@ def test_stale_shards_are_refused(spoken, tmp_path, capsys):
 
     def made_anew(utterances, **about):
         teacher = Counting(**about)
-        ShardedWordVad(teacher, work, 2).word_vad(utterances)
+        cached_word_vad(teacher, utterances, work, 2)
         return teacher.asked
 
     assert len(made_anew(spoken)) == 7
@@ -366,13 +366,13 @@ def test_stale_shards_are_refused(spoken, tmp_path, capsys):
 
 def test_a_broken_shard_and_lost_audio_are_named(spoken, tmp_path):
     work = tmp_path / "work"
-    ShardedWordVad(Counting(), work, 2).word_vad(spoken)
+    cached_word_vad(Counting(), spoken, work, 2)
     (work / "00001.parquet").write_bytes(b"no parquet")
     with pytest.raises(HproError, match=r"00001.parquet is not a readable table .* remove it"):
-        ShardedWordVad(Counting(), work, 2).word_vad(spoken)
+        cached_word_vad(Counting(), spoken, work, 2)
     spoken[0].audio.unlink()
     with pytest.raises(HproError, match=r"u0: .*u0.wav is missing: run `hpro corpus-read`"):
-        ShardedWordVad(Counting(), work, 2).word_vad(spoken)
+        cached_word_vad(Counting(), spoken, work, 2)
 
 
 # ---------------------------------------------------------------------------------- emotion2vec

@@ -12,23 +12,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pandas as pd
 
-from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.io import fingerprint
 from hpro_core.judges import affect
 from hpro_core.judges.asr import BATCH, TINY_EN, WhisperASR
 from hpro_core.judges.files import all_affect_published
 from hpro_core.judges.realignment import at_least, read_wav
 from hpro_core.judges.speaker import embed_together, load_encoder
-from hpro_core.label.result_cache import (
-    PublishedEmotion,
-    PublishedWordVad,
-    ShardedEmotion,
-    ShardedWordVad,
-    in_shards,
-)
-from hpro_core.label.teachers import SpokenUtterance, in_order
+from hpro_core.label.result_cache import cached_posteriors, cached_word_vad, in_shards
+from hpro_core.label.teachers import EmotionTeacher, Identified, SpokenUtterance, WordVadTeacher
 from hpro_core.params import Compute, Evaluate
 from hpro_core.pretrained.weights import located
 from hpro_core.progress import track
@@ -58,11 +50,8 @@ AffectOutputs = dict[str, tuple[np.ndarray, np.ndarray | None]]
 """By utt_id: emotion posterior (9,), and word affect (W, 3) or None without word times."""
 
 
-class PublishedJudge(Protocol):
-    """Published model whose result for a clip does not depend on the other clips."""
-
-    identity: dict[str, object]
-    """Everything that the results depend on besides the clips, such as the hash of the weights."""
+class PublishedJudge(Identified, Protocol):
+    """A published recogniser or speaker encoder."""
 
     def predict(self, clips: Sequence[SpokenUtterance]) -> Sequence[Any]:
         """Return one result per clip."""
@@ -108,13 +97,8 @@ def in_batches(judge: Callable[[list[np.ndarray]], list[Any]], size: int, label:
 def sharded(model: PublishedJudge) -> JudgeFn:
     """Wrap a published judge and cache its results."""
 
-    def table(clips: Sequence[SpokenUtterance]) -> pd.DataFrame:
-        ids = [clip.utt_id for clip in clips]
-        return pd.DataFrame({"utt_id": ids, "heard": list(model.predict(clips))})
-
     def judge_clips(clips: Sequence[Clip], work: Path) -> list[Any]:
-        about = model.identity | _code()
-        return in_shards(clips, table, work, SHARD_CLIPS, about)["heard"].tolist() if clips else []
+        return in_shards(clips, model.predict, work, SHARD_CLIPS, model.identity | _code())
 
     return judge_clips
 
@@ -164,8 +148,8 @@ class Affect:
     """Configured judges of the emotion of a clip and of the affect of its words."""
 
     embedded: affect.AffectJudge | None  # for whichever has no published judge
-    emotion: PublishedEmotion | None
-    words: PublishedWordVad | None
+    emotion: EmotionTeacher | None
+    words: WordVadTeacher | None
 
     def judged(self, clips: Sequence[Clip], work: Path) -> AffectOutputs:
         """Predict the emotion and the word affect of clips.
@@ -198,19 +182,15 @@ class Affect:
     def _posteriors(self, clips: Sequence[Clip], work: Path) -> dict[str, np.ndarray]:
         if self.emotion is None:
             return {}
-        found_NC = ShardedEmotion(self.emotion, work, SHARD_CLIPS).posteriors(clips)
-        found_N9 = in_order(found_NC, self.emotion.classes, EMOTIONS)
+        found_N9 = cached_posteriors(self.emotion, clips, work, SHARD_CLIPS)
         return dict(zip((clip.utt_id for clip in clips), found_N9, strict=True))
 
     def _word_vad(self, clips: Sequence[Clip], work: Path) -> dict[str, np.ndarray]:
         worded = [clip for clip in clips if clip.words]
         if self.words is None or not worded:
             return {}
-        found = ShardedWordVad(self.words, work, SHARD_CLIPS).word_vad(worded)
-        return {
-            clip.utt_id: in_order(rows_WC, self.words.dimensions, VAD)
-            for clip, rows_WC in zip(worded, found, strict=True)
-        }
+        found = cached_word_vad(self.words, worded, work, SHARD_CLIPS)
+        return dict(zip((clip.utt_id for clip in worded), found, strict=True))
 
 
 def load_affect(root: Path, settings: Evaluate, compute: Compute) -> Affect:
@@ -226,8 +206,8 @@ def load_affect(root: Path, settings: Evaluate, compute: Compute) -> Affect:
             trained.
     """
     embedded: affect.AffectJudge | None = None
-    emotion: PublishedEmotion | None = None
-    words: PublishedWordVad | None = None
+    emotion: EmotionTeacher | None = None
+    words: WordVadTeacher | None = None
     if not all_affect_published(settings):
         embedded = affect.load(root / "judge")
     device = device_of(compute.device)

@@ -7,13 +7,11 @@ system.
 from collections.abc import Set
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
 from hpro_core import records
 from hpro_core.analysis.scores import checked, figures
-from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.errors import HproError
 from hpro_core.io import write_json
 from hpro_core.judges import affect
@@ -24,6 +22,7 @@ from hpro_core.judges.configured import affect_judges_of, judges_of, taught_by
 from hpro_core.judges.panel import JudgePanel
 from hpro_core.judges.provenance import JudgeProvenance, to_json
 from hpro_core.judges.realignment import read_audio, spans_by_utterance
+from hpro_core.label.teachers import posterior_table, vad_table
 from hpro_core.params import Compute, Evaluate
 from hpro_core.progress import track
 from hpro_core.tables import (
@@ -34,7 +33,6 @@ from hpro_core.tables import (
     WORD_VAD,
     WORDS,
     by_utterance,
-    empty,
     read_table,
     write_table,
 )
@@ -104,11 +102,10 @@ def write_judgements(folder: Path, judged: Judgements) -> None:
         folder: folder of emotion_posteriors.parquet and word_vad.parquet.
         judged: outputs by utt_id, at least one.
     """
-    posteriors = np.stack([posterior_9 for posterior_9, _ in judged.values()])
-    table = pd.DataFrame(posteriors, columns=list(EMOTIONS)).assign(utt_id=list(judged))
-    write_table(table, folder / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
-    vad = {utt_id: vad_W3 for utt_id, (_, vad_W3) in judged.items()}
-    write_table(_vad_table(vad), folder / "word_vad.parquet", WORD_VAD)
+    posteriors = posterior_table({u: posterior_9 for u, (posterior_9, _) in judged.items()})
+    write_table(posteriors, folder / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
+    vad = vad_table({u: vad_W3 for u, (_, vad_W3) in judged.items()})
+    write_table(vad, folder / "word_vad.parquet", WORD_VAD)
 
 
 def judge(
@@ -153,7 +150,7 @@ def judge(
     spoken = [{str(k): v for k, v in row.items()} for row in synthesis.to_dict("records")]
     scores, vad = panel.scores(spoken, checked(synthesis[["utt_id", "corpus"]], settings))
     write_table(scores, folder / "scores.parquet", SCORES)
-    write_table(_vad_table(vad), folder / "word_vad.parquet", WORD_VAD)
+    write_table(vad_table(vad), folder / "word_vad.parquet", WORD_VAD)
     who = JudgeProvenance(judges_of(root, settings), taught_by(settings, teachers))
     report = {
         "system": system,
@@ -219,12 +216,3 @@ def _clips(words: pd.DataFrame, chosen: dict[str, tuple[str, Path]]) -> list[Cli
 def _of_words(judged: AffectOutputs) -> Judgements:
     """Keep the clips that have word times."""
     return {u: (found[0], found[1]) for u, found in judged.items() if found[1] is not None}
-
-
-def _vad_table(vad: dict[str, np.ndarray]) -> pd.DataFrame:
-    if not vad:
-        return empty(WORD_VAD)
-    return pd.concat(
-        pd.DataFrame(vad_W3, columns=list(VAD)).assign(utt_id=u, word_index=range(len(vad_W3)))
-        for u, vad_W3 in vad.items()
-    )

@@ -5,17 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from hpro_core.constants import EMOTIONS, VAD
+from hpro_core.constants import EMOTIONS
 from hpro_core.errors import HproError
 from hpro_core.label.teachers import SpokenUtterance
 from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, read_table, vad_by_utterance
 
 
 class ExactLabels:
-    """`EmotionTeacher` and `WordVadTeacher` that return the exact labels of a corpus."""
-
-    classes: tuple[str, ...] = EMOTIONS
-    dimensions: tuple[str, ...] = VAD
+    """The exact labels of a corpus, in the order of EMOTIONS and VAD."""
 
     def __init__(self, folder: Path):
         """
@@ -37,7 +34,7 @@ class ExactLabels:
         return (folder / "truth_vad.parquet").is_file()
 
     def word_vad(self, utterances: Sequence[SpokenUtterance]) -> list[np.ndarray]:
-        """Return the exact affect, see `WordVadTeacher`; words are matched by position.
+        """Return the affect of the words of each utterance, (W, 3); words are matched by position.
 
         Raises:
             HproError: an utterance has no labels, or labels for another number of words.
@@ -45,7 +42,7 @@ class ExactLabels:
         return [self._of(utterance) for utterance in utterances]
 
     def posteriors(self, utterances: Sequence[SpokenUtterance]) -> np.ndarray:
-        """Return the exact posteriors, see `EmotionTeacher`.
+        """Return the posteriors of utterances, float (N, 9).
 
         Raises:
             HproError: an utterance has no label.

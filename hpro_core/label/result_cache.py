@@ -7,105 +7,55 @@ and audio of the utterances. A file with another identity is not used.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.errors import HproError
 from hpro_core.io import fingerprint, parquet_errors, replacing
-from hpro_core.label.teachers import EmotionTeacher, SpokenUtterance, WordVadTeacher
+from hpro_core.label.teachers import EmotionTeacher, SpokenUtterance, WordVadTeacher, in_order
 from hpro_core.progress import track
 
 IDENTITY = b"hpro.identity"
 """Key of the identity hash in the metadata of a shard."""
 
-Compute = Callable[[Sequence[SpokenUtterance]], pd.DataFrame]
+Compute = Callable[[Sequence[SpokenUtterance]], Iterable[Any]]
+"""Function from utterances to one result each: an array (K,) or a text."""
 
 
-class PublishedEmotion(EmotionTeacher, Protocol):
-    """An `EmotionTeacher` that labels each utterance independently and has an identity."""
+def cached_posteriors(
+    teacher: EmotionTeacher, utterances: Sequence[SpokenUtterance], folder: Path, size: int
+) -> np.ndarray:
+    """Compute or load the emotion posteriors of utterances, float64 (N, 9), ordered as EMOTIONS.
 
-    identity: dict[str, object]
-    """Everything that the results depend on besides the utterances, such as hashes of weights."""
-
-
-class PublishedWordVad(WordVadTeacher, Protocol):
-    """A `WordVadTeacher` that labels each utterance independently and has an identity."""
-
-    identity: dict[str, object]
-    """Everything that the results depend on besides the utterances, such as hashes of weights."""
+    Raises:
+        HproError: as `in_shards`, or what the teacher raises.
+    """
+    rows = in_shards(utterances, teacher.posteriors, folder, size, teacher.identity)
+    return in_order(np.stack(rows), teacher.classes, EMOTIONS)
 
 
-class ShardedEmotion:
-    """An `EmotionTeacher` that caches the results of another one in shards."""
+def cached_word_vad(
+    teacher: WordVadTeacher, utterances: Sequence[SpokenUtterance], folder: Path, size: int
+) -> list[np.ndarray]:
+    """Compute or load the affect of words, float64 (W, 3) each, ordered as VAD.
 
-    def __init__(self, teacher: PublishedEmotion, folder: Path, size: int):
-        """
-        Args:
-            teacher: teacher that computes the results.
-            folder: folder of the shards of one teacher and one corpus.
-            size: utterances per shard; the last shard may have fewer.
-        """
-        self.teacher = teacher
-        self.classes = teacher.classes
-        self.folder = folder
-        self.size = size
+    Raises:
+        HproError: as `in_shards`, or what the teacher raises.
+    """
 
-    def posteriors(self, utterances: Sequence[SpokenUtterance]) -> np.ndarray:
-        """Compute or load the posteriors, see `EmotionTeacher`.
+    def flat(part: Sequence[SpokenUtterance]) -> list[np.ndarray]:
+        return [rows_WC.ravel() for rows_WC in teacher.word_vad(part)]
 
-        Raises:
-            HproError: a shard cannot be read, or what the teacher raises.
-        """
-        identity = self.teacher.identity
-        table = in_shards(utterances, self._table, self.folder, self.size, identity)
-        return table[list(self.classes)].to_numpy()
-
-    def _table(self, utterances: Sequence[SpokenUtterance]) -> pd.DataFrame:
-        posteriors_NC = np.asarray(self.teacher.posteriors(utterances), dtype=np.float64)
-        table = pd.DataFrame(posteriors_NC, columns=list(self.classes))
-        table.insert(0, "utt_id", [utterance.utt_id for utterance in utterances])
-        return table
-
-
-class ShardedWordVad:
-    """A `WordVadTeacher` that caches the results of another one in shards."""
-
-    def __init__(self, teacher: PublishedWordVad, folder: Path, size: int):
-        """
-        Args:
-            teacher: teacher that computes the results.
-            folder: folder of the shards of one teacher and one corpus.
-            size: utterances per shard; the last shard may have fewer.
-        """
-        self.teacher = teacher
-        self.dimensions = teacher.dimensions
-        self.folder = folder
-        self.size = size
-
-    def word_vad(self, utterances: Sequence[SpokenUtterance]) -> list[np.ndarray]:
-        """Compute or load the affect of words, see `WordVadTeacher`.
-
-        Raises:
-            HproError: a shard cannot be read, or what the teacher raises.
-        """
-        identity = self.teacher.identity
-        table = in_shards(utterances, self._table, self.folder, self.size, identity)
-        ends = np.cumsum([len(utterance.words) for utterance in utterances])
-        return np.split(table[list(self.dimensions)].to_numpy(), ends[:-1])
-
-    def _table(self, utterances: Sequence[SpokenUtterance]) -> pd.DataFrame:
-        rows = [np.asarray(found, dtype=np.float64) for found in self.teacher.word_vad(utterances)]
-        table = pd.DataFrame(np.concatenate(rows), columns=list(self.dimensions))
-        words = [(u.utt_id, index) for u in utterances for index in range(len(u.words))]
-        table.insert(0, "utt_id", [utt_id for utt_id, _ in words])
-        table.insert(1, "word_index", [index for _, index in words])
-        return table
+    names = teacher.dimensions
+    found = in_shards(utterances, flat, folder, size, teacher.identity)
+    return [in_order(values.reshape(-1, len(names)), names, VAD) for values in found]
 
 
 def in_shards(
@@ -114,26 +64,23 @@ def in_shards(
     folder: Path,
     size: int,
     about: Mapping[str, object],
-) -> pd.DataFrame:
-    """Read the valid shards of a table, compute and write the others, and join them.
+) -> list[Any]:
+    """Return a model's result for each utterance: read valid shards, compute and write the others.
 
     Prints the number of shards that were found and that were outdated.
 
     Args:
         utterances: utterances in the order in which they are split into shards.
-        compute: computes the table of the utterances of a shard.
-        folder: folder of the shards.
-        size: utterances per shard.
+        compute: computes the results of a shard; each must not depend on the other utterances.
+        folder: folder of the shards, for one model and these utterances only.
+        size: utterances per shard; the last shard may have fewer.
         about: everything that the results depend on besides the utterances; JSON values.
-
-    Returns:
-        The table that `compute` gives, for all utterances.
 
     Raises:
         HproError: a shard cannot be read, or an audio file is missing.
     """
     starts = range(0, len(utterances), size)
-    found, stale, tables = 0, 0, []
+    found, stale, results = 0, 0, []
     for index, start in enumerate(track(starts, len(starts), f"shards in {folder}")):
         part = utterances[start : start + size]
         path = folder / f"{index:05d}.parquet"
@@ -142,15 +89,16 @@ def in_shards(
         found += table is not None
         stale += table is None and path.is_file()
         if table is None:
-            table = compute(part)
+            ids = [utterance.utt_id for utterance in part]
+            table = pd.DataFrame({"utt_id": ids, "result": list(compute(part))})
             write_shard(table, path, identity)
-        tables.append(table)
+        results += table["result"].tolist()
     print(
         f"{folder}: {len(starts)} shards, {found} found, {stale} of other settings, weights, code "
         "or utterances and computed again",
         flush=True,
     )
-    return pd.concat(tables, ignore_index=True)
+    return results
 
 
 def identity_of(utterances: Sequence[SpokenUtterance], about: Mapping[str, object]) -> str:

@@ -8,21 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.errors import HproError
 from hpro_core.label.exact import ExactLabels
 from hpro_core.label.lexicon import Lexicon
-from hpro_core.label.result_cache import (
-    PublishedEmotion,
-    PublishedWordVad,
-    ShardedEmotion,
-    ShardedWordVad,
-)
+from hpro_core.label.result_cache import cached_posteriors, cached_word_vad
 from hpro_core.label.teachers import (
     EmotionTeacher,
     SpokenUtterance,
     WordVadTeacher,
-    in_order,
+    posterior_table,
+    vad_table,
 )
 from hpro_core.label.weak import WeakEmotion, WeakWordVad
 from hpro_core.params import Compute, Label
@@ -33,7 +28,6 @@ from hpro_core.tables import (
     WORD_VAD,
     WORDS,
     by_utterance,
-    empty,
     read_table,
     write_table,
 )
@@ -46,8 +40,8 @@ ON_CPU = Compute(device="cpu", bf16=False)
 class Published:
     """The published teachers that the settings select, loaded once for all corpora."""
 
-    emotion: PublishedEmotion | None = None
-    words: PublishedWordVad | None = None
+    emotion: EmotionTeacher | None = None
+    words: WordVadTeacher | None = None
 
 
 def run(
@@ -75,23 +69,25 @@ def run(
         HproError: a table, an audio file, the norms or a teacher's files are missing, or word
             counts differ.
     """
-    posteriors, affect = [], []
+    posteriors: dict[str, np.ndarray] = {}
+    affect: dict[str, np.ndarray] = {}
     corpora = spoken(root, shard)
     exact = {corpus for corpus in corpora if ExactLabels.known(root / "corpus" / corpus)}
     published = Published() if exact == set(corpora) else load_published(settings, compute)
     for corpus, utterances in corpora.items():
         if corpus in exact:
             teacher = ExactLabels(root / "corpus" / corpus)
-            emotion_N9, vad = _posteriors(teacher, utterances), _word_vad(teacher, utterances)
+            emotion_N9, vad = teacher.posteriors(utterances), teacher.word_vad(utterances)
         else:
             emotion_N9, vad = _labels(utterances, settings, weights, published, work / corpus)
-        posteriors.append(_posterior_table(utterances, emotion_N9))
-        affect += [_vad_table(u.utt_id, rows) for u, rows in zip(utterances, vad, strict=True)]
+        ids = [utterance.utt_id for utterance in utterances]
+        posteriors.update(zip(ids, emotion_N9, strict=True))
+        affect.update(zip(ids, vad, strict=True))
         print(f"label: {corpus}: {len(utterances)} utterances, {sum(map(len, vad))} words")
     out = folder_of(root, "label", shard)
-    posteriors, affect = posteriors or [empty(EMOTION_POSTERIORS)], affect or [empty(WORD_VAD)]
-    write_table(pd.concat(posteriors), out / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
-    write_table(pd.concat(affect), out / "word_vad.parquet", WORD_VAD)
+    emotions = posterior_table(posteriors)
+    write_table(emotions, out / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
+    write_table(vad_table(affect), out / "word_vad.parquet", WORD_VAD)
 
 
 def load_published(settings: Label, compute: Compute) -> Published:
@@ -104,8 +100,8 @@ def load_published(settings: Label, compute: Compute) -> Published:
     Raises:
         HproError: a file or an optional package is missing, or a file is of another model.
     """
-    emotion: PublishedEmotion | None = None
-    words: PublishedWordVad | None = None
+    emotion: EmotionTeacher | None = None
+    words: WordVadTeacher | None = None
     if {settings.emotion_teacher, settings.vad_teacher} != {"weak"}:
         set_threads(compute.threads)
     if settings.emotion_teacher == "emotion2vec":
@@ -175,37 +171,13 @@ def _labels(
     work: Path,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Compute posteriors (N, 9) and affect (W, 3) per utterance, ordered as EMOTIONS and VAD."""
-    words: WordVadTeacher
-    emotion: EmotionTeacher
+    size = settings.shard_utterances
     if published.words is not None:
-        words = ShardedWordVad(published.words, work / "word_vad", settings.shard_utterances)
+        vad = cached_word_vad(published.words, utterances, work / "word_vad", size)
     else:
-        words = WeakWordVad(Lexicon.read(weights), settings.window_words)
-    vad = _word_vad(words, utterances)
+        weak = WeakWordVad(Lexicon.read(weights), settings.window_words)
+        vad = weak.word_vad(utterances)
     if published.emotion is not None:
-        emotion = ShardedEmotion(published.emotion, work / "emotion", settings.shard_utterances)
-    else:
-        affect = {u.utt_id: rows for u, rows in zip(utterances, vad, strict=True)}
-        emotion = WeakEmotion(affect, settings.temperature)
-    return _posteriors(emotion, utterances), vad
-
-
-def _posteriors(teacher: EmotionTeacher, utterances: list[SpokenUtterance]) -> np.ndarray:
-    return in_order(teacher.posteriors(utterances), teacher.classes, EMOTIONS)
-
-
-def _word_vad(teacher: WordVadTeacher, utterances: list[SpokenUtterance]) -> list[np.ndarray]:
-    return [in_order(rows, teacher.dimensions, VAD) for rows in teacher.word_vad(utterances)]
-
-
-def _posterior_table(utterances: list[SpokenUtterance], emotion_N9: np.ndarray) -> pd.DataFrame:
-    table = pd.DataFrame(emotion_N9, columns=list(EMOTIONS))
-    table.insert(0, "utt_id", [u.utt_id for u in utterances])
-    return table
-
-
-def _vad_table(utt_id: str, rows_W3: np.ndarray) -> pd.DataFrame:
-    table = pd.DataFrame(rows_W3, columns=list(VAD))
-    table.insert(0, "utt_id", utt_id)
-    table.insert(1, "word_index", range(len(rows_W3)))
-    return table
+        return cached_posteriors(published.emotion, utterances, work / "emotion", size), vad
+    affect = {u.utt_id: rows for u, rows in zip(utterances, vad, strict=True)}
+    return WeakEmotion(affect, settings.temperature).posteriors(utterances), vad

@@ -1,16 +1,19 @@
-"""Interface of the teachers, shared by embedded and published models.
+"""Interface of the published teachers, and the tables of labels.
 
 Letters: N utterance, W word of an utterance, C class or affect dimension of a teacher's output.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import pandas as pd
 
+from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.errors import HproError
+from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, empty
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,14 @@ Read = Callable[[SpokenUtterance], np.ndarray]
 """Function that returns the samples of an utterance, float32 (T,), 16 kHz."""
 
 
-class EmotionTeacher(Protocol):
+class Identified(Protocol):
+    """A published model whose result for an utterance does not depend on the other utterances."""
+
+    identity: dict[str, object]
+    """Everything that the results depend on besides the utterances, such as hashes of weights."""
+
+
+class EmotionTeacher(Identified, Protocol):
     """Predicts emotion posteriors of utterances (paper: emotion2vec_plus_large)."""
 
     classes: tuple[str, ...]
@@ -40,7 +50,7 @@ class EmotionTeacher(Protocol):
         ...
 
 
-class WordVadTeacher(Protocol):
+class WordVadTeacher(Identified, Protocol):
     """Predicts the affect of each word (paper: audeering's wav2vec2 on a window of words)."""
 
     dimensions: tuple[str, ...]
@@ -83,4 +93,22 @@ def word_windows(n_words: int, reach: int) -> np.ndarray:
     word_W = np.arange(n_words)
     return np.stack(
         [np.maximum(word_W - reach, 0), np.minimum(word_W + reach + 1, n_words)], axis=1
+    )
+
+
+def posterior_table(posteriors: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Build an EMOTION_POSTERIORS table from utt_id -> posterior, float (9,)."""
+    if not posteriors:
+        return empty(EMOTION_POSTERIORS)
+    table = pd.DataFrame(np.stack(list(posteriors.values())), columns=list(EMOTIONS))
+    return table.assign(utt_id=list(posteriors))
+
+
+def vad_table(vad: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Build a WORD_VAD table from utt_id -> valence, arousal, dominance of words, float (W, 3)."""
+    if not vad:
+        return empty(WORD_VAD)
+    return pd.concat(
+        pd.DataFrame(vad_W3, columns=list(VAD)).assign(utt_id=u, word_index=range(len(vad_W3)))
+        for u, vad_W3 in vad.items()
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
+from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
 from hpro_core.io import read_wav
 from hpro_core.label.lexicon import Lexicon
@@ -47,9 +47,7 @@ _SPREAD = 2.0  # ours: scales utterance means, which have a smaller spread than 
 
 
 class WeakWordVad:
-    """`WordVadTeacher` from the word norms and the prosody of the window around each word."""
-
-    dimensions: tuple[str, ...] = VAD
+    """Estimates word affect from the norms and the prosody of the window around each word."""
 
     def __init__(self, lexicon: Lexicon, window_words: int):
         """
@@ -61,7 +59,7 @@ class WeakWordVad:
         self.window_words = window_words
 
     def word_vad(self, utterances: Sequence[SpokenUtterance]) -> list[np.ndarray]:
-        """Estimate the affect of each word, see `WordVadTeacher`.
+        """Estimate the affect of the words of each utterance, float (W, 3) in [0, 1], as VAD.
 
         Prosody is z-scored per speaker over all utterances of this call.
 
@@ -82,9 +80,7 @@ class WeakWordVad:
 
 
 class WeakEmotion:
-    """`EmotionTeacher` from the distance of an utterance's mean affect to class prototypes."""
-
-    classes: tuple[str, ...] = EMOTIONS
+    """Estimates emotions from the distance of an utterance's mean affect to class prototypes."""
 
     def __init__(self, word_vad: Mapping[str, np.ndarray], temperature: float):
         """
@@ -96,7 +92,7 @@ class WeakEmotion:
         self.temperature = temperature
 
     def posteriors(self, utterances: Sequence[SpokenUtterance]) -> np.ndarray:
-        """Compute the posteriors, see `EmotionTeacher`."""
+        """Compute the posteriors of utterances, float (N, 9), ordered as EMOTIONS."""
         return np.stack([self._posterior(u) for u in utterances])
 
     def _posterior(self, utterance: SpokenUtterance) -> np.ndarray:
