@@ -14,11 +14,10 @@ from typer.testing import CliRunner
 
 from hpro_core import tables
 from hpro_core.align import accuracy, pocketsphinx_aligner, refine, stage, textgrid
-from hpro_core.align.accuracy import Compared
+from hpro_core.align.jobs import AlignmentRefused, WordSpan
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.align.pronunciation import arpabet_of, spelled
 from hpro_core.align.refine import Phone, RawWord
-from hpro_core.align.spans import AlignmentRefused, WordSpan
 from hpro_core.cli import app
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.corpus.audio import decoded, write_wav
@@ -306,7 +305,7 @@ def test_a_loud_background_leaves_the_words_as_they_are():
 
 
 def test_accuracy_by_hand():
-    pairs = [Compared(0.10, 0.50, 0.11, 0.50), Compared(0.50, 0.80, 0.55, 0.95)]
+    pairs = np.array([[0.10, 0.50, 0.11, 0.50], [0.50, 0.80, 0.55, 0.95]])
     figures = accuracy.summary(pairs, "by hand", n_left_out=1)  # 10, 0, 50, 150 ms
     assert figures == {
         "n_words": 2,

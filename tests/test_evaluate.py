@@ -25,8 +25,8 @@ from hpro_core.judges.asr import (
 )
 from hpro_core.judges.dnsmos import Dnsmos
 from hpro_core.judges.metrics import ccc, cosine
-from hpro_core.judges.realignment import read_audio
-from hpro_core.judges.speaker import embed, load_encoder
+from hpro_core.judges.realignment import read_wav
+from hpro_core.judges.speaker import embed_together, load_encoder
 from hpro_core.params import Compute, Evaluate
 from hpro_core.pretrained.weights import located
 from hpro_core.tables import (
@@ -203,7 +203,7 @@ def test_dnsmos_equals_speechmos(weights_folder: Path, clips: list[np.ndarray]) 
 
 def test_same_speaker_is_nearer(weights_folder: Path, clips: list[np.ndarray]) -> None:
     encoder = load_encoder(located("ge2e", weights_folder))
-    voices = np.stack([embed(encoder, clip) for clip in clips])
+    voices = np.stack([embed_together(encoder, [clip])[0] for clip in clips])
     assert np.linalg.norm(voices, axis=1) == pytest.approx(1.0, abs=1e-5)
     alike = voices @ voices.T
     same = np.kron(np.eye(2), np.ones((5, 5))).astype(bool)
@@ -213,7 +213,7 @@ def test_same_speaker_is_nearer(weights_folder: Path, clips: list[np.ndarray]) -
 def test_silence_and_short_clips_have_a_voice(weights_folder: Path) -> None:
     encoder = load_encoder(located("ge2e", weights_folder))
     for clip in (np.zeros(8000, np.float32), np.ones(10, np.float32)):
-        assert np.isfinite(embed(encoder, clip)).all()
+        assert np.isfinite(embed_together(encoder, [clip])[0]).all()
 
 
 # --- prosody and the affect judge
@@ -379,7 +379,7 @@ def test_what_is_missing_is_named(trained: Path, weights_folder: Path, tmp_path:
         stage.judge(trained, "recordings", 0, SETTINGS, tmp_path, ON_CPU, NOWHERE, set())
     soundfile.write(tmp_path / "slow.wav", np.ones(8000), 8000)
     with pytest.raises(HproError, match=r"slow\.wav is not 16 kHz mono \(8000 Hz\)"):
-        read_audio(tmp_path, "slow.wav")
+        read_wav(tmp_path / "slow.wav")
     soundfile.write(tmp_path / "none.wav", np.zeros(0), SAMPLE_RATE_HZ)
     with pytest.raises(HproError, match=r"none\.wav is empty"):
-        read_audio(tmp_path, "none.wav")
+        read_wav(tmp_path / "none.wav")

@@ -15,7 +15,7 @@ from hpro_core.constants import VAD
 from hpro_core.dataset import load
 from hpro_core.errors import HproError
 from hpro_core.reward.probe import probe_set
-from hpro_core.synthesis.stage import _number, reference_of, references_of
+from hpro_core.synthesis.stage import _number, references_of
 from hpro_core.tables import DATASET, read_table, write_table
 from hpro_core.text.phones import WHISPER_MARKS
 from hpro_core.train import example_file
@@ -197,7 +197,7 @@ def test_references_are_those_of_a_scan(mapped, listed, seed, n_test):
         assert all(same(chosen[e.utt_id], expected[e.utt_id]) for e in able)
     # The sentence is among the others too: it is no candidate there either.
     for e in able:
-        assert same(reference_of(e, [e], mapped, seed), scanned(e, [e], listed, seed))
+        assert same(references_of([e], [e], mapped, seed)[e.utt_id], scanned(e, [e], listed, seed))
 
 
 def test_a_probe_set_is_that_of_a_list(mapped, listed):

@@ -24,7 +24,7 @@ from hpro_core.policy.sft import (
     term_counts,
     train_sft,
 )
-from hpro_core.synthesis.stage import reference_of, speak
+from hpro_core.synthesis.stage import references_of, speak
 from hpro_core.text.phones import N_SYMBOLS
 from hpro_core.train.batching import collate
 from hpro_core.train.microbatch import BatchSplit, batch_rows, batch_size
@@ -281,7 +281,7 @@ def test_what_is_spoken_does_not_depend_on_the_batch(policy, examples):
         method="ras", window=10, tau=0.1, top_p=0.8, top_k=25, temperature=1.0, min_ratio=0.5,
         max_ratio=2.0, batch_size=3, seed=0,
     )  # fmt: skip
-    references = {e.utt_id: reference_of(e, examples, [], 0) for e in examples}
+    references = references_of(examples, examples, [], 0)
 
     def spoken(sentences, batch_size, seed=0):
         changed = settings.model_copy(update={"batch_size": batch_size})
@@ -298,9 +298,9 @@ def test_what_is_spoken_does_not_depend_on_the_batch(policy, examples):
 
 def test_references_are_other_utterances_of_the_speaker_and_fixed(examples):
     for example in examples:
-        chosen = reference_of(example, examples, [], seed=0)
+        chosen = references_of([example], examples, [], seed=0)[example.utt_id]
         assert chosen.speaker == example.speaker
         assert chosen.utt_id != example.utt_id
-        assert chosen is reference_of(example, examples, [], seed=0)
+        assert chosen is references_of([example], examples, [], seed=0)[example.utt_id]
     with pytest.raises(HproError, match="has no other utterance"):
-        reference_of(examples[0], examples[:1], [], seed=0)
+        references_of(examples[:1], examples[:1], [], seed=0)

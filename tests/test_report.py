@@ -15,11 +15,11 @@ from snakemake.utils import update_config
 
 from hpro_core import dataset
 from hpro_core.analysis.scores import METRICS
+from hpro_core.analysis.statistics import Interval
 from hpro_core.constants import EMOTIONS
 from hpro_core.errors import HproError
 from hpro_core.params import Dataset, Label, Report, read_section
 from hpro_core.report import figures, paper, results, stage
-from hpro_core.report.results import Interval
 from hpro_core.report.samples import marked
 from hpro_core.tables import (
     EMOTION_POSTERIORS,

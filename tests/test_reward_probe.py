@@ -16,7 +16,7 @@ from hpro_core.corpus.audio import decoded, write_wav
 from hpro_core.errors import HproError
 from hpro_core.judges import affect
 from hpro_core.judges.probe import SentenceJudge
-from hpro_core.judges.realignment import read_audio
+from hpro_core.judges.realignment import read_wav
 from hpro_core.policy.interface import END_OF_SPEECH
 from hpro_core.policy.sft import make_policy
 from hpro_core.reward.probe import Probe, SentenceScores, probe_set
@@ -122,7 +122,7 @@ def judge(clip, tmp_path_factory):
     spans = [(s.start_s, s.end_s) for s in PocketsphinxAligner().align(audio, spoken)]
     (root / "corpus").mkdir()
     write_wav(root / "corpus" / "a.wav", audio)
-    audio = read_audio(root, "corpus/a.wav")
+    audio = read_wav(root / "corpus/a.wav")
     table = {
         **{"utt_id": "a", "corpus": "acted", "speaker": "x", "text": row["text"]},
         **{

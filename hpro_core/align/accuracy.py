@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,21 +20,11 @@ _MOST_BYTES = 2**30
 """Largest total size of the TextGrids in an archive."""
 
 
-@dataclass(frozen=True)
-class Compared:
-    """Our times of one word and those of the reference, in seconds."""
-
-    start_s: float
-    end_s: float
-    reference_start_s: float
-    reference_end_s: float
-
-
-def summary(pairs: list[Compared], reference: str, **counts: int) -> dict:
+def summary(pairs_N4: np.ndarray, reference: str, **counts: int) -> dict:
     """Return the accuracy figures of one set.
 
     Args:
-        pairs: words that are in both alignments.
+        pairs_N4: our start and end of each word and those of the reference, in seconds.
         reference: description of the reference, for the output.
         counts: numbers of left-out items, by reason.
 
@@ -43,15 +32,13 @@ def summary(pairs: list[Compared], reference: str, **counts: int) -> dict:
         n_words, n_boundaries (a start and an end per word), the median absolute difference in ms,
         the fraction of boundaries within 20, 60 and 100 ms, `counts` and `reference`.
     """
-    ours = np.array([[pair.start_s, pair.end_s] for pair in pairs])
-    theirs = np.array([[pair.reference_start_s, pair.reference_end_s] for pair in pairs])
-    differences_ms = np.abs(ours - theirs).ravel() * 1000
+    differences_ms = np.abs(pairs_N4[:, :2] - pairs_N4[:, 2:]).ravel() * 1000
     within = {
         f"within_{limit}ms": round(float(np.mean(differences_ms <= limit + _ROUNDING_MS)), 4)
         for limit in LIMITS_MS
     }
     return {
-        "n_words": len(pairs),
+        "n_words": len(pairs_N4),
         "n_boundaries": len(differences_ms),
         "median_ms": round(float(np.median(differences_ms)), 2),
         **within,
@@ -60,7 +47,7 @@ def summary(pairs: list[Compared], reference: str, **counts: int) -> dict:
     }
 
 
-def against_words(words: pd.DataFrame, truth: pd.DataFrame) -> tuple[list[Compared], dict]:
+def against_words(words: pd.DataFrame, truth: pd.DataFrame) -> tuple[np.ndarray, dict]:
     """Compare two `words` tables on the utterances of ours.
 
     Args:
@@ -68,7 +55,7 @@ def against_words(words: pd.DataFrame, truth: pd.DataFrame) -> tuple[list[Compar
         truth: the reference's `words` table.
 
     Returns:
-        Pairs, and the number of reference utterances that are not aligned.
+        Pairs as for `summary`, and the number of reference utterances that are not aligned.
 
     Raises:
         HproError: no utterance of the reference is aligned, or the tables have different words for
@@ -89,14 +76,14 @@ def against_words(words: pd.DataFrame, truth: pd.DataFrame) -> tuple[list[Compar
             f"{row.word_reference!r}: run the corpus stage and the alignment again"
         )
     columns = ["start_s", "end_s", "start_s_reference", "end_s_reference"]
-    pairs = [Compared(*times) for times in both[columns].itertuples(index=False)]
     missing = truth["utt_id"].nunique() - ours["utt_id"].nunique()
-    return pairs, {"n_utterances": ours["utt_id"].nunique(), "n_utterances_not_aligned": missing}
+    counts = {"n_utterances": ours["utt_id"].nunique(), "n_utterances_not_aligned": missing}
+    return both[columns].to_numpy(), counts
 
 
 def against_textgrids(
     words: pd.DataFrame, reference_zip: Path, prefix: str
-) -> tuple[list[Compared], dict]:
+) -> tuple[np.ndarray, dict]:
     """Compare with a zip of TextGrids on the utterances that are in both.
 
     Args:
@@ -105,14 +92,15 @@ def against_textgrids(
         prefix: prefix of our utt_ids before the original id.
 
     Returns:
-        Pairs, and the numbers of utterances and words without a counterpart. Words that the
-        reference joined with a neighbour or normalised differently ("1844") have none.
+        Pairs as for `summary`, and the numbers of utterances and words without a counterpart.
+        Words that the reference joined with a neighbour or normalised differently ("1844") have
+        none.
 
     Raises:
         HproError: the zip cannot be read, or contains no utterance of ours.
     """
     ours = by_utterance(words)
-    pairs: list[Compared] = []
+    pairs: list[tuple[float, ...]] = []
     counts = {"n_utterances": 0, "n_utterances_not_aligned": 0, "n_words_unmatched": 0}
     for original_id, intervals in _textgrids(reference_zip):
         rows = ours.get(prefix + original_id)
@@ -124,7 +112,7 @@ def against_textgrids(
         counts["n_words_unmatched"] += found.count(None)
         times = rows[["start_s", "end_s"]].to_numpy()
         pairs += [
-            Compared(start_s, end_s, interval.start_s, interval.end_s)
+            (start_s, end_s, interval.start_s, interval.end_s)
             for (start_s, end_s), interval in zip(times, found, strict=True)
             if interval is not None
         ]
@@ -133,7 +121,7 @@ def against_textgrids(
             f"{reference_zip} has no TextGrid of an aligned utterance: name its files "
             f"<id>.TextGrid, where our utt_id is {prefix}<id>"
         )
-    return pairs, counts
+    return np.array(pairs), counts
 
 
 def _textgrids(reference_zip: Path) -> Iterator[tuple[str, list[Interval]]]:

@@ -20,12 +20,11 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from hpro_core.align.jobs import Job, Outcome
+from hpro_core.align.jobs import Job, Outcome, WordSpan
 from hpro_core.align.matching import match_words
 from hpro_core.align.mfa_models import wanted
 from hpro_core.align.mfa_program import execute, program
 from hpro_core.align.mfa_quality import ANALYSIS, Quality, read_analysis, refusal
-from hpro_core.align.spans import WordSpan
 from hpro_core.align.textgrid import Interval, read_words
 from hpro_core.errors import HproError
 from hpro_core.io import read_text

@@ -5,7 +5,7 @@ or ~/Documents/MFA. All runs of the user share these files.
 """
 
 import csv
-import hashlib
+import io
 import os
 import zipfile
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from typing import TextIO
 
 from hpro_core.align.mfa_program import execute, program
 from hpro_core.errors import HproError
-from hpro_core.io import replacing
+from hpro_core.io import sha256_of, write_text
 from hpro_core.params import Align
 
 SUFFIXES = {"acoustic": ".zip", "dictionary": ".dict", "g2p": ".zip"}
@@ -108,11 +108,9 @@ def get(root: Path, settings: Align) -> None:
             for model in missing:
                 _download(command, model, log)
     rows = [(model.kind, model.name, *_identity(model)) for model in models]
-    with (
-        replacing(folder / "mfa_models.csv") as partial,
-        partial.open("w", encoding="utf-8", newline="") as file,
-    ):
-        csv.writer(file).writerows([("kind", "name", "bytes", "sha256"), *rows])
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([("kind", "name", "bytes", "sha256"), *rows])
+    write_text(folder / "mfa_models.csv", text.getvalue())
     for kind, name, size, _ in rows:
         print(f"align: {kind} {name}, {size / 1e6:.1f} MB")
 
@@ -144,5 +142,4 @@ def _identity(model: Model) -> tuple[int, str]:
             f"{model.setting}: {path} is not a {SUFFIXES[model.kind]} file of MFA: download it "
             f"again, a published one with `mfa model download --force {model.kind} NAME`"
         )
-    with path.open("rb") as file:
-        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+    return path.stat().st_size, sha256_of(path)

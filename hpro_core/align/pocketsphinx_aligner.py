@@ -15,9 +15,9 @@ from collections.abc import Iterable
 import numpy as np
 from pocketsphinx import Decoder
 
+from hpro_core.align.jobs import AlignmentRefused, WordSpan
 from hpro_core.align.pronunciation import arpabet_of
 from hpro_core.align.refine import Phone, RawWord, frame_levels_db, refine
-from hpro_core.align.spans import AlignmentRefused, WordSpan
 from hpro_core.constants import SAMPLE_RATE_HZ
 
 FRAME_S = 0.01

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from praatio import textgrid as praatio_textgrid
 
-from hpro_core.align.spans import WordSpan
+from hpro_core.align.jobs import WordSpan
 from hpro_core.errors import HproError
 from hpro_core.io import opened
 

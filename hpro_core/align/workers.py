@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hpro_core.align.jobs import Job, Outcome
+from hpro_core.align.jobs import AlignmentRefused, Job, Outcome
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
-from hpro_core.align.spans import AlignmentRefused
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
 from hpro_core.io import note_audio, read_wav
@@ -53,14 +52,12 @@ def align_one(job: Job) -> Outcome:
     try:
         spans = aligner.align(_read(job), list(job.words))
     except AlignmentRefused as refused:
-        return Outcome(job.utt_id, reason=refused.reason)
+        return Outcome(job.utt_id, reason=str(refused))
     unknown = tuple(sorted(aligner.added.keys() & set(job.words)))
     return Outcome(job.utt_id, tuple(spans), unknown_words=unknown)
 
 
-@functools.cache
-def _aligner() -> PocketsphinxAligner:
-    return PocketsphinxAligner()
+_aligner = functools.cache(PocketsphinxAligner)  # one for each process
 
 
 def _read(job: Job) -> np.ndarray:

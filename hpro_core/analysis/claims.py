@@ -24,6 +24,7 @@ from hpro_core.analysis.tables import (
     cautions_of,
     figures_of,
     markdown,
+    markdown_table,
     of_set,
     read_scores,
     systems_of,
@@ -275,31 +276,23 @@ _INTRODUCTION = """\
 
 
 def _tests_for_people(tested: pd.DataFrame) -> str:
-    lines = [
-        "| system | metric | difference | p | p, Holm | seeds that agree |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for row in tested[tested["metric"].isin(MAIN)].to_dict("records"):
         gap = _gap(row[f"above_{BASELINE}"], row["lo"], row["hi"])
-        chances = f"{row['p']:.2g} | {row['p_holm']:.2g}"
         agreeing = f"{row['seeds_agree']} of {row['seeds']}"
-        name = METRIC_NAMES[row["metric"]]
-        lines.append(f"| {row['system']} | {name} | {gap} | {chances} | {agreeing} |")
-    return "\n".join(lines) + "\n"
+        chances = f"{row['p']:.2g}", f"{row['p_holm']:.2g}"
+        rows.append((row["system"], METRIC_NAMES[row["metric"]], gap, *chances, agreeing))
+    header = ("system", "metric", "difference", "p", "p, Holm", "seeds that agree")
+    return markdown_table(header, rows)
 
 
 def _parting_for_people(scores: Scores, test_set: str, told: pd.DataFrame) -> str:
     above, spread = reward_vs_judges.changes(told)
     at_the_end = told.groupby(["system", "term"], sort=False)["after"].mean()
     weights = told.groupby(["system", "term"], sort=False)["weight"].max()
-    titles = [
-        f"{reward_vs_judges.TERM_NAMES[term]} | {METRIC_NAMES[metric]}"
-        for term, metric in reward_vs_judges.JUDGED_BY.items()
-    ]
-    lines = [
-        "| training | from | KL | " + " | ".join(titles) + " |",
-        "|---|---|---|" + "---|---|" * len(titles),
-    ]
+    header, rows = ["training", "from", "KL"], []
+    for term, metric in reward_vs_judges.JUDGED_BY.items():
+        header += [reward_vs_judges.TERM_NAMES[term], METRIC_NAMES[metric]]
     for system, start in reward_vs_judges.trainings(told):
         cells = [system, start, f"{at_the_end[system, 'kl']:.2f}"]
         for term, metric in reward_vs_judges.JUDGED_BY.items():
@@ -310,8 +303,8 @@ def _parting_for_people(scores: Scores, test_set: str, told: pd.DataFrame) -> st
                 cells.append(_gap(gap.above, gap.lo, gap.hi))
             else:
                 cells.append(f"{UNJUDGED} ({start} in no table)")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append(cells)
+    return markdown_table(header, rows)
 
 
 def _orderings_for_people(scores: Scores, test_set: str, wer_margin: float) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from hpro_core.analysis.tables import markdown_table
 from hpro_core.errors import HproError
 from hpro_core.io import CURVES, checked, read_csv_table, read_json
 
@@ -74,14 +75,11 @@ def changes(told: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 def shares(told: pd.DataFrame) -> str:
     """Markdown table of the gradient share of each term: one line per training, mean over seeds."""
     mean = told.groupby(["system", "term"], sort=False)["share"].mean()
-    lines = [
-        "| training | from | " + " | ".join(TERM_NAMES.values()) + " |",
-        "|---|---|" + "---|" * len(TERM_NAMES),
+    rows = [
+        [system, start, *(f"{mean[system, term]:.1%}" for term in TERM_NAMES)]
+        for system, start in trainings(told)
     ]
-    for system, start in trainings(told):
-        cells = [f"{mean[system, term]:.1%}" for term in TERM_NAMES]
-        lines.append(f"| {system} | {start} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return markdown_table(["training", "from", *TERM_NAMES.values()], rows)
 
 
 def _of_training(

@@ -94,11 +94,12 @@ def figures(scores: pd.DataFrame, settings: Evaluate) -> dict[str, dict]:
     return {
         str(corpus): {
             **counts([rows]),
-            **{metric: _figure(rows, metric, settings) for metric in METRICS},
+            **{
+                metric: interval(
+                    ratio([rows], metric), settings.bootstrap_samples, settings.seed
+                )._asdict()
+                for metric in METRICS
+            },
         }
         for corpus, rows in scores.groupby("corpus")
     }
-
-
-def _figure(rows: pd.DataFrame, metric: str, settings: Evaluate) -> dict[str, float]:
-    return interval(ratio([rows], metric), settings.bootstrap_samples, settings.seed)._asdict()

@@ -1,6 +1,6 @@
 """The paper's tables with intervals, as CSV and Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -209,18 +209,22 @@ def _differences(scores: Scores, settings: Evaluate) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Format cells as a Markdown table, with a line break at its end."""
+    lines = ["| " + " | ".join(cells) + " |\n" for cells in (header, *rows)]
+    return "".join([lines[0], "|" + "---|" * len(header) + "\n", *lines[1:]])
+
+
 def markdown(table: pd.DataFrame) -> str:
     """Format a table of COLUMNS as Markdown: values with 95 % intervals."""
-    names = [METRIC_NAMES[metric] for metric in METRICS]
-    lines = [
-        "| system | test set | n | words found | checked | seeds | " + " | ".join(names) + " |",
-        "|---|---|---|---|---|---|" + "---|" * len(names),
-    ]
+    names = (METRIC_NAMES[metric] for metric in METRICS)
+    header = ["system", "test set", "n", "words found", "checked", "seeds", *names]
+    rows = []
     for row in table.to_dict("records"):
         cells = [row["system"], row["test_set"]]
         cells += [f"{round(row[column], 1):g}" for column in (*COUNTS, "seeds")]
         for metric in METRICS:
             value, lo, hi = (row[f"{metric}{end}"] for end in ("", "_lo", "_hi"))
             cells.append(f"{value:.3f} [{lo:.3f}, {hi:.3f}]")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append(cells)
+    return markdown_table(header, rows)

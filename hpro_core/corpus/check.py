@@ -8,7 +8,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -18,11 +18,10 @@ from hpro_core.corpus.readers.about import About
 from hpro_core.corpus.readers.registry import READERS, entries, recognised
 from hpro_core.corpus.recording import Fault, Recording, refused
 from hpro_core.corpus.splits import groups_problem
-from hpro_core.corpus.usable import Clip, examined, share_problem, without_reference
+from hpro_core.corpus.usable import Clip, share_problem, sifted
 from hpro_core.errors import HproError, escaped
 from hpro_core.io import write_text
 from hpro_core.params import Corpus, CorpusSet
-from hpro_core.progress import track
 from hpro_core.text.normalise import COSYVOICE2_MARKS, unknown_marks
 
 EXAMPLES = 5
@@ -100,32 +99,22 @@ def _examine(
 ) -> list[Clip]:
     """The clips that a run keeps, without their samples; faults are added to `contents`."""
     problems = refused(found)
-    contents.faults += problems
     if problems:
         contents.stops.append(f"{len(problems)} faults of metadata")
-    clips: list[Clip] = []
-    outside: list[Recording] = []
-    stopped = {id(problem) for problem in problems}
+    entries: list[Recording | Fault] = []
     seen: set[str] = set()
-    for entry in track(found, len(found), what):
+    for entry in found:
         if isinstance(entry, Fault):
-            contents.faults += [entry] if id(entry) not in stopped else []
-            continue
-        if entry.utterance in seen:  # already listed as a duplicate
-            continue
-        seen.add(entry.utterance)
-        for mark in unknown_marks(entry.text):
-            contents.marks.setdefault(mark, []).append(entry.utterance)
-        outcome = examined(entry, corpus)
-        if isinstance(outcome, Clip):
-            clips.append(replace(outcome, samples_T=outcome.samples_T[:0]))
-        else:
-            (contents.left_out if outcome.left_out else contents.faults).append(outcome)
-            outside += [entry] if outcome.left_out else []
-    alone = without_reference(clips, outside)
-    for fault in alone:
+            entries += [] if entry.stops else [entry]
+        elif entry.utterance not in seen:  # the others are listed as duplicates
+            seen.add(entry.utterance)
+            entries.append(entry)
+            for mark in unknown_marks(entry.text):
+                contents.marks.setdefault(mark, []).append(entry.utterance)
+    clips, faults = sifted(entries, corpus, what)
+    for fault in [*problems, *faults]:
         (contents.left_out if fault.left_out else contents.faults).append(fault)
-    lost = {fault.utterance for fault in [*problems, *alone]}
+    lost = {problem.utterance for problem in problems}
     return [clip for clip in clips if clip.recording.utterance not in lost]
 
 

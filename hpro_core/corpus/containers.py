@@ -10,7 +10,7 @@
 import io
 import struct
 from collections.abc import Iterator
-from typing import Protocol
+from typing import BinaryIO, TypeAlias
 
 UNKNOWN_SIZE = 2**31 - 8192
 """Data sizes from this value on mean that the WAV writer did not know the length."""
@@ -48,14 +48,8 @@ class Unusable(Exception):
     """The utterance cannot be used; the message is its reason in the `rejected` table."""
 
 
-class Searchable(Protocol):
-    """A seekable binary file."""
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        """As of `io.RawIOBase`."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """As of `io.RawIOBase`."""
+Searchable: TypeAlias = "BinaryIO | Spliced"
+"""A seekable binary file."""
 
 
 class Spliced(io.RawIOBase):
@@ -186,10 +180,9 @@ def _behind_tags(raw: Searchable) -> int:
 # --- chunks: WAV, RF64, AIFF ---------------------------------------------------------------------
 
 
-def _chunks(
-    raw: Searchable, order: str, end: int, at: int = 12
-) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(raw: Searchable, order: str, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield name, offset of the content and declared size of each chunk."""
+    at = 12
     for _ in range(MAX_CHUNKS):
         found = _at(raw, at, 8)
         if len(found) < 8:

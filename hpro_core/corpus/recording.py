@@ -5,7 +5,7 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -161,18 +161,6 @@ def _nearly(names: Sequence[str], absent: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def csv_rows(text: str, path: Path) -> tuple[Sequence[str], Rows]:
-    """Return the header and the rows of a CSV file; faults of rows are raised as one error.
-
-    Raises:
-        HproError: as `csv_table`, or a row cannot be read.
-    """
-    names, rows, faults = csv_table(text, path)
-    if faults:
-        raise HproError(summary(faults))
-    return names, rows
-
-
 def csv_table(text: str, path: Path) -> tuple[Sequence[str], Rows, list[Fault]]:
     """Return the header of a CSV file, its rows, and a fault for each row that cannot be read.
 
@@ -219,15 +207,7 @@ def audio_problem(folder: Path, name: str) -> str:
     if not inside(name):
         return f"audio {name!r} is not a path inside {folder}: use a relative path without .."
     path = folder / name
-    return "" if is_there(path) else f"audio file {str(path)[:300]} does not exist"
-
-
-def is_there(path: Path) -> bool:
-    """Whether a file exists; False for a name that is too long for any file."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
+    return "" if os.path.isfile(path) else f"audio file {str(path)[:300]} does not exist"
 
 
 def inside(name: str) -> bool:
@@ -247,35 +227,40 @@ def id_problem(name: str) -> str:
     return ""
 
 
-def row_problems(
+def checked_rows(
     folder: Path,
-    place: str,
-    row: dict[str, str],
+    rows: Rows,
     id_column: str,
     filled: tuple[str, ...],
-    seen: dict[str, str],
-) -> Iterator[tuple[str, str]]:
-    """Yield the errors of a row of metadata.csv: kind and message.
+    others: Callable[[dict[str, str]], Iterable[tuple[str, str]]] = lambda row: (),
+) -> Iterator[dict[str, str] | Fault]:
+    """Yield each row of a metadata.csv, or a fault for each of its errors.
 
     Args:
         folder: folder of the corpus.
-        place: file and line of the row.
-        row: its cells.
+        rows: rows from `metadata_rows`, with a column `audio`.
         id_column: name of the column with the id.
         filled: columns that must not be empty.
-        seen: id -> place of the earlier rows; this row is added.
+        others: returns further errors of a row: kind and message.
     """
-    name = row[id_column]
-    if problem := id_problem(name):
-        yield "invalid id", problem
-    elif name in seen:
-        yield "duplicate id", f"utterance {name!r} is a duplicate of {seen[name]}"
-    seen.setdefault(name, place)
-    for column in filled:
-        if not row[column].strip():
-            yield "empty cell", f"{column} is empty"
-    if problem := audio_problem(folder, row["audio"]):
-        yield "missing audio", problem
+    seen: dict[str, str] = {}
+    for place, row in rows:
+        name, problems = row[id_column], []
+        if problem := id_problem(name):
+            problems.append(("invalid id", problem))
+        elif name in seen:
+            where = f"utterance {name!r} is a duplicate of {seen[name]}"
+            problems.append(("duplicate id", where))
+        seen.setdefault(name, place)
+        empty = [column for column in filled if not row[column].strip()]
+        problems += [("empty cell", f"{column} is empty") for column in empty]
+        if problem := audio_problem(folder, row["audio"]):
+            problems.append(("missing audio", problem))
+        problems += others(row)
+        for kind, says in problems:
+            yield Fault(name or place, kind, f"{place}: {says}", stops=True)
+        if not problems:
+            yield row
 
 
 def refused(entries: Sequence[Recording | Fault]) -> list[Fault]:

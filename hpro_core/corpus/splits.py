@@ -54,7 +54,10 @@ def split(root: Path, settings: WholeCorpus, base: Path | None = None, n_shards:
             split is empty; the rejected fraction exceeds `max_rejected_fraction`; a set for
             training adds no utterance; there are fewer speakers than shards.
     """
-    read = {name: _read(root, name) for name in _ordered(settings)}
+    read = {
+        name: tables.read_table(root / "corpus" / name / "utterances.parquet", tables.UTTERANCES)
+        for name in _ordered(settings)
+    }
     assigned = [
         _assigned(table, name, settings, np.random.default_rng([settings.splits.seed, index]))
         for index, (name, table) in enumerate(read.items())
@@ -168,10 +171,6 @@ def _repeats(kept: pd.DataFrame) -> dict[str, str]:
         for utt_id, words, label in zip(kept.utt_id, kept.words, kept.split, strict=True)
         if owner[words] != label
     }
-
-
-def _read(root: Path, name: str) -> pd.DataFrame:
-    return tables.read_table(root / "corpus" / name / "utterances.parquet", tables.UTTERANCES)
 
 
 def _assigned(

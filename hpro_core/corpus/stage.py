@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,10 +11,9 @@ from hpro_core.corpus.audio import write_wav
 from hpro_core.corpus.controlled import render as controlled
 from hpro_core.corpus.readers.registry import entries
 from hpro_core.corpus.recording import MAX_SET_BYTES, Fault, Recording, refused, summary
-from hpro_core.corpus.usable import Clip, by_id, check_faults, examined, without_reference
+from hpro_core.corpus.usable import ALONE, Clip, by_id, check_faults, sifted
 from hpro_core.errors import HproError
 from hpro_core.params import Controlled, Corpus, CorpusSet
-from hpro_core.progress import track
 
 STAGE = "corpus-read"
 
@@ -102,23 +100,18 @@ def _read_files(
     audio = folder / "audio"
     shutil.rmtree(audio, ignore_errors=True)
     audio.mkdir(parents=True)
-    clips: list[Clip] = []
-    faults: list[Fault] = []
-    outside: list[Recording] = []
-    for entry in track(found, len(found), f"reading {name}"):
-        outcome = entry if isinstance(entry, Fault) else examined(entry, corpus)
-        if isinstance(outcome, Clip):
-            write_wav(audio / f"{name}_{outcome.recording.utterance}.wav", outcome.samples_T)
-            clips.append(replace(outcome, samples_T=outcome.samples_T[:0]))
-            continue
-        faults.append(outcome)
-        if isinstance(entry, Recording) and outcome.left_out:
-            outside.append(entry)
-    alone = without_reference(clips, outside)
-    ids = {fault.utterance for fault in alone}
-    for utterance in ids:
-        (audio / f"{name}_{utterance}.wav").unlink()
-    return [clip for clip in clips if clip.recording.utterance not in ids], [*faults, *alone]
+
+    def path_of(utterance: str) -> Path:
+        return audio / f"{name}_{utterance}.wav"
+
+    def keep(clip: Clip) -> None:
+        write_wav(path_of(clip.recording.utterance), clip.samples_T)
+
+    clips, faults = sifted(found, corpus, f"reading {name}", keep)
+    for fault in faults:
+        if fault.reason == ALONE:
+            path_of(fault.utterance).unlink()
+    return clips, faults
 
 
 def _row(name: str, clip: Clip) -> dict:

@@ -1,8 +1,8 @@
 """Decides which utterances of a corpus are usable, for a run and for `hpro corpus check`."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from hpro_core.corpus.containers import Unusable
 from hpro_core.corpus.recording import Fault, Recording, counted
 from hpro_core.errors import HproError
 from hpro_core.params import Corpus
+from hpro_core.progress import track
 from hpro_core.text.normalise import normalised_words, transcript_problem
 
 ALONE = "speaker with one utterance"
@@ -65,6 +66,38 @@ def examined(recording: Recording, corpus: Corpus) -> Clip | Fault:
         reason = f"more words than can be spoken: {n_words} in {duration_s:.1f} s"
         return Fault(name, reason, place)
     return Clip(recording, words, samples_T, duration_s)
+
+
+def sifted(
+    entries: Sequence[Recording | Fault],
+    corpus: Corpus,
+    label: str,
+    keep: Callable[[Clip], object] = lambda clip: None,
+) -> tuple[list[Clip], list[Fault]]:
+    """Examine the utterances of a corpus; return the usable clips, and a fault for each other.
+
+    Args:
+        entries: output of a reader, without the faults of metadata and without duplicate ids.
+        corpus: limits of duration.
+        label: label of the progress line.
+        keep: called with each usable clip. Afterwards the clip has no samples, and it is unusable
+            after all if it is its speaker's only one.
+    """
+    clips: list[Clip] = []
+    faults: list[Fault] = []
+    outside: list[Recording] = []
+    for entry in track(entries, len(entries), label):
+        outcome = entry if isinstance(entry, Fault) else examined(entry, corpus)
+        if isinstance(outcome, Clip):
+            keep(outcome)
+            clips.append(replace(outcome, samples_T=outcome.samples_T[:0]))
+            continue
+        faults.append(outcome)
+        if isinstance(entry, Recording) and outcome.left_out:
+            outside.append(entry)
+    alone = without_reference(clips, outside)
+    ids = {fault.utterance for fault in alone}
+    return [clip for clip in clips if clip.recording.utterance not in ids], [*faults, *alone]
 
 
 def without_reference(clips: Sequence[Clip], left_out: Iterable[Recording]) -> list[Fault]:

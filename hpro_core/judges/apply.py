@@ -58,22 +58,8 @@ class PublishedJudge(Identified, Protocol):
         ...
 
 
-def one_by_one(judge: Callable[[np.ndarray], Any], label: str) -> JudgeFn:
-    """Wrap an embedded judge that processes one clip at a time.
-
-    Args:
-        judge: function of the samples of a clip, float32 (T,), 16 kHz.
-        label: label of the progress line.
-    """
-
-    def judge_clips(clips: Sequence[Clip], work: Path) -> list[Any]:
-        return [judge(read_wav(clip.audio)) for clip in track(clips, len(clips), label)]
-
-    return judge_clips
-
-
 def in_batches(judge: Callable[[list[np.ndarray]], list[Any]], size: int, label: str) -> JudgeFn:
-    """Wrap an embedded judge that is faster on batches; clips of similar length are batched.
+    """Wrap an embedded judge; clips of similar length are batched.
 
     Args:
         judge: function of the samples of several clips, float32 (T,) each, 16 kHz; the result for
@@ -166,31 +152,20 @@ class Affect:
             HproError: audio is unusable, the embedded judge was not trained on a test set, or a
                 published judge returns values that are not finite.
         """
-        own = self._by_embedded(clips)
-        posteriors = {utt_id: posterior_9 for utt_id, (posterior_9, _) in own.items()}
-        posteriors |= self._posteriors(clips, work / "emotion")
-        vad = {utt_id: vad_W3 for utt_id, (_, vad_W3) in own.items() if vad_W3 is not None}
-        vad |= self._word_vad(clips, work / "word_vad")
-        return {clip.utt_id: (posteriors[clip.utt_id], vad.get(clip.utt_id)) for clip in clips}
-
-    def _by_embedded(self, clips: Sequence[Clip]) -> AffectOutputs:
-        if self.embedded is None:
-            return {}
-        steps = track(clips, len(clips), "judges: affect")
-        return {clip.utt_id: _judged(self.embedded, clip) for clip in steps}
-
-    def _posteriors(self, clips: Sequence[Clip], work: Path) -> dict[str, np.ndarray]:
-        if self.emotion is None:
-            return {}
-        found_N9 = cached_posteriors(self.emotion, clips, work, SHARD_CLIPS)
-        return dict(zip((clip.utt_id for clip in clips), found_N9, strict=True))
-
-    def _word_vad(self, clips: Sequence[Clip], work: Path) -> dict[str, np.ndarray]:
+        posteriors: dict[str, np.ndarray] = {}
+        vad: dict[str, np.ndarray | None] = {}
+        ids = [clip.utt_id for clip in clips]
+        if self.embedded is not None:
+            for clip in track(clips, len(clips), "judges: affect"):
+                posteriors[clip.utt_id], vad[clip.utt_id] = _judged(self.embedded, clip)
+        if self.emotion is not None:
+            found_N9 = cached_posteriors(self.emotion, clips, work / "emotion", SHARD_CLIPS)
+            posteriors.update(zip(ids, found_N9, strict=True))
         worded = [clip for clip in clips if clip.words]
-        if self.words is None or not worded:
-            return {}
-        found = cached_word_vad(self.words, worded, work, SHARD_CLIPS)
-        return dict(zip((clip.utt_id for clip in worded), found, strict=True))
+        if self.words is not None and worded:
+            found = cached_word_vad(self.words, worded, work / "word_vad", SHARD_CLIPS)
+            vad.update(zip((clip.utt_id for clip in worded), found, strict=True))
+        return {utt_id: (posteriors[utt_id], vad.get(utt_id)) for utt_id in ids}
 
 
 def load_affect(root: Path, settings: Evaluate, compute: Compute) -> Affect:

@@ -20,7 +20,6 @@ from hpro_core.judges.apply import (
     load_affect,
     load_recogniser,
     load_voices,
-    one_by_one,
 )
 from hpro_core.judges.asr import BASE, BATCH, WhisperASR, WordErrorCounter
 from hpro_core.judges.dnsmos import Dnsmos
@@ -114,8 +113,10 @@ class JudgePanel:
         )
         quality = Dnsmos(located("dnsmos", weights), compute.threads)
         windows = settings.dnsmos_windows
-        self._quality = one_by_one(
-            lambda audio_T: quality.score(audio_T, windows).ovrl, "judges: DNSMOS"
+        self._quality = in_batches(
+            lambda audios: [quality.score(audio_T, windows).ovrl for audio_T in audios],
+            BATCH,
+            "judges: DNSMOS",
         )
         self._counter = WordErrorCounter()
         self._aligner = PocketsphinxAligner()

@@ -6,7 +6,6 @@ Letters: T samples, W words, 9 emotions, 3 valence, arousal and dominance.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.judges import affect
 from hpro_core.judges.asr import WhisperASR, WordErrorCounter
 from hpro_core.judges.metrics import ccc, cosine
-from hpro_core.judges.realignment import read_audio, realigned
+from hpro_core.judges.realignment import read_wav, realigned
 from hpro_core.params import Compute, Synthesis
 from hpro_core.pretrained.weights import located
 from hpro_core.reward.probe import Probe, SentenceScores, probe_set
@@ -51,14 +50,6 @@ def load_probe(
     return Probe(sentences, references, settings, load_decoder(root, device), judge, device)
 
 
-@dataclass(frozen=True)
-class _Recorded:
-    """Outputs of the affect judge for a recording."""
-
-    posterior_9: np.ndarray
-    vad_W3: np.ndarray
-
-
 class SentenceJudge:
     """Score synthesised sentences against their recordings, which are judged once."""
 
@@ -81,10 +72,11 @@ class SentenceJudge:
         audio = dict(zip(utterances["utt_id"], utterances["audio"], strict=True))
         self._recorded = {e.utt_id: self._hear(e, root, audio[e.utt_id]) for e in sentences}
 
-    def _hear(self, example: Example, root: Path, audio: str) -> _Recorded:
+    def _hear(self, example: Example, root: Path, audio: str) -> tuple[np.ndarray, np.ndarray]:
+        """Judged emotion posterior (9,) and word affect (W, 3) of a recording."""
         spans = [(float(start_s), float(end_s)) for start_s, end_s in example.spans_s]
-        sound = affect.heard(read_audio(root, audio))
-        return _Recorded(*self._affect.judge(example.corpus, sound, spans))
+        sound = affect.heard(read_wav(root / audio))
+        return self._affect.judge(example.corpus, sound, spans)
 
     def __call__(self, example: Example, audio_T: np.ndarray) -> SentenceScores:
         """Score one synthesised sentence.
@@ -96,7 +88,7 @@ class SentenceJudge:
         Returns:
             Word errors and words, wVAD-CCC (None if the aligner does not find the words), EMO-SIM.
         """
-        recorded = self._recorded[example.utt_id]
+        recorded_9, recorded_W3 = self._recorded[example.utt_id]
         errors = self._counter.count(example.text, self._recogniser.transcribe(audio_T))
         spans = realigned(self._aligner, audio_T, example.words)
         sound, agreement = affect.heard(audio_T), None
@@ -104,7 +96,6 @@ class SentenceJudge:
             posterior_9 = self._affect.posterior(example.corpus, sound)
         else:
             posterior_9, vad_W3 = self._affect.judge(example.corpus, sound, spans)
-            agreement = float(ccc(vad_W3, recorded.vad_W3).mean())
-        return SentenceScores(
-            errors.n_errors, errors.n_words, agreement, cosine(posterior_9, recorded.posterior_9)
-        )
+            agreement = float(ccc(vad_W3, recorded_W3).mean())
+        similarity = cosine(posterior_9, recorded_9)
+        return SentenceScores(errors.n_errors, errors.n_words, agreement, similarity)

@@ -7,16 +7,11 @@ import numpy as np
 import pandas as pd
 
 from hpro_core import io
+from hpro_core.align.jobs import AlignmentRefused
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
-from hpro_core.align.spans import AlignmentRefused
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.judges.affect import Span
 from hpro_core.tables import by_utterance
-
-
-def read_audio(root: Path, audio: str) -> np.ndarray:
-    """Read the WAV file at path `audio` relative to the results folder `root`; see `read_wav`."""
-    return read_wav(root / audio)
 
 
 def read_wav(path: Path) -> np.ndarray:

@@ -59,30 +59,16 @@ def load_encoder(folder: Path) -> SpeakerEncoder:
     return encoder.eval()
 
 
-def embed(encoder: SpeakerEncoder, audio_T: np.ndarray) -> np.ndarray:
-    """Compute the speaker embedding of a clip: mean over windows, normalised to unit length.
-
-    Unlike Resemblyzer, long silences are kept; removing them needs a voice activity detector.
-
-    Args:
-        encoder: from `load_encoder`.
-        audio_T: float (T,), 16 kHz, not empty.
-
-    Returns:
-        float32 (256,).
-    """
-    return embed_together(encoder, [audio_T])[0]
-
-
 @torch.inference_mode()
 def embed_together(encoder: SpeakerEncoder, audios: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Compute the speaker embeddings of several clips in one batch.
+    """Compute the speaker embeddings of clips in one batch: mean over windows, unit length.
 
-    They differ from those of `embed` by rounding only, at most 1e-5.
+    Unlike Resemblyzer, long silences are kept; removing them needs a voice activity detector. The
+    other clips of a batch change an embedding by rounding only, at most 1e-5.
 
     Args:
         encoder: from `load_encoder`.
-        audios: as for `embed`, float (T,) each.
+        audios: float (T,) each, 16 kHz, not empty.
 
     Returns:
         float32 (256,) for each clip.

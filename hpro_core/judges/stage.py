@@ -21,7 +21,7 @@ from hpro_core.judges.apply import Affect, AffectOutputs, Clip, load_affect
 from hpro_core.judges.configured import affect_judges_of, judges_of, taught_by
 from hpro_core.judges.panel import JudgePanel
 from hpro_core.judges.provenance import JudgeProvenance, to_json
-from hpro_core.judges.realignment import read_audio, spans_by_utterance
+from hpro_core.judges.realignment import read_wav, spans_by_utterance
 from hpro_core.label.teachers import posterior_table, vad_table
 from hpro_core.params import Compute, Evaluate
 from hpro_core.progress import track
@@ -169,7 +169,7 @@ def _sounds(root: Path, utterances: pd.DataFrame) -> Sounds:
     if rows.empty:
         raise HproError(f"{root}: the split 'judge' has no aligned utterance")
     paths = track(rows["audio"], len(rows), "affect judge: features of recordings")
-    frames = [affect.heard(read_audio(root, path)) for path in paths]
+    frames = [affect.heard(read_wav(root / path)) for path in paths]
     by_id = dict(zip(rows["utt_id"], frames, strict=True))
     clips = list(zip(rows["utt_id"], rows["corpus"], strict=True))
     return Sounds(clips, by_id, {utt_id: spans[utt_id] for utt_id in by_id})

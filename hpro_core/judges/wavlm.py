@@ -66,22 +66,22 @@ class WavlmVoices:
             HproError: audio is unreadable, empty, or not 16 kHz mono, or the model returns a value
                 that is not finite.
         """
-        return [self._voice(clip) for clip in clips]
+        voices = []
+        for clip in clips:
+            voice_D = self._embedded(at_least(read_wav(clip.audio), SHORTEST_S))
+            if not np.isfinite(voice_D).all():
+                raise HproError(
+                    f"{clip.utt_id}: {self.weights} returns values that are not finite for "
+                    f"{clip.audio}: check the audio, or download the weights again"
+                )
+            voices.append(voice_D)
+        return voices
 
     @torch.inference_mode()
     def _embedded(self, audio_T: np.ndarray) -> np.ndarray:
         inputs = self._extractor(audio_T, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")
         found_1D = self._model(inputs["input_values"].to(self._device)).embeddings
         return functional.normalize(found_1D, dim=-1)[0].cpu().numpy()
-
-    def _voice(self, clip: SpokenUtterance) -> np.ndarray:
-        voice_D = self._embedded(at_least(read_wav(clip.audio), SHORTEST_S))
-        if not np.isfinite(voice_D).all():
-            raise HproError(
-                f"{clip.utt_id}: {self.weights} returns values that are not finite for "
-                f"{clip.audio}: check the audio, or download the weights again"
-            )
-        return voice_D
 
 
 def _network(config: WavLMConfig) -> nn.Module:

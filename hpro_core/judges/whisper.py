@@ -3,7 +3,7 @@
 Letters: B clips of a batch, T samples, C mel channels, F mel frames of 10 ms, L tokens.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,9 @@ class WhisperTranscripts:
         Raises:
             HproError: audio is unreadable, empty, or not 16 kHz mono.
         """
-        return [text for batch in _batches(clips, self.batch_size) for text in self._batch(batch)]
+        starts = range(0, len(clips), self.batch_size)
+        batches = (clips[start : start + self.batch_size] for start in starts)
+        return [text for batch in batches for text in self._batch(batch)]
 
     @torch.inference_mode()
     def _batch(self, clips: Sequence[SpokenUtterance]) -> list[str]:
@@ -127,8 +129,3 @@ def _halves(dims: ModelDimensions) -> nn.Module:
         dims.n_vocab, dims.n_text_ctx, dims.n_text_state, dims.n_text_head, dims.n_text_layer
     )
     return nn.ModuleDict({"encoder": encoder, "decoder": decoder})
-
-
-def _batches(clips: Sequence[SpokenUtterance], size: int) -> Iterator[Sequence[SpokenUtterance]]:
-    for start in range(0, len(clips), size):
-        yield clips[start : start + size]

@@ -6,7 +6,7 @@ Letters: B window of a batch, N window, T sample, F frame of 20 ms, D feature, C
 W word.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -152,7 +152,8 @@ class AudeeringWordVad:
         """Compute the model's outputs, float64 (N, C), in the order of the windows."""
         by_length = sorted(range(len(windows)), key=lambda index: len(windows[index]))
         out = np.empty((len(windows), len(self.dimensions)))
-        for chosen in _chunks(by_length, self.batch_size):
+        for start in range(0, len(windows), self.batch_size):
+            chosen = by_length[start : start + self.batch_size]
             out[chosen] = self._batch([windows[index] for index in chosen])
         return out
 
@@ -219,8 +220,3 @@ def dimensions_of(config: Wav2Vec2Config) -> tuple[str, ...]:
     """List the names of the outputs in their order (published: arousal, dominance, valence)."""
     names = {int(index): str(name) for index, name in (config.id2label or {}).items()}
     return tuple(names[index] for index in sorted(names))
-
-
-def _chunks(items: list[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -1,7 +1,6 @@
 """Numbers of utterances that each stage reads, keeps and rejects, with the reasons."""
 
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,8 +84,5 @@ def _read_count(root: Path, name: str) -> StageCount:
 
 
 def _count(stage: str, entered: int, kept: int, lost: pd.DataFrame) -> StageCount:
-    return StageCount(stage, entered, kept, len(lost), _ranked(lost.get("reason", [])))
-
-
-def _ranked(reasons: Iterable[str]) -> list[tuple[str, int]]:
-    return Counter(reasons).most_common()
+    reasons = Counter(lost.get("reason", []))
+    return StageCount(stage, entered, kept, len(lost), reasons.most_common())

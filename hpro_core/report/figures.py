@@ -113,7 +113,7 @@ def training_curves(paths: Sequence[Path]) -> str:
     Raises:
         HproError: a file lacks a column or is empty.
     """
-    curves = [_read_curves(path) for path in paths]
+    curves = [read_csv_table(path, CURVES, ("split", "term"), "train again") for path in paths]
     terms = list(dict.fromkeys(term for table in curves for term in table["term"]))
     columns = min(5, len(terms))
     lines = -(-len(terms) // columns)
@@ -168,10 +168,6 @@ def _line(name: str) -> dict:
         return {"color": SYSTEM_COLOURS[name], "linewidth": 2.2, "linestyle": ":"}
     width = 1.4 if name in SYSTEM_COLOURS else 0.7
     return {"color": SYSTEM_COLOURS.get(name, OTHER_COLOUR), "linewidth": width}
-
-
-def _read_curves(path: Path) -> pd.DataFrame:
-    return read_csv_table(path, CURVES, ("split", "term"), "train again")
 
 
 def _draw_term(axis, rows: pd.DataFrame) -> None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from hpro_core.analysis.statistics import Interval
 from hpro_core.analysis.tables import COLUMNS
 from hpro_core.io import read_csv_table
 from hpro_core.report.paper import CLAIMS, LOWER_IS_BETTER, Claim
@@ -30,14 +31,6 @@ DIRECTIONS = {
 intervals over few seeds are too narrow, and those of one seed lack the variance over trainings."""
 
 
-class Interval(NamedTuple):
-    """A mean and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
 class Reading(NamedTuple):
     """One ordering of the paper with the values of this run."""
 
@@ -57,11 +50,12 @@ def read_tables(root: Path) -> dict[str, pd.DataFrame]:
     Raises:
         HproError: a table is missing, has no rows, or lacks a column.
     """
-    return {name: _read_table(root / "tables" / f"{name}.csv") for name in TABLES}
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    return read_csv_table(path, COLUMNS, ("system", "test_set"), "run `hpro tables`")
+    return {
+        name: read_csv_table(
+            root / "tables" / f"{name}.csv", COLUMNS, ("system", "test_set"), "run `hpro tables`"
+        )
+        for name in TABLES
+    }
 
 
 def systems_of(tables: dict[str, pd.DataFrame]) -> list[str]:
@@ -111,7 +105,7 @@ def direction(claim: Claim, better: Interval, worse: Interval) -> str:
     """
     if claim.metric in LOWER_IS_BETTER:
         better, worse = worse, better
-    apart = better.low > worse.high or worse.low > better.high
+    apart = better.lo > worse.hi or worse.lo > better.hi
     if better.value == worse.value:
         return EQUAL
     if better.value > worse.value:

@@ -10,7 +10,7 @@ import pandas as pd
 from hpro_core.analysis.scores import METRICS
 from hpro_core.analysis.tables import cautions_of
 from hpro_core.io import checked, read_json, read_text, write_text
-from hpro_core.judges.provenance import JudgeProvenance, read_provenance
+from hpro_core.judges.provenance import read_provenance
 from hpro_core.params import SEEDLESS, Codec, Label, Report, Speech, read_plain, read_section
 from hpro_core.report import counts, figures, paper, provenance, results
 from hpro_core.report.samples import Sample, System, load_system, samples
@@ -57,12 +57,13 @@ def build(root: Path, settings: Report, params: Path) -> Path:
     spoken = samples(root, systems, settings.samples)
     names = [system.name for system in systems]
     policies = [name for name in names if name not in SEEDLESS]
-    origin = _origin(root, systems[0])
+    of_first = root / "eval" / systems[0].name / f"seed{seeds[0]}"
+    judges = read_provenance(of_first / "metrics.json").judges  # `hpro tables`: all have the same
     label = read_section(params, "label", Label)
     context = {
         **_header(root, params),
         **_results(tables),
-        "judged_by": sorted(origin.judges.items()),
+        "judged_by": sorted(judges.items()),
         "cautions": cautions_of(root, names, seeds),
         "judges": measurements(root / "judge" / "metrics.json", "hpro judge-recordings"),
         "alignment": _alignment(root / "align" / "accuracy.json"),
@@ -119,11 +120,6 @@ def measurements(path: Path, command: str) -> list[tuple[str, str]]:
         HproError: the file is missing or is not JSON.
     """
     return list(_flat(read_json(path, f"run `{command}`"), ""))
-
-
-def _origin(root: Path, system: System) -> JudgeProvenance:
-    """Judges of the run; `hpro tables` rejects systems with different judges."""
-    return read_provenance(root / "eval" / system.name / f"seed{system.seed}" / "metrics.json")
 
 
 def _alignment(path: Path) -> list[tuple[str, str]]:

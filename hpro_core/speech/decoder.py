@@ -20,24 +20,22 @@ class TokenDecoder:
     batch and a single row to audible ones, and it takes most of the time anyway.
     """
 
-    def __init__(self, tokenizer: SpeechTokenizer, device: torch.device | str = "cpu"):
+    def __init__(self, tokenizer: SpeechTokenizer):
         """
         Args:
-            tokenizer: trained tokenizer, moved to the device and set to eval mode.
-            device: device of the tokenizer; Griffin-Lim runs on the CPU.
+            tokenizer: trained tokenizer on the CPU; it is set to eval mode.
         """
-        self.tokenizer = tokenizer.to(device).eval()
+        self.tokenizer = tokenizer.eval()
         self.frontend = MelFrontend()
-        self.device = torch.device(device)
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device | str = "cpu") -> "TokenDecoder":
+    def load(cls, folder: Path) -> "TokenDecoder":
         """Load the decoder from a tokenizer folder, `results/<run>/speech/tokenizer`.
 
         Raises:
             HproError: a file is missing or does not fit.
         """
-        return cls(load_tokenizer(folder), device)
+        return cls(load_tokenizer(folder))
 
     def decode(
         self, tokens: Sequence[np.ndarray], embeddings: Sequence[np.ndarray]
@@ -61,11 +59,11 @@ class TokenDecoder:
 
     @torch.no_grad()
     def mel(self, tokens_L: np.ndarray, embedding_E: np.ndarray) -> Tensor:
-        """Decode one token sequence to log-mel frames, float32 (4 L, 80) on the CPU."""
-        tokens_1L = torch.as_tensor(np.asarray(tokens_L, dtype=np.int64), device=self.device)[None]
-        lengths_1 = torch.tensor([tokens_1L.shape[1]], device=self.device)
-        speaker_1E = torch.tensor(embedding_E, dtype=torch.float32, device=self.device)[None]
-        return self.tokenizer.mel(codes_of(tokens_1L), lengths_1, speaker_1E)[0].cpu()
+        """Decode one token sequence to log-mel frames, float32 (4 L, 80)."""
+        tokens_1L = torch.as_tensor(np.asarray(tokens_L, dtype=np.int64))[None]
+        lengths_1 = torch.tensor([tokens_1L.shape[1]])
+        speaker_1E = torch.tensor(embedding_E, dtype=torch.float32)[None]
+        return self.tokenizer.mel(codes_of(tokens_1L), lengths_1, speaker_1E)[0]
 
     def _check(self, tokens: Sequence[np.ndarray], embeddings: Sequence[np.ndarray]) -> None:
         if len(tokens) != len(embeddings):

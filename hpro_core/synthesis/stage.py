@@ -82,13 +82,6 @@ def synthesise(
     write_table(rows.merge(made, on="utt_id"), root / folder / "synthesis.parquet", SYNTHESIS)
 
 
-def reference_of(
-    example: Example, test: Sequence[Example], others: Sequence[Example], seed: int
-) -> Example:
-    """Choose the reference of one utterance, see `references_of`."""
-    return references_of([example], test, others, seed)[example.utt_id]
-
-
 def references_of(
     examples: Sequence[Example], test: Sequence[Example], others: Sequence[Example], seed: int
 ) -> dict[str, Example]:

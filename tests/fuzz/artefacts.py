@@ -29,7 +29,7 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from hpro_core import io as files
 from hpro_core import records, tables
-from hpro_core.align.spans import WordSpan
+from hpro_core.align.jobs import WordSpan
 from hpro_core.align.textgrid import write_words
 from hpro_core.codec.model import CodecConfig, HdEmo
 from hpro_core.judges import affect

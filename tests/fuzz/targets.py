@@ -595,7 +595,7 @@ def _alignments() -> Iterator[Target]:
 def _compared(folder: Path) -> object:
     words = tables.read_table(folder / "words.parquet", tables.WORDS)
     pairs, found = accuracy.against_textgrids(words, folder / "grids.zip", "set_")
-    return [dataclasses.astuple(pair) for pair in pairs], found
+    return pairs.tolist(), found
 
 
 def _mfa_models(folder: Path) -> object:

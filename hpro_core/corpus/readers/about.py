@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from hpro_core.corpus.recording import Fault, Recording, csv_rows
+from hpro_core.corpus.recording import Fault, Recording, Rows, csv_table, summary
 from hpro_core.corpus.walk import folders
 from hpro_core.errors import HproError
 from hpro_core.io import read_text
@@ -53,14 +53,16 @@ def text_of(path: Path, encoding: str = "utf-8-sig") -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def table_rows(path: Path, *columns: str) -> list[tuple[str, dict[str, str]]]:
+def table_rows(path: Path, *columns: str) -> Rows:
     """Return the rows of a CSV file, each with its place ("file, line 7").
 
     Raises:
-        HproError: the file is missing, not UTF-8 or has no rows, a column is missing, or as
-            `csv_rows`.
+        HproError: the file is missing, not UTF-8 or has no rows, a column is missing, a row
+            cannot be read, or as `csv_table`.
     """
-    names, rows = csv_rows(text_of(path), path)
+    names, rows, faults = csv_table(text_of(path), path)
+    if faults:
+        raise HproError(summary(faults))
     if not rows or not set(columns) <= set(names):
         raise HproError(f"{path}: rows with the columns {', '.join(columns)} are required")
     return rows

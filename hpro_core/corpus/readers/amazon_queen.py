@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hpro_core.corpus.readers import queen_file
 from hpro_core.corpus.readers.about import About
-from hpro_core.corpus.recording import Fault, Recording, metadata_rows, row_problems
+from hpro_core.corpus.recording import Fault, Recording, checked_rows, metadata_rows
 
 COLUMNS = ("utt_id", "speaker", "dialogue", "audio", "text")
 
@@ -35,17 +35,14 @@ def read(path: Path) -> Iterator[Recording | Fault]:
         return
     rows, faults = metadata_rows(path, COLUMNS)
     yield from faults
-    seen: dict[str, str] = {}
-    for where, row in rows:
-        filled = ("speaker", "dialogue")
-        problems = list(row_problems(path, where, row, "utt_id", filled, seen))
-        name = row["utt_id"] or where
-        yield from (Fault(name, kind, f"{where}: {says}", stops=True) for kind, says in problems)
-        if not problems:
-            yield Recording(
-                utterance=row["utt_id"],
-                speaker=row["speaker"].strip(),
-                text=row["text"].strip(),
-                audio=path / row["audio"],
-                group=row["dialogue"].strip(),
-            )
+    for row in checked_rows(path, rows, "utt_id", ("speaker", "dialogue")):
+        if isinstance(row, Fault):
+            yield row
+            continue
+        yield Recording(
+            utterance=row["utt_id"],
+            speaker=row["speaker"].strip(),
+            text=row["text"].strip(),
+            audio=path / row["audio"],
+            group=row["dialogue"].strip(),
+        )

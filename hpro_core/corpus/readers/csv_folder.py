@@ -1,11 +1,12 @@
 """Reader `csv`: any folder with a metadata.csv and the audio files it names (docs/corpora.md)."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from hpro_core.constants import EMOTIONS, SPLITS
 from hpro_core.corpus.readers.about import About
-from hpro_core.corpus.recording import Fault, Recording, metadata_rows, row_problems
+from hpro_core.corpus.recording import Fault, Recording, checked_rows, metadata_rows
 
 COLUMNS = ("utterance", "speaker", "text", "audio")
 OPTIONAL = ("emotion", "split", "group")
@@ -36,20 +37,13 @@ def read(folder: Path) -> Iterator[Recording | Fault]:
     rows, faults = metadata_rows(folder, COLUMNS, OPTIONAL)
     yield from faults
     has_split = any(row.get("split", "").strip() in SPLITS for _, row in rows)
-    seen: dict[str, str] = {}
-    for where, row in rows:
-        problems = list(_problems(folder, row, where, seen, has_split))
-        name = row["utterance"] or where
-        yield from (Fault(name, kind, f"{where}: {says}", stops=True) for kind, says in problems)
-        if not problems:
-            yield _recording(folder, row)
+    problems = partial(_problems, has_split=has_split)
+    for row in checked_rows(folder, rows, "utterance", ("speaker",), problems):
+        yield row if isinstance(row, Fault) else _recording(folder, row)
 
 
-def _problems(
-    folder: Path, row: dict[str, str], where: str, seen: dict[str, str], has_split: bool
-) -> Iterator[tuple[str, str]]:
-    """Yield the errors of a row: kind and message."""
-    yield from row_problems(folder, where, row, "utterance", ("speaker",), seen)
+def _problems(row: dict[str, str], has_split: bool) -> Iterator[tuple[str, str]]:
+    """Yield the errors of emotion and split: kind and message."""
     for column, known in (("emotion", EMOTIONS), ("split", SPLITS)):
         value = row.get(column, "").strip()
         if value and value not in known:

@@ -16,13 +16,14 @@ Assumed: that the three rows of a recording share target_wav.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpro_core.corpus.readers.about import LFS_POINTER, About, audio_files, safe_id
-from hpro_core.corpus.recording import Fault, Recording, inside, is_there
+from hpro_core.corpus.recording import Fault, Recording, inside
 from hpro_core.errors import HproError
 from hpro_core.io import opened
 
@@ -116,7 +117,7 @@ def _entry(folder: Path, name: str, rows: list[_Row]) -> Recording | Fault:
     path = folder / row.wav
     # unzip -d <emotion> puts a folder into a folder of the same name
     places = (path, path.parent / path.parent.name / path.name)
-    audio = next((place for place in places if is_there(place)), None)
+    audio = next((place for place in places if os.path.isfile(place)), None)
     if audio is None:
         return Fault(utterance, "no audio file", f"{row.where}: {path}: extract {path.parent}.zip")
     return Recording(
