@@ -48,11 +48,7 @@ def summary(pairs_N4: np.ndarray, reference: str, **counts: int) -> dict:
 
 
 def against_words(words: pd.DataFrame, truth: pd.DataFrame) -> tuple[np.ndarray, dict]:
-    """Compare two `words` tables on the utterances of ours.
-
-    Args:
-        words: our `words` table.
-        truth: the reference's `words` table.
+    """Compare our `words` table with that of the reference, on the utterances of ours.
 
     Returns:
         Pairs as for `summary`, and the number of reference utterances that are not aligned.

@@ -35,7 +35,7 @@ EXAMPLES = 8
 
 
 def align_all(jobs: list[Job], settings: Align, threads: int, folder: Path) -> Iterator[Outcome]:
-    """Align a corpus with one `mfa` run, and yield the outcomes in the order of the jobs.
+    """Align a corpus with one `mfa` run; yields one outcome for each job, in the order of the jobs.
 
     Args:
         jobs: utterances; all words [a-z'].
@@ -43,9 +43,6 @@ def align_all(jobs: list[Job], settings: Align, threads: int, folder: Path) -> I
             an acoustic model, one is trained on these utterances and kept in `folder`/mfa_model/.
         threads: number of MFA's jobs.
         folder: output folder of mfa.log, MFA's quality table and a trained model.
-
-    Yields:
-        One outcome for each job.
 
     Raises:
         HproError: `mfa`, a model or the dictionary is missing, or MFA failed.
@@ -124,12 +121,8 @@ def _outcome(
 ) -> Outcome:
     """Read MFA's output for one utterance.
 
-    Args:
-        job: the utterance.
-        grid: its TextGrid.
-        quality: its quality figures; None without a row in MFA's table.
-        settings: limits of quality.
-        entries: words of the dictionary; None without a G2P model.
+    `quality` is None without a row in MFA's table; `entries`, the words of the dictionary, are None
+    without a G2P model.
     """
     if not grid.is_file():
         return Outcome(job.utt_id, reason="MFA wrote no TextGrid: the words do not fit the audio")

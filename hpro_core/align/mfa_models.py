@@ -91,10 +91,6 @@ def get(root: Path, settings: Align) -> None:
     The table has kind, name, bytes and sha256 of each model. Existing files are not downloaded
     again, so a second call needs no internet access.
 
-    Args:
-        root: results folder of the run.
-        settings: names or paths, and the command.
-
     Raises:
         HproError: `mfa` or a file is missing, a download failed, or a file is not of its kind.
     """

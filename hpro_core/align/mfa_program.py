@@ -34,12 +34,9 @@ def program(command: str) -> list[str]:
 
 
 def execute(command: list[str], log: TextIO, root: Path | None = None) -> None:
-    """Run MFA; its output is written to the log and to stderr.
+    """Run MFA; its output is written to the open file `log` and to stderr.
 
-    Args:
-        command: the program with its arguments.
-        log: an open file.
-        root: MFA_ROOT_DIR of this run; None for the user's.
+    `root` is MFA_ROOT_DIR of this run; None for the user's.
 
     Raises:
         HproError: MFA failed; the message has the last lines of its output.

@@ -20,11 +20,7 @@ CHUNK = 8
 
 
 def align_all(jobs: list[Job], threads: int) -> Iterator[Outcome]:
-    """Align every job; yields outcomes in the order of `jobs` for any number of processes.
-
-    Args:
-        jobs: utterances to align.
-        threads: number of processes.
+    """Align every job in `threads` processes; the order of the outcomes is that of the jobs.
 
     Raises:
         HproError: a process ended unexpectedly.

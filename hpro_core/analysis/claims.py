@@ -112,13 +112,7 @@ def make(
 
 
 def by_seed(scores: Scores, seeds: Sequence[int], settings: Claims) -> pd.DataFrame:
-    """Return the table of claims.csv (COLUMNS): by system and test set, each seed and then ALL.
-
-    Args:
-        scores: from `read_scores`.
-        seeds: policy seeds.
-        settings: number of resamples and seed of the intervals.
-    """
+    """Return the table of claims.csv (COLUMNS): by system and test set, each seed and then ALL."""
     rows = []
     for system, judged in scores.items():
         for test_set in test_sets(scores):

@@ -29,12 +29,7 @@ TERM_NAMES = {
 
 
 def read(root: Path, starts: Mapping[str, str], seeds: Sequence[int]) -> pd.DataFrame:
-    """Read the term values of every reward training.
-
-    Args:
-        root: results folder of the run.
-        starts: variant -> policy that its training starts from.
-        seeds: seeds of the trainings.
+    """Read the term values of every reward training; `starts`: variant -> its start policy.
 
     Returns:
         COLUMNS, one row per variant, seed and term: the weight in the objective (0: dropped but

@@ -19,7 +19,7 @@ _CHECKS = {"wer_check": "n_errors_check", "dnsmos": "dnsmos"}
 
 
 def checked(utterances: pd.DataFrame, settings: Evaluate) -> set[str]:
-    """Choose the utterances for DNSMOS and the second recogniser.
+    """Choose the utterances for DNSMOS and the second recogniser; returns their utt_ids.
 
     One in `check_every` utterances of each test set is drawn. The draw depends on the seed only, so
     it is the same for every system. These two judges support no claim and take half of the judging
@@ -28,9 +28,6 @@ def checked(utterances: pd.DataFrame, settings: Evaluate) -> set[str]:
     Args:
         utterances: table with the columns utt_id and corpus.
         settings: check_every and the seed of the draw.
-
-    Returns:
-        The chosen utt_ids.
     """
     chosen: set[str] = set()
     for _, utt_ids in utterances.sort_values("utt_id").groupby("corpus")["utt_id"]:
@@ -82,11 +79,7 @@ def counts(scores: Sequence[pd.DataFrame]) -> dict[str, float]:
 
 
 def figures(scores: pd.DataFrame, settings: Evaluate) -> dict[str, dict]:
-    """Compute the entry `test_sets` of a system's metrics.json.
-
-    Args:
-        scores: a SCORES table.
-        settings: number of resamples and seed of the intervals.
+    """Compute the entry `test_sets` of a system's metrics.json from its SCORES table.
 
     Returns:
         By test set: COUNTS, and each metric with value, lo and hi (95 % interval).

@@ -67,15 +67,9 @@ def compare(system: Ratio, baseline: Ratio) -> Comparison:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for multiple comparisons (Holm 1979).
+    """Correct the p-values of one family of comparisons (Holm 1979); they keep their order.
 
     The family-wise error rate at 5 % is at most 5 %, for any dependence of the tests.
-
-    Args:
-        p_values: uncorrected p-values of one family.
-
-    Returns:
-        Corrected p-values in the same order, at most 1.
     """
     raw = np.asarray(p_values, dtype=float)
     ascending = np.argsort(raw, kind="stable")

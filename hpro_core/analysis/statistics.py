@@ -33,24 +33,12 @@ class Ratio(NamedTuple):
 
 
 def interval(ratio: Ratio, draws: int, seed: int) -> Interval:
-    """Compute a metric and its 95 % interval.
-
-    Args:
-        ratio: at least one seed and one utterance.
-        draws: number of resamples.
-        seed: seed of the resampling.
-    """
+    """Compute a metric and its 95 % interval, from `draws` resamples of seeds and utterances."""
     return _interval(_value(ratio), _resampled(ratio, draws, seed))
 
 
 def paired_difference(system: Ratio, baseline: Ratio, draws: int, seed: int) -> Interval:
     """Compute the difference, system minus baseline, on the same utterances and seeds.
-
-    Args:
-        system: numerators and denominators of the system.
-        baseline: the same for the baseline.
-        draws: number of resamples.
-        seed: seed of the resampling.
 
     Raises:
         ValueError: the numbers of seeds or utterances differ.

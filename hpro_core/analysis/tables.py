@@ -78,12 +78,7 @@ def systems_of(tables: Tables) -> list[str]:
 
 
 def read_scores(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> Scores:
-    """Read the scores of systems.
-
-    Args:
-        root: results folder of the run.
-        systems: at least one.
-        seeds: policy seeds; for SEEDLESS systems only the first is read.
+    """Read the scores of at least one system; of SEEDLESS systems only the first seed.
 
     Raises:
         HproError: a system was not judged, or systems were judged on different utterances.
@@ -106,11 +101,6 @@ def cautions_of(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> lis
     """Return the warnings that every table of these systems shows.
 
     They name the judges that are not independent, and the policies whose checkpoint judges chose.
-
-    Args:
-        root: results folder of the run.
-        systems: at least one.
-        seeds: policy seeds, as for `read_scores`.
 
     Raises:
         HproError: different models judged the systems, or a file does not name them.
@@ -154,16 +144,7 @@ def _read(root: Path, system: str, seed: int) -> pd.DataFrame:
 
 
 def summarised(scores: Scores, draws: int, seed: int) -> pd.DataFrame:
-    """Aggregate scores to one row per system and test set, over all seeds, with intervals.
-
-    Args:
-        scores: scores of the rows, in order.
-        draws: number of resamples of the intervals.
-        seed: seed of the resampling.
-
-    Returns:
-        Table with COLUMNS.
-    """
+    """Aggregate scores to COLUMNS, over all seeds: one row per system and test set."""
     rows = []
     for system, tables in scores.items():
         for test_set in test_sets(scores):
@@ -174,13 +155,7 @@ def summarised(scores: Scores, draws: int, seed: int) -> pd.DataFrame:
 
 
 def figures_of(chosen: Sequence[pd.DataFrame], draws: int, seed: int) -> list[float]:
-    """Compute the values of FIGURES for one system on one test set.
-
-    Args:
-        chosen: one SCORES table per seed.
-        draws: number of resamples.
-        seed: seed of the resampling.
-    """
+    """Compute FIGURES from the SCORES tables of one system on one test set, one per seed."""
     return [end for m in METRICS for end in interval(ratio(chosen, m), draws, seed)]
 
 

@@ -56,12 +56,7 @@ class Spliced(io.RawIOBase):
     """A file-like view: some bytes, followed by the content of a file from an offset on."""
 
     def __init__(self, head: bytes, raw: Searchable, start: int):
-        """
-        Args:
-            head: bytes that come first.
-            raw: a seekable file.
-            start: offset in `raw` of the bytes that follow `head`.
-        """
+        """View the bytes `head`, followed by the content of `raw` from the offset `start` on."""
         self._head, self._raw, self._start = head, raw, start
         self._size = len(head) + max(0, raw.seek(0, io.SEEK_END) - start)
         self._at = 0

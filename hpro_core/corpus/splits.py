@@ -204,9 +204,7 @@ def _assigned(
 def groups_problem(table: pd.DataFrame, name: str) -> str:
     """Return why a set cannot be split by groups or keep its prescribed splits; empty if it can.
 
-    Args:
-        table: the columns `group` and `split` of a set that is not all in one split.
-        name: name of the set.
+    The table has the columns `group` and `split` of a set that is not all in one split.
     """
     if (table.split != "").any():
         straddling = table.groupby("group").split.nunique()

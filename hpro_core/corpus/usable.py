@@ -80,8 +80,8 @@ def sifted(
         entries: output of a reader, without the faults of metadata and without duplicate ids.
         corpus: limits of duration.
         label: label of the progress line.
-        keep: called with each usable clip. Afterwards the clip has no samples, and it is unusable
-            after all if it is its speaker's only one.
+        keep: called with each usable clip, whose samples are dropped afterwards. Such a clip is in
+            the faults if it is its speaker's only one.
     """
     clips: list[Clip] = []
     faults: list[Fault] = []
@@ -127,11 +127,7 @@ def without_reference(clips: Sequence[Clip], left_out: Iterable[Recording]) -> l
 def check_faults(faults: Iterable[Fault], n_entered: int, max_share: float, name: str) -> None:
     """Print the numbers of utterances left out and rejected, and check the rejected fraction.
 
-    Args:
-        faults: all faults of a corpus.
-        n_entered: number of utterances that entered.
-        max_share: largest rejected fraction of the utterances within the limits of duration.
-        name: name of the corpus.
+    `max_share` is the largest rejected fraction of the utterances within the limits of duration.
 
     Raises:
         HproError: no utterance is left, or the rejected fraction exceeds `max_share`.
@@ -164,11 +160,8 @@ def share_problem(faults: Iterable[Fault], n_entered: int, max_share: float) -> 
 
 
 def by_id(faults: Iterable[Fault], taken: Iterable[str]) -> dict[str, str]:
-    """Return id -> reason of faults; a fault whose id is taken gets a numbered id.
-
-    Args:
-        faults: all faults of a corpus.
-        taken: ids of its usable utterances.
+    """Return id -> reason of faults; a fault whose id is `taken` by a usable utterance, or by an
+    earlier fault, gets a numbered id.
     """
     used = set(taken)
     reasons: dict[str, str] = {}

@@ -62,10 +62,6 @@ def labels(root: Path, utterances: pd.DataFrame) -> Labels:
     """Read the labels that belong to a corpus: truth_*.parquet, else the column `emotion`.
 
     The teachers' labels are not read, because the rewards are trained on them.
-
-    Args:
-        root: results folder of the run.
-        utterances: UTTERANCES table.
     """
     named = utterances[utterances["emotion"].isin(EMOTIONS)]
     posteriors = {
@@ -89,11 +85,6 @@ def train_judge(sounds: Sounds, known: Labels, settings: Evaluate) -> AffectJudg
 
     The feature normalisation uses all recordings, with or without labels. A test set without labels
     (acted speech) is therefore normalised too, although the judge is trained on another set.
-
-    Args:
-        sounds: recordings of the `judge` split.
-        known: exact labels.
-        settings: epochs, learning rate and seed.
 
     Returns:
         The judge in eval mode.

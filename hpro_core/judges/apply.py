@@ -92,11 +92,6 @@ def sharded(model: PublishedJudge) -> JudgeFn:
 def load_recogniser(settings: Evaluate, weights: Path, compute: Compute) -> JudgeFn:
     """Load the first recogniser, which returns the transcript of each clip.
 
-    Args:
-        settings: section `evaluate`.
-        weights: folder of the downloaded weights.
-        compute: number of CPU threads; device of the published model.
-
     Raises:
         HproError: its files are missing, broken or of another model.
     """
@@ -112,11 +107,6 @@ def load_recogniser(settings: Evaluate, weights: Path, compute: Compute) -> Judg
 
 def load_voices(settings: Evaluate, weights: Path, compute: Compute) -> JudgeFn:
     """Load the speaker encoder, which returns a unit-length embedding of each clip, float32 (D,).
-
-    Args:
-        settings: section `evaluate`.
-        weights: folder of the downloaded weights.
-        compute: device of the published model.
 
     Raises:
         HproError: its files are missing, broken or of another model.
@@ -170,11 +160,6 @@ class Affect:
 
 def load_affect(root: Path, settings: Evaluate, compute: Compute) -> Affect:
     """Load the judges of emotion and word affect; the embedded judge only if it is needed.
-
-    Args:
-        root: results folder of the run.
-        settings: section `evaluate`.
-        compute: device of the published judges.
 
     Raises:
         HproError: files are missing, broken or of another model, or the embedded judge is not

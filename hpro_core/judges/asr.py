@@ -63,12 +63,7 @@ class WhisperASR:
     """Whisper model in int8 (CTranslate2), English, temperature 0, on the CPU."""
 
     def __init__(self, folder: Path, threads: int, options: DecodingOptions = TINY_EN) -> None:
-        """
-        Args:
-            folder: folder with the weights of the model.
-            threads: number of CPU threads.
-            options: decoding options of this model.
-        """
+        """Load a model from the folder of its weights, for `threads` CPU threads."""
         self._model = ctranslate2.models.Whisper(
             str(folder), device="cpu", compute_type="int8", intra_threads=threads, inter_threads=1
         )

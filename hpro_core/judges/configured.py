@@ -22,10 +22,6 @@ NAMES = {
 def judges_of(root: Path, settings: Evaluate) -> dict[str, str]:
     """Return model name and weight SHA-256 of every configured judge.
 
-    Args:
-        root: results folder of the run; holds the embedded affect judge.
-        settings: section `evaluate`.
-
     Raises:
         HproError: a weights file is missing.
     """
@@ -44,7 +40,10 @@ def judges_of(root: Path, settings: Evaluate) -> dict[str, str]:
 def affect_judges_of(root: Path, settings: Evaluate) -> dict[str, str]:
     """Return name and weight SHA-256 of the judges of emotion and word affect.
 
-    These two judges also score the recordings. Args and Raises as for `judges_of`.
+    These two judges also score the recordings.
+
+    Raises:
+        HproError: a weights file is missing.
     """
     published = {
         "emotion2vec": Path(settings.emotion2vec, "model.pt"),
@@ -61,12 +60,8 @@ def affect_judges_of(root: Path, settings: Evaluate) -> dict[str, str]:
 def taught_by(settings: Evaluate, teachers: Set[str]) -> dict[str, str]:
     """Return, by metric, the judge that is the same published model as a label teacher.
 
-    The rewards are heads of the codec that are trained on these labels. Such a judge is not
-    independent, regardless of the file it is loaded from.
-
-    Args:
-        settings: section `evaluate`.
-        teachers: teachers of the labels that the codec, the policies or both are trained on.
+    The rewards are heads of the codec that are trained on the labels of these teachers. Such a
+    judge is not independent, regardless of the file it is loaded from.
     """
     chosen = (("emo_sim", settings.emotion), ("wvad_ccc", settings.vad))
     return {metric: NAMES[judge] for metric, judge in chosen if judge in NAMES.keys() & teachers}

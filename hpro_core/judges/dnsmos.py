@@ -50,11 +50,7 @@ class Dnsmos:
     """Predict mean opinion scores for speech, background and overall quality (P.835)."""
 
     def __init__(self, folder: Path, threads: int) -> None:
-        """Load the network.
-
-        Args:
-            folder: `weights/dnsmos`.
-            threads: number of CPU threads.
+        """Load the network from `weights/dnsmos`, for `threads` CPU threads.
 
         Raises:
             HproError: the file holds another network.

@@ -48,9 +48,6 @@ class ReferenceRecordings:
     def __init__(self, root: Path) -> None:
         """Read the tables of the stages corpus, align and judge.
 
-        Args:
-            root: results folder of the run.
-
         Raises:
             HproError: a table is missing or invalid.
         """
@@ -91,12 +88,7 @@ class JudgePanel:
     ) -> None:
         """Load the judges and the recordings' tables.
 
-        Args:
-            root: results folder of the run.
-            settings: section `evaluate`: the judges and the number of DNSMOS windows.
-            weights: folder of the downloaded weights.
-            compute: CPU threads of each embedded network, device of the published models.
-            work: folder for the shards of the published judges, for one system and seed.
+        `work` holds the shards of the published judges, for one system and seed only.
 
         Raises:
             HproError: a table or weights are missing, or weights are broken or of another model.

@@ -33,16 +33,10 @@ def load_probe(
     compute: Compute,
     weights: Path,
 ) -> Probe:
-    """Load the decoder and the judges for a fixed choice of dev sentences.
+    """Load the decoder and the judges for a fixed choice of `size` dev sentences.
 
-    Args:
-        root: results folder of the run, with a trained tokenizer and a trained affect judge.
-        dev: examples of the dev split.
-        train: training examples; the reference of speakers with a single dev utterance.
-        size: number of sentences.
-        settings: sampling settings, and the seed of the choice.
-        compute: device and number of CPU threads.
-        weights: folder of the downloaded weights.
+    The run has a trained tokenizer and a trained affect judge. Training examples are the references
+    of speakers with a single dev utterance.
     """
     sentences, references = probe_set(dev, train, size, settings.seed)
     device = device_of(compute.device)
@@ -54,12 +48,7 @@ class SentenceJudge:
     """Score synthesised sentences against their recordings, which are judged once."""
 
     def __init__(self, root: Path, sentences: list[Example], weights: Path, threads: int) -> None:
-        """
-        Args:
-            root: results folder of the run, with a trained affect judge.
-            sentences: sentences to judge.
-            weights: folder of the downloaded weights.
-            threads: CPU threads of the recogniser.
+        """Load the judges and judge the recordings of the sentences.
 
         Raises:
             HproError: the judge is not trained, weights are missing, or a recording is unusable.
@@ -79,14 +68,9 @@ class SentenceJudge:
         return self._affect.judge(example.corpus, sound, spans)
 
     def __call__(self, example: Example, audio_T: np.ndarray) -> SentenceScores:
-        """Score one synthesised sentence.
+        """Score one synthesised sentence, float32 (T,), 16 kHz.
 
-        Args:
-            example: one of the sentences of the constructor.
-            audio_T: float32 (T,), 16 kHz.
-
-        Returns:
-            Word errors and words, wVAD-CCC (None if the aligner does not find the words), EMO-SIM.
+        wVAD-CCC is None if the aligner does not find the words.
         """
         recorded_9, recorded_W3 = self._recorded[example.utt_id]
         errors = self._counter.count(example.text, self._recogniser.transcribe(audio_T))

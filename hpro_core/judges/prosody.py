@@ -26,12 +26,9 @@ class Contours(NamedTuple):
 
 
 def contours(audio_T: np.ndarray) -> Contours:
-    """Estimate pitch and level of each frame.
+    """Estimate pitch and level of each frame of a clip, float (T,), 16 kHz.
 
     Pitch is the peak of the window-corrected autocorrelation (Boersma 1993), without path finding.
-
-    Args:
-        audio_T: float (T,), 16 kHz.
     """
     padded_T = np.pad(audio_T.astype(np.float64), _FRAME // 2)
     hop = SAMPLE_RATE_HZ // FRAME_RATE_HZ

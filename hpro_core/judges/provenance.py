@@ -51,10 +51,7 @@ def read_provenance(path: Path) -> JudgeProvenance:
 
 
 def common_provenance(paths: Sequence[Path]) -> JudgeProvenance:
-    """Read the judges of several systems, which must be the same for all.
-
-    Args:
-        paths: metrics.json of each system, at least one.
+    """Read the judges of at least one system from its metrics.json; they are the same for all.
 
     Raises:
         HproError: different models judged the systems, or a file does not name them.
@@ -70,13 +67,9 @@ def common_provenance(paths: Sequence[Path]) -> JudgeProvenance:
 
 
 def notes(origin: JudgeProvenance, names: Mapping[str, str]) -> list[str]:
-    """Return one warning sentence for each judge that is not independent.
+    """Return one warning sentence for each judge that is not independent; `names` are of metrics.
 
     Every table shows these sentences next to its values.
-
-    Args:
-        origin: the judges.
-        names: display names of the metrics.
     """
     return [
         f"{names[metric]} is not independent here: {judge} judged it and also made the labels that "

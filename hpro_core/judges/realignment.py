@@ -28,13 +28,9 @@ def read_wav(path: Path) -> np.ndarray:
 
 
 def at_least(audio_T: np.ndarray, seconds: float) -> np.ndarray:
-    """Zero-pad a clip at the end to a minimum length.
+    """Zero-pad a clip, float (T,) at 16 kHz, at the end to a minimum length.
 
     A poor system may produce a very short clip; it is padded and scored, not excluded.
-
-    Args:
-        audio_T: float (T,), 16 kHz.
-        seconds: minimum length.
     """
     lacking = round(seconds * SAMPLE_RATE_HZ) - len(audio_T)
     return np.pad(audio_T, (0, lacking)) if lacking > 0 else audio_T
@@ -51,12 +47,7 @@ def spans_by_utterance(words: pd.DataFrame) -> dict[str, list[Span]]:
 def realigned(
     aligner: PocketsphinxAligner, audio_T: np.ndarray, words: Sequence[str]
 ) -> list[Span] | None:
-    """Align words to synthesised speech.
-
-    Args:
-        aligner: the aligner.
-        audio_T: float32 (T,), 16 kHz.
-        words: words of the sentence, in order.
+    """Align the words of a sentence to synthesised speech, float32 (T,), 16 kHz.
 
     Returns:
         Start and end of each word in seconds, or None if the aligner cannot find the words.

@@ -39,10 +39,7 @@ class SpeakerEncoder(nn.Module):
 
 
 def load_encoder(folder: Path) -> SpeakerEncoder:
-    """Load the encoder in eval mode; no code is unpickled.
-
-    Args:
-        folder: `weights/ge2e`.
+    """Load the encoder from `weights/ge2e` in eval mode; no code is unpickled.
 
     Raises:
         HproError: the parameters in the file do not match the network.

@@ -44,11 +44,6 @@ AGAIN = "again_words.parquet"
 def train(root: Path, settings: Evaluate, threads: int) -> None:
     """Train the affect judge on the `judge` split and write judge/{model.safetensors,config.json}.
 
-    Args:
-        root: results folder of the run.
-        settings: epochs, learning rate and seed.
-        threads: number of CPU threads.
-
     Raises:
         HproError: a table is missing, or the `judge` split lacks labels.
     """
@@ -96,12 +91,7 @@ def judge_recordings(
 
 
 def write_judgements(folder: Path, judged: Judgements) -> None:
-    """Write the affect judges' outputs on the `test` recordings, the reference of every system.
-
-    Args:
-        folder: folder of emotion_posteriors.parquet and word_vad.parquet.
-        judged: outputs by utt_id, at least one.
-    """
+    """Write the judged affect of the `test` recordings, which every system is compared with."""
     posteriors = posterior_table({u: posterior_9 for u, (posterior_9, _) in judged.items()})
     write_table(posteriors, folder / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
     vad = vad_table({u: vad_W3 for u, (_, vad_W3) in judged.items()})

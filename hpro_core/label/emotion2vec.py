@@ -112,9 +112,7 @@ class Emotion2vecPosteriors:
 def class_names(tokens: Sequence[str], path: Path) -> dict[str, str]:
     """Map the token of each class to its name in EMOTIONS, in the order of the tokens.
 
-    Args:
-        tokens: tokens such as "生气/angry"; the last, "<unk>", is the class `unknown`.
-        path: path of tokens.txt, for error messages.
+    A token is like "生气/angry"; "<unk>" is the class `unknown`. `path` is that of tokens.txt.
 
     Raises:
         HproError: the names are not those of EMOTIONS, each once.

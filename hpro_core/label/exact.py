@@ -15,9 +15,7 @@ class ExactLabels:
     """The exact labels of a corpus, in the order of EMOTIONS and VAD."""
 
     def __init__(self, folder: Path):
-        """
-        Args:
-            folder: corpus folder with truth_vad.parquet and truth_emotion.parquet.
+        """Read truth_vad.parquet and truth_emotion.parquet in the folder of a corpus.
 
         Raises:
             HproError: a table is missing or broken.

@@ -27,10 +27,7 @@ def hugging_face(folder: Path) -> Iterator[Path]:
 def affect_models(chosen: Collection[str], emotion2vec: str, audeering: str) -> Iterator[Path]:
     """Yield all files of the published affect models that are used as teachers or judges.
 
-    Args:
-        chosen: names of models; names other than emotion2vec and audeering are ignored.
-        emotion2vec: folder of emotion2vec.
-        audeering: folder of audeering's model.
+    `chosen` may have other names than emotion2vec and audeering; the other arguments are folders.
     """
     if "emotion2vec" in chosen:
         yield from (Path(emotion2vec, name) for name in EMOTION2VEC)

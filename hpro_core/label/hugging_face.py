@@ -26,10 +26,6 @@ _RENAMED = {
 def weights_file(folder: Path, origin: str) -> Path:
     """Find the weights file of a folder; safetensors if both formats exist.
 
-    Args:
-        folder: model folder.
-        origin: source of the model, for error messages.
-
     Raises:
         HproError: there is no weights file.
     """
@@ -43,11 +39,7 @@ def weights_file(folder: Path, origin: str) -> Path:
 
 
 def extractor_of(folder: Path, origin: str) -> Wav2Vec2FeatureExtractor:
-    """Load the feature extractor, which normalises and pads waveforms.
-
-    Args:
-        folder: model folder with preprocessor_config.json.
-        origin: source of the model, for error messages.
+    """Load the feature extractor of a folder, which normalises and pads waveforms.
 
     Raises:
         HproError: the file is missing or broken, or has another sampling rate than 16 kHz.
@@ -65,13 +57,7 @@ def extractor_of(folder: Path, origin: str) -> Wav2Vec2FeatureExtractor:
 def from_values(
     kind: Callable[..., MadeT], values: Mapping[str, Any], path: Path, origin: str
 ) -> MadeT:
-    """Build a configuration object of transformers from the values of its file.
-
-    Args:
-        kind: configuration class.
-        values: content of the file.
-        path: path of the file, for error messages.
-        origin: source of the model, for error messages.
+    """Build a configuration object of transformers from the values of the file at `path`.
 
     Raises:
         HproError: the class rejects a value.
@@ -117,11 +103,6 @@ def filled(
 
 def tried(run: Callable[[], object], folder: Path, origin: str) -> None:
     """Run a model once, to find settings that fit its weights but make its code fail.
-
-    Args:
-        run: runs the model.
-        folder: model folder, for error messages.
-        origin: source of the model, for error messages.
 
     Raises:
         HproError: `run` raises any exception.

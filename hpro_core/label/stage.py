@@ -93,10 +93,6 @@ def run(
 def load_published(settings: Label, compute: Compute) -> Published:
     """Load the published teachers from the folders in the settings.
 
-    Args:
-        settings: section `label`.
-        compute: device and threads.
-
     Raises:
         HproError: a file or an optional package is missing, or a file is of another model.
     """
@@ -123,9 +119,7 @@ def load_published(settings: Label, compute: Compute) -> Published:
 def spoken(root: Path, shard: int | None = None) -> dict[str, list[SpokenUtterance]]:
     """Read the aligned utterances of each corpus, in the order of the UTTERANCES table.
 
-    Args:
-        root: results folder of the run.
-        shard: shard to read, which may have no aligned utterance; None: all.
+    A shard may have no aligned utterance.
 
     Raises:
         HproError: no utterance is aligned, or the words of an utterance differ from its alignment.

@@ -62,15 +62,7 @@ class WordVadTeacher(Identified, Protocol):
 
 
 def in_order(values: np.ndarray, have: Sequence[str], want: Sequence[str]) -> np.ndarray:
-    """Permute the columns of a teacher's output into the project's order.
-
-    Args:
-        values: float (..., C).
-        have: names of the columns of `values`.
-        want: names in the order of the result.
-
-    Returns:
-        float (..., C).
+    """Permute columns, float (..., C), from the order of the names `have` to that of `want`.
 
     Raises:
         HproError: the two sets of names differ.

@@ -28,9 +28,6 @@ class StageCount(NamedTuple):
 def stage_counts(root: Path) -> list[StageCount]:
     """Count the utterances of reading, splitting, alignment and dataset.
 
-    Args:
-        root: results folder of the run.
-
     Raises:
         HproError: a table of one of these stages is missing.
     """
@@ -58,14 +55,7 @@ def _align_count(root: Path, utterances: pd.DataFrame) -> StageCount:
 
 
 def split_counts(root: Path) -> pd.DataFrame:
-    """Count utterances, minutes and speakers by corpus and split.
-
-    Args:
-        root: results folder of the run.
-
-    Returns:
-        Table with the columns corpus, split, utterances, minutes, speakers.
-    """
+    """Tabulate corpus, split, utterances, minutes, speakers."""
     utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
     rows = []
     for (corpus, split), part in utterances.groupby(["corpus", "split"], sort=False):

@@ -51,13 +51,9 @@ _STYLE: dict[Any, Any] = {
 
 
 def intervals(rows: pd.DataFrame) -> str:
-    """Plot every system's metrics as points with 95 % intervals.
+    """Plot every system's metrics on one test set as points with 95 % intervals.
 
-    Args:
-        rows: one row per system of one test set, with the columns of the result tables.
-
-    Returns:
-        One <svg> element.
+    Each row has a system, with the columns of the result tables.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(10, 0.9 + 0.26 * len(rows)), layout="constrained")
@@ -79,15 +75,9 @@ def intervals(rows: pd.DataFrame) -> str:
 def training_files(
     root: Path, trainings: Mapping[str, str], seeds: Sequence[int]
 ) -> dict[str, list[Path]]:
-    """Find the training.csv of each training of a run, grouped over seeds.
+    """Find the training.csv of each training of a run: one path per seed for policies, else one.
 
-    Args:
-        root: results folder of the run.
-        trainings: folder below `root` -> command of the training.
-        seeds: policy seeds.
-
-    Returns:
-        By folder: one path per seed for policies, else one path.
+    Trainings map a folder below `root`, as the result does, to the command of the training.
 
     Raises:
         HproError: a file is missing.
@@ -104,11 +94,7 @@ def training_files(
 def training_curves(paths: Sequence[Path]) -> str:
     """Plot every term of one training over its steps, one panel per term.
 
-    Args:
-        paths: training.csv of each seed, with the columns step, split, term, value.
-
-    Returns:
-        One <svg> element.
+    Each seed has a training.csv, with the columns step, split, term, value.
 
     Raises:
         HproError: a file lacks a column or is empty.
@@ -133,12 +119,7 @@ def training_curves(paths: Sequence[Path]) -> str:
 def word_traces(words: Sequence[str], traces: Mapping[str, pd.DataFrame]) -> str:
     """Plot valence, arousal and dominance of each word, one line per system.
 
-    Args:
-        words: the words of the sentence.
-        traces: name -> table with word_index and the three dimensions.
-
-    Returns:
-        One <svg> element.
+    Each trace is a table with word_index and the three dimensions.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(10, 2.5), layout="constrained")

@@ -44,9 +44,6 @@ class Reading(NamedTuple):
 def read_tables(root: Path) -> dict[str, pd.DataFrame]:
     """Read tables/{comparison,progressive,ablation}.csv.
 
-    Args:
-        root: results folder of the run.
-
     Raises:
         HproError: a table is missing, has no rows, or lacks a column.
     """
@@ -95,13 +92,7 @@ def by_claim(found: list[Reading]) -> dict[Claim, dict[str, Reading]]:
 def direction(claim: Claim, better: Interval, worse: Interval) -> str:
     """Compare two values with 95 % intervals with an ordering of the paper.
 
-    Args:
-        claim: the ordering; its metric sets the better direction.
-        better: value of the system that is better in the paper.
-        worse: value of the other system.
-
-    Returns:
-        A key of `DIRECTIONS`.
+    `better` is of the system that is better in the paper. Returns a key of `DIRECTIONS`.
     """
     if claim.metric in LOWER_IS_BETTER:
         better, worse = worse, better

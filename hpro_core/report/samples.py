@@ -62,12 +62,7 @@ class Sample:
 
 
 def load_system(root: Path, name: str, seed: int) -> System:
-    """Read a system's synthesis, scores and, if present, judged word affect.
-
-    Args:
-        root: results folder of the run.
-        name: name of the system.
-        seed: policy seed; `recordings` and `tokenrecon` have only the first one.
+    """Read a system's synthesis, scores and, if present, judged word affect for one policy seed.
 
     Raises:
         HproError: the system was not synthesised or not judged.
@@ -94,11 +89,9 @@ def _rows(
 
 
 def chosen(systems: list[System], per_set: int) -> list[str]:
-    """Choose sentences that all systems share, evenly spaced over the sorted ids of each test set.
+    """Choose up to `per_set` sentences of each test set that all systems share.
 
-    Args:
-        systems: at least one.
-        per_set: maximum number of sentences of each test set.
+    They are evenly spaced over the sorted ids.
 
     Raises:
         HproError: the systems have no sentence in common.
@@ -120,12 +113,7 @@ def chosen(systems: list[System], per_set: int) -> list[str]:
 
 
 def samples(root: Path, systems: list[System], per_set: int) -> list[Sample]:
-    """Collect the chosen sentences of all systems.
-
-    Args:
-        root: results folder of the run.
-        systems: systems in display order.
-        per_set: maximum number of sentences of each test set.
+    """Collect the `chosen` sentences of all systems, in the given order of systems.
 
     Raises:
         HproError: a table or an audio file is missing.

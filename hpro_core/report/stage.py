@@ -36,17 +36,10 @@ TITLES = {
 
 
 def build(root: Path, settings: Report, params: Path) -> Path:
-    """Write the report of a run as one self-contained HTML file.
+    """Write the report of a run as one self-contained HTML file; returns its path.
 
-    The same results at the same git revision give identical bytes.
-
-    Args:
-        root: results folder of the run.
-        settings: section `report`.
-        params: settings file of the run, shown in full.
-
-    Returns:
-        The path of index.html.
+    The same results at the same git revision give identical bytes. The page shows the settings file
+    `params` of the run in full.
 
     Raises:
         HproError: a result is missing; the message names the command that creates it.
@@ -81,12 +74,7 @@ def build(root: Path, settings: Report, params: Path) -> Path:
 
 
 def trained(params: Path, policies: Sequence[str]) -> dict[str, str]:
-    """List the trainings of a run: folder below its results -> command.
-
-    Args:
-        params: settings file of the run.
-        policies: policies in its tables.
-    """
+    """List the trainings of a run with these policies: folder below its results -> command."""
     found = {}
     base = read_plain(params, "base", str)
     if not base and read_section(params, "speech", Speech).preset == "embedded":
@@ -110,11 +98,8 @@ def in_order(names: Iterable[str]) -> list[str]:
 def measurements(path: Path, command: str) -> list[tuple[str, str]]:
     """Flatten a JSON file of measurements into a list of names and formatted values.
 
-    An object with the keys value, lo and hi becomes one value with its interval.
-
-    Args:
-        path: the JSON file.
-        command: command that creates it, for the error message.
+    An object with the keys value, lo and hi becomes one value with its interval. The command that
+    creates the file is for the error message.
 
     Raises:
         HproError: the file is missing or is not JSON.
@@ -128,15 +113,10 @@ def _alignment(path: Path) -> list[tuple[str, str]]:
 
 
 def liveness(root: Path, systems: Iterable[str], seeds: Iterable[int]) -> list[dict[str, Any]]:
-    """Read the diagnostics of each reward training.
+    """Read the diagnostics of each reward training; systems without one are skipped.
 
     Each entry has the gradient share of every term before the first step, the kept step if judges
     chose it, and the warnings.
-
-    Args:
-        root: results folder of the run.
-        systems: names of systems; those without reward training are skipped.
-        seeds: policy seeds of the run.
 
     Raises:
         HproError: a file is invalid.
@@ -189,14 +169,7 @@ _FEW_SEEDS = (
 def weak_points(
     root: Path, tables: Mapping[str, pd.DataFrame], systems: list[System], label: Label
 ) -> list[str]:
-    """List the limitations of a run, from its results and its label teachers.
-
-    Args:
-        root: results folder of the run.
-        tables: tables of the run, by name.
-        systems: systems of the run.
-        label: section `label`.
-    """
+    """List the limitations of a run, from its results and its label teachers."""
     every = pd.concat(tables.values())
     points = [
         f"The smallest test set has {int(every['n'].min())} utterances. "

@@ -172,11 +172,7 @@ def load(
 
 
 def spectra(root: Path, paths: Iterable[str]) -> Iterator[np.ndarray]:
-    """Yield the log-mel frames of audio files, float16 (4 L, 80) each.
-
-    Args:
-        root: folder that the paths are relative to.
-        paths: audio files.
+    """Yield the log-mel frames, float16 (4 L, 80), of each audio file at a path relative to `root`.
 
     Raises:
         HproError: an audio file is missing, unreadable, empty, or not 16 kHz mono.

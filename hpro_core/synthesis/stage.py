@@ -85,18 +85,10 @@ def synthesise(
 def references_of(
     examples: Sequence[Example], test: Sequence[Example], others: Sequence[Example], seed: int
 ) -> dict[str, Example]:
-    """Choose another utterance of the same speaker as reference of each utterance.
+    """Choose another utterance of the same speaker as reference of each utterance, by utt_id.
 
-    The choice depends on the seed and the utt_id only.
-
-    Args:
-        examples: utterances that need a reference.
-        test: candidates.
-        others: candidates if `test` has no other utterance of the speaker.
-        seed: seed of the choice.
-
-    Returns:
-        Reference by utt_id of the utterance.
+    The choice depends on the seed and the utt_id only. Candidates are `test`, or `others` if `test`
+    has no other utterance of the speaker.
 
     Raises:
         HproError: a speaker has no other utterance.

@@ -149,14 +149,10 @@ class Sentence:
 
 
 def sentences(split: str, count: int, seed: int) -> Iterator[Sentence]:
-    """Yield distinct sentences of one split, cycling through the styles.
+    """Yield `count` distinct sentences of one split, cycling through the styles.
 
-    With the same seed, a longer list begins with the shorter one.
-
-    Args:
-        split: one of SPLITS.
-        count: number of sentences, far below the size of the language (millions).
-        seed: seed of the choice of templates and words.
+    With the same seed, a longer list begins with the shorter one. The language has millions of
+    sentences.
     """
     rng = np.random.default_rng([seed, *split.encode()])
     found: set[str] = set()

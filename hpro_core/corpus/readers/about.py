@@ -71,9 +71,7 @@ def table_rows(path: Path, *columns: str) -> Rows:
 def audio_files(folder: Path, *patterns: str) -> list[Path]:
     """Return files below a folder, sorted by path, without hidden files such as macOS's ._name.
 
-    Args:
-        folder: folder to search.
-        patterns: patterns of `Path.glob`, except that `**/` follows links to folders.
+    Patterns are those of `Path.glob`, except that `**/` follows links to folders.
     """
     found = {path for pattern in patterns for path in _matches(folder, pattern) if path.is_file()}
     return sorted(path for path in found if not path.name.startswith("."))

@@ -50,10 +50,7 @@ READERS: dict[str, Reader] = {
 def entries(reader: str, path: Path, setting: str) -> list[Recording | Fault]:
     """Return all utterances of a corpus in a fixed order, with a fault for each unusable one.
 
-    Args:
-        reader: a name of `READERS`.
-        path: folder of the corpus, or the game's data file.
-        setting: the setting or argument that holds the path, for messages.
+    The path is a folder, or the game's data file; `setting` names it in messages.
 
     Raises:
         HproError: no such folder or file, or the corpus as a whole cannot be read.
