@@ -8,17 +8,13 @@ from pathlib import Path
 class WordSpan:
     """One word in time.
 
-    Attributes:
-        word: as in the column `words` of the utterances.
-        start_s, end_s: seconds from the start of the audio; end_s > start_s.
-        score: the aligner's own, higher is better; None if it has none. pocketsphinx scores each
-            word; MFA scores the utterance, and all its words have this value.
+    pocketsphinx scores each word; MFA scores the utterance, and all its words have this value.
     """
 
-    word: str
-    start_s: float
-    end_s: float
-    score: float | None = None
+    word: str  # as in the column `words` of the utterances
+    start_s: float  # seconds from the start of the audio; end_s > start_s
+    end_s: float  # seconds from the start of the audio; end_s > start_s
+    score: float | None = None  # the aligner's own, higher is better; None if it has none
 
 
 class AlignmentRefused(Exception):
@@ -37,18 +33,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of one job: one span per word, or the reason of the rejection.
+    """Result of one job: one span per word, or the reason of the rejection."""
 
-    Attributes:
-        utt_id: id of the utterance.
-        spans: word spans in order; empty if the utterance is rejected.
-        reason: reason of the rejection; empty if the utterance is aligned.
-        unknown_words: words without an entry in the aligner's dictionary.
-        pronounced: the unknown words that MFA's G2P model pronounced, with their phones.
-    """
-
-    utt_id: str
-    spans: tuple[WordSpan, ...] = ()
-    reason: str = ""
-    unknown_words: tuple[str, ...] = ()
-    pronounced: tuple[tuple[str, str], ...] = ()
+    utt_id: str  # id of the utterance
+    spans: tuple[WordSpan, ...] = ()  # word spans in order; empty if the utterance is rejected
+    reason: str = ""  # reason of the rejection; empty if the utterance is aligned
+    unknown_words: tuple[str, ...] = ()  # words without an entry in the aligner's dictionary
+    pronounced: tuple[tuple[str, str], ...] = ()  # unknown words with the phones of MFA's G2P model

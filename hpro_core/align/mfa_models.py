@@ -23,17 +23,11 @@ SUFFIXES = {"acoustic": ".zip", "dictionary": ".dict", "g2p": ".zip"}
 
 @dataclass(frozen=True)
 class Model:
-    """A model or dictionary that a run needs.
+    """A model or dictionary that a run needs."""
 
-    Attributes:
-        kind: key of `SUFFIXES`.
-        name: name of a published model, or a path.
-        setting: the setting that names it.
-    """
-
-    kind: str
-    name: str
-    setting: str
+    kind: str  # key of `SUFFIXES`
+    name: str  # name of a published model, or a path
+    setting: str  # the setting that names it
 
     @property
     def is_path(self) -> bool:

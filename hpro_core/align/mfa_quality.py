@@ -24,16 +24,10 @@ DEVIATION = "phone_duration_deviation"
 
 @dataclass(frozen=True)
 class Quality:
-    """MFA's figures of one utterance; None if a value is missing.
+    """MFA's figures of one utterance; None if a value is missing."""
 
-    Attributes:
-        log_likelihood: mean per phone of speech, about -55; higher is better. None if all words
-            of the utterance are unknown.
-        duration_deviation: largest |z| of a phone's log-duration, about 2; lower is better.
-    """
-
-    log_likelihood: float | None
-    duration_deviation: float | None
+    log_likelihood: float | None  # mean of phones, about -55, higher is better; None: unknown words
+    duration_deviation: float | None  # largest |z| of log-durations, about 2; lower is better
 
 
 def read_analysis(path: Path) -> dict[str, Quality]:

@@ -21,20 +21,13 @@ SPOKEN_NOISE = "spn"
 
 @dataclass(frozen=True)
 class Interval:
-    """A labelled stretch of a tier.
+    """A labelled stretch of a tier."""
 
-    Attributes:
-        label: as written, stripped of blanks.
-        start_s, end_s: seconds.
-        is_spn: the word was aligned as spoken noise because its pronunciation is unknown.
-        phones: phones of the word, if the TextGrid has them.
-    """
-
-    label: str
-    start_s: float
-    end_s: float
-    is_spn: bool = False
-    phones: tuple[str, ...] = ()
+    label: str  # as written, stripped of blanks
+    start_s: float  # seconds
+    end_s: float  # seconds
+    is_spn: bool = False  # aligned as spoken noise: its pronunciation is unknown
+    phones: tuple[str, ...] = ()  # phones of the word, if the TextGrid has them
 
 
 def write_words(path: Path, spans: list[WordSpan], duration_s: float) -> None:

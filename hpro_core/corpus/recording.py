@@ -27,28 +27,16 @@ absent known one."""
 
 @dataclass(frozen=True)
 class Recording:
-    """One utterance of a corpus, as published.
+    """One utterance of a corpus, as published; without a known group, its id is its group."""
 
-    Attributes:
-        utterance: id within the corpus.
-        speaker: speaker name within the corpus.
-        text: transcript as published.
-        audio: existing file, or the content of one.
-        group: utterances of one group are in one split (the scene); the utterance's own id where
-            no group is known.
-        split: split that the corpus prescribes, or empty.
-        emotion: one of `EMOTIONS`, or None.
-        label: the corpus's own emotion label, or empty.
-    """
-
-    utterance: str
-    speaker: str
-    text: str
-    audio: Path | bytes
-    group: str
-    split: str = ""
-    emotion: str | None = None
-    label: str = ""
+    utterance: str  # id within the corpus
+    speaker: str  # speaker name within the corpus
+    text: str  # transcript as published
+    audio: Path | bytes  # existing file, or the content of one
+    group: str  # utterances of one group are in one split (the scene)
+    split: str = ""  # split that the corpus prescribes, or empty
+    emotion: str | None = None  # one of `EMOTIONS`, or None
+    label: str = ""  # the corpus's own emotion label, or empty
 
     @property
     def place(self) -> str:
@@ -61,20 +49,13 @@ class Fault:
     """The reason why an utterance that is listed or has audio cannot be used.
 
     Bytes of a file name that are not UTF-8 are written as \\xff in all three texts.
-
-    Attributes:
-        utterance: id within the corpus.
-        reason: short text; up to a colon it is the same for all faults of a kind.
-        where: file, line or field if any, and the wrong value.
-        stops: an error of the metadata; a run stops at it before any audio is read.
-        left_out: outside the limits of duration; not counted as a fault of the corpus.
     """
 
-    utterance: str
-    reason: str
-    where: str
-    stops: bool = False
-    left_out: bool = False
+    utterance: str  # id within the corpus
+    reason: str  # short text; up to a colon it is the same for all faults of a kind
+    where: str  # file, line or field if any, and the wrong value
+    stops: bool = False  # an error of the metadata; a run stops at it before any audio is read
+    left_out: bool = False  # outside the limits of duration; not counted as a fault of the corpus
 
     def __post_init__(self) -> None:
         for name in ("utterance", "reason", "where"):

@@ -176,29 +176,34 @@ def _repeats(kept: pd.DataFrame) -> dict[str, str]:
 def _assigned(
     table: pd.DataFrame, name: str, settings: WholeCorpus, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """The table of one set with its splits filled in."""
+    """The table of one set with its splits filled in, each by whole groups of train."""
     if settings.sets[name].split:
         return table.assign(split=settings.sets[name].split)
     if problem := groups_problem(table, name):
         raise HproError(problem)
-    if (table.split != "").any():
-        return table if (table.split == "judge").any() else _with_judge(table, settings, rng)
-    group_N, groups = pd.factorize(table.group, sort=True)
-    counts_GS = _counted(group_N, table.speaker)
-    counts_GE = _counted(group_N, table.emotion.fillna(""))
-    split_G = np.full(len(groups), "train", dtype=object)
-    n = len(table)
-    for label, wanted in (
-        ("test", min(settings.splits.test_fraction * n, settings.splits.max_test_utterances)),
-        ("dev", settings.splits.dev_fraction * n),
-        ("judge", settings.splits.judge_fraction * n),
-    ):
-        free = np.flatnonzero(split_G == "train")
-        if len(free) < 2:
+    splits, n = settings.splits, len(table)
+    wanted = {
+        "test": min(splits.test_fraction * n, splits.max_test_utterances),
+        "dev": splits.dev_fraction * n,
+        "judge": splits.judge_fraction * n,
+    }
+    prescribed = bool((table.split != "").any())
+    if not prescribed:
+        table = table.assign(split="train")
+    elif (table.split == "judge").any():
+        return table
+    for label in ["judge"] if prescribed else wanted:  # no publisher prescribes a judge split
+        train = table[table.split == "train"]
+        if train.group.nunique() < 2:
+            if prescribed:
+                return table
             raise HproError(f"corpus {name!r}: the fractions of corpus.splits leave train empty")
-        chosen = chosen_groups(counts_GS[free], counts_GE[free], max(1, round(wanted)), rng)
-        split_G[free[chosen]] = label
-    return table.assign(split=split_G[group_N])
+        group_N = pd.factorize(train.group, sort=True)[0]
+        counts = (_counted(group_N, train.speaker), _counted(group_N, train.emotion.fillna("")))
+        chosen = chosen_groups(*counts, max(1, round(wanted[label])), rng)
+        moved = train.index[np.isin(group_N, chosen)]
+        table = table.assign(split=table.split.mask(table.index.isin(moved), label))
+    return table
 
 
 def groups_problem(table: pd.DataFrame, name: str) -> str:
@@ -214,22 +219,6 @@ def groups_problem(table: pd.DataFrame, name: str) -> str:
     if n_groups < len(SPLITS):
         return f"corpus {name!r} has {n_groups} groups: {len(SPLITS)} are needed, one per split"
     return ""
-
-
-def _with_judge(
-    table: pd.DataFrame, settings: WholeCorpus, rng: np.random.Generator
-) -> pd.DataFrame:
-    """Move whole groups from train to the judge split, which no publisher prescribes."""
-    train = table[table.split == "train"]
-    group_N, groups = pd.factorize(train.group, sort=True)
-    if len(groups) < 2:
-        return table
-    counts_GS = _counted(group_N, train.speaker)
-    counts_GE = _counted(group_N, train.emotion.fillna(""))
-    wanted = max(1, round(settings.splits.judge_fraction * len(table)))
-    chosen = chosen_groups(counts_GS, counts_GE, wanted, rng)
-    for_judge = train.index[np.isin(group_N, chosen)]
-    return table.assign(split=table.split.mask(table.index.isin(for_judge), "judge"))
 
 
 def _counted(group_N: np.ndarray, value: pd.Series) -> Counts:

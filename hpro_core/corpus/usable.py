@@ -24,19 +24,12 @@ minutes to reject a clip with the text of a whole chapter."""
 
 @dataclass(frozen=True)
 class Clip:
-    """A usable recording.
+    """A usable recording."""
 
-    Attributes:
-        recording: output of the reader.
-        words: normalised words.
-        samples_T: float32 (T,), 16 kHz mono; empty once they are no longer needed.
-        duration_s: duration in seconds.
-    """
-
-    recording: Recording
-    words: str
-    samples_T: np.ndarray
-    duration_s: float
+    recording: Recording  # output of the reader
+    words: str  # normalised words
+    samples_T: np.ndarray  # float32 (T,), 16 kHz mono; empty once they are no longer needed
+    duration_s: float  # duration in seconds
 
 
 def examined(recording: Recording, corpus: Corpus) -> Clip | Fault:

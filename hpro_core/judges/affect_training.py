@@ -32,30 +32,19 @@ _TINY = 1e-4  # added to the variances over the words of an utterance
 
 @dataclass(frozen=True)
 class Sounds:
-    """Features and word times of the recordings of a split.
+    """Features and word times of the recordings of a split."""
 
-    Attributes:
-        clips: utt_id and corpus of each recording.
-        frames: features, float32 (F, C), by utt_id.
-        spans: word times in seconds, by utt_id.
-    """
-
-    clips: list[tuple[str, str]]
-    frames: dict[str, np.ndarray]
-    spans: dict[str, list[Span]]
+    clips: list[tuple[str, str]]  # utt_id and corpus of each recording
+    frames: dict[str, np.ndarray]  # features, float32 (F, C), by utt_id
+    spans: dict[str, list[Span]]  # word times in seconds, by utt_id
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Exact labels of the recordings that have any.
+    """Exact labels of the recordings that have any."""
 
-    Attributes:
-        posteriors: emotion posterior, float (9,), by utt_id.
-        vad: valence, arousal, dominance of each word, float (W, 3), by utt_id.
-    """
-
-    posteriors: dict[str, np.ndarray]
-    vad: dict[str, np.ndarray]
+    posteriors: dict[str, np.ndarray]  # emotion posterior, float (9,), by utt_id
+    vad: dict[str, np.ndarray]  # valence, arousal, dominance of each word, float (W, 3), by utt_id
 
 
 def labels(root: Path, utterances: pd.DataFrame) -> Labels:

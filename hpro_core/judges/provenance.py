@@ -18,15 +18,10 @@ _KEYS = (JUDGES, TAUGHT)
 
 @dataclass(frozen=True)
 class JudgeProvenance:
-    """Models that judged a system.
+    """Models that judged a system."""
 
-    Attributes:
-        judges: model name and SHA-256, by what the model judges.
-        taught: by metric, the judge that also made the labels that the rewards are trained on.
-    """
-
-    judges: Mapping[str, str]
-    taught: Mapping[str, str]
+    judges: Mapping[str, str]  # model name and SHA-256, by what the model judges
+    taught: Mapping[str, str]  # metric -> judge that made the rewards' labels too
 
 
 def to_json(origin: JudgeProvenance) -> dict[str, dict[str, str]]:

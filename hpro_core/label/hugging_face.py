@@ -1,4 +1,7 @@
-"""Strict loading of published models from folders in Hugging Face format."""
+"""Strict loading of published models from folders in Hugging Face format.
+
+`origin` is the source of a model, for error messages.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Inline SVG figures: results with intervals, training curves, affect over words."""
+"""Inline SVG figures: results with intervals, training curves, affect over words.
+
+A function that plots returns one <svg> element.
+"""
 
 import io
 import re

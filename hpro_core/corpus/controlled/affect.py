@@ -72,29 +72,17 @@ TREMOR_ST_PER_SUBMISSION = 1.0
 
 @dataclass(frozen=True)
 class WordControls:
-    """Acoustic controls of each word, float arrays (W,).
+    """Acoustic controls of each word, float arrays (W,)."""
 
-    Attributes:
-        stretch: factor on phone durations.
-        pitch_st: semitones added.
-        pitch_range: factor on pitch movements around the utterance's mean.
-        level_db: decibels added.
-        formant: factor on the frequencies of the spectral envelope.
-        tilt_db: decibels per octave above 500 Hz.
-        breath_db: decibels added to the noise.
-        tremor_st: depth of the tremor in semitones.
-        rise_st: semitones that pitch rises from the start of the word to its end.
-    """
-
-    stretch: np.ndarray
-    pitch_st: np.ndarray
-    pitch_range: np.ndarray
-    level_db: np.ndarray
-    formant: np.ndarray
-    tilt_db: np.ndarray
-    breath_db: np.ndarray
-    tremor_st: np.ndarray
-    rise_st: np.ndarray
+    stretch: np.ndarray  # factor on phone durations
+    pitch_st: np.ndarray  # semitones added
+    pitch_range: np.ndarray  # factor on pitch movements around the utterance's mean
+    level_db: np.ndarray  # decibels added
+    formant: np.ndarray  # factor on the frequencies of the spectral envelope
+    tilt_db: np.ndarray  # decibels per octave above 500 Hz
+    breath_db: np.ndarray  # decibels added to the noise
+    tremor_st: np.ndarray  # depth of the tremor in semitones
+    rise_st: np.ndarray  # semitones that pitch rises from the start of the word to its end
 
 
 def feeling_W3(style: str, strength: float, n_words: int, feeling: tuple[int, int]) -> np.ndarray:

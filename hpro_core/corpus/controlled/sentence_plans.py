@@ -15,27 +15,16 @@ from hpro_core.params import Controlled
 
 @dataclass(frozen=True)
 class Plan:
-    """Complete specification of one utterance to render.
+    """Complete specification of one utterance to render."""
 
-    Attributes:
-        utt_id: name of the audio file without suffix.
-        split: split of the sentence.
-        sentence: its text and words.
-        speaker: key of `TIMBRES`.
-        style: rendered style; `sentence.style` is the style that the words suggest.
-        strength: strength of the style, in `affect.STRENGTH`.
-        emphasised: index of the emphasised word.
-        seed: seed of the voice's noise.
-    """
-
-    utt_id: str
-    split: str
-    sentence: Sentence
-    speaker: str
-    style: str
-    strength: float
-    emphasised: int
-    seed: list[int]
+    utt_id: str  # name of the audio file without suffix
+    split: str  # split of the sentence
+    sentence: Sentence  # its text and words
+    speaker: str  # key of `TIMBRES`
+    style: str  # rendered style; `sentence.style` is the style that the words suggest
+    strength: float  # strength of the style, in `affect.STRENGTH`
+    emphasised: int  # index of the emphasised word
+    seed: list[int]  # seed of the voice's noise
 
     @property
     def n_words(self) -> int:

@@ -116,23 +116,14 @@ DEV_PERCENT, JUDGE_PERCENT = 4, 20
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence of the controlled language.
+    """One sentence of the controlled language."""
 
-    Attributes:
-        text: as written, with capital and final punctuation.
-        words: normalised words separated by blanks; they identify the sentence.
-        style: one of `STYLES`.
-        feeling: word indices [first, last + 1) of the emotion word or words.
-        content: indices of the other words that can be emphasised.
-        pairs: the emotion word paired with each of the other fillers.
-    """
-
-    text: str
-    words: str
-    style: str
-    feeling: tuple[int, int]
-    content: tuple[int, ...]
-    pairs: tuple[str, ...]
+    text: str  # as written, with capital and final punctuation
+    words: str  # normalised words separated by blanks; they identify the sentence
+    style: str  # one of `STYLES`
+    feeling: tuple[int, int]  # word indices [first, last + 1) of the emotion word or words
+    content: tuple[int, ...]  # indices of the other words that can be emphasised
+    pairs: tuple[str, ...]  # the emotion word paired with each of the other fillers
 
     @property
     def split(self) -> str:

@@ -49,15 +49,10 @@ class UnreadableSentence(Exception):
 
 @dataclass(frozen=True)
 class Spoken:
-    """One rendered sentence.
+    """One rendered sentence."""
 
-    Attributes:
-        samples: float32 (T,) at `SAMPLE_RATE_HZ`.
-        spans_s: start and end of each word, float (W, 2).
-    """
-
-    samples: np.ndarray
-    spans_s: np.ndarray
+    samples: np.ndarray  # float32 (T,) at `SAMPLE_RATE_HZ`
+    spans_s: np.ndarray  # start and end of each word, float (W, 2)
 
 
 class Voice:

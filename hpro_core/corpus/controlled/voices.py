@@ -12,21 +12,13 @@ from hpro_core.corpus.controlled.affect import WordControls
 
 @dataclass(frozen=True)
 class Timbre:
-    """Constant acoustic controls of a speaker.
+    """Constant acoustic controls of a speaker."""
 
-    Attributes:
-        pitch_st: semitones added.
-        formant: factor on the frequencies of the spectral envelope; below 1 means a longer tract.
-        speed: factor on tempo.
-        breath_db: decibels added to the noise.
-        tilt_db: decibels per octave above 500 Hz.
-    """
-
-    pitch_st: float
-    formant: float
-    speed: float
-    breath_db: float
-    tilt_db: float
+    pitch_st: float  # semitones added
+    formant: float  # factor on the envelope's frequencies; below 1: a longer tract
+    speed: float  # factor on tempo
+    breath_db: float  # decibels added to the noise
+    tilt_db: float  # decibels per octave above 500 Hz
 
     def applied(self, controls: WordControls) -> WordControls:
         """Return the controls of an utterance, combined with those of this speaker."""

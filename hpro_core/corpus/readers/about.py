@@ -17,21 +17,13 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 @dataclass(frozen=True)
 class About:
-    """Description of a corpus.
+    """Description of a corpus; one without labels has no emotions."""
 
-    Attributes:
-        title: name, authors and year.
-        licence: name of the licence and its restrictions.
-        source: where to get it, and which archives.
-        signs: glob patterns relative to the folder; one match identifies the corpus.
-        emotions: label of the corpus -> one of `EMOTIONS`; empty if it has no labels.
-    """
-
-    title: str
-    licence: str
-    source: str
-    signs: tuple[str, ...]
-    emotions: Mapping[str, str] = field(default_factory=dict)
+    title: str  # name, authors and year
+    licence: str  # name of the licence and its restrictions
+    source: str  # where to get it, and which archives
+    signs: tuple[str, ...]  # glob patterns relative to the folder; one match identifies the corpus
+    emotions: Mapping[str, str] = field(default_factory=dict)  # label -> one of `EMOTIONS`
 
 
 class Reader(Protocol):

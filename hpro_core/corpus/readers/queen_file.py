@@ -229,15 +229,10 @@ def _clips(
 
 @dataclass(frozen=True)
 class _Cast:
-    """Candidate characters of objects and subtitles.
+    """Candidate characters of objects and subtitles."""
 
-    Attributes:
-        people: number of each object that is a person -> candidate characters.
-        coloured: room and colour of subtitles -> candidate characters.
-    """
-
-    people: Mapping[int, set[str]]
-    coloured: Mapping[tuple[int, int], set[str]]
+    people: Mapping[int, set[str]]  # number of each object that is a person -> candidate characters
+    coloured: Mapping[tuple[int, int], set[str]]  # room and colour of subtitles -> candidates
 
 
 def _cast(entries: Mapping[str, bytes]) -> _Cast:
@@ -294,17 +289,11 @@ def _behind_table(data: bytes, at: int, row_size: int) -> int:
 
 @dataclass(frozen=True)
 class _Record:
-    """Speaker fields of a cut-scene's record.
+    """Speaker fields of a cut-scene's record."""
 
-    Attributes:
-        number: number of an object, or one of `_HERO_NUMBERS` or `_SUBTITLES`.
-        room: room of the object; 0 if the scene does not change rooms.
-        colour: colour of a subtitle.
-    """
-
-    number: int
-    room: int
-    colour: int
+    number: int  # number of an object, or one of `_HERO_NUMBERS` or `_SUBTITLES`
+    room: int  # room of the object; 0 if the scene does not change rooms
+    colour: int  # colour of a subtitle
 
 
 def _records(data: bytes, cast: _Cast) -> Iterator[_Record]:
