@@ -153,8 +153,9 @@ def share_problem(faults: Iterable[Fault], n_entered: int, max_share: float) -> 
 
 
 def by_id(faults: Iterable[Fault], taken: Iterable[str]) -> dict[str, str]:
-    """Return id -> reason of faults; a fault whose id is `taken` by a usable utterance, or by an
-    earlier fault, gets a numbered id.
+    """Return id -> reason of faults; a fault whose id is taken gets a numbered id.
+
+    `taken` are the ids of usable utterances; the ids of earlier faults are taken too.
     """
     used = set(taken)
     reasons: dict[str, str] = {}

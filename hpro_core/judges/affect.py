@@ -188,7 +188,11 @@ class AffectJudge(nn.Module):
         return logits_19[0].softmax(-1).double().numpy(), vad_1W3[0].double().numpy()
 
     def posterior(self, test_set: str, frames_FC: np.ndarray) -> np.ndarray:
-        """Predict the emotion posterior of a clip without word times, float64 (9,), see `judge`."""
+        """Predict the emotion posterior of a clip without word times, see `judge`.
+
+        Returns:
+            float64 (9,) in the order of EMOTIONS.
+        """
         whole = (0.0, len(frames_FC) / FRAME_RATE_HZ)
         return self.judge(test_set, frames_FC, [whole])[0]
 

@@ -60,8 +60,9 @@ def affect_judges_of(root: Path, settings: Evaluate) -> dict[str, str]:
 def taught_by(settings: Evaluate, teachers: Set[str]) -> dict[str, str]:
     """Return, by metric, the judge that is the same published model as a label teacher.
 
-    The rewards are heads of the codec that are trained on the labels of these teachers. Such a
-    judge is not independent, regardless of the file it is loaded from.
+    The rewards are heads of the codec that are trained on these labels. Such a judge is not
+    independent, regardless of the file it is loaded from. `teachers` are those of the labels that
+    the codec, the policies or both are trained on.
     """
     chosen = (("emo_sim", settings.emotion), ("wvad_ccc", settings.vad))
     return {metric: NAMES[judge] for metric, judge in chosen if judge in NAMES.keys() & teachers}

@@ -88,7 +88,12 @@ class JudgePanel:
     ) -> None:
         """Load the judges and the recordings' tables.
 
-        `work` holds the shards of the published judges, for one system and seed only.
+        Args:
+            root: results folder of the run.
+            settings: section `evaluate`: the judges and the number of DNSMOS windows.
+            weights: folder of the downloaded weights.
+            compute: CPU threads of each embedded network, device of the published models.
+            work: folder for the shards of the published judges, for one system and seed.
 
         Raises:
             HproError: a table or weights are missing, or weights are broken or of another model.

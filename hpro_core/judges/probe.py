@@ -33,10 +33,16 @@ def load_probe(
     compute: Compute,
     weights: Path,
 ) -> Probe:
-    """Load the decoder and the judges for a fixed choice of `size` dev sentences.
+    """Load the decoder and the judges for a fixed choice of dev sentences.
 
-    The run has a trained tokenizer and a trained affect judge. Training examples are the references
-    of speakers with a single dev utterance.
+    Args:
+        root: results folder of the run, with a trained tokenizer and a trained affect judge.
+        dev: examples of the dev split.
+        train: training examples; the reference of speakers with a single dev utterance.
+        size: number of sentences.
+        settings: sampling settings, and the seed of the choice.
+        compute: device and number of CPU threads.
+        weights: folder of the downloaded weights.
     """
     sentences, references = probe_set(dev, train, size, settings.seed)
     device = device_of(compute.device)
@@ -68,9 +74,10 @@ class SentenceJudge:
         return self._affect.judge(example.corpus, sound, spans)
 
     def __call__(self, example: Example, audio_T: np.ndarray) -> SentenceScores:
-        """Score one synthesised sentence, float32 (T,), 16 kHz.
+        """Score one of the sentences of the constructor, synthesised: float32 (T,), 16 kHz.
 
-        wVAD-CCC is None if the aligner does not find the words.
+        Returns:
+            Word errors and words, wVAD-CCC (None if the aligner does not find the words), EMO-SIM.
         """
         recorded_9, recorded_W3 = self._recorded[example.utt_id]
         errors = self._counter.count(example.text, self._recogniser.transcribe(audio_T))

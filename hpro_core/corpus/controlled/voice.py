@@ -68,7 +68,13 @@ class Voice:
         )
 
     def say(self, text: str, n_words: int, controls: WordControls, seed: list[int]) -> Spoken:
-        """Render one sentence of W = `n_words` words; the controls are arrays (W,).
+        """Render one sentence.
+
+        Args:
+            text: one sentence.
+            n_words: W, its number of words.
+            controls: acoustic controls of each word, arrays (W,).
+            seed: seed of the voice's noise.
 
         Raises:
             UnreadableSentence: the phones do not form W words.

@@ -91,7 +91,12 @@ def utterances(
 ) -> Iterator[Recording | Fault]:
     """Yield the utterances of a chapter: those with audio, a transcript line, or both.
 
-    `chapter` is a folder <speaker>/<chapter>, `joint` the separator between the parts of an id.
+    Args:
+        chapter: folder <speaker>/<chapter>.
+        split: split of its subset.
+        joint: separator between the parts of an id.
+        suffix: suffix of audio files.
+        lines: lines of the chapter's transcript.
     """
     group = f"{chapter.parent.name}{joint}{chapter.name}"
     names = [entry.name for entry in entries_of(chapter) if not entry.name.startswith(".")]
