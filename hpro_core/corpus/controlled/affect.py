@@ -49,8 +49,8 @@ NEIGHBOUR_SHARE = 1 / 3
 EMPHASIS_STRETCH = 1.35
 """Factor on the duration of an emphasised word."""
 PITCH_ST = (1.5, 7.0, -2.0)
-"""Semitones per unit of valence, arousal (Banse and Scherer 1996), dominance (Ohala's frequency code,
-1984). Directions of all controls are cited from memory; the sizes are ours."""
+"""Semitones per unit of valence, arousal (Banse and Scherer 1996), dominance (Ohala's frequency
+code, 1984). Directions of all controls are cited from memory; the sizes are ours."""
 LEVEL_DB = (0.0, 7.0, 3.0)
 """Decibels per unit (Juslin and Laukka 2003; Tusing and Dillard 2000)."""
 TEMPO_LOG = 0.22
