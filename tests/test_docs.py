@@ -3,6 +3,7 @@
 import posixpath
 import re
 import subprocess
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from workflow.scripts.site_hooks import FETCHED, without_outside_links
 
 REPO = Path(__file__).parents[1]
 PAGES = sorted((REPO / "docs").rglob("*.md"))
+DRAWINGS = sorted((REPO / "docs").rglob("*.svg"))
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,39 @@ def test_the_site_has_the_order_of_the_index() -> None:
     assert [next(iter(page.values())) for page in pages] == [
         row for row in rows if not row.startswith("../")
     ]
+
+
+@pytest.mark.parametrize("drawing", DRAWINGS, ids=lambda drawing: drawing.name)
+def test_a_drawing_fetches_nothing_and_has_a_light_and_a_dark_form(drawing: Path) -> None:
+    text = drawing.read_text(encoding="utf-8")
+    tags = {part.tag.rpartition("}")[2] for part in ElementTree.fromstring(text).iter()}
+    assert "text" in tags
+    assert not tags & {"script", "image", "use", "foreignObject", "a"}
+    assert re.findall(r"@import|@font-face|href=|url\((?!#)", text) == []
+    light, dark = (
+        set(re.findall(r"--(\w+):", part))
+        for part in text.split("@media (prefers-color-scheme: dark)")
+    )
+    assert light == dark >= set(re.findall(r"var\(--(\w+)\)", text))
+
+
+def test_the_architecture_has_every_room() -> None:
+    rooms = {path.parent.name for path in (REPO / "hpro_core").glob("*/__init__.py")}
+    page = (REPO / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = page.split("## Rooms")[1].split("## One reward step")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", rows, flags=re.M)) == rooms
+    drawing = (REPO / "docs/assets/data_flow.svg").read_text(encoding="utf-8")
+    assert [room for room in rooms if not re.search(rf"\b{room}\b", drawing)] == []
+
+
+def test_the_architecture_names_modules_that_exist() -> None:
+    page = (REPO / "docs/architecture.md").read_text(encoding="utf-8")
+    drawings = "".join(drawing.read_text(encoding="utf-8") for drawing in DRAWINGS)
+    named = re.findall(r"`(\w+)` \|.*\| `(\w+\.py)` \|", page)
+    paths = {f"{room}/{module}" for room, module in named}
+    paths |= set(re.findall(r">([\w/]+\.py)<", drawings))
+    assert len(paths) > 15
+    assert [path for path in sorted(paths) if not (REPO / "hpro_core" / path).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -25,7 +25,7 @@ This page lists all settings: default, type and limits, meaning and origin of th
 `make docs` writes it from `params.yaml` and `hpro_core/params.py`.
 
 ```
-make run CONFIG=mine.yaml    # mine.yaml: your differences from params.yaml
+make run CONFIG=mine.yaml    # needs: mine.yaml, your differences from params.yaml
 ```
 
 - An unknown key or a value outside its limits stops the run before the first job.

@@ -49,13 +49,16 @@ NEIGHBOUR_SHARE = 1 / 3
 EMPHASIS_STRETCH = 1.35
 """Factor on the duration of an emphasised word."""
 PITCH_ST = (1.5, 7.0, -2.0)
-"""Semitones per unit of valence, arousal, dominance."""
+"""Semitones per unit of valence, arousal (Banse and Scherer 1996), dominance (Ohala's frequency
+code, 1984). Directions of all controls are cited from memory; the sizes are ours."""
 LEVEL_DB = (0.0, 7.0, 3.0)
-"""Decibels per unit."""
+"""Decibels per unit (Juslin and Laukka 2003; Tusing and Dillard 2000)."""
 TEMPO_LOG = 0.22
-"""Log of the speed-up per unit of arousal without emphasis (emphasis has its own stretch)."""
+"""Log of the speed-up per unit of arousal without emphasis, which has its own stretch (Juslin and
+Laukka 2003)."""
 RANGE_PER_AROUSAL = 0.5
-"""Increase of the pitch range factor per unit of arousal without emphasis."""
+"""Increase of the pitch range factor per unit of arousal without emphasis (Banse and Scherer
+1996)."""
 FORMANT_PER_VALENCE = 0.12
 """Relative shift of the spectral envelope per unit of valence: smiling shortens the vocal tract
 (Tartter 1980)."""
