@@ -877,11 +877,16 @@ def write_in_place(path: Path, content: bytes) -> None:
     It uses no temporary file, which would need a scan of the folder for each of many clips.
 
     Raises:
-        HproError: the file cannot be written.
+        HproError: the file cannot be written. If it was opened, it is removed.
     """
+    opened = False
     try:
-        path.write_bytes(content)
+        with path.open("wb") as file:
+            opened = True
+            file.write(content)
     except OSError as error:
+        if opened:
+            _drop(path)
         _unwritten(path, error)
 
 

@@ -1,9 +1,15 @@
 """What the tests share: small utterances with seeded contents."""
 
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from hpro_core import io
 from hpro_core.codec.model import HdEmo
 from hpro_core.codec.training import make_codec
 from hpro_core.text.phones import BEGIN_TEXT, END_TEXT, encode
@@ -69,3 +75,22 @@ def codec() -> HdEmo:
     codec = make_codec("embedded").eval()
     codec.freeze(list(codec.children()))
     return codec
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A function that makes the disk full for files of one name, at their flush.
+
+    A file that is not written through `io.replacing` is not flushed: no error, and the test fails.
+    """
+    flush = io._flush
+
+    def fill(name: str) -> None:
+        def full(path: Path) -> None:
+            if path.name.startswith(f".{name}."):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            flush(path)
+
+        monkeypatch.setattr(io, "_flush", full)
+
+    return fill

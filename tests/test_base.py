@@ -67,6 +67,16 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 # --- packing
 
 
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "sentences.npy", "SHA256SUMS"]
+)
+def test_a_full_disk_leaves_nothing_under_the_name_of_a_packed_file(run, tmp_path, full_disk, name):
+    full_disk(name)
+    with pytest.raises(HproError, match=rf"{name} cannot be written \(No space left on device"):
+        base.make(run, run / "policy/sft/seed0", tmp_path / "base")
+    assert not list((tmp_path / "base").rglob(f"*{name}*"))
+
+
 def test_a_weight_is_off_by_half_a_step_of_its_row_at_most():
     generator = torch.Generator().manual_seed(0)
     sizes = torch.tensor([0.01, 1.0, 50.0])[:, None, None]

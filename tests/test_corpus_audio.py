@@ -317,3 +317,11 @@ def test_a_spliced_file_reads_like_its_bytes():
 def test_a_wav_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(HproError, match=r"nowhere/a\.wav cannot be written \(No such file"):
         write_wav(tmp_path / "nowhere" / "a.wav", TONE_T)
+
+
+def test_a_full_disk_leaves_no_piece_of_a_wav(tmp_path):
+    path = tmp_path / "a.wav"
+    path.symlink_to("/dev/full")
+    with pytest.raises(HproError, match=r"a\.wav cannot be written \(No space left on device"):
+        write_wav(path, TONE_T)
+    assert list(tmp_path.iterdir()) == []

@@ -175,3 +175,16 @@ def test_a_setting_without_a_meaning_is_refused() -> None:
     assert '| `one` | `"a#b"` | text | first and on |' in page
     assert "| `two` | `2` | text | the second |" in page
     assert "| `four` | `4` | integer, at least 1 | last |" in page
+
+
+def test_every_test_that_the_list_of_faults_names_exists() -> None:
+    text = (REPO / "docs/log/faults.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/]+)(?:\.py)?::(test_\w+)`", text)
+    assert len(named) > 60
+    files = {"live": "workflow/test_live_run"}
+    missing = [
+        f"{file}::{test}"
+        for file, test in named
+        if f"def {test}(" not in (REPO / f"tests/{files.get(file, file)}.py").read_text("utf-8")
+    ]
+    assert missing == []

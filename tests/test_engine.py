@@ -26,7 +26,7 @@ from hpro_core.train.model_selection import ModelSelection
 from hpro_core.train.prefetch import Prefetch
 
 
-def run(out, work, steps=60, stop_at=None, identity="a", ema=0.9):
+def run(out, work, steps=60, stop_at=None, identity="a", ema=0.9, model_selection=None):
     """A small regression with dropout; `stop_at` kills it after that step."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.ReLU(), nn.Linear(8, 1))
@@ -45,7 +45,7 @@ def run(out, work, steps=60, stop_at=None, identity="a", ema=0.9):
     loop = Loop("test", steps, seed=1, ema=ema, log_every=10, dev_every=20, checkpoint_every=20,
                 warmup_steps=5, decay_fraction=0.3, identity=identity)  # fmt: skip
     fit(model, optimiser, terms, batch_at, lambda: {"loss": float(terms(fixed)["loss"])}, loop,
-        out, work)  # fmt: skip
+        out, work, model_selection=model_selection)  # fmt: skip
     return model
 
 
@@ -179,6 +179,31 @@ def test_a_checkpoint_of_another_step_is_not_taken(killed, step, tmp_path, capsy
     assert "checkpoint_0000040.pt is not a checkpoint of this version" in said
     assert "resuming from step 20" in said
     for a, b in zip(killed[1], resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def keeps_step_40():
+    """A selection that keeps the newest weights, and at the end those of step 40."""
+    return ModelSelection(
+        every=20, look=lambda: {"x": 1.0}, choose=lambda history: min(40, max(history))
+    )
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_kept_weights_that_are_broken_are_named_and_those_before_taken(damage, tmp_path, capsys):
+    straight = run(tmp_path / "a", tmp_path / "work_a", model_selection=keeps_step_40())
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "b", tmp_path / "work", stop_at=47, model_selection=keeps_step_40())
+    kept = tmp_path / "work" / "kept_0000040.pt"
+    if damage is one_weight_less:
+        torch.save({"0.bias": torch.zeros(8)}, kept)
+    else:
+        damage(kept)
+    resumed = run(tmp_path / "b", tmp_path / "work", model_selection=keeps_step_40())
+    said = capsys.readouterr().out
+    assert str(kept) in said
+    assert "resuming from step 20" in said
+    for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
 
 

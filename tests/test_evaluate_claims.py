@@ -127,6 +127,14 @@ def root(judged: Path, tmp_path: Path) -> Path:
     )
 
 
+@pytest.mark.parametrize("name", ["claims_rewards.csv", "claims.md"])
+def test_a_full_disk_leaves_nothing_under_the_name_of_a_claim(root, full_disk, name) -> None:
+    full_disk(name)
+    with pytest.raises(HproError, match=rf"{name} cannot be written \(No space left on device"):
+        claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
+    assert not list((root / "docs").glob(f"*{name}*"))
+
+
 def test_a_comparison_by_hand() -> None:
     found = compare(Ratio.mean_of(np.array([[1, 3], [2, 6]])), Ratio.mean_of(np.zeros((2, 2))))
     # errors: seeds (2, 4) 1, utterances (1.5, 4.5) 2.25; F of seeds 9 / 1, of utterances 9 / 2.25

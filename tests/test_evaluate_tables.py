@@ -1,5 +1,6 @@
 """Intervals against hand values, and tables from scores of utterances."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -219,3 +220,29 @@ def test_other_utterances_are_refused(root: Path) -> None:
     write(root, "frame", 1, scores(0, n=5))
     with pytest.raises(HproError, match="frame, seed 1, was judged on other utterances"):
         tables.make(root, ROWS, [0, 1], SETTINGS)
+
+
+def test_systems_in_each_others_place_are_refused(root: Path) -> None:
+    one, other = root / "eval/recordings", root / "eval/tokenrecon"
+    one.rename(root / "aside")
+    other.rename(one)
+    (root / "aside").rename(other)
+    with pytest.raises(HproError, match=r"recordings/seed0/scores\.parquet is not of recordings"):
+        tables.make(root, ROWS, [0, 1], SETTINGS)
+    assert not (root / "tables").exists()
+
+
+def test_scores_of_another_system_are_refused(root: Path) -> None:
+    name = "seed0/scores.parquet"
+    shutil.copy(root / "eval/frame" / name, root / "eval/hpro" / name)
+    with pytest.raises(HproError, match=r"hpro/seed0/scores\.parquet was changed after"):
+        tables.make(root, ROWS, [0, 1], SETTINGS)
+    assert not (root / "tables").exists()
+
+
+@pytest.mark.parametrize("name", ["comparison.csv", "comparison.md", "differences.csv"])
+def test_a_full_disk_leaves_nothing_under_the_name_of_a_table(root, full_disk, name) -> None:
+    full_disk(name)
+    with pytest.raises(HproError, match=rf"{name} cannot be written \(No space left on device"):
+        tables.make(root, ROWS, [0, 1], SETTINGS)
+    assert not list((root / "tables").glob(f"*{name}*"))

@@ -86,6 +86,18 @@ def test_a_small_number_is_one_however_it_is_written(written: str, tmp_path: Pat
     assert found.sft.learning_rate == values["sft"]["learning_rate"] == 1e-5
 
 
+def test_a_small_number_that_dvc_wrote_is_one(tmp_path: Path) -> None:
+    """`dvc exp run -S sft.learning_rate=1.0e-5` edits params.yaml with this function."""
+    from dvc.utils.hydra import apply_overrides
+
+    file = tmp_path / "params.yaml"
+    file.write_bytes(SHIPPED.read_bytes())
+    apply_overrides(file, ["sft.learning_rate=1.0e-5"])
+    assert "learning_rate: 1e-05" in file.read_text()
+    assert read_settings(file, []).sft.learning_rate == 1e-5
+    assert p.read_section(file, "sft", p.Sft).learning_rate == 1e-5
+
+
 def test_no_float_setting_takes_infinity_or_nan() -> None:
     def floats(values: object, place: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
         if isinstance(values, dict):

@@ -1,6 +1,8 @@
 """Transcripts as people write them: every sign, numerals, money, marks, and other scripts."""
 
+import sys
 import time
+import unicodedata
 
 import numpy as np
 import pytest
@@ -106,6 +108,7 @@ def test_numbers_below_a_million_all_differ_and_stay_in_the_alphabet():
 # --- one form of each sign ---------------------------------------------------------------------
 
 STRAIGHT = "I can't see, and she's sure they're here."
+STRAIGHT_WORDS = "i can't see and she's sure they're here"
 
 
 def same_words(counter: WordErrorCounter, written: str, straight: str) -> None:
@@ -133,6 +136,48 @@ def test_every_quote_is_no_word(counter, sign):
 @pytest.mark.parametrize("sign", HYPHENS + EN_DASHES + EM_DASHES, ids=ascii)
 def test_every_dash_parts_words(counter, sign):
     same_words(counter, f"a well{sign}known man {sign} yes", "a well-known man - yes")
+
+
+def of_unicode(*names: str, but: tuple[str, ...] = ()) -> list[str]:
+    """Punctuation, symbols and modifiers of Unicode by words of their names, not by our lists."""
+    kinds = ("Po", "Pi", "Pf", "Ps", "Pe", "Sk", "Lm", "So")
+    every = map(chr, range(sys.maxunicode + 1))
+    named = {s: unicodedata.name(s, "") for s in every if unicodedata.category(s) in kinds}
+    return [
+        sign
+        for sign, name in named.items()
+        if any(word in name for word in names) and not any(word in name for word in but)
+    ]
+
+
+def described(signs: list[str]) -> list[str]:
+    return [f"{ord(sign):04x} {unicodedata.name(sign)}" for sign in signs]
+
+
+def test_every_apostrophe_of_unicode_is_the_straight_one():
+    """Single quotes, primes and accents as people type them in "can't"."""
+    found = of_unicode(
+        "APOSTROPHE", "SINGLE TURNED COMMA", "SINGLE COMMA", "SINGLE LOW", "SINGLE HIGH",
+        "LEFT SINGLE", "RIGHT SINGLE", "PRIME", "ACUTE ACCENT", "GRAVE ACCENT",
+        but=("DOUBLE", "TRIPLE", "QUADRUPLE", "LOW ACUTE", "LOW GRAVE"),
+    )  # fmt: skip
+    assert {"\u2019", "\u02bc", "\u2018", "\u00b4", "`"} <= set(found)
+    wrong = [s for s in found if normalised_words(STRAIGHT.replace("'", s)) != STRAIGHT_WORDS]
+    assert described(wrong) == []
+
+
+def test_every_quote_and_dash_of_unicode_is_no_word():
+    kinds = {s: unicodedata.category(s) for s in map(chr, range(sys.maxunicode + 1))}
+    quotes = [s for s, kind in kinds.items() if kind in ("Pi", "Pf")]
+    quotes += of_unicode("QUOTATION MARK", "CORNER BRACKET", "DOUBLE PRIME")
+    wrong = [s for s in quotes if normalised_words(f"{s}Stop{s} it, {s}yes.{s}") != "stop it yes"]
+    dashes = [*(s for s, kind in kinds.items() if kind == "Pd"), "\u2212", "\u2043"]
+    wrong += [
+        s for s in dashes if normalised_words(f"a well{s}known {s} man") != "a well known man"
+    ]
+    assert described(wrong) == []
+    assert len(quotes) > 50
+    assert len(dashes) > 20
 
 
 @pytest.mark.parametrize(
@@ -261,6 +306,10 @@ def test_other_ways_to_write_the_same_have_no_word_errors(counter, text, heard):
         ("the gen. and col. of it", "the gen and col of it"),
         ("1½ hours, m², 9" + "9" * 30, "one and a half hours m squared " + " ".join(["nine"] * 31)),
         ("x" * 3 + "5" + "y", "xxx five y"),
+        ("1939-1945, not 555-2012", "nineteen thirty nine to nineteen forty five "
+         "not five five five two zero one two"),
+        ("She is 5\u20327\u2033, he 6'11\"; 1'500", "she is five foot seven he six foot eleven "
+         "one five hundred"),
     ],
 )  # fmt: skip
 def test_more_readings(text, reading):

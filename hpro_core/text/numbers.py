@@ -8,6 +8,7 @@ Where several readings exist, one is used:
 - $3.50 is "three dollars and fifty cents", $1.5m "one point five million dollars".
 - 10:30 is "ten thirty", 10:05 "ten oh five", 10:00 "ten o'clock", 10:00 pm "ten p m".
 - 1/2 is "one half", 2 1/2 "two and a half", 3/4 "three quarters".
+- 1939-1945 is "nineteen thirty nine to nineteen forty five", 6'2" "six foot two".
 - Units (km, lb) are not expanded.
 """
 
@@ -309,6 +310,12 @@ _RULES: tuple[tuple[re.Pattern[str], Reading], ...] = (
     (re.compile(rf"\b({_one_of(_RULERS)}) ({_ROMAN})\b"), _ruler),
     (re.compile(rf"\b(World War|{_one_of(_NUMBERED)}) ({_ROMAN})\b"), _numbered),
     (re.compile(r"(?<=[0-9])\s?\u2013\s?(?=[0-9$€£¥])"), lambda match: " to "),
+    (
+        re.compile(r"(?<![0-9-])((?:1[1-9]|20)[0-9]{2})-(?=(?:1[1-9]|20)[0-9]{2}\b(?!-))"),
+        lambda match: f"{match[1]} to ",
+    ),
+    (re.compile(r"\b([1-9])'(?=(?:[0-9]|1[01])\b(?!'))"), lambda match: f"{match[1]} foot "),
+    (re.compile(r"(?<=[0-9])'(?=[0-9])"), lambda match: " "),
     (re.compile(r"(?:(?<=\s)|^)-(?=\.?[0-9$€£¥])"), lambda match: "minus "),
     (
         re.compile(
