@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from tokenize import TokenError
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 import yaml
@@ -72,10 +72,10 @@ CURVES = ("step", "split", "term", "value")
 
 _STALE_S = 24 * 3600.0
 
-_BROKEN = (
+_BROKEN: tuple[type[Exception], ...] = (
     ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, SyntaxError,
     TypeError, ValueError, TokenError, lzma.LZMAError, struct.error, tarfile.TarError,
-    zipfile.BadZipFile, zlib.error,
+    yaml.YAMLError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """Exceptions that libraries raise for broken content of a file."""
 
@@ -121,7 +121,7 @@ def read_bytes(path: Path, cure: str = AGAIN, limit: int | None = None) -> bytes
 
 
 @contextmanager
-def opened(path: Path, cure: str = AGAIN, note: bool = True) -> Iterator[BinaryIO]:
+def opened(path: Path, cure: str = AGAIN, note: bool = True) -> Iterator[io.BufferedReader]:
     """Open a plain file for reading in binary; `note` records it as an input of this process.
 
     Raises:
@@ -144,11 +144,8 @@ def opened(path: Path, cure: str = AGAIN, note: bool = True) -> Iterator[BinaryI
 def refused(path: Path, what: str, cure: str, *also: type[Exception]) -> Iterator[None]:
     """Convert exceptions for broken content, raised in the block, to "<path> <what> (reason)".
 
-    Args:
-        path: path of the file that the block reads.
-        what: such as "is not a .npy file".
-        cure: action to take.
-        also: exceptions of the library that are not among the usual ones.
+    `what` is such as "is not a .npy file", and `also` are exceptions of a library that are not
+    among the usual ones.
     """
     try:
         yield
@@ -228,11 +225,7 @@ CheckedT = TypeVar("CheckedT")
 def checked(value: object, kind: type[CheckedT], where: str, cure: str = AGAIN) -> CheckedT:
     """Check the type of a value that was read from a file, and return it.
 
-    Args:
-        value: dicts, lists and plain values.
-        kind: expected type, such as dict[str, float]; an int is accepted as a float.
-        where: name of the file.
-        cure: action to take.
+    `kind` is a type such as dict[str, float], for which an int is accepted as a float.
 
     Raises:
         HproError: the value has another type; the message names the place in it.
@@ -335,7 +328,7 @@ def yaml_mapping(text: str, where: str) -> dict:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise HproError(f"{where}{line}: {error.problem or error.context}") from error
-    except (yaml.YAMLError, *_BROKEN) as error:  # a value with a tag, such as `!!float ''`
+    except _BROKEN as error:  # a value with a tag, such as `!!float ''`
         raise HproError(f"{where} is not valid YAML: {reason_of(error)}") from error
 
 
@@ -363,11 +356,8 @@ def read_csv_table(
 ) -> "pd.DataFrame":
     """Read a CSV table of this project.
 
-    Args:
-        path: path of the file.
-        columns: required columns.
-        text: text columns, without empty cells; all others hold numbers or empty cells.
-        cure: action to take.
+    Of the required `columns`, those in `text` have no empty cells; all others hold numbers or empty
+    cells.
 
     Returns:
         The columns in the order of the file: text as str, whole numbers as int64, others as
@@ -452,7 +442,7 @@ def parquet_errors(path: Path, cure: str = AGAIN) -> Iterator[None]:
 
 
 def read_npy(path: Path, dtype: type[np.generic], ndim: int, cure: str = AGAIN) -> np.ndarray:
-    """Read a NumPy array.
+    """Read a NumPy array that `write_npy` wrote.
 
     Raises:
         HproError: the file cannot be read, is not a .npy file, has another type or number of axes,
@@ -461,11 +451,8 @@ def read_npy(path: Path, dtype: type[np.generic], ndim: int, cure: str = AGAIN) 
     with opened(path, cure) as file:
         stream = io.BytesIO(file.read(_NPY_HEADER_BYTES))
         with refused(path, "is not a .npy file", cure):
-            version = np.lib.format.read_magic(stream)
-            if version == (1, 0):
-                shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
-            else:
-                shape, fortran, kind = np.lib.format.read_array_header_2_0(stream)
+            np.lib.format.read_magic(stream)
+            shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
         if kind != np.dtype(dtype) or len(shape) != ndim or fortran:
             raise HproError(
                 f"{path} holds {kind} {shape}, not {np.dtype(dtype)} of {ndim} axes: {cure}"
@@ -488,13 +475,9 @@ def write_npy(path: Path, array: np.ndarray) -> None:
 def read_zip_members(
     path: Path, names: Sequence[str] | None, limit: int, cure: str
 ) -> dict[str, bytes]:
-    """Read members of a zip archive.
+    """Read members of a zip archive; without `names`, all plain files in it.
 
-    Args:
-        path: path of the archive.
-        names: names of the members; None for all plain files in it.
-        limit: largest total size of the members, decompressed, in bytes.
-        cure: action to take.
+    `limit` is the largest total size of the members, decompressed, in bytes.
 
     Raises:
         HproError: the file is not a zip archive, lacks a member, is encrypted, is compressed by an
@@ -522,11 +505,7 @@ def read_zip_members(
 def read_tar_members(path: Path, names: Sequence[str], limit: int, cure: str) -> dict[str, bytes]:
     """Read plain files of a tar archive, compressed or not, without extraction to disk.
 
-    Args:
-        path: path of the archive.
-        names: names of the members.
-        limit: largest total size of the members, and of all decompressed data, in bytes.
-        cure: action to take.
+    `limit` is the largest total size of the members, and of all decompressed data, in bytes.
 
     Raises:
         HproError: the file is not a tar archive, lacks a member or has a link in its place, is
@@ -662,7 +641,7 @@ def write_safetensors_bytes(path: Path, raw: bytes) -> None:
         file.write(content)
 
 
-def _header(path: Path, file: BinaryIO, cure: str) -> dict[str, Any]:
+def _header(path: Path, file: io.BufferedReader, cure: str) -> dict[str, Any]:
     """Read the header of an open safetensors file, up to the first byte of its content."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -737,7 +716,7 @@ def _check_tensors(path: Path, value: object, n_bytes: int, cure: str) -> None:
                 )
 
 
-def _check_stored(path: Path, file: BinaryIO, cure: str) -> None:
+def _check_stored(path: Path, file: io.BufferedReader, cure: str) -> None:
     """Refuse a file that is not a zip archive of uncompressed members within its size."""
     what = "is not a PyTorch file of version 1.6 or later, or is truncated"
     with refused(path, what, cure), zipfile.ZipFile(file) as archive:
@@ -853,7 +832,7 @@ def sha256_of(path: Path, cure: str = AGAIN) -> str:
         return sha256_of_rest(file)
 
 
-def sha256_of_rest(file: BinaryIO, n_bytes: int | None = None) -> str:
+def sha256_of_rest(file: io.BufferedReader, n_bytes: int | None = None) -> str:
     """Return the SHA-256 of an open file from its position on, up to `n_bytes`."""
     if n_bytes is None:
         return hashlib.file_digest(file, "sha256").hexdigest()

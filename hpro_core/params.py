@@ -632,13 +632,9 @@ def required(section: Section, name: str, kind: type[SectionT]) -> SectionT:
 
 
 def validated(values: Any, kind: type[SectionT], path: str | Path, name: str = "") -> SectionT:
-    """Check values against a section type.
+    """Check values of a file against a section type.
 
-    Args:
-        values: values from the file.
-        kind: type of the section.
-        path: path of the file.
-        name: dotted name of the section in the file; empty for the whole file.
+    `name` is the dotted name of the section in the file, empty for the whole file.
 
     Raises:
         HproError: a setting is unknown, missing or wrong; the message names the first one and its

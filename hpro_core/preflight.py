@@ -63,9 +63,7 @@ class Check:
 def checks(settings: Params, weights: Path) -> list[Check]:
     """Make all checks of a run, in the order in which the run uses the inputs.
 
-    Args:
-        settings: settings of the run.
-        weights: folder of the judges' weights.
+    `weights` is the folder of the judges' weights.
     """
     found = [*_corpora(settings), *_judging(settings), *_models(settings), *_packages(settings)]
     found += [*_judges_weights(weights), *_aligner(settings), _disk(settings), _gpu(settings)]

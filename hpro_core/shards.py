@@ -77,11 +77,6 @@ def write(root: Path, utterances: pd.DataFrame, n_shards: int) -> None:
 
     Outputs of later stages for another number of shards are removed. One shard writes nothing.
 
-    Args:
-        root: results folder of the run.
-        utterances: all utterances of the run, an UTTERANCES table.
-        n_shards: number of shards, at least one.
-
     Raises:
         HproError: there are fewer speakers than shards.
     """

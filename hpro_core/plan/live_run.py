@@ -47,13 +47,8 @@ def guard(
     Only the call of `execute` shows that Snakemake executes jobs. Other commands (`--dag`,
     `--summary`, `--unlock`, `--lint`) do not call it and also need the key files.
 
-    Args:
-        workflow: Snakemake's workflow, in its main process.
-        run: name of the run.
-        settings: settings as plain values.
-        write_keys: writes each key file whose content has changed.
-        refused: Snakemake's exception type without a traceback, raised if another process has
-            this run.
+    `write_keys` writes each key file whose content has changed. `refused` is Snakemake's exception
+    type without a traceback, raised if another process has this run.
     """
     lock = Lock(Path("work", run, "run.lock"))
     try:
@@ -120,17 +115,10 @@ def held(lock: Lock, run: str, purpose: str) -> Iterator[bool]:
 
 
 def remove_stale_locks(run: str, folder: Path = Path(".snakemake/locks")) -> bool:
-    """Remove Snakemake's own locks of a run that was killed; locks of other runs are kept.
+    """Remove Snakemake's own locks of a run that was killed, and return whether there were any.
 
-    The caller must hold the lock of the run.
-
-    Args:
-        run: name of the run.
-        folder: Snakemake's folder of file pairs `<n>.input.lock` and `<n>.output.lock`, which list
-            the files of a run.
-
-    Returns:
-        Whether locks were removed.
+    The caller must hold the lock of the run. Locks of other runs are kept. Snakemake's folder has
+    file pairs `<n>.input.lock` and `<n>.output.lock`, which list the files of a run.
     """
     pairs: dict[str, list[Path]] = {}
     for file in folder.glob("*.lock"):

@@ -25,21 +25,13 @@ RENDERED_S = (51.4 + 8.2 + 4.5) * 60 / (1200 + 192 + 104)
 
 @dataclass(frozen=True)
 class Amount:
-    """Amount of speech of one corpus.
-
-    Attributes:
-        hours: total duration.
-        utterances: number of utterances.
-        test: number of test utterances.
-        judge: number of utterances for training the judges.
-        source: source of the numbers.
-    """
+    """Amount of speech of one corpus."""
 
     hours: float
     utterances: int
-    test: int
-    judge: int
-    source: str
+    test: int  # number of test utterances
+    judge: int  # number of utterances for training the judges
+    source: str  # of these numbers
 
     @property
     def mean_s(self) -> float:

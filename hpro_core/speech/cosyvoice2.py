@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from hpro_core.constants import N_SPEECH_TOKENS, SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
-from hpro_core.io import sha256_of
+from hpro_core.io import reason_of, sha256_of
 from hpro_core.train.checkpoint import state_dict_of
 
 ORIGIN = "the model folder CosyVoice2-0.5B"
@@ -49,11 +49,7 @@ class S3Tokenizer:
     """S3 tokenizer v2: 16 kHz audio to speech tokens at 25 Hz."""
 
     def __init__(self, model: Any, device: torch.device | str = "cpu"):
-        """
-        Args:
-            model: an s3tokenizer.S3TokenizerV2, moved to the device and set to eval mode.
-            device: device of the model.
-        """
+        """`model`: an s3tokenizer.S3TokenizerV2; it is moved to the device, in eval mode."""
         self.model = model.to(device).eval()
         self.device = torch.device(device)
 
@@ -124,7 +120,7 @@ class CamPlus:
         try:
             session = onnxruntime.InferenceSession(path, options, providers=providers)
         except Exception as error:  # onnxruntime has a type for each kind of broken file
-            raise HproError(f"{path} is not an ONNX model: {_line(error)}") from error
+            raise HproError(f"{path} is not an ONNX model: {reason_of(error)}") from error
         return cls(session)
 
     def x_vector(self, audio_T: np.ndarray, name: str) -> np.ndarray:
@@ -219,12 +215,7 @@ class FlowDecoder:
     """Flow and vocoder: speech tokens to 24 kHz audio in the voice of a reference."""
 
     def __init__(self, flow: Any, vocoder: Any, device: torch.device | str = "cpu"):
-        """
-        Args:
-            flow: upstream's flow, moved to the device and set to eval mode.
-            vocoder: upstream's vocoder, moved to the device and set to eval mode.
-            device: device of both.
-        """
+        """`flow`, `vocoder`: upstream's; both are moved to the device, in eval mode."""
         self.flow = flow.to(device).eval()
         self.vocoder = vocoder.to(device).eval()
         self.device = torch.device(device)
@@ -233,12 +224,7 @@ class FlowDecoder:
     def load(
         cls, folder: Path, device: torch.device | str = "cpu", sizes: SoundSizes | None = None
     ) -> "FlowDecoder":
-        """Load flow.pt and hift.pt of a CosyVoice2 folder.
-
-        Args:
-            folder: model folder CosyVoice2-0.5B.
-            device: device of flow and vocoder.
-            sizes: sizes of flow and vocoder; None: those of CosyVoice2-0.5B.
+        """Load flow.pt and hift.pt of a CosyVoice2 folder; `sizes` default to those of the 0.5B.
 
         Raises:
             HproError: the package or a file is missing, a file contains code, or a weight is
@@ -326,15 +312,11 @@ def _flow(sizes: SoundSizes) -> Any:
         num_mid_blocks=sizes.estimator_middle, num_heads=8, act_fn="gelu",
     )  # fmt: skip
     settings = _package("omegaconf", "token2wav-cosyvoice").DictConfig(
-        {
-            "sigma_min": 1e-6,
-            "solver": "euler",
-            "t_scheduler": "cosine",
-            "training_cfg_rate": 0.2,
-            "inference_cfg_rate": 0.7,
-            "reg_loss_type": "l1",
-        }
-    )
+        dict(
+            sigma_min=1e-6, solver="euler", t_scheduler="cosine", training_cfg_rate=0.2,
+            inference_cfg_rate=0.7, reg_loss_type="l1",
+        )
+    )  # fmt: skip
     matching = _upstream("flow.flow_matching").CausalConditionalCFM(
         in_channels=3 * _MELS, cfm_params=settings, n_spks=1, spk_emb_dim=_MELS, estimator=estimator
     )
@@ -362,11 +344,7 @@ def _vocoder(sizes: SoundSizes) -> Any:
 
 
 def check_tokens(rows: Sequence[np.ndarray], names: Sequence[str]) -> None:
-    """Check that every row has tokens and all are speech tokens.
-
-    Args:
-        rows: integers (L,) each.
-        names: name of each row, for error messages.
+    """Check that every row, integers (L,), has tokens and all are speech tokens.
 
     Raises:
         HproError: a row has no tokens, or one outside 0..6560.
@@ -374,8 +352,8 @@ def check_tokens(rows: Sequence[np.ndarray], names: Sequence[str]) -> None:
     for row, name in zip(rows, names, strict=True):
         if not len(row):
             raise HproError(f"{name} has no speech tokens")
-        outside = np.asarray(row)[(np.asarray(row) < 0) | (np.asarray(row) >= N_SPEECH_TOKENS)]
-        if len(outside):
+        outside = [token for token in row if not 0 <= token < N_SPEECH_TOKENS]
+        if outside:
             raise HproError(
                 f"{name}: speech token {outside[0]} is not in 0..{N_SPEECH_TOKENS - 1}: remove the "
                 "special tokens of a policy before decoding"
@@ -386,7 +364,7 @@ def _fill(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     try:
         model.load_state_dict(weights, strict=True)
     except RuntimeError as error:
-        raise HproError(f"{path} does not fit CosyVoice2-0.5B: {_line(error)}") from error
+        raise HproError(f"{path} does not fit CosyVoice2-0.5B: {reason_of(error)}") from error
 
 
 def _check_audio(audio_T: np.ndarray, name: str) -> None:
@@ -447,7 +425,3 @@ def _package(module: str, name: str) -> ModuleType:
             f"the optional package {name} or one that it needs is not installed ({error.name}): "
             "see docs/cosyvoice2.md"
         ) from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -16,12 +16,7 @@ from hpro_core.train.loop import device_of, set_threads
 
 
 def describe(root: Path, folder: Path) -> None:
-    """Write the kind and the folder of the token decoder to speech/tokenizer/config.json.
-
-    Args:
-        root: results folder of the run.
-        folder: model folder CosyVoice2-0.5B.
-    """
+    """Write the kind and the folder of the token decoder to speech/tokenizer/config.json."""
     write_json(root / "speech/tokenizer/config.json", {"kind": KIND, "folder": str(folder)})
 
 

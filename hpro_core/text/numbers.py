@@ -90,13 +90,9 @@ _SYMBOLS = {"&": " and ", "%": " percent ", "+": " plus ", "@": " at "}
 
 
 def read_out(text: str) -> str:
-    """Write numerals and abbreviations in words.
+    """Write numerals and abbreviations of a text in words; the function is idempotent.
 
-    Args:
-        text: text with ASCII punctuation and its capitals (`normalise.unified`).
-
-    Returns:
-        The text, otherwise unchanged. The function is idempotent.
+    The text has ASCII punctuation and its capitals, as from `normalise.unified`.
     """
     for pattern, reading in _RULES:
         text = pattern.sub(functools.partial(_spaced, reading), text)
