@@ -153,10 +153,8 @@ def _training(
     if training == "codec_content" or training == "codec_style":
         codec = HdEmo(workload.codec).to(device).train()
         if training == "codec_content":
-            parts = codec.content_parts()
             codec.requires_grad_(False)
-            for part in parts:
-                part.requires_grad_(True)
+            nn.ModuleList(codec.content_parts()).requires_grad_(True)
             return codec, lambda batch: content_terms(codec, batch, 0.0)
         codec.freeze(codec.frozen_parts())
         return codec, lambda batch: style_terms(codec, batch)

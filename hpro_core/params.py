@@ -598,11 +598,7 @@ def read_plain(path: str | Path, name: str, kind: type[PlainT]) -> PlainT:
 
 
 def read_variant(path: str | Path, name: str) -> Variant:
-    """Read one entry of the section `variants`.
-
-    Raises:
-        HproError: the variant does not exist; the message lists the existing ones.
-    """
+    """Read one entry of the section `variants`; the error for an unknown one lists them."""
     variants = read_yaml(Path(path)).get("variants", {})
     if name not in variants:
         known = ", ".join(sorted(variants))
@@ -611,20 +607,12 @@ def read_variant(path: str | Path, name: str) -> Variant:
 
 
 def read_variants(path: str | Path) -> dict[str, Variant]:
-    """Read the whole section `variants`.
-
-    Raises:
-        HproError: an entry is wrong; the message names the key.
-    """
+    """Read the whole section `variants`."""
     return {name: read_variant(path, name) for name in read_yaml(Path(path)).get("variants", {})}
 
 
 def required(section: Section, name: str, kind: type[SectionT]) -> SectionT:
-    """Return an optional part of a section, which some extracts of `params.yaml` lack.
-
-    Raises:
-        HproError: the section lacks the part.
-    """
+    """Return an optional part of a section, and refuse an extract of `params.yaml` without it."""
     found = getattr(section, name)
     if not isinstance(found, kind):
         raise HproError(f"{type(section).__name__.lower()}.{name} is missing in the settings")

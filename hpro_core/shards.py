@@ -131,7 +131,7 @@ def cut(utterances: pd.DataFrame, n_shards: int) -> list[pd.DataFrame]:
 
 
 def gather(root: Path, stage: str, n_shards: int, max_rejected_fraction: float = 1.0) -> None:
-    """Concatenate the tables of all shards of a stage.
+    """Concatenate the tables of all shards of a stage, a key of `TABLES`.
 
     The former align/accuracy.json is removed.
 

@@ -89,14 +89,10 @@ def _seconds(text: str | None) -> float | None:
 
 
 def expected_s(jobs: Collection[Job], measured: Mapping[int, float]) -> dict[int, float]:
-    """Return the expected seconds of each job: of its last run, of this run, or its rule's mean.
+    """Return number -> expected seconds: of its last run, of this run, or its rule's mean.
 
-    Args:
-        jobs: jobs of the whole graph.
-        measured: number of a job that has ended in this run -> its seconds.
-
-    Returns:
-        Number -> seconds, without the jobs of rules that never ran here.
+    `measured` has the jobs that have ended in this run. Jobs of rules that never ran here are left
+    out.
     """
     known = {**measured, **{job.number: job.last_s for job in jobs if job.last_s is not None}}
     of_rule = defaultdict(list)

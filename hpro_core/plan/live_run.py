@@ -143,11 +143,9 @@ def _lines(file: Path) -> list[str]:
 
 
 def kept_settings(run: str, settings: Mapping[str, Any]) -> Path:
-    """Write the settings of a run for the Snakemake processes of its jobs.
+    """Write the settings of a run for the Snakemake processes of its jobs; return their path.
 
-    Returns:
-        The absolute path. The name is derived from the content. The file is kept, since a job may
-        stay queued for long.
+    It is absolute, with a name from the content. The file is kept: a job may stay queued for long.
     """
     text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -41,10 +41,8 @@ class Amount:
 def amounts(settings: Params, given: Mapping[str, tuple[float, int]]) -> dict[str, Amount | None]:
     """Return the amount of speech of every corpus of the settings; None if it is unknown.
 
-    Args:
-        settings: settings of the run. Tables of corpora that were already read take precedence over
-            published figures.
-        given: set -> hours and utterances; these take precedence over both.
+    Tables of corpora that were already read take precedence over published figures, and `given`
+    (set -> hours and utterances) over both.
 
     Raises:
         HproError: `given` names an unknown set, or a table of the run cannot be read.

@@ -37,9 +37,7 @@ _UPSTREAM = {
 def read_llm(folder: Path, checkpointing: bool = False) -> CosyVoice2LM:
     """Load CosyVoice2's language model in eval mode.
 
-    Args:
-        folder: model folder as published, with llm.pt and CosyVoice-BlankEN/config.json.
-        checkpointing: see `CosyVoice2LM`.
+    The folder is as published, with llm.pt and CosyVoice-BlankEN/config.json.
 
     Raises:
         HproError: a file is missing, contains code or belongs to CosyVoice 1 or 3, or a weight is

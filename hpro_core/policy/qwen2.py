@@ -164,13 +164,6 @@ class Block(nn.Module):
         x_BPH = x_BPH + attended
         return x_BPH + self.mlp(self.post_attention_layernorm(x_BPH))
 
-    def first_head(
-        self, x_BPH: Tensor, rotation: tuple[Tensor, Tensor], allowed_B1PP: Tensor
-    ) -> Tensor:
-        """Compute the attention weights of the block's first head, float32 (B, P, P)."""
-        normed_BPH = self.input_layernorm(x_BPH)
-        return self.self_attn.weights_of_first_head(normed_BPH, rotation, allowed_B1PP)
-
 
 class Qwen2(nn.Module):
     """Qwen2's decoder: input vectors to hidden states."""
@@ -227,7 +220,9 @@ class Qwen2(nn.Module):
         """Compute `forward` and the attention weights of block 1's head 0, float32 (B, P, P)."""
         rotation = self._rotation(positions_BP)
         x_BPH = self.layers[0](x_BPH, rotation, allowed_B1PP)
-        weights_BPP = cast(Block, self.layers[1]).first_head(x_BPH, rotation, allowed_B1PP)
+        guided = cast(Block, self.layers[1])
+        normed_BPH = guided.input_layernorm(x_BPH)
+        weights_BPP = guided.self_attn.weights_of_first_head(normed_BPH, rotation, allowed_B1PP)
         for block in self.layers[1:]:
             x_BPH = block(x_BPH, rotation, allowed_B1PP)
         return self.norm(x_BPH), weights_BPP

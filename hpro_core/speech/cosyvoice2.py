@@ -77,7 +77,7 @@ class S3Tokenizer:
 
         Args:
             audios: float32 (T,) each, 16 kHz mono in [-1, 1], at most 30 s.
-            names: name of each clip, for error messages.
+            names: names of the clips, for messages.
 
         Returns:
             int64 (L,) each, in 0..6560.
@@ -118,20 +118,16 @@ class CamPlus:
         options.intra_op_num_threads = threads
         providers = ["CPUExecutionProvider"]
         try:
-            session = onnxruntime.InferenceSession(path, options, providers=providers)
+            return cls(onnxruntime.InferenceSession(path, options, providers=providers))
         except Exception as error:  # onnxruntime has a type for each kind of broken file
             raise HproError(f"{path} is not an ONNX model: {reason_of(error)}") from error
-        return cls(session)
 
     def x_vector(self, audio_T: np.ndarray, name: str) -> np.ndarray:
-        """Compute the x-vector of a clip from its mean-normalised log-mel energies.
+        """Compute the x-vector of a clip from mean-normalised log-mel energies, float32 (192,).
 
         Args:
             audio_T: float32, 16 kHz mono in [-1, 1], at most 30 s.
-            name: name of the clip, for error messages.
-
-        Returns:
-            float32 (192,).
+            name: name of the clip, for messages.
 
         Raises:
             HproError: the clip is empty, too long or not finite.
@@ -160,8 +156,8 @@ def prompt_of(audio_T: np.ndarray, tokens: np.ndarray, x_vector: np.ndarray) -> 
 
     Args:
         audio_T: reference audio, float32, 16 kHz mono.
-        tokens: speech tokens of the reference, integer (L,).
-        x_vector: CAM++ speaker embedding of the reference, (192,).
+        tokens: its speech tokens, integer (L,).
+        x_vector: its CAM++ speaker embedding, (192,).
 
     Raises:
         HproError: the audio is empty, too long or not finite.
@@ -179,8 +175,7 @@ def prompt_of(audio_T: np.ndarray, tokens: np.ndarray, x_vector: np.ndarray) -> 
 def mel_frames(audio_T: np.ndarray) -> np.ndarray:
     """Compute the log-mel frames of CosyVoice2's flow, float32 (F, 80) at 50 Hz.
 
-    Args:
-        audio_T: float32, 16 kHz mono; resampled to 24 kHz first, as in upstream.
+    The audio, 16 kHz mono, is resampled to 24 kHz first, as in upstream.
     """
     import librosa
     from torchaudio.functional import resample
@@ -289,11 +284,7 @@ class FlowDecoder:
 
 
 def build(sizes: SoundSizes) -> tuple[Any, Any]:
-    """Build upstream's flow and vocoder with random weights; random states are not changed.
-
-    Raises:
-        HproError: the package, or one that it needs, is not installed.
-    """
+    """Build upstream's flow and vocoder with random weights; random states are not changed."""
     with _own_randomness(0):  # the flow reseeds every generator when it is built
         return _flow(sizes), _vocoder(sizes)
 

@@ -51,12 +51,7 @@ def encoded(
 ) -> Iterator[dict[str, object]]:
     """Yield the rows of SPEECH_TOKENS in order of duration.
 
-    Args:
-        root: results folder of the run.
-        wanted: rows of UTTERANCES.
-        tokenizer: S3 tokenizer.
-        speakers: CAM++ speaker encoder.
-        batch_size: utterances per batch of the tokenizer.
+    `wanted` are rows of UTTERANCES, `batch_size` the utterances per batch of the tokenizer.
 
     Raises:
         HproError: an audio file is missing, unreadable, too short or longer than 30 s.
