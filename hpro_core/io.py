@@ -116,7 +116,7 @@ def read_bytes(path: Path, cure: str = AGAIN, limit: int | None = None) -> bytes
         size = os.fstat(file.fileno()).st_size
         if limit is not None and size > limit:
             raise HproError(f"{path} has {size} bytes, more than {limit}: {cure}")
-        with refused(path, "cannot be read", cure):
+        with reader_errors(path, "cannot be read", cure):
             return file.read()
 
 
@@ -129,7 +129,7 @@ def opened(path: Path, cure: str = AGAIN, note: bool = True) -> Iterator[io.Buff
     """
     if note:
         note_read(path)
-    with refused(path, "cannot be read", cure):
+    with reader_errors(path, "cannot be read", cure):
         if path.exists() and not path.is_file():
             raise HproError(f"{path} is not a plain file: {cure}")
         try:
@@ -141,7 +141,7 @@ def opened(path: Path, cure: str = AGAIN, note: bool = True) -> Iterator[io.Buff
 
 
 @contextmanager
-def refused(path: Path, what: str, cure: str, *also: type[Exception]) -> Iterator[None]:
+def reader_errors(path: Path, what: str, cure: str, *also: type[Exception]) -> Iterator[None]:
     """Convert exceptions for broken content, raised in the block, to "<path> <what> (reason)".
 
     `what` is such as "is not a .npy file", and `also` are exceptions of a library that are not
@@ -190,7 +190,7 @@ def read_json(path: Path, cure: str = AGAIN) -> dict[str, Any]:
         HproError: the file cannot be read, is not JSON, or its top-level value is not an object.
     """
     text = read_text(path, cure)
-    with refused(path, "is not JSON", cure):  # also nested too deep, or thousands of digits
+    with reader_errors(path, "is not JSON", cure):  # also nested too deep, or thousands of digits
         try:
             found = json.loads(text)
         except json.JSONDecodeError as error:
@@ -434,7 +434,7 @@ def parquet_errors(path: Path, cure: str = AGAIN) -> Iterator[None]:
     note_read(path)
     if not path.is_file():
         raise HproError(f"{path} does not exist: {_first(cure)}")
-    with refused(path, "is not a readable table", cure, pyarrow.ArrowException, MemoryError):
+    with reader_errors(path, "is not a readable table", cure, pyarrow.ArrowException, MemoryError):
         yield
 
 
@@ -450,7 +450,7 @@ def read_npy(path: Path, dtype: type[np.generic], ndim: int, cure: str = AGAIN) 
     """
     with opened(path, cure) as file:
         stream = io.BytesIO(file.read(_NPY_HEADER_BYTES))
-        with refused(path, "is not a .npy file", cure):
+        with reader_errors(path, "is not a .npy file", cure):
             np.lib.format.read_magic(stream)
             shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
         if kind != np.dtype(dtype) or len(shape) != ndim or fortran:
@@ -486,7 +486,7 @@ def read_zip_members(
     found: dict[str, bytes] = {}
     left = limit
     with (
-        refused(path, "is not a readable zip archive", cure),
+        reader_errors(path, "is not a readable zip archive", cure),
         opened(path, cure) as file,
         zipfile.ZipFile(file) as archive,
     ):
@@ -514,7 +514,7 @@ def read_tar_members(path: Path, names: Sequence[str], limit: int, cure: str) ->
     found: dict[str, bytes] = {}
     left = limit
     with (
-        refused(path, "is not a readable tar archive", cure),
+        reader_errors(path, "is not a readable tar archive", cure),
         opened(path, cure) as file,
         tarfile.open(fileobj=file, mode="r|*") as archive,
     ):
@@ -553,7 +553,7 @@ def read_wav(path: Path, rate_hz: int, cure: str = "create it again") -> np.ndar
     note_audio(path.parent)
     with (
         opened(path, cure, note=False) as file,
-        refused(path, "is not readable audio", cure, soundfile.SoundFileError, MemoryError),
+        reader_errors(path, "is not readable audio", cure, soundfile.SoundFileError, MemoryError),
     ):
         samples_T, found_hz = soundfile.read(file, dtype="float32")
     if found_hz != rate_hz or samples_T.ndim != 1:
@@ -581,7 +581,7 @@ def read_safetensors(path: Path, cure: str = AGAIN, own: bool = True) -> dict[st
     from safetensors.numpy import load
 
     _check_weights(path, cure, own)
-    with refused(path, _NO_WEIGHTS, cure, SafetensorError):
+    with reader_errors(path, _NO_WEIGHTS, cure, SafetensorError):
         return load(read_bytes(path, cure))
 
 
@@ -591,7 +591,7 @@ def read_safetensors_torch(path: Path, cure: str = AGAIN, own: bool = True) -> "
     from safetensors.torch import load_file
 
     _check_weights(path, cure, own)
-    with refused(path, _NO_WEIGHTS, cure, SafetensorError):
+    with reader_errors(path, _NO_WEIGHTS, cure, SafetensorError):
         return load_file(path)
 
 
@@ -648,7 +648,7 @@ def _header(path: Path, file: io.BufferedReader, cure: str) -> dict[str, Any]:
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
         raise HproError(f"{path} {_NO_WEIGHTS} (header of {length} bytes): {cure}")
-    with refused(path, _NO_WEIGHTS, cure):
+    with reader_errors(path, _NO_WEIGHTS, cure):
         header = json.loads(file.read(length))
     if not isinstance(header, dict):
         raise HproError(f"{path} {_NO_WEIGHTS} (its header is no object): {cure}")
@@ -719,7 +719,7 @@ def _check_tensors(path: Path, value: object, n_bytes: int, cure: str) -> None:
 def _check_stored(path: Path, file: io.BufferedReader, cure: str) -> None:
     """Refuse a file that is not a zip archive of uncompressed members within its size."""
     what = "is not a PyTorch file of version 1.6 or later, or is truncated"
-    with refused(path, what, cure), zipfile.ZipFile(file) as archive:
+    with reader_errors(path, what, cure), zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
     size = os.fstat(file.fileno()).st_size
     if sum(entry.file_size for entry in entries) > size:
@@ -828,7 +828,7 @@ def _flush(path: Path) -> None:
 
 def sha256_of(path: Path, cure: str = AGAIN) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal digits."""
-    with opened(path, cure) as file, refused(path, "cannot be read", cure):
+    with opened(path, cure) as file, reader_errors(path, "cannot be read", cure):
         return sha256_of_rest(file)
 
 

@@ -57,35 +57,25 @@ def guard(
     except UnderWay as other:
         _say(f"{other}. Changes of the settings since its start are not shown")
 
-    def begin(alone: bool) -> None:
-        if alone and remove_stale_locks(run):
-            _say(f"the last run {run!r} was killed: its lock is removed, and this run continues it")
-        write_keys()
-        workflow.overwrite_configfiles[:] = [kept_settings(run, settings)]
-
-    if not workflow.output_settings.dryrun:
-        workflow.execute = _held_during(workflow.execute, lock, run, begin, refused)
-        workflow.delete_output = _held_during(workflow.delete_output, lock, run, begin, refused)
-
-
-def _held_during(
-    action: Callable[..., Any],
-    lock: Lock,
-    run: str,
-    begin: Callable[[bool], None],
-    refused: type[Exception],
-) -> Callable[..., Any]:
-    """Wrap an action of Snakemake's workflow so that it runs under the lock."""
-
-    def alone(*arguments: Any, **options: Any) -> Any:
+    @contextmanager
+    def alone() -> Iterator[None]:
+        """Hold the lock, with key files and settings as they are when it is taken."""
         try:
             with held(lock, run, RUN) as known:
-                begin(known)
-                return action(*arguments, **options)
+                if known and remove_stale_locks(run):
+                    _say(
+                        f"the last run {run!r} was killed: its lock is removed, and this run "
+                        "continues it"
+                    )
+                write_keys()
+                workflow.overwrite_configfiles[:] = [kept_settings(run, settings)]
+                yield
         except HproError as error:
             raise refused(str(error)) from None
 
-    return alone
+    if not workflow.output_settings.dryrun:
+        workflow.execute = alone()(workflow.execute)
+        workflow.delete_output = alone()(workflow.delete_output)
 
 
 @contextmanager

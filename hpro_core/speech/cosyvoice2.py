@@ -261,7 +261,7 @@ class FlowDecoder:
     def _sound(self, tokens_L: np.ndarray, prompt: Prompt) -> np.ndarray:
         token_1L, prompt_1L = (self._row(t, torch.int32) for t in (tokens_L, prompt.tokens))
         mel_1FM = self._row(prompt.mel_FM, torch.float32)
-        with _own_randomness(0):  # the vocoder's noise
+        with _own_randomness():  # the vocoder's noise
             mel_1MF, _ = self.flow.inference(
                 token=token_1L,
                 token_len=self._length(token_1L),
@@ -285,7 +285,7 @@ class FlowDecoder:
 
 def build(sizes: SoundSizes) -> tuple[Any, Any]:
     """Build upstream's flow and vocoder with random weights; random states are not changed."""
-    with _own_randomness(0):  # the flow reseeds every generator when it is built
+    with _own_randomness():  # the flow reseeds every generator when it is built
         return _flow(sizes), _vocoder(sizes)
 
 
@@ -385,11 +385,11 @@ def _check_prompt(prompt: Prompt, i: int) -> None:
 
 
 @contextmanager
-def _own_randomness(seed: int) -> Iterator[None]:
-    """Seed the torch generators inside the context; restore all random states after it."""
+def _own_randomness() -> Iterator[None]:
+    """Seed the torch generators with 0 inside the context; restore all random states after it."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         try:
             yield
         finally:
