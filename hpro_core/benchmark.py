@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -28,14 +28,7 @@ from hpro_core.train.batching import Batch, Example, collate
 from hpro_core.train.loop import autocast, device_of, set_threads
 
 Training = Literal["sft", "codec_content", "codec_style", "frame", "word", "sentence"]
-TRAININGS: tuple[Training, ...] = (
-    "sft",
-    "codec_content",
-    "codec_style",
-    "frame",
-    "word",
-    "sentence",
-)
+TRAININGS: tuple[Training, ...] = get_args(Training)
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "4090": 165e12}
 """GPU name -> dense bfloat16 peak in FLOP/s, from data sheets; other GPUs get no MFU."""
@@ -79,14 +72,8 @@ def measure(training: Training, workload: Workload, reward: Reward, device: str,
             steps: int = 3, checkpointing: bool = False) -> Cost:  # fmt: skip
     """Run some steps of a training on a synthetic batch and return their cost.
 
-    Args:
-        training: name of the training.
-        workload: model sizes and batch.
-        reward: section `reward` of the settings, for weights and temperatures.
-        device: "auto", "cpu" or "cuda".
-        threads: number of CPU threads.
-        steps: number of timed steps, after one warm-up step.
-        checkpointing: whether the policy uses activation checkpointing.
+    `steps` are timed, after one warm-up step. `reward` gives weights and temperatures, `device` is
+    "auto", "cpu" or "cuda", and `checkpointing` is activation checkpointing of the policy.
     """
     set_threads(threads)
     where = device_of(device)
@@ -166,10 +153,8 @@ def _training(
     if training == "codec_content" or training == "codec_style":
         codec = HdEmo(workload.codec).to(device).train()
         if training == "codec_content":
-            parts = codec.content_parts()
             codec.requires_grad_(False)
-            for part in parts:
-                part.requires_grad_(True)
+            nn.ModuleList(codec.content_parts()).requires_grad_(True)
             return codec, lambda batch: content_terms(codec, batch, 0.0)
         codec.freeze(codec.frozen_parts())
         return codec, lambda batch: style_terms(codec, batch)

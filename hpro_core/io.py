@@ -1,11 +1,12 @@
 """Readers and writers of all file formats of the package.
 
 Reading: every error of a file becomes an `HproError` that names the file, the place in it if known,
-and the action to take. A size declared by a header is compared with the file's size before memory
-is allocated. Content of files is never executed.
+and the action to take, which is the argument `cure`. A size declared by a header is compared with
+the file's size before memory is allocated. Content of files is never executed.
 
 Writing: `replacing` provides a temporary path beside the file, flushes it to disk, and renames it.
-After a kill or with a full disk, the old file or none exists, never a partial one.
+After a kill or with a full disk, the old file or none exists, never a partial one. A full disk or a
+missing permission is an `HproError`.
 
 Large packages such as torch and pandas are imported inside the functions, so that commands that do
 not need them start quickly.
@@ -13,6 +14,7 @@ not need them start quickly.
 
 import csv
 import errno
+import glob
 import hashlib
 import io
 import json
@@ -28,12 +30,12 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from tokenize import TokenError
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 import yaml
@@ -70,6 +72,13 @@ CURVES = ("step", "split", "term", "value")
 
 _STALE_S = 24 * 3600.0
 
+_BROKEN: tuple[type[Exception], ...] = (
+    ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, SyntaxError,
+    TypeError, ValueError, TokenError, lzma.LZMAError, struct.error, tarfile.TarError,
+    yaml.YAMLError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""Exceptions that libraries raise for broken content of a file."""
+
 
 @dataclass
 class Journal:
@@ -100,48 +109,48 @@ def note_audio(folder: Path) -> None:
 def read_bytes(path: Path, cure: str = AGAIN, limit: int | None = None) -> bytes:
     """Read a whole file.
 
-    Args:
-        path: path of the file.
-        cure: action to take if it cannot be read, for the message.
-        limit: largest accepted size in bytes.
-
     Raises:
-        HproError: the file is missing, not a plain file, unreadable or larger than `limit`.
+        HproError: as `opened`, or the file has more than `limit` bytes.
     """
     with opened(path, cure) as file:
         size = os.fstat(file.fileno()).st_size
         if limit is not None and size > limit:
             raise HproError(f"{path} has {size} bytes, more than {limit}: {cure}")
-        try:
+        with reader_errors(path, "cannot be read", cure):
             return file.read()
-        except OSError as error:
-            raise HproError(f"{path} cannot be read ({reason_of(error)}): {cure}") from error
 
 
 @contextmanager
-def opened(path: Path, cure: str = AGAIN) -> Iterator[BinaryIO]:
-    """Open a plain file for reading in binary.
+def opened(path: Path, cure: str = AGAIN, note: bool = True) -> Iterator[io.BufferedReader]:
+    """Open a plain file for reading in binary; `note` records it as an input of this process.
 
     Raises:
         HproError: the file is missing, not a plain file, or unreadable.
     """
-    note_read(path)
-    with _opened(path, cure) as file:
+    if note:
+        note_read(path)
+    with reader_errors(path, "cannot be read", cure):
+        if path.exists() and not path.is_file():
+            raise HproError(f"{path} is not a plain file: {cure}")
+        try:
+            file = path.open("rb")
+        except FileNotFoundError as error:
+            raise HproError(f"{path} does not exist: {_first(cure)}") from error
+    with file:
         yield file
 
 
 @contextmanager
-def _opened(path: Path, cure: str) -> Iterator[BinaryIO]:
+def reader_errors(path: Path, what: str, cure: str, *also: type[Exception]) -> Iterator[None]:
+    """Convert exceptions for broken content, raised in the block, to "<path> <what> (reason)".
+
+    `what` is such as "is not a .npy file", and `also` are exceptions of a library that are not
+    among the usual ones.
+    """
     try:
-        if path.exists() and not path.is_file():
-            raise HproError(f"{path} is not a plain file: {cure}")
-        file = path.open("rb")
-    except FileNotFoundError as error:
-        raise HproError(f"{path} does not exist: {_first(cure)}") from error
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise HproError(f"{path} cannot be read ({reason_of(error)}): {cure}") from error
-    with file:
-        yield file
+        yield
+    except (*_BROKEN, *also) as error:
+        raise HproError(f"{path} {what} ({reason_of(error)}): {cure}") from error
 
 
 def read_text(path: Path, cure: str = AGAIN, encoding: str = "utf-8-sig") -> str:
@@ -157,13 +166,10 @@ def read_text(path: Path, cure: str = AGAIN, encoding: str = "utf-8-sig") -> str
 def decoded(raw: bytes, where: str, encoding: str = "utf-8-sig") -> str:
     """Decode text.
 
-    Args:
-        raw: the bytes.
-        where: name of the file, for the message.
-        encoding: by default UTF-8 with or without a byte order mark.
+    The default encoding is UTF-8 with or without a byte order mark.
 
     Raises:
-        HproError: the bytes are not in the encoding.
+        HproError: the bytes are not in the encoding; the message names the line in `where`.
     """
     try:
         return raw.decode(encoding)
@@ -184,13 +190,12 @@ def read_json(path: Path, cure: str = AGAIN) -> dict[str, Any]:
         HproError: the file cannot be read, is not JSON, or its top-level value is not an object.
     """
     text = read_text(path, cure)
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"{path}, line {error.lineno}"
-        raise HproError(f"{place}: is not JSON ({error.msg}): {cure}") from error
-    except (RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
-        raise HproError(f"{path} is not JSON ({reason_of(error)}): {cure}") from error
+    with reader_errors(path, "is not JSON", cure):  # also nested too deep, or thousands of digits
+        try:
+            found = json.loads(text)
+        except json.JSONDecodeError as error:
+            place = f"{path}, line {error.lineno}"
+            raise HproError(f"{place}: is not JSON ({error.msg}): {cure}") from error
     if not isinstance(found, dict):
         raise HproError(f"{path} holds a {type(found).__name__}, not a JSON object: {cure}")
     if problem := _unfit(found):
@@ -220,11 +225,7 @@ CheckedT = TypeVar("CheckedT")
 def checked(value: object, kind: type[CheckedT], where: str, cure: str = AGAIN) -> CheckedT:
     """Check the type of a value that was read from a file, and return it.
 
-    Args:
-        value: dicts, lists and plain values.
-        kind: expected type, such as dict[str, float]; an int is accepted as a float.
-        where: name of the file, for the message.
-        cure: action to take if the check fails, for the message.
+    `kind` is a type such as dict[str, float], for which an int is accepted as a float.
 
     Raises:
         HproError: the value has another type; the message names the place in it.
@@ -243,20 +244,12 @@ def checked(value: object, kind: type[CheckedT], where: str, cure: str = AGAIN) 
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object, whole or not at all.
-
-    Raises:
-        HproError: the file cannot be written.
-    """
+    """Write a JSON object, whole or not at all."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all.
-
-    Raises:
-        HproError: the file cannot be written.
-    """
+    """Write a text file in UTF-8, whole or not at all."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
@@ -283,37 +276,31 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_FLOAT = re.compile(
-    r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
-    r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
-)
-_INT = re.compile(r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+|0o[0-7]+")
-_LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
-
-
-def _resolvers() -> dict[str, list[tuple[str, re.Pattern]]]:
-    """First character of a scalar -> its implicit types."""
-    kept: dict[str, list[tuple[str, re.Pattern]]] = {}
-    for sign, entries in yaml.SafeLoader.yaml_implicit_resolvers.items():
-        own = [e for e in entries if e[0].rpartition(":")[2] not in ("float", "int", "timestamp")]
-        kept[sign] = own
-    for sign in "-+.0123456789":
-        number = [
-            ("tag:yaml.org,2002:int", re.compile(f"^(?:{_INT.pattern})$")),
-            ("tag:yaml.org,2002:float", re.compile(f"^(?:{_FLOAT.pattern})$")),
-        ]
-        kept[sign] = number + kept.get(sign, [])
-    return kept
-
-
-_StrictLoader.yaml_implicit_resolvers = _resolvers()
+def _leading_zero(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> NoReturn:
+    problem = f"{node.value} begins with a zero: remove the zero, or put a text in quotes"
+    raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
 def _yaml_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     return int(loader.construct_scalar(node), 0)
 
 
-_StrictLoader.add_constructor("tag:yaml.org,2002:int", _yaml_int)
+_INT, _FLOAT, _ZERO = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "!leading-zero"
+_NUMBERS = {
+    _INT: r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+|0o[0-7]+",
+    _FLOAT: r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+    r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+    _ZERO: r"[-+]?0[0-9_]+",
+}
+"""Type -> form of its scalars without quotes."""
+_StrictLoader.yaml_implicit_resolvers = {
+    first: [each for each in types if each[0] not in (_INT, _FLOAT, "tag:yaml.org,2002:timestamp")]
+    for first, types in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _form in _NUMBERS.items():
+    _StrictLoader.add_implicit_resolver(_tag, re.compile(f"^(?:{_form})$"), list("-+.0123456789"))
+_StrictLoader.add_constructor(_INT, _yaml_int)
+_StrictLoader.add_constructor(_ZERO, _leading_zero)
 
 
 def read_yaml(path: Path, cure: str = "correct it, or use the one that the project ships") -> dict:
@@ -330,42 +317,23 @@ def read_yaml(path: Path, cure: str = "correct it, or use the one that the proje
 
 
 def yaml_mapping(text: str, where: str) -> dict:
-    """Parse a YAML mapping as `read_yaml` does.
-
-    Args:
-        text: YAML.
-        where: name of the source, for messages.
-    """
+    """Parse a YAML mapping as `read_yaml` does; `where` is the name of its source."""
     try:
         root = yaml.compose(text, _StrictLoader)
-        if root is None or not isinstance(root, yaml.MappingNode):
+        if not isinstance(root, yaml.MappingNode):
             raise HproError(f"{where} has no settings: a mapping of sections is expected")
-        _check_nodes(root, where)
-        loader = _StrictLoader("")
-        return loader.construct_document(root)
+        _check_size(root, where)
+        return _StrictLoader("").construct_document(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise HproError(f"{where}{line}: {error.problem or error.context}") from error
-    except (
-        yaml.YAMLError,
-        RecursionError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-    ) as error:  # fmt: skip  (values with a tag, such as `!!float ''`)
+    except _BROKEN as error:  # a value with a tag, such as `!!float ''`
         raise HproError(f"{where} is not valid YAML: {reason_of(error)}") from error
 
 
-def _is_plain(node: yaml.Node) -> bool:
-    """Whether a node is a scalar without quotes."""
-    return isinstance(node, yaml.ScalarNode) and node.style is None
-
-
-def _check_nodes(root: yaml.Node, where: str) -> None:
-    """Refuse numbers with a leading zero, and alias bombs."""
+def _check_size(root: yaml.Node, where: str) -> None:
+    """Refuse alias bombs."""
     waiting, n_nodes = [root], 0
     while waiting:
         node = waiting.pop()
@@ -378,12 +346,6 @@ def _check_nodes(root: yaml.Node, where: str) -> None:
             waiting += [part for pair in node.value for part in pair]
         elif isinstance(node, yaml.SequenceNode):
             waiting += node.value
-        elif _is_plain(node) and _LEADING_ZERO.fullmatch(node.value):
-            line = node.start_mark.line + 1
-            raise HproError(
-                f"{where}, line {line}: {node.value} begins with a zero: remove the zero, or put a "
-                "text in quotes"
-            )
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -394,11 +356,8 @@ def read_csv_table(
 ) -> "pd.DataFrame":
     """Read a CSV table of this project.
 
-    Args:
-        path: path of the file.
-        columns: required columns.
-        text: text columns, without empty cells; all others hold numbers or empty cells.
-        cure: action to take for a broken file, for the message.
+    Of the required `columns`, those in `text` have no empty cells; all others hold numbers or empty
+    cells.
 
     Returns:
         The columns in the order of the file: text as str, whole numbers as int64, others as
@@ -422,9 +381,9 @@ def read_csv_table(
     for place, name in enumerate(header):
         cells = [(f"{path}, line {line}: {name}", cells[place]) for line, cells in rows]
         if name in text:
-            table[name] = pd.Series(
-                [_text(value, where, cure) for where, value in cells], dtype=str
-            )
+            if empty := [where for where, value in cells if not value]:
+                raise HproError(f"{empty[0]} is empty: {cure}")
+            table[name] = pd.Series([value for _, value in cells], dtype=str)
         else:
             table[name] = pd.Series([_number(value, where, cure) for where, value in cells])
     return pd.DataFrame(table)
@@ -467,38 +426,23 @@ def _number(value: str, where: str, cure: str) -> float:
     return float(value or "nan")
 
 
-def _text(value: str, where: str, cure: str) -> str:
-    if not value:
-        raise HproError(f"{where} is empty: {cure}")
-    return value
-
-
 @contextmanager
 def parquet_errors(path: Path, cure: str = AGAIN) -> Iterator[None]:
-    """Convert exceptions of a Parquet or Arrow reader in the block to `HproError`.
-
-    Raises:
-        HproError: the file is missing or unreadable.
-    """
+    """Convert exceptions of a Parquet or Arrow reader in the block to `HproError`."""
     import pyarrow
 
     note_read(path)
     if not path.is_file():
         raise HproError(f"{path} does not exist: {_first(cure)}")
-    try:
+    with reader_errors(path, "is not a readable table", cure, pyarrow.ArrowException, MemoryError):
         yield
-    except (
-        pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError,
-        NotImplementedError, MemoryError, OverflowError, AttributeError, RecursionError,
-    ) as error:  # fmt: skip
-        raise HproError(f"{path} is not a readable table ({reason_of(error)}): {cure}") from error
 
 
 # --- arrays and archives -------------------------------------------------------------------------
 
 
 def read_npy(path: Path, dtype: type[np.generic], ndim: int, cure: str = AGAIN) -> np.ndarray:
-    """Read a NumPy array.
+    """Read a NumPy array that `write_npy` wrote.
 
     Raises:
         HproError: the file cannot be read, is not a .npy file, has another type or number of axes,
@@ -506,17 +450,9 @@ def read_npy(path: Path, dtype: type[np.generic], ndim: int, cure: str = AGAIN) 
     """
     with opened(path, cure) as file:
         stream = io.BytesIO(file.read(_NPY_HEADER_BYTES))
-        try:
-            version = np.lib.format.read_magic(stream)
-            if version == (1, 0):
-                shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
-            else:
-                shape, fortran, kind = np.lib.format.read_array_header_2_0(stream)
-        except (
-            ValueError, EOFError, TypeError, OSError, SyntaxError, TokenError, RecursionError,
-            struct.error,
-        ) as error:  # fmt: skip
-            raise HproError(f"{path} is not a .npy file ({reason_of(error)}): {cure}") from error
+        with reader_errors(path, "is not a .npy file", cure):
+            np.lib.format.read_magic(stream)
+            shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
         if kind != np.dtype(dtype) or len(shape) != ndim or fortran:
             raise HproError(
                 f"{path} holds {kind} {shape}, not {np.dtype(dtype)} of {ndim} axes: {cure}"
@@ -539,13 +475,9 @@ def write_npy(path: Path, array: np.ndarray) -> None:
 def read_zip_members(
     path: Path, names: Sequence[str] | None, limit: int, cure: str
 ) -> dict[str, bytes]:
-    """Read members of a zip archive.
+    """Read members of a zip archive; without `names`, all plain files in it.
 
-    Args:
-        path: path of the archive.
-        names: names of the members; None for all plain files in it.
-        limit: largest total size of the members, decompressed, in bytes.
-        cure: action to take for a broken archive, for the message.
+    `limit` is the largest total size of the members, decompressed, in bytes.
 
     Raises:
         HproError: the file is not a zip archive, lacks a member, is encrypted, is compressed by an
@@ -553,35 +485,27 @@ def read_zip_members(
     """
     found: dict[str, bytes] = {}
     left = limit
-    try:
-        with opened(path, cure) as file, zipfile.ZipFile(file) as archive:
-            if names is None:
-                names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
-            for name in names:
-                with archive.open(name) as member:
-                    content = member.read(left + 1)
-                left -= len(content)
-                if left < 0:
-                    raise HproError(f"{path}: {name} takes more than {limit} bytes: {cure}")
-                found[name] = content
-    except (
-        zipfile.BadZipFile, zlib.error, lzma.LZMAError, KeyError, IndexError, NotImplementedError,
-        RuntimeError, EOFError, OSError, ValueError, struct.error, UnicodeError, OverflowError,
-    ) as error:  # fmt: skip
-        raise HproError(
-            f"{path} is not a readable zip archive ({reason_of(error)}): {cure}"
-        ) from error
+    with (
+        reader_errors(path, "is not a readable zip archive", cure),
+        opened(path, cure) as file,
+        zipfile.ZipFile(file) as archive,
+    ):
+        if names is None:
+            names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+        for name in names:
+            with archive.open(name) as member:
+                content = member.read(left + 1)
+            left -= len(content)
+            if left < 0:
+                raise HproError(f"{path}: {name} takes more than {limit} bytes: {cure}")
+            found[name] = content
     return found
 
 
 def read_tar_members(path: Path, names: Sequence[str], limit: int, cure: str) -> dict[str, bytes]:
     """Read plain files of a tar archive, compressed or not, without extraction to disk.
 
-    Args:
-        path: path of the archive.
-        names: names of the members.
-        limit: largest total size of the members, and of all decompressed data, in bytes.
-        cure: action to take for a broken archive, for the message.
+    `limit` is the largest total size of the members, and of all decompressed data, in bytes.
 
     Raises:
         HproError: the file is not a tar archive, lacks a member or has a link in its place, is
@@ -589,24 +513,23 @@ def read_tar_members(path: Path, names: Sequence[str], limit: int, cure: str) ->
     """
     found: dict[str, bytes] = {}
     left = limit
-    try:
-        with opened(path, cure) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
-            for entry in archive:
-                if entry.offset_data > limit or entry.size > limit:
-                    raise HproError(f"{path} takes more than {limit} bytes: {cure}")
-                if entry.name not in names:
-                    continue
-                stream = archive.extractfile(entry) if entry.isfile() else None
-                if stream is None or entry.size > left:
-                    raise HproError(f"{path}: {entry.name} is a link or too large: {cure}")
-                found[entry.name] = stream.read()
-                left -= entry.size
-                if len(found) == len(set(names)):
-                    break
-    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError) as error:
-        raise HproError(
-            f"{path} is not a readable tar archive ({reason_of(error)}): {cure}"
-        ) from error
+    with (
+        reader_errors(path, "is not a readable tar archive", cure),
+        opened(path, cure) as file,
+        tarfile.open(fileobj=file, mode="r|*") as archive,
+    ):
+        for entry in archive:
+            if entry.offset_data > limit or entry.size > limit:
+                raise HproError(f"{path} takes more than {limit} bytes: {cure}")
+            if entry.name not in names:
+                continue
+            stream = archive.extractfile(entry) if entry.isfile() else None
+            if stream is None or entry.size > left:
+                raise HproError(f"{path}: {entry.name} is a link or too large: {cure}")
+            found[entry.name] = stream.read()
+            left -= entry.size
+            if len(found) == len(set(names)):
+                break
     if missing := [name for name in names if name not in found]:
         raise HproError(f"{path} has no file {missing[0]}: {cure}")
     return found
@@ -618,26 +541,21 @@ def read_tar_members(path: Path, names: Sequence[str], limit: int, cure: str) ->
 def read_wav(path: Path, rate_hz: int, cure: str = "create it again") -> np.ndarray:
     """Read a WAV file that this project wrote.
 
-    Args:
-        path: path of the file.
-        rate_hz: expected sampling rate.
-        cure: action to take for a broken file, for the message.
-
     Returns:
         float32 (T,), mono, in [-1, 1].
 
     Raises:
         HproError: the file is unreadable, empty, has NaN or infinite values, is not mono, or has
-            another rate.
+            another rate than `rate_hz`.
     """
     import soundfile
 
     note_audio(path.parent)
-    with _opened(path, cure) as file:
-        try:
-            samples_T, found_hz = soundfile.read(file, dtype="float32")
-        except (soundfile.SoundFileError, OSError, TypeError, ValueError, MemoryError) as error:
-            raise HproError(f"{path} is not readable audio ({reason_of(error)}): {cure}") from error
+    with (
+        opened(path, cure, note=False) as file,
+        reader_errors(path, "is not readable audio", cure, soundfile.SoundFileError, MemoryError),
+    ):
+        samples_T, found_hz = soundfile.read(file, dtype="float32")
     if found_hz != rate_hz or samples_T.ndim != 1:
         raise HproError(f"{path} is not {rate_hz / 1000:g} kHz mono ({found_hz} Hz): {cure}")
     if not len(samples_T) or not np.isfinite(samples_T).all():
@@ -647,14 +565,13 @@ def read_wav(path: Path, rate_hz: int, cure: str = "create it again") -> np.ndar
 
 # --- weights -------------------------------------------------------------------------------------
 
+_NO_WEIGHTS = "is not a safetensors file"
+
 
 def read_safetensors(path: Path, cure: str = AGAIN, own: bool = True) -> dict[str, np.ndarray]:
     """Read the weights of a safetensors file as NumPy arrays.
 
-    Args:
-        path: path of the file.
-        cure: action to take for a missing or broken file, for the message.
-        own: whether this project wrote the file, which then must have a checksum.
+    A file that this project wrote (`own`) must have a checksum.
 
     Raises:
         HproError: the file is missing, not a safetensors file, has no checksum, or was changed
@@ -663,12 +580,9 @@ def read_safetensors(path: Path, cure: str = AGAIN, own: bool = True) -> dict[st
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    with opened(path, cure) as file:
-        _check_weights(path, file, cure, own)
-    try:
+    _check_weights(path, cure, own)
+    with reader_errors(path, _NO_WEIGHTS, cure, SafetensorError):
         return load(read_bytes(path, cure))
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise HproError(f"{path} is not a safetensors file ({reason_of(error)}): {cure}") from error
 
 
 def read_safetensors_torch(path: Path, cure: str = AGAIN, own: bool = True) -> "dict[str, Tensor]":
@@ -676,12 +590,9 @@ def read_safetensors_torch(path: Path, cure: str = AGAIN, own: bool = True) -> "
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    with opened(path, cure) as file:
-        _check_weights(path, file, cure, own)
-    try:
+    _check_weights(path, cure, own)
+    with reader_errors(path, _NO_WEIGHTS, cure, SafetensorError):
         return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise HproError(f"{path} is not a safetensors file ({reason_of(error)}): {cure}") from error
 
 
 def safetensors_header(path: Path, cure: str = AGAIN) -> dict[str, Any]:
@@ -710,11 +621,7 @@ def _is_weight(entry: object, n_bytes: int) -> bool:
 
 
 def write_safetensors(path: Path, weights: Mapping[str, np.ndarray]) -> None:
-    """Write arrays as a safetensors file with the SHA-256 of its content in the header.
-
-    Raises:
-        HproError: the file cannot be written.
-    """
+    """Write arrays as a safetensors file with the SHA-256 of its content in the header."""
     from safetensors.numpy import save
 
     arrays = {name: np.ascontiguousarray(value) for name, value in weights.items()}
@@ -734,35 +641,36 @@ def write_safetensors_bytes(path: Path, raw: bytes) -> None:
         file.write(content)
 
 
-def _header(path: Path, file: BinaryIO, cure: str) -> dict[str, Any]:
+def _header(path: Path, file: io.BufferedReader, cure: str) -> dict[str, Any]:
     """Read the header of an open safetensors file, up to the first byte of its content."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
-        raise HproError(f"{path} is not a safetensors file (header of {length} bytes): {cure}")
-    try:
+        raise HproError(f"{path} {_NO_WEIGHTS} (header of {length} bytes): {cure}")
+    with reader_errors(path, _NO_WEIGHTS, cure):
         header = json.loads(file.read(length))
-    except (ValueError, RecursionError) as error:
-        raise HproError(f"{path} is not a safetensors file ({reason_of(error)}): {cure}") from error
     if not isinstance(header, dict):
-        raise HproError(f"{path} is not a safetensors file (its header is no object): {cure}")
+        raise HproError(f"{path} {_NO_WEIGHTS} (its header is no object): {cure}")
     for name, entry in header.items():
         if name != "__metadata__" and not _is_weight(entry, size - 8 - length):
             raise HproError(f"{path}: its header has an invalid entry {name}: {cure}")
     return header
 
 
-def _check_weights(path: Path, file: BinaryIO, cure: str, own: bool) -> None:
-    """Check the header of an open safetensors file and, if it is our own, its checksum."""
-    metadata = _header(path, file, cure).get("__metadata__")
-    if not own:
-        return
-    expected = metadata.get(CHECKSUM) if isinstance(metadata, dict) else None
-    if expected is None:
-        raise HproError(f"{path} has no checksum, so it is not from this version: {cure}")
-    if sha256_of_rest(file) != expected:
-        raise HproError(f"{path} was changed after it was written (its checksum differs): {cure}")
+def _check_weights(path: Path, cure: str, own: bool) -> None:
+    """Check the header of a safetensors file and, if it is our own, its checksum."""
+    with opened(path, cure) as file:
+        metadata = _header(path, file, cure).get("__metadata__")
+        if not own:
+            return
+        expected = metadata.get(CHECKSUM) if isinstance(metadata, dict) else None
+        if expected is None:
+            raise HproError(f"{path} has no checksum, so it is not from this version: {cure}")
+        if sha256_of_rest(file) != expected:
+            raise HproError(
+                f"{path} was changed after it was written (its checksum differs): {cure}"
+            )
 
 
 def read_pt(path: Path, cure: str) -> object:
@@ -808,16 +716,11 @@ def _check_tensors(path: Path, value: object, n_bytes: int, cure: str) -> None:
                 )
 
 
-def _check_stored(path: Path, file: BinaryIO, cure: str) -> None:
+def _check_stored(path: Path, file: io.BufferedReader, cure: str) -> None:
     """Refuse a file that is not a zip archive of uncompressed members within its size."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError) as error:
-        raise HproError(
-            f"{path} is not a PyTorch file of version 1.6 or later, or is truncated "
-            f"({reason_of(error)}): {cure}"
-        ) from error
+    what = "is not a PyTorch file of version 1.6 or later, or is truncated"
+    with reader_errors(path, what, cure), zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
     size = os.fstat(file.fileno()).st_size
     if sum(entry.file_size for entry in entries) > size:
         raise HproError(f"{path} declares more than its {size} bytes: {cure}")
@@ -837,10 +740,7 @@ def write_pt(path: Path, content: object) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write a file whole or not at all.
-
-    Args:
-        path: path of the file; its folder is created if needed.
+    """Write a file whole or not at all; its folder is created if needed.
 
     Yields:
         A temporary path beside it, unique to this process. When the block ends, the file written
@@ -862,7 +762,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         _unwritten(path, error)
     finally:
-        _drop(partial)
+        with suppress(OSError):  # the folder has become read-only: the original error is raised
+            partial.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -905,20 +806,14 @@ def _unwritten(path: Path, error: OSError) -> NoReturn:
 def _remove_stale(path: Path) -> None:
     """Remove temporary files that killed processes left beside this file."""
     start = f".{path.name}."
-    for left in path.parent.glob(f".{_escaped(path.name)}.*.partial"):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
         host, _, pid = left.name.removeprefix(start).removesuffix(".partial").rpartition("-")
         if not pid.isdigit() or (int(pid) == os.getpid() and host == _host()):
             continue
-        try:
+        with suppress(OSError):  # another process removes the same file
             old = time.time() - left.stat().st_mtime > _STALE_S
             if old or (host == _host() and not Path(f"/proc/{pid}").exists()):
                 left.unlink(missing_ok=True)
-        except OSError:
-            continue  # another process removes the same file
-
-
-def _escaped(name: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", name)
 
 
 def _host() -> str:
@@ -936,45 +831,28 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _drop(partial: Path) -> None:
-    try:
-        partial.unlink(missing_ok=True)
-    except OSError:
-        return  # the folder has become read-only: the original error is raised
-
-
 # --- checksums -----------------------------------------------------------------------------------
 
 
 def sha256_of(path: Path, cure: str = AGAIN) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal digits.
-
-    Raises:
-        HproError: the file cannot be read.
-    """
-    with opened(path, cure) as file:
-        try:
-            return sha256_of_rest(file)
-        except OSError as error:
-            raise HproError(f"{path} cannot be read ({reason_of(error)}): {cure}") from error
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
+    with opened(path, cure) as file, reader_errors(path, "cannot be read", cure):
+        return sha256_of_rest(file)
 
 
-def sha256_of_rest(file: BinaryIO, n_bytes: int | None = None) -> str:
+def sha256_of_rest(file: io.BufferedReader, n_bytes: int | None = None) -> str:
     """Return the SHA-256 of an open file from its position on, up to `n_bytes`."""
+    if n_bytes is None:
+        return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
-    left = math.inf if n_bytes is None else n_bytes
-    while left > 0 and (block := file.read(int(min(left, 2**20)))):
+    while n_bytes > 0 and (block := file.read(min(n_bytes, 2**20))):
         digest.update(block)
-        left -= len(block)
+        n_bytes -= len(block)
     return digest.hexdigest()
 
 
 def fingerprint(*paths: Path) -> str:
-    """Return one SHA-256 of the contents of files, which identifies a training's inputs on resume.
-
-    Raises:
-        HproError: a file is missing.
-    """
+    """Return one SHA-256 of the contents of files; it identifies the inputs of a training."""
     digest = hashlib.sha256()
     for path in paths:
         cure = "run the stage that writes it first, or correct the path of a model in the settings"

@@ -43,10 +43,7 @@ class Lock:
         self._descriptor: int | None = None
 
     def acquire(self, purpose: str) -> Holder | None:
-        """Acquire the lock if it is free.
-
-        Args:
-            purpose: purpose of the lock, written to the file.
+        """Acquire the lock if it is free, and write the purpose to the file.
 
         Returns:
             None if this process now holds the lock, else the holder.

@@ -5,6 +5,7 @@ Snakefile writes (`results/<run>/params/<stage>.yaml`). Both have the section un
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -354,6 +355,15 @@ class Report(Section):
     samples: int = Field(ge=1)
 
 
+PUBLISHED_MODELS = {
+    "whisper": "the file large-v3.pt of openai-whisper",
+    "emotion2vec": "the folder emotion2vec_plus_large",
+    "audeering": "the folder wav2vec2-large-robust-12-ft-emotion-msp-dim",
+    "wavlm": "the folder wavlm-base-plus-sv",
+}
+"""Teacher or judge -> what the setting of its name holds."""
+
+
 class Params(Section):
     """The whole of `params.yaml`."""
 
@@ -426,109 +436,92 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _models_fit_each_other(self) -> "Params":
-        models = [self._base_problem(), self._policy_problem(), self._codec_problem()]
-        files = [self._align_problem(), self._label_problem(), self._evaluate_problem()]
-        for message in filter(None, [*files, *models, self._judge_problem()]):
-            raise ValueError(message)
-        if self.speech.preset == "cosyvoice2" and not self.speech.path:
-            raise ValueError("speech.path: name the folder CosyVoice2-0.5B")
-        looks = self.reward.steps // (self.reward.probe_every or 1)
-        if self.reward.probe_every and looks < self.reward.hacking_patience:
-            raise ValueError(
-                f"reward.probe_every: {looks} probes in {self.reward.steps} steps, but "
-                f"hacking_patience is {self.reward.hacking_patience}: probe more often, or raise "
-                "reward.steps"
-            )
+        for problem in self._contradictions():
+            raise ValueError(problem)
         return self
 
-    def _base_problem(self) -> str | None:
+    def _contradictions(self) -> Iterator[str]:
+        """Yield what is wrong between settings; each text begins with the setting to change."""
+        if self.align.backend == "mfa" and not self.align.mfa_acoustic_model and self.shards > 1:
+            yield "align.mfa_acoustic_model: with several shards each would train one: name one"
+        label, judges = self.label, self.evaluate
+        for section, models in (
+            ("label", (label.emotion_teacher, label.vad_teacher)),
+            ("evaluate", (judges.asr, judges.emotion, judges.vad, judges.speaker)),
+        ):
+            for model in models:
+                if model in PUBLISHED_MODELS and not getattr(getattr(self, section), model):
+                    yield f"{section}.{model}: name {PUBLISHED_MODELS[model]}"
         embedded = (self.speech.preset, self.codec.preset, self.policy.preset)
         if self.base and (embedded != ("embedded",) * 3 or self.codec.checkpoint):
-            return "base: its models are embedded ones: set it to '' for CosyVoice2 or HD-Emo"
-        return None
+            yield "base: its models are embedded ones: set it to '' for CosyVoice2 or HD-Emo"
+        yield from self._policy_contradictions()
+        yield from self._codec_contradictions()
+        yield from self._judge_contradictions()
+        if self.speech.preset == "cosyvoice2" and not self.speech.path:
+            yield "speech.path: name the folder CosyVoice2-0.5B"
+        reward = self.reward
+        probes = reward.steps // (reward.probe_every or 1)
+        if reward.probe_every and probes < reward.hacking_patience:
+            yield (
+                f"reward.probe_every: {probes} probes in {reward.steps} steps, but "
+                f"hacking_patience is {reward.hacking_patience}: probe more often, or raise "
+                "reward.steps"
+            )
 
-    def _judge_problem(self) -> str | None:
-        heard = _heard_by_judge(Path(self.base)) if self.base else None
-        if heard is None:
-            return None
-        embedded = "embedded" in (self.evaluate.emotion, self.evaluate.vad)
-        for name, chosen in self.corpus.sets.items():
-            probed = self.reward.probe_every and name not in self.reward.leave_out
-            if name not in heard and not chosen.split and (embedded or probed):
-                return (
-                    f"base: its judge was not trained on the test set {name!r} and would refuse it "
-                    f"(trained on {', '.join(heard)}): set corpus.sets.{name}.split to train, or "
-                    "see docs/corpora.md, Your own corpus"
-                )
-        return None
-
-    def _align_problem(self) -> str | None:
-        trains = self.align.backend == "mfa" and not self.align.mfa_acoustic_model
-        if trains and self.shards > 1:
-            return "align.mfa_acoustic_model: with several shards each would train one: name one"
-        return None
-
-    def _label_problem(self) -> str | None:
-        if self.label.emotion_teacher == "emotion2vec" and not self.label.emotion2vec:
-            return "label.emotion2vec: name the folder emotion2vec_plus_large"
-        if self.label.vad_teacher == "audeering" and not self.label.audeering:
-            return "label.audeering: name the folder wav2vec2-large-robust-12-ft-emotion-msp-dim"
-        return None
-
-    def _evaluate_problem(self) -> str | None:
-        chosen = {
-            "whisper": (self.evaluate.asr, "the file large-v3.pt of openai-whisper"),
-            "emotion2vec": (self.evaluate.emotion, "the folder emotion2vec_plus_large"),
-            "audeering": (
-                self.evaluate.vad,
-                "the folder wav2vec2-large-robust-12-ft-emotion-msp-dim",
-            ),
-            "wavlm": (self.evaluate.speaker, "the folder wavlm-base-plus-sv"),
-        }
-        for judge, (asked, what) in chosen.items():
-            if asked == judge and not getattr(self.evaluate, judge):
-                return f"evaluate.{judge}: name {what}"
-        return None
-
-    def _policy_problem(self) -> str | None:
+    def _policy_contradictions(self) -> Iterator[str]:
         phones = self.dataset.policy_text == "phones"
         if self.policy.preset != "cosyvoice2":
-            return None if phones else "dataset.policy_text: set phones for this policy.preset"
+            if not phones:
+                yield "dataset.policy_text: set phones for this policy.preset"
+            return
         if not self.policy.path:
-            return "policy.path: name the folder CosyVoice2-0.5B"
+            yield "policy.path: name the folder CosyVoice2-0.5B"
         if self.speech.preset != "cosyvoice2":
-            return "speech.preset: set cosyvoice2 for policy.preset cosyvoice2"
+            yield "speech.preset: set cosyvoice2 for policy.preset cosyvoice2"
         if phones:
-            return "dataset.policy_text: name the folder CosyVoice-BlankEN of policy.path"
+            yield "dataset.policy_text: name the folder CosyVoice-BlankEN of policy.path"
         if self.policy.dropout:
-            return "policy.dropout: set 0.0 for cosyvoice2, which has no dropout"
+            yield "policy.dropout: set 0.0 for cosyvoice2, which has no dropout"
         if self.sft.guided_attention_weight or self.sft.emotion_weight:
-            return (
+            yield (
                 "sft.guided_attention_weight, sft.emotion_weight: set 0.0 for policy.preset "
                 "cosyvoice2"
             )
         if self.synthesis.max_ratio < 10:
-            return (
+            yield (
                 f"synthesis.max_ratio: {self.synthesis.max_ratio} speech tokens per text token "
                 "truncate sentences, since cosyvoice2 uses about six: set 20.0 as upstream"
             )
-        return None
 
-    def _codec_problem(self) -> str | None:
+    def _codec_contradictions(self) -> Iterator[str]:
         phones, preset = self.dataset.codec_text == "phones", self.codec.preset
         if preset in ("embedded", "miniature") and not self.codec.checkpoint:
             if self.codec.whisper:
-                return f"codec.whisper: codec.preset {preset} trains from scratch: leave it empty"
-            return None if phones else f"dataset.codec_text: set phones for codec.preset {preset}"
+                yield f"codec.whisper: codec.preset {preset} trains from scratch: leave it empty"
+            if not phones:
+                yield f"dataset.codec_text: set phones for codec.preset {preset}"
+            return
         if self.codec.checkpoint and self.speech.preset != "cosyvoice2":
-            return "speech.preset: set cosyvoice2 for the authors' codec"
+            yield "speech.preset: set cosyvoice2 for the authors' codec"
         if phones:
-            return "dataset.codec_text: this codec uses Whisper's tokens: name a Whisper folder"
-        return (
-            "codec.guided_attention_weight: guided attention needs phones: set 0.0"
-            if self.codec.guided_attention_weight
-            else None
-        )
+            yield "dataset.codec_text: this codec uses Whisper's tokens: name a Whisper folder"
+        if self.codec.guided_attention_weight:
+            yield "codec.guided_attention_weight: guided attention needs phones: set 0.0"
+
+    def _judge_contradictions(self) -> Iterator[str]:
+        heard = _heard_by_judge(Path(self.base)) if self.base else None
+        if heard is None:
+            return
+        embedded = "embedded" in (self.evaluate.emotion, self.evaluate.vad)
+        for name, chosen in self.corpus.sets.items():
+            probed = self.reward.probe_every and name not in self.reward.leave_out
+            if name not in heard and not chosen.split and (embedded or probed):
+                yield (
+                    f"base: its judge was not trained on the test set {name!r} and would refuse it "
+                    f"(trained on {', '.join(heard)}): set corpus.sets.{name}.split to train, or "
+                    "see docs/corpora.md, Your own corpus"
+                )
 
 
 def _no_folder(name: str, taken: str) -> str | None:
@@ -570,12 +563,7 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 def read_section(path: str | Path, name: str, kind: type[SectionT]) -> SectionT:
-    """Read one section of a settings file.
-
-    Args:
-        path: `params.yaml` or a stage's own extract of it.
-        name: key of the section.
-        kind: type of the section.
+    """Read one section of `params.yaml`, or of a stage's own extract of it.
 
     Raises:
         HproError: the file is missing or not YAML, the section is absent, a key is unknown, or a
@@ -591,12 +579,7 @@ PlainT = TypeVar("PlainT")
 
 
 def read_plain(path: str | Path, name: str, kind: type[PlainT]) -> PlainT:
-    """Read a setting outside of sections: `run`, `seeds`, `base` or `shards`.
-
-    Args:
-        path: as for `read_section`.
-        name: name of the setting.
-        kind: its Python type, as in `Params`.
+    """Read a setting outside of sections: `run`, `seeds`, `base` or `shards`, of the type `kind`.
 
     Raises:
         HproError: the setting is missing or wrong.
@@ -615,11 +598,7 @@ def read_plain(path: str | Path, name: str, kind: type[PlainT]) -> PlainT:
 
 
 def read_variant(path: str | Path, name: str) -> Variant:
-    """Read one entry of the section `variants`.
-
-    Raises:
-        HproError: the variant does not exist; the message lists the existing ones.
-    """
+    """Read one entry of the section `variants`; the error for an unknown one lists them."""
     variants = read_yaml(Path(path)).get("variants", {})
     if name not in variants:
         known = ", ".join(sorted(variants))
@@ -628,20 +607,12 @@ def read_variant(path: str | Path, name: str) -> Variant:
 
 
 def read_variants(path: str | Path) -> dict[str, Variant]:
-    """Read the whole section `variants`.
-
-    Raises:
-        HproError: an entry is wrong; the message names the key.
-    """
+    """Read the whole section `variants`."""
     return {name: read_variant(path, name) for name in read_yaml(Path(path)).get("variants", {})}
 
 
 def required(section: Section, name: str, kind: type[SectionT]) -> SectionT:
-    """Return an optional part of a section, which some extracts of `params.yaml` lack.
-
-    Raises:
-        HproError: the section lacks the part.
-    """
+    """Return an optional part of a section, and refuse an extract of `params.yaml` without it."""
     found = getattr(section, name)
     if not isinstance(found, kind):
         raise HproError(f"{type(section).__name__.lower()}.{name} is missing in the settings")
@@ -649,13 +620,9 @@ def required(section: Section, name: str, kind: type[SectionT]) -> SectionT:
 
 
 def validated(values: Any, kind: type[SectionT], path: str | Path, name: str = "") -> SectionT:
-    """Check values against a section type.
+    """Check values of a file against a section type.
 
-    Args:
-        values: values from the file.
-        kind: type of the section.
-        path: path of the file, for the message.
-        name: dotted name of the section in the file; empty for the whole file.
+    `name` is the dotted name of the section in the file, empty for the whole file.
 
     Raises:
         HproError: a setting is unknown, missing or wrong; the message names the first one and its
@@ -672,10 +639,7 @@ def problem_of(error: ValidationError, name: str = "") -> tuple[str, str]:
     """Return the dotted name of the first wrong setting, and its problem.
 
     The name is empty if settings contradict each other; the text then begins with a setting.
-
-    Args:
-        error: validation error.
-        name: dotted name of the section that was checked; empty for the whole file.
+    `name` is the dotted name of the section that was checked, empty for the whole file.
     """
     # A misspelt setting is also reported as missing; the misspelling is more informative.
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")

@@ -7,8 +7,9 @@ loaded: `hpro corpus check` reads a whole corpus, and the stages check each weig
 import importlib.util
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -25,14 +26,13 @@ from hpro_core.io import opened, safetensors_header, sha256_of
 from hpro_core.judges.files import WHISPER_SHA256, all_affect_published, brought
 from hpro_core.label.files import affect_models
 from hpro_core.params import CorpusSet, Params
-from hpro_core.plan.bill import bill_of
+from hpro_core.plan.bill import GIGA, bill_of
 from hpro_core.plan.costs import PEAK_MEMORY_GB, POLICY_PARAMETERS
 from hpro_core.pretrained.base import FILES, SUMS, listed_sums
 from hpro_core.pretrained.weights import WeightFile, listed
 
 Status = Literal["ok", "note", "FAIL"]
 
-GIGA = 1e9
 MEASURED_S = 8 * 6.0
 """Seconds of speech in the micro-batch for which the memory of a reward step was measured."""
 AUDIO = (".wav", ".flac", ".mp3", ".ogg")
@@ -63,19 +63,11 @@ class Check:
 def checks(settings: Params, weights: Path) -> list[Check]:
     """Make all checks of a run, in the order in which the run uses the inputs.
 
-    Args:
-        settings: settings of the run.
-        weights: folder of the judges' weights.
+    `weights` is the folder of the judges' weights.
     """
-    found = list(_corpora(settings))
-    found += _judging(settings)
-    found += _models(settings)
-    found += _packages(settings)
-    found += _judges_weights(weights)
-    found += _aligner(settings)
-    found += [_disk(settings), _gpu(settings)]
-    found += _licences(settings)
-    return found
+    found = [*_corpora(settings), *_judging(settings), *_models(settings), *_packages(settings)]
+    found += [*_judges_weights(weights), *_aligner(settings), _disk(settings), _gpu(settings)]
+    return [*found, *_licences(settings)]
 
 
 def described(found: Sequence[Check]) -> Iterator[str]:
@@ -83,14 +75,18 @@ def described(found: Sequence[Check]) -> Iterator[str]:
     return (f"{check.status:<4}  {check.what}: {check.says}" for check in found)
 
 
+def _tried(what: str, examine: Callable[[], str], then: str = "") -> Check:
+    """The check `what`: ok with the result of `examine`, failed if it raises an HproError."""
+    try:
+        return Check("ok", what, examine())
+    except HproError as error:
+        return Check("FAIL", what, str(error).removeprefix(f"{what} ") + then)
+
+
 def _corpora(settings: Params) -> Iterator[Check]:
     for name, chosen in settings.corpus.sets.items():
         if chosen.reader != "controlled":
-            what = f"corpus.sets.{name} ({chosen.reader})"
-            try:
-                yield Check("ok", what, _corpus(chosen))
-            except HproError as error:
-                yield Check("FAIL", what, " ".join(str(error).split()))
+            yield _tried(f"corpus.sets.{name} ({chosen.reader})", partial(_corpus, chosen))
 
 
 def _corpus(chosen: CorpusSet) -> str:
@@ -147,35 +143,24 @@ def _judging(settings: Params) -> Iterator[Check]:
     sets = settings.corpus.sets
     if settings.base or all_affect_published(settings.evaluate):
         return
-    exact = any(
-        each.reader == "controlled"
-        and (each.split == "judge" or (not each.split and settings.controlled.judge > 1))
-        for each in sets.values()
-    )
-    yield Check(
-        "ok" if exact else "FAIL",
-        "exact labels for the affect judge",
-        "from a controlled corpus"
-        if exact
-        else "none: add {reader: controlled, path: '', split: judge} to corpus.sets and raise "
-        "controlled.judge",
-    )
-    for name, chosen in sets.items():
-        if chosen.reader == "controlled" and not chosen.split and not settings.controlled.judge:
-            yield Check(
-                "FAIL",
-                f"recordings of {name} for the affect judge",
-                "none, so the judge would refuse this test set: raise controlled.judge",
-            )
+    rendered = {name: each.split for name, each in sets.items() if each.reader == "controlled"}
+    n_judge, what = settings.controlled.judge, "exact labels for the affect judge"
+    if any(split == "judge" or (not split and n_judge > 1) for split in rendered.values()):
+        yield Check("ok", what, "from a controlled corpus")
+    else:
+        says = "none: add {reader: controlled, path: '', split: judge} to corpus.sets and raise "
+        yield Check("FAIL", what, f"{says}controlled.judge")
+    for name, split in rendered.items():
+        if not split and not n_judge:
+            what = f"recordings of {name} for the affect judge"
+            says = "none, so the judge would refuse this test set: raise controlled.judge"
+            yield Check("FAIL", what, says)
 
 
 def _models(settings: Params) -> Iterator[Check]:
     """Checks of the user's model files: inputs of rules, and files that are loaded with them."""
     for path in dict.fromkeys(_brought(settings)):
-        try:
-            yield Check("ok", str(path), _check_file(path))
-        except HproError as error:
-            yield Check("FAIL", str(path), str(error).removeprefix(f"{path} "))
+        yield _tried(str(path), partial(_check_file, path))
 
 
 def _brought(settings: Params) -> Iterator[Path]:
@@ -228,11 +213,8 @@ def _check_safetensors(path: Path, size: int) -> None:
     with opened(path, "get it again") as file:
         length = int.from_bytes(file.read(8), "little")
     entries = safetensors_header(path, "get it again")
-    try:
-        ends = [e["data_offsets"][1] for name, e in entries.items() if name != "__metadata__"]
-        declared = 8 + length + max(ends, default=0)
-    except (KeyError, TypeError, IndexError) as error:
-        raise HproError(f"{path} is not a safetensors file ({error}): get it again") from error
+    ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
+    declared = 8 + length + max(ends, default=0)
     if size != declared:
         raise HproError(f"{path} has {size:,} bytes, header declares {declared:,}: get it again")
 
@@ -255,13 +237,15 @@ def _known_sha256(path: Path) -> str | None:
 def _packages(settings: Params) -> Iterator[Check]:
     if settings.speech.preset == "cosyvoice2":
         for module, package in PACKAGES.items():
-            there = importlib.util.find_spec(module) is not None
-            cure = "is installed" if there else "is not installed: see docs/cosyvoice2.md"
-            yield Check("ok" if there else "FAIL", f"package {package}", cure)
+            yield _package(module, package, "docs/cosyvoice2.md")
     if _hears_emotion2vec(settings):
-        there = importlib.util.find_spec("funasr") is not None
-        cure = "is installed" if there else "is not installed: see docs/labels.md"
-        yield Check("ok" if there else "FAIL", "package funasr", cure)
+        yield _package("funasr", "funasr", "docs/labels.md")
+
+
+def _package(module: str, package: str, page: str) -> Check:
+    if importlib.util.find_spec(module) is None:
+        return Check("FAIL", f"package {package}", f"is not installed: see {page}")
+    return Check("ok", f"package {package}", "is installed")
 
 
 def _hears_emotion2vec(settings: Params) -> bool:
@@ -271,19 +255,19 @@ def _hears_emotion2vec(settings: Params) -> bool:
 
 def _judges_weights(folder: Path) -> Iterator[Check]:
     """Checks of the files of weights.csv by hash."""
-    for row in dict.fromkeys((each.name, each.file, each.sha256) for each in listed()):
-        path = Path(folder, row[0], row[1])
+    for path, digest in {each.path(folder): each.sha256 for each in listed()}.items():
         if not path.is_file():
             yield Check("FAIL", str(path), "is missing: run `hpro weights fetch`")
-            continue
-        try:
-            says = _check_file(path)
-            if (found := sha256_of(path)) != row[2]:
-                raise HproError(f"{path} has sha256 {found}, but {row[2]} is expected: delete it")
-            yield Check("ok", str(path), f"{says}, sha256 as expected")
-        except HproError as error:
-            says = str(error).removeprefix(f"{path} ")
-            yield Check("FAIL", str(path), f"{says}; then run `hpro weights fetch`")
+        else:
+            examine = partial(_judges_file, path, digest)
+            yield _tried(str(path), examine, "; then run `hpro weights fetch`")
+
+
+def _judges_file(path: Path, digest: str) -> str:
+    says = _check_file(path)
+    if (found := sha256_of(path)) != digest:
+        raise HproError(f"{path} has sha256 {found}, but {digest} is expected: delete it")
+    return f"{says}, sha256 as expected"
 
 
 def _aligner(settings: Params) -> Iterator[Check]:

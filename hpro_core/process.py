@@ -20,7 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -340,10 +340,8 @@ def descendants(pid: int) -> list[int]:
 
 
 def _signal(pid: int, number: int) -> None:
-    try:
+    with suppress(ProcessLookupError, PermissionError):  # it has ended; its id is another user's
         os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return  # it has ended, or its id belongs to a process of another user
 
 
 # --- one at a time -------------------------------------------------------------------------------
@@ -355,12 +353,6 @@ def one_at_a_time(arguments: Sequence[str]) -> Iterator[None]:
 
     After a kill of Snakemake its jobs may run for a moment, and two commands would write the same
     checkpoint. Commands without `--root` do not wait. In a distributed training only rank 0 waits.
-
-    Args:
-        arguments: command-line arguments.
-
-    Raises:
-        HproError: the lock file cannot be written.
     """
     root = root_of(arguments)
     if root is None or not root.is_dir() or os.environ.get("RANK", "0") != "0":

@@ -10,13 +10,7 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], total: int, label: str) -> Iterator[T]:
-    """Yield the items, and print the number done, the rate and the time left on standard error.
-
-    Args:
-        items: items to process.
-        total: number of items.
-        label: description of the work, for the log.
-    """
+    """Yield the items, and print the number done, the rate and the time left on standard error."""
     start = last = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
@@ -29,9 +23,8 @@ def track(items: Iterable[T], total: int, label: str) -> Iterator[T]:
 def _say(label: str, done: int, total: int, elapsed_s: float) -> None:
     rate = done / max(elapsed_s, 1e-6)
     left_s = (total - done) / max(rate, 1e-6)
-    line = (
-        f"{label}: {done}/{total} ({100 * done / total:.0f} %), {rate:.1f}/s, {left_s:.0f} s left"
-    )
+    share = f"{done}/{total} ({100 * done / total:.0f} %)"
+    line = f"{label}: {share}, {rate:.1f}/s, {left_s:.0f} s left"
     if sys.stderr.isatty():
         end = "\n" if done == total else ""
         print(f"\r\033[K{line}", end=end, file=sys.stderr, flush=True)

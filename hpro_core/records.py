@@ -25,13 +25,7 @@ _SETTINGS = "params"  # folder of key files, by which Snakemake tracks settings
 
 
 def write(root: Path, command: str, arguments: Sequence[str]) -> None:
-    """Write the records of the files that this process has written.
-
-    Args:
-        root: results folder of the run.
-        command: name as on the command line, such as "judge".
-        arguments: command-line arguments after the command.
-    """
+    """Write the records of the files in a results folder that this process has written."""
     root_path = root.resolve()
     made = _below(root_path, JOURNAL.made)
     inputs = {
@@ -60,9 +54,6 @@ def _below(root: Path, paths: Iterable[Path]) -> dict[str, Path]:
 def verify(root: Path) -> tuple[int, list[str]]:
     """Compare a results folder with its records.
 
-    Args:
-        root: results folder of a run.
-
     Returns:
         The number of compared files, and one line for each contradiction.
 
@@ -87,14 +78,7 @@ def verify(root: Path) -> tuple[int, list[str]]:
 
 
 def check(root: Path, path: Path, system: str, seed: int, command: str = "judge") -> None:
-    """Refuse a file that belongs to another system or seed, or was changed.
-
-    Args:
-        root: results folder of the run.
-        path: path of the file.
-        system: expected system.
-        seed: expected seed of its policy.
-        command: command that writes the file, for the message.
+    """Refuse a file of `command` that belongs to another system or seed, or was changed.
 
     Raises:
         HproError: no record beside the file names it, the record names another system or seed, or

@@ -75,12 +75,7 @@ def remove(folder: Path, patterns: Iterable[str]) -> None:
 def write(root: Path, utterances: pd.DataFrame, n_shards: int) -> None:
     """Write corpus/shards/<k>/utterances.parquet for each of several shards.
 
-    Outputs of later stages for another number of shards are removed.
-
-    Args:
-        root: results folder of the run.
-        utterances: all utterances of the run, an UTTERANCES table.
-        n_shards: number of shards, at least one; one writes nothing.
+    Outputs of later stages for another number of shards are removed. One shard writes nothing.
 
     Raises:
         HproError: there are fewer speakers than shards.
@@ -112,12 +107,8 @@ def cut(utterances: pd.DataFrame, n_shards: int) -> list[pd.DataFrame]:
 
     Speakers are assigned in order of decreasing duration, each to the shortest shard.
 
-    Args:
-        utterances: an UTTERANCES table.
-        n_shards: number of shards, at least one.
-
     Returns:
-        `n_shards` tables, each in the order of the whole.
+        `n_shards` UTTERANCES tables, each in the order of the whole.
 
     Raises:
         HproError: there are fewer speakers than shards.
@@ -140,15 +131,9 @@ def cut(utterances: pd.DataFrame, n_shards: int) -> list[pd.DataFrame]:
 
 
 def gather(root: Path, stage: str, n_shards: int, max_rejected_fraction: float = 1.0) -> None:
-    """Concatenate the tables of all shards of a stage.
+    """Concatenate the tables of all shards of a stage, a key of `TABLES`.
 
     The former align/accuracy.json is removed.
-
-    Args:
-        root: results folder of the run.
-        stage: key of `TABLES`.
-        n_shards: number of shards of the run.
-        max_rejected_fraction: limit of the rejected fraction, for stages that reject utterances.
 
     Raises:
         HproError: the stage is unknown, a shard is missing, violates its schema or was made from

@@ -178,10 +178,7 @@ def read_table(
 ) -> pd.DataFrame:
     """Read a Parquet table and check it.
 
-    Args:
-        path: path of the file.
-        schema: schema of the table.
-        only: column -> accepted values; other rows are not read into memory.
+    `only` maps columns to accepted values; other rows are not read into memory.
 
     Raises:
         HproError: the file is missing or not Parquet, a column has another type, or a row violates
@@ -237,10 +234,7 @@ def _n_missing(lists: pyarrow.ChunkedArray) -> int:
 def distinct(path: Path, column: str, only: Mapping[str, Collection] | None = None) -> set[str]:
     """Return the distinct values of a text column; other columns are not read into memory.
 
-    Args:
-        path: path of the file.
-        column: name of the column.
-        only: another column -> accepted values; other rows are ignored.
+    `only` is as for `read_table`.
 
     Raises:
         HproError: the file is missing or not Parquet, or the column is missing or has a null.
@@ -286,31 +280,20 @@ def without_reference(kept: pd.DataFrame) -> dict[str, str]:
 
     Their speaker has no other utterance in test or train.
     """
-    heard = Counter(
-        (corpus, speaker)
-        for corpus, speaker, label in zip(kept.corpus, kept.speaker, kept.split, strict=True)
-        if label in ("test", "train")
-    )
-    test = kept[kept.split == "test"]
-    return {
-        utt_id: "no other utterance of the speaker in test or train"
-        for utt_id, corpus, speaker in zip(test.utt_id, test.corpus, test.speaker, strict=True)
-        if heard[corpus, speaker] == 1
-    }
+    heard = kept[kept["split"].isin(("test", "train"))]
+    n_heard = heard.groupby(["corpus", "speaker"])["utt_id"].transform("size")
+    alone = heard.loc[(heard["split"] == "test") & (n_heard == 1), "utt_id"]
+    return dict.fromkeys(alone, "no other utterance of the speaker in test or train")
 
 
-def count_rows(path: Path, only: Mapping[str, Collection] | None = None) -> int:
-    """Return the number of rows of a table, without reading it into memory.
-
-    Args:
-        path: path of the file.
-        only: column -> accepted values; other rows do not count.
+def count_rows(path: Path) -> int:
+    """Return the number of rows of a table, without reading it.
 
     Raises:
         HproError: the file is missing or is not Parquet.
     """
     with parquet_errors(path):
-        return ds.dataset(path).count_rows(filter=_chosen(path, only))
+        return pq.read_metadata(path).num_rows
 
 
 def write_table(table: pd.DataFrame, path: str | Path, schema: pa.DataFrameSchema) -> None:
@@ -336,9 +319,6 @@ def check_rejected(
         stage: section of the setting `max_rejected_fraction`.
         entered: number of utterances that entered the stage.
         max_share: largest accepted rejected fraction.
-
-    Raises:
-        HproError: the rejected fraction exceeds `max_share`.
     """
     lost = list(lost)
     if len(lost) <= max_share * entered:
@@ -353,11 +333,7 @@ def check_rejected(
 
 
 def check_split(path: Path, n_utterances: int) -> None:
-    """Refuse an empty split of the dataset.
-
-    Raises:
-        HproError: the split has no utterance.
-    """
+    """Refuse an empty split of the dataset."""
     if not n_utterances:
         raise HproError(
             f"{path}: split {path.stem!r} has no utterance: add data to the corpus, "

@@ -254,7 +254,7 @@ def test_only_chosen_rows_are_read(tmp_path):
     write_table(table, path, UTTERANCES)
     chosen = read_table(path, UTTERANCES, only={"split": ("dev", "test"), "speaker": {"ann"}})
     assert chosen["utt_id"].tolist() == ["a_ann2", "a_ann3"]
-    assert count_rows(path, only={"split": ["train"]}) == 10
+    assert len(read_table(path, UTTERANCES, only={"split": ["train"]})) == 10
     assert read_table(path, UTTERANCES, only={"utt_id": []}).empty
     write_table(empty(UTTERANCES), path, UTTERANCES)
     assert read_table(path, UTTERANCES, only={"split": ("dev",)}).empty

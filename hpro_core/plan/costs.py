@@ -50,29 +50,16 @@ NOTHING = Hours(0.0)
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of all jobs of a rule. None: not measured, or the size of a corpus is unknown.
-
-    Attributes:
-        job: the rule and its number of jobs.
-        cpu: hours of one core.
-        gpu: hours of one H100.
-        stored: bytes that remain on disk, without tables and logs.
-    """
+    """Cost of all jobs of a rule. None: not measured, or the size of a corpus is unknown."""
 
     job: Job
-    cpu: Hours | None = None
-    gpu: Hours | None = NOTHING
-    stored: int | None = 0
+    cpu: Hours | None = None  # of one core
+    gpu: Hours | None = NOTHING  # of one H100
+    stored: int | None = 0  # bytes that remain on disk, without tables and logs
 
 
 def cost_of(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> Cost:
-    """Return the cost of all jobs of a rule.
-
-    Args:
-        job: the rule and its number of jobs.
-        settings: settings of the run.
-        speech: amount of speech of each corpus; None if unknown.
-    """
+    """Return the cost of all jobs of a rule; `speech` is None for a corpus of unknown size."""
     match job.rule:
         case "corpus_read":
             return Cost(job, stored=_audio_bytes(settings, speech, rendered=False))

@@ -20,37 +20,23 @@ _MOST_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Job:
-    """A job of Snakemake's graph.
+    """A job of Snakemake's graph."""
 
-    Attributes:
-        number: Snakemake's job id.
-        rule: name of its rule.
-        name: rule and wildcards, for display.
-        phase: name of the rule file.
-        log: path of its log; empty without one.
-        last_s: seconds of its last run here; None if it never ran.
-        needs: numbers of the jobs whose outputs it reads.
-        asks: resource -> requested amount; cores are `_cores`.
-        priority: jobs with a larger value start first.
-    """
-
-    number: int
+    number: int  # Snakemake's job id
     rule: str
-    name: str
-    phase: str
-    log: str = ""
-    last_s: float | None = None
-    needs: frozenset[int] = frozenset()
-    asks: Mapping[str, int] = field(default_factory=dict)
-    priority: int = 0
+    name: str  # rule and wildcards, for display
+    phase: str  # name of the rule file
+    log: str = ""  # path; empty without a log
+    last_s: float | None = None  # seconds of its last run here; None if it never ran
+    needs: frozenset[int] = frozenset()  # numbers of the jobs whose outputs it reads
+    asks: Mapping[str, int] = field(default_factory=dict)  # resource -> amount; cores: `_cores`
+    priority: int = 0  # jobs with a larger value start first
 
 
 def jobs_of(dag: Any, limits: Collection[str]) -> dict[int, Job]:
-    """Return number -> job for all jobs in Snakemake's graph except target rules.
+    """Return number -> job for all jobs in Snakemake's built graph except target rules.
 
-    Args:
-        dag: Snakemake's graph, built.
-        limits: names of the resources that limit concurrent jobs.
+    `limits` are the names of the resources that limit concurrent jobs.
     """
     jobs = {dag.jobid(job): job for job in dag.jobs if not job.is_norun}
     one_seed = len({job.wildcards_dict.get("seed") for job in jobs.values()} - {None}) < 2
@@ -103,14 +89,10 @@ def _seconds(text: str | None) -> float | None:
 
 
 def expected_s(jobs: Collection[Job], measured: Mapping[int, float]) -> dict[int, float]:
-    """Return the expected seconds of each job: of its last run, of this run, or its rule's mean.
+    """Return number -> expected seconds: of its last run, of this run, or its rule's mean.
 
-    Args:
-        jobs: jobs of the whole graph.
-        measured: number of a job that has ended in this run -> its seconds.
-
-    Returns:
-        Number -> seconds, without the jobs of rules that never ran here.
+    `measured` has the jobs that have ended in this run. Jobs of rules that never ran here are left
+    out.
     """
     known = {**measured, **{job.number: job.last_s for job in jobs if job.last_s is not None}}
     of_rule = defaultdict(list)

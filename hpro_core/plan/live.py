@@ -27,21 +27,14 @@ STEADY_S = 60.0  # weight of the last run's pace, in seconds of jobs, against th
 CHANGES = ("run_info", "job_started", "job_finished", "job_error")
 OF_JOBS = ("workflow_started", "resources_info", "job_info", "progress", "shellcmd", *CHANGES[:3])
 NOISE = (
-    "Using shell:",
-    "Conda environments: ignored",
-    "Activating conda",
-    "Select jobs",
-    "Elapsed",
-)
+    "Using shell:", "Conda environments: ignored", "Activating conda", "Select jobs", "Elapsed",
+)  # fmt: skip
 
 
 def follow(workflow: Any, logger: logging.Logger, run: str) -> bool:
     """Show the progress of the run that Snakemake is about to start.
 
-    Args:
-        workflow: Snakemake's workflow, in its main process.
-        logger: Snakemake's logger, with its handlers.
-        run: name of the run and of its folders in `benchmarks/` and `logs/`.
+    Its folders in `benchmarks/` and `logs/` are named `run`.
 
     Returns:
         Whether the line is redrawn on a terminal; job output would interfere with it.
@@ -65,24 +58,15 @@ def follow(workflow: Any, logger: logging.Logger, run: str) -> bool:
 
 
 class RunProgress(logging.Handler):
-    """Forwards Snakemake's records, and prints the progress of the whole run.
-
-    Args:
-        shown: Snakemake's own handler.
-        workflow: Snakemake's workflow.
-        run: name of the run.
-        stream: output stream of the lines.
-        redrawn: whether one line is redrawn at the bottom of a terminal.
-        now: clock, in seconds.
-    """
+    """Forwards Snakemake's records to its own handler, and prints the progress of the whole run."""
 
     def __init__(
         self,
-        shown: logging.Handler,
+        shown: logging.Handler,  # Snakemake's own
         workflow: Any,
         run: str,
         stream: TextIO,
-        redrawn: bool,
+        redrawn: bool,  # whether one line is redrawn at the bottom of a terminal
         now: Callable[[], float] = time.monotonic,
     ):
         super().__init__()
@@ -233,17 +217,15 @@ class RunProgress(logging.Handler):
         super().close()
 
     def _record(self, wall: float) -> None:
-        add_run(
-            self._runs,
-            {
-                "date": datetime.now().isoformat(" ", "seconds"),
-                "commit": git_revision(),
-                "cores": self.limits.get("_cores", ""),
-                "jobs": len(self.todo),
-                "of": len(self.jobs),
-                "wall_s": f"{wall:.1f}",
-            },
-        )
+        run = {
+            "date": datetime.now().isoformat(" ", "seconds"),
+            "commit": git_revision(),
+            "cores": self.limits.get("_cores", ""),
+            "jobs": len(self.todo),
+            "of": len(self.jobs),
+            "wall_s": f"{wall:.1f}",
+        }
+        add_run(self._runs, run)
 
 
 def announcement(
@@ -254,11 +236,8 @@ def announcement(
 ) -> str:
     """Return the line before the start: jobs per phase, and durations measured here.
 
-    Args:
-        jobs: jobs of the whole graph.
-        todo: jobs that will run.
-        limits: resource -> amount; empty on a cluster, where queueing times are unknown.
-        last: the last run of all jobs.
+    Of all `jobs`, those in `todo` will run. `limits` (resource -> amount) is empty on a cluster,
+    where queueing times are unknown. `last` is the last run of all jobs.
     """
     phases = Counter(job.phase for job in todo.values()).items()
     counts = ", ".join(f"{phase} {n}" for phase, n in phases)

@@ -47,13 +47,8 @@ def guard(
     Only the call of `execute` shows that Snakemake executes jobs. Other commands (`--dag`,
     `--summary`, `--unlock`, `--lint`) do not call it and also need the key files.
 
-    Args:
-        workflow: Snakemake's workflow, in its main process.
-        run: name of the run.
-        settings: settings as plain values.
-        write_keys: writes each key file whose content has changed.
-        refused: Snakemake's exception type without a traceback, raised if another process has
-            this run.
+    `write_keys` writes each key file whose content has changed. `refused` is Snakemake's exception
+    type without a traceback, raised if another process has this run.
     """
     lock = Lock(Path("work", run, "run.lock"))
     try:
@@ -62,35 +57,25 @@ def guard(
     except UnderWay as other:
         _say(f"{other}. Changes of the settings since its start are not shown")
 
-    def begin(alone: bool) -> None:
-        if alone and remove_stale_locks(run):
-            _say(f"the last run {run!r} was killed: its lock is removed, and this run continues it")
-        write_keys()
-        workflow.overwrite_configfiles[:] = [kept_settings(run, settings)]
-
-    if not workflow.output_settings.dryrun:
-        workflow.execute = _held_during(workflow.execute, lock, run, begin, refused)
-        workflow.delete_output = _held_during(workflow.delete_output, lock, run, begin, refused)
-
-
-def _held_during(
-    action: Callable[..., Any],
-    lock: Lock,
-    run: str,
-    begin: Callable[[bool], None],
-    refused: type[Exception],
-) -> Callable[..., Any]:
-    """Wrap an action of Snakemake's workflow so that it runs under the lock."""
-
-    def alone(*arguments: Any, **options: Any) -> Any:
+    @contextmanager
+    def alone() -> Iterator[None]:
+        """Hold the lock, with key files and settings as they are when it is taken."""
         try:
             with held(lock, run, RUN) as known:
-                begin(known)
-                return action(*arguments, **options)
+                if known and remove_stale_locks(run):
+                    _say(
+                        f"the last run {run!r} was killed: its lock is removed, and this run "
+                        "continues it"
+                    )
+                write_keys()
+                workflow.overwrite_configfiles[:] = [kept_settings(run, settings)]
+                yield
         except HproError as error:
             raise refused(str(error)) from None
 
-    return alone
+    if not workflow.output_settings.dryrun:
+        workflow.execute = alone()(workflow.execute)
+        workflow.delete_output = alone()(workflow.delete_output)
 
 
 @contextmanager
@@ -120,17 +105,10 @@ def held(lock: Lock, run: str, purpose: str) -> Iterator[bool]:
 
 
 def remove_stale_locks(run: str, folder: Path = Path(".snakemake/locks")) -> bool:
-    """Remove Snakemake's own locks of a run that was killed; locks of other runs are kept.
+    """Remove Snakemake's own locks of a run that was killed, and return whether there were any.
 
-    The caller must hold the lock of the run.
-
-    Args:
-        run: name of the run.
-        folder: Snakemake's folder of file pairs `<n>.input.lock` and `<n>.output.lock`, which list
-            the files of a run.
-
-    Returns:
-        Whether locks were removed.
+    The caller must hold the lock of the run. Locks of other runs are kept. Snakemake's folder has
+    file pairs `<n>.input.lock` and `<n>.output.lock`, which list the files of a run.
     """
     pairs: dict[str, list[Path]] = {}
     for file in folder.glob("*.lock"):
@@ -155,11 +133,9 @@ def _lines(file: Path) -> list[str]:
 
 
 def kept_settings(run: str, settings: Mapping[str, Any]) -> Path:
-    """Write the settings of a run for the Snakemake processes of its jobs.
+    """Write the settings of a run for the Snakemake processes of its jobs; return their path.
 
-    Returns:
-        The absolute path. The name is derived from the content. The file is kept, since a job may
-        stay queued for long.
+    It is absolute, with a name from the content. The file is kept: a job may stay queued for long.
     """
     text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -5,6 +5,7 @@ All files are read by the strict `hpro_core.io.read_yaml`, also for Snakemake. I
 """
 
 import re
+from argparse import ArgumentParser
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,11 +28,7 @@ class Source(NamedTuple):
 
 
 def read_settings(params: Path, differences: Sequence[Path]) -> Params:
-    """Read and check the settings of a run.
-
-    Args:
-        params: `params.yaml`.
-        differences: files that override it; later files take precedence.
+    """Read and check the settings of a run: `params.yaml` and files that override it, in order.
 
     Raises:
         HproError: a file cannot be read, or a setting is wrong; the message names its file.
@@ -53,12 +50,6 @@ def of_workflow(workflow: Any) -> tuple[dict[str, Any], Params]:
 
     The Snakemake process of a cluster job uses the settings with which the run started
     (`plan.live_run`): the one file of its `--configfile`.
-
-    Args:
-        workflow: Snakemake's workflow, in the Snakefile.
-
-    Raises:
-        HproError: as `read_settings`.
     """
     given = [Path(file) for file in workflow.overwrite_configfiles]
     if not workflow.is_main_process and len(given) == 1:
@@ -74,31 +65,21 @@ def check_arguments(arguments: Sequence[str]) -> None:
 
     The profiles call this function, since Snakemake reads them first.
 
-    Args:
-        arguments: command-line arguments of Snakemake.
-
     Raises:
         SystemExit: a file is not a settings file; Snakemake is not started.
     """
-    files, is_file = [], False
-    for argument in arguments:
-        option, _, value = argument.partition("=")
-        if argument.startswith("-"):
-            is_file = option in ("--configfile", "--configfiles")
-            files += [Path(value)] if is_file and value else []
-        elif is_file:
-            files.append(Path(argument))
+    options = ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument(
+        "--configfile", "--configfiles", nargs="*", action="extend", type=Path, default=[]
+    )
     try:
-        _differences(files)
+        _differences(options.parse_known_args(arguments)[0].configfile)
     except HproError as error:
         raise SystemExit(f"hpro: {error}") from error
 
 
 def checked(found: Sequence[Source]) -> tuple[dict[str, Any], Params]:
-    """Merge settings and check them.
-
-    Args:
-        found: sources; later ones take precedence.
+    """Merge settings, of which later ones take precedence, and check them.
 
     Returns:
         Plain values, and the same values as sections.

@@ -25,21 +25,13 @@ RENDERED_S = (51.4 + 8.2 + 4.5) * 60 / (1200 + 192 + 104)
 
 @dataclass(frozen=True)
 class Amount:
-    """Amount of speech of one corpus.
-
-    Attributes:
-        hours: total duration.
-        utterances: number of utterances.
-        test: number of test utterances.
-        judge: number of utterances for training the judges.
-        source: source of the numbers.
-    """
+    """Amount of speech of one corpus."""
 
     hours: float
     utterances: int
-    test: int
-    judge: int
-    source: str
+    test: int  # number of test utterances
+    judge: int  # number of utterances for training the judges
+    source: str  # of these numbers
 
     @property
     def mean_s(self) -> float:
@@ -49,10 +41,8 @@ class Amount:
 def amounts(settings: Params, given: Mapping[str, tuple[float, int]]) -> dict[str, Amount | None]:
     """Return the amount of speech of every corpus of the settings; None if it is unknown.
 
-    Args:
-        settings: settings of the run. Tables of corpora that were already read take precedence over
-            published figures.
-        given: set -> hours and utterances; these take precedence over both.
+    Tables of corpora that were already read take precedence over published figures, and `given`
+    (set -> hours and utterances) over both.
 
     Raises:
         HproError: `given` names an unknown set, or a table of the run cannot be read.

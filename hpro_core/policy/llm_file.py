@@ -37,9 +37,7 @@ _UPSTREAM = {
 def read_llm(folder: Path, checkpointing: bool = False) -> CosyVoice2LM:
     """Load CosyVoice2's language model in eval mode.
 
-    Args:
-        folder: model folder as published, with llm.pt and CosyVoice-BlankEN/config.json.
-        checkpointing: see `CosyVoice2LM`.
+    The folder is as published, with llm.pt and CosyVoice-BlankEN/config.json.
 
     Raises:
         HproError: a file is missing, contains code or belongs to CosyVoice 1 or 3, or a weight is
@@ -54,7 +52,8 @@ def read_llm(folder: Path, checkpointing: bool = False) -> CosyVoice2LM:
     sized = planned(lambda: CosyVoice2LM(config), config_path, _CURE)
     _check_weights(weights, upstream_weights(sized), path)
     policy = CosyVoice2LM(config, checkpointing)
-    own = {_own_name(name): value for name, value in weights.items() if name != _TEXT_HEAD}
+    ours = {theirs: ours for ours, theirs in _UPSTREAM.items()}
+    own = {_renamed(name, ours): value for name, value in weights.items() if name != _TEXT_HEAD}
     policy.load_state_dict(own, strict=True)
     return policy.eval()
 
@@ -72,7 +71,8 @@ def write_llm(policy: CosyVoice2LM, path: Path) -> None:
 
 def upstream_weights(policy: CosyVoice2LM) -> dict[str, Tensor]:
     """Return the weights of a policy under upstream's names."""
-    weights = {_upstream_name(name): value.detach() for name, value in policy.state_dict().items()}
+    state = policy.state_dict()
+    weights = {_renamed(name, _UPSTREAM): value.detach() for name, value in state.items()}
     return weights | {_TEXT_HEAD: weights[_TEXT_TABLE]}
 
 
@@ -169,15 +169,8 @@ def _check_weights(
         )
 
 
-def _upstream_name(name: str) -> str:
-    for ours, theirs in _UPSTREAM.items():
-        if name.startswith(ours):
-            return theirs + name.removeprefix(ours)
-    raise ValueError(f"no upstream name for {name}")
-
-
-def _own_name(name: str) -> str:
-    for ours, theirs in _UPSTREAM.items():
-        if name.startswith(theirs):
-            return ours + name.removeprefix(theirs)
-    raise ValueError(f"no name for upstream's {name}")
+def _renamed(name: str, prefixes: Mapping[str, str]) -> str:
+    for old, new in prefixes.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    raise ValueError(f"no new name for {name}")

@@ -10,6 +10,7 @@ D width of a head.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -40,12 +41,7 @@ class KeyValueCache:
     """
 
     def __init__(self, blocks: int, capacity: int):
-        """
-        Args:
-            blocks: number of blocks of the decoder.
-            capacity: largest number of positions.
-        """
-        self.capacity = capacity
+        self.capacity = capacity  # largest number of positions
         self.length = 0
         """Number of cached positions; the next ones are written after them."""
         self._keys: list[Tensor | None] = [None] * blocks
@@ -168,24 +164,12 @@ class Block(nn.Module):
         x_BPH = x_BPH + attended
         return x_BPH + self.mlp(self.post_attention_layernorm(x_BPH))
 
-    def first_head(
-        self, x_BPH: Tensor, rotation: tuple[Tensor, Tensor], allowed_B1PP: Tensor
-    ) -> Tensor:
-        """Compute the attention weights of the block's first head, float32 (B, P, P)."""
-        normed_BPH = self.input_layernorm(x_BPH)
-        return self.self_attn.weights_of_first_head(normed_BPH, rotation, allowed_B1PP)
-
 
 class Qwen2(nn.Module):
     """Qwen2's decoder: input vectors to hidden states."""
 
     def __init__(self, sizes: Qwen2Sizes, checkpointing: bool = False):
-        """
-        Args:
-            sizes: sizes of the decoder.
-            checkpointing: whether to use gradient checkpointing per block: less memory, a third
-                more time.
-        """
+        """`checkpointing`: gradient checkpointing per block: less memory, a third more time."""
         super().__init__()
         self.sizes = sizes
         self.checkpointing = checkpointing
@@ -221,8 +205,7 @@ class Qwen2(nn.Module):
         rotation = self._rotation(positions_BP)
         for index, block in enumerate(self.layers):
             if cache is not None:
-                extended = _writer(cache, index)
-                x_BPH = block(x_BPH, rotation, allowed_B1PT, extended)
+                x_BPH = block(x_BPH, rotation, allowed_B1PT, partial(cache.extended, index))
             elif self.checkpointing and torch.is_grad_enabled():
                 x_BPH = checkpoint(block, x_BPH, rotation, allowed_B1PT, use_reentrant=False)
             else:
@@ -237,7 +220,9 @@ class Qwen2(nn.Module):
         """Compute `forward` and the attention weights of block 1's head 0, float32 (B, P, P)."""
         rotation = self._rotation(positions_BP)
         x_BPH = self.layers[0](x_BPH, rotation, allowed_B1PP)
-        weights_BPP = cast(Block, self.layers[1]).first_head(x_BPH, rotation, allowed_B1PP)
+        guided = cast(Block, self.layers[1])
+        normed_BPH = guided.input_layernorm(x_BPH)
+        weights_BPP = guided.self_attn.weights_of_first_head(normed_BPH, rotation, allowed_B1PP)
         for block in self.layers[1:]:
             x_BPH = block(x_BPH, rotation, allowed_B1PP)
         return self.norm(x_BPH), weights_BPP
@@ -255,16 +240,10 @@ class Qwen2(nn.Module):
 def causal_mask(size: int, real_BP: Tensor) -> Tensor:
     """Build a causal attention mask, bool (B, 1, P, P).
 
-    Args:
-        size: P.
-        real_BP: bool, false where a position is padding and must not be attended to.
+    `real_BP` is false where a position is padding and must not be attended to.
     """
     causal_PP = torch.ones(size, size, dtype=torch.bool, device=real_BP.device).tril()
     return causal_PP & real_BP[:, None, None, :]
-
-
-def _writer(cache: KeyValueCache, block: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    return lambda keys, values: cache.extended(block, keys, values)
 
 
 def _rotate(x_BNPD: Tensor, cos_B1PD: Tensor, sin_B1PD: Tensor) -> Tensor:

@@ -29,12 +29,7 @@ FILES = (
 
 
 def take(base: Path, model: str, root: Path) -> None:
-    """Unpack a model of a base into a run.
-
-    Args:
-        base: folder of the base.
-        model: key of MODELS.
-        root: results folder of the run.
+    """Unpack a model of a base, a key of MODELS, into the results folder of a run.
 
     Raises:
         HproError: the model is unknown, or a file is missing, broken, or differs from SHA256SUMS.
@@ -48,13 +43,7 @@ def take(base: Path, model: str, root: Path) -> None:
 
 
 def make(root: Path, policy: Path, out: Path) -> None:
-    """Pack the models of a run as a base.
-
-    Args:
-        root: results folder of the run that trained them.
-        policy: folder of its policy.
-        out: output folder; an existing README.md is kept.
-    """
+    """Pack the models of a run and one of its policies as a base; a README.md there is kept."""
     from hpro_core.pretrained.packing import pack
     from hpro_core.tables import UTTERANCES, read_table
 

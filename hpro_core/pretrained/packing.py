@@ -21,15 +21,7 @@ _SMALLEST = 2**-14  # lower bound of the scales: the smallest normal float16, al
 
 
 def pack(source: Path, out: Path) -> None:
-    """Compress a trained model and write model.safetensors and config.json.
-
-    Args:
-        source: folder of the trained model.
-        out: output folder.
-
-    Raises:
-        HproError: a file is missing or broken.
-    """
+    """Compress a trained model: from and to a folder with model.safetensors and config.json."""
     packed: dict[str, np.ndarray] = {}
     cure = "run the stage that trains it first"
     for name, weight in read_safetensors(source / "model.safetensors", cure).items():
@@ -42,26 +34,21 @@ def pack(source: Path, out: Path) -> None:
 
 
 def unpack(source: Path, out: Path) -> None:
-    """Decompress a model to float32 and write model.safetensors and config.json.
-
-    Args:
-        source: folder of the compressed model.
-        out: output folder.
+    """Decompress a model to float32; folders as for `pack`.
 
     Raises:
-        HproError: a file is missing or broken.
+        HproError: a file is missing or broken, or a matrix has no scales.
     """
     packed = read_safetensors(source / "model.safetensors", "download it again", own=False)
+    weights: dict[str, np.ndarray] = {}
     for name, weight in packed.items():
-        if weight.dtype == np.int8 and name + SCALE not in packed:
-            raise HproError(f"{source}: weight {name} has no scales: download the base again")
-    weights = {
-        name: _matrix(weight, packed[name + SCALE]) if weight.dtype == np.int8 else weight
-        for name, weight in packed.items()
-        if not name.endswith(SCALE)
-    }
-    whole = {name: weight.astype(np.float32) for name, weight in weights.items()}
-    write_safetensors(out / "model.safetensors", whole)
+        if weight.dtype == np.int8:
+            if name + SCALE not in packed:
+                raise HproError(f"{source}: weight {name} has no scales: download the base again")
+            weights[name] = _matrix(weight, packed[name + SCALE])
+        elif not name.endswith(SCALE):
+            weights[name] = weight.astype(np.float32)
+    write_safetensors(out / "model.safetensors", weights)
     write_json(out / "config.json", read_json(source / "config.json"))
 
 

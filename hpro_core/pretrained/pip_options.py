@@ -10,11 +10,7 @@ SECTIONS = ("global", "install", ":env:")
 def pip_options(listed: str) -> dict[str, str]:
     """Return the options of `pip install` from the output of `pip config list`.
 
-    Args:
-        listed: lines such as `global.index-url='https://...'`.
-
-    Returns:
-        Option -> value; several values are separated by spaces.
+    Its lines are such as `global.index-url='https://...'`. Several values are separated by spaces.
     """
     found: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
     for line in listed.splitlines():

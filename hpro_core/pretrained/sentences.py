@@ -14,15 +14,7 @@ SENTENCES = "sentences.npy"
 
 
 def known_sentences(base: Path, words: pd.Series) -> np.ndarray:
-    """Return which sentences are in a base's training data, bool (N,).
-
-    Args:
-        base: folder of the base.
-        words: N normalised sentences.
-
-    Raises:
-        HproError: the base has no list of its sentences.
-    """
+    """Return which of N normalised sentences are in a base's training data, bool (N,)."""
     cure = "name a base in params.yaml, or set base to ''"
     return np.isin(sentence_hashes(words), read_npy(base / SENTENCES, np.uint64, 1, cure))
 

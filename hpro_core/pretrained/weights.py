@@ -61,9 +61,6 @@ def listed() -> list[WeightFile]:
 def fetch(folder: Path = FOLDER) -> list[Path]:
     """Download every missing listed file to `folder/<name>/<file>`.
 
-    Args:
-        folder: the weights folder, created if needed.
-
     Returns:
         The files that were written; empty if all were present.
 
@@ -142,12 +139,7 @@ def _installed_folder(package: str, version: str) -> Path | None:
 def download(wanted: str, folder: Path) -> Path:
     """Download a package as a file, if possible the wheel; none of its code is executed.
 
-    Args:
-        wanted: name and version, such as "speechmos==0.0.1.1".
-        folder: folder for the file.
-
-    Returns:
-        Path of the file.
+    `wanted` is its name and version, such as "speechmos==0.0.1.1".
 
     Raises:
         HproError: no configured index of pip has the package, the index cannot be reached, the file
@@ -227,5 +219,4 @@ def _store(parts: Parts, content: bytes, folder: Path) -> None:
     where = " and ".join(f"{row.member} of {row.package} {row.version}" for row in parts)
     cure = "the package was changed after the list was made; do not use it"
     _check_hash(parts[0], found, where, cure)
-    path = parts[0].path(folder)
-    write_bytes(path, content)
+    write_bytes(parts[0].path(folder), content)

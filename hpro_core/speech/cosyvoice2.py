@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from hpro_core.constants import N_SPEECH_TOKENS, SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
-from hpro_core.io import sha256_of
+from hpro_core.io import reason_of, sha256_of
 from hpro_core.train.checkpoint import state_dict_of
 
 ORIGIN = "the model folder CosyVoice2-0.5B"
@@ -49,11 +49,7 @@ class S3Tokenizer:
     """S3 tokenizer v2: 16 kHz audio to speech tokens at 25 Hz."""
 
     def __init__(self, model: Any, device: torch.device | str = "cpu"):
-        """
-        Args:
-            model: an s3tokenizer.S3TokenizerV2, moved to the device and set to eval mode.
-            device: device of the model.
-        """
+        """`model`: an s3tokenizer.S3TokenizerV2; it is moved to the device, in eval mode."""
         self.model = model.to(device).eval()
         self.device = torch.device(device)
 
@@ -81,7 +77,7 @@ class S3Tokenizer:
 
         Args:
             audios: float32 (T,) each, 16 kHz mono in [-1, 1], at most 30 s.
-            names: name of each clip, for error messages.
+            names: names of the clips, for messages.
 
         Returns:
             int64 (L,) each, in 0..6560.
@@ -122,20 +118,16 @@ class CamPlus:
         options.intra_op_num_threads = threads
         providers = ["CPUExecutionProvider"]
         try:
-            session = onnxruntime.InferenceSession(path, options, providers=providers)
+            return cls(onnxruntime.InferenceSession(path, options, providers=providers))
         except Exception as error:  # onnxruntime has a type for each kind of broken file
-            raise HproError(f"{path} is not an ONNX model: {_line(error)}") from error
-        return cls(session)
+            raise HproError(f"{path} is not an ONNX model: {reason_of(error)}") from error
 
     def x_vector(self, audio_T: np.ndarray, name: str) -> np.ndarray:
-        """Compute the x-vector of a clip from its mean-normalised log-mel energies.
+        """Compute the x-vector of a clip from mean-normalised log-mel energies, float32 (192,).
 
         Args:
             audio_T: float32, 16 kHz mono in [-1, 1], at most 30 s.
-            name: name of the clip, for error messages.
-
-        Returns:
-            float32 (192,).
+            name: name of the clip, for messages.
 
         Raises:
             HproError: the clip is empty, too long or not finite.
@@ -164,8 +156,8 @@ def prompt_of(audio_T: np.ndarray, tokens: np.ndarray, x_vector: np.ndarray) -> 
 
     Args:
         audio_T: reference audio, float32, 16 kHz mono.
-        tokens: speech tokens of the reference, integer (L,).
-        x_vector: CAM++ speaker embedding of the reference, (192,).
+        tokens: its speech tokens, integer (L,).
+        x_vector: its CAM++ speaker embedding, (192,).
 
     Raises:
         HproError: the audio is empty, too long or not finite.
@@ -183,8 +175,7 @@ def prompt_of(audio_T: np.ndarray, tokens: np.ndarray, x_vector: np.ndarray) -> 
 def mel_frames(audio_T: np.ndarray) -> np.ndarray:
     """Compute the log-mel frames of CosyVoice2's flow, float32 (F, 80) at 50 Hz.
 
-    Args:
-        audio_T: float32, 16 kHz mono; resampled to 24 kHz first, as in upstream.
+    The audio, 16 kHz mono, is resampled to 24 kHz first, as in upstream.
     """
     import librosa
     from torchaudio.functional import resample
@@ -219,12 +210,7 @@ class FlowDecoder:
     """Flow and vocoder: speech tokens to 24 kHz audio in the voice of a reference."""
 
     def __init__(self, flow: Any, vocoder: Any, device: torch.device | str = "cpu"):
-        """
-        Args:
-            flow: upstream's flow, moved to the device and set to eval mode.
-            vocoder: upstream's vocoder, moved to the device and set to eval mode.
-            device: device of both.
-        """
+        """`flow`, `vocoder`: upstream's; both are moved to the device, in eval mode."""
         self.flow = flow.to(device).eval()
         self.vocoder = vocoder.to(device).eval()
         self.device = torch.device(device)
@@ -233,12 +219,7 @@ class FlowDecoder:
     def load(
         cls, folder: Path, device: torch.device | str = "cpu", sizes: SoundSizes | None = None
     ) -> "FlowDecoder":
-        """Load flow.pt and hift.pt of a CosyVoice2 folder.
-
-        Args:
-            folder: model folder CosyVoice2-0.5B.
-            device: device of flow and vocoder.
-            sizes: sizes of flow and vocoder; None: those of CosyVoice2-0.5B.
+        """Load flow.pt and hift.pt of a CosyVoice2 folder; `sizes` default to those of the 0.5B.
 
         Raises:
             HproError: the package or a file is missing, a file contains code, or a weight is
@@ -280,7 +261,7 @@ class FlowDecoder:
     def _sound(self, tokens_L: np.ndarray, prompt: Prompt) -> np.ndarray:
         token_1L, prompt_1L = (self._row(t, torch.int32) for t in (tokens_L, prompt.tokens))
         mel_1FM = self._row(prompt.mel_FM, torch.float32)
-        with _own_randomness(0):  # the vocoder's noise
+        with _own_randomness():  # the vocoder's noise
             mel_1MF, _ = self.flow.inference(
                 token=token_1L,
                 token_len=self._length(token_1L),
@@ -303,12 +284,8 @@ class FlowDecoder:
 
 
 def build(sizes: SoundSizes) -> tuple[Any, Any]:
-    """Build upstream's flow and vocoder with random weights; random states are not changed.
-
-    Raises:
-        HproError: the package, or one that it needs, is not installed.
-    """
-    with _own_randomness(0):  # the flow reseeds every generator when it is built
+    """Build upstream's flow and vocoder with random weights; random states are not changed."""
+    with _own_randomness():  # the flow reseeds every generator when it is built
         return _flow(sizes), _vocoder(sizes)
 
 
@@ -326,15 +303,11 @@ def _flow(sizes: SoundSizes) -> Any:
         num_mid_blocks=sizes.estimator_middle, num_heads=8, act_fn="gelu",
     )  # fmt: skip
     settings = _package("omegaconf", "token2wav-cosyvoice").DictConfig(
-        {
-            "sigma_min": 1e-6,
-            "solver": "euler",
-            "t_scheduler": "cosine",
-            "training_cfg_rate": 0.2,
-            "inference_cfg_rate": 0.7,
-            "reg_loss_type": "l1",
-        }
-    )
+        dict(
+            sigma_min=1e-6, solver="euler", t_scheduler="cosine", training_cfg_rate=0.2,
+            inference_cfg_rate=0.7, reg_loss_type="l1",
+        )
+    )  # fmt: skip
     matching = _upstream("flow.flow_matching").CausalConditionalCFM(
         in_channels=3 * _MELS, cfm_params=settings, n_spks=1, spk_emb_dim=_MELS, estimator=estimator
     )
@@ -362,11 +335,7 @@ def _vocoder(sizes: SoundSizes) -> Any:
 
 
 def check_tokens(rows: Sequence[np.ndarray], names: Sequence[str]) -> None:
-    """Check that every row has tokens and all are speech tokens.
-
-    Args:
-        rows: integers (L,) each.
-        names: name of each row, for error messages.
+    """Check that every row, integers (L,), has tokens and all are speech tokens.
 
     Raises:
         HproError: a row has no tokens, or one outside 0..6560.
@@ -374,8 +343,8 @@ def check_tokens(rows: Sequence[np.ndarray], names: Sequence[str]) -> None:
     for row, name in zip(rows, names, strict=True):
         if not len(row):
             raise HproError(f"{name} has no speech tokens")
-        outside = np.asarray(row)[(np.asarray(row) < 0) | (np.asarray(row) >= N_SPEECH_TOKENS)]
-        if len(outside):
+        outside = [token for token in row if not 0 <= token < N_SPEECH_TOKENS]
+        if outside:
             raise HproError(
                 f"{name}: speech token {outside[0]} is not in 0..{N_SPEECH_TOKENS - 1}: remove the "
                 "special tokens of a policy before decoding"
@@ -386,7 +355,7 @@ def _fill(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     try:
         model.load_state_dict(weights, strict=True)
     except RuntimeError as error:
-        raise HproError(f"{path} does not fit CosyVoice2-0.5B: {_line(error)}") from error
+        raise HproError(f"{path} does not fit CosyVoice2-0.5B: {reason_of(error)}") from error
 
 
 def _check_audio(audio_T: np.ndarray, name: str) -> None:
@@ -416,11 +385,11 @@ def _check_prompt(prompt: Prompt, i: int) -> None:
 
 
 @contextmanager
-def _own_randomness(seed: int) -> Iterator[None]:
-    """Seed the torch generators inside the context; restore all random states after it."""
+def _own_randomness() -> Iterator[None]:
+    """Seed the torch generators with 0 inside the context; restore all random states after it."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         try:
             yield
         finally:
@@ -447,7 +416,3 @@ def _package(module: str, name: str) -> ModuleType:
             f"the optional package {name} or one that it needs is not installed ({error.name}): "
             "see docs/cosyvoice2.md"
         ) from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

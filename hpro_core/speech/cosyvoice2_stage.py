@@ -16,12 +16,7 @@ from hpro_core.train.loop import device_of, set_threads
 
 
 def describe(root: Path, folder: Path) -> None:
-    """Write the kind and the folder of the token decoder to speech/tokenizer/config.json.
-
-    Args:
-        root: results folder of the run.
-        folder: model folder CosyVoice2-0.5B.
-    """
+    """Write the kind and the folder of the token decoder to speech/tokenizer/config.json."""
     write_json(root / "speech/tokenizer/config.json", {"kind": KIND, "folder": str(folder)})
 
 
@@ -56,12 +51,7 @@ def encoded(
 ) -> Iterator[dict[str, object]]:
     """Yield the rows of SPEECH_TOKENS in order of duration.
 
-    Args:
-        root: results folder of the run.
-        wanted: rows of UTTERANCES.
-        tokenizer: S3 tokenizer.
-        speakers: CAM++ speaker encoder.
-        batch_size: utterances per batch of the tokenizer.
+    `wanted` are rows of UTTERANCES, `batch_size` the utterances per batch of the tokenizer.
 
     Raises:
         HproError: an audio file is missing, unreadable, too short or longer than 30 s.

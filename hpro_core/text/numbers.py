@@ -91,13 +91,9 @@ _SYMBOLS = {"&": " and ", "%": " percent ", "+": " plus ", "@": " at "}
 
 
 def read_out(text: str) -> str:
-    """Write numerals and abbreviations in words.
+    """Write numerals and abbreviations of a text in words; the function is idempotent.
 
-    Args:
-        text: text with ASCII punctuation and its capitals (`normalise.unified`).
-
-    Returns:
-        The text, otherwise unchanged. The function is idempotent.
+    The text has ASCII punctuation and its capitals, as from `normalise.unified`.
     """
     for pattern, reading in _RULES:
         text = pattern.sub(functools.partial(_spaced, reading), text)
@@ -292,62 +288,50 @@ def _any_case(match: re.Match[str]) -> str:
     return _ANYWHERE[match[1].lower()]
 
 
-_RULES: tuple[tuple[re.Pattern[str], Reading], ...] = (
-    (re.compile(r"\b([Ee]\.g|[Ii]\.e)\b\.?"), _any_case),
-    (re.compile(r"\b(mrs?|vs)\b\.?", re.I), _any_case),
-    (re.compile(rf"\b([Ee]tc)\b{_DOT}"), _any_case),
-    (re.compile(r"\bPh\.?\s?D\b\.?"), lambda match: "p h d"),
+_READINGS: tuple[tuple[str, Reading], ...] = (
+    (r"\b([Ee]\.g|[Ii]\.e)\b\.?", _any_case),
+    (r"(?i)\b(mrs?|vs)\b\.?", _any_case),
+    (rf"\b([Ee]tc)\b{_DOT}", _any_case),
+    (r"\bPh\.?\s?D\b\.?", lambda match: "p h d"),
+    (rf"\b({_one_of(_BEFORE_NAMES)})\.(?=\s+[\"']*[A-Z])", lambda m: _BEFORE_NAMES[m[1]]),
+    (r"\bDr(?=\s+[A-Z])", lambda match: "doctor"),
+    (rf"\b({_one_of(_BEHIND_NAMES)})\b(?=\.){_DOT}", lambda m: _BEHIND_NAMES[m[1]]),
+    (rf"\b({_one_of(_MONTHS)})\.(?=\s?[0-9])", lambda match: _MONTHS[match[1]]),
+    (r"\bSt\.?(?=\s+[A-Z])", lambda match: "saint"),
+    (rf"(?<=\w )St(?=\.){_DOT}", lambda match: "street"),
+    (r"\bNos?\.\s?(?=[0-9])|#\s?(?=[0-9])", lambda match: "number "),
+    (rf"\b({_one_of(_RULERS)}) ({_ROMAN})\b", _ruler),
+    (rf"\b(World War|{_one_of(_NUMBERED)}) ({_ROMAN})\b", _numbered),
+    (r"(?<=[0-9])\s?\u2013\s?(?=[0-9$€£¥])", lambda match: " to "),
     (
-        re.compile(rf"\b({_one_of(_BEFORE_NAMES)})\.(?=\s+[\"']*[A-Z])"),
-        lambda match: _BEFORE_NAMES[match[1]],
-    ),
-    (re.compile(r"\bDr(?=\s+[A-Z])"), lambda match: "doctor"),
-    (re.compile(rf"\b({_one_of(_BEHIND_NAMES)})\b(?=\.){_DOT}"), lambda m: _BEHIND_NAMES[m[1]]),
-    (re.compile(rf"\b({_one_of(_MONTHS)})\.(?=\s?[0-9])"), lambda match: _MONTHS[match[1]]),
-    (re.compile(r"\bSt\.?(?=\s+[A-Z])"), lambda match: "saint"),
-    (re.compile(rf"(?<=\w )St(?=\.){_DOT}"), lambda match: "street"),
-    (re.compile(r"\bNos?\.\s?(?=[0-9])|#\s?(?=[0-9])"), lambda match: "number "),
-    (re.compile(rf"\b({_one_of(_RULERS)}) ({_ROMAN})\b"), _ruler),
-    (re.compile(rf"\b(World War|{_one_of(_NUMBERED)}) ({_ROMAN})\b"), _numbered),
-    (re.compile(r"(?<=[0-9])\s?\u2013\s?(?=[0-9$€£¥])"), lambda match: " to "),
-    (
-        re.compile(r"(?<![0-9-])((?:1[1-9]|20)[0-9]{2})-(?=(?:1[1-9]|20)[0-9]{2}\b(?!-))"),
+        r"(?<![0-9-])((?:1[1-9]|20)[0-9]{2})-(?=(?:1[1-9]|20)[0-9]{2}\b(?!-))",
         lambda match: f"{match[1]} to ",
     ),
-    (re.compile(r"\b([1-9])'(?=(?:[0-9]|1[01])\b(?!'))"), lambda match: f"{match[1]} foot "),
-    (re.compile(r"(?<=[0-9])'(?=[0-9])"), lambda match: " "),
-    (re.compile(r"(?:(?<=\s)|^)-(?=\.?[0-9$€£¥])"), lambda match: "minus "),
+    (r"\b([1-9])'(?=(?:[0-9]|1[01])\b(?!'))", lambda match: f"{match[1]} foot "),
+    (r"(?<=[0-9])'(?=[0-9])", lambda match: " "),
+    (r"(?:(?<=\s)|^)-(?=\.?[0-9$€£¥])", lambda match: "minus "),
     (
-        re.compile(
-            r"(?<![0-9:.,])([01]?[0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9]))?(?![0-9:])"
-            rf"(?:\s?([AaPp])\.?[Mm]\b{_DOT})?"
-        ),
+        r"(?<![0-9:.,])([01]?[0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9]))?(?![0-9:])"
+        rf"(?:\s?([AaPp])\.?[Mm]\b{_DOT})?",
         _time,
     ),
+    (rf"(?<=[0-9])\s?([AaPp])\.?[Mm]\b{_DOT}", lambda match: f" {match[1].lower()} m"),
     (
-        re.compile(rf"(?<=[0-9])\s?([AaPp])\.?[Mm]\b{_DOT}"),
-        lambda match: f" {match[1].lower()} m",
-    ),
-    (
-        re.compile(r"(?<![0-9-])(?:[0-9]{3}-)?[0-9]{3}-[0-9]{4}(?![0-9-])"),
+        r"(?<![0-9-])(?:[0-9]{3}-)?[0-9]{3}-[0-9]{4}(?![0-9-])",
         lambda match: _digit_by_digit(match[0]),
     ),
+    (rf"(?i)([$€£¥])\s?({_PLAIN})(?:\s?({_one_of(_MAGNITUDES)})\b)?", _money),
+    (rf"({_PLAIN})\s?([€£¢]|\$(?![0-9]))", _money_behind),
     (
-        re.compile(rf"([$€£¥])\s?({_PLAIN})(?:\s?({_one_of(_MAGNITUDES)})\b)?", re.I),
-        _money,
-    ),
-    (re.compile(rf"({_PLAIN})\s?([€£¢]|\$(?![0-9]))"), _money_behind),
-    (
-        re.compile(r"(?<![0-9/.,])(?:([0-9]{1,3})[ -])?([1-9][0-9]?)/([1-9][0-9]{0,2})(?![0-9/])"),
+        r"(?<![0-9/.,])(?:([0-9]{1,3})[ -])?([1-9][0-9]?)/([1-9][0-9]{0,2})(?![0-9/])",
         _fraction,
     ),
-    (re.compile(rf"({_PLAIN})\s?\u00b0(?:\s?([CF])\b)?"), _degrees),
+    (rf"({_PLAIN})\s?\u00b0(?:\s?([CF])\b)?", _degrees),
     (
-        re.compile(
-            r"([0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)*"
-            r"|(?<![\w.])\.[0-9]+)(?:(st|nd|rd|th|s)\b)?"
-        ),
+        r"([0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)*"
+        r"|(?<![\w.])\.[0-9]+)(?:(st|nd|rd|th|s)\b)?",
         _number,
     ),
 )
-"""Rules in order of application; the last one matches every remaining numeral."""
+"""Patterns in order of application; the last one matches every remaining numeral."""
+_RULES = [(re.compile(pattern), reading) for pattern, reading in _READINGS]

@@ -56,10 +56,7 @@ _TOKEN = re.compile(r"[a-z']*[a-z][a-z']*|\d+")
 
 @functools.cache
 def phones_of(word: str) -> tuple[str, ...]:
-    """Return the phones of one normalised word.
-
-    Args:
-        word: lower-case letters and apostrophes, as in the column `words` of the utterances.
+    """Return the phones of one normalised word (lower-case letters and apostrophes).
 
     Returns:
         Phones, each in `SYMBOLS`; a vowel with primary stress is one symbol.

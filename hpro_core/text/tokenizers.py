@@ -35,9 +35,6 @@ def frontend(policy_text: str, codec_text: str) -> Frontend:
     Args:
         policy_text: "phones", or the folder CosyVoice-BlankEN of a CosyVoice2 model.
         codec_text: "phones", or the folder of a Whisper model.
-
-    Raises:
-        HproError: a folder lacks the tokenizer's files.
     """
     return Frontend(
         policy=encode if policy_text == PHONES else _cosyvoice2(Path(policy_text)),
@@ -54,13 +51,8 @@ def _cosyvoice2(folder: Path) -> Callable[[str, str], tuple[list[int], list[int]
     from transformers import Qwen2Tokenizer  # three seconds, which no embedded job needs
 
     tokenizer = _published(folder, Qwen2Tokenizer.from_pretrained)
-    tokenizer.add_special_tokens(
-        {
-            "eos_token": "<|endoftext|>",
-            "pad_token": "<|endoftext|>",
-            "additional_special_tokens": list(COSYVOICE2_MARKS),
-        }
-    )
+    end = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    tokenizer.add_special_tokens({**end, "additional_special_tokens": list(COSYVOICE2_MARKS)})
 
     def read(text: str, words: str) -> tuple[list[int], list[int]]:
         ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -85,10 +77,6 @@ def _whisper(folder: Path) -> Callable[[str, str], list[int]]:
 
 def _published(folder: Path, load: Callable[[Path], Any]) -> Any:
     """Load a tokenizer of transformers after a check of its files.
-
-    Args:
-        folder: folder of the files.
-        load: function that loads the tokenizer.
 
     Raises:
         HproError: a file is missing or broken, or the files do not form a tokenizer.

@@ -427,7 +427,7 @@ def _table(path: Path, schema: Any) -> object:
     names = tables.distinct(path, first)
     some = sorted(names)[:2]
     kept = tables.read_table(path, schema, only={first: some})
-    count = tables.count_rows(path, only={first: some})
+    count = tables.count_rows(path)
     return tables.read_table(path, schema), sorted(names), kept, count
 
 
