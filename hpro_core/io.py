@@ -787,7 +787,8 @@ def write_in_place(path: Path, content: bytes) -> None:
             file.write(content)
     except OSError as error:
         if opened:
-            _drop(path)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
         _unwritten(path, error)
 
 
