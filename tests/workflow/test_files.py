@@ -23,7 +23,7 @@ from hpro_core.pretrained.base import FILES, MODELS, SUMS
 from hpro_core.shards import TABLES
 from tests.workflow.conda_channel import closure
 from tests.workflow.project import REPO, RUN, Project
-from workflow.scripts.stage_keys import code_files
+from workflow.scripts.code_hash import code_files
 
 PHASES = {
     **{name: [name] for name in ("corpus", "align", "label", "speech", "dataset", "codec")},
