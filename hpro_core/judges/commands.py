@@ -24,12 +24,10 @@ def judge_recordings(root: Root, params: Params, work: Work, threads: Threads = 
     from hpro_core.judges.configured import teachers_of
     from hpro_core.judges.stage import judge_recordings as judge_all
 
-    label, codec = (
-        p.read_section(params, "label", p.Label),
-        p.read_section(params, "codec", p.Codec),
-    )
+    label = p.read_section(params, "label", p.Label)
+    teachers = teachers_of(label, p.read_section(params, "codec", p.Codec))
     settings = p.read_section(params, "evaluate", p.Evaluate)
-    judge_all(root, settings, p.read_compute(params, threads), work, teachers_of(label, codec))
+    judge_all(root, settings, p.read_compute(params, threads), work, teachers)
 
 
 @app.command()
@@ -46,13 +44,8 @@ def judge(
     from hpro_core.judges.configured import teachers_of
     from hpro_core.judges.stage import judge as judge_system
 
-    label, codec = (
-        p.read_section(params, "label", p.Label),
-        p.read_section(params, "codec", p.Codec),
-    )
-    settings, compute = (
-        p.read_section(params, "evaluate", p.Evaluate),
-        p.read_compute(params, threads),
-    )
-    teachers = teachers_of(label, codec)
+    label = p.read_section(params, "label", p.Label)
+    teachers = teachers_of(label, p.read_section(params, "codec", p.Codec))
+    settings = p.read_section(params, "evaluate", p.Evaluate)
+    compute = p.read_compute(params, threads)
     judge_system(root, system, seed, settings, weights, compute, work, teachers)

@@ -88,9 +88,8 @@ def train_reward(
 
     if is_main_process():
         drawn = rewarder.draw(sampler.batch_at(before + 1), seed)
-        first = split.cut(drawn, settings.accumulate * process_count())[
-            0
-        ]  # bounds memory as a step does
+        parts = settings.accumulate * process_count()
+        first = split.cut(drawn, parts)[0]  # bounds memory as a step does
         rewarder.report_gradient_norms(first, label, out / "gradient_norms.json")
     steps = settings.steps * variant.stages
     log_every = LOG_EVERY if watching is not None else steps_of_a_point(steps)
