@@ -18,5 +18,6 @@ def synthesise(
     from hpro_core.train.example_file import split_files
 
     settings = p.read_section(params, "synthesis", p.Synthesis)
-    train, _, test = (load(path) for path in split_files(root))
-    speak(root, system, seed, settings, p.read_compute(params, threads), list(test), train)
+    train_table, _, test_table = split_files(root)
+    test, train = list(load(test_table)), load(train_table)
+    speak(root, system, seed, settings, p.read_compute(params, threads), test, train)
