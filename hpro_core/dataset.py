@@ -35,7 +35,7 @@ from hpro_core.tables import (
     write_table,
 )
 from hpro_core.text.tokenizers import Frontend, frontend
-from hpro_core.train.example_file import open_examples, write_examples
+from hpro_core.train.example_file import open_examples, split_files, write_examples
 from hpro_core.train.examples import MappedExamples
 
 _DURATION_TOLERANCE_S = 0.25  # ours: tokenizers pad or cut an utterance by a few frames
@@ -106,6 +106,31 @@ def load(path: Path, leave_out: Collection[str] = ()) -> MappedExamples:
     check_columns(path, DATASET)
     examples = open_examples(path)
     return examples.without(leave_out) if leave_out else examples
+
+
+def train_dev(
+    root: Path, leave_out: Collection[str], section: str
+) -> tuple[MappedExamples, MappedExamples]:
+    """Map the utterances that a training uses into memory.
+
+    Args:
+        root: results folder of the run.
+        leave_out: corpora to exclude.
+        section: section of the settings that excludes them, for the error message.
+
+    Returns:
+        Utterances of train and of dev.
+
+    Raises:
+        HproError: no utterance is left in one of them, or what `load` raises.
+    """
+    train, dev = (load(path, leave_out) for path in split_files(root)[:2])
+    if not train or not dev:
+        raise HproError(
+            f"{section}.leave_out in params.yaml is {leave_out}, and nothing is left to "
+            f"learn from in {root / 'dataset'}: remove a corpus from the list"
+        )
+    return train, dev
 
 
 def _parts(root: Path, shard: int | None) -> dict[str, dict]:

@@ -575,6 +575,15 @@ def read_section(path: str | Path, name: str, kind: type[SectionT]) -> SectionT:
     return validated(settings[name], kind, path, name)
 
 
+def read_compute(path: str | Path, threads: int) -> Compute:
+    """Read the section `compute`, with the number of threads from the command line.
+
+    Raises:
+        HproError: as `read_section`.
+    """
+    return read_section(path, "compute", Compute).model_copy(update={"threads": threads})
+
+
 PlainT = TypeVar("PlainT")
 
 

@@ -254,6 +254,29 @@ def this_process() -> str:
     return f"{_machine()} {os.getpid()} {start}" if start else ""
 
 
+def use_checkout(root: str | Path) -> None:
+    """Make `hpro` in shell lines the one of a checkout, and end it when this process ends.
+
+    Its Python is the one that runs this, unless Snakemake activates another environment.
+
+    Args:
+        root: folder of the checkout.
+
+    Raises:
+        HproError: the path of the checkout cannot stand in PATH.
+    """
+    if os.pathsep in str(root):
+        raise HproError(
+            f"{root}: the path of the project has a {os.pathsep!r}, at which PATH and PYTHONPATH "
+            "are split: rename the folder"
+        )
+    os.environ[SNAKEMAKE] = this_process()
+    path = [str(Path(root, "workflow", "bin")), str(Path(sys.executable).parent)]
+    os.environ["PATH"] = os.pathsep.join([*path, os.environ["PATH"]])
+    modules = [str(root), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, modules))
+
+
 def _machine() -> str:
     """Host, boot and process namespace, within which a process id is unique."""
     try:

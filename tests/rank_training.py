@@ -48,8 +48,8 @@ def train(out: Path, accumulate: int = 1) -> nn.Module:
         choose=lambda history: max(history, key=lambda step: history[step]["reward"]),
     )
     loop = Loop(
-        "cut", STEPS, seed=0, clip_norm=1e6, accumulate=accumulate, log_every=1, dev_every=2,
-        checkpoint_every=2, grad_norm_every=2,
+        "cut", STEPS, 0, out, out / "work", clip_norm=1e6, accumulate=accumulate, log_every=1,
+        dev_every=2, checkpoint_every=2, grad_norm_every=2,
     )  # fmt: skip
     fit(
         policy,
@@ -58,8 +58,6 @@ def train(out: Path, accumulate: int = 1) -> nn.Module:
         lambda step: rewarder.draw(sampler.batch_at(step), torch.initial_seed()),
         lambda: rewarder.mean_over(heard),
         loop,
-        out,
-        out / "work",
         split=split_of(objective),
         model_selection=model_selection,
         grad_norm_fn=rewarder.gradient_norms_at_logits,

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from typer.testing import CliRunner
 
-from hpro_core.cli_codec import codec_app
+from hpro_core.codec import commands
 from hpro_core.codec.model import PRESETS, CodecConfig
 from hpro_core.codec.released import (
     ORIGIN,
@@ -193,7 +193,7 @@ def test_an_encoder_that_does_not_fit_is_not_exported(released):
 def test_the_command_imports(released, tmp_path):
     source = saved({**released, "epoch": 0, "step": 5}, tmp_path)
     arguments = ["import", str(source), str(tmp_path / "codec"), "--text-heads", "4"]
-    result = CliRunner().invoke(codec_app, arguments)
+    result = CliRunner().invoke(commands.released, arguments)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "codec" / "model.safetensors").is_file()
     assert "weights from model.pt" in result.output

@@ -17,20 +17,22 @@ from hpro_core.codec.training import (
     train_style,
 )
 from hpro_core.errors import HproError
-from hpro_core.params import Codec, CodecStage, Compute
+from hpro_core.params import Codec, CodecStage
+from tests.results import run_in, write_dataset
 
 SETTINGS = Codec(
     preset="embedded", checkpoint="", whisper="", content=CodecStage(steps=2),
     style=CodecStage(steps=2), batch_size=4, learning_rate=1e-3, guided_attention_weight=0.3,
     token_noise=0.3, decay_fraction=0.3, ema=0.9, seed=3,
 )  # fmt: skip
-COMPUTE = Compute(threads=1, device="cpu", bf16=False)
 
 
 def both_stages(examples, folder):
-    data = (examples[:6], examples[6:], SETTINGS, COMPUTE)
-    train_content(*data, folder / "content", folder / "work_a", "x")
-    train_style(folder / "content", *data, folder / "style", folder / "work_b", "x")
+    links = {f"codec/{stage}": folder / stage for stage in ("content", "style")}
+    run = run_in(folder / "results", folder / "work_a", links)
+    write_dataset(run.root, examples[:6], examples[6:])
+    train_content(run, SETTINGS)
+    train_style(replace(run, work=folder / "work_b"), SETTINGS)
     return [load_file(folder / stage / "model.safetensors") for stage in ("content", "style")]
 
 

@@ -368,7 +368,7 @@ def test_faults_are_written_as_utf_8_whatever_the_name():
 
 
 def test_key_files_list_names_that_are_not_utf_8(tmp_path):
-    from workflow.scripts.stage_keys import listing_hash
+    from hpro_core.corpus.walk import listing_hash
 
     (tmp_path / "a.wav").write_bytes(b"1")
     before = listing_hash(tmp_path)

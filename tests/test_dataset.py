@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpro_core import cli, dataset
+from hpro_core import dataset
 from hpro_core.constants import EMOTIONS
 from hpro_core.errors import HproError
 from hpro_core.params import Dataset
@@ -103,14 +103,14 @@ def test_corpora_that_are_left_out_are_not_read(root, monkeypatch):
         return made[-1]
 
     monkeypatch.setattr(of_file, "_example", counted)
-    learnt = cli._learnt(root, ["weak"], "reward")
+    learnt = dataset.train_dev(root, ["weak"], "reward")
     assert [facts_of(split).utterances for split in learnt] == [1, 1]
     assert made == []
     assert [[e.utt_id for e in split] for split in learnt] == [["a_2"], ["a_4"]]
     assert [example.utt_id for example in made] == ["a_2", "a_4"]
-    assert [len(split) for split in cli._learnt(root, [], "reward")] == [2, 2]
+    assert [len(split) for split in dataset.train_dev(root, [], "reward")] == [2, 2]
     with pytest.raises(HproError, match=r"reward.leave_out .* nothing is left to learn from"):
-        cli._learnt(root, ["weak", "a"], "reward")
+        dataset.train_dev(root, ["weak", "a"], "reward")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -42,10 +43,11 @@ def run(out, work, steps=60, stop_at=None, identity="a", ema=0.9, model_selectio
         return {"loss": loss, "half": loss / 2}
 
     fixed = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
-    loop = Loop("test", steps, seed=1, ema=ema, log_every=10, dev_every=20, checkpoint_every=20,
-                warmup_steps=5, decay_fraction=0.3, identity=identity)  # fmt: skip
+    loop = Loop("test", steps, 1, out, work, ema=ema, log_every=10, dev_every=20,
+                checkpoint_every=20, warmup_steps=5, decay_fraction=0.3,
+                identity=identity)  # fmt: skip
     fit(model, optimiser, terms, batch_at, lambda: {"loss": float(terms(fixed)["loss"])}, loop,
-        out, work, model_selection=model_selection)  # fmt: skip
+        model_selection=model_selection)  # fmt: skip
     return model
 
 
@@ -238,8 +240,8 @@ def test_dev_terms_that_are_not_finite_stop_the_training(tmp_path):
     dev = iter([1.0, float("nan")])
     with pytest.raises(HproError, match=r"test, dev, step 5: .*nan.* is not finite"):
         fit(model, torch.optim.SGD(model.parameters(), lr=0.1), lambda x: {"loss": model(x).sum()},
-            lambda step: torch.ones(1, 1), lambda: {"loss": next(dev)}, Loop("test", 5, 0),
-            tmp_path, tmp_path)  # fmt: skip
+            lambda step: torch.ones(1, 1), lambda: {"loss": next(dev)},
+            Loop("test", 5, 0, tmp_path, tmp_path))  # fmt: skip
 
 
 def test_a_model_that_is_not_finite_is_not_written(tmp_path):
@@ -268,10 +270,10 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):
     model = nn.Linear(1, 1)
     before = model.weight.clone()
     optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
-    loop = Loop("test", 5, 0)
+    loop = Loop("test", 5, 0, tmp_path, tmp_path)
     with pytest.raises(HproError, match=r"step 1: .*nan.* is not finite"):
         fit(model, optimiser, lambda x: {"loss": model(x).sum() * torch.nan},
-            lambda step: torch.ones(1, 1), dict, loop, tmp_path, tmp_path)  # fmt: skip
+            lambda step: torch.ones(1, 1), dict, loop)  # fmt: skip
     assert torch.equal(model.weight, before)
 
 
@@ -279,8 +281,8 @@ def test_a_stage_that_cannot_cut_its_batches_says_so(tmp_path):
     model = nn.Linear(1, 1)
     with pytest.raises(HproError, match="cannot split its batches: set accumulate to 1"):
         fit(model, torch.optim.SGD(model.parameters(), lr=0.1), lambda x: {"loss": model(x).sum()},
-            lambda step: torch.ones(1, 1), dict, Loop("test", 5, 0, accumulate=2), tmp_path,
-            tmp_path)  # fmt: skip
+            lambda step: torch.ones(1, 1), dict,
+            Loop("test", 5, 0, tmp_path, tmp_path, accumulate=2))  # fmt: skip
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch):
@@ -329,16 +331,16 @@ def test_short_trainings_have_checkpoints_too(steps, most, expected):
 
 
 def test_the_rate_warms_up_and_decays():
-    loop = Loop("x", steps=100, seed=0, warmup_steps=10, decay_fraction=0.2)
-    shares = [loop._rate_share(step, loop) for step in (1, 10, 50, 80, 91, 100)]
+    settings = Loop("x", 100, 0, Path(), Path(), warmup_steps=10, decay_fraction=0.2)
+    shares = [loop._rate_share(step, settings) for step in (1, 10, 50, 80, 91, 100)]
     assert shares == pytest.approx([0.1, 1.0, 1.0, 1.0, 0.5, 0.05])
 
 
 def test_a_profile_is_a_trace_for_tensorboard(tmp_path):
     model = nn.Linear(1, 1)
     fit(model, torch.optim.SGD(model.parameters(), lr=0.1), lambda x: {"loss": model(x).sum()},
-        lambda step: torch.ones(1, 1), dict, Loop("test", 12, 0), tmp_path, tmp_path,
-        profile=True)  # fmt: skip
+        lambda step: torch.ones(1, 1), dict,
+        Loop("test", 12, 0, tmp_path, tmp_path, profile=True))  # fmt: skip
     assert list((tmp_path / "profile").glob("*.pt.trace.json"))
 
 

@@ -13,8 +13,7 @@ import yaml
 from scipy.stats import f as fisher
 from snakemake.utils import update_config
 
-from hpro_core import cli
-from hpro_core.analysis import claims, reward_vs_judges
+from hpro_core.analysis import claims, commands, reward_vs_judges
 from hpro_core.analysis.scores import METRICS, ratio
 from hpro_core.analysis.significance import Comparison, compare, holm
 from hpro_core.analysis.statistics import Ratio, interval
@@ -337,7 +336,7 @@ def test_the_command_reads_its_key_file(root: Path) -> None:
     sections = {"tables": ROWS.model_dump(), "claims": SETTINGS.model_dump(), "variants": variants}
     sections["reward"] = yaml.safe_load((REPO / "params.yaml").read_text())["reward"]
     key.write_text(yaml.safe_dump({"seeds": SEEDS, **sections}))
-    cli.claims(root, key, root / "docs")
+    commands.claims(root, key, root / "docs")
     written = {path.name for path in (root / "docs").iterdir()}
     assert written == {"claims.csv", "claims_tests.csv", "claims_rewards.csv", "claims.md"}
     told = pd.read_csv(root / "docs/claims_rewards.csv")

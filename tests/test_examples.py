@@ -23,6 +23,7 @@ from hpro_core.train.batching import Batch, Sampler, collate, sequential_batches
 from hpro_core.train.examples import Example, SpeakerIndex, utt_ids
 from hpro_core.train.facts import ROUNDINGS, Facts, Of, facts_from_json, facts_of
 from tests.conftest import make_example
+from tests.results import dataset_row
 
 CORPORA = ("a", "b", "weak")
 
@@ -36,13 +37,8 @@ def table(tmp_path_factory):
     for i, e in enumerate(made):
         corpus = CORPORA[int(rng.integers(3))]
         speaker = "alone" if i == 50 else f"s{rng.integers(4)}"
-        text = {"utt_id": f"{corpus}_{99 - i}", "corpus": corpus, "speaker": speaker}
-        text |= {"text": e.text, "words": " ".join(e.words), "n_words": len(e.words)}
-        kinds = {"symbols": np.int32, "symbol_word": np.int16, "transcript": np.int32}
-        kinds |= {"tokens": np.int16, "speaker_embedding": np.float32, "emotion": np.float32}
-        lists = {name: getattr(e, name).astype(kind) for name, kind in kinds.items()}
-        times = {"word_start_s": e.spans_s[:, 0], "word_end_s": e.spans_s[:, 1]}
-        rows.append({**text, **lists, **times, "word_vad": e.vad.ravel()})
+        named = replace(e, utt_id=f"{corpus}_{99 - i}", corpus=corpus, speaker=speaker)
+        rows.append(dataset_row(named))
     path = tmp_path_factory.mktemp("dataset") / "train.parquet"
     write_table(pd.DataFrame(rows), path, DATASET)
     return path

@@ -25,3 +25,10 @@ def test_embedded_jobs_start_without_transformers():
         [sys.executable, "-c", code, *EMBEDDED], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == ""
+
+
+def test_the_command_line_starts_without_the_modules_of_the_commands():
+    code = "import sys, hpro_core.cli\n"
+    code += "print(*[n for n in ('torch', 'pandas', 'pyarrow') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -17,7 +17,6 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2FeatureExtractor, WavLMForXVector
 
-from hpro_core import cli
 from hpro_core import params as p
 from hpro_core.analysis import tables
 from hpro_core.constants import EMOTIONS, VAD
@@ -25,7 +24,7 @@ from hpro_core.errors import HproError
 from hpro_core.io import sha256_of
 from hpro_core.judges import affect, apply, panel, stage, wavlm
 from hpro_core.judges.asr import most_tokens
-from hpro_core.judges.configured import taught_by
+from hpro_core.judges.configured import taught_by, teachers_of
 from hpro_core.judges.files import WHISPER_SHA256
 from hpro_core.judges.wavlm import SHORTEST_S, WavlmVoices
 from hpro_core.judges.whisper import WhisperTranscripts
@@ -625,7 +624,9 @@ def test_a_codec_that_is_brought_had_the_papers_teachers(tmp_path, checkpoint, t
     params = yaml.safe_load((REPO / "params.yaml").read_text())
     params["codec"]["checkpoint"] = checkpoint
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    assert cli._teachers(tmp_path / "params.yaml") == teachers
+    label = p.read_section(tmp_path / "params.yaml", "label", p.Label)
+    codec = p.read_section(tmp_path / "params.yaml", "codec", p.Codec)
+    assert teachers_of(label, codec) == teachers
 
 
 ROWS = Tables(comparison=["recordings", "sft"], progressive=["sft"], ablation=["sft"])

@@ -32,6 +32,7 @@ from hpro_core.reward.selection import Candidate, choose
 from hpro_core.train.checkpoint import save_model
 from hpro_core.train.microbatch import BatchSplit
 from tests import rank_training
+from tests.results import run_in, write_dataset
 
 ALL = Objective(dict.fromkeys(TERMS, 1.0) | {"kl": 0.02}, temperature=1.0, frame_norm="l1")
 
@@ -366,6 +367,7 @@ def folders(tmp_path_factory, examples):
     save_policy(root / "sft", policy, variant="sft", seed=0)
     codec = make_codec("embedded")
     save_model(root / "codec", codec, {"model": asdict(codec.config)})
+    write_dataset(root, examples, examples[:4])
     return root
 
 
@@ -373,19 +375,21 @@ def weights(**changed):
     return {**dict(kl=0.02, sp=2.0, cp=1.0, asr=5.0, wvad=1.0, ser=0.5), **changed}
 
 
-def run(folders, examples, out, steps=30, watching=None, accumulate=1, start=None):
+def rewarded(folders, examples, out, steps=30, watching=None, accumulate=1, start=None):
     stage = p.RewardStage(temperature=0.8, weights=p.Weights(**weights()))
     settings = p.Reward(
         steps=steps, batch_size=2, learning_rate=3e-3, clip_norm=5.0, frame_norm="l1",
         kl_reduction="sum", jacobi_iterations=1, top_p=0.8, top_k=25, decay_fraction=0.0, ema=0.9,
-        sentence=stage,
+        sentence=stage, accumulate=accumulate,
     )  # fmt: skip
-    train.train_reward(
-        "joint", p.Variant(start="sft", stage="sentence"), settings,
-        p.Compute(device="cpu", bf16=False), start or folders / "sft", folders / "sft",
-        folders / "codec", examples, examples[:4], 0, out, out / "work", "identity",
-        accumulate=accumulate, watching=watching,
-    )  # fmt: skip
+    links = {
+        "dataset": folders / "dataset", "codec/style": folders / "codec",
+        "policy/sft/seed0": folders / "sft", "policy/start/seed0": start or folders / "sft",
+        "policy/joint/seed0": out,
+    }  # fmt: skip
+    variant = p.Variant(start="start", stage="sentence")
+    run = run_in(out / "results", out / "work", links)
+    train.train_reward(run, "joint", variant, settings, 0, watching)
     return load_file(out / "model.safetensors")
 
 
@@ -417,7 +421,7 @@ def watched(examples, probe, **settings):
 def short(folders, examples, tmp_path_factory):
     """Folder of a training of 10 steps that nobody watched."""
     out = tmp_path_factory.mktemp("short")
-    run(folders, examples, out, steps=10)
+    rewarded(folders, examples, out, steps=10)
     return out
 
 
@@ -425,7 +429,7 @@ def short(folders, examples, tmp_path_factory):
 def straight(folders, examples, tmp_path_factory):
     """Folder of a watched training of 30 steps that nothing disturbed."""
     out = tmp_path_factory.mktemp("straight")
-    run(folders, examples, out, watching=watched(examples, Told(**SECOND_BEST)))
+    rewarded(folders, examples, out, watching=watched(examples, Told(**SECOND_BEST)))
     return out
 
 
@@ -448,12 +452,12 @@ def test_a_stage_goes_on_with_the_batches_and_the_noise_of_its_start(
         return draw(self, batch, seed)
 
     monkeypatch.setattr(train.Rewarder, "draw", noted)
-    run(folders, examples, tmp_path / "long", steps=6)
+    rewarded(folders, examples, tmp_path / "long", steps=6)
     whole = seen[-6:]
     seen.clear()
-    run(folders, examples, tmp_path / "first", steps=3)
+    rewarded(folders, examples, tmp_path / "first", steps=3)
     first = seen[-3:]
-    run(folders, examples, tmp_path / "second", steps=3, start=tmp_path / "first")
+    rewarded(folders, examples, tmp_path / "second", steps=3, start=tmp_path / "first")
     assert [*first, *seen[-3:]] == whole
     assert len(set(whole)) == 6
     assert rewarded_steps(tmp_path / "second") == 6
@@ -479,10 +483,10 @@ def test_a_watched_run_that_was_killed_goes_on_as_if_it_had_not(
 ):
     dying = Told(**SECOND_BEST, dies_at=2)
     with pytest.raises(KeyboardInterrupt):
-        run(folders, examples, tmp_path, watching=watched(examples, dying))
+        rewarded(folders, examples, tmp_path, watching=watched(examples, dying))
     assert len(list((tmp_path / "work").glob("kept_*.pt"))) == 1
     rest = {name: values[2:] for name, values in SECOND_BEST.items()}
-    again = run(folders, examples, tmp_path, watching=watched(examples, Told(**rest)))
+    again = rewarded(folders, examples, tmp_path, watching=watched(examples, Told(**rest)))
     undisturbed = load_file(straight / "model.safetensors")
     assert all(torch.equal(again[name], value) for name, value in undisturbed.items())
     for name in ("training.csv", "metrics.json"):
@@ -495,7 +499,7 @@ HACKED = dict(wer=(0.1, 0.1, 0.5, 0.6), ccc=(0.3, 0.4, 0.3, 0.2), sim=(0.5, 0.6,
 @pytest.mark.parametrize("stop", [pytest.param(False, marks=pytest.mark.full), True])
 def test_hacking_is_said_and_ends_the_training_if_asked(folders, examples, tmp_path, capsys, stop):
     watching = watched(examples, Told(**HACKED), patience=1, stop=stop)
-    run(folders, examples, tmp_path, watching=watching)
+    rewarded(folders, examples, tmp_path, watching=watching)
     assert "warning: joint (sentence), seed 0, step 20: the reward rises" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["kept_step"] == 10
@@ -508,7 +512,7 @@ def test_hacking_is_said_and_ends_the_training_if_asked(folders, examples, tmp_p
 def test_a_probe_between_two_logged_steps_is_an_error(folders, examples, tmp_path):
     watching = watched(examples, Told(), every=15)
     with pytest.raises(HproError, match="probe_every is 15: set a positive multiple of 10"):
-        run(folders, examples, tmp_path, watching=watching)
+        rewarded(folders, examples, tmp_path, watching=watching)
 
 
 def test_weights_to_keep_that_are_gone_are_an_error(folders, examples, tmp_path):
@@ -520,11 +524,11 @@ def test_weights_to_keep_that_are_gone_are_an_error(folders, examples, tmp_path)
             return super().__call__(policy)
 
     with pytest.raises(HproError, match=r"kept_0000010\.pt does not exist: run again"):
-        run(folders, examples, tmp_path, watching=watched(examples, Thief(**SECOND_BEST)))
+        rewarded(folders, examples, tmp_path, watching=watched(examples, Thief(**SECOND_BEST)))
 
 
 def test_pulls_at_the_logits_are_in_the_curves(folders, examples, tmp_path):
-    run(folders, examples, tmp_path, steps=4)
+    rewarded(folders, examples, tmp_path, steps=4)
     curves = pd.read_csv(tmp_path / "training.csv")
     pulls = curves[curves["term"].str.startswith("logit_gradient_")]
     assert pulls["step"].unique().tolist() == [4]

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.errors import HproError
-from hpro_core.params import Compute, Policy, Sft, Synthesis
+from hpro_core.params import Policy, Sft, Synthesis
 from hpro_core.policy.interface import END_OF_SPEECH, speech_targets
 from hpro_core.policy.model import SpeechLM
 from hpro_core.policy.sampling import Sampling, _nucleus_draw, sample
@@ -28,6 +28,7 @@ from hpro_core.synthesis.stage import references_of, speak
 from hpro_core.text.phones import N_SYMBOLS
 from hpro_core.train.batching import collate
 from hpro_core.train.microbatch import BatchSplit, batch_rows, batch_size
+from tests.results import run_in, write_dataset
 
 MINIATURE = Policy(preset="miniature", path="", dropout=0.1)
 
@@ -210,11 +211,9 @@ SHORT = Sft(
 
 def fine_tuned(examples, out, start, seed=0, **changed):
     """Weights after two steps from the policy in a folder, or from nothing."""
-    train_sft(
-        examples, examples[:2], MINIATURE,
-        SHORT.model_copy(update=changed), Compute(device="cpu", bf16=False), seed, out,
-        out / "work", "identity", start=start,
-    )  # fmt: skip
+    run = run_in(out / "results", out / "work", {f"policy/sft/seed{seed}": out})
+    write_dataset(run.root, examples, examples[:2])
+    train_sft(run, MINIATURE, SHORT.model_copy(update=changed), seed, start)
     return load_file(out / "model.safetensors")
 
 

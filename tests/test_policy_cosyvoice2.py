@@ -10,13 +10,14 @@ import torch
 from safetensors.torch import load_file
 
 from hpro_core.errors import HproError
-from hpro_core.params import Compute, Policy, Sft
+from hpro_core.params import Policy, Sft
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.interface import END_OF_SPEECH
 from hpro_core.policy.llm_file import QWEN_FOLDER, read_llm, upstream_weights, write_llm
 from hpro_core.policy.sampling import Sampling, sample
 from hpro_core.policy.sft import load_policy, make_policy, save_policy, sft_terms, train_sft
 from hpro_core.train.batching import collate
+from tests.results import run_in, write_dataset
 
 GOLDEN = Path(__file__).parent / "data" / "qwen2lm_golden"
 TINY = CosyVoice2Config(
@@ -221,21 +222,21 @@ def test_the_default_sizes_are_those_of_the_published_model():
 
 
 def test_import_and_export_by_command(model_folder, tmp_path, monkeypatch, recorded):
-    from hpro_core.cli_policy import policy_app
+    from hpro_core.policy.commands import llm
 
     ours, theirs = tmp_path / "policy", tmp_path / "exported" / "llm.pt"
-    policy_app(["import", str(model_folder), str(ours)], standalone_mode=False)
-    policy_app(["export", str(ours), str(theirs)], standalone_mode=False)
+    llm(["import", str(model_folder), str(ours)], standalone_mode=False)
+    llm(["export", str(ours), str(theirs)], standalone_mode=False)
     written = torch.load(theirs, weights_only=True)
     assert all(torch.equal(written[n], v) for n, v in upstream_weights(recorded).items())
 
 
 def test_an_embedded_policy_is_no_llm_file(examples, tmp_path):
-    from hpro_core.cli_policy import policy_app
+    from hpro_core.policy.commands import llm
 
     save_policy(tmp_path, make_policy(Policy(preset="miniature", path="", dropout=0.0), examples))
     with pytest.raises(HproError, match=r"policy of kind embedded: only cosyvoice2 can be"):
-        policy_app(["export", str(tmp_path), str(tmp_path / "llm.pt")], standalone_mode=False)
+        llm(["export", str(tmp_path), str(tmp_path / "llm.pt")], standalone_mode=False)
 
 
 def edit_llm(folder, change):
@@ -383,15 +384,13 @@ def test_published_to_fine_tuned_and_back(model_folder, ragged, tmp_path):
         steps=2, batch_size=3, learning_rate=1e-3, guided_attention_weight=0.0, emotion_weight=0.0,
         history_noise=0.0, noise_warmup=0.0, clip_norm=5.0, decay_fraction=0.0, ema=0.0,
     )  # fmt: skip
-    compute = Compute(device="cpu", bf16=False)
     out = {}
     for accumulate in (1, 3):
-        folder = tmp_path / f"policy_{accumulate}"
-        train_sft(
-            ragged, ragged, published(model_folder), settings, compute, 0, folder,
-            tmp_path / "work", "", accumulate=accumulate, checkpointing=accumulate > 1,
-        )  # fmt: skip
-        out[accumulate] = load_policy(folder)
+        cut = {"accumulate": accumulate, "checkpointing": accumulate > 1}
+        run = run_in(tmp_path / f"results_{accumulate}")
+        write_dataset(run.root, ragged, ragged)
+        train_sft(run, published(model_folder), settings.model_copy(update=cut), seed=0)
+        out[accumulate] = load_policy(run.root / "policy/sft/seed0")
         assert isinstance(out[accumulate], CosyVoice2LM)
     start = read_llm(model_folder)
     names = dict(start.named_parameters())

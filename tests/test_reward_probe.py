@@ -15,7 +15,7 @@ from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.corpus.audio import decoded, write_wav
 from hpro_core.errors import HproError
 from hpro_core.judges import affect
-from hpro_core.judges.probe import SentenceJudge
+from hpro_core.judges.probe import SentenceJudge, watch
 from hpro_core.judges.realignment import read_wav
 from hpro_core.policy.interface import END_OF_SPEECH
 from hpro_core.policy.sft import make_policy
@@ -24,6 +24,7 @@ from hpro_core.tables import UTTERANCES, write_table
 from hpro_core.text.normalise import APOSTROPHES, normalised_words
 from hpro_core.train.batching import Example
 from tests.rank_training import POLICY
+from tests.results import run_in, write_dataset
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 CPU = torch.device("cpu")
@@ -177,3 +178,15 @@ def test_perfect_speech_has_no_errors_however_apostrophes_are_typed(judge, monke
         )
         judged = recogniser(replace(example, text=text), audio)
         assert (judged.n_errors, judged.n_words) == (0, 11)
+
+
+def test_a_watch_loads_its_judges_at_the_first_probe(policy, examples, settings, tmp_path):
+    run = run_in(tmp_path)
+    write_dataset(tmp_path, examples[:4], examples[4:])
+    reward = p.read_section(PARAMS, "reward", p.Reward)
+    watching = watch(run, reward, settings, PARAMS.with_name("weights"))
+    chosen, _ = probe_set(examples[4:], examples[:4], reward.probe_sentences, settings.seed)
+    assert [e.utt_id for e in watching.sentences] == [e.utt_id for e in chosen]
+    assert {path.relative_to(tmp_path).parts[0] for path in watching.files} == {"judge", "speech"}
+    with pytest.raises(HproError, match=r"judge/config\.json does not exist"):
+        watching.probe(policy)

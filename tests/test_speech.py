@@ -65,6 +65,7 @@ from hpro_core.tables import (
 from hpro_core.text.phones import N_SYMBOLS, PADDING, phone_ids
 from hpro_core.train.batching import spans_to_frames
 from hpro_core.train.checkpoint import save_model
+from tests.results import run_in
 
 TINY = TokenizerConfig(width=32, speaker_dim=8, encoder_blocks=1, decoder_blocks=1, frame_blocks=1)
 COMPUTE = Compute(threads=1, device="cpu", bf16=False)
@@ -552,8 +553,8 @@ def test_a_word_without_a_label_is_named(root: Path):
         labelled(root)
 
 
-def test_train_and_encode(root: Path, tmp_path: Path):
-    train(root, SETTINGS, COMPUTE, tmp_path / "work", "x")
+def test_train_and_encode(root: Path):
+    train(run_in(root), SETTINGS)
     encode(root, SETTINGS, COMPUTE)
     curves = pd.read_csv(root / "speech/tokenizer/training.csv")
     dev = curves[(curves["split"] == "dev") & (curves["term"] == "mel")].sort_values("step")
@@ -642,20 +643,20 @@ def test_crops_of_mapped_spectra_are_those_of_a_list(root: Path, tmp_path: Path)
 
 
 @pytest.mark.full
-def test_training_twice_gives_the_same_weights(root: Path, tmp_path: Path):
-    train(root, SETTINGS, COMPUTE, tmp_path / "work", "x")
+def test_training_twice_gives_the_same_weights(root: Path):
+    train(run_in(root), SETTINGS)
     first = load_tokenizer(root / "speech/tokenizer").state_dict()
-    train(root, SETTINGS, COMPUTE, tmp_path / "work", "x")
+    train(run_in(root), SETTINGS)
     second = load_tokenizer(root / "speech/tokenizer").state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_split_without_utterances_is_named(root: Path, tmp_path: Path):
+def test_a_split_without_utterances_is_named(root: Path):
     table = read_table(root / "corpus/utterances.parquet", UTTERANCES)
     table.loc[table["split"] == "dev", "split"] = "train"
     write_table(table, root / "corpus/utterances.parquet", UTTERANCES)
     with pytest.raises(HproError, match="no utterance in split 'dev'"):
-        train(root, SETTINGS, COMPUTE, tmp_path / "work", "x")
+        train(run_in(root), SETTINGS)
 
 
 def test_encoding_without_a_tokenizer_says_what_to_run(root: Path):

@@ -23,7 +23,9 @@ from hpro_core.codec.losses import (
 from hpro_core.codec.model import PRESETS, CodecConfig, HdEmo
 from hpro_core.codec.noise import QUIET, Noise, training_noise
 from hpro_core.codec.whisper import load_whisper_decoder
+from hpro_core.dataset import train_dev
 from hpro_core.errors import HproError
+from hpro_core.io import fingerprint
 from hpro_core.params import Codec, CodecStage, Compute, required
 from hpro_core.speech import fsq
 from hpro_core.speech.token_noise import corrupt_tokens
@@ -37,6 +39,7 @@ from hpro_core.train.batching import (
 )
 from hpro_core.train.checkpoint import load_model, load_weights, model_config, save_model
 from hpro_core.train.distributed import is_main_process
+from hpro_core.train.example_file import split_files
 from hpro_core.train.facts import facts_of
 from hpro_core.train.loop import (
     Loop,
@@ -48,6 +51,7 @@ from hpro_core.train.loop import (
     set_threads,
 )
 from hpro_core.train.microbatch import BatchSplit, batch_rows, batch_size
+from hpro_core.train.run import Run
 
 STYLE_WEIGHTS = {"rec": 4.0, "ser": 0.2, "wvad": 1.0}
 """Weights of the terms in the loss of stage B (released code)."""
@@ -321,35 +325,25 @@ def used_codes(codec: HdEmo, batches: list[Batch]) -> dict[str, float]:
     return {"content_codes_used": float(len(content)), "style_codes_used": float(len(style))}
 
 
-def train_content(
-    train: Sequence[Example],
-    dev: Sequence[Example],
-    settings: Codec,
-    compute: Compute,
-    out: Path,
-    work: Path,
-    identity: str,
-    profile: bool = False,
-) -> None:
-    """Stage A: train the content branch with L_ASR and write the codec to `out`.
+def train_content(run: Run, settings: Codec) -> None:
+    """Stage A: train the content branch with L_ASR and write codec/content/.
 
     Args:
-        train: utterances of the train split.
-        dev: utterances of the dev split.
+        run: reads the dataset of its results.
         settings: section `codec` of the settings.
-        compute: threads, device, precision.
-        out: folder for the codec and its curves.
-        work: folder of the resumable checkpoint.
-        identity: see `Loop`.
-        profile: write a profiler trace.
 
     Raises:
         HproError: the transcripts are not in the text tokens of the preset's text decoder, or the
             training fails (see `fit`).
     """
+    whisper = Path(settings.whisper) if settings.whisper else None
+    start = [whisper / "model.safetensors"] if whisper else []
+    identity = fingerprint(run.params, *start, *split_files(run.root))
+    stage = required(settings, "content", CodecStage)
+    data = train_dev(run.root, stage.leave_out, "codec.content")
     torch.manual_seed(settings.seed)
-    codec = make_codec(settings.preset, Path(settings.whisper) if settings.whisper else None)
-    for examples in (train, dev):
+    codec = make_codec(settings.preset, whisper)
+    for examples in data:
         check_text(examples, codec.config, settings.guided_attention_weight)
     trained = [p for part in codec.content_parts() for p in part.parameters()]
 
@@ -361,42 +355,32 @@ def train_content(
 
     weights = {"asr": 1.0, "attention_guide": settings.guided_attention_weight}
     split = BatchSplit(batch_size, batch_rows, counts, weights)
-    steps = required(settings, "content", CodecStage).steps
-    _train(codec, trained, terms, split, steps, "codec, content", train, dev, settings, compute,
-           out, work, identity, profile, lambda batches: {})  # fmt: skip
+    loop = _loop(run, settings, "content", stage.steps, identity)
+    _train(codec, trained, terms, split, data, settings, run.compute, loop)
+    if is_main_process():
+        _write(codec, {}, loop)
 
 
-def train_style(
-    content: Path,
-    train: Sequence[Example],
-    dev: Sequence[Example],
-    settings: Codec,
-    compute: Compute,
-    out: Path,
-    work: Path,
-    identity: str,
-    profile: bool = False,
-) -> None:
+def train_style(run: Run, settings: Codec) -> None:
     """Stage B: freeze the content branch of stage A's codec and train the other modules.
 
+    Writes codec/style/.
+
     Args:
-        content: folder of stage A's codec.
-        train: utterances of the train split.
-        dev: utterances of the dev split.
+        run: reads the dataset and codec/content/ of its results.
         settings: section `codec` of the settings.
-        compute: threads, device, precision.
-        out: folder for the codec and its curves.
-        work: folder of the resumable checkpoint.
-        identity: see `Loop`.
-        profile: write a profiler trace.
 
     Raises:
         HproError: a file is missing or does not fit, an utterance has no word that covers a frame,
             or the training fails (see `fit`).
     """
+    content = run.root / "codec" / "content"
+    stage = required(settings, "style", CodecStage)
+    data = train_dev(run.root, stage.leave_out, "codec.style")
+    identity = fingerprint(run.params, content / "model.safetensors", *split_files(run.root))
     torch.manual_seed(settings.seed)
     codec = make_codec(settings.preset)
-    for examples in (train, dev):
+    for examples in data:
         check_words(examples, codec.config)
     load_weights(content, codec)
     codec.freeze(codec.frozen_parts())
@@ -406,21 +390,32 @@ def train_style(
         return style_terms(codec, batch)
 
     split = BatchSplit(batch_size, batch_rows, style_counts, STYLE_WEIGHTS)
-    steps = required(settings, "style", CodecStage).steps
-    _train(codec, trained, terms, split, steps, "codec, style", train, dev, settings, compute, out,
-           work, identity, profile, lambda batches: used_codes(codec, batches))  # fmt: skip
+    loop = _loop(run, settings, "style", stage.steps, identity)
+    dev_batches = _train(codec, trained, terms, split, data, settings, run.compute, loop)
+    if is_main_process():
+        _write(codec, used_codes(codec, dev_batches), loop)
+
+
+def _loop(run: Run, settings: Codec, stage: str, steps: int, identity: str) -> Loop:
+    return Loop(
+        label=f"codec, {stage}", steps=steps, seed=settings.seed, out=run.root / "codec" / stage,
+        work=run.work, warmup_steps=min(100, steps // 10 + 1),
+        decay_fraction=settings.decay_fraction, ema=settings.ema, identity=identity,
+        profile=run.profile,
+    )  # fmt: skip
 
 
 def _train(
     codec: HdEmo, trained: list[nn.Parameter],
-    terms: Callable[[Batch], dict[str, Tensor]], split: BatchSplit[Batch], steps: int, label: str,
-    train: Sequence[Example], dev: Sequence[Example], settings: Codec, compute: Compute, out: Path,
-    work: Path, identity: str, profile: bool,
-    dev_figures: Callable[[list[Batch]], dict[str, float]],
-) -> None:  # fmt: skip
+    terms: Callable[[Batch], dict[str, Tensor]], split: BatchSplit[Batch],
+    data: tuple[Sequence[Example], Sequence[Example]], settings: Codec, compute: Compute,
+    loop: Loop,
+) -> list[Batch]:  # fmt: skip
+    """Train the codec in place; return the batches of the dev split."""
     set_threads(compute.threads)
     device = device_of(compute.device)
     codec.to(device)
+    train, dev = data
     edges = codec.config.word_edges
     sampler = Sampler(train, settings.batch_size, settings.seed, edges)
     dev_batches = [b.to(device) for b in sequential_batches(dev, settings.batch_size, edges)]
@@ -432,17 +427,15 @@ def _train(
         with autocast(device, compute.bf16):
             return terms(batch)
 
-    loop = Loop(
-        label=label, steps=steps, seed=settings.seed, warmup_steps=min(100, steps // 10 + 1),
-        decay_fraction=settings.decay_fraction, ema=settings.ema, identity=identity,
-    )  # fmt: skip
     optimiser = torch.optim.Adam(trained, lr=settings.learning_rate)
     fit(
         codec, optimiser, loss_terms, lambda step: sampler.batch_at(step).to(device),
-        lambda: mean_terms(loss_terms, dev_batches), loop, out, work, profile, split,
+        lambda: mean_terms(loss_terms, dev_batches), loop, split,
     )  # fmt: skip
-    if is_main_process():
-        found = dev_figures(dev_batches)
-        save_model(out, codec, {"model": asdict(codec.config), "dev": found})
-        clear(work)
-        print(json.dumps(found), flush=True)
+    return dev_batches
+
+
+def _write(codec: HdEmo, dev_figures: dict[str, float], loop: Loop) -> None:
+    save_model(loop.out, codec, {"model": asdict(codec.config), "dev": dev_figures})
+    clear(loop.work)
+    print(json.dumps(dev_figures), flush=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hpro_core.io import sha256_of
 from hpro_core.label.files import hugging_face_weights
-from hpro_core.params import Evaluate
+from hpro_core.params import Codec, Evaluate, Label
 from hpro_core.pretrained.weights import listed
 
 NAMES = {
@@ -55,6 +55,17 @@ def affect_judges_of(root: Path, settings: Evaluate) -> dict[str, str]:
         else _named(NAMES[chosen], published[chosen])
         for what, chosen in (("emotion", settings.emotion), ("vad", settings.vad))
     }
+
+
+def teachers_of(label: Label, codec: Codec) -> set[str]:
+    """Return the teachers of the labels that the rewards use.
+
+    Args:
+        label: section `label`, with the teachers of the run.
+        codec: section `codec`; the authors' codec also has the paper's teachers.
+    """
+    teachers: set[str] = {label.emotion_teacher, label.vad_teacher}
+    return {*teachers, "emotion2vec", "audeering"} if codec.checkpoint else teachers
 
 
 def taught_by(settings: Evaluate, teachers: Set[str]) -> dict[str, str]:

@@ -5,49 +5,65 @@ has the judged affect of the dev split.
 Letters: T samples, W words, 9 emotions, 3 valence, arousal and dominance.
 """
 
-from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
+from hpro_core.dataset import train_dev
 from hpro_core.judges import affect
 from hpro_core.judges.asr import WhisperASR, WordErrorCounter
 from hpro_core.judges.metrics import ccc, cosine
 from hpro_core.judges.realignment import read_wav, realigned
-from hpro_core.params import Compute, Synthesis
+from hpro_core.params import Reward, Synthesis
 from hpro_core.pretrained.weights import located
+from hpro_core.reward.hacking import HackingWatch
 from hpro_core.reward.probe import Probe, SentenceScores, probe_set
 from hpro_core.synthesis.stage import load_decoder
 from hpro_core.tables import UTTERANCES, read_table
 from hpro_core.train.batching import Example
 from hpro_core.train.loop import device_of
+from hpro_core.train.run import Run
+
+MODELS = ("judge/model.safetensors", "judge/config.json", "speech/tokenizer/config.json")
+"""Files of a run whose change makes a watched training start anew."""
 
 
-def load_probe(
-    root: Path,
-    dev: Sequence[Example],
-    train: Sequence[Example],
-    size: int,
-    settings: Synthesis,
-    compute: Compute,
-    weights: Path,
-) -> Probe:
-    """Load the decoder and the judges for a fixed choice of dev sentences.
+def watch(run: Run, settings: Reward, synthesis: Synthesis, weights: Path) -> HackingWatch:
+    """Choose the dev sentences of a reward training's probes, and define the probes.
+
+    Decoder and judges are loaded at the first probe, since only the main process probes.
 
     Args:
-        root: results folder of the run, with a trained tokenizer and a trained affect judge.
-        dev: examples of the dev split.
-        train: training examples; the reference of speakers with a single dev utterance.
-        size: number of sentences.
-        settings: sampling settings, and the seed of the choice.
-        compute: device and number of CPU threads.
+        run: reads the dataset of its results, and at the first probe the trained tokenizer and
+            affect judge.
+        settings: section `reward`.
+        synthesis: sampling settings, and the seed of the choice.
         weights: folder of the downloaded weights.
+
+    Raises:
+        HproError: what `train_dev` and `probe_set` raise.
     """
-    sentences, references = probe_set(dev, train, size, settings.seed)
-    device = device_of(compute.device)
-    judge = SentenceJudge(root, sentences, weights, compute.threads)
-    return Probe(sentences, references, settings, load_decoder(root, device), judge, device)
+    train, dev = train_dev(run.root, settings.leave_out, "reward")
+    chosen = probe_set(dev, train, settings.probe_sentences, synthesis.seed)
+
+    @cache
+    def probe() -> Probe:
+        device = device_of(run.compute.device)
+        judge = SentenceJudge(run.root, chosen[0], weights, run.compute.threads)
+        return Probe(*chosen, synthesis, load_decoder(run.root, device), judge, device)
+
+    return HackingWatch(
+        sentences=chosen[0],
+        probe=lambda policy: probe()(policy),
+        every=settings.probe_every,
+        wer_margin=settings.wer_margin,
+        patience=settings.hacking_patience,
+        tolerance=settings.hacking_tolerance,
+        stop=settings.stop_on_hacking,
+        files=tuple(run.root / name for name in MODELS),
+    )
 
 
 class SentenceJudge:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hpro_core.dataset import train_dev
 from hpro_core.errors import HproError
-from hpro_core.io import write_json
-from hpro_core.params import Compute, Policy, Sft
+from hpro_core.io import fingerprint, write_json
+from hpro_core.params import Policy, Sft
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.interface import SpeechPolicy, speech_targets
 from hpro_core.policy.llm_file import QWEN_FOLDER, read_llm
@@ -30,6 +31,7 @@ from hpro_core.train.batching import (
 )
 from hpro_core.train.checkpoint import load_model, model_config, save_model
 from hpro_core.train.distributed import is_main_process
+from hpro_core.train.example_file import split_files
 from hpro_core.train.facts import facts_of
 from hpro_core.train.loop import (
     Loop,
@@ -41,6 +43,7 @@ from hpro_core.train.loop import (
     set_threads,
 )
 from hpro_core.train.microbatch import BatchSplit, batch_rows, batch_size
+from hpro_core.train.run import Run
 
 AnyPolicy = SpeechLM | CosyVoice2LM
 
@@ -294,51 +297,35 @@ def term_counts(batch: Batch, guided: bool) -> dict[str, float]:
 
 
 def train_sft(
-    train: Sequence[Example],
-    dev: Sequence[Example],
-    policy_settings: Policy,
-    settings: Sft,
-    compute: Compute,
-    seed: int,
-    out: Path,
-    work: Path,
-    identity: str,
-    profile: bool = False,
-    accumulate: int = 1,
-    checkpointing: bool = False,
-    start: Path | None = None,
+    run: Run, policy_settings: Policy, settings: Sft, seed: int, start: Path | None = None
 ) -> None:
-    """Fine-tune a policy on recordings and write it to `out`.
+    """Fine-tune a policy on recordings; writes policy, curves and metrics.json to policy/sft/.
 
     Args:
-        train: training utterances.
-        dev: utterances of the dev curve.
+        run: reads the dataset of its results.
         policy_settings: section `policy`, the initial policy.
-        settings: section `sft`.
-        compute: threads, device, precision.
+        settings: section `sft`. With `accumulate`, the result is the same without dropout.
         seed: seed of new weights and of the batches.
-        out: output folder for the policy, training.csv and metrics.json.
-        work: folder of the checkpoints from which a killed training resumes.
-        identity: see `Loop`.
-        profile: whether to write a profiler trace.
-        accumulate: number of micro-batches per batch, to save memory; the result is the same
-            without dropout.
-        checkpointing: see `make_policy`.
         start: see `make_policy`.
 
     Raises:
-        HproError: what `make_policy` and `fit` raise.
+        HproError: what `train_dev`, `make_policy` and `fit` raise.
     """
-    set_threads(compute.threads)
-    device = device_of(compute.device)
+    initial = [start / "model.safetensors"] if start else []
+    if policy_settings.preset == "cosyvoice2":
+        initial = [Path(policy_settings.path) / "llm.pt", *initial]
+    identity = f"sft {seed} " + fingerprint(run.params, *initial, *split_files(run.root))
+    train, dev = train_dev(run.root, settings.leave_out, "sft")
+    set_threads(run.compute.threads)
+    device = device_of(run.compute.device)
     torch.manual_seed(seed)
-    policy = make_policy(policy_settings, train, checkpointing, start).to(device)
+    policy = make_policy(policy_settings, train, settings.checkpointing, start).to(device)
     sampler = Sampler(train, settings.batch_size, seed)
     warn_single_utterance_speakers(sampler, f"sft, seed {seed}")
     dev_batches = [b.to(device) for b in sequential_batches(dev, settings.batch_size)]
 
     def terms(batch: Batch) -> dict[str, Tensor]:
-        with autocast(device, compute.bf16):
+        with autocast(device, run.compute.bf16):
             return sft_terms(
                 policy, batch, settings.guided_attention_weight, settings.emotion_weight
             )
@@ -358,12 +345,15 @@ def train_sft(
         label=f"sft, seed {seed}",
         steps=settings.steps,
         seed=seed,
+        out=run.root / "policy" / "sft" / f"seed{seed}",
+        work=run.work,
         clip_norm=settings.clip_norm,
         warmup_steps=min(100, settings.steps // 10 + 1),
         decay_fraction=settings.decay_fraction,
         ema=settings.ema,
-        accumulate=accumulate,
+        accumulate=settings.accumulate,
         identity=identity,
+        profile=run.profile,
     )
     decay = 0.01 if small else 0.0  # CosyVoice2 is trained with Adam without weight decay
     dev_end = fit(
@@ -373,12 +363,9 @@ def train_sft(
         batch_at,
         lambda: mean_terms(terms, dev_batches),
         loop,
-        out,
-        work,
-        profile,
         BatchSplit(batch_size, batch_rows, partial(term_counts, guided=small), weights),
     )
     if is_main_process():
-        write_json(out / "metrics.json", {"dev": dev_end})
-        save_policy(out, policy, variant="sft", seed=seed)
-        clear(work)
+        write_json(loop.out / "metrics.json", {"dev": dev_end})
+        save_policy(loop.out, policy, variant="sft", seed=seed)
+        clear(loop.work)

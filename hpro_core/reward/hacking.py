@@ -12,6 +12,7 @@ part of the reward. The tolerance allows for the small number of sentences.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hpro_core.policy.interface import SpeechPolicy
@@ -38,6 +39,7 @@ class HackingWatch:
         patience: see `hacking`.
         tolerance: see `hacking`.
         stop: end the training when reward hacking is detected.
+        files: model files of the probe, part of the training's identity.
     """
 
     sentences: list[Example]
@@ -47,6 +49,7 @@ class HackingWatch:
     patience: int
     tolerance: float
     stop: bool
+    files: tuple[Path, ...] = ()
 
 
 def model_selection_of(

@@ -5,26 +5,20 @@ language model only. The history before the logits is the recording's (teacher f
 the paper) or the policy's own (ours). Adam's moments are reset at each stage (ours).
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import torch
 
 from hpro_core.codec.training import check_text, check_words, load_codec
-from hpro_core.io import write_json
-from hpro_core.params import Compute, Reward, Variant
+from hpro_core.dataset import train_dev
+from hpro_core.io import fingerprint, write_json
+from hpro_core.params import Reward, Variant
 from hpro_core.policy.sft import load_policy, rewarded_steps, save_policy
 from hpro_core.reward.draws import split_of
 from hpro_core.reward.hacking import HackingWatch, model_selection_of, record_of
 from hpro_core.reward.objective import objective_of
 from hpro_core.reward.rewarder import Rewarder
-from hpro_core.train.batching import (
-    Example,
-    Sampler,
-    sequential_batches,
-    warn_single_utterance_speakers,
-)
+from hpro_core.train.batching import Sampler, sequential_batches, warn_single_utterance_speakers
 from hpro_core.train.distributed import is_main_process, process_count
+from hpro_core.train.example_file import split_files
 from hpro_core.train.loop import (
     Loop,
     checkpoints_every,
@@ -33,51 +27,33 @@ from hpro_core.train.loop import (
     fit,
     set_threads,
 )
+from hpro_core.train.run import Run
+
+MODEL_FILES = ("model.safetensors", "config.json")
 
 LOG_EVERY = 10
 """Maximum number of steps that a point of the training curve averages over."""
 
 
 def train_reward(
+    run: Run,
     name: str,
     variant: Variant,
     settings: Reward,
-    compute: Compute,
-    start: Path,
-    sft: Path,
-    codec_folder: Path,
-    train: Sequence[Example],
-    dev: Sequence[Example],
     seed: int,
-    out: Path,
-    work: Path,
-    identity: str,
-    profile: bool = False,
-    accumulate: int = 1,
-    checkpointing: bool = False,
     watching: HackingWatch | None = None,
 ) -> None:
-    """Train one variant and write its policy to `out`.
+    """Train one variant and write its policy to policy/<name>/.
 
     Args:
+        run: reads the dataset, the codec, the SFT policy (the reference of the KL term) and the
+            variant's initial policy of its results.
         name: name of the variant.
         variant: its stage, initial policy and dropped terms.
-        settings: settings of the reward stages.
-        compute: threads, device, precision.
-        start: folder of the initial policy.
-        sft: folder of the SFT policy, the reference of the KL term.
-        codec_folder: folder of the trained codec.
-        train: recordings of the train split.
-        dev: recordings for the dev curve.
+        settings: settings of the reward stages. With `accumulate`, the result is the same.
         seed: seed of batches and noise. A stage continues the sequence where its initial policy
             ended, so a policy of three stages is trained on the same batches as one with three
             times the steps.
-        out: folder for the policy, training.csv, gradient_norms.json and metrics.json.
-        work: folder of the resumable checkpoint.
-        identity: see `Loop`.
-        profile: write a profiler trace.
-        accumulate: micro-batches per batch; the result is the same, and it needs less memory.
-        checkpointing: see `load_policy`.
         watching: probes that judge generated speech during the training and choose the checkpoint;
             without them the last one is kept.
 
@@ -85,16 +61,22 @@ def train_reward(
         HproError: a file is missing or does not fit, the codec's text decoder does not accept the
             transcripts, an utterance has no word that covers a frame, or a term is not finite.
     """
-    set_threads(compute.threads)
-    device = device_of(compute.device)
-    policy = load_policy(start, checkpointing).to(device)
+    train, dev = train_dev(run.root, settings.leave_out, "reward")
+    policies, codec_folder = run.root / "policy", run.root / "codec" / "style"
+    start, sft, out = (policies / of / f"seed{seed}" for of in (variant.start, "sft", name))
+    models = [f / file for f in sorted({start, sft, codec_folder}) for file in MODEL_FILES]
+    judges = [] if watching is None else watching.files
+    read = fingerprint(run.params, *models, *judges, *split_files(run.root))
+    set_threads(run.compute.threads)
+    device = device_of(run.compute.device)
+    policy = load_policy(start, settings.checkpointing).to(device)
     reference = load_policy(sft).to(device).requires_grad_(False)
     codec = load_codec(codec_folder).to(device)
     for examples in (train, dev):
         check_text(examples, codec.config, guided_attention_weight=0.0)
         check_words(examples, codec.config)
     objective = objective_of(variant, settings)
-    rewarder = Rewarder(policy, reference, codec, objective, device, compute.bf16)
+    rewarder = Rewarder(policy, reference, codec, objective, device, run.compute.bf16)
     split = split_of(objective)
     edges = codec.config.word_edges
     sampler = Sampler(train, settings.batch_size, seed, edges)
@@ -106,7 +88,8 @@ def train_reward(
 
     if is_main_process():
         drawn = rewarder.draw(sampler.batch_at(before + 1), seed)
-        first = split.cut(drawn, accumulate * process_count())[0]  # bounds memory as a step does
+        parts = settings.accumulate * process_count()
+        first = split.cut(drawn, parts)[0]  # bounds memory as a step does
         rewarder.report_gradient_norms(first, label, out / "gradient_norms.json")
     steps = settings.steps * variant.stages
     log_every = LOG_EVERY if watching is not None else steps_of_a_point(steps)
@@ -118,16 +101,19 @@ def train_reward(
         label=label,
         steps=steps,
         seed=seed,
+        out=out,
+        work=run.work,
         before=before,
         clip_norm=settings.clip_norm,
         decay_fraction=settings.decay_fraction,
         ema=settings.ema,
-        accumulate=accumulate,
+        accumulate=settings.accumulate,
         log_every=log_every,
         dev_every=-(-steps // settings.dev_evaluations),
         checkpoint_every=checkpoints_every(steps, 50, log_every),
         grad_norm_every=min(50, steps),
-        identity=identity,
+        identity=f"{name} {seed} {read}",
+        profile=run.profile,
     )
     dev_end = fit(
         policy,
@@ -137,9 +123,6 @@ def train_reward(
         lambda step: rewarder.draw(sampler.batch_at(step), torch.initial_seed()),
         lambda: rewarder.mean_over(dev_batches),
         loop,
-        out,
-        work,
-        profile,
         split,
         model_selection,
         rewarder.gradient_norms_at_logits,
@@ -150,7 +133,7 @@ def train_reward(
         ran = found.get("stopped_at") or steps
         record = {"weights": objective.weights, "rewarded_steps": before + ran}
         save_policy(out, policy, variant=name, seed=seed, **record)
-        clear(work)
+        clear(loop.work)
 
 
 def steps_of_a_point(steps: int) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hpro_core.constants import N_SPEECH_TOKENS, SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
+from hpro_core.io import fingerprint
 from hpro_core.params import Compute, Speech
 from hpro_core.progress import track
 from hpro_core.shards import folder_of
@@ -40,6 +41,7 @@ from hpro_core.train.loop import (
     set_threads,
 )
 from hpro_core.train.prefetch import Prefetch
+from hpro_core.train.run import Run
 
 _DEV_BATCHES = 4
 _HEARD_AFFECT = 0.3  # ours: makes the affect loss about as large as the phone loss, in nats
@@ -54,35 +56,26 @@ INPUTS = (
 """Tables that the tokenizer training reads."""
 
 
-def train(
-    root: Path,
-    settings: Speech,
-    compute: Compute,
-    work: Path,
-    identity: str,
-    profile: bool = False,
-) -> None:
+def train(run: Run, settings: Speech) -> None:
     """Train the tokenizer on the train split of all corpora and write speech/tokenizer/.
 
     Args:
-        root: results folder of the run; reads its utterances, words, labels and audio.
+        run: reads utterances, words, labels and audio of its results; `work` has the temporary
+            spectra too.
         settings: section `speech`.
-        compute: threads, device, bfloat16.
-        work: folder of the checkpoints from which a killed training resumes, and of the temporary
-            spectra.
-        identity: see `Loop`.
-        profile: whether to write a torch-tb-profiler trace.
 
     Raises:
         HproError: the train or dev split is empty, an audio file is missing or invalid, or what
             `fit` raises.
     """
+    root, compute = run.root, run.compute
+    identity = fingerprint(run.params, *(root / name for name in INPUTS))
     set_threads(compute.threads)
     table = read_table(root / "corpus/utterances.parquet", UTTERANCES)
     words = crops.labelled(root)
     rows = {split: _split(table, split, root) for split in ("train", "dev")}
     train_set, dev_set = (
-        crops.load(root, rows[split], f"mel spectra, {split}", words, work) for split in rows
+        crops.load(root, rows[split], f"mel spectra, {split}", words, run.work) for split in rows
     )
     torch.manual_seed(settings.seed)
     device = device_of(compute.device)
@@ -105,14 +98,14 @@ def train(
         return _dev_terms(model, dev_batches, settings)
 
     loop = Loop(
-        label="speech tokenizer", steps=settings.steps, seed=settings.seed, warmup_steps=50,
-        decay_fraction=0.4, ema=settings.ema, identity=identity,
+        label="speech tokenizer", steps=settings.steps, seed=settings.seed,
+        out=root / "speech/tokenizer", work=run.work, warmup_steps=50, decay_fraction=0.4,
+        ema=settings.ema, identity=identity, profile=run.profile,
     )  # fmt: skip
-    out = root / "speech/tokenizer"
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.01)
-    fit(model, optimiser, loss_terms, batch_at, dev_terms, loop, out, work, profile)
-    save_model(out, tokenizer, {"model": asdict(tokenizer.config)})
-    clear(work)
+    fit(model, optimiser, loss_terms, batch_at, dev_terms, loop)
+    save_model(loop.out, tokenizer, {"model": asdict(tokenizer.config)})
+    clear(loop.work)
 
 
 class TokenizerTraining(nn.Module):

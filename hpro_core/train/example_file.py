@@ -27,6 +27,11 @@ from hpro_core.train.facts import Facts, by_corpus, facts_from_json, joined
 _FACTS, _SOURCE, _SUM = b"hpro.facts", b"hpro.source", b"hpro.sha256"
 
 
+def split_files(root: Path) -> list[Path]:
+    """Return the tables of train, dev and test in the results of a run."""
+    return [root / "dataset" / f"{split}.parquet" for split in ("train", "dev", "test")]
+
+
 def write_examples(table: Path) -> None:
     """Write the .arrow file beside a table atomically, with one record batch in memory at a time.
 

@@ -38,6 +38,8 @@ class Loop:
     label: str
     steps: int
     seed: int
+    out: Path  # for training.csv (step, split, term, value), tensorboard/ and profile/
+    work: Path  # for the checkpoints from which a killed run resumes
     before: int = 0  # steps of the trainings before this one: batches and noise continue after them
     clip_norm: float = 5.0
     warmup_steps: int = 0
@@ -50,6 +52,7 @@ class Loop:
     grad_norm_every: int = 50  # steps between two calls of `grad_norm_fn`
     identity: str = ""  # hash of settings and inputs (and of code, through Snakemake's key files);
     # a checkpoint with another identity is not resumed
+    profile: bool = False  # write a torch-tb-profiler trace of a few steps
 
     def __post_init__(self) -> None:
         if not self.checkpoint_every:
@@ -84,9 +87,6 @@ def fit(
     batch_at: Callable[[int], BatchT],
     dev_terms: Callable[[], Mapping[str, float]],
     loop: Loop,
-    out: Path,
-    work: Path,
-    profile: bool = False,
     split: BatchSplit[BatchT] | None = None,
     model_selection: ModelSelection | None = None,
     grad_norm_fn: Callable[[BatchT], Mapping[str, float]] | None = None,
@@ -103,12 +103,7 @@ def fit(
         batch_at: returns the batch of a step, counted from `loop.before` + 1; the same in every
             process.
         dev_terms: returns the mean terms on the dev split; called with the model in eval mode.
-        loop: settings of the loop.
-        out: output folder for training.csv (step, split, term, value), tensorboard/ and, with
-            `profile`, profile/.
-        work: folder of the checkpoints from which a killed run resumes; call `clear` after the
-            model is written.
-        profile: whether to write a torch-tb-profiler trace of a few steps.
+        loop: settings of the loop; call `clear` on its checkpoints after the model is written.
         split: how to split a batch; needed with `loop.accumulate` above 1 or several processes.
         model_selection: selects the weights to keep; None: the weights of the last step.
         grad_norm_fn: returns further terms to log for the first part of a batch; called every
@@ -127,15 +122,15 @@ def fit(
     ranks.broadcast_weights(model)
     if ranks.first and ranks.count > 1:
         print(f"{loop.label}: {ranks.count} processes", flush=True)
-    curves = Curves(out, writes=ranks.first)
+    curves = Curves(loop.out, writes=ranks.first)
     average = Average(model, loop.ema)
     full_rates = [group["lr"] for group in optimiser.param_groups]
-    done = _resume(work, loop, model, optimiser, average, curves, model_selection)
-    ranks.agree_on(done, f"{work}: the checkpoint to go on from")
+    done = _resume(loop, model, optimiser, average, curves, model_selection)
+    ranks.agree_on(done, f"{loop.work}: the checkpoint to go on from")
     if done == 0:
         curves.dev(0, _evaluate(model, average, dev_terms, 0, loop))
-        _probe(model_selection, 0, loop, model, average, curves, work, ranks)
-    with _profiler(out, profile and ranks.first) as profiler:
+        _probe(model_selection, 0, loop, model, average, curves, ranks)
+    with _profiler(loop.out, loop.profile and ranks.first) as profiler:
         steps = range(done + 1, loop.steps + 1)
         for step in track(steps, len(steps), loop.label) if ranks.first else steps:
             if model_selection is not None and model_selection.stopped:
@@ -157,15 +152,15 @@ def fit(
             curves.train(step, {**terms, "grad_norm": norm}, loop.log_every)
             if step % loop.dev_every == 0 or step == loop.steps:
                 curves.dev(step, _evaluate(model, average, dev_terms, step, loop))
-            probed = _probe(model_selection, step, loop, model, average, curves, work, ranks)
+            probed = _probe(model_selection, step, loop, model, average, curves, ranks)
             if ranks.first and (probed or step % loop.checkpoint_every == 0):
-                _save(work, step, loop, model, optimiser, average, curves, model_selection)
+                _save(step, loop, model, optimiser, average, curves, model_selection)
             if profiler is not None:
                 profiler.step()
     average.copy_to(model)
     if model_selection is not None:
         if ranks.first:
-            model_selection.give(model, work)
+            model_selection.give(model, loop.work)
         ranks.broadcast_weights(model)
     model.eval()
     if ranks.first:
@@ -416,7 +411,6 @@ def _probe(
     model: nn.Module,
     average: Average,
     curves: Curves,
-    work: Path,
     ranks: Ranks,
 ) -> bool:
     """Evaluate the model if it is due and keep its weights if they are the best; return if due."""
@@ -427,7 +421,7 @@ def _probe(
         metrics = ranks.broadcast_object(dict(model_selection.look()) if ranks.first else None)
         model_selection.record(step, metrics)
         if ranks.first:
-            model_selection.keep(step, model, work)
+            model_selection.keep(step, model, loop.work)
     curves.add(step, "probe", metrics)
     if ranks.first and step in model_selection.alarms:
         print(f"warning: {loop.label}, step {step}: {model_selection.alarms[step]}", flush=True)
@@ -472,7 +466,6 @@ def _stop_if_not_finite(terms: Mapping[str, Tensor], step: int, label: str) -> N
 
 
 def _save(
-    work: Path,
     step: int,
     loop: Loop,
     model: nn.Module,
@@ -493,13 +486,12 @@ def _save(
     kept = (
         None
         if model_selection is None
-        else checkpoints.kept_weights(work, model_selection.kept_step)
+        else checkpoints.kept_weights(loop.work, model_selection.kept_step)
     )
-    checkpoints.save(work, state, kept)
+    checkpoints.save(loop.work, state, kept)
 
 
 def _resume(
-    work: Path,
     loop: Loop,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
@@ -507,7 +499,7 @@ def _resume(
     curves: Curves,
     model_selection: ModelSelection | None,
 ) -> int:
-    state = checkpoints.newest(work, loop.identity)
+    state = checkpoints.newest(loop.work, loop.identity)
     if state is None:
         return 0
     try:
@@ -522,10 +514,10 @@ def _resume(
         RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError,
     ) as error:  # fmt: skip
         raise HproError(
-            f"{work}: the checkpoint of step {state['step']} is not of this training "
+            f"{loop.work}: the checkpoint of step {state['step']} is not of this training "
             f"({str(error)[:200]}): remove the folder to start the training from step 0"
         ) from error
-    print(f"resuming from step {state['step']} ({work})", flush=True)
+    print(f"resuming from step {state['step']} ({loop.work})", flush=True)
     return int(state["step"])
 
 

@@ -209,10 +209,10 @@ def training(model: nn.Module, work: Path, out: Path, steps: int) -> None:
         look=lambda: {"score": -float(terms(fixed)["loss"])},
         choose=lambda history: max(history, key=lambda step: history[step]["score"]),
     )
-    loop = Loop("fuzz", steps, seed=1, ema=0.9, log_every=10, dev_every=20, checkpoint_every=20,
-                identity=IDENTITY)  # fmt: skip
+    loop = Loop("fuzz", steps, 1, out, work, ema=0.9, log_every=10, dev_every=20,
+                checkpoint_every=20, identity=IDENTITY)  # fmt: skip
     fit(model, optimiser, terms, batch_at, lambda: {"loss": float(terms(fixed)["loss"])}, loop,
-        out, work, model_selection=model_selection)  # fmt: skip
+        model_selection=model_selection)  # fmt: skip
 
 
 def small_network() -> nn.Module:

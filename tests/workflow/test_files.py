@@ -23,7 +23,7 @@ from hpro_core.pretrained.base import FILES, MODELS, SUMS
 from hpro_core.shards import TABLES
 from tests.workflow.conda_channel import closure
 from tests.workflow.project import REPO, RUN, Project
-from workflow.scripts.stage_keys import code_files
+from workflow.scripts.code_hash import code_files
 
 PHASES = {
     **{name: [name] for name in ("corpus", "align", "label", "speech", "dataset", "codec")},
@@ -320,6 +320,18 @@ def test_a_rule_declares_the_sections_that_its_command_reads(project: Project) -
             assert set(key) == read_by_it, f"{path.name} holds more than `hpro {command}` reads"
 
 
+def test_settings_are_read_by_the_functions_of_commands_alone() -> None:
+    """So the sections that a command reads stand in its function (`sections_read`)."""
+    assert all(function.decorator_list for function in command_functions())
+    readers = {
+        path.relative_to(REPO / "hpro_core").as_posix()
+        for path in (REPO / "hpro_core").rglob("*.py")
+        if re.search(r"\bread_(section|plain|variants?|compute)\(", path.read_text("utf-8"))
+        and not path.name.endswith("commands.py")
+    }
+    assert readers == {"params.py", "report/stage.py"}  # the report shows all settings
+
+
 @pytest.mark.workflow
 def test_a_corpus_is_read_again_for_none_of_the_settings_of_others(project: Project) -> None:
     keys = project.folder / "results/embedded/params"
@@ -503,26 +515,28 @@ def key_sections(project: Project, command: str) -> set[str]:
     return found
 
 
+def command_functions() -> list[ast.FunctionDef]:
+    """The functions of all commands.py."""
+    trees = [ast.parse(p.read_bytes()) for p in (REPO / "hpro_core").rglob("*commands.py")]
+    return [node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)]
+
+
 def sections_read(command: str) -> set[str]:
-    """Names of the sections that a command's function in cli.py reads, helpers included."""
-    tree = ast.parse(read("hpro_core/cli.py"))
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    waiting, seen, sections = [command.replace("-", "_")], set(), set()
-    while waiting:
-        name = waiting.pop()
-        seen.add(name)
-        for node in ast.walk(functions[name]):
-            if isinstance(node, ast.Name) and node.id in functions and node.id not in seen:
-                waiting.append(node.id)
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                if node.func.attr == "read_section":
+    """Names of the sections that a command's function in a commands.py reads."""
+    name = command.replace("-", "_")
+    (function,) = (node for node in command_functions() if node.name == name)
+    sections = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            match node.func.attr:
+                case "read_section" | "read_plain":
                     sections.add(node.args[1].value)
-                if node.func.attr == "read_plain":
-                    sections.add(node.args[1].value)
-                if node.func.attr in ("read_variant", "read_variants"):
+                case "read_variant" | "read_variants":
                     sections.add("variants")
-            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-                sections.add(node.slice.value)
+                case "read_compute":
+                    sections.add("compute")
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            sections.add(node.slice.value)
     return sections
 
 

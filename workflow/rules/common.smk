@@ -1,15 +1,19 @@
 # Shared by the rules: paths, key files of commands, and lists of systems.
 import os
 import sys
+from functools import partial
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
 from hpro_core.pretrained.base import FILES, MODELS, SENTENCES, SUMS
 from hpro_core.params import SEEDLESS
+from hpro_core.process import use_checkout
 
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))
-from stage_keys import Keys, use_checkout, write_changed
+from code_hash import code_hash
+from stage_keys import Keys, write_changed
 from training_memory import training_mb
 
 # The schema that editors use; it also sets default values.
@@ -58,7 +62,7 @@ LARGE = (
 MODEL = ("model.safetensors", "config.json")  # the files of a trained model
 BASE_FILES = [*FILES, SUMS]
 KEYS = Keys(
-    workflow.basedir,
+    partial(code_hash, Path(workflow.basedir)),
     f"{ROOT}/params",
     {
         "set": {name: {} for name in SETS},

@@ -1,18 +1,43 @@
-"""`hpro policy`: import and export of CosyVoice2's language model."""
+"""`hpro sft`, and `hpro policy`: import and export of CosyVoice2's language model."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-policy_app = typer.Typer(help="Import and export CosyVoice2's llm.pt.", no_args_is_help=True)
+from hpro_core import params as p
+from hpro_core.errors import HproError
+from hpro_core.options import Params, Profile, Root, Seed, Threads, Work
+
+app = typer.Typer()
+llm = typer.Typer(help="Import and export CosyVoice2's llm.pt.", no_args_is_help=True)
 
 Model = Annotated[Path, typer.Argument(help="CosyVoice2 folder: llm.pt and CosyVoice-BlankEN/.")]
 Folder = Annotated[Path, typer.Argument(help="Policy folder: model.safetensors, config.json.")]
 Target = Annotated[Path, typer.Argument(help="Path of the llm.pt to write.")]
 
 
-@policy_app.command("import")
+@app.command()
+def sft(
+    root: Root,
+    params: Params,
+    work: Work,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    profile: Profile = False,
+    start: Annotated[Path | None, typer.Option(help="Folder of a policy to fine-tune.")] = None,
+) -> None:
+    """Supervised fine-tuning of the policy that reward trainings start from."""
+    from hpro_core.policy.sft import train_sft
+    from hpro_core.train.run import Run
+
+    policy = p.read_section(params, "policy", p.Policy)
+    settings = p.read_section(params, "sft", p.Sft)
+    run = Run(root, params, work, p.read_compute(params, threads), profile)
+    train_sft(run, policy, settings, seed, start)
+
+
+@llm.command("import")
 def import_llm(model: Model, folder: Folder) -> None:
     """Convert CosyVoice2's language model to a policy folder."""
     from hpro_core.policy.llm_file import read_llm
@@ -21,10 +46,9 @@ def import_llm(model: Model, folder: Folder) -> None:
     save_policy(folder, read_llm(model), variant="cosyvoice2")
 
 
-@policy_app.command("export")
+@llm.command("export")
 def export_llm(folder: Folder, target: Target) -> None:
     """Write a policy folder as an llm.pt for CosyVoice2."""
-    from hpro_core.errors import HproError
     from hpro_core.policy.cosyvoice2 import CosyVoice2LM
     from hpro_core.policy.llm_file import write_llm
     from hpro_core.policy.sft import load_policy

@@ -1,0 +1,105 @@
+"""Commands about a whole run and its settings, from `hpro benchmark` to `hpro params-schema`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hpro_core import params as p
+from hpro_core.errors import HproError
+from hpro_core.options import Differences, Params, Threads, Weights
+
+app = typer.Typer()
+
+
+@app.command()
+def benchmark(
+    training: str,
+    params: Params = Path("params.yaml"),
+    device: str = "auto",
+    threads: Threads = 2,
+    steps: int = 3,
+    checkpointing: bool = False,
+) -> None:
+    """Time one training step with the sizes of CosyVoice2 and the released codec."""
+    import dataclasses
+    import json
+
+    from hpro_core.benchmark import FULL_SIZE, TRAININGS, measure
+
+    if training not in TRAININGS:
+        raise HproError(f"no training {training!r}: use one of {', '.join(TRAININGS)}")
+    reward = p.read_section(params, "reward", p.Reward)
+    cost = measure(training, FULL_SIZE, reward, device, threads, steps, checkpointing)
+    print(json.dumps(dataclasses.asdict(cost), indent=2))
+
+
+@app.command()
+def plan(
+    params: Params = Path("params.yaml"),
+    configfile: Differences = None,
+    hours: Annotated[
+        list[str] | None, typer.Option(help="Size of a corpus, SET=HOURS:UTTERANCES.")
+    ] = None,
+) -> None:
+    """Estimate jobs, hours and bytes of a run from measured costs; needs no corpora or weights."""
+    from hpro_core.plan.bill import bill_of, described, parsed_hours
+    from hpro_core.plan.settings import read_settings
+
+    try:
+        given = parsed_hours(hours or [])
+    except ValueError as error:
+        raise HproError(f"--hours: SET=HOURS:UTTERANCES is expected ({error})") from error
+    print("\n".join(described(bill_of(read_settings(params, configfile or []), given))))
+
+
+@app.command("settings")
+def show_settings(
+    params: Params = Path("params.yaml"),
+    configfile: Differences = None,
+) -> None:
+    """Check the settings and print them merged into one file."""
+    import yaml
+
+    from hpro_core.plan.settings import checked, sources
+
+    values, _ = checked(sources(params, configfile or []))
+    print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
+
+
+@app.command()
+def preflight(
+    params: Params = Path("params.yaml"),
+    configfile: Differences = None,
+    weights: Weights = Path("weights"),
+) -> None:
+    """Check corpora, weights, disk, GPU and licences before the first job."""
+    from hpro_core.plan.settings import read_settings
+    from hpro_core.preflight import checks, described
+
+    found = checks(read_settings(params, configfile or []), weights)
+    print("\n".join(described(found)))
+    failed = sum(check.status == "FAIL" for check in found)
+    if failed:
+        raise HproError(f"preflight: {failed} of {len(found)} checks failed, see above")
+
+
+@app.command()
+def verify(root: Path) -> None:
+    """Compare the results of a run with its records; list changed, swapped and missing files."""
+    from hpro_core.records import verify as compared
+
+    n_files, problems = compared(root)
+    print("\n".join(problems))
+    if problems:
+        raise HproError(f"{root}: {len(problems)} problems in {n_files} files, see above")
+    print(f"{root}: {n_files} files match their records")
+
+
+@app.command()
+def params_schema() -> None:
+    """Print the JSON schema of params.yaml."""
+    import json
+
+    draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    print(json.dumps(draft | p.Params.model_json_schema(), indent=2))
