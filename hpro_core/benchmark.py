@@ -22,8 +22,7 @@ from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, TOKEN_RATE_HZ, VAD
 from hpro_core.params import Reward, Variant
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.sft import sft_terms
-from hpro_core.reward.draws import draw
-from hpro_core.reward.objective import objective_of, reward_terms
+from hpro_core.reward.objective import draw, objective_of, reward_terms
 from hpro_core.train.batching import Batch, Example, collate
 from hpro_core.train.loop import autocast, device_of, set_threads
 

@@ -19,7 +19,7 @@ from hpro_core.cli_policy import policy_app
 from hpro_core.errors import HproError
 
 if TYPE_CHECKING:
-    from hpro_core.reward.hacking import HackingWatch
+    from hpro_core.reward.model_selection import HackingWatch
     from hpro_core.train.examples import MappedExamples
 
 
@@ -346,7 +346,7 @@ def reward_watched(
     import functools
 
     from hpro_core.judges.probe import load_probe
-    from hpro_core.reward.hacking import HackingWatch
+    from hpro_core.reward.model_selection import HackingWatch
     from hpro_core.reward.probe import probe_set
 
     settings = p.read_section(params, "reward", p.Reward)

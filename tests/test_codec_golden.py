@@ -29,7 +29,7 @@ from hpro_core.codec.noise import QUIET, Noise, disturb
 from hpro_core.codec.released import Unstored, from_released
 from hpro_core.codec.state_dict_map import DECODER, PARTS, released_names
 from hpro_core.codec.training import content_terms, style_terms, text_of
-from hpro_core.reward.frame import code_loss
+from hpro_core.reward.losses import code_loss
 from hpro_core.speech import fsq
 from hpro_core.train.batching import Batch, length_mask, spans_to_frames
 

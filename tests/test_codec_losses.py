@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from hpro_core.codec import losses
-from hpro_core.reward.frame import code_loss
-from hpro_core.reward.kl import kl_divergence
+from hpro_core.reward.losses import code_loss, kl_divergence
 
 
 def numbers(*shape: int, seed: int = 0) -> torch.Tensor:

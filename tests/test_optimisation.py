@@ -19,16 +19,14 @@ from hpro_core.errors import HproError
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.sft import make_policy, rewarded_steps, save_policy
 from hpro_core.reward import train
-from hpro_core.reward.gradient_norms import (
+from hpro_core.reward.diagnostics import (
     gradient_shares,
     logit_gradients,
     warnings_about,
     write_report,
 )
-from hpro_core.reward.hacking import HackingWatch, hacking
-from hpro_core.reward.objective import TERMS, Objective
-from hpro_core.reward.rewarder import Rewarder
-from hpro_core.reward.selection import Candidate, choose
+from hpro_core.reward.model_selection import Candidate, HackingWatch, choose, hacking
+from hpro_core.reward.objective import TERMS, Objective, Rewarder
 from hpro_core.train.checkpoint import save_model
 from hpro_core.train.microbatch import BatchSplit
 from tests import rank_training
@@ -152,7 +150,7 @@ def rewarder(examples):
 
 def test_gradient_shares_sum_to_one_and_no_term_is_dead(rewarder, batch):
     terms = rewarder.terms(rewarder.draw(batch, 0))
-    shares = gradient_shares(terms, rewarder.policy.parameters(), ALL)
+    shares = gradient_shares(terms, rewarder.policy.parameters(), ALL.weights)
     assert sum(s["share"] for s in shares.values()) == pytest.approx(1.0)
     assert all(s["norm"] > 0 for s in shares.values())
     assert warnings_about(shares) == []
@@ -212,7 +210,7 @@ def test_a_detached_term_is_found_dead(rewarder, batch):
     """The released reward detaches the content path: this is what the report would have said."""
     terms = rewarder.terms(rewarder.draw(batch, 0))
     terms["cp"] = terms["cp"].detach()
-    shares = gradient_shares(terms, rewarder.policy.parameters(), ALL)
+    shares = gradient_shares(terms, rewarder.policy.parameters(), ALL.weights)
     assert [w for w in warnings_about(shares) if "cp has no effect" in w]
 
 
@@ -247,7 +245,7 @@ def test_logit_gradients_are_weighted():
     found = logit_gradients(
         lambda leaf: dict.fromkeys(TERMS, (leaf * torch.tensor([3.0, 4.0])).sum()),
         torch.zeros(2),
-        objective,
+        objective.weights,
     )
     assert found["logit_gradient_sp"] == pytest.approx(15.0)
     assert found["logit_gradient_ser"] == 0.0

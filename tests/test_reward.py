@@ -11,9 +11,8 @@ import torch
 
 from hpro_core import params as p
 from hpro_core.policy.sft import make_policy
-from hpro_core.reward.draws import draw
-from hpro_core.reward.gumbel import noise_for
-from hpro_core.reward.objective import TERMS, Objective, counts, objective_of, reward_terms
+from hpro_core.reward.objective import TERMS, Objective, counts, draw, objective_of, reward_terms
+from hpro_core.reward.sampling import noise_for
 from hpro_core.train.batching import collate
 from hpro_core.train.microbatch import batch_rows
 

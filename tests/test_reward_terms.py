@@ -10,12 +10,15 @@ from torch.autograd import gradcheck
 
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.policy.interface import END_OF_SPEECH, N_OUTPUTS
-from hpro_core.reward import diagnostics, gumbel
-from hpro_core.reward.frame import code_loss
-from hpro_core.reward.gumbel import Candidates
-from hpro_core.reward.kl import kl_divergence
-from hpro_core.reward.sentence import emotion_loss
-from hpro_core.reward.word import affect_loss, intelligibility_loss
+from hpro_core.reward import diagnostics, sampling
+from hpro_core.reward.losses import (
+    affect_loss,
+    code_loss,
+    emotion_loss,
+    intelligibility_loss,
+    kl_divergence,
+)
+from hpro_core.reward.sampling import Candidates
 from hpro_core.train.batching import length_mask
 
 
@@ -219,14 +222,14 @@ def test_half_types_are_computed_in_at_least_float32(term):
 
 
 def noise_of(shape, seed=0):
-    return gumbel.gumbel_noise(shape, torch.Generator().manual_seed(seed))
+    return sampling.gumbel_noise(shape, torch.Generator().manual_seed(seed))
 
 
 def test_samples_are_one_hot_and_follow_the_softmax():
     """Chi-square of 30 000 draws; the seed is fixed, so the test does not flicker."""
     share = torch.tensor([0.45, 0.25, 0.15, 0.1, 0.05])
     logits = share.log().expand(1, 30_000, 5)
-    rows = gumbel.sample(Candidates(logits), 2.0, noise_of((1, 1, 30_000, 5)))
+    rows = sampling.sample(Candidates(logits), 2.0, noise_of((1, 1, 30_000, 5)))
     torch.testing.assert_close(rows.sum(-1), torch.ones(1, 30_000))
     assert set(rows.round().unique().tolist()) == {0.0, 1.0}
     found = rows.round().sum((0, 1)).numpy()
@@ -245,7 +248,7 @@ def test_noise_is_standard_gumbel():
 
 def test_the_draw_does_not_depend_on_the_temperature():
     logits, noise = random(2, 5, 20), noise_of((1, 2, 5, 20))
-    hot, cold = (gumbel.sample(Candidates(logits), tau, noise).argmax(-1) for tau in (2.0, 0.8))
+    hot, cold = (sampling.sample(Candidates(logits), tau, noise).argmax(-1) for tau in (2.0, 0.8))
     assert torch.equal(hot, cold)
 
 
@@ -257,7 +260,9 @@ def test_the_gradient_is_the_softmax_jacobian_over_the_temperature(temperature):
     jacobian = (soft.diag() - soft[:, None] * soft[None]) / temperature
 
     def drawn(x):
-        return gumbel.sample(Candidates(x[None, None]), temperature, noise[None, None, None])[0, 0]
+        return sampling.sample(Candidates(x[None, None]), temperature, noise[None, None, None])[
+            0, 0
+        ]
 
     found = torch.autograd.functional.jacobian(drawn, logits)
     torch.testing.assert_close(found, jacobian, atol=1e-12, rtol=0)
@@ -271,8 +276,8 @@ def test_the_gradient_is_the_softmax_jacobian_over_the_temperature(temperature):
 def test_end_of_speech_is_never_drawn(top_p, top_k):
     logits = torch.zeros(1, 4, N_OUTPUTS)
     logits[..., END_OF_SPEECH:] = 100.0
-    candidates = gumbel.within_nucleus(logits, top_p, top_k)
-    noise = gumbel.noise_for(torch.zeros(1, 4), torch.Generator().manual_seed(0), 2, top_k)
+    candidates = sampling.within_nucleus(logits, top_p, top_k)
+    noise = sampling.noise_for(torch.zeros(1, 4), torch.Generator().manual_seed(0), 2, top_k)
     assert candidates.logits_BLC.shape == noise.shape[1:] == (1, 4, top_k)
     assert len(noise) == 3
     assert int(candidates.drawn(noise[0]).max()) < N_SPEECH_TOKENS
@@ -283,11 +288,13 @@ def test_only_the_nucleus_is_drawn_and_learns():
     shares = torch.tensor([0.1, 0.5, 0.15, 0.25], dtype=torch.float64)
     logits = shares.log().expand(1, 1, 4).clone().requires_grad_()
     for top_p, top_k, kept in ((0.8, 3, [1, 3, 2]), (0.8, 2, [1, 3]), (0.5, 3, [1])):
-        candidates = gumbel.within_nucleus(logits, top_p, top_k)
+        candidates = sampling.within_nucleus(logits, top_p, top_k)
         assert candidates.tokens_BLC[0, 0, : len(kept)].tolist() == kept
         assert torch.equal(candidates.logits_BLC[0, 0, : len(kept)], logits[0, 0, kept])
         assert candidates.logits_BLC[0, 0, len(kept) :].isinf().all()
-    mix = gumbel.sample(gumbel.within_nucleus(logits, 0.8, 3), 1.0, noise_of((2, 1, 1, 3)).double())
+    mix = sampling.sample(
+        sampling.within_nucleus(logits, 0.8, 3), 1.0, noise_of((2, 1, 1, 3)).double()
+    )
     values = torch.tensor([3.0, 1.0, 4.0, 2.0], dtype=torch.float64)
     (mix.shares * values[mix.tokens]).sum().backward()
     assert logits.grad[0, 0, 0] == 0
@@ -297,15 +304,15 @@ def test_only_the_nucleus_is_drawn_and_learns():
 def test_few_candidates_are_the_same_sample_as_all_with_the_others_cut_off():
     """Value and gradient at the logits, where a linear reader takes the sample."""
     logits = (3 * random(2, 5, 40)).requires_grad_()
-    few, all_of_them = (gumbel.within_nucleus(logits, 0.8, k) for k in (39, 40))
+    few, all_of_them = (sampling.within_nucleus(logits, 0.8, k) for k in (39, 40))
     assert few.logits_BLC.isinf().any()
     assert all_of_them.tokens_BLC is None
     noise = noise_of((2, 5, 40)).double()
     at_rank = noise.gather(-1, few.tokens_BLC)  # few candidates have theirs by rank
     assert torch.equal(few.drawn(at_rank), all_of_them.drawn(noise))
     table, found = random(40, 6, seed=1), []
-    mix = gumbel.sample(few, 0.7, at_rank[None])
-    rows = gumbel.sample(all_of_them, 0.7, noise[None])
+    mix = sampling.sample(few, 0.7, at_rank[None])
+    rows = sampling.sample(all_of_them, 0.7, noise[None])
     for read in ((mix.shares[..., None] * table[mix.tokens]).sum(-2), rows @ table):
         (gradient,) = torch.autograd.grad((read * random(2, 5, 6, seed=2)).sum(), logits)
         found.append((read, gradient))
@@ -319,7 +326,7 @@ def test_redrawn_noise_is_that_which_would_have_drawn_the_same():
     logits = torch.tensor([0.5, -0.3, 1.0, -torch.inf], dtype=torch.float64)
     noise = noise_of((200_000, 4), seed=1).double()
     drawn = torch.full((200_000, 1), 1)
-    found = gumbel._redrawn(logits.expand(200_000, 4), drawn, noise)
+    found = sampling._redrawn(logits.expand(200_000, 4), drawn, noise)
     assert (found.argmax(-1) == 1).all()
     assert (found[:, 3] == -torch.inf).all()
     fresh = logits + noise_of((200_000, 4), seed=2).double()
@@ -337,7 +344,7 @@ def test_redraws_leave_the_mean_gradient_and_steady_it():
     noise, found = noise_of((9, 1, draws, 6), seed=4).double(), {}
     for gumbel_rao_samples in (0, 8):
         many = logits.expand(1, draws, 6).clone().requires_grad_()
-        rows = gumbel.sample(Candidates(many), 0.8, noise[: 1 + gumbel_rao_samples])
+        rows = sampling.sample(Candidates(many), 0.8, noise[: 1 + gumbel_rao_samples])
         (rows @ pull).square().sum().backward()  # the reader's pull depends on the token drawn
         found[gumbel_rao_samples] = (rows.detach(), many.grad[0])
     assert torch.equal(found[0][0].argmax(-1), found[8][0].argmax(-1))  # the same sample
@@ -349,9 +356,9 @@ def test_redraws_leave_the_mean_gradient_and_steady_it():
 
 def test_gradients_stay_finite_where_candidates_are_cut_off():
     logits = random(1, 3, 30).requires_grad_()
-    candidates = gumbel.within_nucleus(logits, 0.5, 20)
+    candidates = sampling.within_nucleus(logits, 0.5, 20)
     assert candidates.logits_BLC.isinf().any()
-    mix = gumbel.sample(candidates, 0.8, noise_of((5, 1, 3, 20)).double())
+    mix = sampling.sample(candidates, 0.8, noise_of((5, 1, 3, 20)).double())
     (mix.shares * random(1, 3, 20, seed=1)).sum().backward()
     assert torch.isfinite(logits.grad).all()
     assert (logits.grad != 0).any()
@@ -360,10 +367,10 @@ def test_gradients_stay_finite_where_candidates_are_cut_off():
 
 def test_the_whole_nucleus_is_every_speech_token():
     logits = random(1, 2, N_OUTPUTS)
-    whole = gumbel.within_nucleus(logits, 1.0, N_SPEECH_TOKENS)
+    whole = sampling.within_nucleus(logits, 1.0, N_SPEECH_TOKENS)
     assert torch.equal(whole.logits_BLC, logits[..., :N_SPEECH_TOKENS])
     assert whole.tokens_BLC is None
-    all_but_one = gumbel.within_nucleus(logits, 1.0, N_SPEECH_TOKENS - 1)
+    all_but_one = sampling.within_nucleus(logits, 1.0, N_SPEECH_TOKENS - 1)
     assert all_but_one.logits_BLC.shape == (1, 2, N_SPEECH_TOKENS - 1)
     assert all_but_one.logits_BLC.isfinite().all()
 
@@ -374,8 +381,8 @@ def test_the_whole_nucleus_is_every_speech_token():
 )
 def test_the_sample_is_float32_at_least(given, made):
     with torch.autocast("cpu", torch.bfloat16):
-        candidates = gumbel.within_nucleus(random(1, 3, 8).to(given), 1.0, 8)
-        rows = gumbel.sample(candidates, 1.0, noise_of((2, 1, 3, 8)))
+        candidates = sampling.within_nucleus(random(1, 3, 8).to(given), 1.0, 8)
+        rows = sampling.sample(candidates, 1.0, noise_of((2, 1, 3, 8)))
     assert rows.dtype == made
     assert rows.sum(-1) == pytest.approx(1.0, abs=1e-6)
 

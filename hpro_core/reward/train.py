@@ -14,10 +14,8 @@ from hpro_core.codec.training import check_text, check_words, load_codec
 from hpro_core.io import write_json
 from hpro_core.params import Compute, Reward, Variant
 from hpro_core.policy.sft import load_policy, rewarded_steps, save_policy
-from hpro_core.reward.draws import split_of
-from hpro_core.reward.hacking import HackingWatch, model_selection_of, record_of
-from hpro_core.reward.objective import objective_of
-from hpro_core.reward.rewarder import Rewarder
+from hpro_core.reward.model_selection import HackingWatch, model_selection_of, record_of
+from hpro_core.reward.objective import Rewarder, objective_of, split_of
 from hpro_core.train.batching import (
     Example,
     Sampler,

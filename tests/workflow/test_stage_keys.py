@@ -123,8 +123,8 @@ def test_a_command_that_does_not_exist_is_an_error(package: Path) -> None:
 
 
 def test_every_real_command_has_code() -> None:
-    assert "hpro_core/reward/gumbel.py" in stage_keys.code_files(REPO, "reward")
-    assert "hpro_core/reward/gumbel.py" not in stage_keys.code_files(REPO, "sft")
+    assert "hpro_core/reward/sampling.py" in stage_keys.code_files(REPO, "reward")
+    assert "hpro_core/reward/sampling.py" not in stage_keys.code_files(REPO, "sft")
 
 
 def test_a_dotted_section_keeps_one_entry_of_its_mapping() -> None:
