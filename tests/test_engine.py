@@ -304,8 +304,8 @@ def test_short_trainings_have_checkpoints_too(steps, most, expected):
 
 
 def test_the_rate_warms_up_and_decays():
-    loop = Loop("x", steps=100, seed=0, warmup_steps=10, decay_fraction=0.2)
-    shares = [loop._rate_share(step, loop) for step in (1, 10, 50, 80, 91, 100)]
+    settings = Loop("x", steps=100, seed=0, warmup_steps=10, decay_fraction=0.2)
+    shares = [loop._rate_share(step, settings) for step in (1, 10, 50, 80, 91, 100)]
     assert shares == pytest.approx([0.1, 1.0, 1.0, 1.0, 0.5, 0.05])
 
 
