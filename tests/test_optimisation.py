@@ -28,7 +28,7 @@ from hpro_core.reward.diagnostics import (
 from hpro_core.reward.model_selection import Candidate, HackingWatch, choose, hacking
 from hpro_core.reward.objective import TERMS, Objective, Rewarder
 from hpro_core.train.checkpoint import save_model
-from hpro_core.train.microbatch import BatchSplit
+from hpro_core.train.terms import Terms, cut, mean_of
 from tests import rank_training
 
 ALL = Objective(dict.fromkeys(TERMS, 1.0) | {"kl": 0.02}, temperature=1.0, frame_norm="l1")
@@ -120,18 +120,21 @@ def test_a_batch_that_is_too_small_to_cut_says_so(tmp_path):
 
 def test_parts_count_by_what_they_are_the_mean_of():
     """Three numbers in the one part, one in the other: means 2 and 6 make 3."""
-    split = BatchSplit(
-        size=len,
-        rows=lambda batch, start, stop: batch[start:stop],
-        counts=lambda batch: {"mean": float(sum(len(row) for row in batch))},
-        weights={"mean": 2.0},
-    )
-    batch = [[1.0, 2.0, 3.0], [6.0]]
-    parts = split.cut(batch, 2)
-    means = [{"mean": torch.tensor(part).mean()} for part in parts]
-    scaled = [split.scaled(m, part, batch) for m, part in zip(means, parts, strict=True)]
-    assert sum(float(s["mean"]) for s in scaled) == pytest.approx(3.0)
-    assert sum(float(s["loss"]) for s in scaled) == pytest.approx(6.0)
+
+    class Rows(list):
+        def rows(self, start, stop):
+            return Rows(self[start:stop])
+
+        def counts(self):
+            return {"frames": sum(len(row) for row in self)}
+
+    batch = Rows([[1.0, 2.0, 3.0], [6.0]])
+    parts = cut(batch, 2)
+    means = [{"mean": mean_of(torch.tensor(part), "frames")} for part in parts]
+    terms = [Terms(each, {"mean": 2.0}) for each in means]
+    assert float(terms[0].plus(terms[1])["mean"]) == pytest.approx(3.0)
+    shares = [t.share(part.counts(), batch.counts()) for t, part in zip(terms, parts, strict=True)]
+    assert sum(float(share) for share in shares) == pytest.approx(6.0)
 
 
 # --- liveness

@@ -45,7 +45,7 @@ def words(*counts):
 def test_kl_by_hand():
     policy = torch.log(torch.tensor([[[0.5, 0.5]]]))
     reference = torch.log(torch.tensor([[[0.9, 0.1]]]))
-    value = kl_divergence(policy, reference, frames(1), "mean")
+    value = kl_divergence(policy, reference, frames(1), "mean").value
     assert float(value) == pytest.approx(0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1))
     assert float(value) == pytest.approx(0.510826, abs=1e-6)
 
@@ -59,10 +59,14 @@ def test_kl_is_over_positions_and_goes_from_policy_to_reference():
             q = reference[b, t].exp() / reference[b, t].exp().sum()
             values.append(sum(float(x) * math.log(x / y) for x, y in zip(p, q, strict=True)))
     want = sum(values) / 6
-    assert float(kl_divergence(policy, reference, mask, "mean")) == pytest.approx(want, rel=1e-12)
-    by_utterance = kl_divergence(policy, reference, mask, "sum")
+    assert float(kl_divergence(policy, reference, mask, "mean").value) == pytest.approx(
+        want, rel=1e-12
+    )
+    by_utterance = kl_divergence(policy, reference, mask, "sum").value
     assert float(by_utterance) == pytest.approx(sum(values) / 2, rel=1e-12)
-    assert float(kl_divergence(reference, policy, mask, "mean")) != pytest.approx(want, rel=0.01)
+    assert float(kl_divergence(reference, policy, mask, "mean").value) != pytest.approx(
+        want, rel=0.01
+    )
 
 
 def test_kl_is_over_all_outputs_the_end_of_speech_among_them():
@@ -72,7 +76,7 @@ def test_kl_is_over_all_outputs_the_end_of_speech_among_them():
     p = math.exp(5) / (math.exp(5) + N_OUTPUTS - 1)
     rest = (1 - p) / (N_OUTPUTS - 1)
     want = p * math.log(p * N_OUTPUTS) + (1 - p) * math.log(rest * N_OUTPUTS)
-    assert float(kl_divergence(policy, reference, frames(1), "mean")) == pytest.approx(
+    assert float(kl_divergence(policy, reference, frames(1), "mean").value) == pytest.approx(
         want, rel=1e-4
     )
 
@@ -85,7 +89,7 @@ def test_frame_loss_by_hand(norm, want):
     generated = torch.tensor([[[0.2, 0.5], [0.9, 0.9]], [[0.1, 1.0], [0.0, 0.0]]])
     preference = torch.tensor([[[0.2, 0.0], [0.5, 0.9]], [[0.0, 0.2], [1.0, 1.0]]])
     # differences at the real frames: 0, .5; .4, 0; .1, .8; the last frame is padding
-    value = code_loss(generated, preference, frames(2, 1), norm)
+    value = code_loss(generated, preference, frames(2, 1), norm).value
     assert float(value) == pytest.approx(want, rel=1e-6)
 
 
@@ -98,7 +102,7 @@ def test_frame_loss_is_a_loop(norm):
             for d in range(4):
                 difference = abs(float(generated[b, t, d] - preference[b, t, d]))
                 values.append(difference if norm == "l1" else difference**2)
-    value = code_loss(generated, preference, frames(5, 1, 3), norm)
+    value = code_loss(generated, preference, frames(5, 1, 3), norm).value
     assert float(value) == pytest.approx(sum(values) / len(values), rel=1e-12)
 
 
@@ -111,7 +115,7 @@ def test_affect_loss_by_hand():
     heard = torch.tensor([[[0.0] * 3, [0.5] * 3]])
     batch = SimpleNamespace(vad_BW3=truth, spans_BW2=words(2))
     want = 3 * (1 - 2 * 0.25 / (0.5 + 0.125 + 0.0625))
-    assert float(affect_loss(SimpleNamespace(vad_BW3=heard), batch)) == pytest.approx(want)
+    assert float(affect_loss(SimpleNamespace(vad_BW3=heard), batch).value) == pytest.approx(want)
 
 
 def test_affect_loss_is_a_loop_over_utterances():
@@ -134,20 +138,20 @@ def test_affect_loss_is_a_loop_over_utterances():
             total += 1 - 2 * covariance / spread
         losses.append(total)
     batch = SimpleNamespace(vad_BW3=truth, spans_BW2=spans)
-    value = affect_loss(SimpleNamespace(vad_BW3=heard), batch)
+    value = affect_loss(SimpleNamespace(vad_BW3=heard), batch).value
     assert float(value) == pytest.approx(sum(losses) / 3, rel=1e-6)
 
 
 def test_intelligibility_loss_by_hand_and_as_a_loop():
     mask, target = frames(3, 1), torch.tensor([[1, 4, 2], [3, 0, 0]])
     flat = SimpleNamespace(text_BJV=torch.zeros(2, 3, 5))
-    assert float(intelligibility_loss(flat, target, mask)) == pytest.approx(math.log(5))
+    assert float(intelligibility_loss(flat, target, mask).value) == pytest.approx(math.log(5))
     logits = random(2, 3, 5)
     values = []
     for b, j in ((0, 0), (0, 1), (0, 2), (1, 0)):
         row = logits[b, j]
         values.append(float(row.exp().sum().log() - row[target[b, j]]))
-    value = intelligibility_loss(SimpleNamespace(text_BJV=logits), target, mask)
+    value = intelligibility_loss(SimpleNamespace(text_BJV=logits), target, mask).value
     assert float(value) == pytest.approx(sum(values) / 4, rel=1e-12)
 
 
@@ -158,7 +162,7 @@ def test_emotion_loss_by_hand_and_as_a_loop():
     posterior = random(2, 9, seed=1).softmax(-1)
     flat = SimpleNamespace(emotion_B9=torch.zeros(2, 9))
     batch = SimpleNamespace(emotion_B9=posterior)
-    assert float(emotion_loss(flat, batch)) == pytest.approx(math.log(9))
+    assert float(emotion_loss(flat, batch).value) == pytest.approx(math.log(9))
     logits = random(2, 9)
     values = []
     for b in range(2):
@@ -167,7 +171,7 @@ def test_emotion_loss_by_hand_and_as_a_loop():
         values.append(
             -sum(float(p) * math.log(q) for p, q in zip(posterior[b], shares, strict=True))
         )
-    value = emotion_loss(SimpleNamespace(emotion_B9=logits), batch)
+    value = emotion_loss(SimpleNamespace(emotion_B9=logits), batch).value
     assert float(value) == pytest.approx(sum(values) / 2, rel=1e-12)
 
 
@@ -180,12 +184,15 @@ CODES = torch.full((2, 4, 3), 0.4, dtype=torch.float64)
 REFERENCE = random(2, 4, 6, seed=7)
 
 TERMS = {
-    "kl": (lambda x: kl_divergence(x, REFERENCE, frames(4, 2), "sum"), (2, 4, 6)),
-    "frame_l1": (lambda x: code_loss(x, CODES, frames(4, 2), "l1"), (2, 4, 3)),
-    "frame_mse": (lambda x: code_loss(x, CODES, frames(4, 2), "mse"), (2, 4, 3)),
-    "asr": (lambda x: intelligibility_loss(SimpleNamespace(text_BJV=x), TARGET, TEXT), (2, 3, 5)),
-    "wvad": (lambda x: affect_loss(SimpleNamespace(vad_BW3=x), AFFECT), (3, 4, 3)),
-    "ser": (lambda x: emotion_loss(SimpleNamespace(emotion_B9=x), EMOTION), (2, 9)),
+    "kl": (lambda x: kl_divergence(x, REFERENCE, frames(4, 2), "sum").value, (2, 4, 6)),
+    "frame_l1": (lambda x: code_loss(x, CODES, frames(4, 2), "l1").value, (2, 4, 3)),
+    "frame_mse": (lambda x: code_loss(x, CODES, frames(4, 2), "mse").value, (2, 4, 3)),
+    "asr": (
+        lambda x: intelligibility_loss(SimpleNamespace(text_BJV=x), TARGET, TEXT).value,
+        (2, 3, 5),
+    ),
+    "wvad": (lambda x: affect_loss(SimpleNamespace(vad_BW3=x), AFFECT).value, (3, 4, 3)),
+    "ser": (lambda x: emotion_loss(SimpleNamespace(emotion_B9=x), EMOTION).value, (2, 9)),
 }
 
 
@@ -396,7 +403,7 @@ def test_stopping_by_hand():
     for row, shares in enumerate(((0.2, 0.5, 0.7), (0.1, 0.6, 0.99))):
         for t, share in enumerate(shares):
             logits[row, t, END_OF_SPEECH] = math.log(share / (1 - share) * (N_OUTPUTS - 1))
-    at_end, before_end = diagnostics.stopping(logits, torch.tensor([2, 1]))
+    at_end, before_end = (mean.value for mean in diagnostics.stopping(logits, torch.tensor([2, 1])))
     assert float(at_end) == pytest.approx((0.7 + 0.6) / 2)
     assert float(before_end) == pytest.approx((1 - 0.8 * 0.5 + 0.1) / 2)
 
@@ -404,13 +411,13 @@ def test_stopping_by_hand():
 def test_stopping_is_finite_when_the_end_is_certain():
     logits = torch.zeros(1, 3, N_OUTPUTS)
     logits[..., END_OF_SPEECH] = 200.0
-    at_end, before_end = diagnostics.stopping(logits, torch.tensor([2]))
+    at_end, before_end = (mean.value for mean in diagnostics.stopping(logits, torch.tensor([2])))
     assert (float(at_end), float(before_end)) == pytest.approx((1.0, 1.0), abs=1e-5)
 
 
 def test_entropy_of_a_uniform_policy():
     flat = torch.zeros(1, 3, N_OUTPUTS)
-    assert float(diagnostics.entropy(flat, frames(3))) == pytest.approx(
+    assert float(diagnostics.entropy(flat, frames(3)).value) == pytest.approx(
         math.log(N_OUTPUTS), rel=1e-5
     )
 
@@ -419,7 +426,7 @@ def test_code_agreement_counts_real_frames_alone():
     truth = torch.tensor([[[0.0, 0.2], [0.4, 0.6], [1.0, 1.0]]])
     heard = torch.tensor([[[0.05, 0.22], [0.4, 0.9], [0.0, 0.0]]])  # same cell, another, padding
     mask = torch.tensor([[True, True, False]])
-    assert float(diagnostics.code_agreement(heard, truth, 6, mask)) == 0.5
+    assert float(diagnostics.code_agreement(heard, truth, 6, mask).value) == 0.5
 
 
 def test_similarity_and_errors_are_loops(batch):
@@ -443,6 +450,6 @@ def test_similarity_and_errors_are_loops(batch):
         for j in range(int(batch.transcript_lengths_B[b]) - 1):
             errors += int(written[b, j] != target[b, j])
             total += 1
-    assert float(found["emotion_similarity"]) == pytest.approx(sum(cosines) / 8, rel=1e-5)
-    assert float(found["symbol_error_rate"]) == pytest.approx(errors / total)
-    assert float(found["code_agreement_content"]) == 1.0
+    assert float(found["emotion_similarity"].value) == pytest.approx(sum(cosines) / 8, rel=1e-5)
+    assert float(found["symbol_error_rate"].value) == pytest.approx(errors / total)
+    assert float(found["code_agreement_content"].value) == 1.0

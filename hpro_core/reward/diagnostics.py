@@ -23,6 +23,7 @@ from hpro_core.policy.interface import END_OF_SPEECH
 from hpro_core.speech import fsq
 from hpro_core.train.batching import Batch, length_mask
 from hpro_core.train.precision import at_least_float32
+from hpro_core.train.terms import Mean, mean_of
 
 NEGLIGIBLE_SHARE = 1e-6
 """A weighted term with at most this share of the gradient norms is reported as without effect."""
@@ -45,7 +46,7 @@ def codec_diagnostics(
     target_mask_BJ: Tensor,
     batch: Batch,
     config: CodecConfig,
-) -> dict[str, Tensor]:
+) -> dict[str, Mean]:
     """Compare the codec's output for the policy's samples with recordings, labels and transcript.
 
     Args:
@@ -58,7 +59,7 @@ def codec_diagnostics(
         config: the codec's configuration, for the numbers of levels.
 
     Returns:
-        Scalars without gradient:
+        Means without gradient:
         code_agreement_content, code_agreement_style: see `code_agreement`.
         emotion_similarity: cosine of predicted and teacher emotion posterior, mean over utterances.
         symbol_error_rate: fraction of real text positions where the most probable token of the
@@ -74,13 +75,15 @@ def codec_diagnostics(
         "code_agreement_style": code_agreement(
             reading.style_BLD, style_BLD, config.style_levels, mask
         ),
-        "emotion_similarity": torch.cosine_similarity(heard, batch.emotion_B9).mean(),
-        "symbol_error_rate": wrong[target_mask_BJ].float().mean(),
+        "emotion_similarity": mean_of(
+            torch.cosine_similarity(heard, batch.emotion_B9), "utterances"
+        ),
+        "symbol_error_rate": mean_of(wrong[target_mask_BJ].float(), "targets"),
     }
 
 
 @torch.no_grad()
-def policy_diagnostics(logits_BPV: Tensor, batch: Batch) -> dict[str, Tensor]:
+def policy_diagnostics(logits_BPV: Tensor, batch: Batch) -> dict[str, Mean]:
     """Entropy and end-of-speech probabilities of the policy.
 
     Args:
@@ -89,7 +92,7 @@ def policy_diagnostics(logits_BPV: Tensor, batch: Batch) -> dict[str, Tensor]:
         batch: the recordings.
 
     Returns:
-        Scalars without gradient:
+        Means without gradient:
         entropy: entropy of the policy in nats, mean over real positions.
         stop_at_end, stop_before_end: see `stopping`.
     """
@@ -101,9 +104,7 @@ def policy_diagnostics(logits_BPV: Tensor, batch: Batch) -> dict[str, Tensor]:
     }
 
 
-def code_agreement(
-    generated_BLD: Tensor, truth_BLD: Tensor, levels: int, mask_BL: Tensor
-) -> Tensor:
+def code_agreement(generated_BLD: Tensor, truth_BLD: Tensor, levels: int, mask_BL: Tensor) -> Mean:
     """Fraction of real frames whose rounded code is the recording's.
 
     Args:
@@ -113,16 +114,17 @@ def code_agreement(
         mask_BL: bool, true at real frames.
     """
     generated = fsq.to_indices(fsq.quantise(generated_BLD, levels), levels)
-    return (generated == fsq.to_indices(truth_BLD, levels))[mask_BL].float().mean()
+    agrees = (generated == fsq.to_indices(truth_BLD, levels))[mask_BL]
+    return mean_of(agrees.float(), "frames")
 
 
-def entropy(logits_BPV: Tensor, mask_BP: Tensor) -> Tensor:
+def entropy(logits_BPV: Tensor, mask_BP: Tensor) -> Mean:
     """Entropy over all output classes in nats, mean over the positions where `mask_BP` is true."""
     log_p = at_least_float32(logits_BPV[mask_BP]).log_softmax(-1)
-    return -(log_p.exp() * log_p).sum(-1).mean()
+    return mean_of(-(log_p.exp() * log_p).sum(-1), "positions")
 
 
-def stopping(logits_BPV: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+def stopping(logits_BPV: Tensor, lengths_B: Tensor) -> tuple[Mean, Mean]:
     """Probabilities that the policy ends speech at the recording's end and before it.
 
     They measure length drift: no reward depends on the end of speech, only the KL term constrains
@@ -144,7 +146,7 @@ def stopping(logits_BPV: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
     going_on_BP = torch.log1p(-log_end_BP.exp().clamp(max=1 - 1e-6))
     inside = length_mask(lengths_B, log_end_BP.shape[1])
     before_B = -torch.expm1((going_on_BP * inside).sum(1))
-    return at_end_B.mean(), before_B.mean()
+    return mean_of(at_end_B, "utterances"), mean_of(before_B, "utterances")
 
 
 def gradient_shares(

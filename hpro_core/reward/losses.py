@@ -13,7 +13,6 @@ from torch import Tensor
 
 from hpro_core.codec.losses import (
     covered_words,
-    masked_mean,
     soft_cross_entropy,
     text_cross_entropy,
     word_vad_loss,
@@ -21,9 +20,10 @@ from hpro_core.codec.losses import (
 from hpro_core.codec.model import CodecOutput
 from hpro_core.train.batching import Batch
 from hpro_core.train.precision import at_least_float32
+from hpro_core.train.terms import Mean, mean_of
 
 
-def code_loss(generated_BLD: Tensor, preference_BLD: Tensor, mask_BL: Tensor, norm: str) -> Tensor:
+def code_loss(generated_BLD: Tensor, preference_BLD: Tensor, mask_BL: Tensor, norm: str) -> Mean:
     """L_cp or L_sp: distance of the sample's code from the preference token (paper II-B).
 
     The paper writes an L1 norm, a sum. The mean over frames and dimensions is the released code's.
@@ -35,15 +35,14 @@ def code_loss(generated_BLD: Tensor, preference_BLD: Tensor, mask_BL: Tensor, no
         norm: "l1" (paper) or "mse" (released code).
 
     Returns:
-        Scalar, at least float32: mean over real frames and dimensions. Gradients reach
-        `generated_BLD`.
+        Mean over real frames and dimensions, at least float32. Gradients reach `generated_BLD`.
     """
     difference = at_least_float32(generated_BLD) - preference_BLD
     distance = difference.abs() if norm == "l1" else difference.square()
-    return masked_mean(distance, mask_BL)
+    return mean_of(distance[mask_BL], "frames")
 
 
-def affect_loss(reading: CodecOutput, batch: Batch) -> Tensor:
+def affect_loss(reading: CodecOutput, batch: Batch) -> Mean:
     """L_wVAD of the sample: sum over V, A, D of 1 - CCC per utterance, mean over utterances.
 
     Args:
@@ -51,12 +50,12 @@ def affect_loss(reading: CodecOutput, batch: Batch) -> Tensor:
         batch: the recordings, with word spans and labels.
 
     Returns:
-        Scalar, at least float32; gradients reach `reading.vad_BW3`.
+        Mean over utterances with words, at least float32; gradients reach `reading.vad_BW3`.
     """
     return word_vad_loss(batch.vad_BW3, reading.vad_BW3, covered_words(batch.spans_BW2))
 
 
-def intelligibility_loss(reading: CodecOutput, target_BJ: Tensor, mask_BJ: Tensor) -> Tensor:
+def intelligibility_loss(reading: CodecOutput, target_BJ: Tensor, mask_BJ: Tensor) -> Mean:
     """L_ASR of the sample: cross-entropy of the transcript under the codec's text decoder.
 
     Args:
@@ -65,12 +64,12 @@ def intelligibility_loss(reading: CodecOutput, target_BJ: Tensor, mask_BJ: Tenso
         mask_BJ: bool, true at real targets.
 
     Returns:
-        Scalar, mean over real targets, at least float32; gradients reach `reading.text_BJV`.
+        Mean over real targets, at least float32; gradients reach `reading.text_BJV`.
     """
     return text_cross_entropy(reading.text_BJV, target_BJ, mask_BJ)
 
 
-def emotion_loss(reading: CodecOutput, batch: Batch) -> Tensor:
+def emotion_loss(reading: CodecOutput, batch: Batch) -> Mean:
     """L_SER of the sample: cross-entropy against the emotion teacher's posterior of the recording.
 
     Args:
@@ -78,7 +77,7 @@ def emotion_loss(reading: CodecOutput, batch: Batch) -> Tensor:
         batch: the recordings, with the teacher's posteriors.
 
     Returns:
-        Scalar, mean over utterances, at least float32; gradients reach `reading.emotion_B9`.
+        Mean over utterances, at least float32; gradients reach `reading.emotion_B9`.
     """
     return soft_cross_entropy(reading.emotion_B9, batch.emotion_B9)
 
@@ -88,7 +87,7 @@ def kl_divergence(
     reference_BLV: Tensor,
     mask_BL: Tensor,
     reduction: Literal["sum", "mean"],
-) -> Tensor:
+) -> Mean:
     """KL(policy || reference) over all output classes and an utterance's positions.
 
     The paper gives neither direction nor reduction. Both are those of CosyVoice 3 (arXiv
@@ -103,10 +102,12 @@ def kl_divergence(
         reduction: "sum" over positions, then mean over utterances; or "mean" over all positions.
 
     Returns:
-        Scalar in nats, at least float32. Gradients reach `policy_BLV`, and `reference_BLV` if it
+        Mean in nats, at least float32. Gradients reach `policy_BLV`, and `reference_BLV` if it
         has a graph.
     """
     policy = at_least_float32(policy_BLV[mask_BL]).log_softmax(-1)
     reference = at_least_float32(reference_BLV[mask_BL]).log_softmax(-1)
     divergence = (policy.exp() * (policy - reference)).sum(-1)
-    return divergence.mean() if reduction == "mean" else divergence.sum() / len(mask_BL)
+    if reduction == "mean":
+        return mean_of(divergence, "positions")
+    return Mean(divergence.sum(), len(mask_BL), "utterances")

@@ -16,7 +16,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hpro_core.codec.losses import covered_words
 from hpro_core.codec.model import HdEmo
 from hpro_core.codec.training import text_of
 from hpro_core.constants import N_SPEECH_TOKENS
@@ -39,7 +38,7 @@ from hpro_core.reward.losses import (
 from hpro_core.reward.sampling import noise_for, own_history, sample, within_nucleus
 from hpro_core.train.batching import Batch
 from hpro_core.train.loop import autocast, mean_terms
-from hpro_core.train.microbatch import BatchSplit, batch_rows, batch_size
+from hpro_core.train.terms import Items, Terms
 
 TERMS = ("kl", "sp", "cp", "asr", "wvad", "ser")
 """KL; style and content preference (frame); ASR and wVAD (word); SER (sentence)."""
@@ -78,7 +77,7 @@ class Objective:
 
 
 def objective_of(variant: Variant, settings: Reward) -> Objective:
-    """Build a variant's objective: that of its stage, with weight 0 for the terms that it drops.
+    """Build a variant's objective.
 
     Args:
         variant: stage, dropped terms and, where it has its own, temperature.
@@ -110,8 +109,8 @@ def reward_terms(
     batch: Batch,
     objective: Objective,
     noise_KRBLC: Tensor,
-) -> dict[str, Tensor]:
-    """Compute every term of the objective on a batch, their weighted sum, and the diagnostics.
+) -> Terms:
+    """Compute every term of the objective on a batch, and the diagnostics.
 
     The sample has the length of the recording, so the recording's frames, word spans and transcript
     apply to it. The policy is conditioned on the recording's history (teacher forcing; inferred for
@@ -150,7 +149,7 @@ def terms_at(
     batch: Batch,
     objective: Objective,
     noise_KRBLC: Tensor,
-) -> dict[str, Tensor]:
+) -> Terms:
     """As `reward_terms`, from logits of policy and reference, (B, P, V), after the same history."""
     k = len(noise_KRBLC)
     with torch.no_grad():
@@ -176,24 +175,7 @@ def terms_at(
         "ser": emotion_loss(reading, batch),
     }
     heard = codec_diagnostics(reading, content, style, target, text_mask, batch, codec.config)
-    total = torch.stack([objective.weights[t] * terms[t] for t in TERMS if objective.weights[t]])
-    return {"loss": total.sum(), **terms, **heard, **spoken}
-
-
-def counts(batch: Batch, kl_reduction: Literal["sum", "mean"]) -> dict[str, float]:
-    """Number of items that each term and diagnostic averages over, for `BatchSplit`."""
-    utterances, frames = len(batch.tokens_BL), int(batch.token_lengths_B.sum())
-    symbols = int((batch.transcript_lengths_B - 1).sum())
-    spoken = int(covered_words(batch.spans_BW2).any(1).sum())
-    means = (
-        (utterances if kl_reduction == "sum" else frames + utterances, ("kl",)),
-        (frames + utterances, ("entropy",)),
-        (frames, ("sp", "cp", "code_agreement_content", "code_agreement_style")),
-        (symbols, ("asr", "symbol_error_rate")),
-        (spoken, ("wvad",)),
-        (utterances, ("ser", "emotion_similarity", "stop_at_end", "stop_before_end")),
-    )
-    return {name: float(count) for count, names in means for name in names}
+    return Terms({**terms, **heard, **spoken}, objective.weights)
 
 
 @dataclass(frozen=True)
@@ -207,6 +189,19 @@ class Draw:
 
     batch: Batch
     noise_KRBLC: Tensor
+
+    def __len__(self) -> int:
+        """Number of utterances."""
+        return len(self.batch)
+
+    def rows(self, start: int, stop: int) -> "Draw":
+        """Rows `start` to before `stop`; each utterance keeps its noise."""
+        batch = self.batch.rows(start, stop)
+        return Draw(batch, self.noise_KRBLC[:, :, start:stop, : batch.tokens_BL.shape[1]])
+
+    def counts(self) -> dict[Items, int]:
+        """See `Batch.counts`."""
+        return self.batch.counts()
 
 
 def draw(batch: Batch, generator: torch.Generator, objective: Objective) -> Draw:
@@ -225,21 +220,6 @@ def draw(batch: Batch, generator: torch.Generator, objective: Objective) -> Draw
         for _ in range(objective.samples)
     ]
     return Draw(batch, torch.stack(noises))
-
-
-def split_of(objective: Objective) -> BatchSplit[Draw]:
-    """Rules to split a `Draw` into micro-batches and among processes, see `train.microbatch`."""
-    return BatchSplit(
-        size=lambda whole: batch_size(whole.batch),
-        rows=_rows,
-        counts=lambda part: counts(part.batch, objective.kl_reduction),
-        weights=objective.weights,
-    )
-
-
-def _rows(whole: Draw, start: int, stop: int) -> Draw:
-    batch = batch_rows(whole.batch, start, stop)
-    return Draw(batch, whole.noise_KRBLC[:, :, start:stop, : batch.tokens_BL.shape[1]])
 
 
 class Rewarder:
@@ -276,7 +256,7 @@ class Rewarder:
         generator = self._noise.manual_seed(seed)
         return draw(batch.to(self._device), generator, self.objective)
 
-    def terms(self, drawn: Draw) -> dict[str, Tensor]:
+    def terms(self, drawn: Draw) -> Terms:
         """Compute the terms of a drawn batch, see `reward_terms`.
 
         Dropout of the policy is off (ours). The KL to the reference is then zero at the start, and
@@ -329,7 +309,7 @@ class Rewarder:
             logits = self.policy(batch).logits_BLV
             reference = self._reference(batch).logits_BLV
 
-        def terms(leaf_BPV: Tensor) -> dict[str, Tensor]:
+        def terms(leaf_BPV: Tensor) -> Terms:
             with autocast(self._device, self._bf16):
                 return terms_at(
                     leaf_BPV,

@@ -15,7 +15,7 @@ from hpro_core.io import write_json
 from hpro_core.params import Compute, Reward, Variant
 from hpro_core.policy.sft import load_policy, rewarded_steps, save_policy
 from hpro_core.reward.model_selection import HackingWatch, model_selection_of, record_of
-from hpro_core.reward.objective import Rewarder, objective_of, split_of
+from hpro_core.reward.objective import Rewarder, objective_of
 from hpro_core.train.batching import (
     Example,
     Sampler,
@@ -31,6 +31,7 @@ from hpro_core.train.loop import (
     fit,
     set_threads,
 )
+from hpro_core.train.terms import cut
 
 LOG_EVERY = 10
 """Maximum number of steps that a point of the training curve averages over."""
@@ -93,7 +94,6 @@ def train_reward(
         check_words(examples, codec.config)
     objective = objective_of(variant, settings)
     rewarder = Rewarder(policy, reference, codec, objective, device, compute.bf16)
-    split = split_of(objective)
     edges = codec.config.word_edges
     sampler = Sampler(train, settings.batch_size, seed, edges)
     before = rewarded_steps(start)
@@ -104,7 +104,7 @@ def train_reward(
 
     if is_main_process():
         drawn = rewarder.draw(sampler.batch_at(before + 1), seed)
-        first = split.cut(drawn, accumulate * process_count())[0]  # bounds memory as a step does
+        first = cut(drawn, accumulate * process_count())[0]  # bounds memory as a step does
         rewarder.report_gradient_norms(first, label, out / "gradient_norms.json")
     steps = settings.steps * variant.stages
     log_every = LOG_EVERY if watching is not None else steps_of_a_point(steps)
@@ -138,7 +138,6 @@ def train_reward(
         out,
         work,
         profile,
-        split,
         model_selection,
         rewarder.gradient_norms_at_logits,
     )
