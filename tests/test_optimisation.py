@@ -1,7 +1,9 @@
 """Training by reward end to end: cut batches, several processes, checkpoint choice, the watch."""
 
+import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -18,6 +20,7 @@ from hpro_core.codec.training import make_codec
 from hpro_core.errors import HproError
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.sft import make_policy, rewarded_steps, save_policy
+from hpro_core.reward import terms as own_terms
 from hpro_core.reward import train
 from hpro_core.reward.diagnostics import (
     gradient_shares,
@@ -374,15 +377,18 @@ def weights(**changed):
     return {**dict(kl=0.02, sp=2.0, cp=1.0, asr=5.0, wvad=1.0, ser=0.5), **changed}
 
 
-def run(folders, examples, out, steps=30, watching=None, accumulate=1, start=None):
-    stage = p.RewardStage(temperature=0.8, weights=p.Weights(**weights()))
+def run(
+    folders, examples, out, steps=30, watching=None, accumulate=1, start=None, own=None,
+    override=None,
+):  # fmt: skip
+    stage = p.RewardStage(temperature=0.8, weights=p.Weights(**weights(**(own or {}))))
     settings = p.Reward(
         steps=steps, batch_size=2, learning_rate=3e-3, clip_norm=5.0, frame_norm="l1",
         kl_reduction="sum", jacobi_iterations=1, top_p=0.8, top_k=25, decay_fraction=0.0, ema=0.9,
         sentence=stage,
     )  # fmt: skip
     train.train_reward(
-        "joint", p.Variant(start="sft", stage="sentence"), settings,
+        "joint", p.Variant(start="sft", stage="sentence", override=override or {}), settings,
         p.Compute(device="cpu", bf16=False), start or folders / "sft", folders / "sft",
         folders / "codec", examples, examples[:4], 0, out, out / "work", "identity",
         accumulate=accumulate, watching=watching,
@@ -531,3 +537,92 @@ def test_pulls_at_the_logits_are_in_the_curves(folders, examples, tmp_path):
     assert pulls["step"].unique().tolist() == [4]
     assert (pulls["value"] > 0).all()
     assert len(pulls) == len(TERMS)
+
+
+# --- a term of one's own, and settings of one variant
+
+
+@pytest.fixture
+def speaking_rate(tmp_path, monkeypatch):
+    """The term of CONTRIBUTING.md as a module of the package of terms."""
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r'```python\n(""".*?)```', text, flags=re.S)
+    folder = tmp_path / "terms"
+    folder.mkdir()
+    (folder / "speaking_rate.py").write_text(code, encoding="utf-8")
+    own_terms.__path__.append(str(folder))
+    importlib.invalidate_caches()
+    yield importlib.import_module("hpro_core.reward.terms.speaking_rate")
+    own_terms.__path__.remove(str(folder))
+    del sys.modules["hpro_core.reward.terms.speaking_rate"]
+
+
+def test_the_speaking_rate_of_contributing_by_hand(speaking_rate):
+    """Changes of 1 and 0.5 a frame in one row, of 0.2 in the other; padding does not count."""
+    rows = [[[0.0, 0.0], [0.5, 0.5], [1.0, 0.5]], [[0.0, 0.0], [0.2, 0.0], [9.0, 9.0]]]
+    code = torch.tensor(rows)
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    assert speaking_rate.rate(code, mask).tolist() == pytest.approx([0.75, 0.2])
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_term_of_ones_own_is_trained_and_logged(
+    folders, examples, tmp_path, speaking_rate, accumulate
+):
+    out = tmp_path / "out"
+    kept = run(folders, examples, out, 4, accumulate=accumulate, own={"speaking_rate": 0.1})
+    curves = pd.read_csv(out / "training.csv")
+    logged = curves[curves["term"] == "speaking_rate"]
+    assert set(logged["split"]) == {"train", "dev"}
+    assert (logged["value"] > 0).all()
+    pulls = curves[curves["term"] == "logit_gradient_speaking_rate"]["value"]
+    assert len(pulls) == 1
+    assert (pulls > 0).all()
+    norms = json.loads((out / "gradient_norms.json").read_text())["terms"]
+    assert norms["speaking_rate"]["norm"] > 0
+    assert set(norms) == {*TERMS, "speaking_rate"}
+    assert json.loads((out / "config.json").read_text())["weights"]["speaking_rate"] == 0.1
+    without = run(folders, examples, tmp_path / "without", 4, accumulate=accumulate)
+    assert any(not torch.equal(kept[name], value) for name, value in without.items())
+
+
+def test_a_term_of_weight_zero_is_logged_and_changes_nothing(
+    folders, examples, tmp_path, speaking_rate
+):
+    kept = run(folders, examples, tmp_path / "out", 4, own={"speaking_rate": 0.0})
+    without = run(folders, examples, tmp_path / "without", 4)
+    assert all(torch.equal(kept[name], value) for name, value in without.items())
+    assert "speaking_rate" in set(pd.read_csv(tmp_path / "out" / "training.csv")["term"])
+
+
+def test_what_a_variant_overrides_reaches_the_loop_and_nothing_else_changes(
+    folders, examples, tmp_path, monkeypatch
+):
+    seen = []
+
+    class Noted(Exception):
+        pass
+
+    def fit(policy, optimiser, terms, batch_at, dev_terms, loop, out, work, *rest):
+        rewarder = terms.__self__
+        rate = optimiser.param_groups[0]["lr"]
+        seen.append((asdict(loop), asdict(rewarder.objective), rate, len(batch_at(1))))
+        raise Noted
+
+    monkeypatch.setattr(train, "fit", fit)
+    plain = {"steps": 6, "clip_norm": 2.0, "ema": 0.5, "learning_rate": 0.1, "batch_size": 3}
+    of_samples = {"frame_norm": "mse", "kl_reduction": "mean", "samples": 2, "temperature": 1.5}
+    for override in ({}, plain, of_samples | {"weights": {"asr": 2.0}}):
+        with pytest.raises(Noted):
+            run(folders, examples, tmp_path, override=override)
+    (loop, objective, rate, size), (loop1, objective1, rate1, size1), (*rest, objective2, _, _) = [
+        (a, b, c, d) for a, b, c, d in seen
+    ]
+    follow_steps = {"steps", "log_every", "dev_every", "checkpoint_every", "grad_norm_every"}
+    assert {n for n in loop if loop[n] != loop1[n]} - follow_steps == {"clip_norm", "ema"}
+    assert (loop1["steps"], loop1["clip_norm"], loop1["ema"], rate1, size1) == (6, 2.0, 0.5, 0.1, 3)
+    assert (rate, size) == (3e-3, 2)
+    assert objective1 == objective
+    assert rest == [loop]
+    changed = {n: v for n, v in objective2.items() if v != objective[n]}
+    assert changed == {**of_samples, "weights": weights(asr=2.0)}

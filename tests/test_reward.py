@@ -203,6 +203,33 @@ def test_the_default_stages_are_the_papers(name):
     assert objective.frame_norm == "l1"
 
 
+OVERRIDDEN = {
+    "frame_norm": {"frame_norm": "mse"},
+    "kl_reduction": {"kl_reduction": "mean"},
+    "temperature": {"temperature": 3.0},
+    "samples": {"samples": 7},
+    "top_k": {"top_k": 6561},
+}
+
+
+@pytest.mark.parametrize("name", OVERRIDDEN)
+def test_an_override_changes_one_part_of_the_objective(name):
+    reward = p.read_section(PARAMS, "reward", p.Reward)
+    plain = p.Variant(start="sft", stage="word", drop=["asr"])
+    other = plain.model_copy(update={"override": p.Override(**OVERRIDDEN[name])})
+    before, after = (objective_of(variant, reward) for variant in (plain, other))
+    assert after == replace(before, **OVERRIDDEN[name]) != before
+
+
+def test_an_override_replaces_the_weights_that_it_names():
+    reward = p.read_section(PARAMS, "reward", p.Reward)
+    variant = p.Variant(start="sft", stage="word", override={"weights": {"wvad": 3.0, "ser": 0.5}})
+    expected = PAPER["word"][1] | {"wvad": 3.0, "ser": 0.5}
+    assert objective_of(variant, reward).weights == expected
+    assert reward.word.weights.wvad == 1.0
+    assert variant.applied_to(reward).sentence == reward.sentence
+
+
 DROPPED = {  # Table III
     "no_content": {"cp", "asr"},
     "no_emotion": {"sp", "wvad", "ser"},

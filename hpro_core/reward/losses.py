@@ -7,6 +7,7 @@ the codec's heads; the frozen codec computes their inputs from the policy's samp
 Letters: B batch, L frame or position, D code dimension, J text position, V output class.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
@@ -18,9 +19,31 @@ from hpro_core.codec.losses import (
     word_vad_loss,
 )
 from hpro_core.codec.model import CodecOutput
+from hpro_core.speech.token_table import TokenMix
 from hpro_core.train.batching import Batch
 from hpro_core.train.precision import at_least_float32
 from hpro_core.train.terms import Mean, mean_of
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Samples of the policy and what the frozen codec computes from them: input of a reward term.
+
+    Attributes:
+        tokens: sampled speech tokens as one-hot rows, float (B, L, 6561) or a `TokenMix`; gradients
+            reach the policy.
+        output: codes and predictions of the codec for the samples; gradients reach the policy.
+        content_BLD: discrete content codes of the recordings in [0, 1], D = 4.
+        style_BLD: discrete style codes of the recordings in [0, 1], D = 3.
+        batch: the recordings with their labels; each is repeated for each of its samples, which
+            have its length.
+    """
+
+    tokens: Tensor | TokenMix
+    output: CodecOutput
+    content_BLD: Tensor
+    style_BLD: Tensor
+    batch: Batch
 
 
 def code_loss(generated_BLD: Tensor, preference_BLD: Tensor, mask_BL: Tensor, norm: str) -> Mean:

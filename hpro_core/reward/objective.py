@@ -29,6 +29,7 @@ from hpro_core.reward.diagnostics import (
     write_report,
 )
 from hpro_core.reward.losses import (
+    Sampled,
     affect_loss,
     code_loss,
     emotion_loss,
@@ -36,6 +37,7 @@ from hpro_core.reward.losses import (
     kl_divergence,
 )
 from hpro_core.reward.sampling import noise_for, own_history, sample, within_nucleus
+from hpro_core.reward.terms import own_term
 from hpro_core.train.batching import Batch
 from hpro_core.train.loop import autocast, mean_terms
 from hpro_core.train.terms import Items, Terms
@@ -49,7 +51,8 @@ class Objective:
     """Weights, temperature and sampling of one training.
 
     Attributes:
-        weights: weight of each of TERMS; a term of weight 0 is computed and logged only.
+        weights: weight of each of TERMS, and of the terms of `reward.terms` that the stage names; a
+            term of weight 0 is computed and logged only.
         temperature: tau of the Gumbel-softmax.
         frame_norm: "l1" (paper) or "mse" (released code), see `losses.code_loss`.
         kl_reduction: over an utterance's positions, see `losses.kl_divergence`.
@@ -80,18 +83,17 @@ def objective_of(variant: Variant, settings: Reward) -> Objective:
     """Build a variant's objective.
 
     Args:
-        variant: stage, dropped terms and, where it has its own, temperature.
+        variant: its stage, and the settings that it replaces.
         settings: weights and temperatures of the stages, and the options of `Objective`.
 
     Raises:
         HproError: the settings have no section for the variant's stage.
     """
+    settings = variant.applied_to(settings)
     stage = required(settings, variant.stage, RewardStage)
-    weights = {t: 0.0 if t in variant.drop else getattr(stage.weights, t) for t in TERMS}
-    temperature = stage.temperature if variant.temperature is None else variant.temperature
     return Objective(
-        weights,
-        temperature,
+        stage.weights.model_dump(),
+        stage.temperature,
         settings.frame_norm,
         settings.kl_reduction,
         settings.jacobi_iterations,
@@ -126,7 +128,7 @@ def reward_terms(
             generates the history.
 
     Returns:
-        Scalars: "loss", the six TERMS, and the diagnostics of `diagnostics`.
+        The six TERMS, those of `reward.terms` in the weights, and the values of `diagnostics`.
     """
     batch = with_policy_history(policy, batch, objective, noise_KRBLC)
     with torch.no_grad():
@@ -174,6 +176,8 @@ def terms_at(
         "wvad": affect_loss(reading, batch),
         "ser": emotion_loss(reading, batch),
     }
+    sampled = Sampled(drawn, reading, content, style, batch)
+    terms |= {name: own_term(name)(sampled) for name in objective.weights if name not in terms}
     heard = codec_diagnostics(reading, content, style, target, text_mask, batch, codec.config)
     return Terms({**terms, **heard, **spoken}, objective.weights)
 

@@ -60,8 +60,8 @@ def train_reward(
 
     Args:
         name: name of the variant.
-        variant: its stage, initial policy and dropped terms.
-        settings: settings of the reward stages.
+        variant: its stage, initial policy, and the settings that it replaces.
+        settings: section `reward`.
         compute: threads, device, precision.
         start: folder of the initial policy.
         sft: folder of the SFT policy, the reference of the KL term.
@@ -84,6 +84,7 @@ def train_reward(
         HproError: a file is missing or does not fit, the codec's text decoder does not accept the
             transcripts, an utterance has no word that covers a frame, or a term is not finite.
     """
+    settings = variant.applied_to(settings)
     set_threads(compute.threads)
     device = device_of(compute.device)
     policy = load_policy(start, checkpointing).to(device)
