@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -584,6 +584,29 @@ def test_a_term_of_ones_own_is_trained_and_logged(
     assert json.loads((out / "config.json").read_text())["weights"]["speaking_rate"] == 0.1
     without = run(folders, examples, tmp_path / "without", 4, accumulate=accumulate)
     assert any(not torch.equal(kept[name], value) for name, value in without.items())
+
+
+def test_a_term_of_ones_own_adds_up_over_parts(rewarder, batch, speaking_rate):
+    weights = {**dict.fromkeys(TERMS, 0.0), "speaking_rate": 2.0}
+    objective = replace(ALL, weights=weights)
+    models = rewarder.policy, rewarder._reference, rewarder._codec
+    own = Rewarder(*models, objective, torch.device("cpu"), bf16=False)
+    drawn = own.draw(batch, 0)
+    parts = cut(drawn, 3)
+    with torch.no_grad():
+        whole, found = own.terms(drawn), [own.terms(part) for part in parts]
+    shares = [t.share(q.counts(), drawn.counts()) for t, q in zip(found, parts, strict=True)]
+    assert float(whole["loss"]) > 0
+    torch.testing.assert_close(torch.stack(shares).sum(), whole["loss"], atol=1e-6, rtol=1e-5)
+    whole.check(drawn.counts(), found[0], parts[0].counts())
+
+
+def test_a_term_that_names_other_items_is_an_error_in_parts():
+    sums = [mean_of(torch.ones(n), "utterances") for n in (30, 10)]
+    whole, part = (Terms({"pitch": mean}, {"pitch": 1.0}) for mean in sums)
+    message = "term pitch is a mean of 30 values over 4 utterances, but of 10 over 2 in a part"
+    with pytest.raises(HproError, match=message):
+        whole.check({"utterances": 4}, part, {"utterances": 2})
 
 
 def test_a_term_of_weight_zero_is_logged_and_changes_nothing(

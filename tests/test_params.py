@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from snakemake.utils import update_config
+from snakemake.utils import update_config, validate
 
 from hpro_core import params as p
 from hpro_core.errors import HproError
@@ -121,6 +121,19 @@ def test_a_wrong_setting_is_named_with_its_value(tmp_path, dotted, value, messag
     file = changed(tmp_path, dotted, value)
     with pytest.raises(HproError, match=rf"params.yaml: .*{message}"):
         p.validated(p.read_yaml(file), p.Params, file)
+
+
+def test_an_override_has_no_defaults_that_snakemake_would_set():
+    settings = yaml.safe_load(SHIPPED.read_text())
+    settings["variants"]["hpro"]["override"] = {"frame_norm": "mse", "weights": {"asr": 2.0}}
+    validate(settings, SHIPPED.parent / "workflow/schemas/params.schema.json")
+    assert settings["variants"]["hpro"]["override"] == {
+        "frame_norm": "mse",
+        "weights": {"asr": 2.0},
+    }
+    assert "override" not in settings["variants"]["word"]
+    variants = p.validated(settings, p.Params, SHIPPED).variants
+    assert variants["hpro"].model_dump()["override"] == settings["variants"]["hpro"]["override"]
 
 
 @pytest.mark.parametrize(("old", "new"), p.RENAMED.items())

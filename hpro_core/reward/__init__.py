@@ -1,6 +1,7 @@
 """Hierarchical progressive reward optimisation (paper section II-B), in the order of reading.
 
 1. `losses`: the reward terms of the frame, word and sentence level, and the KL term.
+   `terms` is the place of terms besides the paper's.
 2. `sampling`: straight-through Gumbel-softmax over speech tokens, and the history before it.
 3. `objective`: the weighted sum of the terms of a stage, and the models that compute it.
 4. `train`: the training of one variant.

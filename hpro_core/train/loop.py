@@ -405,7 +405,10 @@ def _gradients(
         terms.share(part.counts(), whole).backward()
         found.append(terms.detached())
     ranks.sum_gradients(trained)
-    return ranks.summed(reduce(Terms.plus, found))
+    summed = ranks.summed(reduce(Terms.plus, found))
+    assert isinstance(parts[0], Divisible)
+    summed.check(whole, found[0], parts[0].counts())
+    return summed
 
 
 def _probe(

@@ -95,6 +95,27 @@ class Terms(dict[str, Tensor]):
         ]
         return torch.stack(shares).sum()
 
+    def check(self, whole: Mapping[Items, int], part: "Terms", items: Mapping[Items, int]) -> None:
+        """Check that each weighted term of a batch in parts runs over the items that it names.
+
+        Args:
+            whole: number of items in the whole batch, whose terms these are.
+            part: terms of a part.
+            items: number of items in that part.
+
+        Raises:
+            HproError: the number of summands of a term is not in proportion to its items, so
+                `share` weighted its parts wrongly.
+        """
+        for name, weight in self.weights.items():
+            mean, own = self.means[name], part.means[name]
+            if weight and mean.count * items[mean.over] != own.count * whole[mean.over]:
+                raise HproError(
+                    f"the term {name} is a mean of {mean.count} values over {whole[mean.over]} "
+                    f"{mean.over}, but of {own.count} over {items[mean.over]} in a part of the "
+                    "batch: correct `over` of its Mean"
+                )
+
     def detached(self) -> "Terms":
         """The same terms without gradients."""
         means = {n: replace(mean, sum=mean.sum.detach()) for n, mean in self.means.items()}
