@@ -38,9 +38,9 @@ from hpro_core.reward.losses import (
 )
 from hpro_core.reward.sampling import noise_for, own_history, sample, within_nucleus
 from hpro_core.reward.terms import own_term
-from hpro_core.train.batching import Batch
+from hpro_core.train.batching import Batch, Items
 from hpro_core.train.loop import autocast, mean_terms
-from hpro_core.train.terms import Items, Terms
+from hpro_core.train.terms import Terms
 
 TERMS = ("kl", "sp", "cp", "asr", "wvad", "ser")
 """KL; style and content preference (frame); ASR and wVAD (word); SER (sentence)."""

@@ -7,13 +7,19 @@ Padding is zero everywhere. It is never read: the length of each row marks where
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hpro_core.train.examples import Example, SpeakerIndex, spans_to_frames, token_counts
-from hpro_core.train.terms import Items
+
+Items = Literal[
+    "utterances", "utterances_with_words", "frames", "frames_in_words", "positions", "symbols",
+    "targets",
+]  # fmt: skip
+"""What a loss term can average over, see `Batch.counts`."""
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,15 @@ loss of a part is therefore its share of the loss of the whole batch: gradients 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal, Protocol, Self, TypeVar, runtime_checkable
+from typing import Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from hpro_core.errors import HproError
+from hpro_core.train.batching import Items
 from hpro_core.train.precision import at_least_float32
-
-Items = Literal[
-    "utterances", "utterances_with_words", "frames", "frames_in_words", "positions", "symbols",
-    "targets",
-]  # fmt: skip
-"""What a term averages over, see `Batch.counts`."""
 
 
 @dataclass(frozen=True)
