@@ -543,18 +543,37 @@ def test_pulls_at_the_logits_are_in_the_curves(folders, examples, tmp_path):
 
 
 @pytest.fixture
-def speaking_rate(tmp_path, monkeypatch):
+def folder_of_terms(tmp_path):
+    """A folder whose modules belong to the package of terms."""
+    folder = tmp_path / "terms"
+    folder.mkdir()
+    own_terms.__path__.append(str(folder))
+    yield folder
+    own_terms.__path__.remove(str(folder))
+    for name in [n for n in sys.modules if n.startswith("hpro_core.reward.terms.")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def speaking_rate(folder_of_terms):
     """The term of CONTRIBUTING.md as a module of the package of terms."""
     text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (code,) = re.findall(r'```python\n(""".*?)```', text, flags=re.S)
-    folder = tmp_path / "terms"
-    folder.mkdir()
-    (folder / "speaking_rate.py").write_text(code, encoding="utf-8")
-    own_terms.__path__.append(str(folder))
+    (folder_of_terms / "speaking_rate.py").write_text(code, encoding="utf-8")
     importlib.invalidate_caches()
-    yield importlib.import_module("hpro_core.reward.terms.speaking_rate")
-    own_terms.__path__.remove(str(folder))
-    del sys.modules["hpro_core.reward.terms.speaking_rate"]
+    return importlib.import_module("hpro_core.reward.terms.speaking_rate")
+
+
+def test_a_term_with_the_name_of_a_diagnostic_is_an_error(
+    rewarder, batch, speaking_rate, folder_of_terms
+):
+    (folder_of_terms / "speaking_rate.py").rename(folder_of_terms / "entropy.py")
+    importlib.invalidate_caches()
+    objective = replace(ALL, weights=ALL.weights | {"entropy": 1.0})
+    models = rewarder.policy, rewarder._reference, rewarder._codec
+    own = Rewarder(*models, objective, torch.device("cpu"), bf16=False)
+    with pytest.raises(HproError, match="reward term entropy: a diagnostic has this name: rename"):
+        own.terms(own.draw(batch, 0))
 
 
 def test_the_speaking_rate_of_contributing_by_hand(speaking_rate):

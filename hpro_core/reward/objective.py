@@ -19,6 +19,7 @@ from torch import Tensor
 from hpro_core.codec.model import HdEmo
 from hpro_core.codec.training import text_of
 from hpro_core.constants import N_SPEECH_TOKENS
+from hpro_core.errors import HproError
 from hpro_core.params import Reward, RewardStage, Variant, required
 from hpro_core.policy.interface import SpeechPolicy, speech_targets
 from hpro_core.reward.diagnostics import (
@@ -92,15 +93,15 @@ def objective_of(variant: Variant, settings: Reward) -> Objective:
     settings = variant.applied_to(settings)
     stage = required(settings, variant.stage, RewardStage)
     return Objective(
-        stage.weights.model_dump(),
-        stage.temperature,
-        settings.frame_norm,
-        settings.kl_reduction,
-        settings.jacobi_iterations,
-        settings.top_p,
-        settings.top_k,
-        settings.samples,
-        settings.gumbel_rao_samples,
+        weights=stage.weights.model_dump(),
+        temperature=stage.temperature,
+        frame_norm=settings.frame_norm,
+        kl_reduction=settings.kl_reduction,
+        jacobi_iterations=settings.jacobi_iterations,
+        top_p=settings.top_p,
+        top_k=settings.top_k,
+        samples=settings.samples,
+        gumbel_rao_samples=settings.gumbel_rao_samples,
     )
 
 
@@ -179,7 +180,10 @@ def terms_at(
     sampled = Sampled(drawn, reading, content, style, batch)
     terms |= {name: own_term(name)(sampled) for name in objective.weights if name not in terms}
     heard = codec_diagnostics(reading, content, style, target, text_mask, batch, codec.config)
-    return Terms({**terms, **heard, **spoken}, objective.weights)
+    logged = {**heard, **spoken}
+    if taken := terms.keys() & logged.keys():
+        raise HproError(f"reward term {min(taken)}: a diagnostic has this name: rename its module")
+    return Terms({**terms, **logged}, objective.weights)
 
 
 @dataclass(frozen=True)
