@@ -18,9 +18,7 @@ from hpro_core.params import Sft
 from hpro_core.policy.sampling import Sampling, sample
 from hpro_core.policy.sft import load_policy, sft_terms
 from hpro_core.pretrained.weights import located
-from hpro_core.reward.draws import Draw
-from hpro_core.reward.objective import Objective, with_policy_history
-from hpro_core.reward.rewarder import Rewarder
+from hpro_core.reward.objective import Draw, Objective, Rewarder, with_policy_history
 from hpro_core.speech.decoder import TokenDecoder
 from hpro_core.speech.features import FRAMES_PER_TOKEN, MelFrontend
 from hpro_core.speech.stage import load_tokenizer

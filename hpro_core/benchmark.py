@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hpro_core.codec.model import PRESETS, CodecConfig, HdEmo
@@ -22,10 +22,10 @@ from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, TOKEN_RATE_HZ, VAD
 from hpro_core.params import Reward, Variant
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.sft import sft_terms
-from hpro_core.reward.draws import draw
-from hpro_core.reward.objective import objective_of, reward_terms
+from hpro_core.reward.objective import draw, objective_of, reward_terms
 from hpro_core.train.batching import Batch, Example, collate
 from hpro_core.train.loop import autocast, device_of, set_threads
+from hpro_core.train.terms import Terms
 
 Training = Literal["sft", "codec_content", "codec_style", "frame", "word", "sentence"]
 TRAININGS: tuple[Training, ...] = get_args(Training)
@@ -148,7 +148,7 @@ def made_up_batch(workload: Workload) -> Batch:
 def _training(
     training: Training, workload: Workload, reward: Reward, device: torch.device,
     checkpointing: bool,
-) -> tuple[nn.Module, Callable[[Batch], dict[str, Tensor]]]:  # fmt: skip
+) -> tuple[nn.Module, Callable[[Batch], Terms]]:  # fmt: skip
     """The trained model, and a function that returns the terms of its loss."""
     if training == "codec_content" or training == "codec_style":
         codec = HdEmo(workload.codec).to(device).train()
@@ -172,7 +172,7 @@ def _training(
     objective = objective_of(Variant(start="sft", stage=training), reward)
     generator = torch.Generator(device).manual_seed(0)
 
-    def terms(batch: Batch) -> dict[str, Tensor]:
+    def terms(batch: Batch) -> Terms:
         noise = draw(batch, generator, objective).noise_KRBLC
         return reward_terms(policy, reference, codec, batch, objective, noise)
 

@@ -4,18 +4,25 @@ A stage reads its section from the whole `params.yaml` or from its key file, the
 Snakefile writes (`results/<run>/params/<stage>.yaml`). Both have the section under its name.
 """
 
+import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from copy import copy
+from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
+    create_model,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -202,8 +209,17 @@ class Sft(Section):
     ema: float = Field(ge=0, lt=1, description="decay of the averaged weights, which are saved")
 
 
+Weight = Annotated[float, Field(ge=0)]
+
+
 class Weights(Section):
-    """Lambdas of the reward objective (paper III-B); terms that a stage does not use are 0."""
+    """Lambdas of the reward objective (paper III-B); terms that a stage does not use are 0.
+
+    Besides the paper's terms it may have those of `own_terms`.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Weight] = Field(init=False)
 
     kl: float = Field(ge=0, description="weight of the KL to the SFT policy")
     sp: float = Field(ge=0, description="weight of L_sp, style preference tokens")
@@ -211,6 +227,29 @@ class Weights(Section):
     asr: float = Field(ge=0, description="weight of L_ASR")
     wvad: float = Field(ge=0, description="weight of L_wVAD")
     ser: float = Field(ge=0, description="weight of L_SER")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _terms_exist(cls, values: Any) -> Any:
+        return _of_known_terms(values)
+
+
+def own_terms() -> list[str]:
+    """Names of the reward terms besides the paper's: the modules of hpro_core/reward/terms."""
+    spec = find_spec("hpro_core.reward.terms")
+    assert spec is not None
+    return sorted(module.name for module in pkgutil.iter_modules(spec.submodule_search_locations))
+
+
+def _of_known_terms(values: Any) -> Any:
+    """The values, if all their keys are reward terms."""
+    known = [*Weights.model_fields, *own_terms()]
+    for name in values if isinstance(values, dict) else ():
+        if name not in known:
+            close = get_close_matches(str(name), known, n=1)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            raise ValueError(f"{name}: is no reward term ({', '.join(known)}){meant}")
+    return values
 
 
 class RewardStage(Section):
@@ -265,6 +304,72 @@ class WholeReward(Reward):
     sentence: RewardStage
 
 
+SHARED = (
+    "leave_out", "accumulate", "checkpointing", "probe_every", "probe_sentences", "wer_margin",
+    "hacking_patience", "hacking_tolerance", "stop_on_hacking",
+)  # fmt: skip
+"""Settings of `reward` that no variant overrides.
+
+Variants are compared, so they have the same data and the same choice of the checkpoint; how a batch
+is computed (`accumulate`, `checkpointing`) does not change the result.
+"""
+
+
+def _without_defaults(schema: Any) -> None:
+    """Remove default values from a JSON schema: Snakemake would set them in every variant."""
+    for form in schema["properties"].values():
+        form.pop("default", None)
+
+
+class _Override(Section):
+    """Settings that a variant replaces: any of `reward` but those of SHARED, and of its stage.
+
+    All are optional. They have the types and limits of the section itself.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
+    weights: dict[str, Weight] = Field(
+        default={}, description="replaces weights of the stage; the others stay"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_the_unset(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in values(self).items() if key in self.model_fields_set}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _may_differ(cls, values: Any) -> Any:
+        for key in values if isinstance(values, dict) else ():
+            if key in SHARED:
+                raise ValueError(f"{key}: is the same for all variants: set reward.{key}")
+        return values
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _terms_exist(cls, values: Any) -> Any:
+        return _of_known_terms(values)
+
+
+def _optional(fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found = {}
+    for name, field in fields:
+        optional = copy(field)
+        optional.default = None  # never read: `Variant.applied_to` takes what is set
+        found[name] = (field.annotation, optional)
+    return found
+
+
+if TYPE_CHECKING:
+    Override = _Override
+else:
+    _STAGES = ("frame", "word", "sentence")
+    _REPLACED = {n: f for n, f in Reward.model_fields.items() if n not in (*SHARED, *_STAGES)}
+    _REPLACED["temperature"] = RewardStage.model_fields["temperature"]
+    Override = create_model(
+        "Override", __base__=_Override, __doc__=_Override.__doc__, **_optional(_REPLACED.items())
+    )
+
+
 class Variant(Section):
     """A policy trained by rewards: one stage, started from another variant or from `sft`."""
 
@@ -281,6 +386,40 @@ class Variant(Section):
     stages: int = Field(
         default=1, ge=1, description="the training has `reward.steps` times this number of steps"
     )
+    override: Override = Field(
+        default_factory=Override,
+        description="settings of `reward` and of the stage that this variant replaces",
+    )
+
+    @model_validator(mode="after")
+    def _each_setting_once(self) -> "Variant":
+        if self.temperature is not None and "temperature" in self.override.model_fields_set:
+            raise ValueError("override.temperature: the variant has a temperature too: remove one")
+        for term in self.drop:
+            if term in self.override.weights:
+                raise ValueError(f"override.weights.{term}: drop has it too: remove one")
+        return self
+
+    def applied_to(self, reward: Reward) -> Reward:
+        """The section `reward` as this variant trains with it.
+
+        Args:
+            reward: the section as in `params.yaml`.
+
+        Returns:
+            The section with the values of `override`; the weights and the temperature of the
+            variant's stage are the variant's, weight 0 for the terms in `drop`.
+
+        Raises:
+            HproError: the section lacks the variant's stage.
+        """
+        stage = required(reward, self.stage, RewardStage)
+        own = self.override.model_dump()
+        dropped = dict.fromkeys(self.drop, 0.0)
+        weights = stage.weights.model_dump() | own.pop("weights", {}) | dropped
+        temperature = stage.temperature if self.temperature is None else self.temperature
+        changed = {"temperature": own.pop("temperature", temperature), "weights": weights}
+        return type(reward).model_validate(reward.model_dump() | own | {self.stage: changed})
 
 
 class Synthesis(Section):
@@ -398,9 +537,11 @@ class Params(Section):
                 raise ValueError(f"variants.{name}: the name is reserved, choose another name")
             if problem := _no_folder(name, "base"):
                 raise ValueError(f"variants.{name}: {problem}")
-            weights = getattr(self.reward, variant.stage).weights.model_dump()
-            if not any(weights[term] for term in weights if term not in ("kl", *variant.drop)):
-                raise ValueError(f"variants.{name}.drop: no reward of its stage is left")
+            reward = variant.applied_to(self.reward)
+            weights = required(reward, variant.stage, RewardStage).weights.model_dump()
+            if not any(weights[term] for term in weights if term != "kl"):
+                key = "drop" if variant.drop else "override.weights"
+                raise ValueError(f"variants.{name}.{key}: no reward of its stage is left")
             seen = [name]
             while (start := self.variants[seen[-1]].start) != "sft":
                 if start not in self.variants:
@@ -460,14 +601,16 @@ class Params(Section):
         yield from self._judge_contradictions()
         if self.speech.preset == "cosyvoice2" and not self.speech.path:
             yield "speech.path: name the folder CosyVoice2-0.5B"
-        reward = self.reward
-        probes = reward.steps // (reward.probe_every or 1)
-        if reward.probe_every and probes < reward.hacking_patience:
-            yield (
-                f"reward.probe_every: {probes} probes in {reward.steps} steps, but "
-                f"hacking_patience is {reward.hacking_patience}: probe more often, or raise "
-                "reward.steps"
-            )
+        trainings: dict[str, Reward] = {"reward.probe_every": self.reward}
+        for name, variant in self.variants.items():
+            trainings[f"variants.{name}.override.steps"] = variant.applied_to(self.reward)
+        for key, reward in trainings.items():
+            probes = reward.steps // (reward.probe_every or 1)
+            if reward.probe_every and probes < reward.hacking_patience:
+                yield (
+                    f"{key}: {probes} probes in {reward.steps} steps, but hacking_patience is "
+                    f"{reward.hacking_patience}: probe more often, or raise reward.steps"
+                )
 
     def _policy_contradictions(self) -> Iterator[str]:
         phones = self.dataset.policy_text == "phones"

@@ -332,7 +332,11 @@ def _gpu(settings: Params) -> Check:
         )  # fmt: skip
     if memory_gb < PEAK_MEMORY_GB:
         says = f"{name} has {memory_gb:.0f} GB, a reward step took {needed}"
-        at_once = settings.reward.batch_size / settings.reward.accumulate
+        rewards = [
+            settings.reward,
+            *(v.applied_to(settings.reward) for v in settings.variants.values()),
+        ]
+        at_once = max(reward.batch_size for reward in rewards) / settings.reward.accumulate
         if settings.reward.checkpointing or at_once * settings.corpus.max_duration_s < MEASURED_S:
             less = "with this reward.accumulate and reward.checkpointing it takes less"
             return Check("note", "GPU", f"{says}; {less} (not measured)")

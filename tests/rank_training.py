@@ -14,9 +14,7 @@ from torch import nn
 from hpro_core import params as p
 from hpro_core.codec.training import make_codec
 from hpro_core.policy.sft import make_policy
-from hpro_core.reward.draws import split_of
-from hpro_core.reward.objective import TERMS, Objective
-from hpro_core.reward.rewarder import Rewarder
+from hpro_core.reward.objective import TERMS, Objective, Rewarder
 from hpro_core.train.batching import Sampler
 from hpro_core.train.checkpoint import save_model
 from hpro_core.train.distributed import Ranks, is_main_process
@@ -58,7 +56,6 @@ def train(out: Path, accumulate: int = 1) -> nn.Module:
         lambda step: rewarder.draw(sampler.batch_at(step), torch.initial_seed()),
         lambda: rewarder.mean_over(heard),
         loop,
-        split=split_of(objective),
         model_selection=model_selection,
         grad_norm_fn=rewarder.gradient_norms_at_logits,
     )

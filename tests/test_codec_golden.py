@@ -29,7 +29,7 @@ from hpro_core.codec.noise import QUIET, Noise, disturb
 from hpro_core.codec.released import Unstored, from_released
 from hpro_core.codec.state_dict_map import DECODER, PARTS, released_names
 from hpro_core.codec.training import content_terms, style_terms, text_of
-from hpro_core.reward.frame import code_loss
+from hpro_core.reward.losses import code_loss
 from hpro_core.speech import fsq
 from hpro_core.train.batching import Batch, length_mask, spans_to_frames
 
@@ -338,11 +338,11 @@ def rewards(golden: Golden, reading: CodecOutput) -> dict[str, Tensor]:
     truth = {kind: golden[f"afsq.{kind}_code_from_index"] for kind in ("emotion", "content")}
     words = covered_words(batch.spans_BW2)
     return {
-        "emotion_loss": soft_cross_entropy(reading.emotion_B9, batch.emotion_B9),
-        "vad_loss": word_vad_loss(batch.vad_BW3, reading.vad_BW3, words),
-        "asr_loss": text_cross_entropy(reading.text_BJV, target, text_mask),
-        "emotion_token_loss": code_loss(reading.style_BLD, truth["emotion"], mask, "mse"),
-        "content_token_loss": code_loss(reading.content_BLD, truth["content"], mask, "mse"),
+        "emotion_loss": soft_cross_entropy(reading.emotion_B9, batch.emotion_B9).value,
+        "vad_loss": word_vad_loss(batch.vad_BW3, reading.vad_BW3, words).value,
+        "asr_loss": text_cross_entropy(reading.text_BJV, target, text_mask).value,
+        "emotion_token_loss": code_loss(reading.style_BLD, truth["emotion"], mask, "mse").value,
+        "content_token_loss": code_loss(reading.content_BLD, truth["content"], mask, "mse").value,
     }
 
 

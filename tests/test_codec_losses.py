@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from hpro_core.codec import losses
-from hpro_core.reward.frame import code_loss
-from hpro_core.reward.kl import kl_divergence
+from hpro_core.reward.losses import code_loss, kl_divergence
 
 
 def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -48,7 +47,7 @@ def test_concordance_by_hand():
 def test_equal_predictions_keep_loss_and_gradient_finite(truth_constant):
     truth = torch.full((1, 4, 3), 0.6) if truth_constant else numbers(1, 4, 3).float()
     predicted = torch.full((1, 4, 3), 0.5, requires_grad=True)
-    loss = losses.word_vad_loss(truth, predicted, torch.ones(1, 4, dtype=torch.bool))
+    loss = losses.word_vad_loss(truth, predicted, torch.ones(1, 4, dtype=torch.bool)).value
     loss.backward()
     assert float(loss.detach()) == pytest.approx(3.0, abs=1e-4)
     assert torch.isfinite(predicted.grad).all()
@@ -57,7 +56,7 @@ def test_equal_predictions_keep_loss_and_gradient_finite(truth_constant):
 def test_one_word_gives_the_squared_error_and_no_word_nothing():
     truth, predicted = torch.zeros(2, 2, 3), torch.full((2, 2, 3), 0.5)
     mask = torch.tensor([[True, False], [False, False]])
-    assert float(losses.word_vad_loss(truth, predicted, mask)) == pytest.approx(0.25)
+    assert float(losses.word_vad_loss(truth, predicted, mask).value) == pytest.approx(0.25)
 
 
 def test_no_word_at_all_is_an_error():
@@ -70,12 +69,12 @@ def test_soft_cross_entropy_by_hand():
     logits = torch.log(torch.tensor([[0.5, 0.25, 0.25]]))
     target = torch.tensor([[0.2, 0.8, 0.0]])
     want = -(0.2 * math.log(0.5) + 0.8 * math.log(0.25))
-    assert float(losses.soft_cross_entropy(logits, target)) == pytest.approx(want, rel=1e-6)
+    assert float(losses.soft_cross_entropy(logits, target).value) == pytest.approx(want, rel=1e-6)
 
 
 def test_text_cross_entropy_leaves_padding_out():
     logits, target = numbers(2, 4, 7).float(), torch.tensor([[1, 2, 3, 6], [4, 5, 6, 0]])
-    value = losses.text_cross_entropy(logits, target, MASK)
+    value = losses.text_cross_entropy(logits, target, MASK).value
     log_p = logits.log_softmax(-1)
     terms = [-log_p[b, j, target[b, j]] for b in range(2) for j in range(4) if MASK[b, j]]
     assert float(value) == pytest.approx(float(torch.stack(terms).mean()), rel=1e-6)
@@ -86,8 +85,10 @@ def test_kl_by_hand_and_zero_for_equal_policies():
     reference = torch.log(torch.tensor([[[0.25, 0.75]]]))
     mask = torch.ones(1, 1, dtype=torch.bool)
     want = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
-    assert float(kl_divergence(policy, reference, mask, "mean")) == pytest.approx(want, rel=1e-5)
-    assert float(kl_divergence(policy, policy, mask, "mean")) == 0.0
+    assert float(kl_divergence(policy, reference, mask, "mean").value) == pytest.approx(
+        want, rel=1e-5
+    )
+    assert float(kl_divergence(policy, policy, mask, "mean").value) == 0.0
 
 
 @pytest.mark.parametrize(("norm", "want"), [("l1", (0.1 + 0.3) / 2), ("mse", (0.01 + 0.09) / 2)])
@@ -95,7 +96,7 @@ def test_code_loss_by_hand(norm, want):
     generated = torch.tensor([[[0.1, 0.7], [9.0, 9.0]]])
     preference = torch.tensor([[[0.0, 1.0], [0.0, 0.0]]])
     mask = torch.tensor([[True, False]])
-    assert float(code_loss(generated, preference, mask, norm)) == pytest.approx(want)
+    assert float(code_loss(generated, preference, mask, norm).value) == pytest.approx(want)
 
 
 SPANS = torch.tensor([[[0, 2], [2, 5], [5, 5]], [[1, 4], [0, 0], [0, 0]]])
@@ -111,18 +112,18 @@ def test_pooling_matches_a_plain_loop():
 
 
 LOSSES = {
-    "word_vad": lambda x: losses.word_vad_loss(numbers(2, 4, 3, seed=3), x, MASK),
-    "soft_ce": lambda x: losses.soft_cross_entropy(
-        x[:, 0], torch.tensor([[0.2, 0.5, 0.3], [1.0, 0.0, 0.0]])
+    "word_vad": lambda x: losses.word_vad_loss(numbers(2, 4, 3, seed=3), x, MASK).value,
+    "soft_ce": lambda x: (
+        losses.soft_cross_entropy(x[:, 0], torch.tensor([[0.2, 0.5, 0.3], [1.0, 0.0, 0.0]])).value
     ),
-    "text": lambda x: losses.text_cross_entropy(
-        x, torch.tensor([[0, 1, 2, 0], [2, 1, 0, 0]]), MASK
+    "text": lambda x: (
+        losses.text_cross_entropy(x, torch.tensor([[0, 1, 2, 0], [2, 1, 0, 0]]), MASK).value
     ),
-    "tokens": lambda x: losses.token_cross_entropy(
-        x, torch.tensor([[0, 1, 2, 0], [2, 1, 0, 0]]), MASK
+    "tokens": lambda x: (
+        losses.token_cross_entropy(x, torch.tensor([[0, 1, 2, 0], [2, 1, 0, 0]]), MASK).value
     ),
-    "frame": lambda x: code_loss(x, numbers(2, 4, 3, seed=4).round(), MASK, "l1"),
-    "kl": lambda x: kl_divergence(x, numbers(2, 4, 3, seed=5), MASK, "mean"),
+    "frame": lambda x: code_loss(x, numbers(2, 4, 3, seed=4).round(), MASK, "l1").value,
+    "kl": lambda x: kl_divergence(x, numbers(2, 4, 3, seed=5), MASK, "mean").value,
     "pool": lambda x: losses.pool_words(x, SPANS[:, :, :].clamp(max=4)).sum(),
 }
 
@@ -166,7 +167,7 @@ def test_token_cross_entropy_equals_a_loop():
     terms = []
     for b, t in MASK.nonzero().tolist():
         terms.append(-math.log(float(logits[b, t].exp()[tokens[b, t]] / logits[b, t].exp().sum())))
-    value = losses.token_cross_entropy(logits, tokens, MASK)
+    value = losses.token_cross_entropy(logits, tokens, MASK).value
     assert float(value) == pytest.approx(sum(terms) / len(terms), rel=1e-12)
 
 
@@ -181,7 +182,7 @@ def test_word_vad_loss_equals_a_loop_over_utterances():
             each.append(sum(1 - ccc_in_numpy(t[:, k], p[:, k]) for k in range(3)))
         elif n == 1:
             each.append(((t - p) ** 2).mean())
-    value = losses.word_vad_loss(truth, predicted, mask)
+    value = losses.word_vad_loss(truth, predicted, mask).value
     assert float(value) == pytest.approx(sum(each) / 3, abs=1e-6)
 
 

@@ -1,6 +1,7 @@
 """The codec: causal, blind to padding, attached where it rewards, detached where it trains."""
 
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 import pytest
@@ -14,17 +15,15 @@ from hpro_core.codec.training import (
     STYLE_WEIGHTS,
     attention_guide,
     check_text,
-    content_counts,
     content_terms,
     make_codec,
-    style_counts,
     style_terms,
     text_of,
 )
 from hpro_core.errors import HproError
 from hpro_core.text.phones import BEGIN_TEXT, END_TEXT
 from hpro_core.train.batching import collate
-from hpro_core.train.microbatch import BatchSplit, batch_rows, batch_size
+from hpro_core.train.terms import Terms, cut
 
 
 @pytest.fixture(scope="module")
@@ -137,16 +136,16 @@ def test_text_targets_end_each_utterance_once(batch):
 def test_the_guide_is_zero_when_attention_is_on_the_word(batch):
     spans = batch.spans_BW2.gather(1, batch.symbol_word_BS[..., None].expand(-1, -1, 2))
     attention = functional.one_hot(spans[..., 0], batch.tokens_BL.shape[1]).float()
-    assert float(attention_guide(attention, batch)) == pytest.approx(0.0, abs=1e-6)
+    assert float(attention_guide(attention, batch).value) == pytest.approx(0.0, abs=1e-6)
     uniform = torch.full_like(attention, 1 / attention.shape[2])
-    assert float(attention_guide(uniform, batch)) > 1
+    assert float(attention_guide(uniform, batch).value) > 1
 
 
-def terms_of(codec, batch) -> dict[str, torch.Tensor]:
+def terms_of(codec, batch) -> Terms:
     """Every term of both stages, by name."""
     with torch.no_grad():
         content, style = content_terms(codec, batch, 0.3), style_terms(codec, batch)
-    terms = {**content, **style}
+    terms = Terms({**content.means, **style.means}, STYLE_WEIGHTS)
     del terms["loss"]
     return terms
 
@@ -155,10 +154,9 @@ def test_every_term_of_a_ragged_batch_is_the_mean_of_its_utterances(codec, examp
     together = terms_of(codec, collate(examples, [e.speaker_embedding for e in examples]))
     rows = [collate([e], [e.speaker_embedding]) for e in examples]
     alone = [terms_of(codec, row) for row in rows]
-    sizes = [{**content_counts(row, 0.3), **style_counts(row)} for row in rows]
-    assert sizes[0].keys() == together.keys()
+    assert together.means.keys() == together.keys()
     for name, value in together.items():
-        share = torch.tensor([size[name] for size in sizes])
+        share = torch.tensor([row.counts()[together.means[name].over] for row in rows])
         want = (torch.stack([terms[name] for terms in alone]) * share / share.sum()).sum()
         torch.testing.assert_close(value, want, atol=1e-5, rtol=1e-5)
 
@@ -181,18 +179,16 @@ def test_positional_dropout_acts_on_input_and_distances_in_training_alone():
 def test_micro_batches_add_up_to_the_batch(stage, codec, examples):
     batch = collate(examples, [e.speaker_embedding for e in examples])
     if stage == "content":
-        weights = {"asr": 1.0, "attention_guide": 0.3}
-        split = BatchSplit(batch_size, batch_rows, lambda b: content_counts(b, 0.3), weights)
         terms = lambda b: content_terms(codec, b, 0.3)  # noqa: E731
     else:
-        split = BatchSplit(batch_size, batch_rows, style_counts, STYLE_WEIGHTS)
         terms = lambda b: style_terms(codec, b)  # noqa: E731
+    parts = cut(batch, 3)
     with torch.no_grad():
-        whole = terms(batch)
-        parts = [split.scaled(terms(part), part, batch) for part in split.cut(batch, 3)]
-    for name, value in parts[0].items():
-        total = sum((part[name] for part in parts[1:]), start=value)
-        torch.testing.assert_close(total, whole[name], atol=1e-5, rtol=1e-5)
+        whole, found = terms(batch), [terms(part) for part in parts]
+    for name, value in reduce(Terms.plus, found).items():
+        torch.testing.assert_close(value, whole[name], atol=1e-5, rtol=1e-5)
+    shares = [t.share(p.counts(), batch.counts()) for t, p in zip(found, parts, strict=True)]
+    torch.testing.assert_close(torch.stack(shares).sum(), whole["loss"], atol=1e-5, rtol=1e-5)
 
 
 def test_rebuilt_tokens_do_not_see_the_padding(codec, examples):
@@ -261,7 +257,7 @@ def test_noise_has_the_released_deviations(levels, share):
 
 @pytest.mark.parametrize("stage", ["content", "style"])
 def test_one_batch_can_be_learnt(stage, batch):
-    batch = batch_rows(batch, 0, 4)
+    batch = batch.rows(0, 4)
     torch.manual_seed(0)
     codec = make_codec("embedded")
     optimiser = torch.optim.Adam(codec.parameters(), lr=2e-3)

@@ -1,10 +1,12 @@
 """Training by reward end to end: cut batches, several processes, checkpoint choice, the watch."""
 
+import importlib
 import json
 import os
+import re
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,19 +20,18 @@ from hpro_core.codec.training import make_codec
 from hpro_core.errors import HproError
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.sft import make_policy, rewarded_steps, save_policy
+from hpro_core.reward import terms as own_terms
 from hpro_core.reward import train
-from hpro_core.reward.gradient_norms import (
+from hpro_core.reward.diagnostics import (
     gradient_shares,
     logit_gradients,
     warnings_about,
     write_report,
 )
-from hpro_core.reward.hacking import HackingWatch, hacking
-from hpro_core.reward.objective import TERMS, Objective
-from hpro_core.reward.rewarder import Rewarder
-from hpro_core.reward.selection import Candidate, choose
+from hpro_core.reward.model_selection import Candidate, HackingWatch, choose, hacking
+from hpro_core.reward.objective import TERMS, Objective, Rewarder
 from hpro_core.train.checkpoint import save_model
-from hpro_core.train.microbatch import BatchSplit
+from hpro_core.train.terms import Terms, cut, mean_of
 from tests import rank_training
 from tests.results import run_in, write_dataset
 
@@ -123,18 +124,21 @@ def test_a_batch_that_is_too_small_to_cut_says_so(tmp_path):
 
 def test_parts_count_by_what_they_are_the_mean_of():
     """Three numbers in the one part, one in the other: means 2 and 6 make 3."""
-    split = BatchSplit(
-        size=len,
-        rows=lambda batch, start, stop: batch[start:stop],
-        counts=lambda batch: {"mean": float(sum(len(row) for row in batch))},
-        weights={"mean": 2.0},
-    )
-    batch = [[1.0, 2.0, 3.0], [6.0]]
-    parts = split.cut(batch, 2)
-    means = [{"mean": torch.tensor(part).mean()} for part in parts]
-    scaled = [split.scaled(m, part, batch) for m, part in zip(means, parts, strict=True)]
-    assert sum(float(s["mean"]) for s in scaled) == pytest.approx(3.0)
-    assert sum(float(s["loss"]) for s in scaled) == pytest.approx(6.0)
+
+    class Rows(list):
+        def rows(self, start, stop):
+            return Rows(self[start:stop])
+
+        def counts(self):
+            return {"frames": sum(len(row) for row in self)}
+
+    batch = Rows([[1.0, 2.0, 3.0], [6.0]])
+    parts = cut(batch, 2)
+    means = [{"mean": mean_of(torch.tensor(part), "frames")} for part in parts]
+    terms = [Terms(each, {"mean": 2.0}) for each in means]
+    assert float(terms[0].plus(terms[1])["mean"]) == pytest.approx(3.0)
+    shares = [t.share(part.counts(), batch.counts()) for t, part in zip(terms, parts, strict=True)]
+    assert sum(float(share) for share in shares) == pytest.approx(6.0)
 
 
 # --- liveness
@@ -153,7 +157,7 @@ def rewarder(examples):
 
 def test_gradient_shares_sum_to_one_and_no_term_is_dead(rewarder, batch):
     terms = rewarder.terms(rewarder.draw(batch, 0))
-    shares = gradient_shares(terms, rewarder.policy.parameters(), ALL)
+    shares = gradient_shares(terms, rewarder.policy.parameters(), ALL.weights)
     assert sum(s["share"] for s in shares.values()) == pytest.approx(1.0)
     assert all(s["norm"] > 0 for s in shares.values())
     assert warnings_about(shares) == []
@@ -213,7 +217,7 @@ def test_a_detached_term_is_found_dead(rewarder, batch):
     """The released reward detaches the content path: this is what the report would have said."""
     terms = rewarder.terms(rewarder.draw(batch, 0))
     terms["cp"] = terms["cp"].detach()
-    shares = gradient_shares(terms, rewarder.policy.parameters(), ALL)
+    shares = gradient_shares(terms, rewarder.policy.parameters(), ALL.weights)
     assert [w for w in warnings_about(shares) if "cp has no effect" in w]
 
 
@@ -248,7 +252,7 @@ def test_logit_gradients_are_weighted():
     found = logit_gradients(
         lambda leaf: dict.fromkeys(TERMS, (leaf * torch.tensor([3.0, 4.0])).sum()),
         torch.zeros(2),
-        objective,
+        objective.weights,
     )
     assert found["logit_gradient_sp"] == pytest.approx(15.0)
     assert found["logit_gradient_ser"] == 0.0
@@ -375,8 +379,11 @@ def weights(**changed):
     return {**dict(kl=0.02, sp=2.0, cp=1.0, asr=5.0, wvad=1.0, ser=0.5), **changed}
 
 
-def rewarded(folders, examples, out, steps=30, watching=None, accumulate=1, start=None):
-    stage = p.RewardStage(temperature=0.8, weights=p.Weights(**weights()))
+def rewarded(
+    folders, examples, out, steps=30, watching=None, accumulate=1, start=None, own=None,
+    override=None,
+):  # fmt: skip
+    stage = p.RewardStage(temperature=0.8, weights=p.Weights(**weights(**(own or {}))))
     settings = p.Reward(
         steps=steps, batch_size=2, learning_rate=3e-3, clip_norm=5.0, frame_norm="l1",
         kl_reduction="sum", jacobi_iterations=1, top_p=0.8, top_k=25, decay_fraction=0.0, ema=0.9,
@@ -387,7 +394,7 @@ def rewarded(folders, examples, out, steps=30, watching=None, accumulate=1, star
         "policy/sft/seed0": folders / "sft", "policy/start/seed0": start or folders / "sft",
         "policy/joint/seed0": out,
     }  # fmt: skip
-    variant = p.Variant(start="start", stage="sentence")
+    variant = p.Variant(start="start", stage="sentence", override=override or {})
     run = run_in(out / "results", out / "work", links)
     train.train_reward(run, "joint", variant, settings, 0, watching)
     return load_file(out / "model.safetensors")
@@ -534,3 +541,134 @@ def test_pulls_at_the_logits_are_in_the_curves(folders, examples, tmp_path):
     assert pulls["step"].unique().tolist() == [4]
     assert (pulls["value"] > 0).all()
     assert len(pulls) == len(TERMS)
+
+
+# --- a term of one's own, and settings of one variant
+
+
+@pytest.fixture
+def folder_of_terms(tmp_path):
+    """A folder whose modules belong to the package of terms."""
+    folder = tmp_path / "terms"
+    folder.mkdir()
+    own_terms.__path__.append(str(folder))
+    yield folder
+    own_terms.__path__.remove(str(folder))
+    for name in [n for n in sys.modules if n.startswith("hpro_core.reward.terms.")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def speaking_rate(folder_of_terms):
+    """The term of CONTRIBUTING.md as a module of the package of terms."""
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r'```python\n(""".*?)```', text, flags=re.S)
+    (folder_of_terms / "speaking_rate.py").write_text(code, encoding="utf-8")
+    importlib.invalidate_caches()
+    return importlib.import_module("hpro_core.reward.terms.speaking_rate")
+
+
+def test_a_term_with_the_name_of_a_diagnostic_is_an_error(
+    rewarder, batch, speaking_rate, folder_of_terms
+):
+    (folder_of_terms / "speaking_rate.py").rename(folder_of_terms / "entropy.py")
+    importlib.invalidate_caches()
+    objective = replace(ALL, weights=ALL.weights | {"entropy": 1.0})
+    models = rewarder.policy, rewarder._reference, rewarder._codec
+    own = Rewarder(*models, objective, torch.device("cpu"), bf16=False)
+    with pytest.raises(HproError, match="reward term entropy: a diagnostic has this name: rename"):
+        own.terms(own.draw(batch, 0))
+
+
+def test_the_speaking_rate_of_contributing_by_hand(speaking_rate):
+    """Changes of 1 and 0.5 a frame in one row, of 0.2 in the other; padding does not count."""
+    rows = [[[0.0, 0.0], [0.5, 0.5], [1.0, 0.5]], [[0.0, 0.0], [0.2, 0.0], [9.0, 9.0]]]
+    code = torch.tensor(rows)
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    assert speaking_rate.rate(code, mask).tolist() == pytest.approx([0.75, 0.2])
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_term_of_ones_own_is_trained_and_logged(
+    folders, examples, tmp_path, speaking_rate, accumulate
+):
+    out = tmp_path / "out"
+    kept = rewarded(folders, examples, out, 4, accumulate=accumulate, own={"speaking_rate": 0.1})
+    curves = pd.read_csv(out / "training.csv")
+    logged = curves[curves["term"] == "speaking_rate"]
+    assert set(logged["split"]) == {"train", "dev"}
+    assert (logged["value"] > 0).all()
+    pulls = curves[curves["term"] == "logit_gradient_speaking_rate"]["value"]
+    assert len(pulls) == 1
+    assert (pulls > 0).all()
+    norms = json.loads((out / "gradient_norms.json").read_text())["terms"]
+    assert norms["speaking_rate"]["norm"] > 0
+    assert set(norms) == {*TERMS, "speaking_rate"}
+    assert json.loads((out / "config.json").read_text())["weights"]["speaking_rate"] == 0.1
+    without = rewarded(folders, examples, tmp_path / "without", 4, accumulate=accumulate)
+    assert any(not torch.equal(kept[name], value) for name, value in without.items())
+
+
+def test_a_term_of_ones_own_adds_up_over_parts(rewarder, batch, speaking_rate):
+    weights = {**dict.fromkeys(TERMS, 0.0), "speaking_rate": 2.0}
+    objective = replace(ALL, weights=weights)
+    models = rewarder.policy, rewarder._reference, rewarder._codec
+    own = Rewarder(*models, objective, torch.device("cpu"), bf16=False)
+    drawn = own.draw(batch, 0)
+    parts = cut(drawn, 3)
+    with torch.no_grad():
+        whole, found = own.terms(drawn), [own.terms(part) for part in parts]
+    shares = [t.share(q.counts(), drawn.counts()) for t, q in zip(found, parts, strict=True)]
+    assert float(whole["loss"]) > 0
+    torch.testing.assert_close(torch.stack(shares).sum(), whole["loss"], atol=1e-6, rtol=1e-5)
+    whole.check(drawn.counts(), found[0], parts[0].counts())
+
+
+def test_a_term_that_names_other_items_is_an_error_in_parts():
+    sums = [mean_of(torch.ones(n), "utterances") for n in (30, 10)]
+    whole, part = (Terms({"pitch": mean}, {"pitch": 1.0}) for mean in sums)
+    message = "term pitch is a mean of 30 values over 4 utterances, but of 10 over 2 in a part"
+    with pytest.raises(HproError, match=message):
+        whole.check({"utterances": 4}, part, {"utterances": 2})
+
+
+def test_a_term_of_weight_zero_is_logged_and_changes_nothing(
+    folders, examples, tmp_path, speaking_rate
+):
+    kept = rewarded(folders, examples, tmp_path / "out", 4, own={"speaking_rate": 0.0})
+    without = rewarded(folders, examples, tmp_path / "without", 4)
+    assert all(torch.equal(kept[name], value) for name, value in without.items())
+    assert "speaking_rate" in set(pd.read_csv(tmp_path / "out" / "training.csv")["term"])
+
+
+def test_what_a_variant_overrides_reaches_the_loop_and_nothing_else_changes(
+    folders, examples, tmp_path, monkeypatch
+):
+    seen = []
+
+    class Noted(Exception):
+        pass
+
+    def fit(policy, optimiser, terms, batch_at, dev_terms, loop, *rest):
+        rewarder = terms.__self__
+        rate = optimiser.param_groups[0]["lr"]
+        seen.append((asdict(loop), asdict(rewarder.objective), rate, len(batch_at(1))))
+        raise Noted
+
+    monkeypatch.setattr(train, "fit", fit)
+    plain = {"steps": 6, "clip_norm": 2.0, "ema": 0.5, "learning_rate": 0.1, "batch_size": 3}
+    of_samples = {"frame_norm": "mse", "kl_reduction": "mean", "samples": 2, "temperature": 1.5}
+    for override in ({}, plain, of_samples | {"weights": {"asr": 2.0}}):
+        with pytest.raises(Noted):
+            rewarded(folders, examples, tmp_path, override=override)
+    (loop, objective, rate, size), (loop1, objective1, rate1, size1), (*rest, objective2, _, _) = [
+        (a, b, c, d) for a, b, c, d in seen
+    ]
+    follow_steps = {"steps", "log_every", "dev_every", "checkpoint_every", "grad_norm_every"}
+    assert {n for n in loop if loop[n] != loop1[n]} - follow_steps == {"clip_norm", "ema"}
+    assert (loop1["steps"], loop1["clip_norm"], loop1["ema"], rate1, size1) == (6, 2.0, 0.5, 0.1, 3)
+    assert (rate, size) == (3e-3, 2)
+    assert objective1 == objective
+    assert rest == [loop]
+    changed = {n: v for n, v in objective2.items() if v != objective[n]}
+    assert changed == {**of_samples, "weights": weights(asr=2.0)}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from snakemake.utils import update_config
+from snakemake.utils import update_config, validate
 
 from hpro_core import params as p
 from hpro_core.errors import HproError
@@ -79,6 +79,40 @@ WRONG = [
     ("codec.content.leave_out", ["x"], r"codec.content.leave_out: corpus.sets has no 'x'"),
     ("codec.style.leave_out", ["x"], r"codec.style.leave_out: corpus.sets has no 'x'"),
     ("reward.probe_every", 10, r"reward.probe_every: 1 probes in 12 steps, but hacking_patience"),
+    (
+        "reward.word.weights.wvda",
+        0.1,
+        r"reward.word.weights: wvda: is no reward term \(kl, sp, cp, asr, wvad, ser.*mean wvad\?",
+    ),
+    ("reward.word.weights.pitch", 0.1, r"pitch: is no reward term \(kl, sp, cp, asr, wvad, ser\)"),
+    ("variants.hpro.override", {"frame_nrom": "l1"}, r"hpro.override.frame_nrom: is not a setting"),
+    ("variants.hpro.override", {"frame_norm": "l3"}, r"frame_norm: input should be 'l1' or 'mse'"),
+    ("variants.hpro.override", {"steps": 0}, r"hpro.override.steps: input should be greater than"),
+    ("variants.hpro.override", {"top_k": None}, r"override.top_k: input should be a valid integer"),
+    ("variants.hpro.override", {"weights": {"sre": 1.0}}, r"weights: sre: is no .* mean ser\?"),
+    (
+        "variants.hpro.override",
+        {"weights": {"ser": -1.0}},
+        r"override.weights.ser: input should",
+    ),
+    ("variants.hpro.override", {"temperature": 0.0}, r"hpro.override.temperature: input should be"),
+    ("variants.hpro.override", {"leave_out": []}, r"leave_out: is the same for all variants: set"),
+    ("variants.hpro.override", {"redraws": 1}, r"redraws: is now called gumbel_rao_samples"),
+    (
+        "variants.no_wvad.override",
+        {"weights": {"wvad": 1.0}},
+        r"variants.no_wvad: override.weights.wvad: drop has it too",
+    ),
+    (
+        "variants.diffro.override",
+        {"temperature": 2.0},
+        r"variants.diffro: override.temperature: the variant has a temperature too",
+    ),
+    (
+        "variants.frame.override",
+        {"weights": {"sp": 0.0, "cp": 0.0}},
+        r"variants.frame.override.weights: no reward of its stage is left",
+    ),
 ]
 
 
@@ -87,6 +121,19 @@ def test_a_wrong_setting_is_named_with_its_value(tmp_path, dotted, value, messag
     file = changed(tmp_path, dotted, value)
     with pytest.raises(HproError, match=rf"params.yaml: .*{message}"):
         p.validated(p.read_yaml(file), p.Params, file)
+
+
+def test_an_override_has_no_defaults_that_snakemake_would_set():
+    settings = yaml.safe_load(SHIPPED.read_text())
+    settings["variants"]["hpro"]["override"] = {"frame_norm": "mse", "weights": {"asr": 2.0}}
+    validate(settings, SHIPPED.parent / "workflow/schemas/params.schema.json")
+    assert settings["variants"]["hpro"]["override"] == {
+        "frame_norm": "mse",
+        "weights": {"asr": 2.0},
+    }
+    assert "override" not in settings["variants"]["word"]
+    variants = p.validated(settings, p.Params, SHIPPED).variants
+    assert variants["hpro"].model_dump()["override"] == settings["variants"]["hpro"]["override"]
 
 
 @pytest.mark.parametrize(("old", "new"), p.RENAMED.items())

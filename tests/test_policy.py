@@ -1,7 +1,7 @@
 """The embedded policy: layout, cache, learning; and what holds for any policy's folder."""
 
 from dataclasses import replace
-from functools import partial
+from functools import reduce
 
 import numpy as np
 import pytest
@@ -21,13 +21,12 @@ from hpro_core.policy.sft import (
     make_policy,
     save_policy,
     sft_terms,
-    term_counts,
     train_sft,
 )
 from hpro_core.synthesis.stage import references_of, speak
 from hpro_core.text.phones import N_SYMBOLS
 from hpro_core.train.batching import collate
-from hpro_core.train.microbatch import BatchSplit, batch_rows, batch_size
+from hpro_core.train.terms import Terms, cut
 from tests.results import run_in, write_dataset
 
 MINIATURE = Policy(preset="miniature", path="", dropout=0.1)
@@ -113,15 +112,17 @@ def test_the_nucleus_keeps_the_likeliest_and_their_proportions():
 
 
 def test_terms_of_parts_add_up_to_those_of_the_batch(policy, examples):
-    split = BatchSplit(batch_size, batch_rows, partial(term_counts, guided=True), {"ce": 1.0})
     whole = collate(examples, [e.speaker_embedding for e in examples])
     expected = sft_terms(policy, whole, guided_attention_weight=0.3, emotion_weight=0.5)
     for pieces in (2, 8):
-        parts = split.cut(whole, pieces)
-        terms = [split.scaled(sft_terms(policy, p, 0.3, 0.5), p, whole) for p in parts]
+        parts = cut(whole, pieces)
+        terms = [sft_terms(policy, part, 0.3, 0.5) for part in parts]
+        together = reduce(Terms.plus, terms)
         for name in ("ce", "token_accuracy", "attention_guide", "text_emotion"):
-            total = torch.stack([t[name] for t in terms]).sum()
-            torch.testing.assert_close(total, expected[name], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(together[name], expected[name], atol=1e-5, rtol=1e-5)
+        shares = [t.share(p.counts(), whole.counts()) for t, p in zip(terms, parts, strict=True)]
+        loss = torch.stack(shares).sum()
+        torch.testing.assert_close(loss, expected["loss"], atol=1e-5, rtol=1e-5)
 
 
 def test_the_emotion_is_asked_before_the_first_token_is_heard(policy, batch):
@@ -169,10 +170,10 @@ def test_the_guide_counts_attention_to_the_spoken_word(batch):
             own = (batch.symbol_word_BS[b, :length] == w).nonzero()[:, 0]
             for t in range(start, end):
                 attention[b, t, own[(t - start) * len(own) // (end - start)]] = 1.0
-    assert float(alignment_guide(attention, batch)) == pytest.approx(0.0, abs=1e-6)
+    assert float(alignment_guide(attention, batch).value) == pytest.approx(0.0, abs=1e-6)
     wrong_word = attention.roll(8, dims=2)
-    assert float(alignment_guide(wrong_word, batch)) > 5
-    assert float(alignment_guide(torch.full_like(attention, 1 / symbols), batch)) > 0.5
+    assert float(alignment_guide(wrong_word, batch).value) > 5
+    assert float(alignment_guide(torch.full_like(attention, 1 / symbols), batch).value) > 0.5
 
 
 def test_the_guide_looks_between_two_words_that_share_a_token(batch):
@@ -186,7 +187,10 @@ def test_the_guide_looks_between_two_words_that_share_a_token(batch):
     there = ours.clone()
     there[range(rows), starts] = torch.nn.functional.one_hot(last, symbols).float()
     shared = replace(batch, spans_BW2=spans)
-    assert float(alignment_guide(there, shared)) < float(alignment_guide(ours, shared)) - 1e-3
+    assert (
+        float(alignment_guide(there, shared).value)
+        < float(alignment_guide(ours, shared).value) - 1e-3
+    )
 
 
 def test_one_batch_can_be_learnt(examples, batch):

@@ -10,8 +10,7 @@ from hpro_core.params import Policy
 from hpro_core.policy.interface import SpeechPolicy
 from hpro_core.policy.qwen2 import KeyValueCache, Qwen2, Qwen2Sizes, causal_mask
 from hpro_core.policy.sft import make_policy
-from hpro_core.reward.gumbel import noise_for, within_nucleus
-from hpro_core.reward.history import own_history
+from hpro_core.reward.sampling import noise_for, own_history, within_nucleus
 from hpro_core.train.batching import Batch
 
 PLAIN = Qwen2Sizes(width=24, blocks=3, heads=4, key_heads=4, hidden=40, vocabulary=11)

@@ -11,11 +11,9 @@ import torch
 
 from hpro_core import params as p
 from hpro_core.policy.sft import make_policy
-from hpro_core.reward.draws import draw
-from hpro_core.reward.gumbel import noise_for
-from hpro_core.reward.objective import TERMS, Objective, counts, objective_of, reward_terms
+from hpro_core.reward.objective import TERMS, Objective, draw, objective_of, reward_terms
+from hpro_core.reward.sampling import noise_for
 from hpro_core.train.batching import collate
-from hpro_core.train.microbatch import batch_rows
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 ALL = Objective(dict.fromkeys(TERMS, 1.0), temperature=1.0, frame_norm="l1")
@@ -108,12 +106,12 @@ def test_a_ragged_batch_is_the_mean_of_its_utterances(
         share = torch.tensor(weights) / sum(weights)
         want = (torch.stack([a[term] for a in alone]) * share).sum()
         torch.testing.assert_close(together[term], want, atol=1e-5, rtol=1e-5)
-        assert counts(batch, kl_reduction)[term] == sum(weights)
+        assert batch.counts()[together.means[term].over] == sum(weights)
 
 
 def test_rows_of_a_batch_are_the_batch_of_the_rows(examples):
     batch = collate(examples, [e.speaker_embedding for e in examples])
-    part = batch_rows(batch, 2, 5)
+    part = batch.rows(2, 5)
     want = collate(examples[2:5], [e.speaker_embedding for e in examples[2:5]])
     for name, value in vars(want).items():
         assert torch.equal(getattr(part, name), value), name
@@ -172,7 +170,7 @@ def test_the_codec_and_the_reference_get_no_gradient(policies, codec, batch):
 
 
 def test_a_step_along_the_gradient_lowers_the_loss(examples, codec, batch):
-    batch = batch_rows(batch, 0, 4)
+    batch = batch.rows(0, 4)
     torch.manual_seed(3)
     policy = make_policy(p.Policy(preset="miniature", dropout=0.0), examples).eval()
     reference = make_policy(p.Policy(preset="miniature", dropout=0.0), examples).eval()
@@ -203,6 +201,33 @@ def test_the_default_stages_are_the_papers(name):
     assert variant.start == STARTS[name]
     assert (objective.temperature, objective.weights) == PAPER[name]
     assert objective.frame_norm == "l1"
+
+
+OVERRIDDEN = {
+    "frame_norm": {"frame_norm": "mse"},
+    "kl_reduction": {"kl_reduction": "mean"},
+    "temperature": {"temperature": 3.0},
+    "samples": {"samples": 7},
+    "top_k": {"top_k": 6561},
+}
+
+
+@pytest.mark.parametrize("name", OVERRIDDEN)
+def test_an_override_changes_one_part_of_the_objective(name):
+    reward = p.read_section(PARAMS, "reward", p.Reward)
+    plain = p.Variant(start="sft", stage="word", drop=["asr"])
+    other = plain.model_copy(update={"override": p.Override(**OVERRIDDEN[name])})
+    before, after = (objective_of(variant, reward) for variant in (plain, other))
+    assert after == replace(before, **OVERRIDDEN[name]) != before
+
+
+def test_an_override_replaces_the_weights_that_it_names():
+    reward = p.read_section(PARAMS, "reward", p.Reward)
+    variant = p.Variant(start="sft", stage="word", override={"weights": {"wvad": 3.0, "ser": 0.5}})
+    expected = PAPER["word"][1] | {"wvad": 3.0, "ser": 0.5}
+    assert objective_of(variant, reward).weights == expected
+    assert reward.word.weights.wvad == 1.0
+    assert variant.applied_to(reward).sentence == reward.sentence
 
 
 DROPPED = {  # Table III

@@ -8,11 +8,8 @@ import torch
 from hpro_core import params as p
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.policy.sft import make_policy
-from hpro_core.reward.draws import draw
-from hpro_core.reward.gumbel import noise_for
-from hpro_core.reward.history import own_history
-from hpro_core.reward.objective import TERMS, Objective, reward_terms
-from hpro_core.reward.rewarder import Rewarder
+from hpro_core.reward.objective import TERMS, Objective, Rewarder, draw, reward_terms
+from hpro_core.reward.sampling import noise_for, own_history
 
 TOP_P, TOP_K = 0.8, 25
 SWEEPS = Objective(

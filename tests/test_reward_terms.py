@@ -10,12 +10,15 @@ from torch.autograd import gradcheck
 
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.policy.interface import END_OF_SPEECH, N_OUTPUTS
-from hpro_core.reward import diagnostics, gumbel
-from hpro_core.reward.frame import code_loss
-from hpro_core.reward.gumbel import Candidates
-from hpro_core.reward.kl import kl_divergence
-from hpro_core.reward.sentence import emotion_loss
-from hpro_core.reward.word import affect_loss, intelligibility_loss
+from hpro_core.reward import diagnostics, sampling
+from hpro_core.reward.losses import (
+    affect_loss,
+    code_loss,
+    emotion_loss,
+    intelligibility_loss,
+    kl_divergence,
+)
+from hpro_core.reward.sampling import Candidates
 from hpro_core.train.batching import length_mask
 
 
@@ -42,7 +45,7 @@ def words(*counts):
 def test_kl_by_hand():
     policy = torch.log(torch.tensor([[[0.5, 0.5]]]))
     reference = torch.log(torch.tensor([[[0.9, 0.1]]]))
-    value = kl_divergence(policy, reference, frames(1), "mean")
+    value = kl_divergence(policy, reference, frames(1), "mean").value
     assert float(value) == pytest.approx(0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1))
     assert float(value) == pytest.approx(0.510826, abs=1e-6)
 
@@ -56,10 +59,14 @@ def test_kl_is_over_positions_and_goes_from_policy_to_reference():
             q = reference[b, t].exp() / reference[b, t].exp().sum()
             values.append(sum(float(x) * math.log(x / y) for x, y in zip(p, q, strict=True)))
     want = sum(values) / 6
-    assert float(kl_divergence(policy, reference, mask, "mean")) == pytest.approx(want, rel=1e-12)
-    by_utterance = kl_divergence(policy, reference, mask, "sum")
+    assert float(kl_divergence(policy, reference, mask, "mean").value) == pytest.approx(
+        want, rel=1e-12
+    )
+    by_utterance = kl_divergence(policy, reference, mask, "sum").value
     assert float(by_utterance) == pytest.approx(sum(values) / 2, rel=1e-12)
-    assert float(kl_divergence(reference, policy, mask, "mean")) != pytest.approx(want, rel=0.01)
+    assert float(kl_divergence(reference, policy, mask, "mean").value) != pytest.approx(
+        want, rel=0.01
+    )
 
 
 def test_kl_is_over_all_outputs_the_end_of_speech_among_them():
@@ -69,7 +76,7 @@ def test_kl_is_over_all_outputs_the_end_of_speech_among_them():
     p = math.exp(5) / (math.exp(5) + N_OUTPUTS - 1)
     rest = (1 - p) / (N_OUTPUTS - 1)
     want = p * math.log(p * N_OUTPUTS) + (1 - p) * math.log(rest * N_OUTPUTS)
-    assert float(kl_divergence(policy, reference, frames(1), "mean")) == pytest.approx(
+    assert float(kl_divergence(policy, reference, frames(1), "mean").value) == pytest.approx(
         want, rel=1e-4
     )
 
@@ -82,7 +89,7 @@ def test_frame_loss_by_hand(norm, want):
     generated = torch.tensor([[[0.2, 0.5], [0.9, 0.9]], [[0.1, 1.0], [0.0, 0.0]]])
     preference = torch.tensor([[[0.2, 0.0], [0.5, 0.9]], [[0.0, 0.2], [1.0, 1.0]]])
     # differences at the real frames: 0, .5; .4, 0; .1, .8; the last frame is padding
-    value = code_loss(generated, preference, frames(2, 1), norm)
+    value = code_loss(generated, preference, frames(2, 1), norm).value
     assert float(value) == pytest.approx(want, rel=1e-6)
 
 
@@ -95,7 +102,7 @@ def test_frame_loss_is_a_loop(norm):
             for d in range(4):
                 difference = abs(float(generated[b, t, d] - preference[b, t, d]))
                 values.append(difference if norm == "l1" else difference**2)
-    value = code_loss(generated, preference, frames(5, 1, 3), norm)
+    value = code_loss(generated, preference, frames(5, 1, 3), norm).value
     assert float(value) == pytest.approx(sum(values) / len(values), rel=1e-12)
 
 
@@ -108,7 +115,7 @@ def test_affect_loss_by_hand():
     heard = torch.tensor([[[0.0] * 3, [0.5] * 3]])
     batch = SimpleNamespace(vad_BW3=truth, spans_BW2=words(2))
     want = 3 * (1 - 2 * 0.25 / (0.5 + 0.125 + 0.0625))
-    assert float(affect_loss(SimpleNamespace(vad_BW3=heard), batch)) == pytest.approx(want)
+    assert float(affect_loss(SimpleNamespace(vad_BW3=heard), batch).value) == pytest.approx(want)
 
 
 def test_affect_loss_is_a_loop_over_utterances():
@@ -131,20 +138,20 @@ def test_affect_loss_is_a_loop_over_utterances():
             total += 1 - 2 * covariance / spread
         losses.append(total)
     batch = SimpleNamespace(vad_BW3=truth, spans_BW2=spans)
-    value = affect_loss(SimpleNamespace(vad_BW3=heard), batch)
+    value = affect_loss(SimpleNamespace(vad_BW3=heard), batch).value
     assert float(value) == pytest.approx(sum(losses) / 3, rel=1e-6)
 
 
 def test_intelligibility_loss_by_hand_and_as_a_loop():
     mask, target = frames(3, 1), torch.tensor([[1, 4, 2], [3, 0, 0]])
     flat = SimpleNamespace(text_BJV=torch.zeros(2, 3, 5))
-    assert float(intelligibility_loss(flat, target, mask)) == pytest.approx(math.log(5))
+    assert float(intelligibility_loss(flat, target, mask).value) == pytest.approx(math.log(5))
     logits = random(2, 3, 5)
     values = []
     for b, j in ((0, 0), (0, 1), (0, 2), (1, 0)):
         row = logits[b, j]
         values.append(float(row.exp().sum().log() - row[target[b, j]]))
-    value = intelligibility_loss(SimpleNamespace(text_BJV=logits), target, mask)
+    value = intelligibility_loss(SimpleNamespace(text_BJV=logits), target, mask).value
     assert float(value) == pytest.approx(sum(values) / 4, rel=1e-12)
 
 
@@ -155,7 +162,7 @@ def test_emotion_loss_by_hand_and_as_a_loop():
     posterior = random(2, 9, seed=1).softmax(-1)
     flat = SimpleNamespace(emotion_B9=torch.zeros(2, 9))
     batch = SimpleNamespace(emotion_B9=posterior)
-    assert float(emotion_loss(flat, batch)) == pytest.approx(math.log(9))
+    assert float(emotion_loss(flat, batch).value) == pytest.approx(math.log(9))
     logits = random(2, 9)
     values = []
     for b in range(2):
@@ -164,7 +171,7 @@ def test_emotion_loss_by_hand_and_as_a_loop():
         values.append(
             -sum(float(p) * math.log(q) for p, q in zip(posterior[b], shares, strict=True))
         )
-    value = emotion_loss(SimpleNamespace(emotion_B9=logits), batch)
+    value = emotion_loss(SimpleNamespace(emotion_B9=logits), batch).value
     assert float(value) == pytest.approx(sum(values) / 2, rel=1e-12)
 
 
@@ -177,12 +184,15 @@ CODES = torch.full((2, 4, 3), 0.4, dtype=torch.float64)
 REFERENCE = random(2, 4, 6, seed=7)
 
 TERMS = {
-    "kl": (lambda x: kl_divergence(x, REFERENCE, frames(4, 2), "sum"), (2, 4, 6)),
-    "frame_l1": (lambda x: code_loss(x, CODES, frames(4, 2), "l1"), (2, 4, 3)),
-    "frame_mse": (lambda x: code_loss(x, CODES, frames(4, 2), "mse"), (2, 4, 3)),
-    "asr": (lambda x: intelligibility_loss(SimpleNamespace(text_BJV=x), TARGET, TEXT), (2, 3, 5)),
-    "wvad": (lambda x: affect_loss(SimpleNamespace(vad_BW3=x), AFFECT), (3, 4, 3)),
-    "ser": (lambda x: emotion_loss(SimpleNamespace(emotion_B9=x), EMOTION), (2, 9)),
+    "kl": (lambda x: kl_divergence(x, REFERENCE, frames(4, 2), "sum").value, (2, 4, 6)),
+    "frame_l1": (lambda x: code_loss(x, CODES, frames(4, 2), "l1").value, (2, 4, 3)),
+    "frame_mse": (lambda x: code_loss(x, CODES, frames(4, 2), "mse").value, (2, 4, 3)),
+    "asr": (
+        lambda x: intelligibility_loss(SimpleNamespace(text_BJV=x), TARGET, TEXT).value,
+        (2, 3, 5),
+    ),
+    "wvad": (lambda x: affect_loss(SimpleNamespace(vad_BW3=x), AFFECT).value, (3, 4, 3)),
+    "ser": (lambda x: emotion_loss(SimpleNamespace(emotion_B9=x), EMOTION).value, (2, 9)),
 }
 
 
@@ -219,14 +229,14 @@ def test_half_types_are_computed_in_at_least_float32(term):
 
 
 def noise_of(shape, seed=0):
-    return gumbel.gumbel_noise(shape, torch.Generator().manual_seed(seed))
+    return sampling.gumbel_noise(shape, torch.Generator().manual_seed(seed))
 
 
 def test_samples_are_one_hot_and_follow_the_softmax():
     """Chi-square of 30 000 draws; the seed is fixed, so the test does not flicker."""
     share = torch.tensor([0.45, 0.25, 0.15, 0.1, 0.05])
     logits = share.log().expand(1, 30_000, 5)
-    rows = gumbel.sample(Candidates(logits), 2.0, noise_of((1, 1, 30_000, 5)))
+    rows = sampling.sample(Candidates(logits), 2.0, noise_of((1, 1, 30_000, 5)))
     torch.testing.assert_close(rows.sum(-1), torch.ones(1, 30_000))
     assert set(rows.round().unique().tolist()) == {0.0, 1.0}
     found = rows.round().sum((0, 1)).numpy()
@@ -245,7 +255,7 @@ def test_noise_is_standard_gumbel():
 
 def test_the_draw_does_not_depend_on_the_temperature():
     logits, noise = random(2, 5, 20), noise_of((1, 2, 5, 20))
-    hot, cold = (gumbel.sample(Candidates(logits), tau, noise).argmax(-1) for tau in (2.0, 0.8))
+    hot, cold = (sampling.sample(Candidates(logits), tau, noise).argmax(-1) for tau in (2.0, 0.8))
     assert torch.equal(hot, cold)
 
 
@@ -257,7 +267,9 @@ def test_the_gradient_is_the_softmax_jacobian_over_the_temperature(temperature):
     jacobian = (soft.diag() - soft[:, None] * soft[None]) / temperature
 
     def drawn(x):
-        return gumbel.sample(Candidates(x[None, None]), temperature, noise[None, None, None])[0, 0]
+        return sampling.sample(Candidates(x[None, None]), temperature, noise[None, None, None])[
+            0, 0
+        ]
 
     found = torch.autograd.functional.jacobian(drawn, logits)
     torch.testing.assert_close(found, jacobian, atol=1e-12, rtol=0)
@@ -271,8 +283,8 @@ def test_the_gradient_is_the_softmax_jacobian_over_the_temperature(temperature):
 def test_end_of_speech_is_never_drawn(top_p, top_k):
     logits = torch.zeros(1, 4, N_OUTPUTS)
     logits[..., END_OF_SPEECH:] = 100.0
-    candidates = gumbel.within_nucleus(logits, top_p, top_k)
-    noise = gumbel.noise_for(torch.zeros(1, 4), torch.Generator().manual_seed(0), 2, top_k)
+    candidates = sampling.within_nucleus(logits, top_p, top_k)
+    noise = sampling.noise_for(torch.zeros(1, 4), torch.Generator().manual_seed(0), 2, top_k)
     assert candidates.logits_BLC.shape == noise.shape[1:] == (1, 4, top_k)
     assert len(noise) == 3
     assert int(candidates.drawn(noise[0]).max()) < N_SPEECH_TOKENS
@@ -283,11 +295,13 @@ def test_only_the_nucleus_is_drawn_and_learns():
     shares = torch.tensor([0.1, 0.5, 0.15, 0.25], dtype=torch.float64)
     logits = shares.log().expand(1, 1, 4).clone().requires_grad_()
     for top_p, top_k, kept in ((0.8, 3, [1, 3, 2]), (0.8, 2, [1, 3]), (0.5, 3, [1])):
-        candidates = gumbel.within_nucleus(logits, top_p, top_k)
+        candidates = sampling.within_nucleus(logits, top_p, top_k)
         assert candidates.tokens_BLC[0, 0, : len(kept)].tolist() == kept
         assert torch.equal(candidates.logits_BLC[0, 0, : len(kept)], logits[0, 0, kept])
         assert candidates.logits_BLC[0, 0, len(kept) :].isinf().all()
-    mix = gumbel.sample(gumbel.within_nucleus(logits, 0.8, 3), 1.0, noise_of((2, 1, 1, 3)).double())
+    mix = sampling.sample(
+        sampling.within_nucleus(logits, 0.8, 3), 1.0, noise_of((2, 1, 1, 3)).double()
+    )
     values = torch.tensor([3.0, 1.0, 4.0, 2.0], dtype=torch.float64)
     (mix.shares * values[mix.tokens]).sum().backward()
     assert logits.grad[0, 0, 0] == 0
@@ -297,15 +311,15 @@ def test_only_the_nucleus_is_drawn_and_learns():
 def test_few_candidates_are_the_same_sample_as_all_with_the_others_cut_off():
     """Value and gradient at the logits, where a linear reader takes the sample."""
     logits = (3 * random(2, 5, 40)).requires_grad_()
-    few, all_of_them = (gumbel.within_nucleus(logits, 0.8, k) for k in (39, 40))
+    few, all_of_them = (sampling.within_nucleus(logits, 0.8, k) for k in (39, 40))
     assert few.logits_BLC.isinf().any()
     assert all_of_them.tokens_BLC is None
     noise = noise_of((2, 5, 40)).double()
     at_rank = noise.gather(-1, few.tokens_BLC)  # few candidates have theirs by rank
     assert torch.equal(few.drawn(at_rank), all_of_them.drawn(noise))
     table, found = random(40, 6, seed=1), []
-    mix = gumbel.sample(few, 0.7, at_rank[None])
-    rows = gumbel.sample(all_of_them, 0.7, noise[None])
+    mix = sampling.sample(few, 0.7, at_rank[None])
+    rows = sampling.sample(all_of_them, 0.7, noise[None])
     for read in ((mix.shares[..., None] * table[mix.tokens]).sum(-2), rows @ table):
         (gradient,) = torch.autograd.grad((read * random(2, 5, 6, seed=2)).sum(), logits)
         found.append((read, gradient))
@@ -319,7 +333,7 @@ def test_redrawn_noise_is_that_which_would_have_drawn_the_same():
     logits = torch.tensor([0.5, -0.3, 1.0, -torch.inf], dtype=torch.float64)
     noise = noise_of((200_000, 4), seed=1).double()
     drawn = torch.full((200_000, 1), 1)
-    found = gumbel._redrawn(logits.expand(200_000, 4), drawn, noise)
+    found = sampling._redrawn(logits.expand(200_000, 4), drawn, noise)
     assert (found.argmax(-1) == 1).all()
     assert (found[:, 3] == -torch.inf).all()
     fresh = logits + noise_of((200_000, 4), seed=2).double()
@@ -337,7 +351,7 @@ def test_redraws_leave_the_mean_gradient_and_steady_it():
     noise, found = noise_of((9, 1, draws, 6), seed=4).double(), {}
     for gumbel_rao_samples in (0, 8):
         many = logits.expand(1, draws, 6).clone().requires_grad_()
-        rows = gumbel.sample(Candidates(many), 0.8, noise[: 1 + gumbel_rao_samples])
+        rows = sampling.sample(Candidates(many), 0.8, noise[: 1 + gumbel_rao_samples])
         (rows @ pull).square().sum().backward()  # the reader's pull depends on the token drawn
         found[gumbel_rao_samples] = (rows.detach(), many.grad[0])
     assert torch.equal(found[0][0].argmax(-1), found[8][0].argmax(-1))  # the same sample
@@ -349,9 +363,9 @@ def test_redraws_leave_the_mean_gradient_and_steady_it():
 
 def test_gradients_stay_finite_where_candidates_are_cut_off():
     logits = random(1, 3, 30).requires_grad_()
-    candidates = gumbel.within_nucleus(logits, 0.5, 20)
+    candidates = sampling.within_nucleus(logits, 0.5, 20)
     assert candidates.logits_BLC.isinf().any()
-    mix = gumbel.sample(candidates, 0.8, noise_of((5, 1, 3, 20)).double())
+    mix = sampling.sample(candidates, 0.8, noise_of((5, 1, 3, 20)).double())
     (mix.shares * random(1, 3, 20, seed=1)).sum().backward()
     assert torch.isfinite(logits.grad).all()
     assert (logits.grad != 0).any()
@@ -360,10 +374,10 @@ def test_gradients_stay_finite_where_candidates_are_cut_off():
 
 def test_the_whole_nucleus_is_every_speech_token():
     logits = random(1, 2, N_OUTPUTS)
-    whole = gumbel.within_nucleus(logits, 1.0, N_SPEECH_TOKENS)
+    whole = sampling.within_nucleus(logits, 1.0, N_SPEECH_TOKENS)
     assert torch.equal(whole.logits_BLC, logits[..., :N_SPEECH_TOKENS])
     assert whole.tokens_BLC is None
-    all_but_one = gumbel.within_nucleus(logits, 1.0, N_SPEECH_TOKENS - 1)
+    all_but_one = sampling.within_nucleus(logits, 1.0, N_SPEECH_TOKENS - 1)
     assert all_but_one.logits_BLC.shape == (1, 2, N_SPEECH_TOKENS - 1)
     assert all_but_one.logits_BLC.isfinite().all()
 
@@ -374,8 +388,8 @@ def test_the_whole_nucleus_is_every_speech_token():
 )
 def test_the_sample_is_float32_at_least(given, made):
     with torch.autocast("cpu", torch.bfloat16):
-        candidates = gumbel.within_nucleus(random(1, 3, 8).to(given), 1.0, 8)
-        rows = gumbel.sample(candidates, 1.0, noise_of((2, 1, 3, 8)))
+        candidates = sampling.within_nucleus(random(1, 3, 8).to(given), 1.0, 8)
+        rows = sampling.sample(candidates, 1.0, noise_of((2, 1, 3, 8)))
     assert rows.dtype == made
     assert rows.sum(-1) == pytest.approx(1.0, abs=1e-6)
 
@@ -389,7 +403,7 @@ def test_stopping_by_hand():
     for row, shares in enumerate(((0.2, 0.5, 0.7), (0.1, 0.6, 0.99))):
         for t, share in enumerate(shares):
             logits[row, t, END_OF_SPEECH] = math.log(share / (1 - share) * (N_OUTPUTS - 1))
-    at_end, before_end = diagnostics.stopping(logits, torch.tensor([2, 1]))
+    at_end, before_end = (mean.value for mean in diagnostics.stopping(logits, torch.tensor([2, 1])))
     assert float(at_end) == pytest.approx((0.7 + 0.6) / 2)
     assert float(before_end) == pytest.approx((1 - 0.8 * 0.5 + 0.1) / 2)
 
@@ -397,13 +411,13 @@ def test_stopping_by_hand():
 def test_stopping_is_finite_when_the_end_is_certain():
     logits = torch.zeros(1, 3, N_OUTPUTS)
     logits[..., END_OF_SPEECH] = 200.0
-    at_end, before_end = diagnostics.stopping(logits, torch.tensor([2]))
+    at_end, before_end = (mean.value for mean in diagnostics.stopping(logits, torch.tensor([2])))
     assert (float(at_end), float(before_end)) == pytest.approx((1.0, 1.0), abs=1e-5)
 
 
 def test_entropy_of_a_uniform_policy():
     flat = torch.zeros(1, 3, N_OUTPUTS)
-    assert float(diagnostics.entropy(flat, frames(3))) == pytest.approx(
+    assert float(diagnostics.entropy(flat, frames(3)).value) == pytest.approx(
         math.log(N_OUTPUTS), rel=1e-5
     )
 
@@ -412,7 +426,7 @@ def test_code_agreement_counts_real_frames_alone():
     truth = torch.tensor([[[0.0, 0.2], [0.4, 0.6], [1.0, 1.0]]])
     heard = torch.tensor([[[0.05, 0.22], [0.4, 0.9], [0.0, 0.0]]])  # same cell, another, padding
     mask = torch.tensor([[True, True, False]])
-    assert float(diagnostics.code_agreement(heard, truth, 6, mask)) == 0.5
+    assert float(diagnostics.code_agreement(heard, truth, 6, mask).value) == 0.5
 
 
 def test_similarity_and_errors_are_loops(batch):
@@ -436,6 +450,6 @@ def test_similarity_and_errors_are_loops(batch):
         for j in range(int(batch.transcript_lengths_B[b]) - 1):
             errors += int(written[b, j] != target[b, j])
             total += 1
-    assert float(found["emotion_similarity"]) == pytest.approx(sum(cosines) / 8, rel=1e-5)
-    assert float(found["symbol_error_rate"]) == pytest.approx(errors / total)
-    assert float(found["code_agreement_content"]) == 1.0
+    assert float(found["emotion_similarity"].value) == pytest.approx(sum(cosines) / 8, rel=1e-5)
+    assert float(found["symbol_error_rate"].value) == pytest.approx(errors / total)
+    assert float(found["code_agreement_content"].value) == 1.0

@@ -3,30 +3,17 @@
 Letters: B batch, T frame, W word, D dimension, C class, J text position.
 
 All are computed in float32 (float64 for float64 input), are finite on constant input, and do not
-change when padding is added. Each loss is a scalar.
+change when padding is added. Each loss is a `Mean`: the sum over its items and their number.
 """
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from hpro_core.train.precision import at_least_float32
+from hpro_core.train.terms import Mean, cross_entropy, mean_of
 
 CCC_EPSILON = 1e-8
 """Keeps the CCC finite where truth and prediction are constant and equal (released code)."""
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the values where the mask is true, over leading and trailing dimensions.
-
-    Args:
-        values: float (*mask.shape, ...).
-        mask: bool; at least one element is true.
-
-    Returns:
-        Scalar; gradients reach the values where the mask is true.
-    """
-    return values[mask].mean()
 
 
 def concordance(truth_BWD: Tensor, predicted_BWD: Tensor, mask_BW: Tensor) -> Tensor:
@@ -56,7 +43,7 @@ def concordance(truth_BWD: Tensor, predicted_BWD: Tensor, mask_BW: Tensor) -> Te
     return 2 * covariance / (variance + (mean_t - mean_p).square() + CCC_EPSILON)
 
 
-def word_vad_loss(truth_BW3: Tensor, predicted_BW3: Tensor, mask_BW: Tensor) -> Tensor:
+def word_vad_loss(truth_BW3: Tensor, predicted_BW3: Tensor, mask_BW: Tensor) -> Mean:
     """L_wVAD: sum over V, A, D of 1 - CCC per utterance, mean over utterances (paper II-A).
 
     CCC needs two words. An utterance of one word contributes its squared error instead, mean over
@@ -68,7 +55,7 @@ def word_vad_loss(truth_BW3: Tensor, predicted_BW3: Tensor, mask_BW: Tensor) -> 
         mask_BW: bool, true at real words.
 
     Returns:
-        Scalar; gradients reach both inputs.
+        Mean over utterances with words; gradients reach both inputs.
 
     Raises:
         ValueError: no utterance of the batch has a word.
@@ -80,10 +67,11 @@ def word_vad_loss(truth_BW3: Tensor, predicted_BW3: Tensor, mask_BW: Tensor) -> 
     difference = at_least_float32(truth_BW3) - at_least_float32(predicted_BW3)
     squared = difference.square() * mask_BW[..., None]
     mse_B = squared.sum((1, 2)) / (3 * words_B.clamp(min=1))
-    return torch.where(words_B >= 2, ccc_B, mse_B)[words_B > 0].mean()
+    losses_B = torch.where(words_B >= 2, ccc_B, mse_B)
+    return mean_of(losses_B[words_B > 0], "utterances_with_words")
 
 
-def soft_cross_entropy(logits_BC: Tensor, target_BC: Tensor) -> Tensor:
+def soft_cross_entropy(logits_BC: Tensor, target_BC: Tensor) -> Mean:
     """L_SER = -sum_i p_i log q_i, mean over utterances (paper II-A).
 
     Args:
@@ -91,12 +79,13 @@ def soft_cross_entropy(logits_BC: Tensor, target_BC: Tensor) -> Tensor:
         target_BC: posterior of the emotion teacher; rows sum to one.
 
     Returns:
-        Scalar; gradients reach `logits_BC`.
+        Mean over utterances; gradients reach `logits_BC`.
     """
-    return -(target_BC * at_least_float32(logits_BC).log_softmax(-1)).sum(-1).mean()
+    losses_B = -(target_BC * at_least_float32(logits_BC).log_softmax(-1)).sum(-1)
+    return mean_of(losses_B, "utterances")
 
 
-def text_cross_entropy(logits_BJC: Tensor, target_BJ: Tensor, mask_BJ: Tensor) -> Tensor:
+def text_cross_entropy(logits_BJC: Tensor, target_BJ: Tensor, mask_BJ: Tensor) -> Mean:
     """L_ASR = -log P(y_j | y_<j, T_c), mean over the real targets of the batch (paper II-A).
 
     Args:
@@ -105,12 +94,12 @@ def text_cross_entropy(logits_BJC: Tensor, target_BJ: Tensor, mask_BJ: Tensor) -
         mask_BJ: bool, true at real targets, the end symbol included.
 
     Returns:
-        Scalar; gradients reach `logits_BJC`.
+        Mean over real targets; gradients reach `logits_BJC`.
     """
-    return functional.cross_entropy(at_least_float32(logits_BJC[mask_BJ]), target_BJ[mask_BJ])
+    return cross_entropy(logits_BJC[mask_BJ], target_BJ[mask_BJ], "targets")
 
 
-def token_cross_entropy(logits_BTC: Tensor, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
+def token_cross_entropy(logits_BTC: Tensor, tokens_BT: Tensor, mask_BT: Tensor) -> Mean:
     """L_rec: cross-entropy of the reconstructed speech tokens, mean over real frames (paper II-A).
 
     Args:
@@ -119,9 +108,9 @@ def token_cross_entropy(logits_BTC: Tensor, tokens_BT: Tensor, mask_BT: Tensor) 
         mask_BT: bool, true at real frames.
 
     Returns:
-        Scalar; gradients reach `logits_BTC`.
+        Mean over real frames; gradients reach `logits_BTC`.
     """
-    return functional.cross_entropy(at_least_float32(logits_BTC[mask_BT]), tokens_BT[mask_BT])
+    return cross_entropy(logits_BTC[mask_BT], tokens_BT[mask_BT], "frames")
 
 
 def covered_words(spans_BW2: Tensor) -> Tensor:

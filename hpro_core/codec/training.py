@@ -50,8 +50,8 @@ from hpro_core.train.loop import (
     mean_terms,
     set_threads,
 )
-from hpro_core.train.microbatch import BatchSplit, batch_rows, batch_size
 from hpro_core.train.run import Run
+from hpro_core.train.terms import Mean, Terms, mean_of
 
 STYLE_WEIGHTS = {"rec": 4.0, "ser": 0.2, "wvad": 1.0}
 """Weights of the terms in the loss of stage B (released code)."""
@@ -186,7 +186,7 @@ def check_words(examples: Sequence[Example], config: CodecConfig) -> None:
         )
 
 
-def content_terms(codec: HdEmo, batch: Batch, guided_attention_weight: float) -> dict[str, Tensor]:
+def content_terms(codec: HdEmo, batch: Batch, guided_attention_weight: float) -> Terms:
     """Terms of stage A: L_ASR, and guided attention for a text decoder with random initial weights.
 
     The paper starts from a trained Whisper. Our small decoder starts from random weights, so a
@@ -199,36 +199,22 @@ def content_terms(codec: HdEmo, batch: Batch, guided_attention_weight: float) ->
         guided_attention_weight: weight of the guided-attention loss.
 
     Returns:
-        Scalars: "loss", "asr", "symbol_accuracy" (fraction of real targets that the decoder
-        predicts), and with guided attention "attention_guide".
+        "asr", "symbol_accuracy" (fraction of real targets that the decoder predicts), and with
+        guided attention "attention_guide".
     """
     text, target, mask = text_of(batch, codec.compatibility)
     content = codec.content_features(batch.tokens_BL, batch.token_lengths_B)
     guided = bool(guided_attention_weight)
     logits, attention = codec.read_text(content, batch.token_lengths_B, text, guided)
-    asr = text_cross_entropy(logits, target, mask)
-    correct = (logits.argmax(-1) == target)[mask].float().mean()
-    if attention is None:
-        return {"loss": asr, "asr": asr, "symbol_accuracy": correct}
-    guide = attention_guide(attention, batch)
-    return {
-        "loss": asr + guided_attention_weight * guide,
-        "asr": asr,
-        "attention_guide": guide,
-        "symbol_accuracy": correct,
-    }
+    means = {"asr": text_cross_entropy(logits, target, mask)}
+    if attention is not None:
+        means["attention_guide"] = attention_guide(attention, batch)
+    correct = (logits.argmax(-1) == target)[mask].float()
+    means["symbol_accuracy"] = mean_of(correct, "targets")
+    return Terms(means, {"asr": 1.0, "attention_guide": guided_attention_weight})
 
 
-def content_counts(batch: Batch, guided_attention_weight: float) -> dict[str, float]:
-    """Number of items that each term of `content_terms` averages over (`BatchSplit`)."""
-    targets = float((batch.transcript_lengths_B - 1).sum())
-    guide = (
-        {"attention_guide": float(batch.symbol_lengths_B.sum())} if guided_attention_weight else {}
-    )
-    return {"asr": targets, "symbol_accuracy": targets, **guide}
-
-
-def attention_guide(attention_BJL: Tensor, batch: Batch) -> Tensor:
+def attention_guide(attention_BJL: Tensor, batch: Batch) -> Mean:
     """Guided-attention loss: minus log of the attention to the frames of the symbol's word (ours).
 
     Args:
@@ -236,7 +222,7 @@ def attention_guide(attention_BJL: Tensor, batch: Batch) -> Tensor:
         batch: utterances with `symbol_word_BS` and word spans.
 
     Returns:
-        Scalar, mean over symbols; gradients reach `attention_BJL`.
+        Mean over symbols; gradients reach `attention_BJL`.
     """
     symbols = batch.symbol_word_BS.shape[1]
     spans_BS2 = batch.spans_BW2.gather(1, batch.symbol_word_BS[..., None].expand(-1, -1, 2))
@@ -244,10 +230,10 @@ def attention_guide(attention_BJL: Tensor, batch: Batch) -> Tensor:
     # One frame of tolerance on each side: the boundaries are accurate to about 40 ms.
     inside = (frame_L >= spans_BS2[..., :1] - 1) & (frame_L < spans_BS2[..., 1:] + 1)
     hit_BS = (attention_BJL[:, :symbols].float() * inside).sum(-1)
-    return -hit_BS.clamp(min=1e-6).log()[batch.symbol_mask_BS].mean()
+    return mean_of(-hit_BS.clamp(min=1e-6).log()[batch.symbol_mask_BS], "symbols")
 
 
-def style_terms(codec: HdEmo, batch: Batch, noise: Noise | None = None) -> dict[str, Tensor]:
+def style_terms(codec: HdEmo, batch: Batch, noise: Noise | None = None) -> Terms:
     """Terms of stage B: 4 L_rec + 0.2 L_SER + L_wVAD (released code).
 
     The content features are detached (released code).
@@ -259,11 +245,11 @@ def style_terms(codec: HdEmo, batch: Batch, noise: Noise | None = None) -> dict[
             and none in eval mode (the released code has it in both).
 
     Returns:
-        Scalars: "loss", "rec", "ser", "wvad", and for monitoring "token_accuracy",
-        "emotion_similarity" (cosine) and the fraction of frames whose code the noise does not
-        change, "content_code_kept" and "style_code_kept".
+        "rec", "ser", "wvad", and for monitoring "token_accuracy", "emotion_similarity" (cosine) and
+        the fraction of frames whose code the noise does not change, "content_code_kept" and
+        "style_code_kept".
     """
-    config, weights = codec.config, STYLE_WEIGHTS
+    config = codec.config
     if noise is None:
         quiet = not codec.training
         noise = QUIET if quiet else training_noise(config.content_levels, config.style_levels)
@@ -277,41 +263,26 @@ def style_terms(codec: HdEmo, batch: Batch, noise: Noise | None = None) -> dict[
     emotion = codec.emotion_features(style, lengths, noise.emotion)
     emotion_logits = codec.emotion_head(emotion, mask)
     vad = codec.word_vad_head(emotion, batch.spans_BW2)
-    rec = token_cross_entropy(logits, batch.tokens_BL, mask)
-    ser = soft_cross_entropy(emotion_logits, batch.emotion_B9)
-    wvad = word_vad_loss(batch.vad_BW3, vad, covered_words(batch.spans_BW2))
+    correct = (logits.argmax(-1) == batch.tokens_BL)[mask].float()
     similarity = torch.cosine_similarity(emotion_logits.float().softmax(-1), batch.emotion_B9)
-    return {
-        "loss": weights["rec"] * rec + weights["ser"] * ser + weights["wvad"] * wvad,
-        "rec": rec,
-        "ser": ser,
-        "wvad": wvad,
-        "token_accuracy": (logits.argmax(-1) == batch.tokens_BL)[mask].float().mean(),
-        "emotion_similarity": similarity.mean(),
+    means = {
+        "rec": token_cross_entropy(logits, batch.tokens_BL, mask),
+        "ser": soft_cross_entropy(emotion_logits, batch.emotion_B9),
+        "wvad": word_vad_loss(batch.vad_BW3, vad, covered_words(batch.spans_BW2)),
+        "token_accuracy": mean_of(correct, "frames"),
+        "emotion_similarity": mean_of(similarity, "utterances"),
         "content_code_kept": _kept(codes[0], disturbed[0], config.content_levels, mask),
         "style_code_kept": _kept(codes[1], disturbed[1], config.style_levels, mask),
     }
-
-
-def style_counts(batch: Batch) -> dict[str, float]:
-    """Number of items that each term of `style_terms` averages over (`BatchSplit`)."""
-    utterances, frames = len(batch.tokens_BL), int(batch.token_lengths_B.sum())
-    spoken = int(covered_words(batch.spans_BW2).any(1).sum())
-    of_frames = ("rec", "token_accuracy", "content_code_kept", "style_code_kept")
-    return {
-        **dict.fromkeys(of_frames, float(frames)),
-        "wvad": float(spoken),
-        "ser": float(utterances),
-        "emotion_similarity": float(utterances),
-    }
+    return Terms(means, STYLE_WEIGHTS)
 
 
 @torch.no_grad()
-def _kept(code_BLD: Tensor, disturbed_BLD: Tensor, levels: int, mask_BL: Tensor) -> Tensor:
+def _kept(code_BLD: Tensor, disturbed_BLD: Tensor, levels: int, mask_BL: Tensor) -> Mean:
     """Fraction of real frames whose code the noise does not change."""
     before = fsq.to_indices(fsq.quantise(code_BLD, levels), levels)
     after = fsq.to_indices(fsq.quantise(disturbed_BLD, levels), levels)
-    return (before == after)[mask_BL].float().mean()
+    return mean_of((before == after)[mask_BL].float(), "frames")
 
 
 def used_codes(codec: HdEmo, batches: list[Batch]) -> dict[str, float]:
@@ -347,16 +318,11 @@ def train_content(run: Run, settings: Codec) -> None:
         check_text(examples, codec.config, settings.guided_attention_weight)
     trained = [p for part in codec.content_parts() for p in part.parameters()]
 
-    def terms(batch: Batch) -> dict[str, Tensor]:
+    def terms(batch: Batch) -> Terms:
         return content_terms(codec, batch, settings.guided_attention_weight)
 
-    def counts(batch: Batch) -> dict[str, float]:
-        return content_counts(batch, settings.guided_attention_weight)
-
-    weights = {"asr": 1.0, "attention_guide": settings.guided_attention_weight}
-    split = BatchSplit(batch_size, batch_rows, counts, weights)
     loop = _loop(run, settings, "content", stage.steps, identity)
-    _train(codec, trained, terms, split, data, settings, run.compute, loop)
+    _train(codec, trained, terms, data, settings, run.compute, loop)
     if is_main_process():
         _write(codec, {}, loop)
 
@@ -386,12 +352,11 @@ def train_style(run: Run, settings: Codec) -> None:
     codec.freeze(codec.frozen_parts())
     trained = [p for p in codec.parameters() if p.requires_grad]
 
-    def terms(batch: Batch) -> dict[str, Tensor]:
+    def terms(batch: Batch) -> Terms:
         return style_terms(codec, batch)
 
-    split = BatchSplit(batch_size, batch_rows, style_counts, STYLE_WEIGHTS)
     loop = _loop(run, settings, "style", stage.steps, identity)
-    dev_batches = _train(codec, trained, terms, split, data, settings, run.compute, loop)
+    dev_batches = _train(codec, trained, terms, data, settings, run.compute, loop)
     if is_main_process():
         _write(codec, used_codes(codec, dev_batches), loop)
 
@@ -407,9 +372,8 @@ def _loop(run: Run, settings: Codec, stage: str, steps: int, identity: str) -> L
 
 def _train(
     codec: HdEmo, trained: list[nn.Parameter],
-    terms: Callable[[Batch], dict[str, Tensor]], split: BatchSplit[Batch],
-    data: tuple[Sequence[Example], Sequence[Example]], settings: Codec, compute: Compute,
-    loop: Loop,
+    terms: Callable[[Batch], Terms], data: tuple[Sequence[Example], Sequence[Example]],
+    settings: Codec, compute: Compute, loop: Loop,
 ) -> list[Batch]:  # fmt: skip
     """Train the codec in place; return the batches of the dev split."""
     set_threads(compute.threads)
@@ -420,7 +384,7 @@ def _train(
     sampler = Sampler(train, settings.batch_size, settings.seed, edges)
     dev_batches = [b.to(device) for b in sequential_batches(dev, settings.batch_size, edges)]
 
-    def loss_terms(batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(batch: Batch) -> Terms:
         if codec.training:
             tokens_BL = corrupt_tokens(batch.tokens_BL, settings.token_noise)
             batch = replace(batch, tokens_BL=tokens_BL)
@@ -430,7 +394,7 @@ def _train(
     optimiser = torch.optim.Adam(trained, lr=settings.learning_rate)
     fit(
         codec, optimiser, loss_terms, lambda step: sampler.batch_at(step).to(device),
-        lambda: mean_terms(loss_terms, dev_batches), loop, split,
+        lambda: mean_terms(loss_terms, dev_batches), loop,
     )  # fmt: skip
     return dev_batches
 

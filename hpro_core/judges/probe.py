@@ -18,7 +18,7 @@ from hpro_core.judges.metrics import ccc, cosine
 from hpro_core.judges.realignment import read_wav, realigned
 from hpro_core.params import Reward, Synthesis
 from hpro_core.pretrained.weights import located
-from hpro_core.reward.hacking import HackingWatch
+from hpro_core.reward.model_selection import HackingWatch
 from hpro_core.reward.probe import Probe, SentenceScores, probe_set
 from hpro_core.synthesis.stage import load_decoder
 from hpro_core.tables import UTTERANCES, read_table

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.judges.files import affect, brought
-from hpro_core.params import Params
+from hpro_core.params import Params, Reward
 from hpro_core.plan.jobs import Job, policies, rewarded, systems
 from hpro_core.plan.speech import Amount
 from hpro_core.train.checkpoints import KEPT
@@ -104,7 +104,7 @@ def checkpoint_bytes(settings: Params) -> int:
     """
     sizes = [0]
     if settings.policy.preset == "cosyvoice2" and policies(settings):
-        ema = settings.sft.ema or (settings.reward.ema if rewarded(settings) else 0.0)
+        ema = settings.sft.ema or any(reward.ema for reward in reward_sections(settings))
         sizes.append(STORED_BYTES * POLICY_PARAMETERS * (4 if ema else 3))
     if settings.codec.preset in CODEC_PARAMETERS and not settings.codec.checkpoint:
         size = CODEC_PARAMETERS[settings.codec.preset]
@@ -112,11 +112,15 @@ def checkpoint_bytes(settings: Params) -> int:
     return KEPT * max(sizes)
 
 
+def reward_sections(settings: Params) -> list[Reward]:
+    """Return the section `reward` as each reward training has it."""
+    return [settings.variants[n].applied_to(settings.reward) for n in rewarded(settings)]
+
+
 def reward_steps(settings: Params) -> int:
     """Return the number of steps of all reward trainings of one seed."""
-    return sum(settings.variants[name].stages for name in rewarded(settings)) * (
-        settings.reward.steps
-    )
+    trained = [settings.variants[name] for name in rewarded(settings)]
+    return sum(variant.stages * variant.applied_to(settings.reward).steps for variant in trained)
 
 
 def _training(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> Cost:
@@ -156,13 +160,16 @@ def _training_size(job: Job, settings: Params) -> tuple[int | None, float | None
     if job.rule == "sft":
         steps = settings.sft.steps * len(settings.seeds)
         return stored, SFT_STEP_S if full else None, steps, settings.sft.batch_size, ""
-    reward = settings.reward
+    rewards = reward_sections(settings)
     most = (REWARD_SAMPLES, REWARD_SWEEPS, REWARD_REDRAWS)
-    asked = (reward.samples, reward.jacobi_iterations, reward.gumbel_rao_samples)
-    measured = full and all(a <= b for a, b in zip(asked, most, strict=True))
+    asked = [(r.samples, r.jacobi_iterations, r.gumbel_rao_samples) for r in rewards]
+    measured = full and all(a <= b for own in asked for a, b in zip(own, most, strict=True))
     steps = reward_steps(settings) * len(settings.seeds)
     step_s = REWARD_STEP_S if measured else None
-    return stored, step_s, steps, reward.batch_size, "" if asked == most else "<="
+    batches = {r.batch_size for r in rewards}
+    exact = set(asked) == {most} and len(batches) == 1
+    batch = max(batches, default=settings.reward.batch_size)
+    return stored, step_s, steps, batch, "" if exact else "<="
 
 
 def _judging(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> Hours | None:

@@ -5,7 +5,6 @@ Letters as in `interface`.
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -42,8 +41,8 @@ from hpro_core.train.loop import (
     mean_terms,
     set_threads,
 )
-from hpro_core.train.microbatch import BatchSplit, batch_rows, batch_size
 from hpro_core.train.run import Run
+from hpro_core.train.terms import Mean, Terms, cross_entropy, mean_of
 
 AnyPolicy = SpeechLM | CosyVoice2LM
 
@@ -180,7 +179,7 @@ def rewarded_steps(folder: Path) -> int:
 
 def sft_terms(
     policy: SpeechPolicy, batch: Batch, guided_attention_weight: float, emotion_weight: float
-) -> dict[str, Tensor]:
+) -> Terms:
     """Compute the fine-tuning loss: cross-entropy over all output classes with the end symbol.
 
     A small policy has no pretrained language model. It gets two auxiliary losses instead (ours):
@@ -194,8 +193,8 @@ def sft_terms(
         emotion_weight: weight of the emotion loss.
 
     Returns:
-        Terms by name, each a mean: "loss", "ce", "token_accuracy" and, for a small policy,
-        "attention_guide" and "text_emotion". Gradients reach the policy's weights.
+        "ce", "token_accuracy" and, for a small policy, "attention_guide" and "text_emotion".
+        Gradients reach the policy's weights.
 
     Raises:
         HproError: an auxiliary weight is set, and the policy has no auxiliary outputs.
@@ -203,24 +202,23 @@ def sft_terms(
     output = policy(batch, guides=True)
     targets, mask = speech_targets(batch)
     logits = output.logits_BLV[mask]
-    ce = functional.cross_entropy(logits.float(), targets[mask])
-    accuracy = (logits.argmax(-1) == targets[mask]).float().mean()
+    ce = cross_entropy(logits, targets[mask], "positions")
+    accuracy = mean_of((logits.argmax(-1) == targets[mask]).float(), "positions")
     if output.text_attention_BLS is None or output.emotion_B9 is None:
         if guided_attention_weight or emotion_weight:
             raise HproError(
                 f"sft.guided_attention_weight is {guided_attention_weight} and emotion_weight is "
                 f"{emotion_weight}, but cosyvoice2 has no auxiliary outputs: set both to 0.0"
             )
-        return {"loss": ce, "ce": ce, "token_accuracy": accuracy}
-    guide = alignment_guide(output.text_attention_BLS, batch)
-    emotion = functional.cross_entropy(output.emotion_B9.float(), batch.emotion_B9)
-    return {
-        "loss": ce + guided_attention_weight * guide + emotion_weight * emotion,
+        return Terms({"ce": ce, "token_accuracy": accuracy}, {"ce": 1.0})
+    means = {
         "ce": ce,
-        "attention_guide": guide,
-        "text_emotion": emotion,
+        "attention_guide": alignment_guide(output.text_attention_BLS, batch),
+        "text_emotion": cross_entropy(output.emotion_B9, batch.emotion_B9, "utterances"),
         "token_accuracy": accuracy,
     }
+    weights = {"attention_guide": guided_attention_weight, "text_emotion": emotion_weight}
+    return Terms(means, {"ce": 1.0, **weights})
 
 
 def history_noise(done: float, settings: Sft) -> float:
@@ -242,7 +240,7 @@ def history_noise(done: float, settings: Sft) -> float:
     return settings.history_noise * grown**2
 
 
-def alignment_guide(attention_BLS: Tensor, batch: Batch) -> Tensor:
+def alignment_guide(attention_BLS: Tensor, batch: Batch) -> Mean:
     """Compute the guided attention loss: minus log of the attention to the spoken symbols (ours).
 
     The time of a symbol within its word is unknown. All symbols of a word are assumed to be equally
@@ -253,7 +251,7 @@ def alignment_guide(attention_BLS: Tensor, batch: Batch) -> Tensor:
         batch: gives the word spans in tokens and the word of each symbol.
 
     Returns:
-        Scalar float32, mean over the tokens that are in words; tokens in pauses do not count.
+        Mean over the tokens that are in words, float32; tokens in pauses do not count.
         Gradients reach `attention_BLS`.
     """
     device = attention_BLS.device
@@ -272,28 +270,7 @@ def alignment_guide(attention_BLS: Tensor, batch: Batch) -> Tensor:
     near_BLS = (symbol_S - expected_BL[..., None]).abs() <= GUIDE_REACH
     in_word_BLS = inside_BLW.float() @ belongs_BSW.float().transpose(1, 2) > 0
     hit_BL = (attention_BLS.float() * (near_BLS & in_word_BLS)).sum(-1)
-    return -hit_BL.clamp(min=1e-6).log()[inside_BLW.any(-1)].mean()
-
-
-def term_counts(batch: Batch, guided: bool) -> dict[str, float]:
-    """Count the items that each term of `sft_terms` averages over (`BatchSplit.counts`).
-
-    Args:
-        batch: batch or part of a batch.
-        guided: whether the policy has the auxiliary terms.
-    """
-    positions = float((batch.token_lengths_B + 1).sum())
-    if not guided:
-        return {"ce": positions, "token_accuracy": positions}
-    frame_L1 = torch.arange(batch.tokens_BL.shape[1], device=batch.tokens_BL.device)[:, None]
-    start_B1W, end_B1W = batch.spans_BW2[:, None].unbind(-1)
-    in_word_BL = ((frame_L1 >= start_B1W) & (frame_L1 < end_B1W)).any(-1)
-    return {
-        "ce": positions,
-        "token_accuracy": positions,
-        "attention_guide": float(in_word_BL.sum()),
-        "text_emotion": float(len(batch.tokens_BL)),
-    }
+    return mean_of(-hit_BL.clamp(min=1e-6).log()[inside_BLW.any(-1)], "frames_in_words")
 
 
 def train_sft(
@@ -324,7 +301,7 @@ def train_sft(
     warn_single_utterance_speakers(sampler, f"sft, seed {seed}")
     dev_batches = [b.to(device) for b in sequential_batches(dev, settings.batch_size)]
 
-    def terms(batch: Batch) -> dict[str, Tensor]:
+    def terms(batch: Batch) -> Terms:
         with autocast(device, run.compute.bf16):
             return sft_terms(
                 policy, batch, settings.guided_attention_weight, settings.emotion_weight
@@ -335,12 +312,6 @@ def train_sft(
         return with_noisy_history(sampler.batch_at(step), noise).to(device)
 
     small = isinstance(policy, SpeechLM)
-    weights = {
-        "ce": 1.0,
-        "attention_guide": settings.guided_attention_weight,
-        "text_emotion": settings.emotion_weight,
-    }
-
     loop = Loop(
         label=f"sft, seed {seed}",
         steps=settings.steps,
@@ -363,7 +334,6 @@ def train_sft(
         batch_at,
         lambda: mean_terms(terms, dev_batches),
         loop,
-        BatchSplit(batch_size, batch_rows, partial(term_counts, guided=small), weights),
     )
     if is_main_process():
         write_json(loop.out / "metrics.json", {"dev": dev_end})

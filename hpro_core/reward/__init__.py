@@ -1,10 +1,11 @@
-"""Hierarchical progressive reward optimisation (paper section II-B): one module per reward level.
+"""Hierarchical progressive reward optimisation (paper section II-B), in the order of reading.
 
-`gumbel` samples speech tokens. `frame`, `word` and `sentence` compute the rewards, `kl` the KL
-term. `history` generates the context of a sample. `objective` weights the terms of a stage.
-`rewarder` computes the terms of a batch, and `train` trains the policy.
-
-Monitoring: `diagnostics` are logged with the terms. `gradient_norms` reports the gradient norm of
-each term. `probe` synthesises and judges dev sentences during training; `selection` chooses the
-checkpoint by these scores; `hacking` detects reward hacking.
+1. `losses`: the reward terms of the frame, word and sentence level, and the KL term.
+   `terms` is the place of terms besides the paper's.
+2. `sampling`: straight-through Gumbel-softmax over speech tokens, and the history before it.
+3. `objective`: the weighted sum of the terms of a stage, and the models that compute it.
+4. `train`: the training of one variant.
+5. `diagnostics`: values and gradient norms that are logged with the terms.
+6. `model_selection`: choice of the checkpoint by judges, and detection of reward hacking.
+7. `probe`: synthesises dev sentences during the training and has them judged.
 """

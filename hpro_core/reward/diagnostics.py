@@ -1,20 +1,40 @@
-"""Diagnostics of a reward training, logged with the loss terms and never part of the loss.
+"""Diagnostics of a reward training: monitored values and gradient norms, never part of the loss.
 
-The loss terms together with emotion similarity, symbol error rate and code agreement are the values
-that the released reward function returns. The entropy and the end-of-speech probabilities of the
-policy are ours.
+Monitored values: the loss terms together with emotion similarity, symbol error rate and code
+agreement are the values that the released reward function returns. The entropy and the
+end-of-speech probabilities of the policy are ours.
+
+Gradient norms of each term, before each stage and at intervals during it (ours): a term without
+gradient has no effect on the policy, and one of the six terms of the released reward has none. A
+term with a far larger gradient than the others determines the update alone.
 
 Letters: B batch, J text position, L speech token, P = L + 1 position, V output class, D dimension.
 """
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from hpro_core.codec.model import CodecConfig, CodecOutput
+from hpro_core.io import write_json
 from hpro_core.policy.interface import END_OF_SPEECH
 from hpro_core.speech import fsq
 from hpro_core.train.batching import Batch, length_mask
 from hpro_core.train.precision import at_least_float32
+from hpro_core.train.terms import Mean, mean_of
+
+NEGLIGIBLE_SHARE = 1e-6
+"""A weighted term with at most this share of the gradient norms is reported as without effect."""
+
+DOMINANT_SHARE = 0.95
+"""A weighted term with a larger share is reported as dominating the objective."""
+
+AT_REFERENCE_NATS = 1e-6
+"""Below this KL the policy equals its reference, where the KL term has no gradient."""
+
+Shares = dict[str, dict[str, float]]
 
 
 @torch.no_grad()
@@ -26,7 +46,7 @@ def codec_diagnostics(
     target_mask_BJ: Tensor,
     batch: Batch,
     config: CodecConfig,
-) -> dict[str, Tensor]:
+) -> dict[str, Mean]:
     """Compare the codec's output for the policy's samples with recordings, labels and transcript.
 
     Args:
@@ -39,7 +59,7 @@ def codec_diagnostics(
         config: the codec's configuration, for the numbers of levels.
 
     Returns:
-        Scalars without gradient:
+        Means without gradient:
         code_agreement_content, code_agreement_style: see `code_agreement`.
         emotion_similarity: cosine of predicted and teacher emotion posterior, mean over utterances.
         symbol_error_rate: fraction of real text positions where the most probable token of the
@@ -55,13 +75,15 @@ def codec_diagnostics(
         "code_agreement_style": code_agreement(
             reading.style_BLD, style_BLD, config.style_levels, mask
         ),
-        "emotion_similarity": torch.cosine_similarity(heard, batch.emotion_B9).mean(),
-        "symbol_error_rate": wrong[target_mask_BJ].float().mean(),
+        "emotion_similarity": mean_of(
+            torch.cosine_similarity(heard, batch.emotion_B9), "utterances"
+        ),
+        "symbol_error_rate": mean_of(wrong[target_mask_BJ].float(), "targets"),
     }
 
 
 @torch.no_grad()
-def policy_diagnostics(logits_BPV: Tensor, batch: Batch) -> dict[str, Tensor]:
+def policy_diagnostics(logits_BPV: Tensor, batch: Batch) -> dict[str, Mean]:
     """Entropy and end-of-speech probabilities of the policy.
 
     Args:
@@ -70,7 +92,7 @@ def policy_diagnostics(logits_BPV: Tensor, batch: Batch) -> dict[str, Tensor]:
         batch: the recordings.
 
     Returns:
-        Scalars without gradient:
+        Means without gradient:
         entropy: entropy of the policy in nats, mean over real positions.
         stop_at_end, stop_before_end: see `stopping`.
     """
@@ -82,9 +104,7 @@ def policy_diagnostics(logits_BPV: Tensor, batch: Batch) -> dict[str, Tensor]:
     }
 
 
-def code_agreement(
-    generated_BLD: Tensor, truth_BLD: Tensor, levels: int, mask_BL: Tensor
-) -> Tensor:
+def code_agreement(generated_BLD: Tensor, truth_BLD: Tensor, levels: int, mask_BL: Tensor) -> Mean:
     """Fraction of real frames whose rounded code is the recording's.
 
     Args:
@@ -94,16 +114,17 @@ def code_agreement(
         mask_BL: bool, true at real frames.
     """
     generated = fsq.to_indices(fsq.quantise(generated_BLD, levels), levels)
-    return (generated == fsq.to_indices(truth_BLD, levels))[mask_BL].float().mean()
+    agrees = (generated == fsq.to_indices(truth_BLD, levels))[mask_BL]
+    return mean_of(agrees.float(), "frames")
 
 
-def entropy(logits_BPV: Tensor, mask_BP: Tensor) -> Tensor:
+def entropy(logits_BPV: Tensor, mask_BP: Tensor) -> Mean:
     """Entropy over all output classes in nats, mean over the positions where `mask_BP` is true."""
     log_p = at_least_float32(logits_BPV[mask_BP]).log_softmax(-1)
-    return -(log_p.exp() * log_p).sum(-1).mean()
+    return mean_of(-(log_p.exp() * log_p).sum(-1), "positions")
 
 
-def stopping(logits_BPV: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+def stopping(logits_BPV: Tensor, lengths_B: Tensor) -> tuple[Mean, Mean]:
     """Probabilities that the policy ends speech at the recording's end and before it.
 
     They measure length drift: no reward depends on the end of speech, only the KL term constrains
@@ -125,4 +146,123 @@ def stopping(logits_BPV: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
     going_on_BP = torch.log1p(-log_end_BP.exp().clamp(max=1 - 1e-6))
     inside = length_mask(lengths_B, log_end_BP.shape[1])
     before_B = -torch.expm1((going_on_BP * inside).sum(1))
-    return at_end_B.mean(), before_B.mean()
+    return mean_of(at_end_B, "utterances"), mean_of(before_B, "utterances")
+
+
+def gradient_shares(
+    terms: dict[str, Tensor], inputs: Iterable[Tensor], weights: Mapping[str, float]
+) -> Shares:
+    """Compute the gradient norm of each term on its own.
+
+    Args:
+        terms: scalar terms with their graph, which is retained.
+        inputs: tensors to differentiate with respect to: the policy's weights, or its logits.
+        weights: weight of each term.
+
+    Returns:
+        For each term its value, its weight, the L2 norm of its unweighted gradient, and its share:
+        its weighted norm divided by the sum of all weighted norms (0 if the sum is 0).
+    """
+    pulled = list(inputs)
+    norms = {}
+    for name in weights:
+        if not terms[name].requires_grad:
+            norms[name] = 0.0
+            continue
+        gradients = torch.autograd.grad(terms[name], pulled, retain_graph=True, allow_unused=True)
+        squares = [g.double().square().sum() for g in gradients if g is not None]
+        norms[name] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+    total = sum(weights[name] * norms[name] for name in weights)
+    return {
+        name: {
+            "value": float(terms[name].detach()),
+            "weight": weights[name],
+            "norm": norms[name],
+            "share": weights[name] * norms[name] / total if total else 0.0,
+        }
+        for name in weights
+    }
+
+
+def logit_gradients(
+    terms_at: Callable[[Tensor], dict[str, Tensor]],
+    logits_BPV: Tensor,
+    weights: Mapping[str, float],
+) -> dict[str, float]:
+    """Compute the norm of each weighted term's gradient with respect to the policy's logits.
+
+    It is cheap enough to be logged during training: the backward pass covers the codec, not the
+    policy.
+
+    Args:
+        terms_at: function from logits to the terms.
+        logits_BPV: logits of the policy; they are detached.
+        weights: weight of each term.
+
+    Returns:
+        `logit_gradient_<term>` for each term.
+    """
+    leaf = logits_BPV.detach().requires_grad_()
+    with torch.enable_grad():
+        shares = gradient_shares(terms_at(leaf), [leaf], weights)
+    return {f"logit_gradient_{n}": s["weight"] * s["norm"] for n, s in shares.items()}
+
+
+def warnings_about(shares: Shares) -> list[str]:
+    """One warning for each term without effect or with a dominant gradient.
+
+    Terms of weight 0 are not checked, nor is the KL term of a policy that equals its reference.
+
+    Args:
+        shares: output of `gradient_shares`.
+
+    Returns:
+        The warnings; empty if there is none.
+    """
+    asked = {
+        name: share["share"]
+        for name, share in shares.items()
+        if share["weight"] and not (name == "kl" and abs(share["value"]) < AT_REFERENCE_NATS)
+    }
+    found = []
+    for name, share in asked.items():
+        if not share > NEGLIGIBLE_SHARE:
+            found.append(
+                f"the term {name} has no effect: its share of the gradient norms is {share:.2g}; "
+                "check for a detached path, labels that are all equal, or a weight that is far too "
+                "small"
+            )
+        if share > DOMINANT_SHARE and len(asked) > 1:
+            found.append(
+                f"the term {name} dominates the objective: its share of the gradient norms is "
+                f"{share:.1%}; lower its weight"
+            )
+    return found
+
+
+def write_report(shares: Shares, label: str, path: Path) -> list[str]:
+    """Print the gradient norms with their warnings, and write both to a JSON file.
+
+    Args:
+        shares: output of `gradient_shares` at the policy's weights before the first step.
+        label: name of the training in printed lines.
+        path: the JSON file.
+
+    Returns:
+        The warnings.
+
+    Raises:
+        HproError: the file cannot be written.
+    """
+    warnings = warnings_about(shares)
+    print(f"{label}: gradient norm of each term before the first step", flush=True)
+    print(f"{'term':>6} {'value':>10} {'weight':>7} {'gradient':>10} {'share':>7}")
+    for name, share in shares.items():
+        print(
+            f"{name:>6} {share['value']:10.4f} {share['weight']:7.2f} {share['norm']:10.3g} "
+            f"{share['share']:7.1%}"
+        )
+    for warning in warnings:
+        print(f"warning: {label}: {warning}", flush=True)
+    write_json(path, {"terms": shares, "warnings": warnings})
+    return warnings

@@ -12,10 +12,8 @@ from hpro_core.dataset import train_dev
 from hpro_core.io import fingerprint, write_json
 from hpro_core.params import Reward, Variant
 from hpro_core.policy.sft import load_policy, rewarded_steps, save_policy
-from hpro_core.reward.draws import split_of
-from hpro_core.reward.hacking import HackingWatch, model_selection_of, record_of
-from hpro_core.reward.objective import objective_of
-from hpro_core.reward.rewarder import Rewarder
+from hpro_core.reward.model_selection import HackingWatch, model_selection_of, record_of
+from hpro_core.reward.objective import Rewarder, objective_of
 from hpro_core.train.batching import Sampler, sequential_batches, warn_single_utterance_speakers
 from hpro_core.train.distributed import is_main_process, process_count
 from hpro_core.train.example_file import split_files
@@ -28,6 +26,7 @@ from hpro_core.train.loop import (
     set_threads,
 )
 from hpro_core.train.run import Run
+from hpro_core.train.terms import cut
 
 MODEL_FILES = ("model.safetensors", "config.json")
 
@@ -49,8 +48,8 @@ def train_reward(
         run: reads the dataset, the codec, the SFT policy (the reference of the KL term) and the
             variant's initial policy of its results.
         name: name of the variant.
-        variant: its stage, initial policy and dropped terms.
-        settings: settings of the reward stages. With `accumulate`, the result is the same.
+        variant: its stage, initial policy, and the settings that it replaces.
+        settings: section `reward`.
         seed: seed of batches and noise. A stage continues the sequence where its initial policy
             ended, so a policy of three stages is trained on the same batches as one with three
             times the steps.
@@ -61,6 +60,7 @@ def train_reward(
         HproError: a file is missing or does not fit, the codec's text decoder does not accept the
             transcripts, an utterance has no word that covers a frame, or a term is not finite.
     """
+    settings = variant.applied_to(settings)
     train, dev = train_dev(run.root, settings.leave_out, "reward")
     policies, codec_folder = run.root / "policy", run.root / "codec" / "style"
     start, sft, out = (policies / of / f"seed{seed}" for of in (variant.start, "sft", name))
@@ -77,7 +77,6 @@ def train_reward(
         check_words(examples, codec.config)
     objective = objective_of(variant, settings)
     rewarder = Rewarder(policy, reference, codec, objective, device, run.compute.bf16)
-    split = split_of(objective)
     edges = codec.config.word_edges
     sampler = Sampler(train, settings.batch_size, seed, edges)
     before = rewarded_steps(start)
@@ -88,8 +87,7 @@ def train_reward(
 
     if is_main_process():
         drawn = rewarder.draw(sampler.batch_at(before + 1), seed)
-        parts = settings.accumulate * process_count()
-        first = split.cut(drawn, parts)[0]  # bounds memory as a step does
+        first = cut(drawn, settings.accumulate * process_count())[0]  # bounds memory as a step does
         rewarder.report_gradient_norms(first, label, out / "gradient_norms.json")
     steps = settings.steps * variant.stages
     log_every = LOG_EVERY if watching is not None else steps_of_a_point(steps)
@@ -123,7 +121,6 @@ def train_reward(
         lambda step: rewarder.draw(sampler.batch_at(step), torch.initial_seed()),
         lambda: rewarder.mean_over(dev_batches),
         loop,
-        split,
         model_selection,
         rewarder.gradient_norms_at_logits,
     )

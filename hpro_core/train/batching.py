@@ -7,12 +7,19 @@ Padding is zero everywhere. It is never read: the length of each row marks where
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hpro_core.train.examples import Example, SpeakerIndex, spans_to_frames, token_counts
+
+Items = Literal[
+    "utterances", "utterances_with_words", "frames", "frames_in_words", "positions", "symbols",
+    "targets",
+]  # fmt: skip
+"""What a loss term can average over, see `Batch.counts`."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,10 @@ class Batch:
     vad_BW3: Tensor  # float32
     word_lengths_B: Tensor  # int64
 
+    def __len__(self) -> int:
+        """Number of utterances."""
+        return len(self.tokens_BL)
+
     def to(self, device: torch.device | str) -> "Batch":
         """Copy the batch to a device."""
         return Batch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
@@ -41,6 +52,63 @@ class Batch:
         """Repeat the rows of the batch `times` times; row b of repeat i is row i * B + b."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return Batch(**{n: v.repeat(times, *(1,) * (v.ndim - 1)) for n, v in values.items()})
+
+    def rows(self, start: int, stop: int) -> "Batch":
+        """Slice rows `start` to before `stop`, with padding cut to their longest."""
+        symbols, transcript, tokens, words = (
+            lengths[start:stop]
+            for lengths in (
+                self.symbol_lengths_B,
+                self.transcript_lengths_B,
+                self.token_lengths_B,
+                self.word_lengths_B,
+            )
+        )
+
+        def cut(padded: Tensor, lengths_B: Tensor) -> Tensor:
+            return padded[start:stop, : int(lengths_B.max())]
+
+        return Batch(
+            symbols_BS=cut(self.symbols_BS, symbols),
+            symbol_word_BS=cut(self.symbol_word_BS, symbols),
+            symbol_lengths_B=symbols,
+            transcript_BJ=cut(self.transcript_BJ, transcript),
+            transcript_lengths_B=transcript,
+            tokens_BL=cut(self.tokens_BL, tokens),
+            history_BL=cut(self.history_BL, tokens),
+            token_lengths_B=tokens,
+            reference_BE=self.reference_BE[start:stop],
+            emotion_B9=self.emotion_B9[start:stop],
+            spans_BW2=cut(self.spans_BW2, words),
+            vad_BW3=cut(self.vad_BW3, words),
+            word_lengths_B=words,
+        )
+
+    def counts(self) -> dict[Items, int]:
+        """Number of items that a loss term can average over.
+
+        Returns:
+            utterances: rows.
+            utterances_with_words: rows with a word that covers a speech token.
+            frames: speech tokens.
+            frames_in_words: speech tokens inside a word.
+            positions: speech tokens and the end of speech of each row.
+            symbols: text symbols.
+            targets: targets of the codec's text decoder.
+        """
+        utterances, frames = len(self), int(self.token_lengths_B.sum())
+        start_BW, end_BW = self.spans_BW2.unbind(-1)
+        frame_L11 = torch.arange(self.tokens_BL.shape[1], device=start_BW.device)[:, None, None]
+        inside_LBW = (frame_L11 >= start_BW) & (frame_L11 < end_BW)
+        return {
+            "utterances": utterances,
+            "utterances_with_words": int((end_BW > start_BW).any(1).sum()),
+            "frames": frames,
+            "frames_in_words": int(inside_LBW.any(-1).sum()),
+            "positions": frames + utterances,
+            "symbols": int(self.symbol_lengths_B.sum()),
+            "targets": int((self.transcript_lengths_B - 1).sum()),
+        }
 
     @property
     def token_mask_BL(self) -> Tensor:

@@ -1,7 +1,7 @@
 """Data parallelism over the processes that `accelerate launch` starts.
 
 Every process holds the whole model, draws the same batch and computes the loss of its own rows. The
-sum of the gradients of all processes is the gradient of the batch (see `microbatch`). Gradients are
+sum of the gradients of all processes is the gradient of the batch (see `terms`). Gradients are
 summed after the backward pass. DistributedDataParallel is not used, because its hooks cover
 `forward` only, and codec and policy are called through other methods too.
 """
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from hpro_core.errors import HproError
+from hpro_core.train.terms import Mean, Terms
 
 ValueT = TypeVar("ValueT")
 
@@ -74,13 +75,18 @@ class Ranks:
                     parameter.grad = torch.zeros_like(parameter)
                 distributed.all_reduce(parameter.grad)
 
-    def summed(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Sum the terms, detached, over processes."""
+    def summed(self, terms: Terms) -> Terms:
+        """Add the terms of all processes, detached."""
         if self.count == 1:
             return terms
-        stacked = torch.stack([value.detach().double() for value in terms.values()])
-        distributed.all_reduce(stacked)
-        return dict(zip(terms, stacked.unbind(), strict=True))
+        means = terms.means.values()
+        sums = torch.stack([mean.sum.detach().double() for mean in means])
+        counts = torch.tensor([mean.count for mean in means], device=sums.device)
+        for values in (sums, counts):
+            distributed.all_reduce(values)
+        rows = zip(terms.means.items(), sums.unbind(), counts.tolist(), strict=True)
+        summed = {name: Mean(total, count, mean.over) for (name, mean), total, count in rows}
+        return Terms(summed, terms.weights)
 
     def broadcast_object(self, value: ValueT | None) -> ValueT:
         """Return the value of process 0 in every process; the values of the others are ignored."""

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,8 +22,8 @@ from hpro_core.io import JOURNAL, write_csv_table
 from hpro_core.progress import track
 from hpro_core.train import checkpoints
 from hpro_core.train.distributed import Ranks, local_rank
-from hpro_core.train.microbatch import BatchSplit
 from hpro_core.train.model_selection import ModelSelection
+from hpro_core.train.terms import Divisible, Terms, cut
 
 BatchT = TypeVar("BatchT")
 
@@ -87,7 +88,6 @@ def fit(
     batch_at: Callable[[int], BatchT],
     dev_terms: Callable[[], Mapping[str, float]],
     loop: Loop,
-    split: BatchSplit[BatchT] | None = None,
     model_selection: ModelSelection | None = None,
     grad_norm_fn: Callable[[BatchT], Mapping[str, float]] | None = None,
 ) -> dict[str, float]:
@@ -99,12 +99,12 @@ def fit(
     Args:
         model: model to train; parameters outside the optimiser are unchanged.
         optimiser: optimiser of the trained parameters, at its peak learning rate.
-        loss_terms: returns the terms of a batch by name; "loss" is minimised.
+        loss_terms: returns the terms of a batch by name; "loss" is minimised. With
+            `loop.accumulate` above 1 or several processes it returns `Terms`.
         batch_at: returns the batch of a step, counted from `loop.before` + 1; the same in every
-            process.
+            process. With `loop.accumulate` above 1 or several processes it is `Divisible`.
         dev_terms: returns the mean terms on the dev split; called with the model in eval mode.
         loop: settings of the loop; call `clear` on its checkpoints after the model is written.
-        split: how to split a batch; needed with `loop.accumulate` above 1 or several processes.
         model_selection: selects the weights to keep; None: the weights of the last step.
         grad_norm_fn: returns further terms to log for the first part of a batch; called every
             `loop.grad_norm_every` steps before the update. It must not change the gradients.
@@ -140,8 +140,8 @@ def fit(
             model.train()
             optimiser.zero_grad(set_to_none=True)
             batch = _seeded_batch(batch_at, step, loop, ranks)
-            parts = _own_parts(batch, split, loop, ranks)
-            terms = _gradients(loss_terms, parts, batch, split, _trained(optimiser), ranks)
+            parts = _own_parts(batch, loop, ranks)
+            terms = _gradients(loss_terms, parts, batch, _trained(optimiser), ranks)
             _stop_if_not_finite(terms, step, loop.label)
             norm = nn.utils.clip_grad_norm_(_trained(optimiser), loop.clip_norm)
             _stop_if_not_finite({"gradient norm": norm}, step, loop.label)
@@ -365,27 +365,24 @@ def _seeded_batch(batch_at: Callable[[int], BatchT], step: int, loop: Loop, rank
     return batch
 
 
-def _own_parts(
-    batch: BatchT, split: BatchSplit[BatchT] | None, loop: Loop, ranks: Ranks
-) -> list[BatchT]:
+def _own_parts(batch: BatchT, loop: Loop, ranks: Ranks) -> Sequence[BatchT]:
     """Return the micro-batches of a batch that belong to this process."""
     pieces = loop.accumulate * ranks.count
     if pieces == 1:
         return [batch]
-    if split is None:
+    if not isinstance(batch, Divisible):
         raise HproError(
             f"{loop.label}: this stage cannot split its batches: set accumulate to 1 and start one "
             "process"
         )
     first = ranks.index * loop.accumulate
-    return split.cut(batch, pieces)[first : first + loop.accumulate]
+    return cut(batch, pieces)[first : first + loop.accumulate]
 
 
 def _gradients(
     loss_terms: Callable[[BatchT], Mapping[str, Tensor]],
     parts: Sequence[BatchT],
     batch: BatchT,
-    split: BatchSplit[BatchT] | None,
     trained: Sequence[Tensor],
     ranks: Ranks,
 ) -> Mapping[str, Tensor]:
@@ -394,14 +391,19 @@ def _gradients(
         terms = loss_terms(batch)
         terms["loss"].backward()
         return terms
-    assert split is not None
-    sums: dict[str, Tensor] = {}
+    assert isinstance(batch, Divisible)
+    whole, found = batch.counts(), []
     for part in parts:
-        terms = split.scaled(loss_terms(part), part, batch)
-        terms["loss"].backward()
-        sums = {name: value.detach() + sums.get(name, 0.0) for name, value in terms.items()}
+        terms = loss_terms(part)
+        assert isinstance(part, Divisible)
+        assert isinstance(terms, Terms)
+        terms.share(part.counts(), whole).backward()
+        found.append(terms.detached())
     ranks.sum_gradients(trained)
-    return ranks.summed(sums)
+    summed = ranks.summed(reduce(Terms.plus, found))
+    assert isinstance(parts[0], Divisible)
+    summed.check(whole, found[0], parts[0].counts())
+    return summed
 
 
 def _probe(

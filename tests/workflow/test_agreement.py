@@ -148,7 +148,7 @@ def test_a_comment_or_a_docstring_runs_no_job_in_either_tool(twin: Project) -> N
 def test_changed_code_reruns_what_depends_on_it_in_a_pulled_clone(
     pulled: Project, from_scratch: Callable
 ) -> None:
-    edit = ("hpro_core/reward/gumbel.py", "import torch\n", "import torch\n\nX = 1\n")
+    edit = ("hpro_core/reward/sampling.py", "import torch\n", "import torch\n\nX = 1\n")
     pulled.edit(*edit)
     assert pulled.snakemake() == OF_POLICIES
     assert pulled.repro() == set()

@@ -157,8 +157,8 @@ def test_a_package_that_lists_its_modules_imports_them_all(package: Path) -> Non
 
 
 def test_every_real_command_has_code() -> None:
-    assert "hpro_core/reward/gumbel.py" in code_hash.code_files(REPO, "reward")
-    assert "hpro_core/reward/gumbel.py" not in code_hash.code_files(REPO, "sft")
+    assert "hpro_core/reward/sampling.py" in code_hash.code_files(REPO, "reward")
+    assert "hpro_core/reward/sampling.py" not in code_hash.code_files(REPO, "sft")
 
 
 def test_a_dotted_section_keeps_one_entry_of_its_mapping() -> None:

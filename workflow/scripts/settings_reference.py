@@ -152,7 +152,11 @@ class Reference:
         if "additionalProperties" in form and "properties" not in form:
             entry = self.resolved(form["additionalProperties"])
             for key, inner in entry.get("properties", {}).items():
-                yield self.row(f"{prefix}NAME.{key}", absent(inner), self.resolved(inner), "")
+                name = f"{prefix}NAME.{key}"
+                if self.resolved(inner).get("type") == "object":
+                    yield Row(name, "", "section", meaning(inner, ""))
+                else:
+                    yield self.row(name, absent(inner), self.resolved(inner), "")
 
     def row(self, name: str, default: str, form: dict[str, Any], comment: str) -> Row:
         shown = "" if form.get("type") == "object" else self.kind(form)

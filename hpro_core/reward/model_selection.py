@@ -1,6 +1,14 @@
-"""Detection of reward hacking: the reward rises while an independent judge's metric gets worse.
+"""Checkpoint selection by generated dev speech, and detection of reward hacking (both ours).
 
-The rule (ours):
+The selection rule; the paper gives none:
+
+    Among the checkpoints whose WER is at most the initial policy's plus a margin, choose the one
+    with the best mean of wVAD-CCC and EMO-SIM; of equal ones the earliest.
+
+The initial policy is one of the checkpoints. The margin is the WER increase that a gain in
+expressiveness may cost; if every checkpoint is worse, the initial policy is kept.
+
+The detection rule:
 
     At a probe, a judge disagrees with the reward if its metric is worse than its best value by more
     than a tolerance while the reward is higher than at that best value. The policy hacks the reward
@@ -10,15 +18,18 @@ Reward and judges score the same fixed dev sentences. The judges score generated
 part of the reward. The tolerance allows for the small number of sentences.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpro_core.errors import HproError
 from hpro_core.policy.interface import SpeechPolicy
-from hpro_core.reward.selection import chosen_step
 from hpro_core.train.batching import Example
 from hpro_core.train.model_selection import ModelSelection
+
+MEASURES = ("wer", "wvad_ccc", "emo_sim")
 
 METRIC_DIRECTION = {"wer": -1.0, "wvad_ccc": 1.0, "emo_sim": 1.0}
 """The judges' metrics: 1 if larger values are better, -1 if smaller values are."""
@@ -32,10 +43,10 @@ class HackingWatch:
 
     Attributes:
         sentences: dev utterances that reward and judges score.
-        probe: synthesises them with a policy and returns the metrics of `selection` and
+        probe: synthesises them with a policy and returns the metrics of
             METRIC_DIRECTION.
         every: steps between two probes.
-        wer_margin: see `selection.choose`.
+        wer_margin: see `choose`.
         patience: see `hacking`.
         tolerance: see `hacking`.
         stop: end the training when reward hacking is detected.
@@ -122,3 +133,51 @@ def _line(judge: str, best: Mapping[str, float], now: Mapping[str, float], step:
         f"{judge} from {best[judge]:.3f} at step {step} to {now[judge]:.3f}, "
         f"reward from {best['reward']:.3f} to {now['reward']:.3f}"
     )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The judges' scores of one checkpoint on dev sentences that it synthesised.
+
+    Attributes:
+        step: training step; the lowest is that of the initial policy.
+        wer: word errors divided by words; 0.05 is 5 %.
+        wvad_ccc: in [-1, 1].
+        emo_sim: in [0, 1].
+    """
+
+    step: int
+    wer: float
+    wvad_ccc: float
+    emo_sim: float
+
+
+def choose(candidates: Sequence[Candidate], wer_margin: float) -> int:
+    """Return the step of the checkpoint to keep.
+
+    Args:
+        candidates: scored checkpoints; the one with the lowest step is the initial policy.
+        wer_margin: largest WER increase over the initial policy, in word errors per word.
+
+    Raises:
+        HproError: there are no candidates, or a score is not finite.
+    """
+    if not candidates:
+        raise HproError("no checkpoint was judged, so none can be selected")
+    for candidate in candidates:
+        for name in MEASURES:
+            if not math.isfinite(getattr(candidate, name)):
+                raise HproError(
+                    f"step {candidate.step}: {name} of the probe is {getattr(candidate, name)}: "
+                    "check the sentences that were synthesised at this step"
+                )
+    ordered = sorted(candidates, key=lambda candidate: candidate.step)
+    most = ordered[0].wer + wer_margin
+    intelligible = [candidate for candidate in ordered if candidate.wer <= most]
+    return max(intelligible, key=lambda c: (c.wvad_ccc + c.emo_sim) / 2).step  # the first of equals
+
+
+def chosen_step(history: Mapping[int, Mapping[str, float]], wer_margin: float) -> int:
+    """Apply `choose` to the metrics measured at each step."""
+    candidates = [Candidate(step, *(m[name] for name in MEASURES)) for step, m in history.items()]
+    return choose(candidates, wer_margin)

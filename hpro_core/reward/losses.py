@@ -1,0 +1,136 @@
+"""Reward terms and the KL term (paper II-B), in the order of the stages.
+
+Frame level (stage I): L_cp and L_sp, distances of codes. Word level (stage II): L_wVAD and L_ASR.
+Sentence level (stage III): L_SER. The losses of the word and sentence level are those that trained
+the codec's heads; the frozen codec computes their inputs from the policy's sample.
+
+Letters: B batch, L frame or position, D code dimension, J text position, V output class.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from hpro_core.codec.losses import (
+    covered_words,
+    soft_cross_entropy,
+    text_cross_entropy,
+    word_vad_loss,
+)
+from hpro_core.codec.model import CodecOutput
+from hpro_core.speech.token_table import TokenMix
+from hpro_core.train.batching import Batch
+from hpro_core.train.precision import at_least_float32
+from hpro_core.train.terms import Mean, mean_of
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Samples of the policy and what the frozen codec computes from them: input of a reward term.
+
+    Attributes:
+        tokens: sampled speech tokens as one-hot rows, float (B, L, 6561) or a `TokenMix`; gradients
+            reach the policy.
+        output: codes and predictions of the codec for the samples; gradients reach the policy.
+        content_BLD: discrete content codes of the recordings in [0, 1], D = 4.
+        style_BLD: discrete style codes of the recordings in [0, 1], D = 3.
+        batch: the recordings with their labels; each is repeated for each of its samples, which
+            have its length.
+    """
+
+    tokens: Tensor | TokenMix
+    output: CodecOutput
+    content_BLD: Tensor
+    style_BLD: Tensor
+    batch: Batch
+
+
+def code_loss(generated_BLD: Tensor, preference_BLD: Tensor, mask_BL: Tensor, norm: str) -> Mean:
+    """L_cp or L_sp: distance of the sample's code from the preference token (paper II-B).
+
+    The paper writes an L1 norm, a sum. The mean over frames and dimensions is the released code's.
+
+    Args:
+        generated_BLD: code of the policy's sample before rounding, in [0, 1].
+        preference_BLD: discrete code of the recording, on the grid.
+        mask_BL: bool, true at real frames.
+        norm: "l1" (paper) or "mse" (released code).
+
+    Returns:
+        Mean over real frames and dimensions, at least float32. Gradients reach `generated_BLD`.
+    """
+    difference = at_least_float32(generated_BLD) - preference_BLD
+    distance = difference.abs() if norm == "l1" else difference.square()
+    return mean_of(distance[mask_BL], "frames")
+
+
+def affect_loss(reading: CodecOutput, batch: Batch) -> Mean:
+    """L_wVAD of the sample: sum over V, A, D of 1 - CCC per utterance, mean over utterances.
+
+    Args:
+        reading: output of the codec for the sample.
+        batch: the recordings, with word spans and labels.
+
+    Returns:
+        Mean over utterances with words, at least float32; gradients reach `reading.vad_BW3`.
+    """
+    return word_vad_loss(batch.vad_BW3, reading.vad_BW3, covered_words(batch.spans_BW2))
+
+
+def intelligibility_loss(reading: CodecOutput, target_BJ: Tensor, mask_BJ: Tensor) -> Mean:
+    """L_ASR of the sample: cross-entropy of the transcript under the codec's text decoder.
+
+    Args:
+        reading: output of the codec for the sample.
+        target_BJ: target tokens of the text decoder, int64.
+        mask_BJ: bool, true at real targets.
+
+    Returns:
+        Mean over real targets, at least float32; gradients reach `reading.text_BJV`.
+    """
+    return text_cross_entropy(reading.text_BJV, target_BJ, mask_BJ)
+
+
+def emotion_loss(reading: CodecOutput, batch: Batch) -> Mean:
+    """L_SER of the sample: cross-entropy against the emotion teacher's posterior of the recording.
+
+    Args:
+        reading: output of the codec for the sample.
+        batch: the recordings, with the teacher's posteriors.
+
+    Returns:
+        Mean over utterances, at least float32; gradients reach `reading.emotion_B9`.
+    """
+    return soft_cross_entropy(reading.emotion_B9, batch.emotion_B9)
+
+
+def kl_divergence(
+    policy_BLV: Tensor,
+    reference_BLV: Tensor,
+    mask_BL: Tensor,
+    reduction: Literal["sum", "mean"],
+) -> Mean:
+    """KL(policy || reference) over all output classes and an utterance's positions.
+
+    The paper gives neither direction nor reduction. Both are those of CosyVoice 3 (arXiv
+    2505.17589), which sums over tokens. The mean over tokens is about a sixtieth of the sum here,
+    too little: the policy drifts where the reward does not constrain it (docs/log/index.md). End
+    of speech is one of the classes and its position is included, because no reward depends on it.
+
+    Args:
+        policy_BLV: logits of the policy.
+        reference_BLV: logits of the frozen reference policy after the same history.
+        mask_BL: bool, true at real positions, the one of end of speech included.
+        reduction: "sum" over positions, then mean over utterances; or "mean" over all positions.
+
+    Returns:
+        Mean in nats, at least float32. Gradients reach `policy_BLV`, and `reference_BLV` if it
+        has a graph.
+    """
+    policy = at_least_float32(policy_BLV[mask_BL]).log_softmax(-1)
+    reference = at_least_float32(reference_BLV[mask_BL]).log_softmax(-1)
+    divergence = (policy.exp() * (policy - reference)).sum(-1)
+    if reduction == "mean":
+        return mean_of(divergence, "positions")
+    return Mean(divergence.sum(), len(mask_BL), "utterances")
