@@ -158,6 +158,7 @@ def test_a_package_that_lists_its_modules_imports_them_all(package: Path) -> Non
 
 def test_every_real_command_has_code() -> None:
     assert "hpro_core/reward/sampling.py" in code_hash.code_files(REPO, "reward")
+    assert "hpro_core/reward/terms/__init__.py" in code_hash.code_files(REPO, "reward")
     assert "hpro_core/reward/sampling.py" not in code_hash.code_files(REPO, "sft")
 
 

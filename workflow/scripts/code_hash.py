@@ -102,9 +102,10 @@ def _module_imports(root: Path, name: str) -> set[str]:
 def _imports(root: Path, tree: ast.AST, name: str) -> set[str]:
     """Files of the package that a piece of code imports, at any depth of its functions.
 
-    A package whose `__init__.py` uses `pkgutil.iter_modules` imports all its modules.
+    A package whose `__init__.py` uses `import_module` imports all its modules.
     """
     folder = Path(name).parent
+    lists = Path(name).name == "__init__.py"
     files: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -112,7 +113,7 @@ def _imports(root: Path, tree: ast.AST, name: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             module = resolve_name("." * node.level + (node.module or ""), ".".join(folder.parts))
             files.update(*(_files_of(root, f"{module}.{alias.name}") for alias in node.names))
-        elif isinstance(node, ast.Attribute) and node.attr == "iter_modules":
+        elif lists and "import_module" in (getattr(node, "id", ""), getattr(node, "attr", "")):
             found = [*(root / folder).glob("*.py"), *(root / folder).glob("*/__init__.py")]
             files |= {path.relative_to(root).as_posix() for path in found}
     return files
