@@ -34,10 +34,11 @@ include: "workflow/rules/shards.smk"
 include: "workflow/rules/codec.smk"
 include: "workflow/rules/policy.smk"
 include: "workflow/rules/reward.smk"
+include: "workflow/rules/synthesis.smk"
 include: "workflow/rules/judges.smk"
 include: "workflow/rules/pretrained.smk"
-include: "workflow/rules/report.smk"
 include: "workflow/rules/analysis.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
