@@ -12,6 +12,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +80,20 @@ def jobs_of_workflow(workflow: Any) -> list[Job]:
     Args:
         workflow: Snakemake's workflow, at the end of the Snakefile.
     """
+
+    @cache
+    def maker_of(file: str) -> Any:
+        """The rule that makes a file; None for a file of the user."""
+        makers = (r for r in workflow.rules if any(out.match(file) for out in r.output))
+        return next(makers, None)
+
     counts: Counter[str] = Counter()
     seen, waiting = set(), [(workflow.get_rule(TARGET), dict[str, str]())]
     while waiting:
         rule, wildcards = waiting.pop()
         counts[rule.name] += 1
         for file in map(str, rule.expand_input(wildcards)[0]):
-            if (maker := _maker_of(file, workflow.rules)) is None:
+            if (maker := maker_of(file)) is None:
                 continue
             needed = maker.get_wildcards(file)
             if (job := (maker.name, *sorted(needed.items()))) not in seen:
@@ -93,8 +101,3 @@ def jobs_of_workflow(workflow: Any) -> list[Job]:
                 waiting.append((maker, needed))
     rules = [rule for rule in workflow.rules if counts[rule.name] and not rule.norun]
     return [Job(Path(str(r.snakefile)).stem, r.name, counts[r.name]) for r in rules]
-
-
-def _maker_of(file: str, rules: Sequence[Any]) -> Any:
-    """The rule that makes a file; None for a file of the user."""
-    return next((rule for rule in rules if any(out.match(file) for out in rule.output)), None)
