@@ -1,11 +1,15 @@
 # Targets of the HPRO workflow, from raw speech to a report. The rules are in workflow/rules, one
 # file per phase; all settings are in params.yaml.
+import os
+from pathlib import Path
+
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.utils import min_version
 
 from hpro_core.errors import HproError
 from hpro_core.plan.bill import announced
+from hpro_core.plan.jobs import JOBS_FILE, jobs_of_workflow, write_jobs
 from hpro_core.plan.live import follow
 from hpro_core.plan.live_run import guard
 from hpro_core.plan.settings import PARAMS, of_workflow
@@ -34,10 +38,11 @@ include: "workflow/rules/shards.smk"
 include: "workflow/rules/codec.smk"
 include: "workflow/rules/policy.smk"
 include: "workflow/rules/reward.smk"
+include: "workflow/rules/synthesis.smk"
 include: "workflow/rules/judges.smk"
 include: "workflow/rules/pretrained.smk"
-include: "workflow/rules/report.smk"
 include: "workflow/rules/analysis.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
@@ -54,8 +59,10 @@ rule all_ablations:
 
 shell.prefix(SHELL_PREFIX)
 # In the main process only, not in those of cluster jobs: cost of a run, key files, progress.
-if workflow.is_main_process:
-    announced(SETTINGS)
+if JOBS_FILE in os.environ:  # `hpro plan`
+    write_jobs(Path(os.environ[JOBS_FILE]), jobs_of_workflow(workflow))
+elif workflow.is_main_process:
+    announced(SETTINGS, workflow)
     keys = KEYS.contents(rule.shellcmd for rule in workflow.rules)
     guard(workflow, SETTINGS.run, config, lambda: write_changed(keys), WorkflowError)
     if follow(workflow, logger, SETTINGS.run):

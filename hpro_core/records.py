@@ -5,7 +5,8 @@ Each command that writes into a results folder writes `record_<command>.json` be
 does not detect replaced or corrupted files.
 
 The files of an `audio/` folder are listed in the `audio.sha256` beside it, and records name that
-list.
+list. The record of the files of `tables/metrics/` is in `tables/`: DVC reads all files of that
+folder as metrics.
 """
 
 import os
@@ -22,6 +23,7 @@ PREFIX = "record_"
 
 SUMS = "audio.sha256"
 _SETTINGS = "params"  # folder of key files, by which Snakemake tracks settings
+_METRICS = re.compile(r"(tables(?:_all)?)/metrics/")
 
 
 def write(root: Path, command: str, arguments: Sequence[str]) -> None:
@@ -33,12 +35,18 @@ def write(root: Path, command: str, arguments: Sequence[str]) -> None:
         for name, path in sorted(_below(root_path, JOURNAL.read).items())
         if name not in made and not name.startswith(f"{_SETTINGS}/")
     }
-    folders: dict[Path, dict[str, str]] = {}
+    folders: dict[str, dict[str, str]] = {}
     for name, path in sorted(made.items()):
-        folders.setdefault(path.parent, {})[name] = sha256_of(path)
+        folders.setdefault(_folder_of_record(name), {})[name] = sha256_of(path)
     about = {"command": command, "arguments": list(arguments), "from": inputs}
     for folder, files in folders.items():
-        write_json(folder / f"{PREFIX}{command}.json", {**about, "made": files})
+        write_json(root_path / folder / f"{PREFIX}{command}.json", {**about, "made": files})
+
+
+def _folder_of_record(name: str) -> str:
+    """Folder, relative to the results folder, with the record of a file."""
+    inside = _METRICS.match(name)
+    return inside[1] if inside else Path(name).parent.as_posix()
 
 
 def _below(root: Path, paths: Iterable[Path]) -> dict[str, Path]:
@@ -149,8 +157,8 @@ def _misplaced(root: Path, path: Path, record: Mapping[str, Any]) -> Iterator[st
     """Yield a line if a record's files are in another folder: it was moved."""
     folder = path.parent.relative_to(root).as_posix()
     for name in record["made"]:
-        if Path(name).parent.as_posix() != folder:
-            yield f"{path}: is the record of {Path(name).parent}, not of {folder}: {_again(record)}"
+        if (recorded := _folder_of_record(name)) != folder:
+            yield f"{path}: is the record of {recorded}, not of {folder}: {_again(record)}"
             return
 
 

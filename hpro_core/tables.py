@@ -137,7 +137,7 @@ SYNTHESIS = _schema(
 SCORES = _schema(
     {
         "utt_id": _utt_id,
-        "corpus": _text,
+        "corpus": _utt_id,  # names a folder of tables/metrics
         "transcript": pa.Column(str),  # output of the ASR judge, normalised; may be empty
         "n_errors": pa.Column(int, pa.Check.ge(0)),  # word errors
         # Word errors of the second ASR judge; null for utterances that it skips

@@ -12,8 +12,11 @@ import torch
 from hpro_core import io
 from hpro_core.codec.model import HdEmo
 from hpro_core.codec.training import make_codec
+from hpro_core.plan.jobs import Job, jobs_of
+from hpro_core.plan.settings import read_settings
 from hpro_core.text.phones import BEGIN_TEXT, END_TEXT, encode
 from hpro_core.train.batching import Batch, Example, Sampler
+from tests.workflow.project import REPO
 
 torch.set_num_threads(1)
 
@@ -31,6 +34,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that the processes end at about the same time."""
     place = {name: index for index, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
+@pytest.fixture(scope="session")
+def paper_jobs() -> list[Job]:
+    """Jobs of config/paper.yaml, from Snakemake's rules."""
+    return jobs_of(read_settings(REPO / "params.yaml", [REPO / "config/paper.yaml"]))
 
 
 def make_example(index: int, n_tokens: int, seed: int = 0, n_words: int = 5) -> Example:

@@ -11,7 +11,7 @@ from hpro_core.analysis import tables
 from hpro_core.analysis.scores import METRICS, checked, figures, ratio
 from hpro_core.analysis.statistics import Ratio, interval, paired_difference
 from hpro_core.errors import HproError
-from hpro_core.io import write_json
+from hpro_core.io import read_json, write_json
 from hpro_core.judges.provenance import JudgeProvenance, to_json
 from hpro_core.params import SEEDLESS, Evaluate, Tables
 from hpro_core.tables import SCORES, write_table
@@ -207,6 +207,20 @@ def test_figures_are_those_of_the_scores(root: Path) -> None:
     gap = gaps[(gaps["system"] == "hpro") & (gaps["test_set"] == "acted")].set_index("metric")
     expected = table.loc[("hpro", "acted")]["dnsmos"] - row["dnsmos"]
     assert gap.loc["dnsmos", "above_sft"] == pytest.approx(expected)
+
+
+def test_flat_metrics_are_the_means_of_the_tables(root: Path) -> None:
+    tables.make(root, ROWS, [0, 1], SETTINGS)
+    names = ("comparison", "progressive", "ablation")
+    rows = pd.concat([pd.read_csv(root / f"tables/{name}.csv") for name in names])
+    expected = rows.drop_duplicates(["system", "test_set"]).set_index(["test_set", "system"])
+    files = list((root / "tables/metrics").glob("*/*.json"))
+    assert len(files) == len(expected)
+    for file in files:
+        row = expected.loc[(file.parent.name, file.stem)]
+        assert read_json(file) == {
+            metric: pytest.approx(row[metric], abs=6e-5) for metric in tables.SUMMARY
+        }
 
 
 def test_a_missing_system_is_named(root: Path) -> None:

@@ -15,7 +15,8 @@ from hpro_core.cli import app
 from hpro_core.errors import HproError
 from hpro_core.plan import costs
 from hpro_core.plan.bill import Bill, bill_of, described, parsed_hours
-from hpro_core.plan.jobs import policies
+from hpro_core.plan.costs import policies
+from hpro_core.plan.jobs import Job
 from hpro_core.plan.settings import read_settings
 from hpro_core.plan.speech import amounts
 from tests.workflow.project import REPO, Project
@@ -24,7 +25,9 @@ SHIPPED, PAPER = REPO / "params.yaml", REPO / "config/paper.yaml"
 
 
 @pytest.fixture
-def paper() -> p.Params:
+def paper(paper_jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> p.Params:
+    """The paper's settings; other settings in a test have the same jobs, so Snakemake runs once."""
+    monkeypatch.setattr("hpro_core.plan.bill.jobs_of", lambda settings: paper_jobs)
     return read_settings(SHIPPED, [PAPER])
 
 

@@ -16,6 +16,7 @@ from hpro_core import params as p
 from hpro_core import preflight
 from hpro_core.cli import app
 from hpro_core.errors import HproError
+from hpro_core.plan.jobs import Job
 from hpro_core.plan.settings import read_settings
 from hpro_core.preflight import Check, checks
 from hpro_core.pretrained.weights import WeightFile
@@ -49,8 +50,9 @@ def safetensors(path: Path, n_bytes: int = 8) -> None:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> p.Params:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paper_jobs: list[Job]) -> p.Params:
     """The paper's settings in a folder that has all that they need, at a tiny size."""
+    monkeypatch.setattr("hpro_core.plan.bill.jobs_of", lambda settings: paper_jobs)
     monkeypatch.chdir(tmp_path)
     for module, folder in ((emovoice_db, EMOVOICE), (lssed, LSSED), (librispeech, LIBRISPEECH)):
         folder.mkdir(parents=True)

@@ -55,6 +55,14 @@ def test_an_untouched_run_has_no_contradiction(run):
     assert n_files == 6
 
 
+def test_the_metrics_for_dvc_have_their_record_in_the_folder_above(run):
+    ran(run, "tables", writes=["tables/ablation.csv", "tables/metrics/acted/sft.json"])
+    assert not list((run / "tables/metrics").rglob("record_*"))
+    assert records.verify(run)[1] == []
+    (run / "tables/metrics/acted/sft.json").write_text("{}")
+    assert "sft.json: differs from its record: run `hpro tables` again" in only(run)
+
+
 def test_a_record_names_what_was_read_and_made(run):
     record = io.read_json(run / "policy/sft/seed0/record_sft.json")
     assert list(record["made"]) == ["policy/sft/seed0/model.safetensors"]

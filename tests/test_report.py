@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from hpro_core.constants import EMOTIONS
 from hpro_core.errors import HproError
 from hpro_core.params import Dataset, Label, Report, read_section
 from hpro_core.report import figures, paper, results, stage
+from hpro_core.report.provenance import git_revision
 from hpro_core.report.samples import marked
 from hpro_core.tables import (
     EMOTION_POSTERIORS,
@@ -466,3 +468,23 @@ def test_marks_of_what_was_heard():
     ]
     assert marked("a paper bag", "a bag") == [("equal", "a"), ("delete", "paper"), ("equal", "bag")]
     assert marked("a bag", "") == [("delete", "a bag")]
+
+
+def test_what_a_run_writes_is_no_uncommitted_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = [Path("dvc.lock"), Path("results/embedded/tables/ablation.csv"), Path("code.py")]
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("1")
+    for command in (["init"], ["add", "."], [*identity, "commit", "--message", "test"]):
+        subprocess.run(["git", *command], check=True, capture_output=True)
+    revision = git_revision()
+    assert re.fullmatch("[0-9a-f]{40}", revision)
+    for file in files[:2]:
+        file.write_text("2")
+    assert git_revision() == revision
+    files[2].write_text("2")
+    assert git_revision() == f"{revision} (with uncommitted changes)"

@@ -31,10 +31,15 @@ class Ratio(NamedTuple):
         """Return the ratio that equals the mean of scores, float (S, N)."""
         return cls(scores_SN.astype(float), np.ones(scores_SN.shape))
 
+    @property
+    def value(self) -> float:
+        """The metric over all seeds and utterances."""
+        return float(self.above_SN.sum() / self.below_SN.sum())
+
 
 def interval(ratio: Ratio, draws: int, seed: int) -> Interval:
     """Compute a metric and its 95 % interval, from `draws` resamples of seeds and utterances."""
-    return _interval(_value(ratio), _resampled(ratio, draws, seed))
+    return _interval(ratio.value, _resampled(ratio, draws, seed))
 
 
 def paired_difference(system: Ratio, baseline: Ratio, draws: int, seed: int) -> Interval:
@@ -46,11 +51,7 @@ def paired_difference(system: Ratio, baseline: Ratio, draws: int, seed: int) -> 
     if system.above_SN.shape != baseline.above_SN.shape:
         raise ValueError(f"shapes differ: {system.above_SN.shape}, {baseline.above_SN.shape}")
     both = (_resampled(ratio, draws, seed) for ratio in (system, baseline))
-    return _interval(_value(system) - _value(baseline), np.subtract(*both))
-
-
-def _value(ratio: Ratio) -> float:
-    return float(ratio.above_SN.sum() / ratio.below_SN.sum())
+    return _interval(system.value - baseline.value, np.subtract(*both))
 
 
 def _resampled(ratio: Ratio, draws: int, seed: int) -> np.ndarray:

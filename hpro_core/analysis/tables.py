@@ -9,7 +9,7 @@ from hpro_core import records
 from hpro_core.analysis.scores import COUNTS, METRICS, counts, ratio
 from hpro_core.analysis.statistics import interval, paired_difference
 from hpro_core.errors import HproError
-from hpro_core.io import read_json, write_csv_table, write_text
+from hpro_core.io import read_json, write_csv_table, write_json, write_text
 from hpro_core.judges.provenance import common_provenance, notes
 from hpro_core.params import SEEDLESS, Evaluate, Tables
 from hpro_core.tables import SCORES, read_table
@@ -27,6 +27,9 @@ COUNTED = (
 )
 """Explanation of the columns COUNTS, below each Markdown table."""
 
+SUMMARY = ("wer", "wvad_ccc", "emo_sim", "dnsmos")
+"""Metrics of the flat files in `metrics/`; their row in `dvc metrics show` fits a terminal."""
+
 METRIC_NAMES = {
     "wer": "WER",
     "wer_check": "WER (second ASR)",
@@ -43,10 +46,11 @@ Scores = dict[str, list[pd.DataFrame]]
 def make(
     root: Path, tables: Tables, seeds: Sequence[int], settings: Evaluate, out: Path | None = None
 ) -> None:
-    """Write comparison, progressive, ablation (.csv, .md) and differences.csv.
+    """Write comparison, progressive, ablation (.csv, .md), differences.csv and metrics/.
 
     differences.csv has, for each policy except `sft`, its difference from `sft` in each metric
-    (policy minus `sft`) with the interval of the paired bootstrap.
+    (policy minus `sft`) with the interval of the paired bootstrap. metrics/<test set>/<system>.json
+    has SUMMARY, means over seeds, for `dvc metrics`.
 
     Args:
         root: results folder of the run.
@@ -70,6 +74,15 @@ def make(
         write_csv_table(table, folder / f"{name}.csv")
         write_text(folder / f"{name}.md", markdown(table) + below)
     write_csv_table(_differences(scores, settings), folder / "differences.csv")
+    for system, of_seeds in scores.items():
+        for test_set in test_sets(scores):
+            summary = _summary(of_set(of_seeds, test_set))
+            write_json(folder / "metrics" / test_set / f"{system}.json", summary)
+
+
+def _summary(chosen: Sequence[pd.DataFrame]) -> dict[str, float]:
+    """Values of SUMMARY for one system on one test set, rounded to four decimals."""
+    return {metric: round(ratio(chosen, metric).value, 4) for metric in SUMMARY}
 
 
 def systems_of(tables: Tables) -> list[str]:

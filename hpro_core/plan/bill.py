@@ -1,12 +1,13 @@
 """`hpro plan`: prints the table of jobs, hours and bytes of a run."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hpro_core.params import Params
 from hpro_core.plan.costs import Cost, Hours, checkpoint_bytes, cost_of
-from hpro_core.plan.jobs import jobs_of
+from hpro_core.plan.jobs import Job, jobs_of, jobs_of_workflow
 from hpro_core.plan.speech import Amount, amounts
 
 UNKNOWN = "not measured"
@@ -38,30 +39,38 @@ class Bill:
         return sum(cost.stored or 0 for cost in self.costs) + checkpoint_bytes(self.settings)
 
 
-def bill_of(settings: Params, given: Mapping[str, tuple[float, int]] | None = None) -> Bill:
+def bill_of(
+    settings: Params,
+    given: Mapping[str, tuple[float, int]] | None = None,
+    jobs: Sequence[Job] | None = None,
+) -> Bill:
     """Estimate the cost of a run; no corpus or weight file is needed.
 
     Args:
         settings: settings of the run.
         given: set -> hours and utterances, in place of read or published figures.
+        jobs: jobs of the run; None starts Snakemake to count them.
 
     Raises:
-        HproError: as `amounts`.
+        HproError: as `amounts` and `jobs_of`.
     """
     speech = amounts(settings, given or {})
-    return Bill(settings, speech, [cost_of(job, settings, speech) for job in jobs_of(settings)])
+    jobs = jobs_of(settings) if jobs is None else jobs
+    return Bill(settings, speech, [cost_of(job, settings, speech) for job in jobs])
 
 
-def announced(settings: Params) -> None:
+def announced(settings: Params, workflow: Any) -> None:
     """Print the cost of a full-size run on standard error when Snakemake starts.
 
     It is printed before a dry run stops at missing files of the user.
 
     Args:
         settings: settings of the run.
+        workflow: Snakemake's workflow, at the end of the Snakefile.
     """
     if settings.policy.preset == "cosyvoice2":
-        print("\n".join(described(bill_of(settings))), file=sys.stderr)
+        bill = bill_of(settings, jobs=jobs_of_workflow(workflow))
+        print("\n".join(described(bill)), file=sys.stderr)
         print(
             "To check that all required files exist: hpro preflight, with the same --configfile",
             file=sys.stderr,
@@ -144,4 +153,4 @@ def _gigabytes(stored: int | None) -> str:
 
 
 def _line(phase: str, rule: str, jobs: str, cpu: str, gpu: str, stored: str) -> str:
-    return f"{phase:<9} {rule:<21} {jobs:>5} {cpu:>13} {gpu:>13} {stored:>13}".rstrip()
+    return f"{phase:<10} {rule:<21} {jobs:>5} {cpu:>13} {gpu:>13} {stored:>13}".rstrip()

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.judges.files import affect, brought
-from hpro_core.params import Params, Reward
-from hpro_core.plan.jobs import Job, policies, rewarded, systems
+from hpro_core.params import SEEDLESS, Params, Reward
+from hpro_core.plan.jobs import Job
 from hpro_core.plan.speech import Amount
 from hpro_core.train.checkpoints import KEPT
 
@@ -95,6 +95,32 @@ def cost_of(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> 
         case "tokenizer" | "tokenize":
             return Cost(job, None, None)
     return Cost(job)
+
+
+def systems(settings: Params) -> list[str]:
+    """Return every system that is a row of a table, once."""
+    rows = [system for names in settings.tables.model_dump().values() for system in names]
+    return list(dict.fromkeys(rows))
+
+
+def policies(settings: Params) -> list[str]:
+    """Return the trained policies: those that the tables name, and those that they start from.
+
+    Empty if the tables name none.
+    """
+    wanted: list[str] = []
+    for system in systems(settings):
+        chain: list[str] = []
+        while system not in (*SEEDLESS, "sft"):
+            chain.append(system)
+            system = settings.variants[system].start
+        wanted += ["sft", *reversed(chain)] if system == "sft" else []
+    return list(dict.fromkeys(wanted))
+
+
+def rewarded(settings: Params) -> list[str]:
+    """Return the policies that are trained by rewards."""
+    return [name for name in policies(settings) if name != "sft"]
 
 
 def checkpoint_bytes(settings: Params) -> int:

@@ -1,13 +1,34 @@
-"""Jobs of a run as the Snakefile plans them, derived from the settings alone.
+"""Jobs of a whole run, counted from Snakemake's rules.
 
-Unlike `snakemake --dry-run`, this needs no files of the user. A test compares both.
+Snakemake's dry run stops at a missing file of the user and leaves out finished jobs. Therefore this
+follows the rules from the target to its inputs, and assumes that a file which no rule makes exists.
+A test compares the result with the dry run.
 """
 
-from dataclasses import dataclass
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-from hpro_core.align.mfa_models import published
-from hpro_core.judges.files import all_affect_published
-from hpro_core.params import SEEDLESS, Params
+import yaml
+
+from hpro_core.errors import HproError, one_line
+from hpro_core.io import read_json, write_json
+from hpro_core.params import Params
+
+TARGET = "phase_report"
+"""The target `all` without the records that earlier runs have lost."""
+
+JOBS_FILE = "HPRO_JOBS_FILE"
+"""Environment variable: the Snakefile writes the jobs to this file and does nothing else."""
+
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -20,88 +41,63 @@ class Job:
 
 
 def jobs_of(settings: Params) -> list[Job]:
-    """Return the jobs of the target `all` with an empty results folder, in order of phases."""
-    readers = [chosen.reader for chosen in settings.corpus.sets.values()]
-    rendered = readers.count("controlled")
-    excerpts = [
-        each.path
-        for each in settings.corpus.sets.values()
-        if each.reader == "amazon_queen" and not each.path.endswith(".1c")
-    ]
-    trained, seeds = policies(settings), len(settings.seeds)
-    base = bool(settings.base)
-    shards, gathered = settings.shards, int(settings.shards > 1)
-    spoken = sum(seeds if system in trained else 1 for system in systems(settings))
-    found = [
-        Job("corpus", "corpus_read", len(readers) - rendered),
-        Job("corpus", "corpus_render", rendered),
-        Job("corpus", "corpus_split", 1),
-        Job("align", "align_models", 1 if published(settings.align) else 0),
-        Job("align", "align", shards),
-        Job("align", "align_gather", gathered),
-        Job("align", "align_check", 1 if excerpts else 0),
-        Job("label", "label", shards),
-        Job("label", "label_gather", gathered),
-        Job("speech", _tokenizer(settings), 1),
-        Job("speech", "tokenize", shards),
-        Job("dataset", "dataset", shards),
-        Job("dataset", "dataset_gather", gathered),
-        *_codec_jobs(settings),
-        Job("policy", "base_policy", 1 if base and trained else 0),
-        Job("policy", "sft", seeds if trained else 0),
-        Job("reward", "reward", seeds * len(rewarded(settings))),
-        Job("evaluate", "base_judge" if base else "judge_train", _embedded_judge(settings)),
-        Job("evaluate", "judge_recordings", 1),
-        Job("evaluate", "synthesise", spoken),
-        Job("evaluate", "judge", spoken),
-        Job("report", "tables", 1),
-        Job("report", "report", 1),
-    ]
-    return [job for job in found if job.count]
+    """Return the jobs of a run from an empty results folder, in the order of the rules.
 
+    Starts Snakemake, which reads the rules and runs nothing.
 
-def systems(settings: Params) -> list[str]:
-    """Return every system that is a row of a table, once."""
-    rows = [system for names in settings.tables.model_dump().values() for system in names]
-    return list(dict.fromkeys(rows))
-
-
-def policies(settings: Params) -> list[str]:
-    """Return the trained policies: those that the tables name, and those that they start from.
-
-    Empty if the tables name none.
+    Raises:
+        HproError: the package has no Snakefile beside it, or Snakemake fails.
     """
-    wanted: list[str] = []
-    for system in systems(settings):
-        chain: list[str] = []
-        while system not in (*SEEDLESS, "sft"):
-            chain.append(system)
-            system = settings.variants[system].start
-        wanted += ["sft", *reversed(chain)] if system == "sft" else []
-    return list(dict.fromkeys(wanted))
+    snakefile = ROOT / "Snakefile"
+    if not snakefile.is_file():
+        raise HproError(f"{snakefile} does not exist: install hpro from a checkout (make setup)")
+    with tempfile.TemporaryDirectory() as folder:
+        chosen, found = Path(folder, "settings.yaml"), Path(folder, "jobs.json")
+        chosen.write_text(yaml.safe_dump(settings.model_dump(mode="json")), encoding="utf-8")
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile)]
+        command += ["--workflow-profile", "none", "--replace-workflow-config", "--list-rules"]
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        done = subprocess.run(
+            [*command, "--configfile", str(chosen)],
+            env={**os.environ, "PYTHONPATH": path, JOBS_FILE: str(found)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode or not found.is_file():
+            raise HproError(f"Snakemake cannot read {snakefile}: {one_line(done.stderr[-500:])}")
+        return [Job(**job) for job in read_json(found)["jobs"]]
 
 
-def rewarded(settings: Params) -> list[str]:
-    """Return the policies that are trained by rewards."""
-    return [name for name in policies(settings) if name != "sft"]
+def write_jobs(path: Path, jobs: Sequence[Job]) -> None:
+    """Write jobs for `jobs_of`, in another process."""
+    write_json(path, {"jobs": [asdict(job) for job in jobs]})
 
 
-def _tokenizer(settings: Params) -> str:
-    if settings.speech.preset == "cosyvoice2":
-        return "tokenizer_published"
-    return "base_tokenizer" if settings.base else "tokenizer"
+def jobs_of_workflow(workflow: Any) -> list[Job]:
+    """Count the jobs of a run from an empty results folder, in the order of the rules.
 
+    Args:
+        workflow: Snakemake's workflow, at the end of the Snakefile.
+    """
 
-def _embedded_judge(settings: Params) -> int:
-    """Number of jobs (0 or 1) of the affect judge: needed by tables or by a probed training."""
-    watches = settings.reward.probe_every > 0 and bool(rewarded(settings))
-    return int(watches or not all_affect_published(settings.evaluate))
+    @cache
+    def maker_of(file: str) -> Any:
+        """The rule that makes a file; None for a file of the user."""
+        makers = (r for r in workflow.rules if any(out.match(file) for out in r.output))
+        return next(makers, None)
 
-
-def _codec_jobs(settings: Params) -> list[Job]:
-    needed = 1 if rewarded(settings) else 0
-    if settings.codec.checkpoint:
-        return [Job("codec", "codec_released", needed)]
-    if settings.base:
-        return [Job("codec", "base_codec", needed)]
-    return [Job("codec", "codec_content", 1), Job("codec", "codec_style", 1)]
+    counts: Counter[str] = Counter()
+    seen, waiting = set(), [(workflow.get_rule(TARGET), dict[str, str]())]
+    while waiting:
+        rule, wildcards = waiting.pop()
+        counts[rule.name] += 1
+        for file in map(str, rule.expand_input(wildcards)[0]):
+            if (maker := maker_of(file)) is None:
+                continue
+            needed = maker.get_wildcards(file)
+            if (job := (maker.name, *sorted(needed.items()))) not in seen:
+                seen.add(job)
+                waiting.append((maker, needed))
+    rules = [rule for rule in workflow.rules if counts[rule.name] and not rule.norun]
+    return [Job(Path(str(r.snakefile)).stem, r.name, counts[r.name]) for r in rules]

@@ -13,13 +13,19 @@ PACKAGES = (
 )
 """Packages whose version can affect results."""
 
+SOURCES = (":/", ":(top,exclude)dvc.lock", ":(top,exclude)results")
+"""Git's pathspec of the tracked files that no run writes."""
+
 
 def git_revision() -> str:
-    """Return the commit of the working directory, and whether tracked files are modified."""
+    """Return the commit of the working directory, and whether tracked files are modified.
+
+    dvc.lock and results/ do not count: every run changes them.
+    """
     revision = _git("rev-parse", "HEAD")
     if revision is None:
         return "not a git repository"
-    changed = _git("status", "--porcelain", "--untracked-files=no")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", *SOURCES)
     return f"{revision} (with uncommitted changes)" if changed else revision
 
 

@@ -499,7 +499,8 @@ def _result_tables(folder: Path) -> object:
     result_tables.make(folder, p.Tables(**rows), [0], _EVALUATE, folder / "out")
     paths = [folder / f"eval/{name}/seed0/metrics.json" for name in artefacts.SYSTEMS]
     common_provenance(paths)
-    return {path.name: path.read_text() for path in sorted((folder / "out").iterdir())}
+    made = sorted(path for path in (folder / "out").rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_text() for path in made}
 
 
 def _verified(folder: Path) -> object:

@@ -20,20 +20,11 @@ from packaging.version import Version
 
 from hpro_core.params import Params
 from hpro_core.pretrained.base import FILES, MODELS, SUMS
-from hpro_core.shards import TABLES
 from tests.workflow.conda_channel import closure
 from tests.workflow.project import REPO, RUN, Project
-from workflow.scripts.code_hash import code_files
 
-PHASES = {
-    **{name: [name] for name in ("corpus", "align", "label", "speech", "dataset", "codec")},
-    "policy": ["policy", "reward"],
-    "evaluate": ["evaluate"],
-    "report": ["report"],
-}
-"""DVC stage -> rule files."""
-NOT_DVC = {"tables_all"}
-"""Rules on request whose output DVC does not track."""
+NOT_DVC = {"tables_all", "base"}
+"""Folders of results that are made on request and that DVC does not track."""
 WORKFLOW_TOOLS = ("snakemake", "dvc")
 """What runs the jobs rather than running in them."""
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -341,52 +332,39 @@ def test_a_corpus_is_read_again_for_none_of_the_settings_of_others(project: Proj
     assert set(key["sets"]) == {"acted"}
 
 
-LENT = {"policy": {"judge_train", "base_judge"}}
-"""Rules of other phases that a stage may run: judges can watch a reward training."""
-
-
-@pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.workflow
-def test_a_dvc_stage_covers_its_rules(phase: str, project: Project) -> None:
-    stage = dvc_stages()[phase]
-    texts = rule_texts(phase)
-    from_base = base_rules(phase)
-    rules = set(re.findall(r"^ *rule (\w+):", "".join(texts), flags=re.MULTILINE)) - NOT_DVC
-    rules |= from_base | gathered(phase)
-    allowed, target = stage["cmd"].split("--allowed-rules ")[1].split(" -- ")
-    assert set(allowed.split()) - LENT.get(phase, set()) == rules
-    assert target == f"phase_{phase}"
-    commands = set(re.findall(r"\bhpro ([a-z-]+)", "".join(texts)))
-    commands |= {"base-take"} if from_base else set()
-    joins = "gather-dataset" if phase == "dataset" else "gather"
-    commands |= {joins} if gathered(phase) else set()
-    for file in {f for command in commands for f in code_files(REPO, command)}:
-        assert covered(file, stage["deps"]), f"dvc.yaml: {phase} does not depend on {file}"
-    shared = [*(["base"] if from_base else []), *(["shards"] if gathered(phase) else [])]
-    for name in [*PHASES[phase], *shared]:
-        assert f"workflow/rules/{name}.smk" in stage["deps"]
-    assert {"hpro_core/cli.py", "workflow/bin", "workflow/rules/common.smk"} <= set(stage["deps"])
-    sections = set().union(*(key_sections(project, command) for command in commands))
-    assert sections <= set(stage["params"]), f"dvc.yaml: {phase} lacks params"
-
-
-def test_dvc_stages_cover_what_their_rules_write_and_read() -> None:
+def test_dvc_has_a_stage_for_each_phase_and_each_folder_of_results() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in (REPO / "workflow/rules").glob("*.smk")]
+    phases = {
+        name for text in texts for name in re.findall(r"^rule phase_(\w+):", text, flags=re.M)
+    }
+    folders = {name for text in texts for name in re.findall(r'"<root>/(\w+)/', text)}
+    assert folders - NOT_DVC == phases
     stages = dvc_stages()
-    owner = {next(iter(out)): phase for phase, stage in stages.items() for out in stage["outs"]}
-    for phase, stage in stages.items():
-        text = "".join(rule_texts(phase))
-        outputs = re.findall(r'"<root>/([a-z]+)/', text)
-        assert {owner[f"results/${{run}}/{name}"] for name in outputs} == {phase}
-        used = re.findall(r"rules\.(\w+)\.output", text + functions_used(text))
-        needed = {owner_of_rule(rule) for rule in used} | owners_of_tables(text)
-        needed -= {phase}
-        have = {owner[dep] for dep in stage["deps"] if dep in owner}
-        assert needed <= have, f"dvc.yaml: {phase} does not depend on outputs of {needed - have}"
+    assert {name: stage["cmd"] for name, stage in stages.items()} == {
+        name: f"snakemake --cores all -- phase_{name}" for name in phases
+    }
+    for name, stage in stages.items():
+        ((folder, options),) = (entry for out in stage["outs"] for entry in out.items())
+        assert folder == f"results/${{run}}/{name}"
+        assert options["persist"]
+        assert options.get("cache", True) == (name != "tables")  # which git holds
+    assert len(read("dvc.yaml").splitlines()) <= 120
 
 
-def test_persistent_outputs_and_no_analytics() -> None:
-    for stage in dvc_stages().values():
-        assert all(next(iter(out.values())) == {"persist": True} for out in stage["outs"])
+def test_dvc_stages_depend_on_all_sources_and_on_each_other_in_a_row() -> None:
+    stages = dvc_stages()
+    before = {name: stage["deps"][0] for name, stage in stages.items()}
+    row = ["data/raw"]
+    while followers := [name for name, needed in before.items() if needed == row[-1]]:
+        (follower,) = followers
+        row.append(f"results/${{run}}/{follower}")
+        del before[follower]
+    assert before == {}
+    for stage in stages.values():
+        assert stage["deps"][1:] == ["data", "hpro_core", "params.yaml", "Snakefile", "workflow"]
+
+
+def test_dvc_sends_no_analytics() -> None:
     assert re.search(r"analytics\s*=\s*false", read(".dvc/config"))
 
 
@@ -463,56 +441,13 @@ def applies(requirement: Requirement, python: str) -> bool:
 
 
 def dvc_stages() -> dict[str, Any]:
-    return yaml.safe_load(read("dvc.yaml"))["stages"]
-
-
-def rule_texts(phase: str) -> list[str]:
-    return [read(f"workflow/rules/{name}.smk") for name in PHASES[phase]]
-
-
-def covered(file: str, deps: list[str]) -> bool:
-    return any(file == dep or file.startswith(f"{dep}/") for dep in deps)
-
-
-def functions_used(text: str) -> str:
-    """Source of the functions of common.smk that a rule file names."""
-    functions = re.split(r"^(?=def )", read("workflow/rules/common.smk"), flags=re.MULTILINE)[1:]
-    return "".join(f for f in functions if re.search(rf"\b{f[4:].split('(')[0]}\b", text))
-
-
-def base_rules(phase: str) -> set[str]:
-    """Rules of base.smk whose model lies in the outputs of a phase."""
-    outs = [next(iter(out)) for out in dvc_stages()[phase]["outs"]]
-    places = {f"base_{model}": place.split("/")[0] for model, place in MODELS.items()}
-    return {rule for rule, folder in places.items() if f"results/${{run}}/{folder}" in outs}
-
-
-def owner_of_rule(rule: str) -> str:
-    return next(p for p in PHASES if f"rule {rule}:" in "".join(rule_texts(p)))
-
-
-def gathered(phase: str) -> set[str]:
-    """The rule of shards.smk that joins the shards of a phase."""
-    return {f"{phase}_gather"} if phase in TABLES else set()
-
-
-def owners_of_tables(text: str) -> set[str]:
-    """Phases that make the tables which a rule file calls by their names in common.smk."""
-    defined = r"^([A-Z]+(?:, [A-Z]+)*) = [(\[]?\s*f\"\{ROOT\}/(\w+)/"
-    found = re.findall(defined, read("workflow/rules/common.smk"), flags=re.MULTILINE)
-    owners = {name: owner for names, owner in found for name in names.split(", ")}
-    owners |= dict.fromkeys(("TRAIN", "DEV", "TEST"), owners["DATASET"])
-    assert {"SHARD", "WORDS", "UNALIGNED", "LABELS"} <= owners.keys()
-    return {owner for name, owner in owners.items() if re.search(rf"\b{name}\b", text)}
-
-
-def key_sections(project: Project, command: str) -> set[str]:
-    found: set[str] = set()
-    for path in (project.folder / "results/embedded/params").glob("*.yaml"):
-        key = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if f"hpro {command} " in key.pop("depends_on")["shell"][0]:
-            found |= set(key)
-    return found
+    """Folder of results -> DVC's stage."""
+    stages = yaml.safe_load(read("dvc.yaml"))["stages"]
+    phases = stages.pop("phase")
+    for name, after in phases["foreach"].items():
+        text = yaml.safe_dump(phases["do"]).replace("${key}", name).replace("${item}", after)
+        stages[name] = yaml.safe_load(text)
+    return stages
 
 
 def command_functions() -> list[ast.FunctionDef]:

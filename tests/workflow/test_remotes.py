@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
@@ -18,7 +19,8 @@ import pytest
 import yaml
 from moto.server import ThreadedMotoServer
 
-from tests.workflow.project import REPO, RUN, Project
+from hpro_core.analysis.tables import SUMMARY
+from tests.workflow.project import EVERYTHING, REPO, RUN, Project
 
 pytestmark = [pytest.mark.full, pytest.mark.workflow]
 
@@ -150,7 +152,7 @@ def test_a_file_that_the_remote_lost_is_named(on_s3: Pushed, tmp_path: Path) -> 
     assert done.returncode == 1
     assert LOST in done.stdout
     assert "pull: not every file of dvc.lock came" in done.stdout
-    assert not (clone.folder / RUN).exists()
+    assert [path.name for path in (clone.folder / RUN).iterdir()] == ["tables"]  # which git has
 
 
 def test_a_half_pulled_clone_keeps_no_stale_file(on_folder: Pushed, tmp_path: Path) -> None:
@@ -199,15 +201,17 @@ def test_an_experiment_reruns_what_its_setting_needs(changed: Project, tmp_path:
     settings["reward"]["word"]["weights"]["wvad"] = 2
     assert yaml.safe_load(text) == settings
     assert text.count("#") == comments, "DVC lost comments of params.yaml"
-    touched = changed.run("git", "status", "--porcelain").stdout.split()
-    assert touched == ["M", "dvc.lock", "M", "params.yaml"]
+    touched = changed.run("git", "status", "--porcelain").stdout.split()[1::2]
+    assert touched[:2] == ["dvc.lock", "params.yaml"]
+    assert all(path.startswith(f"{RUN}/tables/") for path in touched[2:])
+    assert {Path(path).stem for path in touched if "/metrics/" in path} == {"word", "hpro"}
     shown = changed.run("dvc", "exp", "show", "--csv").stdout
     rows = {row["Experiment"]: row for row in csv.DictReader(StringIO(shown))}
     assert rows["louder"]["reward.word.weights.wvad"] == "2"
 
     shows_metrics_and_plots(changed, tmp_path)
     after = changed.results()
-    changed.run("git", "checkout", "--quiet", "--", "params.yaml", "dvc.lock")
+    changed.run("git", "checkout", "--quiet", "--", "params.yaml", "dvc.lock", "results")
     changed.run("dvc", "checkout")
     assert changed.results() == before
     changed.run("dvc", "exp", "apply", "louder")
@@ -218,8 +222,8 @@ def test_an_experiment_reruns_what_its_setting_needs(changed: Project, tmp_path:
 def shows_metrics_and_plots(changed: Project, tmp_path: Path) -> None:
     """DVC's own commands compare an experiment in the workspace with the commit below it."""
     found = json.loads(changed.run("dvc", "metrics", "diff", "--json").stdout)
-    assert set(found) == {f"{RUN}/eval/{name}/seed0/metrics.json" for name in ("word", "hpro")}
-    wer = found[f"{RUN}/eval/hpro/seed0/metrics.json"]["test_sets.acted.wer.value"]
+    assert set(found) == {f"{RUN}/tables/metrics/acted/{name}.json" for name in ("word", "hpro")}
+    wer = found[f"{RUN}/tables/metrics/acted/hpro.json"]["wer"]
     assert wer["diff"] == pytest.approx(wer["new"] - wer["old"])
     changed.run("dvc", "plots", "diff", "HEAD", "--out", str(tmp_path / "plots"))
     page = (tmp_path / "plots/index.html").read_text()
@@ -229,10 +233,32 @@ def shows_metrics_and_plots(changed: Project, tmp_path: Path) -> None:
     assert "<DVC_METRIC" not in page
 
 
-def test_dvc_compares_the_policies_of_the_tables() -> None:
+def test_a_clone_without_a_remote_shows_the_metrics_and_runs_everything(
+    finished: Project, tmp_path: Path
+) -> None:
+    """As of this repository: dvc.lock and the tables are in git, their run is on no remote."""
+    clone = cloned(finished, tmp_path / "clone")
+    shown = json.loads(clone.run("dvc", "metrics", "show", "--json").stdout)[""]["data"]
+    tables = (finished.folder / RUN / "tables/metrics").rglob("*.json")
+    assert set(shown) == {str(path.relative_to(finished.folder)) for path in tables}
+    assert shown[f"{RUN}/tables/metrics/acted/hpro.json"]["data"].keys() == {"wer"}
+    assert clone.snakemake() == EVERYTHING
+    assert clone.repro() == set()
+    assert clone.is_settled()
+    assert clone.results() == finished.results()
+
+
+def test_metrics_fit_a_terminal(tmp_path: Path) -> None:
+    """With names and figures of the real tables."""
     settings = yaml.safe_load((REPO / "params.yaml").read_text())
-    rows = {system for systems in settings["tables"].values() for system in systems}
-    policies = rows - {"recordings", "tokenrecon"}
-    named = yaml.safe_load((REPO / "dvc.yaml").read_text())["metrics"]
-    expected = {f"results/${{run}}/eval/{name}/seed0/metrics.json" for name in policies}
-    assert set(named) == expected
+    systems = {name for rows in settings["tables"].values() for name in rows}
+    project = Project.copied(tmp_path / "project", data=False)
+    shutil.rmtree(project.folder / RUN, ignore_errors=True)  # tables of the published run
+    for system in systems:
+        path = project.folder / RUN / f"tables/metrics/controlled/{system}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(dict.fromkeys(SUMMARY, 0.1234)))
+    project.commit()
+    shown = project.run("dvc", "metrics", "show").stdout.splitlines()
+    assert len(shown) == 1 + len(systems)
+    assert max(map(len, shown)) <= 100

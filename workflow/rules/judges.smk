@@ -1,4 +1,4 @@
-# Synthesis of the test sentences, and evaluation by judges that are not used as rewards.
+# Evaluation of the synthesised test sentences by judges that are not used as rewards.
 # The embedded judges need no GPU; published ones are models that the user provides.
 from hpro_core.judges import files as judges
 
@@ -7,42 +7,6 @@ PUBLISHED_JUDGES = [str(path) for path in judges.brought(SETTINGS.evaluate)]
 JUDGE = []
 if not judges.all_affect_published(SETTINGS.evaluate):
     JUDGE = [f"{ROOT}/judge/{name}" for name in MODEL]
-
-
-rule synthesise:
-    input:
-        key=key("synthesise", "synthesise", "synthesis", "compute"),
-        train=TRAIN,
-        test=TEST,
-        utterances=rules.corpus_split.output.utterances,
-        audio=of_sets("audio.sha256"),
-        models=spoken_by,
-        sound=SOUND,
-    output:
-        table="<root>/eval/{system}/seed{seed}/synthesis.parquet",
-        audio=directory("<root>/eval/{system}/seed{seed}/audio"),
-        sums="<root>/eval/{system}/seed{seed}/audio.sha256",
-        record="<root>/eval/{system}/seed{seed}/record_synthesise.json",
-    log:
-        "<logs>/evaluate/synthesise_{system}_seed{seed}.log",
-    benchmark:
-        "<benchmarks>/evaluate/synthesise_{system}_seed{seed}.tsv"
-    conda:
-        "../envs/hpro.yaml"
-    threads: 1
-    resources:
-        gpu=1,
-        mem_mb=lambda wildcards, attempt: 4000 * LARGE * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
-    params:
-        root=root_of,
-    message:
-        "synthesise: test sentences by {wildcards.system}, seed {wildcards.seed}"
-    shell:
-        "(mkdir -p {output.audio:q}"
-        " && hpro synthesise {wildcards.system:q} --seed {wildcards.seed:q} --root {params.root:q}"
-        " --params {input.key:q} --threads {threads}"
-        " && checksums {output.audio:q} > {output.sums:q}) 2>&1 | tee {log:q}"
 
 
 if not config["base"]:
@@ -162,7 +126,13 @@ rule judge:
         " --params {input.key:q} --work {params.work:q} --threads {threads} 2>&1 | tee {log:q}"
 
 
-rule phase_evaluate:
+rule phase_judge:
+    input:
+        [f"{ROOT}/judge/{name}" for name in MODEL if JUDGE or WATCHED],
+        rules.judge_recordings.output,
+
+
+rule phase_eval:
     input:
         of_runs("eval", wanted(), "metrics.json"),
         existing("eval", "metrics.json"),

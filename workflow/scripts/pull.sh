@@ -22,4 +22,4 @@ if ! dvc status -q; then
     echo "pull: run 'dvc repro' (or 'snakemake --cores all') to make what has changed." >&2
     exit 1
 fi
-snakemake --touch --cores 1 --quiet all -- all phase_policy phase_evaluate
+snakemake --touch --cores 1 --quiet all -- all phase_policy phase_eval

@@ -1,0 +1,37 @@
+# Synthesis of the test sentences by every system of the tables.
+
+
+rule synthesise:
+    input:
+        key=key("synthesise", "synthesise", "synthesis", "compute"),
+        train=TRAIN,
+        test=TEST,
+        utterances=rules.corpus_split.output.utterances,
+        audio=of_sets("audio.sha256"),
+        models=spoken_by,
+        sound=SOUND,
+    output:
+        table="<root>/eval/{system}/seed{seed}/synthesis.parquet",
+        audio=directory("<root>/eval/{system}/seed{seed}/audio"),
+        sums="<root>/eval/{system}/seed{seed}/audio.sha256",
+        record="<root>/eval/{system}/seed{seed}/record_synthesise.json",
+    log:
+        "<logs>/evaluate/synthesise_{system}_seed{seed}.log",
+    benchmark:
+        "<benchmarks>/evaluate/synthesise_{system}_seed{seed}.tsv"
+    conda:
+        "../envs/hpro.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 4000 * LARGE * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        root=root_of,
+    message:
+        "synthesise: test sentences by {wildcards.system}, seed {wildcards.seed}"
+    shell:
+        "(mkdir -p {output.audio:q}"
+        " && hpro synthesise {wildcards.system:q} --seed {wildcards.seed:q} --root {params.root:q}"
+        " --params {input.key:q} --threads {threads}"
+        " && checksums {output.audio:q} > {output.sums:q}) 2>&1 | tee {log:q}"
