@@ -8,18 +8,18 @@ from snakemake.logging import logger
 from snakemake.utils import min_version
 
 from hpro_core.errors import HproError
-from hpro_core.plan.bill import announced
+from hpro_core.plan.cost_table import print_costs
 from hpro_core.plan.jobs import JOBS_FILE, jobs_of_workflow, write_jobs
-from hpro_core.plan.live import follow
-from hpro_core.plan.live_run import guard
-from hpro_core.plan.settings import PARAMS, of_workflow
+from hpro_core.plan.live import show_progress
+from hpro_core.plan.live_run import guard_run
+from hpro_core.plan.settings import PARAMS, settings_of_workflow
 from hpro_core.process import QUIET_SHELL_PREFIX, SHELL_PREFIX
 
 min_version("9.27")
 
 # Instead of `configfile:`, which parses 1e-05 as text and accepts duplicate settings.
 try:
-    values, SETTINGS = of_workflow(workflow)
+    values, SETTINGS = settings_of_workflow(workflow)
 except HproError as error:
     raise WorkflowError(str(error)) from None
 config.clear()
@@ -49,7 +49,7 @@ rule all:
     default_target: True
     input:
         rules.phase_report.input,
-        lost_records,
+        missing_records,
 
 
 rule all_ablations:
@@ -62,8 +62,8 @@ shell.prefix(SHELL_PREFIX)
 if JOBS_FILE in os.environ:  # `hpro plan`
     write_jobs(Path(os.environ[JOBS_FILE]), jobs_of_workflow(workflow))
 elif workflow.is_main_process:
-    announced(SETTINGS, workflow)
+    print_costs(SETTINGS, workflow)
     keys = KEYS.contents(rule.shellcmd for rule in workflow.rules)
-    guard(workflow, SETTINGS.run, config, lambda: write_changed(keys), WorkflowError)
-    if follow(workflow, logger, SETTINGS.run):
+    guard_run(workflow, SETTINGS.run, config, lambda: write_changed(keys), WorkflowError)
+    if show_progress(workflow, logger, SETTINGS.run):
         shell.prefix(QUIET_SHELL_PREFIX)

@@ -17,8 +17,8 @@ from hpro_core.judges.dnsmos import Dnsmos
 from hpro_core.params import Sft
 from hpro_core.policy.sampling import Sampling, sample
 from hpro_core.policy.sft import load_policy, sft_terms
-from hpro_core.pretrained.weights import located
-from hpro_core.reward.objective import Draw, Objective, Rewarder, with_policy_history
+from hpro_core.pretrained.weights import find_weights
+from hpro_core.reward.objective import NoisyBatch, Objective, Rewarder, with_policy_history
 from hpro_core.speech.decoder import TokenDecoder
 from hpro_core.speech.features import FRAMES_PER_TOKEN, MelFrontend
 from hpro_core.speech.stage import load_tokenizer
@@ -34,7 +34,7 @@ def voice() -> Voice:
 
 def render(teller: Voice, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     """Samples float32 (T,) and word times (W, 2) in seconds of a sentence."""
-    spoken = teller.say(plan.sentence.text, plan.n_words, plan.controls, plan.seed)
+    spoken = teller.synthesise(plan.sentence.text, plan.n_words, plan.controls, plan.seed)
     return spoken.samples, spoken.spans_s
 
 
@@ -68,11 +68,11 @@ class RewardStep:
         codec = load_codec(models / "codec")
         self._rewarder = Rewarder(self._policy, frozen, codec, objective, CPU, bf16=False)
 
-    def draw(self, batch: Batch, seed: int) -> Draw:
+    def draw(self, batch: Batch, seed: int) -> NoisyBatch:
         """The batch and its noise."""
-        return self._rewarder.draw(batch, seed)
+        return self._rewarder.draw_noise(batch, seed)
 
-    def __call__(self, drawn: Draw) -> tuple[dict[str, float], float]:
+    def __call__(self, drawn: NoisyBatch) -> tuple[dict[str, float], float]:
         """The terms, and the norm of the loss's gradient."""
         self._policy.zero_grad(set_to_none=True)
         terms = self._rewarder.terms(drawn)
@@ -80,7 +80,7 @@ class RewardStep:
         norm = gradient_norm(self._policy.parameters())
         return {name: float(term.detach()) for name, term in terms.items()}, norm
 
-    def history(self, drawn: Draw) -> Tensor:
+    def history(self, drawn: NoisyBatch) -> Tensor:
         """The tokens that the policy has read where it is rewarded, int64 (B, L)."""
         objective, noise_KRBLC = self._rewarder.objective, drawn.noise_KRBLC
         return with_policy_history(self._policy, drawn.batch, objective, noise_KRBLC).history_BL
@@ -140,14 +140,14 @@ class Decoder:
 def transcripts(weights: Path, second: bool):
     """A function from clips to what a recogniser writes: the judge's, or the second."""
     name, options = ("whisper_base", BASE) if second else ("whisper_tiny_en", TINY_EN)
-    recogniser = WhisperASR(located(name, weights), 1, options)
+    recogniser = WhisperASR(find_weights(name, weights), 1, options)
     return recogniser.transcribe_batch
 
 
 def voices(weights: Path):
     """A function from clips to their voices (256,)."""
-    encoder = speaker.load_encoder(located("ge2e", weights))
-    together = getattr(speaker, "embed_together", None)  # since commit 210ff32
+    encoder = speaker.load_encoder(find_weights("ge2e", weights))
+    together = getattr(speaker, "embed_batch", None)  # since commit 210ff32
     if together is not None:
         return torch.inference_mode()(lambda audios: together(encoder, audios))
     return lambda audios: [speaker.embed(encoder, audio_T) for audio_T in audios]
@@ -155,7 +155,7 @@ def voices(weights: Path):
 
 def quality(weights: Path, windows: int):
     """A function from clips to their DNSMOS."""
-    network = Dnsmos(located("dnsmos", weights), 1)
+    network = Dnsmos(find_weights("dnsmos", weights), 1)
     return lambda audios: [network.score(audio_T, windows).ovrl for audio_T in audios]
 
 
@@ -165,7 +165,7 @@ def judged_affect(folder: Path):
 
     def judge_clips(audios, spans):
         return [
-            judge.judge("controlled", affect.heard(audio_T), spans_W2)
+            judge.judge("controlled", affect.input_features(audio_T), spans_W2)
             for audio_T, spans_W2 in zip(audios, spans, strict=True)
         ]
 

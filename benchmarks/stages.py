@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from workload import Workload, move_policy
 
-from hpro_core.pretrained.weights import located
+from hpro_core.pretrained.weights import find_weights
 from hpro_core.reward.objective import TERMS, Objective, objective_of
 from hpro_core.synthesis.stage import sampling_of
 from hpro_core.train.batching import Batch
@@ -304,7 +304,7 @@ def voice(w: Workload, seeds: Mapping[str, list[int]]) -> Stage:
     return Stage(
         "voice",
         "sentence",
-        lambda: named([reference.say(plan) for plan in plans]),
+        lambda: named([reference.synthesise(plan) for plan in plans]),
         lambda: named([current.render(speaker, plan) for plan in plans]),
         (len(plans), len(plans)),
         {
@@ -339,14 +339,14 @@ def alignment(w: Workload, seeds: Mapping[str, list[int]]) -> Stage:
 def whisper(w: Workload, seeds: Mapping[str, list[int]]) -> Stage:
     """Transcripts by the judge, Whisper tiny.en with a beam of 5."""
     prompt = ["<|startoftranscript|>", "<|notimestamps|>"]
-    reference = Recogniser(located("whisper_tiny_en", w.weights), prompt, [20, 30], 5)
+    reference = Recogniser(find_weights("whisper_tiny_en", w.weights), prompt, [20, 30], 5)
     return _transcripts("whisper", w.audios[:8], reference, current.transcripts(w.weights, False))
 
 
 def whisper_check(w: Workload, seeds: Mapping[str, list[int]]) -> Stage:
     """Transcripts by the second recogniser, Whisper base without a beam."""
     prompt = ["<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"]
-    reference = Recogniser(located("whisper_base", w.weights), prompt, [10, 20, 30], 1)
+    reference = Recogniser(find_weights("whisper_base", w.weights), prompt, [10, 20, 30], 1)
     write = current.transcripts(w.weights, True)
     return _transcripts("whisper_check", w.audios[:8], reference, write)
 
@@ -366,7 +366,7 @@ def _transcripts(name: str, audios: list[np.ndarray], reference: Recogniser, wri
 def speaker(w: Workload, seeds: Mapping[str, list[int]]) -> Stage:
     """GE2E voices, and how alike the first is to the others."""
     audios = w.audios[:16]
-    reference = Voices(located("ge2e", w.weights) / "pretrained.pt")
+    reference = Voices(find_weights("ge2e", w.weights) / "pretrained.pt")
     embed = current.voices(w.weights)
 
     def named(voices: list[np.ndarray]) -> Result:
@@ -386,7 +386,7 @@ def speaker(w: Workload, seeds: Mapping[str, list[int]]) -> Stage:
 def dnsmos(w: Workload, seeds: Mapping[str, list[int]]) -> Stage:
     """DNSMOS, its first window."""
     audios = w.audios[:4]
-    reference = Quality(located("dnsmos", w.weights) / "sig_bak_ovr.onnx")
+    reference = Quality(find_weights("dnsmos", w.weights) / "sig_bak_ovr.onnx")
     score = current.quality(w.weights, w.params.evaluate.dnsmos_windows)
     return Stage(
         "dnsmos",

@@ -20,7 +20,7 @@ import hpro_core
 from hpro_core.corpus.controlled import affect
 from hpro_core.corpus.controlled.sentence_plans import Plan, plans
 from hpro_core.io import write_safetensors
-from hpro_core.params import Controlled, Params, read_yaml, validated
+from hpro_core.params import Controlled, Params, read_yaml, validate_section
 from hpro_core.pretrained.packing import unpack
 from hpro_core.text.phones import BEGIN_TEXT, END_TEXT, encode
 from hpro_core.train.batching import Example
@@ -88,7 +88,7 @@ def prepare(folder: Path, recorded: Mapping[str, Value] | None) -> Workload:
     settings = Path(hpro_core.__file__).parents[1] / "params.yaml"  # of the code that is timed
     given = read_yaml(settings)
     given["reward"] |= REWARD_STEP
-    params = validated(given, Params, settings)
+    params = validate_section(given, Params, settings)
     return Workload(folder, ROOT / "weights", params, planned, audios, examples, references)
 
 

@@ -22,7 +22,7 @@ from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, TOKEN_RATE_HZ, VAD
 from hpro_core.params import Reward, Variant
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.sft import sft_terms
-from hpro_core.reward.objective import draw, objective_of, reward_terms
+from hpro_core.reward.objective import draw_noise, objective_of, reward_terms
 from hpro_core.train.batching import Batch, Example, collate
 from hpro_core.train.loop import autocast, device_of, set_threads
 from hpro_core.train.terms import Terms
@@ -81,7 +81,7 @@ def measure(training: Training, workload: Workload, reward: Reward, device: str,
     model, terms = _training(training, workload, reward, where, checkpointing)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(trained, lr=1e-5)
-    batch = made_up_batch(workload).to(where)
+    batch = random_batch(workload).to(where)
 
     def step() -> float:
         with autocast(where, True):
@@ -118,7 +118,7 @@ def measure(training: Training, workload: Workload, reward: Reward, device: str,
     )
 
 
-def made_up_batch(workload: Workload) -> Batch:
+def random_batch(workload: Workload) -> Batch:
     """Return a batch of utterances with random tokens and labels and evenly spaced words."""
     rng = np.random.default_rng(0)
     n_tokens = round(workload.duration_s * TOKEN_RATE_HZ)
@@ -173,7 +173,7 @@ def _training(
     generator = torch.Generator(device).manual_seed(0)
 
     def terms(batch: Batch) -> Terms:
-        noise = draw(batch, generator, objective).noise_KRBLC
+        noise = draw_noise(batch, generator, objective).noise_KRBLC
         return reward_terms(policy, reference, codec, batch, objective, noise)
 
     return policy, terms

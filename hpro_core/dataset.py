@@ -34,7 +34,7 @@ from hpro_core.tables import (
     without_reference,
     write_table,
 )
-from hpro_core.text.tokenizers import Frontend, frontend
+from hpro_core.text.tokenizers import Frontend, load_frontend
 from hpro_core.train.example_file import open_examples, split_files, write_examples
 from hpro_core.train.examples import MappedExamples
 
@@ -66,12 +66,12 @@ def build(root: Path, settings: Dataset, shard: int | None = None) -> None:
     utterances = read_table(folder_of(root, "corpus", shard) / "utterances.parquet", UTTERANCES)
     entering = utterances[utterances["split"].isin(TRAINING_SPLITS)]
     parts = _parts(root, shard)
-    reads = frontend(settings.policy_text, settings.codec_text)
+    frontend = load_frontend(settings.policy_text, settings.codec_text)
     rows: dict[str, list[dict]] = {split: [] for split in TRAINING_SPLITS}
     lost: dict[str, str] = {}
     for utterance in entering.to_dict("records"):
         try:
-            rows[utterance["split"]].append(_row(utterance, parts, reads))
+            rows[utterance["split"]].append(_row(utterance, parts, frontend))
         except Unusable as reason:
             lost[utterance["utt_id"]] = str(reason)
     # The split stage ensures references, but a later stage may have rejected the reference.
@@ -135,13 +135,13 @@ def train_dev(
 
 def _parts(root: Path, shard: int | None) -> dict[str, dict]:
     """Outputs of other stages: name of the part -> utt_id -> value."""
-    aligned, labelled, spoken = (
+    aligned, labelled, speech_tokens = (
         folder_of(root, stage, shard) for stage in ("align", "label", "speech")
     )
     words = read_table(aligned / "words.parquet", WORDS)
     vad = read_table(labelled / "word_vad.parquet", WORD_VAD)
     emotion = read_table(labelled / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
-    tokens = read_table(spoken / "speech_tokens.parquet", SPEECH_TOKENS)
+    tokens = read_table(speech_tokens / "speech_tokens.parquet", SPEECH_TOKENS)
     return {
         "word times": _values_by_utterance(words, ["word_index", "start_s", "end_s"]),
         "word labels": _values_by_utterance(vad, list(VAD)),
@@ -158,28 +158,28 @@ def _values_by_utterance(of_words: pd.DataFrame, columns: list[str]) -> dict[str
     return dict(zip(utt_ids.tolist(), np.split(values, starts)[1:], strict=True))
 
 
-def _row(utterance: Mapping[Hashable, Any], parts: dict[str, dict], reads: Frontend) -> dict:
+def _row(utterance: Mapping[Hashable, Any], parts: dict[str, dict], frontend: Frontend) -> dict:
     for part, known in parts.items():
         if utterance["utt_id"] not in known:
             raise Unusable(f"no {part}")
-    mine = {part: known[utterance["utt_id"]] for part, known in parts.items()}
+    of_parts = {part: known[utterance["utt_id"]] for part, known in parts.items()}
     n_words = len(utterance["words"].split())
-    spans_s = _spans(mine["word times"], n_words, utterance["duration_s"])
-    if len(mine["word labels"]) != n_words:
-        raise Unusable(f"{len(mine['word labels'])} word labels for {n_words} words")
-    symbols, symbol_word, transcript = _encoded(utterance["text"], utterance["words"], reads)
+    spans_s = _spans(of_parts["word times"], n_words, utterance["duration_s"])
+    if len(of_parts["word labels"]) != n_words:
+        raise Unusable(f"{len(of_parts['word labels'])} word labels for {n_words} words")
+    symbols, symbol_word, transcript = _encoded(utterance["text"], utterance["words"], frontend)
     return {
         **{name: utterance[name] for name in ("utt_id", "corpus", "speaker", "text", "words")},
         "n_words": n_words,
         "symbols": symbols,
         "symbol_word": symbol_word,
         "transcript": transcript,
-        "tokens": _tokens(mine["speech tokens"]["tokens"], utterance["duration_s"]),
-        "speaker_embedding": _embedding(mine["speech tokens"]["speaker_embedding"]),
-        "emotion": np.asarray(mine["emotion label"], dtype=np.float32),
+        "tokens": _tokens(of_parts["speech tokens"]["tokens"], utterance["duration_s"]),
+        "speaker_embedding": _embedding(of_parts["speech tokens"]["speaker_embedding"]),
+        "emotion": np.asarray(of_parts["emotion label"], dtype=np.float32),
         "word_start_s": spans_s[:, 0],
         "word_end_s": spans_s[:, 1],
-        "word_vad": mine["word labels"].astype(np.float32).ravel(),
+        "word_vad": of_parts["word labels"].astype(np.float32).ravel(),
     }
 
 
@@ -193,10 +193,12 @@ def _spans(words: np.ndarray, n_words: int, duration_s: float) -> np.ndarray:
     return spans_s
 
 
-def _encoded(text: str, words: str, reads: Frontend) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _encoded(
+    text: str, words: str, frontend: Frontend
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     try:
-        symbols, symbol_word = reads.policy(text, words)
-        transcript = reads.codec(text, words)
+        symbols, symbol_word = frontend.policy(text, words)
+        transcript = frontend.codec(text, words)
     except HproError as error:
         raise Unusable(str(error)) from error
     return (

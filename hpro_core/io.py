@@ -1,7 +1,7 @@
 """Readers and writers of all file formats of the package.
 
 Reading: every error of a file becomes an `HproError` that names the file, the place in it if known,
-and the action to take, which is the argument `cure`. A size declared by a header is compared with
+and the action to take, which is the argument `hint`. A size declared by a header is compared with
 the file's size before memory is allocated. Content of files is never executed.
 
 Writing: `replacing` provides a temporary path beside the file, flushes it to disk, and renames it.
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-AGAIN = "run the stage that writes it again"
+RERUN_HINT = "run the stage that writes it again"
 """Action for a broken file of a run."""
 
 MAX_TEXT_BYTES = 256 * 2**20
@@ -85,7 +85,7 @@ class Journal:
     """The files that this process has read and written, for `hpro_core.records`."""
 
     read: set[Path] = field(default_factory=set)
-    made: set[Path] = field(default_factory=set)
+    written: set[Path] = field(default_factory=set)
 
 
 JOURNAL = Journal()
@@ -106,22 +106,24 @@ def note_audio(folder: Path) -> None:
 # --- text ----------------------------------------------------------------------------------------
 
 
-def read_bytes(path: Path, cure: str = AGAIN, limit: int | None = None) -> bytes:
+def read_bytes(path: Path, hint: str = RERUN_HINT, limit: int | None = None) -> bytes:
     """Read a whole file.
 
     Raises:
-        HproError: as `opened`, or the file has more than `limit` bytes.
+        HproError: as `open_binary`, or the file has more than `limit` bytes.
     """
-    with opened(path, cure) as file:
+    with open_binary(path, hint) as file:
         size = os.fstat(file.fileno()).st_size
         if limit is not None and size > limit:
-            raise HproError(f"{path} has {size} bytes, more than {limit}: {cure}")
-        with reader_errors(path, "cannot be read", cure):
+            raise HproError(f"{path} has {size} bytes, more than {limit}: {hint}")
+        with reader_errors(path, "cannot be read", hint):
             return file.read()
 
 
 @contextmanager
-def opened(path: Path, cure: str = AGAIN, note: bool = True) -> Iterator[io.BufferedReader]:
+def open_binary(
+    path: Path, hint: str = RERUN_HINT, note: bool = True
+) -> Iterator[io.BufferedReader]:
     """Open a plain file for reading in binary; `note` records it as an input of this process.
 
     Raises:
@@ -129,19 +131,19 @@ def opened(path: Path, cure: str = AGAIN, note: bool = True) -> Iterator[io.Buff
     """
     if note:
         note_read(path)
-    with reader_errors(path, "cannot be read", cure):
+    with reader_errors(path, "cannot be read", hint):
         if path.exists() and not path.is_file():
-            raise HproError(f"{path} is not a plain file: {cure}")
+            raise HproError(f"{path} is not a plain file: {hint}")
         try:
             file = path.open("rb")
         except FileNotFoundError as error:
-            raise HproError(f"{path} does not exist: {_first(cure)}") from error
+            raise HproError(f"{path} does not exist: {_first(hint)}") from error
     with file:
         yield file
 
 
 @contextmanager
-def reader_errors(path: Path, what: str, cure: str, *also: type[Exception]) -> Iterator[None]:
+def reader_errors(path: Path, what: str, hint: str, *also: type[Exception]) -> Iterator[None]:
     """Convert exceptions for broken content, raised in the block, to "<path> <what> (reason)".
 
     `what` is such as "is not a .npy file", and `also` are exceptions of a library that are not
@@ -150,20 +152,20 @@ def reader_errors(path: Path, what: str, cure: str, *also: type[Exception]) -> I
     try:
         yield
     except (*_BROKEN, *also) as error:
-        raise HproError(f"{path} {what} ({reason_of(error)}): {cure}") from error
+        raise HproError(f"{path} {what} ({reason_of(error)}): {hint}") from error
 
 
-def read_text(path: Path, cure: str = AGAIN, encoding: str = "utf-8-sig") -> str:
+def read_text(path: Path, hint: str = RERUN_HINT, encoding: str = "utf-8-sig") -> str:
     """Read a text file.
 
     Raises:
         HproError: as `read_bytes`, or the content is not in the encoding; the message names the
             line.
     """
-    return decoded(read_bytes(path, cure, MAX_TEXT_BYTES), str(path), encoding)
+    return decode_text(read_bytes(path, hint, MAX_TEXT_BYTES), str(path), encoding)
 
 
-def decoded(raw: bytes, where: str, encoding: str = "utf-8-sig") -> str:
+def decode_text(raw: bytes, where: str, encoding: str = "utf-8-sig") -> str:
     """Decode text.
 
     The default encoding is UTF-8 with or without a byte order mark.
@@ -183,23 +185,23 @@ def decoded(raw: bytes, where: str, encoding: str = "utf-8-sig") -> str:
         ) from error
 
 
-def read_json(path: Path, cure: str = AGAIN) -> dict[str, Any]:
+def read_json(path: Path, hint: str = RERUN_HINT) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
         HproError: the file cannot be read, is not JSON, or its top-level value is not an object.
     """
-    text = read_text(path, cure)
-    with reader_errors(path, "is not JSON", cure):  # also nested too deep, or thousands of digits
+    text = read_text(path, hint)
+    with reader_errors(path, "is not JSON", hint):  # also nested too deep, or thousands of digits
         try:
             found = json.loads(text)
         except json.JSONDecodeError as error:
             place = f"{path}, line {error.lineno}"
-            raise HproError(f"{place}: is not JSON ({error.msg}): {cure}") from error
+            raise HproError(f"{place}: is not JSON ({error.msg}): {hint}") from error
     if not isinstance(found, dict):
-        raise HproError(f"{path} holds a {type(found).__name__}, not a JSON object: {cure}")
+        raise HproError(f"{path} holds a {type(found).__name__}, not a JSON object: {hint}")
     if problem := _unfit(found):
-        raise HproError(f"{path} {problem}: {cure}")
+        raise HproError(f"{path} {problem}: {hint}")
     return found
 
 
@@ -222,7 +224,7 @@ def _unfit(value: object) -> str:
 CheckedT = TypeVar("CheckedT")
 
 
-def checked(value: object, kind: type[CheckedT], where: str, cure: str = AGAIN) -> CheckedT:
+def check_type(value: object, kind: type[CheckedT], where: str, hint: str = RERUN_HINT) -> CheckedT:
     """Check the type of a value that was read from a file, and return it.
 
     `kind` is a type such as dict[str, float], for which an int is accepted as a float.
@@ -239,7 +241,7 @@ def checked(value: object, kind: type[CheckedT], where: str, cure: str = AGAIN) 
         place = ".".join(str(part) for part in first["loc"])
         found = repr(first["input"])[:60]
         raise HproError(
-            f"{where}{f', {place}' if place else ''}: {first['msg']}, not {found}: {cure}"
+            f"{where}{f', {place}' if place else ''}: {first['msg']}, not {found}: {hint}"
         ) from error
 
 
@@ -303,7 +305,7 @@ _StrictLoader.add_constructor(_INT, _yaml_int)
 _StrictLoader.add_constructor(_ZERO, _leading_zero)
 
 
-def read_yaml(path: Path, cure: str = "correct it, or use the one that the project ships") -> dict:
+def read_yaml(path: Path, hint: str = "correct it, or use the one that the project ships") -> dict:
     """Read a YAML mapping.
 
     Numbers follow YAML 1.2: `1e-05` is a number (DVC writes it); `010` is refused, since YAML 1.1
@@ -313,7 +315,7 @@ def read_yaml(path: Path, cure: str = "correct it, or use the one that the proje
         HproError: the file cannot be read, is not YAML, is not a mapping, has a key twice in one
             mapping, or has aliases that expand to too many values. The message names the line.
     """
-    return yaml_mapping(read_text(path, cure), str(path))
+    return yaml_mapping(read_text(path, hint), str(path))
 
 
 def yaml_mapping(text: str, where: str) -> dict:
@@ -352,7 +354,7 @@ def _check_size(root: yaml.Node, where: str) -> None:
 
 
 def read_csv_table(
-    path: Path, columns: Sequence[str], text: Sequence[str], cure: str = AGAIN
+    path: Path, columns: Sequence[str], text: Sequence[str], hint: str = RERUN_HINT
 ) -> "pd.DataFrame":
     """Read a CSV table of this project.
 
@@ -369,23 +371,23 @@ def read_csv_table(
     """
     import pandas as pd
 
-    lines = list(csv_lines(read_text(path, cure), str(path)))
+    lines = list(csv_lines(read_text(path, hint), str(path)))
     if len(lines) < 2:
-        raise HproError(f"{path} has no rows: {cure}")
+        raise HproError(f"{path} has no rows: {hint}")
     (_, header), *rows = lines
     missing = [name for name in columns if name not in header]
     if missing or len(set(header)) < len(header):
         what = f"column {missing[0]!r} is missing" if missing else "duplicate column"
-        raise HproError(f"{path}, line 1: {what}: {cure}")
+        raise HproError(f"{path}, line 1: {what}: {hint}")
     table: dict[str, pd.Series] = {}
     for place, name in enumerate(header):
         cells = [(f"{path}, line {line}: {name}", cells[place]) for line, cells in rows]
         if name in text:
             if empty := [where for where, value in cells if not value]:
-                raise HproError(f"{empty[0]} is empty: {cure}")
+                raise HproError(f"{empty[0]} is empty: {hint}")
             table[name] = pd.Series([value for _, value in cells], dtype=str)
         else:
-            table[name] = pd.Series([_number(value, where, cure) for where, value in cells])
+            table[name] = pd.Series([_number(value, where, hint) for where, value in cells])
     return pd.DataFrame(table)
 
 
@@ -418,50 +420,50 @@ _DECIMAL = re.compile(
 )
 
 
-def _number(value: str, where: str, cure: str) -> float:
+def _number(value: str, where: str, hint: str) -> float:
     if _WHOLE.fullmatch(value):
         return int(value)
     if value and not _DECIMAL.fullmatch(value):
-        raise HproError(f"{where} is {value[:40]!r}, not a number: {cure}")
+        raise HproError(f"{where} is {value[:40]!r}, not a number: {hint}")
     return float(value or "nan")
 
 
 @contextmanager
-def parquet_errors(path: Path, cure: str = AGAIN) -> Iterator[None]:
+def parquet_errors(path: Path, hint: str = RERUN_HINT) -> Iterator[None]:
     """Convert exceptions of a Parquet or Arrow reader in the block to `HproError`."""
     import pyarrow
 
     note_read(path)
     if not path.is_file():
-        raise HproError(f"{path} does not exist: {_first(cure)}")
-    with reader_errors(path, "is not a readable table", cure, pyarrow.ArrowException, MemoryError):
+        raise HproError(f"{path} does not exist: {_first(hint)}")
+    with reader_errors(path, "is not a readable table", hint, pyarrow.ArrowException, MemoryError):
         yield
 
 
 # --- arrays and archives -------------------------------------------------------------------------
 
 
-def read_npy(path: Path, dtype: type[np.generic], ndim: int, cure: str = AGAIN) -> np.ndarray:
+def read_npy(path: Path, dtype: type[np.generic], ndim: int, hint: str = RERUN_HINT) -> np.ndarray:
     """Read a NumPy array that `write_npy` wrote.
 
     Raises:
         HproError: the file cannot be read, is not a .npy file, has another type or number of axes,
             or its header declares another size than the file has.
     """
-    with opened(path, cure) as file:
+    with open_binary(path, hint) as file:
         stream = io.BytesIO(file.read(_NPY_HEADER_BYTES))
-        with reader_errors(path, "is not a .npy file", cure):
+        with reader_errors(path, "is not a .npy file", hint):
             np.lib.format.read_magic(stream)
             shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
         if kind != np.dtype(dtype) or len(shape) != ndim or fortran:
             raise HproError(
-                f"{path} holds {kind} {shape}, not {np.dtype(dtype)} of {ndim} axes: {cure}"
+                f"{path} holds {kind} {shape}, not {np.dtype(dtype)} of {ndim} axes: {hint}"
             )
         declared = math.prod(shape) * kind.itemsize
         held = os.fstat(file.fileno()).st_size - file.seek(stream.tell())
         if declared != held:
             raise HproError(
-                f"{path}: header declares {declared} bytes, the file has {held}: {cure}"
+                f"{path}: header declares {declared} bytes, the file has {held}: {hint}"
             )
         return np.frombuffer(file.read(held), kind).reshape(shape).copy()
 
@@ -473,7 +475,7 @@ def write_npy(path: Path, array: np.ndarray) -> None:
 
 
 def read_zip_members(
-    path: Path, names: Sequence[str] | None, limit: int, cure: str
+    path: Path, names: Sequence[str] | None, limit: int, hint: str
 ) -> dict[str, bytes]:
     """Read members of a zip archive; without `names`, all plain files in it.
 
@@ -486,8 +488,8 @@ def read_zip_members(
     found: dict[str, bytes] = {}
     left = limit
     with (
-        reader_errors(path, "is not a readable zip archive", cure),
-        opened(path, cure) as file,
+        reader_errors(path, "is not a readable zip archive", hint),
+        open_binary(path, hint) as file,
         zipfile.ZipFile(file) as archive,
     ):
         if names is None:
@@ -497,12 +499,12 @@ def read_zip_members(
                 content = member.read(left + 1)
             left -= len(content)
             if left < 0:
-                raise HproError(f"{path}: {name} takes more than {limit} bytes: {cure}")
+                raise HproError(f"{path}: {name} takes more than {limit} bytes: {hint}")
             found[name] = content
     return found
 
 
-def read_tar_members(path: Path, names: Sequence[str], limit: int, cure: str) -> dict[str, bytes]:
+def read_tar_members(path: Path, names: Sequence[str], limit: int, hint: str) -> dict[str, bytes]:
     """Read plain files of a tar archive, compressed or not, without extraction to disk.
 
     `limit` is the largest total size of the members, and of all decompressed data, in bytes.
@@ -514,31 +516,31 @@ def read_tar_members(path: Path, names: Sequence[str], limit: int, cure: str) ->
     found: dict[str, bytes] = {}
     left = limit
     with (
-        reader_errors(path, "is not a readable tar archive", cure),
-        opened(path, cure) as file,
+        reader_errors(path, "is not a readable tar archive", hint),
+        open_binary(path, hint) as file,
         tarfile.open(fileobj=file, mode="r|*") as archive,
     ):
         for entry in archive:
             if entry.offset_data > limit or entry.size > limit:
-                raise HproError(f"{path} takes more than {limit} bytes: {cure}")
+                raise HproError(f"{path} takes more than {limit} bytes: {hint}")
             if entry.name not in names:
                 continue
             stream = archive.extractfile(entry) if entry.isfile() else None
             if stream is None or entry.size > left:
-                raise HproError(f"{path}: {entry.name} is a link or too large: {cure}")
+                raise HproError(f"{path}: {entry.name} is a link or too large: {hint}")
             found[entry.name] = stream.read()
             left -= entry.size
             if len(found) == len(set(names)):
                 break
     if missing := [name for name in names if name not in found]:
-        raise HproError(f"{path} has no file {missing[0]}: {cure}")
+        raise HproError(f"{path} has no file {missing[0]}: {hint}")
     return found
 
 
 # --- audio ---------------------------------------------------------------------------------------
 
 
-def read_wav(path: Path, rate_hz: int, cure: str = "create it again") -> np.ndarray:
+def read_wav(path: Path, rate_hz: int, hint: str = "create it again") -> np.ndarray:
     """Read a WAV file that this project wrote.
 
     Returns:
@@ -552,14 +554,14 @@ def read_wav(path: Path, rate_hz: int, cure: str = "create it again") -> np.ndar
 
     note_audio(path.parent)
     with (
-        opened(path, cure, note=False) as file,
-        reader_errors(path, "is not readable audio", cure, soundfile.SoundFileError, MemoryError),
+        open_binary(path, hint, note=False) as file,
+        reader_errors(path, "is not readable audio", hint, soundfile.SoundFileError, MemoryError),
     ):
         samples_T, found_hz = soundfile.read(file, dtype="float32")
     if found_hz != rate_hz or samples_T.ndim != 1:
-        raise HproError(f"{path} is not {rate_hz / 1000:g} kHz mono ({found_hz} Hz): {cure}")
+        raise HproError(f"{path} is not {rate_hz / 1000:g} kHz mono ({found_hz} Hz): {hint}")
     if not len(samples_T) or not np.isfinite(samples_T).all():
-        raise HproError(f"{path} is empty or has NaN or infinite values: {cure}")
+        raise HproError(f"{path} is empty or has NaN or infinite values: {hint}")
     return np.clip(samples_T, -1.0, 1.0)
 
 
@@ -568,7 +570,7 @@ def read_wav(path: Path, rate_hz: int, cure: str = "create it again") -> np.ndar
 _NO_WEIGHTS = "is not a safetensors file"
 
 
-def read_safetensors(path: Path, cure: str = AGAIN, own: bool = True) -> dict[str, np.ndarray]:
+def read_safetensors(path: Path, hint: str = RERUN_HINT, own: bool = True) -> dict[str, np.ndarray]:
     """Read the weights of a safetensors file as NumPy arrays.
 
     A file that this project wrote (`own`) must have a checksum.
@@ -580,22 +582,24 @@ def read_safetensors(path: Path, cure: str = AGAIN, own: bool = True) -> dict[st
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    _check_weights(path, cure, own)
-    with reader_errors(path, _NO_WEIGHTS, cure, SafetensorError):
-        return load(read_bytes(path, cure))
+    _check_weights(path, hint, own)
+    with reader_errors(path, _NO_WEIGHTS, hint, SafetensorError):
+        return load(read_bytes(path, hint))
 
 
-def read_safetensors_torch(path: Path, cure: str = AGAIN, own: bool = True) -> "dict[str, Tensor]":
+def read_safetensors_torch(
+    path: Path, hint: str = RERUN_HINT, own: bool = True
+) -> "dict[str, Tensor]":
     """Read weights as `read_safetensors`, but as PyTorch CPU tensors mapped from the file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    _check_weights(path, cure, own)
-    with reader_errors(path, _NO_WEIGHTS, cure, SafetensorError):
+    _check_weights(path, hint, own)
+    with reader_errors(path, _NO_WEIGHTS, hint, SafetensorError):
         return load_file(path)
 
 
-def safetensors_header(path: Path, cure: str = AGAIN) -> dict[str, Any]:
+def safetensors_header(path: Path, hint: str = RERUN_HINT) -> dict[str, Any]:
     """Read the header of a safetensors file without its weights.
 
     Returns:
@@ -604,8 +608,8 @@ def safetensors_header(path: Path, cure: str = AGAIN) -> dict[str, Any]:
     Raises:
         HproError: the file cannot be read, has no valid header, or an entry does not fit the file.
     """
-    with opened(path, cure) as file:
-        return _header(path, file, cure)
+    with open_binary(path, hint) as file:
+        return _header(path, file, hint)
 
 
 def _is_weight(entry: object, n_bytes: int) -> bool:
@@ -641,39 +645,39 @@ def write_safetensors_bytes(path: Path, raw: bytes) -> None:
         file.write(content)
 
 
-def _header(path: Path, file: io.BufferedReader, cure: str) -> dict[str, Any]:
+def _header(path: Path, file: io.BufferedReader, hint: str) -> dict[str, Any]:
     """Read the header of an open safetensors file, up to the first byte of its content."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
-        raise HproError(f"{path} {_NO_WEIGHTS} (header of {length} bytes): {cure}")
-    with reader_errors(path, _NO_WEIGHTS, cure):
+        raise HproError(f"{path} {_NO_WEIGHTS} (header of {length} bytes): {hint}")
+    with reader_errors(path, _NO_WEIGHTS, hint):
         header = json.loads(file.read(length))
     if not isinstance(header, dict):
-        raise HproError(f"{path} {_NO_WEIGHTS} (its header is no object): {cure}")
+        raise HproError(f"{path} {_NO_WEIGHTS} (its header is no object): {hint}")
     for name, entry in header.items():
         if name != "__metadata__" and not _is_weight(entry, size - 8 - length):
-            raise HproError(f"{path}: its header has an invalid entry {name}: {cure}")
+            raise HproError(f"{path}: its header has an invalid entry {name}: {hint}")
     return header
 
 
-def _check_weights(path: Path, cure: str, own: bool) -> None:
+def _check_weights(path: Path, hint: str, own: bool) -> None:
     """Check the header of a safetensors file and, if it is our own, its checksum."""
-    with opened(path, cure) as file:
-        metadata = _header(path, file, cure).get("__metadata__")
+    with open_binary(path, hint) as file:
+        metadata = _header(path, file, hint).get("__metadata__")
         if not own:
             return
         expected = metadata.get(CHECKSUM) if isinstance(metadata, dict) else None
         if expected is None:
-            raise HproError(f"{path} has no checksum, so it is not from this version: {cure}")
+            raise HproError(f"{path} has no checksum, so it is not from this version: {hint}")
         if sha256_of_rest(file) != expected:
             raise HproError(
-                f"{path} was changed after it was written (its checksum differs): {cure}"
+                f"{path} was changed after it was written (its checksum differs): {hint}"
             )
 
 
-def read_pt(path: Path, cure: str) -> object:
+def read_pt(path: Path, hint: str) -> object:
     """Read a file of torch.save with weights and plain values only; no code in it is executed.
 
     Raises:
@@ -682,22 +686,22 @@ def read_pt(path: Path, cure: str) -> object:
     """
     import torch
 
-    with opened(path, cure) as file:
-        _check_stored(path, file, cure)
+    with open_binary(path, hint) as file:
+        _check_stored(path, file, hint)
         try:
             found = torch.load(file, map_location="cpu", weights_only=True)
         except MemoryError as error:
-            raise HproError(f"{path} does not fit into memory: {cure}") from error
+            raise HproError(f"{path} does not fit into memory: {hint}") from error
         except Exception as error:  # the format is pickle: any exception can occur
             text = reason_of(error)
             if isinstance(error, UnpicklingError):
                 text = "it is broken or contains objects that could run code"
-            raise HproError(f"{path} cannot be read ({text[:160]}): {cure}") from error
-        _check_tensors(path, found, os.fstat(file.fileno()).st_size, cure)
+            raise HproError(f"{path} cannot be read ({text[:160]}): {hint}") from error
+        _check_tensors(path, found, os.fstat(file.fileno()).st_size, hint)
     return found
 
 
-def _check_tensors(path: Path, value: object, n_bytes: int, cure: str) -> None:
+def _check_tensors(path: Path, value: object, n_bytes: int, hint: str) -> None:
     """Refuse a tensor that is larger than its file, such as an expanded view of one value."""
     import torch
 
@@ -712,18 +716,18 @@ def _check_tensors(path: Path, value: object, n_bytes: int, cure: str) -> None:
             dense = part.layout == torch.strided
             if not dense or part.numel() * part.element_size() > n_bytes:
                 raise HproError(
-                    f"{path} has a tensor of {list(part.shape)} that is not stored in full: {cure}"
+                    f"{path} has a tensor of {list(part.shape)} that is not stored in full: {hint}"
                 )
 
 
-def _check_stored(path: Path, file: io.BufferedReader, cure: str) -> None:
+def _check_stored(path: Path, file: io.BufferedReader, hint: str) -> None:
     """Refuse a file that is not a zip archive of uncompressed members within its size."""
     what = "is not a PyTorch file of version 1.6 or later, or is truncated"
-    with reader_errors(path, what, cure), zipfile.ZipFile(file) as archive:
+    with reader_errors(path, what, hint), zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
     size = os.fstat(file.fileno()).st_size
     if sum(entry.file_size for entry in entries) > size:
-        raise HproError(f"{path} declares more than its {size} bytes: {cure}")
+        raise HproError(f"{path} declares more than its {size} bytes: {hint}")
     file.seek(0)
 
 
@@ -757,7 +761,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         _flush(partial)
         os.replace(partial, path)
-        JOURNAL.made.add(path)
+        JOURNAL.written.add(path)
         _flush(path.parent)
     except OSError as error:
         _unwritten(path, error)
@@ -835,9 +839,9 @@ def _flush(path: Path) -> None:
 # --- checksums -----------------------------------------------------------------------------------
 
 
-def sha256_of(path: Path, cure: str = AGAIN) -> str:
+def sha256_of(path: Path, hint: str = RERUN_HINT) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal digits."""
-    with opened(path, cure) as file, reader_errors(path, "cannot be read", cure):
+    with open_binary(path, hint) as file, reader_errors(path, "cannot be read", hint):
         return sha256_of_rest(file)
 
 
@@ -856,8 +860,8 @@ def fingerprint(*paths: Path) -> str:
     """Return one SHA-256 of the contents of files; it identifies the inputs of a training."""
     digest = hashlib.sha256()
     for path in paths:
-        cure = "run the stage that writes it first, or correct the path of a model in the settings"
-        digest.update(bytes.fromhex(sha256_of(path, cure)))
+        hint = "run the stage that writes it first, or correct the path of a model in the settings"
+        digest.update(bytes.fromhex(sha256_of(path, hint)))
     return digest.hexdigest()
 
 
@@ -868,9 +872,9 @@ def reason_of(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _first(cure: str) -> str:
+def _first(hint: str) -> str:
     """The action for a missing file, given that for a broken one."""
-    return "run the stage that writes it first" if cure == AGAIN else cure
+    return "run the stage that writes it first" if hint == RERUN_HINT else hint
 
 
 def write_csv_table(table: "pd.DataFrame", path: Path, float_format: str | None = None) -> None:

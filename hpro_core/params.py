@@ -93,7 +93,7 @@ class Corpus(Section):
     @model_validator(mode="after")
     def _names_are_folders(self) -> "Corpus":
         for name in self.sets:
-            if problem := _no_folder(name, "shards"):
+            if problem := _folder_problem(name, "shards"):
                 raise ValueError(f"sets.{name}: {problem}")
         return self
 
@@ -413,7 +413,7 @@ class Variant(Section):
         Raises:
             HproError: the section lacks the variant's stage.
         """
-        stage = required(reward, self.stage, RewardStage)
+        stage = require_section(reward, self.stage, RewardStage)
         own = self.override.model_dump()
         dropped = dict.fromkeys(self.drop, 0.0)
         weights = stage.weights.model_dump() | own.pop("weights", {}) | dropped
@@ -535,10 +535,10 @@ class Params(Section):
         for name, variant in self.variants.items():
             if name in ("sft", *SEEDLESS):
                 raise ValueError(f"variants.{name}: the name is reserved, choose another name")
-            if problem := _no_folder(name, "base"):
+            if problem := _folder_problem(name, "base"):
                 raise ValueError(f"variants.{name}: {problem}")
             reward = variant.applied_to(self.reward)
-            weights = required(reward, variant.stage, RewardStage).weights.model_dump()
+            weights = require_section(reward, variant.stage, RewardStage).weights.model_dump()
             if not any(weights[term] for term in weights if term != "kl"):
                 key = "drop" if variant.drop else "override.weights"
                 raise ValueError(f"variants.{name}.{key}: no reward of its stage is left")
@@ -653,21 +653,21 @@ class Params(Section):
             yield "codec.guided_attention_weight: guided attention needs phones: set 0.0"
 
     def _judge_contradictions(self) -> Iterator[str]:
-        heard = _heard_by_judge(Path(self.base)) if self.base else None
-        if heard is None:
+        judge_sets = _judge_training_sets(Path(self.base)) if self.base else None
+        if judge_sets is None:
             return
         embedded = "embedded" in (self.evaluate.emotion, self.evaluate.vad)
         for name, chosen in self.corpus.sets.items():
             probed = self.reward.probe_every and name not in self.reward.leave_out
-            if name not in heard and not chosen.split and (embedded or probed):
+            if name not in judge_sets and not chosen.split and (embedded or probed):
                 yield (
                     f"base: its judge was not trained on the test set {name!r} and would refuse it "
-                    f"(trained on {', '.join(heard)}): set corpus.sets.{name}.split to train, or "
-                    "see docs/corpora.md, Your own corpus"
+                    f"(trained on {', '.join(judge_sets)}): set corpus.sets.{name}.split to train, "
+                    "or see docs/corpora.md, Your own corpus"
                 )
 
 
-def _no_folder(name: str, taken: str) -> str | None:
+def _folder_problem(name: str, taken: str) -> str | None:
     """The reason why a name is not usable as a folder beside `taken`, and in rules; else None."""
     if name == taken:
         return "is already a folder of the run, choose another name"
@@ -676,7 +676,7 @@ def _no_folder(name: str, taken: str) -> str | None:
     return None
 
 
-def _heard_by_judge(base: Path) -> list[str] | None:
+def _judge_training_sets(base: Path) -> list[str] | None:
     """Test sets that a base's judge was trained on; None if its file does not list them.
 
     Preflight and the job that unpacks the judge refuse such a file by its hash.
@@ -715,7 +715,7 @@ def read_section(path: str | Path, name: str, kind: type[SectionT]) -> SectionT:
     settings = read_yaml(Path(path))
     if name not in settings:
         raise HproError(f"{path}: section {name!r} is missing")
-    return validated(settings[name], kind, path, name)
+    return validate_section(settings[name], kind, path, name)
 
 
 def read_compute(path: str | Path, threads: int) -> Compute:
@@ -755,7 +755,7 @@ def read_variant(path: str | Path, name: str) -> Variant:
     if name not in variants:
         known = ", ".join(sorted(variants))
         raise HproError(f"{path}: no variant {name!r} (known: {known}); add it under variants:")
-    return validated(variants[name], Variant, path, f"variants.{name}")
+    return validate_section(variants[name], Variant, path, f"variants.{name}")
 
 
 def read_variants(path: str | Path) -> dict[str, Variant]:
@@ -763,7 +763,7 @@ def read_variants(path: str | Path) -> dict[str, Variant]:
     return {name: read_variant(path, name) for name in read_yaml(Path(path)).get("variants", {})}
 
 
-def required(section: Section, name: str, kind: type[SectionT]) -> SectionT:
+def require_section(section: Section, name: str, kind: type[SectionT]) -> SectionT:
     """Return an optional part of a section, and refuse an extract of `params.yaml` without it."""
     found = getattr(section, name)
     if not isinstance(found, kind):
@@ -771,7 +771,9 @@ def required(section: Section, name: str, kind: type[SectionT]) -> SectionT:
     return found
 
 
-def validated(values: Any, kind: type[SectionT], path: str | Path, name: str = "") -> SectionT:
+def validate_section(
+    values: Any, kind: type[SectionT], path: str | Path, name: str = ""
+) -> SectionT:
     """Check values of a file against a section type.
 
     `name` is the dotted name of the section in the file, empty for the whole file.

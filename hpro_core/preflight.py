@@ -13,23 +13,23 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from hpro_core.align.mfa_models import Model, wanted
+from hpro_core.align.mfa_models import Model, required_models
 from hpro_core.align.mfa_program import ENVIRONMENT, program
 from hpro_core.corpus.readers import csv_folder
 from hpro_core.corpus.readers.about import LFS_POINTER
 from hpro_core.corpus.readers.lssed import TRANSCRIPTS
-from hpro_core.corpus.readers.registry import PUBLISHED, recognised
-from hpro_core.corpus.recording import refused, summary
+from hpro_core.corpus.readers.registry import PUBLISHED, detect_reader
+from hpro_core.corpus.recording import metadata_faults, summary
 from hpro_core.corpus.walk import folders
 from hpro_core.errors import HproError
-from hpro_core.io import opened, safetensors_header, sha256_of
-from hpro_core.judges.files import WHISPER_SHA256, all_affect_published, brought
+from hpro_core.io import open_binary, safetensors_header, sha256_of
+from hpro_core.judges.files import WHISPER_SHA256, all_affect_published, published_judge_files
 from hpro_core.label.files import affect_models
 from hpro_core.params import CorpusSet, Params
-from hpro_core.plan.bill import GIGA, bill_of
+from hpro_core.plan.cost_table import GIGA, estimate_costs
 from hpro_core.plan.costs import PEAK_MEMORY_GB, POLICY_PARAMETERS
-from hpro_core.pretrained.base import FILES, SUMS, listed_sums
-from hpro_core.pretrained.weights import WeightFile, listed
+from hpro_core.pretrained.base import FILES, SUMS, read_checksums
+from hpro_core.pretrained.weights import WeightFile, weight_files
 
 Status = Literal["ok", "note", "FAIL"]
 
@@ -37,7 +37,7 @@ MEASURED_S = 8 * 6.0
 """Seconds of speech in the micro-batch for which the memory of a reward step was measured."""
 AUDIO = (".wav", ".flac", ".mp3", ".ogg")
 TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json")
-LEAST_BYTES = {"llm.pt": 2 * POLICY_PARAMETERS}
+MIN_BYTES = {"llm.pt": 2 * POLICY_PARAMETERS}
 """File -> size of its weights at 16 bits each, in bytes."""
 PACKAGES = {"s3tokenizer": "s3tokenizer", "cosyvoice": "token2wav-cosyvoice"}
 """Module -> package, for CosyVoice2's tokenizer and decoder."""
@@ -53,11 +53,11 @@ LICENCES = {
 
 @dataclass(frozen=True)
 class Check:
-    """One check: `says` is the finding and, for a failure, the action to take."""
+    """One check: `finding` is the finding and, for a failure, the action to take."""
 
     status: Status
     what: str
-    says: str
+    finding: str
 
 
 def checks(settings: Params, weights: Path) -> list[Check]:
@@ -70,9 +70,9 @@ def checks(settings: Params, weights: Path) -> list[Check]:
     return [*found, *_licences(settings)]
 
 
-def described(found: Sequence[Check]) -> Iterator[str]:
+def format_checks(found: Sequence[Check]) -> Iterator[str]:
     """Yield a line for each check."""
-    return (f"{check.status:<4}  {check.what}: {check.says}" for check in found)
+    return (f"{check.status:<4}  {check.what}: {check.finding}" for check in found)
 
 
 def _tried(what: str, examine: Callable[[], str], then: str = "") -> Check:
@@ -92,7 +92,7 @@ def _corpora(settings: Params) -> Iterator[Check]:
 def _corpus(chosen: CorpusSet) -> str:
     """Description of the content of a corpus folder; HproError if a check fails."""
     path = Path(chosen.path)
-    source = f": {PUBLISHED[chosen.reader].ABOUT.source}" if chosen.reader in PUBLISHED else ""
+    source = f": {PUBLISHED[chosen.reader].INFO.source}" if chosen.reader in PUBLISHED else ""
     if not chosen.path or not path.exists():
         raise HproError(f"{chosen.path!r} does not exist: set the path{source}")
     if path.is_file():
@@ -100,16 +100,16 @@ def _corpus(chosen: CorpusSet) -> str:
         return f"{path}, {path.stat().st_size / GIGA:.2f} GB"
     if chosen.reader == "csv":
         found = list(csv_folder.read(path))
-        if problems := refused(found):
+        if problems := metadata_faults(found):
             raise HproError(summary(problems))
         return f"{path}: {len(found)} utterances; `hpro corpus check {path}` decodes all of them"
     if chosen.reader not in PUBLISHED:
         _check_file(path / "metadata.csv")
         return f"{path} has a metadata.csv"
-    signs = PUBLISHED[chosen.reader].ABOUT.signs
-    if not any(next(path.glob(sign), None) for sign in signs):
+    patterns = PUBLISHED[chosen.reader].INFO.patterns
+    if not any(next(path.glob(pattern), None) for pattern in patterns):
         raise HproError(
-            f"{path} is not this corpus ({' or '.join(signs)} not found); {_other(path)}{source}"
+            f"{path} is not this corpus ({' or '.join(patterns)} not found); {_other(path)}{source}"
         )
     if chosen.reader == "lssed":
         _check_file(path / TRANSCRIPTS)
@@ -124,7 +124,7 @@ def _corpus(chosen: CorpusSet) -> str:
 
 def _other(path: Path) -> str:
     try:
-        return f"it matches {recognised(path)}"
+        return f"it matches {detect_reader(path)}"
     except HproError:
         return "it matches no other reader"
 
@@ -148,22 +148,22 @@ def _judging(settings: Params) -> Iterator[Check]:
     if any(split == "judge" or (not split and n_judge > 1) for split in rendered.values()):
         yield Check("ok", what, "from a controlled corpus")
     else:
-        says = "none: add {reader: controlled, path: '', split: judge} to corpus.sets and raise "
-        yield Check("FAIL", what, f"{says}controlled.judge")
+        finding = "none: add {reader: controlled, path: '', split: judge} to corpus.sets and raise "
+        yield Check("FAIL", what, f"{finding}controlled.judge")
     for name, split in rendered.items():
         if not split and not n_judge:
             what = f"recordings of {name} for the affect judge"
-            says = "none, so the judge would refuse this test set: raise controlled.judge"
-            yield Check("FAIL", what, says)
+            finding = "none, so the judge would refuse this test set: raise controlled.judge"
+            yield Check("FAIL", what, finding)
 
 
 def _models(settings: Params) -> Iterator[Check]:
     """Checks of the user's model files: inputs of rules, and files that are loaded with them."""
-    for path in dict.fromkeys(_brought(settings)):
+    for path in dict.fromkeys(_user_model_files(settings)):
         yield _tried(str(path), partial(_check_file, path))
 
 
-def _brought(settings: Params) -> Iterator[Path]:
+def _user_model_files(settings: Params) -> Iterator[Path]:
     if settings.speech.preset == "cosyvoice2":
         for name in ("speech_tokenizer_v2.onnx", "campplus.onnx", "flow.pt", "hift.pt"):
             yield Path(settings.speech.path, name)
@@ -176,7 +176,7 @@ def _brought(settings: Params) -> Iterator[Path]:
     label = settings.label
     teachers = (label.emotion_teacher, label.vad_teacher)
     yield from affect_models(teachers, label.emotion2vec, label.audeering)
-    yield from brought(settings.evaluate)
+    yield from published_judge_files(settings.evaluate)
     if settings.codec.checkpoint:
         yield Path(settings.codec.checkpoint)
     elif settings.codec.whisper:
@@ -195,7 +195,7 @@ def _check_file(path: Path) -> str:
     with path.open("rb") as file:
         if file.read(len(LFS_POINTER)) == LFS_POINTER:
             raise HproError(f"{path} is a Git LFS pointer, not the file: run git lfs pull there")
-    least = LEAST_BYTES.get(path.name, 0)
+    least = MIN_BYTES.get(path.name, 0)
     if size < least:
         raise HproError(
             f"{path} has {size:,} bytes, its weights alone take {least:,}: get it again"
@@ -210,7 +210,7 @@ def _check_file(path: Path) -> str:
 
 def _check_safetensors(path: Path, size: int) -> None:
     """Compare the size of a .safetensors file with the end of its last weight in the header."""
-    with opened(path, "get it again") as file:
+    with open_binary(path, "get it again") as file:
         length = int.from_bytes(file.read(8), "little")
     entries = safetensors_header(path, "get it again")
     ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
@@ -230,7 +230,7 @@ def _known_sha256(path: Path) -> str | None:
     for above in path.parents[:2]:
         if (above / SUMS).is_file() and path.name != SUMS:
             name = path.relative_to(above).as_posix()
-            return listed_sums(above / SUMS).get(name)
+            return read_checksums(above / SUMS).get(name)
     return None
 
 
@@ -238,7 +238,7 @@ def _packages(settings: Params) -> Iterator[Check]:
     if settings.speech.preset == "cosyvoice2":
         for module, package in PACKAGES.items():
             yield _package(module, package, "docs/cosyvoice2.md")
-    if _hears_emotion2vec(settings):
+    if _uses_emotion2vec(settings):
         yield _package("funasr", "funasr", "docs/labels.md")
 
 
@@ -248,14 +248,14 @@ def _package(module: str, package: str, page: str) -> Check:
     return Check("ok", f"package {package}", "is installed")
 
 
-def _hears_emotion2vec(settings: Params) -> bool:
+def _uses_emotion2vec(settings: Params) -> bool:
     """Whether emotion2vec is the teacher or a judge."""
     return "emotion2vec" in (settings.label.emotion_teacher, settings.evaluate.emotion)
 
 
 def _judges_weights(folder: Path) -> Iterator[Check]:
     """Checks of the files of weights.csv by hash."""
-    for path, digest in {each.path(folder): each.sha256 for each in listed()}.items():
+    for path, digest in {each.path(folder): each.sha256 for each in weight_files()}.items():
         if not path.is_file():
             yield Check("FAIL", str(path), "is missing: run `hpro weights fetch`")
         else:
@@ -264,16 +264,16 @@ def _judges_weights(folder: Path) -> Iterator[Check]:
 
 
 def _judges_file(path: Path, digest: str) -> str:
-    says = _check_file(path)
+    finding = _check_file(path)
     if (found := sha256_of(path)) != digest:
         raise HproError(f"{path} has sha256 {found}, but {digest} is expected: delete it")
-    return f"{says}, sha256 as expected"
+    return f"{finding}, sha256 as expected"
 
 
 def _aligner(settings: Params) -> Iterator[Check]:
     if settings.align.backend == "mfa":
         yield _mfa_command(settings.align.mfa_command)
-        yield from map(_mfa_model, wanted(settings.align))
+        yield from map(_mfa_model, required_models(settings.align))
 
 
 def _mfa_command(command: str) -> Check:
@@ -282,8 +282,8 @@ def _mfa_command(command: str) -> Check:
         return Check("ok", what, shlex.join(program(command)))
     except HproError:
         if command != "mfa":
-            says = f"{command!r} is not on PATH: correct it, or set mfa and run with --use-conda"
-            return Check("FAIL", what, says)
+            finding = f"{command!r} is not on PATH: correct it, or set mfa and run with --use-conda"
+            return Check("FAIL", what, finding)
         return Check(
             "note", what, "'mfa' is not on PATH: run Snakemake with --use-conda, which installs "
             f"it, or create the environment of {ENVIRONMENT} and set "
@@ -304,18 +304,18 @@ def _mfa_model(model: Model) -> Check:
 
 
 def _disk(settings: Params) -> Check:
-    bill = bill_of(settings)
+    costs = estimate_costs(settings)
     folder = Path("results", settings.run)
     disk = next(path for path in (folder, *folder.parents) if path.exists())
     there = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-    needed, free = max(0, bill.disk_bytes - there), shutil.disk_usage(disk).free
-    unknown = [name for name, amount in bill.speech.items() if amount is None]
-    says = f"{free / GIGA:.0f} GB free, {needed / GIGA:.0f} GB more are needed (`hpro plan`)"
+    needed, free = max(0, costs.disk_bytes - there), shutil.disk_usage(disk).free
+    unknown = [name for name, amount in costs.speech.items() if amount is None]
+    finding = f"{free / GIGA:.0f} GB free, {needed / GIGA:.0f} GB more are needed (`hpro plan`)"
     if unknown:
-        says += f", without {', '.join(unknown)}, whose size is unknown"
+        finding += f", without {', '.join(unknown)}, whose size is unknown"
     if free < needed:
-        return Check("FAIL", "disk", f"{says}: free some, or put results/ on a larger disk")
-    return Check("ok", "disk", says)
+        return Check("FAIL", "disk", f"{finding}: free some, or put results/ on a larger disk")
+    return Check("ok", "disk", finding)
 
 
 def _gpu(settings: Params) -> Check:
@@ -331,7 +331,7 @@ def _gpu(settings: Params) -> Check:
             "a job of the GPU partition"
         )  # fmt: skip
     if memory_gb < PEAK_MEMORY_GB:
-        says = f"{name} has {memory_gb:.0f} GB, a reward step took {needed}"
+        finding = f"{name} has {memory_gb:.0f} GB, a reward step took {needed}"
         rewards = [
             settings.reward,
             *(v.applied_to(settings.reward) for v in settings.variants.values()),
@@ -339,9 +339,9 @@ def _gpu(settings: Params) -> Check:
         at_once = max(reward.batch_size for reward in rewards) / settings.reward.accumulate
         if settings.reward.checkpointing or at_once * settings.corpus.max_duration_s < MEASURED_S:
             less = "with this reward.accumulate and reward.checkpointing it takes less"
-            return Check("note", "GPU", f"{says}; {less} (not measured)")
+            return Check("note", "GPU", f"{finding}; {less} (not measured)")
         return Check(
-            "FAIL", "GPU", f"{says}: raise reward.accumulate and sft.accumulate, set their "
+            "FAIL", "GPU", f"{finding}: raise reward.accumulate and sft.accumulate, set their "
             "checkpointing, or use a larger GPU"
         )  # fmt: skip
     return Check("ok", "GPU", f"{name}, {memory_gb:.0f} GB; a reward step took {needed}")
@@ -361,24 +361,24 @@ def _licences(settings: Params) -> Iterator[Check]:
     """Notes on the licences of corpora and models; none of them fails."""
     for name, chosen in settings.corpus.sets.items():
         if chosen.reader in PUBLISHED:
-            about = PUBLISHED[chosen.reader].ABOUT
-            yield Check("note", f"licence of {name}", f"{about.title}: {about.licence}")
+            info = PUBLISHED[chosen.reader].INFO
+            yield Check("note", f"licence of {name}", f"{info.title}: {info.licence}")
     models = {
         "CosyVoice2-0.5B": settings.policy.preset == "cosyvoice2",
         "the authors' codec": bool(settings.codec.checkpoint),
         "Whisper": bool(settings.codec.whisper) or settings.evaluate.asr == "whisper",
         "audeering's model": "audeering" in (settings.label.vad_teacher, settings.evaluate.vad),
-        "emotion2vec": _hears_emotion2vec(settings),
+        "emotion2vec": _uses_emotion2vec(settings),
         "WavLM": settings.evaluate.speaker == "wavlm",
     }
     for name, used in models.items():
         if used:
             yield Check("note", f"licence of {name}", LICENCES[name])
     if settings.align.backend == "mfa":
-        says = "see the page of each model that you downloaded"
-        yield Check("note", "licence of MFA's model and dictionary", says)
-    for licence in dict.fromkeys(row.licence for row in listed()):
-        yield Check("note", f"licence {licence}", _names(licence, listed()))
+        finding = "see the page of each model that you downloaded"
+        yield Check("note", "licence of MFA's model and dictionary", finding)
+    for licence in dict.fromkeys(row.licence for row in weight_files()):
+        yield Check("note", f"licence {licence}", _names(licence, weight_files()))
 
 
 def _names(licence: str, rows: Sequence[WeightFile]) -> str:

@@ -119,8 +119,8 @@ _OF_MACHINE = {
 
 def _machine_error(error: OSError) -> str:
     name = f"{error.filename}: " if error.filename else ""
-    cure = _OF_MACHINE[error.errno or 0]
-    return f"{name}{error.strerror}: {cure}, then run the same command again"
+    hint = _OF_MACHINE[error.errno or 0]
+    return f"{name}{error.strerror}: {hint}, then run the same command again"
 
 
 def _skip_pytorchs_exit_hook() -> None:
@@ -393,11 +393,11 @@ def one_at_a_time(arguments: Sequence[str]) -> Iterator[None]:
 
 
 def _wait_for(lock: Lock) -> None:
-    said = False
+    was_printed = False
     while holder := lock.acquire("command"):
-        if not said:
+        if not was_printed:
             _say(f"the same command is already running ({holder}): waiting for its end")
-            said = True
+            was_printed = True
         time.sleep(POLL_S)
 
 

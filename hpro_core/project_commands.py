@@ -43,14 +43,14 @@ def plan(
     ] = None,
 ) -> None:
     """Estimate jobs, hours and bytes of a run from measured costs; needs no corpora or weights."""
-    from hpro_core.plan.bill import bill_of, described, parsed_hours
+    from hpro_core.plan.cost_table import estimate_costs, format_costs, parse_hours
     from hpro_core.plan.settings import read_settings
 
     try:
-        given = parsed_hours(hours or [])
+        given = parse_hours(hours or [])
     except ValueError as error:
         raise HproError(f"--hours: SET=HOURS:UTTERANCES is expected ({error})") from error
-    print("\n".join(described(bill_of(read_settings(params, configfile or []), given))))
+    print("\n".join(format_costs(estimate_costs(read_settings(params, configfile or []), given))))
 
 
 @app.command("settings")
@@ -61,9 +61,9 @@ def show_settings(
     """Check the settings and print them merged into one file."""
     import yaml
 
-    from hpro_core.plan.settings import checked, sources
+    from hpro_core.plan.settings import merge_and_check, sources
 
-    values, _ = checked(sources(params, configfile or []))
+    values, _ = merge_and_check(sources(params, configfile or []))
     print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
 
 
@@ -75,10 +75,10 @@ def preflight(
 ) -> None:
     """Check corpora, weights, disk, GPU and licences before the first job."""
     from hpro_core.plan.settings import read_settings
-    from hpro_core.preflight import checks, described
+    from hpro_core.preflight import checks, format_checks
 
     found = checks(read_settings(params, configfile or []), weights)
-    print("\n".join(described(found)))
+    print("\n".join(format_checks(found)))
     failed = sum(check.status == "FAIL" for check in found)
     if failed:
         raise HproError(f"preflight: {failed} of {len(found)} checks failed, see above")

@@ -29,7 +29,7 @@ _METRICS = re.compile(r"(tables(?:_all)?)/metrics/")
 def write(root: Path, command: str, arguments: Sequence[str]) -> None:
     """Write the records of the files in a results folder that this process has written."""
     root_path = root.resolve()
-    made = _below(root_path, JOURNAL.made)
+    made = _below(root_path, JOURNAL.written)
     inputs = {
         name: sha256_of(path)
         for name, path in sorted(_below(root_path, JOURNAL.read).items())
@@ -128,15 +128,15 @@ class _Found:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    cure = "run the stage that wrote the files beside it again"
-    record = read_json(path, cure)
+    hint = "run the stage that wrote the files beside it again"
+    record = read_json(path, hint)
     words, sums = record.get("arguments"), (record.get("made"), record.get("from"))
     if (
         not all(isinstance(files, dict) and all(map(_is_sum, files.items())) for files in sums)
         or not isinstance(words, list)
         or not all(isinstance(word, str) for word in [record.get("command"), *words])
     ):
-        raise HproError(f"{path} is not a record of this version: {cure}")
+        raise HproError(f"{path} is not a record of this version: {hint}")
     return record
 
 

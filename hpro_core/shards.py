@@ -82,7 +82,7 @@ def write(root: Path, utterances: pd.DataFrame, n_shards: int) -> None:
     """
     remove(root / "corpus", ["shards"])
     if n_shards > 1:
-        parts = cut(utterances, n_shards)
+        parts = assign_shards(utterances, n_shards)
         for shard, part in enumerate(parts):
             write_table(part, folder_of(root, "corpus", shard) / "utterances.parquet", UTTERANCES)
         sizes = sorted(map(len, parts))
@@ -102,7 +102,7 @@ def _remove_stale(root: Path, n_shards: int) -> None:
             remove(root / stage, left)
 
 
-def cut(utterances: pd.DataFrame, n_shards: int) -> list[pd.DataFrame]:
+def assign_shards(utterances: pd.DataFrame, n_shards: int) -> list[pd.DataFrame]:
     """Split utterances into shards of whole speakers and similar duration.
 
     Speakers are assigned in order of decreasing duration, each to the shortest shard.

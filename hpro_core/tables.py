@@ -280,9 +280,9 @@ def without_reference(kept: pd.DataFrame) -> dict[str, str]:
 
     Their speaker has no other utterance in test or train.
     """
-    heard = kept[kept["split"].isin(("test", "train"))]
-    n_heard = heard.groupby(["corpus", "speaker"])["utt_id"].transform("size")
-    alone = heard.loc[(heard["split"] == "test") & (n_heard == 1), "utt_id"]
+    n_utterances = kept[kept["split"].isin(("test", "train"))]
+    n_heard = n_utterances.groupby(["corpus", "speaker"])["utt_id"].transform("size")
+    alone = n_utterances.loc[(n_utterances["split"] == "test") & (n_heard == 1), "utt_id"]
     return dict.fromkeys(alone, "no other utterance of the speaker in test or train")
 
 
@@ -309,7 +309,7 @@ def write_table(table: pd.DataFrame, path: str | Path, schema: pa.DataFrameSchem
 
 
 def check_rejected(
-    lost: Iterable[tuple[str, str]], stage: str, entered: int, max_share: float
+    lost: Iterable[tuple[str, str]], stage: str, entered: int, max_fraction: float
 ) -> None:
     """Refuse a result with too many rejected utterances.
 
@@ -318,15 +318,16 @@ def check_rejected(
             counted as part of it.
         stage: section of the setting `max_rejected_fraction`.
         entered: number of utterances that entered the stage.
-        max_share: largest accepted rejected fraction.
+        max_fraction: largest accepted rejected fraction.
     """
     lost = list(lost)
-    if len(lost) <= max_share * entered:
+    if len(lost) <= max_fraction * entered:
         return
     reasons = Counter(reason.split(" (")[0] for _, reason in lost).most_common(5)
     raise HproError(
         f"{stage}: {len(lost)} of {entered} utterances rejected, more than "
-        f"{stage}.max_rejected_fraction {max_share} ({', '.join(f'{n} {r}' for r, n in reasons)}; "
+        f"{stage}.max_rejected_fraction {max_fraction} "
+        f"({', '.join(f'{n} {r}' for r, n in reasons)}; "
         f"first: {lost[0][0]}). Compare its transcript with its audio, and correct the corpus or "
         "raise this setting"
     )

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMForXVector
 from whisper.model import ModelDimensions, Whisper
 
-from hpro_core.label.teachers import SpokenUtterance
+from hpro_core.label.teachers import AlignedUtterance
 
 PUBLISHED_ORDER = ("arousal", "dominance", "valence")
 """Of audeering's outputs."""
@@ -87,7 +87,7 @@ def utterance(folder, utt_id, spans_s, seconds=2.0, seed=0):
     soundfile.write(folder / f"{utt_id}.wav", samples, 16000, subtype="FLOAT")
     words = tuple("abcdefgh"[: len(spans_s)])
     spans = np.array(spans_s, dtype=np.float64)
-    return SpokenUtterance(utt_id, "ann", " ".join(words), words, spans, folder / f"{utt_id}.wav")
+    return AlignedUtterance(utt_id, "ann", " ".join(words), words, spans, folder / f"{utt_id}.wav")
 
 
 SPANS = [(0.1, 0.35), (0.35, 0.4), (0.6, 1.1), (1.1, 1.15), (1.5, 1.98)]

@@ -42,7 +42,7 @@ def train(out: Path, accumulate: int = 1) -> nn.Module:
     heard = [sampler.batch_at(1)]
     model_selection = ModelSelection(
         every=2,
-        look=lambda: {"reward": rewarder.reward_over(heard)},
+        evaluate=lambda: {"reward": rewarder.reward_over(heard)},
         choose=lambda history: max(history, key=lambda step: history[step]["reward"]),
     )
     loop = Loop(
@@ -53,7 +53,7 @@ def train(out: Path, accumulate: int = 1) -> nn.Module:
         policy,
         torch.optim.SGD(policy.parameters(), lr=0.05),
         rewarder.terms,
-        lambda step: rewarder.draw(sampler.batch_at(step), torch.initial_seed()),
+        lambda step: rewarder.draw_noise(sampler.batch_at(step), torch.initial_seed()),
         lambda: rewarder.mean_over(heard),
         loop,
         model_selection=model_selection,

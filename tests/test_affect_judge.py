@@ -33,7 +33,9 @@ def tone(pitch_hz: float, seconds: float = 0.2) -> np.ndarray:
     return 0.1 * np.sum(partials, axis=0)
 
 
-def made_up(count: int, seed: int, corpus: str = "told") -> tuple[training.Sounds, training.Labels]:
+def made_up(
+    count: int, seed: int, corpus: str = "told"
+) -> tuple[training.Features, training.Labels]:
     """Clips of four words; pitch says the label: of the clip high or low, of a word its affect."""
     rng = np.random.default_rng(seed)
     frames, spans, posteriors, vad = {}, {}, {}, {}
@@ -41,15 +43,15 @@ def made_up(count: int, seed: int, corpus: str = "told") -> tuple[training.Sound
         utt_id, is_high = f"{corpus}_{index}", index % 2
         pitch_hz = (120.0, 260.0)[is_high] * 2 ** (rng.uniform(-6, 6, 4) / 12)
         sound = np.concatenate([tone(hz) for hz in pitch_hz])
-        frames[utt_id] = affect.heard(sound + rng.normal(0, 0.001, len(sound)))
+        frames[utt_id] = affect.input_features(sound + rng.normal(0, 0.001, len(sound)))
         spans[utt_id] = [(0.2 * word, 0.2 * (word + 1)) for word in range(4)]
         posteriors[utt_id] = np.eye(9)[HIGH if is_high else LOW]
         vad[utt_id] = np.tile(0.5 + 0.5 * np.log2(pitch_hz / 180)[:, None] / 1.5, 3)
     clips = [(utt_id, corpus) for utt_id in frames]
-    return training.Sounds(clips, frames, spans), training.Labels(posteriors, vad)
+    return training.Features(clips, frames, spans), training.Labels(posteriors, vad)
 
 
-def judgements(judge: affect.AffectJudge, sounds: training.Sounds) -> Judgements:
+def judgements(judge: affect.AffectJudge, sounds: training.Features) -> Judgements:
     return {u: judge.judge(corpus, sounds.frames[u], sounds.spans[u]) for u, corpus in sounds.clips}
 
 
@@ -80,7 +82,7 @@ def random_clips(lengths: list[int], words: list[int]) -> list[tuple[torch.Tenso
 
 
 def test_frames_hold_the_pitch_and_the_level_of_a_tone():
-    frames_FC = affect.heard(tone(220.0, seconds=1.0))
+    frames_FC = affect.input_features(tone(220.0, seconds=1.0))
     assert frames_FC.shape == (101, affect.N_CHANNELS)
     assert frames_FC.dtype == np.float32
     moved_st, voiced, level_db, median_st = frames_FC[20:80, affect.N_MELS :].T
@@ -90,8 +92,8 @@ def test_frames_hold_the_pitch_and_the_level_of_a_tone():
     assert median_st == pytest.approx(12 * np.log2(2.2), abs=0.2)
 
 
-def test_a_clip_shorter_than_a_window_can_be_heard_and_judged(fresh: affect.AffectJudge):
-    frames_FC = affect.heard(np.ones(10, np.float32))
+def test_a_clip_shorter_than_a_window_can_be_judged(fresh: affect.AffectJudge):
+    frames_FC = affect.input_features(np.ones(10, np.float32))
     assert len(frames_FC) == 1
     posterior_9, vad_W3 = fresh.judge("told", frames_FC, [(0.0, 0.1), (0.1, 0.2)])
     assert np.isfinite(posterior_9).all()
@@ -163,12 +165,12 @@ def test_each_test_set_has_its_own_scale():
     assert judge.scaled("told", plain).mean() == pytest.approx(-3.5, abs=0.3)
 
 
-def test_a_test_set_that_was_not_heard_is_refused(fresh: affect.AffectJudge):
+def test_a_test_set_without_training_recordings_is_refused(fresh: affect.AffectJudge):
     frames_FC = np.zeros((5, affect.N_CHANNELS), np.float32)
-    cure = r"has no test set 'sung', only .*: .*give the set `split: train`, or train a judge"
-    with pytest.raises(HproError, match=cure):
+    hint = r"has no test set 'sung', only .*: .*give the set `split: train`, or train a judge"
+    with pytest.raises(HproError, match=hint):
         fresh.posterior("sung", frames_FC)
-    with pytest.raises(HproError, match=cure):
+    with pytest.raises(HproError, match=hint):
         fresh.set_scale("sung", [frames_FC])
 
 
@@ -242,7 +244,7 @@ def test_the_same_seed_gives_the_same_judge():
 def test_a_set_without_labels_is_centred_but_not_learned():
     labelled, known = made_up(6, seed=0)
     other, _ = made_up(3, seed=1, corpus="acted")
-    sounds = training.Sounds(
+    sounds = training.Features(
         labelled.clips + other.clips, labelled.frames | other.frames, labelled.spans | other.spans
     )
     judge = training.train_judge(sounds, known, SETTINGS.model_copy(update={"judge_epochs": 1}))

@@ -20,7 +20,7 @@ from hpro_core.align.pronunciation import arpabet_of, spelled
 from hpro_core.align.refine import Phone, RawWord
 from hpro_core.cli import app
 from hpro_core.constants import SAMPLE_RATE_HZ
-from hpro_core.corpus.audio import decoded, write_wav
+from hpro_core.corpus.audio import decode_file, write_wav
 from hpro_core.errors import HproError
 from hpro_core.params import Align
 from hpro_core.text.normalise import normalised_words
@@ -56,13 +56,13 @@ def corpus(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("run")
     rows = []
     for clip in clips().itertuples():
-        audio = decoded(CORPUS / clip.audio)
+        audio = decode_file(CORPUS / clip.audio)
         rows.append(_utterance(root, f"acted_{clip.utt_id}", clip.speaker, clip.text, audio))
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * SAMPLE_RATE_HZ)
     rows.append(_utterance(root, "acted_noise", "joe", "You make me laugh.", noise))
     silence = np.zeros(2 * SAMPLE_RATE_HZ)
     rows.append(_utterance(root, "acted_silence", "joe", "You make me laugh.", silence))
-    other = decoded(CORPUS / clips()["audio"][0])
+    other = decode_file(CORPUS / clips()["audio"][0])
     text = "Constantinople never reimbursed our electricians."
     rows.append(_utterance(root, "acted_other", "joe", text, other))
     tables.write_table(
@@ -154,7 +154,7 @@ def test_result_is_the_same_with_more_processes_and_a_second_time(aligned: Path,
 
 def test_result_does_not_depend_on_what_was_aligned_before(aligner, aligned: Path):
     clip = clips().iloc[3]
-    audio, words = decoded(CORPUS / clip["audio"]), normalised_words(clip["text"]).split()
+    audio, words = decode_file(CORPUS / clip["audio"]), normalised_words(clip["text"]).split()
     once = aligner.align(audio, words)
     with pytest.raises(AlignmentRefused):
         aligner.align(audio[::-1], ["constantinople", "electricians", "never", "zzyzx"])
@@ -216,7 +216,7 @@ def test_word_outside_the_dictionary_gets_a_pronunciation(aligner):
     row = next(row for row in clips().itertuples() if len(row.text.split()) >= 6)
     words = normalised_words(row.text).split()
     words[2] = "qqueebbl"  # one short wrong word does not hide the others
-    spans = aligner.align(decoded(CORPUS / row.audio), words)
+    spans = aligner.align(decode_file(CORPUS / row.audio), words)
     assert [span.word for span in spans] == words
     assert aligner.added["qqueebbl"]
 
@@ -326,13 +326,13 @@ def test_exact_times_are_compared_by_utterance_and_index():
     )
     extra = pd.DataFrame([("u2", 0, "c", 0.0, 1.0, None)], columns=ours.columns)
     truth = pd.concat([ours.assign(start_s=ours["start_s"] - 0.05), extra])
-    pairs, counts = accuracy.against_words(ours, truth)
+    pairs, counts = accuracy.compare_words(ours, truth)
     assert counts == {"n_utterances": 1, "n_utterances_not_aligned": 1}
     assert accuracy.summary(pairs, "x")["median_ms"] == pytest.approx(25.0)
     with pytest.raises(HproError, match=r"u1, word 0: aligned as 'a', but the reference has 'z'"):
-        accuracy.against_words(ours, truth.replace("a", "z"))
+        accuracy.compare_words(ours, truth.replace("a", "z"))
     with pytest.raises(HproError, match=r"no utterance with exact times is aligned \(first: u2\)"):
-        accuracy.against_words(ours, extra)
+        accuracy.compare_words(ours, extra)
 
 
 def test_a_reference_for_other_utterances_is_an_error(aligned: Path, tmp_path: Path):

@@ -334,7 +334,7 @@ def forget_models(mfa: Path) -> None:
 
 def get(mfa: Path, **changes: object) -> list[dict[str, str]]:
     """What `hpro align-models` lists."""
-    mfa_models.get(mfa / "run", settings(**changes))
+    mfa_models.download_models(mfa / "run", settings(**changes))
     with (mfa / "run/align/mfa_models.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -369,10 +369,10 @@ def test_what_the_user_gives_is_not_downloaded(mfa: Path):
 
 def test_the_workflow_asks_for_named_models_only():
     chosen = settings(mfa_acoustic_model="models/own.zip", mfa_g2p_model="english_us_mfa")
-    assert [model.name for model in mfa_models.given(chosen)] == ["models/own.zip"]
-    assert [m.kind for m in mfa_models.published(chosen)] == ["dictionary", "g2p"]
+    assert [model.name for model in mfa_models.local_models(chosen)] == ["models/own.zip"]
+    assert [m.kind for m in mfa_models.published_models(chosen)] == ["dictionary", "g2p"]
     other = settings(backend="pocketsphinx")
-    assert not [*mfa_models.given(other), *mfa_models.published(other)]
+    assert not [*mfa_models.local_models(other), *mfa_models.published_models(other)]
 
 
 @pytest.mark.parametrize(
@@ -640,7 +640,7 @@ def test_a_split_word_is_put_together_again():
     assert found[1] == Interval("sparky's", 1.0, 3.0)
 
 
-def test_the_parts_of_a_word_bring_their_phones():
+def test_the_parts_of_a_word_keep_their_phones():
     sparky, suffix = _intervals("sparky", "'s")
     parts = [replace(sparky, phones=("s", "p")), replace(suffix, phones=("z",))]
     (found,) = match_words(["sparky's"], parts)

@@ -56,7 +56,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, examples) -> Path:
 def packed(run: Path, tmp_path: Path) -> Path:
     """The base made of that run."""
     folder = tmp_path / "base"
-    base.make(run, run / "policy/sft/seed0", folder)
+    base.pack_base(run, run / "policy/sft/seed0", folder)
     return folder
 
 
@@ -73,7 +73,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_a_full_disk_leaves_nothing_under_the_name_of_a_packed_file(run, tmp_path, full_disk, name):
     full_disk(name)
     with pytest.raises(HproError, match=rf"{name} cannot be written \(No space left on device"):
-        base.make(run, run / "policy/sft/seed0", tmp_path / "base")
+        base.pack_base(run, run / "policy/sft/seed0", tmp_path / "base")
     assert not list((tmp_path / "base").rglob(f"*{name}*"))
 
 
@@ -140,7 +140,7 @@ def test_what_is_no_model_is_named(tmp_path: Path):
 
 @pytest.mark.parametrize("name", base.MODELS)
 def test_a_model_comes_back_nearly_as_it_was(name: str, run: Path, packed: Path, tmp_path: Path):
-    base.take(packed, name, tmp_path / "other")
+    base.unpack_model(packed, name, tmp_path / "other")
     place = tmp_path / "other" / base.MODELS[name]
     source = run / ("policy/sft/seed0" if name == "policy" else base.MODELS[name])
     before, after = (LOAD[name](folder).state_dict() for folder in (source, place))
@@ -153,10 +153,10 @@ def test_a_model_comes_back_nearly_as_it_was(name: str, run: Path, packed: Path,
     assert sizes[0] < 0.5 * sizes[1]
 
 
-def test_the_judge_of_a_base_hears_what_the_packed_one_heard(
+def test_the_judge_of_a_base_gives_the_outputs_of_the_packed_one(
     run: Path, packed: Path, tmp_path: Path
 ):
-    base.take(packed, "judge", tmp_path)
+    base.unpack_model(packed, "judge", tmp_path)
     frames_FC = np.linspace(-20, 0, 20 * 68).reshape(20, 68).astype(np.float32)
     judged = [
         affect.load(root / "judge").judge("told", frames_FC, [(0.0, 0.1), (0.1, 0.2)])
@@ -167,7 +167,7 @@ def test_the_judge_of_a_base_hears_what_the_packed_one_heard(
 
 
 def test_making_a_base_again_gives_the_same_bytes(run: Path, packed: Path, tmp_path: Path):
-    base.make(run, run / "policy/sft/seed0", tmp_path / "again")
+    base.pack_base(run, run / "policy/sft/seed0", tmp_path / "again")
     for file in (*base.FILES, base.SUMS):
         assert (tmp_path / "again" / file).read_bytes() == (packed / file).read_bytes()
 
@@ -178,7 +178,7 @@ def test_a_changed_file_is_refused(file: str, packed: Path, tmp_path: Path):
     content[len(content) // 2] ^= 1
     (packed / file).write_bytes(content)
     with pytest.raises(HproError, match=rf"base/{file} differs from its hash in .*SHA256SUMS"):
-        base.take(packed, "judge", tmp_path / "other")
+        base.unpack_model(packed, "judge", tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
@@ -186,23 +186,23 @@ def test_a_changed_file_is_refused(file: str, packed: Path, tmp_path: Path):
 def test_a_missing_file_is_named(file: str, packed: Path, tmp_path: Path):
     (packed / file).unlink()
     with pytest.raises(HproError, match=rf"base/{file} is missing: restore it"):
-        base.take(packed, "judge", tmp_path / "other")
+        base.unpack_model(packed, "judge", tmp_path / "other")
 
 
 def test_a_base_that_is_none_is_refused(packed: Path, tmp_path: Path):
     with pytest.raises(HproError, match=r"SHA256SUMS does not exist: name a base in params\.yaml"):
-        base.take(tmp_path / "nowhere", "judge", tmp_path)
+        base.unpack_model(tmp_path / "nowhere", "judge", tmp_path)
     with pytest.raises(HproError, match=r"no model 'vocoder'; it has: tokenizer, codec, policy"):
-        base.take(packed, "vocoder", tmp_path)
+        base.unpack_model(packed, "vocoder", tmp_path)
     (packed / base.SUMS).write_text("")
     with pytest.raises(HproError, match="differs from its hash"):
-        base.take(packed, "judge", tmp_path)
+        base.unpack_model(packed, "judge", tmp_path)
 
 
 # --- what a base knows
 
 
-def test_a_base_knows_what_train_and_judge_said(packed: Path):
+def test_a_base_lists_the_sentences_of_train_and_judge(packed: Path):
     said = dict(zip("abcdefgh", PRESCRIBED, strict=True))
     known = known_sentences(packed, pd.Series([*said, "z"]))
     assert known.tolist() == [*(split in ("train", "judge") for split in said.values()), False]

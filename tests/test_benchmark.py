@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpro_core.benchmark import FULL_SIZE, TRAININGS, Workload, made_up_batch, measure
+from hpro_core.benchmark import FULL_SIZE, TRAININGS, Workload, measure, random_batch
 from hpro_core.codec.model import CodecConfig
 from hpro_core.params import Reward, read_section
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config
@@ -25,7 +25,7 @@ SMALL = Workload(
 
 
 def test_the_batch_is_as_long_as_it_says():
-    batch = made_up_batch(SMALL)
+    batch = random_batch(SMALL)
     assert batch.tokens_BL.shape == (2, 50)
     assert int(batch.spans_BW2.max()) <= 50
     assert int(batch.transcript_BJ.max()) < SMALL.codec.text_vocabulary

@@ -25,8 +25,8 @@ from hpro_core.codec.losses import (
     word_vad_loss,
 )
 from hpro_core.codec.model import CodecOutput, HdEmo
-from hpro_core.codec.noise import QUIET, Noise, disturb
-from hpro_core.codec.released import Unstored, from_released
+from hpro_core.codec.noise import NO_NOISE, Noise, perturb
+from hpro_core.codec.released import UnstoredSettings, from_released
 from hpro_core.codec.state_dict_map import DECODER, PARTS, released_names
 from hpro_core.codec.training import content_terms, style_terms, text_of
 from hpro_core.reward.losses import code_loss
@@ -43,7 +43,7 @@ class Golden:
         self.notes = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
         self.tensors = load_file(folder / "golden.safetensors")
         sizes, whisper = self.notes["config"]["codec"], self.notes["config"]["whisper"]
-        self.unstored = Unstored(
+        self.unstored = UnstoredSettings(
             content_levels=sizes["con_fsq_scale"],
             style_levels=sizes["emo_fsq_scale"],
             emotion_heads=self.notes["config"]["emotion_score_attention_heads"],
@@ -254,7 +254,7 @@ def test_training_step_and_every_part_of_it(golden):
     results = {}
 
     def run():
-        results["style"] = style_terms(codec, batch, QUIET)
+        results["style"] = style_terms(codec, batch, NO_NOISE)
         results["text"] = content_terms(codec, batch, guided_attention_weight=0.0)
 
     with torch.no_grad():
@@ -279,7 +279,7 @@ def test_what_the_text_decoder_writes(golden):
 def test_gradient_of_every_weight_in_stage_b(golden):
     codec = golden.codec
     codec.zero_grad()
-    style_terms(codec, golden.batch, QUIET)["loss"].backward()
+    style_terms(codec, golden.batch, NO_NOISE)["loss"].backward()
     names = released_names(codec.state_dict())
     recorded = golden.notes["forward_loss_grad_norm_per_parameter"]
     want = {name: norm for name, norm in recorded.items() if norm is not None}
@@ -313,7 +313,7 @@ def test_training_step_with_the_recorded_noise(golden):
     def add(kind: str, code: Tensor) -> Tensor:
         strong = draws[f"{kind}_mask_rand"][..., 0] < shares[kind]
         weak, high = draws[f"{kind}_low_randn"], draws[f"{kind}_high_randn"]
-        noisy = disturb(code, levels[kind], strong, torch.where(strong[..., None], high, weak))
+        noisy = perturb(code, levels[kind], strong, torch.where(strong[..., None], high, weak))
         indices[kind] = golden.indices(code, kind), golden.indices(noisy, kind)
         return noisy
 
@@ -476,7 +476,7 @@ def test_what_the_text_decoder_attends_to_in_inference(golden):
             content = codec.content_features(tokens, lengths)
 
             def read(content=content, lengths=lengths, begin=begin):
-                codec.read_text(content, lengths, begin)
+                codec.text_logits(content, lengths, begin)
 
             seen = outputs_of(codec, ["text_decoder.affine"], read)
         close(seen["text_decoder.affine"][0], recorded["transcribe_hidden"])

@@ -194,10 +194,10 @@ def test_micro_batches_add_up_to_the_batch(stage, codec, examples):
 def test_rebuilt_tokens_do_not_see_the_padding(codec, examples):
     batch = collate(examples, [e.speaker_embedding for e in examples])
     codes = codec.preference_codes(batch.tokens_BL, batch.token_lengths_B)
-    together = codec.rebuild(*codes, batch.token_lengths_B)
+    together = codec.reconstruct(*codes, batch.token_lengths_B)
     for row, length in enumerate(batch.token_lengths_B.tolist()):
         one = [code[row : row + 1, :length] for code in codes]
-        alone = codec.rebuild(*one, torch.tensor([length]))[0]
+        alone = codec.reconstruct(*one, torch.tensor([length]))[0]
         torch.testing.assert_close(together[row, :length], alone, atol=1e-5, rtol=0)
 
 

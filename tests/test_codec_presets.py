@@ -84,7 +84,7 @@ def test_modulation_starts_from_the_content_or_from_nothing(form, start):
     seen = []
     codec.combiner.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     content, style = torch.rand(1, 5, 4), torch.rand(1, 5, 3)
-    codec.rebuild(content, style, torch.tensor([5]))
+    codec.reconstruct(content, style, torch.tensor([5]))
     unscaled = codec.from_content_code(torch.round(content * 5) / 5)
     torch.testing.assert_close(seen[0][:, 1:], start * unscaled)
     assert seen[0][:, 0].abs().max() == 0

@@ -14,7 +14,7 @@ from hpro_core.codec import commands
 from hpro_core.codec.model import PRESETS, CodecConfig
 from hpro_core.codec.released import (
     ORIGIN,
-    Unstored,
+    UnstoredSettings,
     export_codec,
     from_released,
     import_codec,
@@ -27,7 +27,7 @@ from hpro_core.train.checkpoint import state_dict_of
 from tests.test_codec_whisper import save_whisper
 
 GOLDEN = Path(__file__).parent / "data" / "codec_golden"
-HEADS = Unstored(text_heads=4)
+HEADS = UnstoredSettings(text_heads=4)
 
 
 @pytest.fixture(scope="module")
@@ -137,13 +137,13 @@ def test_another_vocabulary_is_an_error(released):
 
 
 def test_heads_that_do_not_divide_are_an_error(released):
-    message = refusal(from_released, released, "model.pt", Unstored(text_heads=7))
+    message = refusal(from_released, released, "model.pt", UnstoredSettings(text_heads=7))
     assert "text_width 48 does not split into 7 heads" in message
 
 
 def test_another_model_is_an_error(tmp_path):
     path = saved({"llm.weight": torch.zeros(3)}, tmp_path)
-    message = refusal(import_codec, path, tmp_path / "codec", Unstored())
+    message = refusal(import_codec, path, tmp_path / "codec", UnstoredSettings())
     assert "is no codec of the released class" in message
     assert not (tmp_path / "codec").exists()
 
@@ -218,7 +218,7 @@ def test_the_released_size_is_recognised():
     encoders = 2 * (6 + 5 * 19) + 4 * (6 + 3 * 19) + (6 + 8 * 19)
     whisper = (12 * 15 + 7) + 2 * (12 * 24 + 4) + 2
     assert len(state) == encoders + whisper + 30  # tables, heads, affine layers, modulation
-    again = from_released(state, "model.pt", Unstored())
+    again = from_released(state, "model.pt", UnstoredSettings())
     assert again.config == CodecConfig(**PRESETS["released"], word_edges="truncate")
     for name, value in codec.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name

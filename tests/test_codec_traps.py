@@ -39,7 +39,7 @@ def alone_and_together(examples):
     return one, collate(examples, [e.speaker_embedding for e in examples])
 
 
-def test_every_mend_is_on_by_default_and_off_in_the_released_form():
+def test_every_correction_is_on_by_default_and_off_in_the_released_form():
     assert all(vars(CORRECTED).values())
     assert not any(vars(RELEASED).values())
 

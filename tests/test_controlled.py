@@ -14,7 +14,7 @@ from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, SPLITS, VAD
 from hpro_core.corpus import stage
 from hpro_core.corpus.controlled import affect, voice
 from hpro_core.corpus.controlled import render as controlled
-from hpro_core.corpus.controlled.ceilings import KINDS, said_again
+from hpro_core.corpus.controlled.ceilings import KINDS, ceiling_plans
 from hpro_core.corpus.controlled.sentence_plans import Plan, plans
 from hpro_core.corpus.controlled.sentences import FEELING, STYLES, TEMPLATES, sentences
 from hpro_core.corpus.controlled.voices import TIMBRES, Timbre
@@ -135,10 +135,10 @@ def test_one_word_is_emphasised_mostly_the_one_that_names_the_feeling(
     assert all(affect.STRENGTH[0] <= plan.strength <= affect.STRENGTH[1] for plan in planned)
 
 
-def test_a_sentence_is_said_again_in_three_ways(planned: list[Plan]) -> None:
+def test_a_sentence_is_rendered_again_in_three_ways(planned: list[Plan]) -> None:
     for plan in planned[:50]:
-        again = dict(zip(KINDS, said_again(plan), strict=True))
-        assert said_again(plan) == list(again.values())
+        again = dict(zip(KINDS, ceiling_plans(plan), strict=True))
+        assert ceiling_plans(plan) == list(again.values())
         assert [twin.utt_id for twin in again.values()] == [f"{plan.utt_id}.{k}" for k in KINDS]
         same = {"utt_id": plan.utt_id, "seed": plan.seed}
         assert replace(again["other_speaker"], speaker=plan.speaker, **same) == plan
@@ -152,7 +152,7 @@ def test_a_sentence_is_said_again_in_three_ways(planned: list[Plan]) -> None:
 
 
 def test_a_sentence_is_redrawn_as_it_was_drawn(planned: list[Plan]) -> None:
-    pairs = [(said_again(plan)[KINDS.index("redrawn")], plan) for plan in planned[:2000]]
+    pairs = [(ceiling_plans(plan)[KINDS.index("redrawn")], plan) for plan in planned[:2000]]
     kept = np.mean([twin.style == plan.style for twin, plan in pairs])
     shares = [np.square(list(affect.RENDERINGS[style].values())).sum() for style in STYLES]
     assert kept == pytest.approx(np.mean(shares), abs=0.04)
@@ -297,8 +297,8 @@ def said(
     timbre: Timbre = PLAIN,
     text: str = TEXT,
     seed: int = 0,
-) -> voice.Spoken:
-    return speaker.say(text, len(text.split()), timbre.applied(controls), [seed])
+) -> voice.RenderedSpeech:
+    return speaker.synthesise(text, len(text.split()), timbre.applied(controls), [seed])
 
 
 def in_style(style: str, emphasised: int | None = None, text: str = TEXT) -> affect.WordControls:
@@ -317,12 +317,12 @@ def of_word(word: int, valence: float, dominance: float, text: str) -> affect.Wo
     return affect.controls(signed_W3, np.zeros((n_words, 3)), np.zeros(n_words))
 
 
-def pitch_st(spoken: voice.Spoken) -> np.ndarray:
+def pitch_st(spoken: voice.RenderedSpeech) -> np.ndarray:
     """Semitones at 100 Hz frames, NaN where unvoiced."""
     return contours(spoken.samples).pitch_st_F
 
 
-def centroid_hz(spoken: voice.Spoken) -> float:
+def centroid_hz(spoken: voice.RenderedSpeech) -> float:
     """Mean frequency of the power spectrum of the whole sentence."""
     power = np.abs(np.fft.rfft(spoken.samples)) ** 2
     return float(power @ np.fft.rfftfreq(len(spoken.samples), 1 / SAMPLE_RATE_HZ) / power.sum())
@@ -458,7 +458,7 @@ def test_a_question_is_said_like_a_sentence(speaker: voice.Voice):
 
 def test_envelope_warp():
     line_KF = np.tile(np.arange(11.0, dtype=np.float32)[:, None], (1, 3))
-    moved_KF = voice.warped(line_KF, np.array([1.0, 2.0, 0.5]))
+    moved_KF = voice.warp_frequencies(line_KF, np.array([1.0, 2.0, 0.5]))
     np.testing.assert_allclose(moved_KF[:, 0], line_KF[:, 0])
     np.testing.assert_allclose(moved_KF[:, 1], line_KF[:, 1] / 2)
     np.testing.assert_allclose(moved_KF[:, 2], np.minimum(2 * line_KF[:, 2], 10))

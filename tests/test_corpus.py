@@ -11,8 +11,8 @@ import soundfile
 
 from hpro_core import tables
 from hpro_core.corpus import stage
-from hpro_core.corpus.check import check, described
-from hpro_core.corpus.readers.registry import recognised
+from hpro_core.corpus.check import check, format_report
+from hpro_core.corpus.readers.registry import detect_reader
 from hpro_core.errors import HproError
 from hpro_core.params import Controlled, WholeCorpus
 
@@ -232,11 +232,11 @@ def test_missing_metadata_and_folder(folder: Path, tmp_path: Path):
 
 
 def test_it_can_be_checked_before_a_run(folder: Path):
-    assert recognised(folder) == "csv"
+    assert detect_reader(folder) == "csv"
     (folder / metadata(folder)[0]["audio"]).write_bytes(b"no sound")
     about, contents = check(folder, settings(folder, sets=UNSET, max_rejected_fraction=0.2))
     assert about.title == "Own corpus"
-    lines = list(described(about, contents))
+    lines = list(format_report(about, contents))
     assert "2 speakers" in lines
     seconds = sorted(s for each in contents.seconds.values() for s in each)
     assert f"from {seconds[0]:.1f} to {seconds[-1]:.1f} s, half of them above" in lines[3]

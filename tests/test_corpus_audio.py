@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from hpro_core.corpus.audio import LONGEST_S, TooLong, Unusable, decoded, write_wav
-from hpro_core.corpus.containers import Spliced
+from hpro_core.corpus.audio import MAX_DURATION_S, TooLong, Unusable, decode_file, write_wav
+from hpro_core.corpus.containers import SplicedFile
 from hpro_core.errors import HproError
 
 RATE_HZ = 16_000
@@ -37,12 +37,12 @@ def test_decoding_keeps_pitch_and_mixes_down(tmp_path: Path):
     time_s = np.arange(44_100) / 44_100
     tone = 0.4 * np.sin(2 * np.pi * 440 * time_s)
     soundfile.write(tmp_path / "a.flac", np.stack([tone, 0 * tone], 1), 44_100)
-    samples = decoded(tmp_path / "a.flac")
+    samples = decode_file(tmp_path / "a.flac")
     assert len(samples) == 16_000
     assert np.abs(np.fft.rfft(samples)).argmax() == 440
     assert np.abs(samples[2000:-2000]).max() == pytest.approx(0.2, abs=0.01)
     with pytest.raises(Unusable, match="unreadable audio"):
-        decoded(tmp_path / "missing.wav")
+        decode_file(tmp_path / "missing.wav")
 
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "ULAW"])
@@ -51,12 +51,12 @@ def test_any_wav_is_read_and_half_of_it_refused(tmp_path, subtype, rate_hz, chan
     tone_T = 0.4 * np.sin(2 * np.pi * 440 * np.arange(rate_hz) / rate_hz)
     path = tmp_path / "a.wav"
     soundfile.write(path, np.stack([tone_T] * channels, 1), rate_hz, subtype=subtype)
-    samples = decoded(path)
+    samples = decode_file(path)
     assert len(samples) == 16_000
     assert np.abs(np.fft.rfft(samples)).argmax() == 440
     content = path.read_bytes()
     with pytest.raises(Unusable, match="truncated audio"):
-        decoded(content[: len(content) // 2])
+        decode_file(content[: len(content) // 2])
 
 
 def test_other_formats_that_are_cut_off_do_not_pass_as_whole(tmp_path):
@@ -65,9 +65,9 @@ def test_other_formats_that_are_cut_off_do_not_pass_as_whole(tmp_path):
         path = tmp_path / f"a.{suffix}"
         soundfile.write(path, tone_T, 16_000)
         content = path.read_bytes()
-        assert len(decoded(content)) == pytest.approx(48_000, abs=400)
+        assert len(decode_file(content)) == pytest.approx(48_000, abs=400)
         with pytest.raises(Unusable, match=r"unreadable audio|empty audio"):
-            decoded(content[: len(content) // 2])
+            decode_file(content[: len(content) // 2])
 
 
 @pytest.mark.parametrize("size", [2**31 - 4096 - 12, 2**32 - 1])
@@ -78,22 +78,22 @@ def test_the_size_of_a_stream_says_nothing(tmp_path, size):
     content = path.read_bytes()
     at = content.index(b"data") + 4
     streamed = content[:at] + size.to_bytes(4, "little") + content[at + 4 :]
-    assert len(decoded(streamed)) == 16_000
+    assert len(decode_file(streamed)) == 16_000
 
 
 def test_what_is_no_share_of_full_scale_is_refused(tmp_path):
     noise_T = np.random.default_rng(0).normal(0, 0.3, 16_000).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", noise_T, 16_000, subtype="FLOAT")
-    assert len(decoded(tmp_path / "a.wav")) == 16_000
+    assert len(decode_file(tmp_path / "a.wav")) == 16_000
     soundfile.write(tmp_path / "a.wav", 32_768 * noise_T, 16_000, subtype="FLOAT")
     with pytest.raises(Unusable, match="audio far above full scale"):
-        decoded(tmp_path / "a.wav")
+        decode_file(tmp_path / "a.wav")
 
 
 def test_a_file_that_only_its_name_could_explain_is_unreadable(tmp_path):
     (tmp_path / "a.raw").write_bytes(bytes(32_000))
     with pytest.raises(Unusable, match="unreadable audio"):
-        decoded(tmp_path / "a.raw")
+        decode_file(tmp_path / "a.raw")
 
 
 # --- sizes that are wrong ----------------------------------------------------------------------
@@ -111,9 +111,9 @@ def test_a_flac_stream_without_length_is_read_whole():
     streamed = without_length(encoded(format="FLAC"))
     with soundfile.SoundFile(io.BytesIO(streamed)) as file:
         assert file.frames > 2**62
-    assert is_the_tone(decoded(streamed))
+    assert is_the_tone(decode_file(streamed))
     with pytest.raises(Unusable, match="unreadable audio"):
-        decoded(streamed[: len(streamed) // 2])
+        decode_file(streamed[: len(streamed) // 2])
 
 
 def tag(size: int) -> bytes:
@@ -125,8 +125,8 @@ def tag(size: int) -> bytes:
 
 @pytest.mark.parametrize("form", ["WAV", "FLAC", "AIFF", "OGG", "MP3"])
 def test_sound_behind_a_tag_is_read_whole(form):
-    assert is_the_tone(decoded(tag(30_000) + encoded(format=form)))
-    assert is_the_tone(decoded(tag(10) + tag(0) + encoded(format=form)))
+    assert is_the_tone(decode_file(tag(30_000) + encoded(format=form)))
+    assert is_the_tone(decode_file(tag(10) + tag(0) + encoded(format=form)))
 
 
 def sizes_set(wav: bytes, data: int, riff: int | None = None) -> bytes:
@@ -141,24 +141,24 @@ def sizes_set(wav: bytes, data: int, riff: int | None = None) -> bytes:
 def test_a_wav_whose_size_counts_its_header_is_read():
     wav = encoded(subtype="PCM_16")
     size = struct.unpack_from("<I", wav, 40)[0]
-    assert is_the_tone(decoded(sizes_set(wav, size + 44)))
+    assert is_the_tone(decode_file(sizes_set(wav, size + 44)))
     with pytest.raises(Unusable, match="truncated audio"):
-        decoded(sizes_set(wav, size + 60_000))
+        decode_file(sizes_set(wav, size + 60_000))
 
 
 @pytest.mark.parametrize("riff", [None, 0, 8, 36, 2**32 - 1])
 @pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
 def test_a_wav_that_was_never_closed_is_read(subtype, riff):
-    assert is_the_tone(decoded(sizes_set(encoded(subtype=subtype), 0, riff)))
+    assert is_the_tone(decode_file(sizes_set(encoded(subtype=subtype), 0, riff)))
 
 
 def test_a_wav_that_is_truly_empty_is_empty():
     wav = encoded(np.zeros(0), subtype="PCM_16")
     assert len(wav) == 44
     with pytest.raises(Unusable, match="empty audio"):
-        decoded(wav)
+        decode_file(wav)
     with pytest.raises(Unusable, match="empty audio"):
-        decoded(wav + b"LIST" + struct.pack("<I", 200) + bytes(200))
+        decode_file(wav + b"LIST" + struct.pack("<I", 200) + bytes(200))
 
 
 def varying_mp3(first_loud: bool) -> bytes:
@@ -177,19 +177,19 @@ def test_an_mp3_of_varying_bit_rate_without_header_is_read_whole(first_loud):
     with soundfile.SoundFile(io.BytesIO(bare)) as file:
         assert file.frames < 24_000 * 7  # what libsndfile takes for its length
     for content in (bare, tag(500) + bare, bare + b"TAG" + bytes(125), bare + bytes(1000)):
-        assert len(decoded(content)) == pytest.approx(8 * RATE_HZ, abs=1000)
+        assert len(decode_file(content)) == pytest.approx(8 * RATE_HZ, abs=1000)
     with pytest.raises(TooLong):
-        decoded(bare, longest_s=7.9)
+        decode_file(bare, longest_s=7.9)
     broken = bare[:8000] + b"not a frame" + bare[8000:]
     with pytest.raises(Unusable, match="MP3 of unknown length"):
-        decoded(broken)
+        decode_file(broken)
 
 
 def test_an_mp3_that_is_cut_off_is_told_by_its_header():
     mp3 = encoded(format="MP3", bitrate_mode="VARIABLE")
-    assert is_the_tone(decoded(mp3))
+    assert is_the_tone(decode_file(mp3))
     with pytest.raises(Unusable, match="truncated audio"):
-        decoded(mp3[: len(mp3) // 2])
+        decode_file(mp3[: len(mp3) // 2])
 
 
 @pytest.mark.parametrize(
@@ -205,9 +205,9 @@ def test_an_mp3_that_is_cut_off_is_told_by_its_header():
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
 def test_other_containers_that_are_cut_off_are_refused(form, share):
     content = encoded(**form)
-    assert is_the_tone(decoded(content))
+    assert is_the_tone(decode_file(content))
     with pytest.raises(Unusable, match=r"truncated|unreadable"):
-        decoded(content[: int(share * len(content))])
+        decode_file(content[: int(share * len(content))])
 
 
 # --- limits, asked before anything is decoded --------------------------------------------------
@@ -218,13 +218,13 @@ def test_a_rate_that_no_speech_has_is_refused(rate_hz):
     wav = bytearray(encoded(subtype="PCM_16"))
     struct.pack_into("<I", wav, 24, rate_hz)
     with pytest.raises(Unusable, match=f"unsupported sampling rate: {rate_hz} Hz"):
-        decoded(bytes(wav))
+        decode_file(bytes(wav))
 
 
 @pytest.mark.parametrize("rate_hz", [4_000, 11_025, 44_100, 192_000, 768_000])
 def test_rates_of_converters_are_read(rate_hz):
     tone_T = 0.4 * np.sin(2 * np.pi * 440 * np.arange(2 * rate_hz) / rate_hz)
-    assert is_the_tone(decoded(encoded(tone_T, rate_hz, subtype="PCM_16")))
+    assert is_the_tone(decode_file(encoded(tone_T, rate_hz, subtype="PCM_16")))
 
 
 def test_of_a_long_clip_no_more_is_decoded_than_the_limit(tmp_path):
@@ -251,16 +251,16 @@ def test_the_limit_counts_true_samples_and_not_what_a_header_declares():
     flac = bytearray(encoded(format="FLAC"))
     flac[21] |= 0x0F  # 2^36 samples, which no memory holds
     with pytest.raises(Unusable, match=r"truncated|unreadable"):
-        decoded(bytes(flac))
+        decode_file(bytes(flac))
     with pytest.raises(TooLong, match=r"longer than 1\.5 s"):
-        decoded(encoded(), longest_s=1.5)
-    assert is_the_tone(decoded(encoded(), longest_s=2.0))
-    assert LONGEST_S == 30
+        decode_file(encoded(), longest_s=1.5)
+    assert is_the_tone(decode_file(encoded(), longest_s=2.0))
+    assert MAX_DURATION_S == 30
 
 
 def test_many_channels_take_no_more_memory_than_few():
     wide_TC = np.repeat(TONE_T[:, None], 200, axis=1)
-    assert is_the_tone(decoded(encoded(wide_TC, subtype="PCM_16")))
+    assert is_the_tone(decode_file(encoded(wide_TC, subtype="PCM_16")))
 
 
 # --- any bytes ---------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def test_any_bytes_are_sound_or_unusable(form):
             content[at] = generator.choice([0, 1, 127, 128, 255, generator.integers(256)])
         cut = content[: generator.integers(len(content) // 2, len(content) + 1)]
         with contextlib.suppress(Unusable):
-            samples_T = decoded(bytes(cut), 2.0)
+            samples_T = decode_file(bytes(cut), 2.0)
             assert samples_T.dtype == np.float32
             assert np.isfinite(samples_T).all()
             assert len(samples_T) <= 2.001 * RATE_HZ
@@ -292,14 +292,14 @@ def test_what_is_no_file_is_unusable(tmp_path):
     for name in ("missing.wav", "folder.wav", "nul\0.wav"):
         (tmp_path / "folder.wav").mkdir(exist_ok=True)
         with pytest.raises(Unusable, match="unreadable audio"):
-            decoded(tmp_path / name)
+            decode_file(tmp_path / name)
 
 
 def test_a_spliced_file_reads_like_its_bytes():
     generator = np.random.default_rng(0)
     source = bytes(generator.integers(0, 256, 1000, dtype=np.uint8))
     expected = io.BytesIO(b"head" + source[100:])
-    spliced = Spliced(b"head", io.BytesIO(source), 100)
+    spliced = SplicedFile(b"head", io.BytesIO(source), 100)
     for _ in range(300):
         whence = int(generator.integers(3))
         offset = int(generator.integers(-50, 950)) if whence else int(generator.integers(950))

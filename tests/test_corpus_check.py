@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from hpro_core import tables
 from hpro_core.cli import app
 from hpro_core.corpus import stage, walk
-from hpro_core.corpus.check import Contents, check, described, write_faults
-from hpro_core.corpus.readers.registry import PUBLISHED, READERS, recognised
-from hpro_core.corpus.recording import MAX_ID_BYTES, Fault, Recording, printable, refused
+from hpro_core.corpus.check import Contents, check, format_report, write_faults
+from hpro_core.corpus.readers.registry import PUBLISHED, READERS, detect_reader
+from hpro_core.corpus.recording import MAX_ID_BYTES, Fault, Recording, metadata_faults, printable
 from hpro_core.errors import HproError
 from hpro_core.params import Corpus, CorpusSet
 from tests.corpora import esd, ravdess
@@ -204,7 +204,7 @@ def test_control_characters_of_a_corpus_are_not_printed_as_they_are(tmp_path):
     folder = tmp_path / "mine"
     write(folder, [row | {"emotion": "\x1b[2Jhappy"} for row in rows_of(folder)])
     contents = check_agrees(folder, tmp_path / "out", limits(folder))
-    lines = list(described(READERS["csv"].ABOUT, contents))
+    lines = list(format_report(READERS["csv"].INFO, contents))
     assert all(line.isprintable() for line in lines)
     assert any(r"\x1b[2Jhappy" in line for line in lines)
 
@@ -223,7 +223,7 @@ def test_all_faults_of_metadata_are_named_at_once(tmp_path):
     with (folder / "metadata.csv").open("a", encoding="utf-8") as file:
         file.write("only,three,cells\n")
     contents = check_agrees(folder, tmp_path / "out", limits(folder))
-    text = "\n".join(described(READERS["csv"].ABOUT, contents))
+    text = "\n".join(format_report(READERS["csv"].INFO, contents))
     for says in (
         "line 3: audio file", "line 4: speaker is empty", "line 5: utterance 'u0' is a duplicate",
         "line 5: audio file",
@@ -257,7 +257,7 @@ def test_ids_of_any_reader_can_name_a_file():
     entries = [
         Recording(name, "s", "text", b"", "g") for name in ("a", "../a", "a", "b c", "x" * 200)
     ]
-    kinds = [fault.kind for fault in refused(entries)]
+    kinds = [fault.kind for fault in metadata_faults(entries)]
     assert kinds == [
         "invalid id", "duplicate id", "invalid id",
         "invalid id",
@@ -272,8 +272,8 @@ def test_marks_and_scripts_are_named(tmp_path):
         row["text"] = text
     write(folder, rows)
     contents = check_agrees(folder, tmp_path / "out", limits(folder))
-    text = "\n".join(described(READERS["csv"].ABOUT, contents))
-    assert contents.marks == {"[Laughter]": ["u1"]}
+    text = "\n".join(format_report(READERS["csv"].INFO, contents))
+    assert contents.unknown_tags == {"[Laughter]": ["u1"]}
     assert "[Laughter] 1 times, as in u1 (known: [laughter])" in text
     assert "transcript with unsupported characters: 2" in text
     assert "('П', 'р', 'и', 'в', 'е', 'т')" in text
@@ -322,7 +322,7 @@ def test_the_shipped_excerpt_is_known(tmp_path):
         (folder / row["audio"]).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(REPO / "data/raw/amazon_queen" / row["audio"], folder / row["audio"])
     write(folder, rows)
-    assert recognised(folder) == recognised(REPO / "data/raw/amazon_queen") == "amazon_queen"
+    assert detect_reader(folder) == detect_reader(REPO / "data/raw/amazon_queen") == "amazon_queen"
     corpus = limits(folder, "amazon_queen").model_copy(update={"max_duration_s": 9.0})
     contents = check_agrees(folder, tmp_path / "out", corpus)
     assert (contents.n_utterances, contents.faults, contents.stops) == (3, [], [])
@@ -345,7 +345,7 @@ def test_a_name_that_is_not_utf_8_is_one_fault(tmp_path):
     assert contents.faults[0].where.endswith("caf\\xe9.wav")
     write_faults(contents, tmp_path / "faults.csv")
     assert "caf\\xe9.wav" in (tmp_path / "faults.csv").read_text(encoding="utf-8")
-    "\n".join(described(READERS["ravdess"].ABOUT, contents)).encode()
+    "\n".join(format_report(READERS["ravdess"].INFO, contents)).encode()
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -356,7 +356,7 @@ def test_no_reader_fails_at_such_a_name(name, tmp_path):
     (tmp_path / ODD).mkdir()
     (tmp_path / ODD / f"{ODD}.txt").write_text("")
     _, contents = check(tmp_path, limits(tmp_path, name))
-    text = "\n".join(described(READERS[name].ABOUT, contents))
+    text = "\n".join(format_report(READERS[name].INFO, contents))
     assert text.encode()
     assert sum("\\xe9" in fault.where for fault in contents.faults) <= 1
 

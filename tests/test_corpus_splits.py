@@ -184,7 +184,7 @@ def test_many_groups_are_split_in_seconds():
     speaker_G = rng.integers(0, 2000, n)
     counts_GS = csr_array((np.ones(n, int), (np.arange(n), speaker_G)), shape=(n, 2000))
     start = time.monotonic()
-    chosen = splits.chosen_groups(counts_GS, csr_array(np.ones((n, 1), int)), wanted=100, rng=rng)
+    chosen = splits.choose_groups(counts_GS, csr_array(np.ones((n, 1), int)), wanted=100, rng=rng)
     assert len(chosen) == 100
     assert time.monotonic() - start < 20
 
@@ -317,7 +317,7 @@ def test_a_set_that_is_split_needs_test_utterances(tmp_path: Path):
 def test_a_split_covers_many_speakers_and_no_speaker_is_used_up():
     counts_GS = np.kron(np.eye(5, dtype=int), np.full((3, 1), 4))  # 5 speakers, 3 scenes of 4
     rng = np.random.default_rng(0)
-    chosen = splits.chosen_groups(counts_GS, np.ones((15, 1), int), wanted=20, rng=rng)
+    chosen = splits.choose_groups(counts_GS, np.ones((15, 1), int), wanted=20, rng=rng)
     taken_S = counts_GS[chosen].sum(axis=0)
     assert taken_S.tolist() == [4, 4, 4, 4, 4]
 
@@ -325,6 +325,6 @@ def test_a_split_covers_many_speakers_and_no_speaker_is_used_up():
 def test_a_split_keeps_the_shares_of_emotions():
     counts_GE = np.repeat(np.eye(5, dtype=int), 40, axis=0)
     rng = np.random.default_rng(0)
-    chosen = splits.chosen_groups(np.ones((200, 1), int), counts_GE, wanted=20, rng=rng)
+    chosen = splits.choose_groups(np.ones((200, 1), int), counts_GE, wanted=20, rng=rng)
     assert len(chosen) == 20
     assert np.abs(counts_GE[chosen].sum(axis=0) - 4).max() <= 2

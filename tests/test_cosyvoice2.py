@@ -18,19 +18,19 @@ from hpro_core.errors import HproError
 from hpro_core.speech import cosyvoice2, cosyvoice2_stage
 from hpro_core.speech.cosyvoice2 import (
     CamPlus,
+    DecoderSizes,
     FlowDecoder,
     Prompt,
     S3Tokenizer,
-    SoundSizes,
     check_tokens,
     mel_frames,
     prompt_of,
 )
-from hpro_core.speech.stage import to_encode, write_tokens
+from hpro_core.speech.stage import utterances_to_encode, write_tokens
 from hpro_core.synthesis.stage import load_decoder
 from hpro_core.tables import SPEECH_TOKENS, UTTERANCES, read_table, write_table
 
-TINY = SoundSizes(
+TINY = DecoderSizes(
     encoder_blocks=1,
     encoder_hidden=32,
     estimator_width=64,
@@ -189,7 +189,7 @@ def test_a_prompt_has_two_mel_frames_per_token():
         assert prompt.mel_FM.shape == (2 * kept, 80)
 
 
-def test_a_mel_band_hears_its_own_tone():
+def test_a_mel_band_responds_to_its_own_tone():
     t = np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
     bands = [int(mel_frames(np.sin(2 * np.pi * hz * t))[25].argmax()) for hz in (200, 1000, 4000)]
     # Slaney's scale is linear up to 1 kHz and logarithmic above: 0 to 8 kHz over 80 bands.
@@ -273,7 +273,7 @@ def run_folder(tmp_path):
 
 def test_the_stage_writes_tokens_of_all_but_the_judges_split(run_folder, campplus, s3_stand_in):
     tokenizer, speakers = S3Tokenizer(Loud()), CamPlus.load(campplus, 1)
-    wanted = to_encode(run_folder, None)
+    wanted = utterances_to_encode(run_folder, None)
     rows = cosyvoice2_stage.encoded(run_folder, wanted, tokenizer, speakers, batch_size=2)
     write_tokens(run_folder, None, wanted, rows)
     table = read_table(run_folder / "speech/speech_tokens.parquet", SPEECH_TOKENS)
@@ -284,7 +284,7 @@ def test_the_stage_writes_tokens_of_all_but_the_judges_split(run_folder, campplu
 
 def test_the_stage_names_an_utterance_that_it_cannot_encode(run_folder, campplus, s3_stand_in):
     soundfile.write(run_folder / "u0.wav", tone(31), SAMPLE_RATE_HZ)
-    wanted = to_encode(run_folder, None)
+    wanted = utterances_to_encode(run_folder, None)
     models = S3Tokenizer(Loud()), CamPlus.load(campplus, 1)
     with pytest.raises(HproError, match=rf"^u0 \({run_folder}/u0\.wav\) is 31.0 s long"):
         list(cosyvoice2_stage.encoded(run_folder, wanted, *models, batch_size=2))
@@ -456,7 +456,7 @@ def test_weights_come_from_the_files_strictly(sound_folder):
 
 @pytest.mark.slow
 def test_full_size_flow_and_vocoder_make_sound(upstream):
-    decoder = FlowDecoder(*cosyvoice2.build(SoundSizes()))
+    decoder = FlowDecoder(*cosyvoice2.build(DecoderSizes()))
     (sound,) = decoder.decode([np.arange(50)], [made_prompt(25)])
     assert len(sound) == 50 * 960
     assert np.isfinite(sound).all()

@@ -187,7 +187,7 @@ def test_a_checkpoint_of_another_step_is_not_taken(killed, step, tmp_path, capsy
 def keeps_step_40():
     """A selection that keeps the newest weights, and at the end those of step 40."""
     return ModelSelection(
-        every=20, look=lambda: {"x": 1.0}, choose=lambda history: min(40, max(history))
+        every=20, evaluate=lambda: {"x": 1.0}, choose=lambda history: min(40, max(history))
     )
 
 
@@ -211,16 +211,16 @@ def test_kept_weights_that_are_broken_are_named_and_those_before_taken(damage, t
 
 def test_kept_weights_of_another_model_are_named(tmp_path):
     model = nn.Linear(2, 2)
-    model_selection = ModelSelection(every=1, look=dict, choose=lambda history: 0)
-    model_selection.keep(0, model, tmp_path)
+    model_selection = ModelSelection(every=1, evaluate=dict, choose=lambda history: 0)
+    model_selection.save_if_best(0, model, tmp_path)
     kept = tmp_path / "kept_0000000.pt"
     entry = {"step": 0, "files": {"checkpoint_0000000.pt": "x", kept.name: sha256_of(kept)}}
     (tmp_path / "checkpoints.json").write_text(json.dumps({"checkpoints": [entry]}))
-    model_selection.give(model, tmp_path)
+    model_selection.restore_best(model, tmp_path)
     for weights in ({"weight": torch.ones(3)}, {"weight": [1]}, {}):
         sealed(tmp_path, kept.name, weights)
         with pytest.raises(HproError, match=r"kept_0000000\.pt does not fit the model"):
-            model_selection.give(model, tmp_path)
+            model_selection.restore_best(model, tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"checkpoints": [{"step": "x"}]}', "[]"])
@@ -307,14 +307,14 @@ def test_processes_that_see_other_files_stop(monkeypatch):
 
     monkeypatch.setattr(distributed.distributed, "broadcast_object_list", told)
     second = distributed.Ranks(index=1, count=2)
-    second.agree_on(40, "the checkpoint")
+    second.check_equal(40, "the checkpoint")
     with pytest.raises(HproError, match="the checkpoint is 40 in the first process and 0 in proc"):
-        second.agree_on(0, "the checkpoint")
+        second.check_equal(0, "the checkpoint")
 
 
 def test_alone_there_is_nobody_to_ask():
     alone = distributed.Ranks.init_distributed(torch.device("cpu"))
-    assert (alone.index, alone.count, alone.first) == (0, 1, True)
+    assert (alone.index, alone.count, alone.is_main) == (0, 1, True)
     weight = nn.Parameter(torch.ones(2))
     weight.grad = torch.full((2,), 3.0)
     alone.sum_gradients([weight])
@@ -332,7 +332,7 @@ def test_short_trainings_have_checkpoints_too(steps, most, expected):
 
 def test_the_rate_warms_up_and_decays():
     settings = Loop("x", 100, 0, Path(), Path(), warmup_steps=10, decay_fraction=0.2)
-    shares = [loop._rate_share(step, settings) for step in (1, 10, 50, 80, 91, 100)]
+    shares = [loop._learning_rate_factor(step, settings) for step in (1, 10, 50, 80, 91, 100)]
     assert shares == pytest.approx([0.1, 1.0, 1.0, 1.0, 0.5, 0.05])
 
 

@@ -12,7 +12,7 @@ import torch
 
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
-from hpro_core.corpus.audio import decoded, write_wav
+from hpro_core.corpus.audio import decode_file, write_wav
 from hpro_core.errors import HproError
 from hpro_core.judges import affect, prosody, stage
 from hpro_core.judges.asr import (
@@ -26,9 +26,9 @@ from hpro_core.judges.asr import (
 from hpro_core.judges.dnsmos import Dnsmos
 from hpro_core.judges.metrics import ccc, cosine
 from hpro_core.judges.realignment import read_wav
-from hpro_core.judges.speaker import embed_together, load_encoder
+from hpro_core.judges.speaker import embed_batch, load_encoder
 from hpro_core.params import Compute, Evaluate
-from hpro_core.pretrained.weights import located
+from hpro_core.pretrained.weights import find_weights
 from hpro_core.tables import (
     EMOTION_POSTERIORS,
     SCORES,
@@ -58,7 +58,7 @@ SETTINGS = Evaluate(
 
 @pytest.fixture(scope="module")
 def weights_folder() -> Path:
-    """What `hpro weights fetch` brought; a test fails with that cure where it is missing."""
+    """What `hpro weights fetch` brought; a test fails with that hint where it is missing."""
     return Path(__file__).parent.parent / "weights"
 
 
@@ -78,7 +78,7 @@ def rows() -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def clips(rows: list[dict[str, str]]) -> list[np.ndarray]:
-    return [decoded(EXCERPT / row["audio"]).astype(np.float32) for row in rows]
+    return [decode_file(EXCERPT / row["audio"]).astype(np.float32) for row in rows]
 
 
 @pytest.fixture(
@@ -88,7 +88,7 @@ def clips(rows: list[dict[str, str]]) -> list[np.ndarray]:
 def recogniser(request: pytest.FixtureRequest, weights_folder: Path) -> WhisperASR:
     """Either recogniser."""
     options = {"whisper_tiny_en": TINY_EN, "whisper_base": BASE}[request.param]
-    return WhisperASR(located(request.param, weights_folder), 1, options)
+    return WhisperASR(find_weights(request.param, weights_folder), 1, options)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_words_in_brackets_are_words(counter: WordErrorCounter) -> None:
     assert counter.count("Go away.", "(music) go away")[1:] == (0, 2)  # what a recogniser notes
 
 
-def test_whisper_hears_the_lines(
+def test_whisper_transcribes_the_lines(
     recogniser: WhisperASR,
     counter: WordErrorCounter,
     rows: list[dict[str, str]],
@@ -176,7 +176,9 @@ def test_a_clip_gets_the_first_window_that_holds_it(options: DecodingOptions) ->
     assert padded_mel(filled[:1], options.windows_s).shape == (1, 80, 100 * options.windows_s[0])
 
 
-def test_more_than_whisper_can_hear_is_cut(recogniser: WhisperASR, clips: list[np.ndarray]) -> None:
+def test_audio_longer_than_whispers_window_is_cut(
+    recogniser: WhisperASR, clips: list[np.ndarray]
+) -> None:
     silence = np.zeros(30 * SAMPLE_RATE_HZ, np.float32)
     assert len(recogniser.transcribe(np.concatenate([clips[0], silence])).split()) >= 3
 
@@ -188,7 +190,7 @@ def test_more_than_whisper_can_hear_is_cut(recogniser: WhisperASR, clips: list[n
 def test_dnsmos_equals_speechmos(weights_folder: Path, clips: list[np.ndarray]) -> None:
     from speechmos import dnsmos
 
-    judge = Dnsmos(located("dnsmos", weights_folder), threads=1)
+    judge = Dnsmos(find_weights("dnsmos", weights_folder), threads=1)
     longest = max(clips, key=len)
     for seconds in (2.4, 2.8):  # repeated four times: one window, two windows
         clip = longest[: int(seconds * SAMPLE_RATE_HZ)]
@@ -202,8 +204,8 @@ def test_dnsmos_equals_speechmos(weights_folder: Path, clips: list[np.ndarray]) 
 
 
 def test_same_speaker_is_nearer(weights_folder: Path, clips: list[np.ndarray]) -> None:
-    encoder = load_encoder(located("ge2e", weights_folder))
-    voices = np.stack([embed_together(encoder, [clip])[0] for clip in clips])
+    encoder = load_encoder(find_weights("ge2e", weights_folder))
+    voices = np.stack([embed_batch(encoder, [clip])[0] for clip in clips])
     assert np.linalg.norm(voices, axis=1) == pytest.approx(1.0, abs=1e-5)
     alike = voices @ voices.T
     same = np.kron(np.eye(2), np.ones((5, 5))).astype(bool)
@@ -211,9 +213,9 @@ def test_same_speaker_is_nearer(weights_folder: Path, clips: list[np.ndarray]) -
 
 
 def test_silence_and_short_clips_have_a_voice(weights_folder: Path) -> None:
-    encoder = load_encoder(located("ge2e", weights_folder))
+    encoder = load_encoder(find_weights("ge2e", weights_folder))
     for clip in (np.zeros(8000, np.float32), np.ones(10, np.float32)):
-        assert np.isfinite(embed_together(encoder, [clip])[0]).all()
+        assert np.isfinite(embed_batch(encoder, [clip])[0]).all()
 
 
 # --- prosody and the affect judge
@@ -231,7 +233,7 @@ def test_pitch_of_a_known_tone() -> None:
 
 
 def test_silence_has_finite_features() -> None:
-    sound_FC = affect.heard(np.zeros(4000, np.float32))
+    sound_FC = affect.input_features(np.zeros(4000, np.float32))
     assert sound_FC.shape[1] == affect.N_CHANNELS
     assert np.isfinite(sound_FC).all()
 
@@ -323,13 +325,18 @@ def _judged(root: Path, system: str, weights_folder: Path) -> tuple[pd.DataFrame
     return read_table(folder / "scores.parquet", SCORES), report["test_sets"]["acted"]
 
 
-def test_training_leaves_judges_and_their_grades(trained: Path) -> None:
-    grades = json.loads((trained / "judge" / "metrics.json").read_text())
-    assert grades["trained_on"] == {"acted": 6}
-    assert grades["emotion"]["n"] == grades["word_vad"]["n"] == grades["floor"]["acted"]["n"] == 4
-    assert 0 <= grades["emotion"]["accuracy"] <= 1
-    assert -1 <= grades["word_vad"]["ccc"] <= 1
-    assert grades["floor"]["acted"]["emo_sim"] < 1
+def test_training_writes_judges_and_their_accuracy(trained: Path) -> None:
+    accuracy = json.loads((trained / "judge" / "metrics.json").read_text())
+    assert accuracy["trained_on"] == {"acted": 6}
+    assert (
+        accuracy["emotion"]["n"]
+        == accuracy["word_vad"]["n"]
+        == accuracy["floor"]["acted"]["n"]
+        == 4
+    )
+    assert 0 <= accuracy["emotion"]["accuracy"] <= 1
+    assert -1 <= accuracy["word_vad"]["ccc"] <= 1
+    assert accuracy["floor"]["acted"]["emo_sim"] < 1
     recorded = trained / "judge" / "recordings"
     assert len(read_table(recorded / "emotion_posteriors.parquet", EMOTION_POSTERIORS)) == 4
 

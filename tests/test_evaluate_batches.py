@@ -16,15 +16,15 @@ from whisper.normalizers import BasicTextNormalizer, EnglishTextNormalizer
 
 from hpro_core import params as p
 from hpro_core.constants import SAMPLE_RATE_HZ
-from hpro_core.corpus.audio import decoded, write_wav
+from hpro_core.corpus.audio import decode_file, write_wav
 from hpro_core.errors import HproError
 from hpro_core.judges import apply, asr, dnsmos
 from hpro_core.judges.apply import Clip, in_batches, load_recogniser
 from hpro_core.judges.asr import BASE, TINY_EN, DecodingOptions, WhisperASR, padded_mel
 from hpro_core.judges.mel import mel_filters, mel_spectrogram
-from hpro_core.judges.speaker import embed_together, load_encoder
+from hpro_core.judges.speaker import embed_batch, load_encoder
 from hpro_core.judges.whisper_parts import log_mel, normalisers
-from hpro_core.pretrained.weights import located
+from hpro_core.pretrained.weights import find_weights
 
 REPO = Path(__file__).parents[1]
 EXCERPT = REPO / "data" / "raw" / "amazon_queen"
@@ -41,7 +41,7 @@ def clips() -> list[np.ndarray]:
     """Four clips of 1 to 5 s, one of 12 s, and noise."""
     with (EXCERPT / "metadata.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if 1.0 < float(row["duration_s"]) < 5.0]
-    spoken = [decoded(EXCERPT / row["audio"]).astype(np.float32) for row in rows[:40:10]]
+    spoken = [decode_file(EXCERPT / row["audio"]).astype(np.float32) for row in rows[:40:10]]
     noise = np.random.default_rng(0).normal(0, 0.1, 6000).astype(np.float32)
     return [*spoken, np.tile(spoken[2], 20)[: 12 * SAMPLE_RATE_HZ], noise]
 
@@ -97,7 +97,7 @@ def test_texts_of_a_batch_are_those_of_one_by_one(
     clips: list[np.ndarray], name: str, options: DecodingOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other way: encoder and decoder in one call per clip, its own cap, one hypothesis."""
-    recogniser = WhisperASR(located(name, WEIGHTS), 1, options)
+    recogniser = WhisperASR(find_weights(name, WEIGHTS), 1, options)
     uncut = [_alone(recogniser, clip, options) for clip in clips]
     assert recogniser.transcribe_batch(clips) == uncut
     assert [recogniser.transcribe(clip) for clip in clips[:2]] == uncut[:2]
@@ -120,7 +120,7 @@ def _alone(recogniser: WhisperASR, clip: np.ndarray, options: DecodingOptions) -
         ctranslate2.StorageView.from_array(np.ascontiguousarray(mel_1CF)),
         [recogniser._prompt],
         beam_size=options.beam_size,
-        max_length=len(recogniser._prompt) + asr.most_tokens(clip),
+        max_length=len(recogniser._prompt) + asr.max_tokens(clip),
     )
     return recogniser._tokenizer.decode(result[0].sequences_ids[0])
 
@@ -147,14 +147,14 @@ def test_windows_of_the_settings(
 def test_windows_must_ascend_to_30(windows_s: list[int], tmp_path: Path) -> None:
     values = p.read_yaml(REPO / "params.yaml")["evaluate"] | {"asr_windows_s": windows_s}
     with pytest.raises(HproError, match=r"asr_windows_s: \[.*ascending seconds"):
-        p.validated(values, p.Evaluate, "params.yaml", "evaluate")
+        p.validate_section(values, p.Evaluate, "params.yaml", "evaluate")
 
 
 # --- quality
 
 
 def test_quality_of_a_period_is_that_of_the_whole_window(clips: list[np.ndarray]) -> None:
-    path = located("dnsmos", WEIGHTS) / "sig_bak_ovr.onnx"
+    path = find_weights("dnsmos", WEIGHTS) / "sig_bak_ovr.onnx"
     network = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     judge = dnsmos.Dnsmos(path.parent, 1)
     whole_frames = max(clips[:4], key=len)[: 12800 + 160]
@@ -172,9 +172,9 @@ def test_quality_of_a_period_is_that_of_the_whole_window(clips: list[np.ndarray]
 
 
 def test_voices_of_a_batch_are_those_of_one_by_one(clips: list[np.ndarray]) -> None:
-    encoder = load_encoder(located("ge2e", WEIGHTS))
-    expected = [embed_together(encoder, [clip])[0] for clip in clips]
-    np.testing.assert_allclose(embed_together(encoder, clips), expected, atol=1e-5)
+    encoder = load_encoder(find_weights("ge2e", WEIGHTS))
+    expected = [embed_batch(encoder, [clip])[0] for clip in clips]
+    np.testing.assert_allclose(embed_batch(encoder, clips), expected, atol=1e-5)
 
 
 # --- batches

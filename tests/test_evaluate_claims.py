@@ -114,7 +114,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for system in SYSTEMS:
         for seed in SEEDS[:1] if system == "recordings" else SEEDS:
             write(root, system, seed)
-    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
+    claims.write_claims(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
     return root
 
 
@@ -130,7 +130,7 @@ def root(judged: Path, tmp_path: Path) -> Path:
 def test_a_full_disk_leaves_nothing_under_the_name_of_a_claim(root, full_disk, name) -> None:
     full_disk(name)
     with pytest.raises(HproError, match=rf"{name} cannot be written \(No space left on device"):
-        claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
+        claims.write_claims(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
     assert not list((root / "docs").glob(f"*{name}*"))
 
 
@@ -138,7 +138,7 @@ def test_a_comparison_by_hand() -> None:
     found = compare(Ratio.mean_of(np.array([[1, 3], [2, 6]])), Ratio.mean_of(np.zeros((2, 2))))
     # errors: seeds (2, 4) 1, utterances (1.5, 4.5) 2.25; F of seeds 9 / 1, of utterances 9 / 2.25
     assert found.p == pytest.approx(fisher.sf(9 * 4 / (9 + 4), 1, (9 + 4) ** 2 / (9**2 + 4**2)))
-    assert (found.above, found.seeds_agree) == (3.0, 2)
+    assert (found.difference, found.seeds_agree) == (3.0, 2)
     assert (found.lo + found.hi) / 2 == pytest.approx(3.0)
 
 
@@ -147,9 +147,9 @@ def test_word_errors_are_compared_as_rates() -> None:
     words = np.tile(rng.integers(3, 12, 40), (5, 1)).astype(float)
     first, second = (Ratio(rng.binomial(words.astype(int), x) * 1.0, words) for x in (0.4, 0.2))
     found = compare(first, second)
-    rates = [r.above_SN.sum() / r.below_SN.sum() for r in (first, second)]
-    assert found.above == pytest.approx(rates[0] - rates[1])
-    assert found.lo < found.above < found.hi
+    rates = [r.numerator_SN.sum() / r.denominator_SN.sum() for r in (first, second)]
+    assert found.difference == pytest.approx(rates[0] - rates[1])
+    assert found.lo < found.difference < found.hi
     assert found.p < 1e-4
     assert found.seeds_agree == 5
 
@@ -239,7 +239,7 @@ def test_each_variant_is_tested_against_sft(judged: Path) -> None:
     found = zip(table["test_set"], table["system"], table["metric"], strict=True)
     assert list(found) == list(expected)
     assert set(table["n"]) == {N}
-    main = table[table["metric"].isin(claims.MAIN)]
+    main = table[table["metric"].isin(claims.MAIN_METRICS)]
     assert table["p_holm"].notna().sum() == len(main)
     for _, family in main.groupby("test_set"):
         assert len(family) == 3 * len(VARIANTS)
@@ -302,24 +302,24 @@ def test_a_verdict_reads_the_intervals(
 def test_too_few_seeds_are_refused(root: Path) -> None:
     for seeds in ([0, 1], [0, 1, 1]):
         with pytest.raises(HproError, match=r"2 seeds, but claims.min_seeds is 3"):
-            claims.make(root, ROWS, seeds, SETTINGS, STARTS, ["acted"], root / "docs")
+            claims.write_claims(root, ROWS, seeds, SETTINGS, STARTS, ["acted"], root / "docs")
     assert not (root / "docs").exists()
 
 
 def test_other_utterances_are_refused(root: Path) -> None:
     write(root, "frame", 1, N - 1)
     with pytest.raises(HproError, match="frame, seed 1, was judged on other utterances"):
-        claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
+        claims.write_claims(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
 
 
-def test_other_judges_are_refused_and_judges_that_taught_are_told(root: Path) -> None:
+def test_other_judges_are_refused_and_judges_that_are_teachers_are_named(root: Path) -> None:
     paths = sorted(root.glob("eval/*/seed*/metrics.json"))
     write_json(paths[-1], to_json(JudgeProvenance({"emotion": "another"}, {})))
     with pytest.raises(HproError, match=r"are of different judges .emotion: another, and an ear."):
-        claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
+        claims.write_claims(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
     for path in paths:
         write_json(path, to_json(JudgeProvenance({"emotion": "an ear"}, {"emo_sim": "an ear"})))
-    claims.make(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
+    claims.write_claims(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
     introduction = (root / "docs/claims.md").read_text().split("\n## ")[0]
     assert "EMO-SIM is not independent here: an ear judged it" in introduction
 
@@ -327,7 +327,7 @@ def test_other_judges_are_refused_and_judges_that_taught_are_told(root: Path) ->
 def test_a_run_without_sft_is_refused(root: Path) -> None:
     rows = Tables(comparison=["hpro"], progressive=["word"], ablation=["frame"])
     with pytest.raises(HproError, match="no row 'sft'"):
-        claims.make(root, rows, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
+        claims.write_claims(root, rows, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
 
 
 def test_the_command_reads_its_key_file(root: Path) -> None:
@@ -363,7 +363,7 @@ def test_rewards_stand_beside_the_judges(judged: Path) -> None:
     assert of_word
     scored = claims.read_scores(judged, SYSTEMS, SEEDS)
     gap = claims.difference(scored, "controlled", "wer", ("word", "frame"))
-    assert f"| {gap.above:+.3f} [{gap.lo:+.3f}, {gap.hi:+.3f}] |" in of_word[0]
+    assert f"| {gap.difference:+.3f} [{gap.lo:+.3f}, {gap.hi:+.3f}] |" in of_word[0]
     assert of_word[0].startswith("| word | frame | 0.99 |")
     assert "| hpro | word |" not in acted
     assert "The rewards were not trained on this corpus" in acted
@@ -385,7 +385,7 @@ def test_a_training_with_odd_figures_is_named(root: Path, name: str, key: str, o
     path = root / "policy/word/seed2" / name
     write_json(path, {**json.loads(path.read_text()), key: odd})
     with pytest.raises(HproError, match=r"policy/word/seed2.*`hpro reward word --seed 2`"):
-        reward_vs_judges.read(root, {"word": "frame"}, [2])
+        reward_vs_judges.read_terms(root, {"word": "frame"}, [2])
 
 
 @pytest.mark.parametrize("name", ["gradient_norms.json", "metrics.json", "training.csv"])
@@ -400,7 +400,7 @@ def test_a_training_without_its_figures_is_named(root: Path, name: str) -> None:
         write_json(path, told)
     for _ in range(2):  # then it is not there at all
         with pytest.raises(HproError, match=r"policy/word/seed2.*`hpro reward word --seed 2`"):
-            claims.make(root, rows, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
+            claims.write_claims(root, rows, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
         path.unlink(missing_ok=True)
     assert not (root / "docs").exists()
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from hpro_core.analysis import tables
-from hpro_core.analysis.scores import METRICS, checked, figures, ratio
+from hpro_core.analysis.scores import METRICS, ids_to_check, metric_summary, ratio
 from hpro_core.analysis.statistics import Ratio, interval, paired_difference
 from hpro_core.errors import HproError
 from hpro_core.io import read_json, write_json
@@ -120,20 +120,20 @@ def test_words_that_were_not_found_count_as_no_agreement() -> None:
     table = scores(0)
     table.loc[[0, 1], "wvad_ccc"] = None
     kept = table["wvad_ccc"].iloc[2:6].sum() / 6
-    found = figures(table, SETTINGS)["acted"]
+    found = metric_summary(table, SETTINGS)["acted"]
     assert found["wvad_ccc"]["value"] == pytest.approx(kept)
     assert (found["n"], found["n_wvad"]) == (6, 4)
     table["wvad_ccc"] = None
-    assert ratio([table], "wvad_ccc").above_SN.sum() == 0
+    assert ratio([table], "wvad_ccc").numerator_SN.sum() == 0
 
 
-def test_checks_are_figures_of_what_they_heard() -> None:
+def test_checks_are_averaged_over_the_checked_utterances() -> None:
     table = scores(0)
     unheard = [0, 2, 3, 5]
     table["n_errors_check"] = table["n_errors_check"].astype("Int64")
     table.loc[unheard, ["n_errors_check", "dnsmos"]] = None
     heard = table.loc[[1, 4]]
-    found = figures(table, SETTINGS)["acted"]
+    found = metric_summary(table, SETTINGS)["acted"]
     expected = heard["n_errors_check"].sum() / heard["n_words"].sum()
     assert found["wer_check"]["value"] == pytest.approx(expected)
     assert found["dnsmos"]["value"] == pytest.approx(heard["dnsmos"].mean())
@@ -144,13 +144,13 @@ def test_checks_are_figures_of_what_they_heard() -> None:
 def test_of_every_test_set_the_same_share_is_checked(every: int, n: int) -> None:
     settings = SETTINGS.model_copy(update={"check_every": every})
     utterances = scores(0)[["utt_id", "corpus"]]
-    chosen = checked(utterances, settings)
+    chosen = ids_to_check(utterances, settings)
     assert utterances[utterances["utt_id"].isin(chosen)].groupby("corpus").size().tolist() == [n, n]
-    assert checked(utterances.sample(frac=1, random_state=1), settings) == chosen
+    assert ids_to_check(utterances.sample(frac=1, random_state=1), settings) == chosen
 
 
 def test_tables_have_every_cell(root: Path) -> None:
-    tables.make(root, ROWS, [0, 1], SETTINGS)
+    tables.write_tables(root, ROWS, [0, 1], SETTINGS)
     for name, systems in ROWS.model_dump().items():
         table = pd.read_csv(root / "tables" / f"{name}.csv")
         assert tuple(table.columns) == tables.COLUMNS
@@ -164,7 +164,7 @@ def test_tables_have_every_cell(root: Path) -> None:
         lines = (root / "tables" / f"{name}.md").read_text().splitlines()
         rows, below = lines[: 2 + len(table)], lines[2 + len(table) :]
         assert all(line.count("|") == rows[0].count("|") for line in rows)
-        assert below == ["", tables.COUNTED]
+        assert below == ["", tables.COUNTS_NOTE]
 
 
 def test_tables_say_of_how_many_utterances_their_figures_are(root: Path) -> None:
@@ -179,7 +179,7 @@ def test_tables_say_of_how_many_utterances_their_figures_are(root: Path) -> None
             table.loc[1:5, ["dnsmos", "n_errors_check"]] = None
             write(root, system, seed, table)
     rows = Tables(comparison=["sft"], progressive=["sft", "frame"], ablation=["hpro"])
-    tables.make(root, rows, [0, 1], SETTINGS)
+    tables.write_tables(root, rows, [0, 1], SETTINGS)
     found = pd.read_csv(root / "tables/progressive.csv").set_index(["system", "test_set"])
     assert found.loc[("sft", "acted"), ["n", "n_wvad", "n_checked"]].tolist() == [6, 4.5, 1]
     assert found.loc[("frame", "acted"), ["n", "n_wvad", "n_checked"]].tolist() == [6, 6, 1]
@@ -189,13 +189,13 @@ def test_tables_say_of_how_many_utterances_their_figures_are(root: Path) -> None
 def test_policies_that_judges_chose_are_named(root: Path) -> None:
     for variant, chosen in (("frame", {}), ("hpro", {"kept_step": 30})):
         write_json(root / f"policy/{variant}/seed1/metrics.json", {"dev": {}, **chosen})
-    tables.make(root, ROWS, [0, 1], SETTINGS)
+    tables.write_tables(root, ROWS, [0, 1], SETTINGS)
     said = (root / "tables/comparison.md").read_text()
     assert "Embedded judges chose the kept step of hpro (reward.probe_every)" in said
 
 
 def test_figures_are_those_of_the_scores(root: Path) -> None:
-    tables.make(root, ROWS, [0, 1], SETTINGS, root / "elsewhere")
+    tables.write_tables(root, ROWS, [0, 1], SETTINGS, root / "elsewhere")
     table = pd.read_csv(root / "elsewhere" / "progressive.csv").set_index(["system", "test_set"])
     both = pd.concat([scores(5), scores(6)])
     acted = both[both["corpus"] == "acted"]
@@ -210,7 +210,7 @@ def test_figures_are_those_of_the_scores(root: Path) -> None:
 
 
 def test_flat_metrics_are_the_means_of_the_tables(root: Path) -> None:
-    tables.make(root, ROWS, [0, 1], SETTINGS)
+    tables.write_tables(root, ROWS, [0, 1], SETTINGS)
     names = ("comparison", "progressive", "ablation")
     rows = pd.concat([pd.read_csv(root / f"tables/{name}.csv") for name in names])
     expected = rows.drop_duplicates(["system", "test_set"]).set_index(["test_set", "system"])
@@ -226,14 +226,14 @@ def test_flat_metrics_are_the_means_of_the_tables(root: Path) -> None:
 def test_a_missing_system_is_named(root: Path) -> None:
     (root / "eval" / "joint" / "seed1" / "scores.parquet").unlink()
     with pytest.raises(HproError, match=r"row 'joint': run `hpro judge joint --seed 1`"):
-        tables.make(root, ROWS, [0, 1], SETTINGS)
+        tables.write_tables(root, ROWS, [0, 1], SETTINGS)
     assert not (root / "tables").exists()
 
 
 def test_other_utterances_are_refused(root: Path) -> None:
     write(root, "frame", 1, scores(0, n=5))
     with pytest.raises(HproError, match="frame, seed 1, was judged on other utterances"):
-        tables.make(root, ROWS, [0, 1], SETTINGS)
+        tables.write_tables(root, ROWS, [0, 1], SETTINGS)
 
 
 def test_systems_in_each_others_place_are_refused(root: Path) -> None:
@@ -242,7 +242,7 @@ def test_systems_in_each_others_place_are_refused(root: Path) -> None:
     other.rename(one)
     (root / "aside").rename(other)
     with pytest.raises(HproError, match=r"recordings/seed0/scores\.parquet is not of recordings"):
-        tables.make(root, ROWS, [0, 1], SETTINGS)
+        tables.write_tables(root, ROWS, [0, 1], SETTINGS)
     assert not (root / "tables").exists()
 
 
@@ -250,7 +250,7 @@ def test_scores_of_another_system_are_refused(root: Path) -> None:
     name = "seed0/scores.parquet"
     shutil.copy(root / "eval/frame" / name, root / "eval/hpro" / name)
     with pytest.raises(HproError, match=r"hpro/seed0/scores\.parquet was changed after"):
-        tables.make(root, ROWS, [0, 1], SETTINGS)
+        tables.write_tables(root, ROWS, [0, 1], SETTINGS)
     assert not (root / "tables").exists()
 
 
@@ -258,5 +258,5 @@ def test_scores_of_another_system_are_refused(root: Path) -> None:
 def test_a_full_disk_leaves_nothing_under_the_name_of_a_table(root, full_disk, name) -> None:
     full_disk(name)
     with pytest.raises(HproError, match=rf"{name} cannot be written \(No space left on device"):
-        tables.make(root, ROWS, [0, 1], SETTINGS)
+        tables.write_tables(root, ROWS, [0, 1], SETTINGS)
     assert not list((root / "tables").glob(f"*{name}*"))

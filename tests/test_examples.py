@@ -17,11 +17,11 @@ from hpro_core.errors import HproError
 from hpro_core.reward.probe import probe_set
 from hpro_core.synthesis.stage import _number, references_of
 from hpro_core.tables import DATASET, read_table, write_table
-from hpro_core.text.phones import WHISPER_MARKS
+from hpro_core.text.phones import WHISPER_SPECIAL_TOKENS
 from hpro_core.train import example_file
 from hpro_core.train.batching import Batch, Sampler, collate, sequential_batches, spans_to_frames
 from hpro_core.train.examples import Example, SpeakerIndex, utt_ids
-from hpro_core.train.facts import ROUNDINGS, Facts, Of, facts_from_json, facts_of
+from hpro_core.train.facts import ROUNDINGS, Extreme, Facts, facts_from_json, facts_of
 from tests.conftest import make_example
 from tests.results import dataset_row
 
@@ -232,13 +232,13 @@ def plain_facts(examples) -> Facts:
 
     def highest(value):
         best = max(in_order, key=value)
-        return Of(int(value(best)), best.utt_id)
+        return Extreme(int(value(best)), best.utt_id)
 
     def uncovered(rounding):
         for e in in_order:
             spans = spans_to_frames(e.spans_s, len(e.tokens), rounding)
             if not (spans[:, 1] > spans[:, 0]).any():
-                return Of(len(spans), e.utt_id)
+                return Extreme(len(spans), e.utt_id)
         return None
 
     lowest = min(in_order, key=lambda e: e.transcript.max())
@@ -249,9 +249,11 @@ def plain_facts(examples) -> Facts:
         highest_symbol=highest(lambda e: e.symbols.max()),
         phones=next((e.utt_id for e in in_order if e.symbol_word.any()), None),
         highest_transcript=highest(lambda e: e.transcript.max()),
-        lowest_transcript=Of(int(lowest.transcript.max()), lowest.utt_id),
+        lowest_transcript=Extreme(int(lowest.transcript.max()), lowest.utt_id),
         longest_transcript=highest(lambda e: len(e.transcript)),
-        unmarked=next((e.utt_id for e in in_order if not {*e.transcript} >= WHISPER_MARKS), None),
+        unmarked=next(
+            (e.utt_id for e in in_order if not {*e.transcript} >= WHISPER_SPECIAL_TOKENS), None
+        ),
         uncovered={rounding: uncovered(rounding) for rounding in ROUNDINGS},
     )
 
@@ -275,7 +277,7 @@ def test_facts_name_what_is_wrong(listed):
     assert facts == plain_facts(tokens)
     assert facts.unmarked == tokens[4].utt_id
     assert facts.phones == tokens[6].utt_id
-    assert facts.uncovered == {"nearest": None, "truncate": Of(1, tokens[4].utt_id)}
+    assert facts.uncovered == {"nearest": None, "truncate": Extreme(1, tokens[4].utt_id)}
     assert facts_from_json(json.dumps({"a": asdict(facts)})) == {"a": facts}
 
 

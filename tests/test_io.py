@@ -148,11 +148,11 @@ def test_json_that_no_file_could_hold_again_is_refused(tmp_path):
 
 def test_a_value_of_another_type_is_named_with_its_place():
     kind = dict[str, dict[str, float]]
-    assert io.checked({"a": {"b": 1}}, kind, "a.json") == {"a": {"b": 1}}
+    assert io.check_type({"a": {"b": 1}}, kind, "a.json") == {"a": {"b": 1}}
     for value, place in (({"a": {"b": "1"}}, "a.json, a.b: "), ({"a": None}, "a.json, a: "),
                          ([], "a.json: ")):  # fmt: skip
         with pytest.raises(HproError, match=f"^{place}") as caught:
-            io.checked(value, kind, "a.json")
+            io.check_type(value, kind, "a.json")
         assert "run the stage that writes it again" in str(caught.value)
 
 

@@ -23,14 +23,14 @@ from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.errors import HproError
 from hpro_core.io import sha256_of
 from hpro_core.judges import affect, apply, panel, stage, wavlm
-from hpro_core.judges.asr import most_tokens
-from hpro_core.judges.configured import taught_by, teachers_of
+from hpro_core.judges.asr import max_tokens
+from hpro_core.judges.configured import teacher_judges, teachers_of
 from hpro_core.judges.files import WHISPER_SHA256
-from hpro_core.judges.wavlm import SHORTEST_S, WavlmVoices
+from hpro_core.judges.wavlm import MIN_DURATION_S, WavlmSpeakerEncoder
 from hpro_core.judges.whisper import WhisperTranscripts
 from hpro_core.label.audeering import AudeeringWordVad
 from hpro_core.label.emotion2vec import Emotion2vecPosteriors
-from hpro_core.label.teachers import SpokenUtterance
+from hpro_core.label.teachers import AlignedUtterance
 from hpro_core.params import Compute, Evaluate, Tables
 from hpro_core.preflight import checks
 from hpro_core.tables import (
@@ -63,11 +63,11 @@ ON_CPU = Compute(device="cpu", bf16=False)
 TEACHERS = {"emotion2vec", "audeering"}
 
 
-def clips_of_noise(folder: Path, seconds=(0.4, 1.3, 2.2, 0.9, 1.7)) -> list[SpokenUtterance]:
+def clips_of_noise(folder: Path, seconds=(0.4, 1.3, 2.2, 0.9, 1.7)) -> list[AlignedUtterance]:
     return [utterance(folder, f"u{i}", SPANS[:1], length, i) for i, length in enumerate(seconds)]
 
 
-def samples_of(clip: SpokenUtterance) -> np.ndarray:
+def samples_of(clip: AlignedUtterance) -> np.ndarray:
     return soundfile.read(clip.audio, dtype="float32")[0]
 
 
@@ -96,7 +96,7 @@ def test_transcripts_are_those_of_the_package(whisper_file, noise):
         samples_T = samples_of(clip)
         mel = whisper.log_mel_spectrogram(whisper.pad_or_trim(samples_T), n_mels=128)
         options = whisper.DecodingOptions(
-            language="en", without_timestamps=True, fp16=False, sample_len=most_tokens(samples_T)
+            language="en", without_timestamps=True, fp16=False, sample_len=max_tokens(samples_T)
         )
         assert whisper.decode(model, mel, options).text == text
     assert len({text[:20] for text in heard}) > 2  # not the length of the clips alone
@@ -113,18 +113,18 @@ def test_silence_after_a_clip_lets_it_write_more_and_changes_nothing_else(
 ):
     samples_T = np.pad(samples_of(noise[0]), (0, 16000))
     soundfile.write(tmp_path / "padded.wav", samples_T, 16000, subtype="FLOAT")
-    padded = SpokenUtterance("u", "", "", (), np.empty((0, 2)), tmp_path / "padded.wav")
+    padded = AlignedUtterance("u", "", "", (), np.empty((0, 2)), tmp_path / "padded.wav")
     short, longer = transcripts(whisper_file, [noise[0], padded])
     assert len(longer) > len(short) > 0
     assert longer.startswith(short[:-3])  # where a letter of several tokens may be cut
 
 
-def test_more_than_30_s_is_not_heard(whisper_file, tmp_path):
+def test_audio_after_30_s_is_ignored(whisper_file, tmp_path):
     samples_T = np.random.default_rng(0).normal(0, 0.1, 16000 * 32)
     for name, length in (("whole", 32), ("cut", 30)):
         soundfile.write(tmp_path / f"{name}.wav", samples_T[: 16000 * length], 16000)
     clips = [
-        SpokenUtterance(name, "", "", (), np.empty((0, 2)), tmp_path / f"{name}.wav")
+        AlignedUtterance(name, "", "", (), np.empty((0, 2)), tmp_path / f"{name}.wav")
         for name in ("whole", "cut")
     ]
     first, second = transcripts(whisper_file, clips)
@@ -208,7 +208,7 @@ def wavlm_folder(tmp_path_factory):
 
 
 def voices(folder, clips):
-    return np.stack(WavlmVoices(folder, CPU).predict(clips))
+    return np.stack(WavlmSpeakerEncoder(folder, CPU).predict(clips))
 
 
 def published_embeddings(folder, samples):
@@ -243,11 +243,11 @@ def test_a_voice_depends_neither_on_its_neighbours_nor_on_the_order(wavlm_folder
 
 def test_a_short_clip_gets_silence_after_it(wavlm_folder, tmp_path):
     samples_T = np.random.default_rng(3).normal(0, 0.1, 800)
-    padded_T = np.pad(samples_T, (0, round(16000 * SHORTEST_S) - 800))
+    padded_T = np.pad(samples_T, (0, round(16000 * MIN_DURATION_S) - 800))
     for name, values in (("short", samples_T), ("padded", padded_T)):
         soundfile.write(tmp_path / f"{name}.wav", values, 16000, subtype="FLOAT")
     clips = [
-        SpokenUtterance(name, "", "", (), np.empty((0, 2)), tmp_path / f"{name}.wav")
+        AlignedUtterance(name, "", "", (), np.empty((0, 2)), tmp_path / f"{name}.wav")
         for name in ("short", "padded")
     ]
     short, padded = voices(wavlm_folder, clips)
@@ -268,7 +268,13 @@ def test_kept_voices_depend_on_the_code_that_loads_and_feeds_the_model(monkeypat
     hashed = []
     monkeypatch.setattr(apply, "fingerprint", lambda *paths: hashed.extend(paths))
     apply._code()
-    used = (wavlm.extractor_of, wavlm.filled, wavlm.read_wav, wavlm.at_least, WavlmVoices)
+    used = (
+        wavlm.load_feature_extractor,
+        wavlm.load_strict,
+        wavlm.read_wav,
+        wavlm.pad_to_duration,
+        WavlmSpeakerEncoder,
+    )
     assert {Path(sys.modules[each.__module__].__file__) for each in used} <= set(hashed)
 
 
@@ -289,18 +295,18 @@ def test_weights_of_wavlm_that_do_not_fit_are_named_with_their_file(name, tmp_pa
     change, complaint = WAVLM_MISFITS[name]
     folder = save_wavlm(tmp_path / "model", change=change)
     with pytest.raises(HproError, match=rf"pytorch_model.bin does not fit .*{complaint}"):
-        WavlmVoices(folder, CPU)
+        WavlmSpeakerEncoder(folder, CPU)
 
 
 def test_another_speaker_model_or_a_voice_that_is_no_number_is_refused(noise, tmp_path):
     folder = save_wavlm(tmp_path / "other", model_type="hubert")
     with pytest.raises(HproError, match=r"config.json: model_type is 'hubert', but 'wavlm'"):
-        WavlmVoices(folder, CPU)
+        WavlmSpeakerEncoder(folder, CPU)
 
     def spoil(weights):
         weights["feature_extractor.bias"][0] = float("nan")
 
-    spoiled = WavlmVoices(save_wavlm(tmp_path / "spoiled", change=spoil), CPU)
+    spoiled = WavlmSpeakerEncoder(save_wavlm(tmp_path / "spoiled", change=spoil), CPU)
     with pytest.raises(HproError, match=r"u0: .*pytorch_model.bin returns values .*u0.wav"):
         spoiled.predict(noise)
 
@@ -318,7 +324,7 @@ def test_another_speaker_model_or_a_voice_that_is_no_number_is_refused(noise, tm
 )
 def test_a_config_that_makes_no_speaker_model_is_named(change, tmp_path):
     with pytest.raises(HproError, match=str(tmp_path)) as caught:
-        WavlmVoices(save_wavlm(tmp_path / "model", **change), CPU)
+        WavlmSpeakerEncoder(save_wavlm(tmp_path / "model", **change), CPU)
     assert str(caught.value).isprintable()
 
 
@@ -368,7 +374,7 @@ def be_stand_ins(monkeypatch, spoken):
         found = audio_T[:50].tobytes()
         return None if found == lost else [tuple(span) for span in times[found]]
 
-    monkeypatch.setattr(panel, "realigned", realigned)
+    monkeypatch.setattr(panel, "realign", realigned)
 
 
 @pytest.fixture
@@ -467,11 +473,11 @@ def cosine(first, second):
 def test_figures_are_those_of_the_published_models(judged_run, published, tmp_path):
     run, settings, scores = judged_run, published, scores_of(judged_run, "sft")
     emotion = Emotion2vecPosteriors(Path(settings.emotion2vec), CPU)
-    voice = WavlmVoices(Path(settings.wavlm), CPU)
+    voice = WavlmSpeakerEncoder(Path(settings.wavlm), CPU)
     recogniser = WhisperTranscripts(Path(settings.whisper), 1, CPU)
     for i, utt_id in enumerate(scores.index):
         own, recording, reference = (
-            SpokenUtterance(utt_id, "", "", (), np.empty((0, 2)), run / path)
+            AlignedUtterance(utt_id, "", "", (), np.empty((0, 2)), run / path)
             for path in (
                 f"eval/sft/seed0/audio/{utt_id}.wav",
                 f"corpus/acted/audio/{utt_id}.wav",
@@ -579,7 +585,7 @@ def test_one_published_judge_of_affect_goes_with_the_embedded_one(run, published
     row = found.set_index("utt_id").loc["acted_1", list(EMOTIONS)]
     np.testing.assert_allclose(row.to_numpy(dtype=float), posterior, atol=1e-6)
     vad = read_table(run / "judge/recordings/word_vad.parquet", WORD_VAD)
-    _, expected = own.judge("acted", affect.heard(samples_of(clip)), SPANS[:2])
+    _, expected = own.judge("acted", affect.input_features(samples_of(clip)), SPANS[:2])
     np.testing.assert_allclose(vad[vad["utt_id"] == "acted_1"][list(VAD)], expected, atol=1e-6)
     assert "trained_on" in json.loads((run / "judge/metrics.json").read_text())
 
@@ -600,7 +606,7 @@ def test_next_to_nothing_said_gets_its_marks(judged_run, published, monkeypatch)
     run = judged_run
     shutil.rmtree(run.parent / "work")
     soundfile.write(run / "eval/sft/seed0/audio/acted_0.wav", np.full(300, 0.01), 16000)
-    monkeypatch.setattr(panel, "realigned", lambda aligner, audio_T, words: None)
+    monkeypatch.setattr(panel, "realign", lambda aligner, audio_T, words: None)
     scores, metrics = judged(run, "sft", published)
     assert np.isfinite(scores.loc["acted_0", ["emo_sim", "speaker_sim"]].to_numpy(float)).all()
     assert metrics["test_sets"]["acted"]["n_wvad"] == 0  # no word was found, and none is heard
@@ -611,9 +617,9 @@ def test_next_to_nothing_said_gets_its_marks(judged_run, published, monkeypatch)
 
 def test_a_judge_that_was_a_teacher_is_told():
     both = EMBEDDED.model_copy(update={"emotion": "emotion2vec", "vad": "audeering"})
-    assert taught_by(both, {"emotion2vec", "weak"}) == {"emo_sim": "emotion2vec_plus_large"}
-    assert set(taught_by(both, TEACHERS)) == {"emo_sim", "wvad_ccc"}
-    assert taught_by(both, {"weak"}) == taught_by(EMBEDDED, TEACHERS) == {}
+    assert teacher_judges(both, {"emotion2vec", "weak"}) == {"emo_sim": "emotion2vec_plus_large"}
+    assert set(teacher_judges(both, TEACHERS)) == {"emo_sim", "wvad_ccc"}
+    assert teacher_judges(both, {"weak"}) == teacher_judges(EMBEDDED, TEACHERS) == {}
 
 
 @pytest.mark.parametrize(
@@ -634,7 +640,7 @@ ROWS = Tables(comparison=["recordings", "sft"], progressive=["sft"], ablation=["
 
 def test_tables_say_which_figures_are_not_independent(judged_run, published):
     run = judged_run
-    tables.make(run, ROWS, [0], published)
+    tables.write_tables(run, ROWS, [0], published)
     text = (run / "tables/comparison.md").read_text()
     assert "EMO-SIM is not independent here: emotion2vec_plus_large judged it and also" in text
     assert "wVAD-CCC is not independent here: wav2vec2-large-robust-12-ft" in text
@@ -651,14 +657,14 @@ def test_figures_of_different_judges_are_not_put_into_one_table(judged_run, publ
         r"judges \(asr: whisper_tiny_en, .*, and openai-whisper, sha256"
     )
     with pytest.raises(HproError, match=complaint):
-        tables.make(run, rows, [0], settings)
+        tables.write_tables(run, rows, [0], settings)
     judged(run, "sft", settings, {"emotion2vec"})
     with pytest.raises(HproError, match=r"different judges \(judges that were teachers: "):
-        tables.make(run, rows, [0], settings)
+        tables.write_tables(run, rows, [0], settings)
     old = run / "eval/sft/seed0/metrics.json"
     old.write_text(json.dumps({"system": "sft", "test_sets": {}}))
     with pytest.raises(HproError, match=r"does not name the judges: run `hpro judge` again"):
-        tables.make(run, rows, [0], settings)
+        tables.write_tables(run, rows, [0], settings)
     assert not (run / "tables").exists()
 
 
@@ -695,7 +701,7 @@ def shipped(**evaluate) -> dict:
 )
 def test_settings_of_judges_that_do_not_fit_are_named(key, value, message):
     with pytest.raises(HproError, match=message):
-        p.validated(shipped(**{key: value}), p.Params, "params.yaml")
+        p.validate_section(shipped(**{key: value}), p.Params, "params.yaml")
 
 
 def test_preflight_looks_for_the_judges(tmp_path, monkeypatch):

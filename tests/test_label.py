@@ -11,7 +11,7 @@ from hpro_core.label import stage
 from hpro_core.label.exact import ExactLabels
 from hpro_core.label.lexicon import NORMS_FILE, Lexicon
 from hpro_core.label.prosody import FRAME_RATE_HZ, analyse
-from hpro_core.label.teachers import SpokenUtterance, in_order, word_windows
+from hpro_core.label.teachers import AlignedUtterance, reorder, word_windows
 from hpro_core.label.weak import PROTOTYPES, WeakEmotion, WeakWordVad, read_audio, z_scores
 from hpro_core.params import Label
 from hpro_core.tables import (
@@ -44,12 +44,12 @@ def lexicon() -> Lexicon:
     return Lexicon({word: np.array(values, dtype=float) for word, values in rows.items()})
 
 
-def utterance(folder, utt_id, words, audio, speaker="ann", text=None) -> SpokenUtterance:
+def utterance(folder, utt_id, words, audio, speaker="ann", text=None) -> AlignedUtterance:
     path = folder / f"{utt_id}.wav"
     soundfile.write(path, audio, 16000)
     step = len(audio) / 16000 / len(words)
     spans = np.array([[i * step, (i + 1) * step] for i in range(len(words))])
-    return SpokenUtterance(utt_id, speaker, text or " ".join(words), tuple(words), spans, path)
+    return AlignedUtterance(utt_id, speaker, text or " ".join(words), tuple(words), spans, path)
 
 
 @pytest.mark.parametrize("f0_hz", [70, 110, 180, 260, 400, 520])
@@ -82,10 +82,10 @@ def test_windows_are_cut_at_the_ends():
 
 def test_columns_are_permuted_by_name():
     values = np.array([[1.0, 2.0, 3.0]])
-    ordered = in_order(values, ("arousal", "dominance", "valence"), VAD)
+    ordered = reorder(values, ("arousal", "dominance", "valence"), VAD)
     assert ordered.tolist() == [[3.0, 1.0, 2.0]]
     with pytest.raises(HproError, match="outputs joy"):
-        in_order(values[:, :1], ("joy",), VAD)
+        reorder(values[:, :1], ("joy",), VAD)
 
 
 def test_inflected_forms_find_their_stem_and_unknown_words_are_neutral(lexicon):
@@ -111,7 +111,7 @@ def test_missing_or_wrong_norms_name_the_cure(tmp_path, monkeypatch):
 
 def believe(monkeypatch):
     """Take made-up norms for the published ones, whose hash is known."""
-    monkeypatch.setattr("hpro_core.label.lexicon.located", lambda name, folder: folder / name)
+    monkeypatch.setattr("hpro_core.label.lexicon.find_weights", lambda name, folder: folder / name)
 
 
 def test_z_scores_are_per_speaker_and_bounded():
@@ -151,7 +151,7 @@ def test_a_window_reaches_one_word_either_side(tmp_path, lexicon):
 def test_unreadable_audio_names_the_utterance(tmp_path):
     path = tmp_path / "x.wav"
     path.write_bytes(b"no audio")
-    broken = SpokenUtterance("acted_1", "ann", "hi", ("hi",), np.array([[0.0, 1.0]]), path)
+    broken = AlignedUtterance("acted_1", "ann", "hi", ("hi",), np.array([[0.0, 1.0]]), path)
     with pytest.raises(HproError, match="acted_1"):
         read_audio(broken)
     soundfile.write(path, np.zeros(100), 8000)
@@ -237,8 +237,8 @@ def test_stage_needs_the_truth_of_every_word(run_folder, tmp_path):
     write_table(read_table(path, WORD_VAD).iloc[:1], path, WORD_VAD)
     with pytest.raises(HproError, match=r"1 words for controlled_1, which has 2"):
         stage.run(run_folder, SETTINGS, tmp_path / "weights")
-    assert ExactLabels.known(path.parent)
-    assert not ExactLabels.known(run_folder / "corpus/acted")
+    assert ExactLabels.exist(path.parent)
+    assert not ExactLabels.exist(run_folder / "corpus/acted")
 
 
 def test_stage_refuses_other_words_than_the_transcript(run_folder, tmp_path):

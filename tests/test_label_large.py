@@ -21,7 +21,7 @@ from hpro_core.label import stage
 from hpro_core.label.audeering import MIN_WINDOW_S, AudeeringWordVad, window_samples
 from hpro_core.label.emotion2vec import Emotion2vecPosteriors, class_names
 from hpro_core.label.result_cache import cached_posteriors, cached_word_vad
-from hpro_core.label.teachers import in_order, word_windows
+from hpro_core.label.teachers import reorder, word_windows
 from hpro_core.params import Label
 from hpro_core.tables import (
     EMOTION_POSTERIORS,
@@ -98,7 +98,7 @@ def test_a_batch_of_ragged_windows_equals_one_by_one(model_folder, tmp_path):
             np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_padding_is_not_heard(model_folder):
+def test_padding_has_no_effect(model_folder):
     model = audeering(model_folder)._model
     samples_BT = torch.randn(2, 8000)
     mask_BT = torch.ones(2, 8000, dtype=torch.int32)
@@ -123,7 +123,7 @@ def test_a_planted_bias_moves_its_dimension_alone(name, tmp_path):
 
     change_weights(folder, plant)
     teacher = audeering(folder)
-    moved = in_order(teacher.word_vad([spoken])[0] - before, teacher.dimensions, VAD)
+    moved = reorder(teacher.word_vad([spoken])[0] - before, teacher.dimensions, VAD)
     expected = np.where([known == name for known in VAD], 0.01, 0.0)
     np.testing.assert_allclose(moved, np.tile(expected, (5, 1)), atol=1e-6)
 
@@ -237,7 +237,7 @@ def test_windows_end_with_their_words_and_short_ones_are_widened():
     assert window_samples(0.0, 0.01, shortest) == slice(0, shortest)
 
 
-def test_a_word_hears_one_word_either_side_and_no_further(model_folder, tmp_path):
+def test_the_window_of_a_word_has_one_word_on_either_side(model_folder, tmp_path):
     spoken = utterance(tmp_path, "u", SPANS)
     teacher = audeering(model_folder)
     before = teacher.word_vad([spoken])[0]
@@ -396,7 +396,7 @@ def test_tokens_are_mapped_by_name():
 def test_the_order_of_tokens_does_not_matter_but_their_names_do(funasr, tmp_path):
     spoken = [utterance(tmp_path, f"u{i}", SPANS, seed=i) for i in range(3)]
     plain = Emotion2vecPosteriors(save_emotion2vec(tmp_path / "plain"), CPU)
-    rows = in_order(plain.posteriors(spoken), plain.classes, EMOTIONS)
+    rows = reorder(plain.posteriors(spoken), plain.classes, EMOTIONS)
     assert rows.shape == (3, 9)
     np.testing.assert_allclose(rows.sum(axis=1), 1.0, atol=1e-6)
     assert np.ptp(rows, axis=0).max() > 1e-3
@@ -411,7 +411,7 @@ def test_the_order_of_tokens_does_not_matter_but_their_names_do(funasr, tmp_path
     mixed = save_emotion2vec(tmp_path / "mixed", StandIn(SIZES, 9), tokens, permute)
     teacher = Emotion2vecPosteriors(mixed, CPU)
     assert teacher.classes != EMOTIONS
-    moved = in_order(teacher.posteriors(spoken), teacher.classes, EMOTIONS)
+    moved = reorder(teacher.posteriors(spoken), teacher.classes, EMOTIONS)
     np.testing.assert_allclose(moved, rows, atol=1e-6)
 
 
@@ -585,7 +585,7 @@ def test_the_stage_labels_with_the_published_teachers(run_folder, funasr, tmp_pa
     exact = vad[vad["utt_id"] == "controlled_0"]
     assert exact[list(VAD)].to_numpy().tolist() == [[0.9, 0.8, 0.7]]
     assert emotion.set_index("utt_id").loc["controlled_0", "happy"] == 1.0
-    spoken = stage.spoken(run_folder)["acted"]
+    spoken = stage.aligned_utterances(run_folder)["acted"]
     teacher = audeering(tmp_path / "audeering", batch_size=4)
     expected = np.concatenate(teacher.word_vad(spoken))[:, [2, 0, 1]]  # to V, A, D
     acted = vad[vad["utt_id"] != "controlled_0"]
@@ -638,7 +638,7 @@ def test_settings_of_teachers_that_do_not_fit_are_named(key, value, message):
     settings = p.read_yaml(REPO / "params.yaml")
     settings["label"][key] = value
     with pytest.raises(HproError, match=message):
-        p.validated(settings, p.Params, "params.yaml")
+        p.validate_section(settings, p.Params, "params.yaml")
 
 
 @pytest.mark.full

@@ -12,7 +12,7 @@ import torch
 from hpro_core.errors import HproError
 from hpro_core.policy.model import PolicyConfig, SpeechLM
 from hpro_core.policy.sft import load_policy, save_policy
-from hpro_core.pretrained.base import MODELS, take
+from hpro_core.pretrained.base import MODELS, unpack_model
 from hpro_core.train.checkpoint import load_weights, save_model
 
 REPO = Path(__file__).parents[1]
@@ -75,7 +75,7 @@ def test_absurd_and_wrong_sizes_are_named(folder, values, says):
 def test_models_are_read_without_pytorchs_compiler(tmp_path):
     """Its import takes 1.5 s, in each of some twenty jobs."""
     for model in MODELS:
-        take(REPO / "data/base", model, tmp_path)
+        unpack_model(REPO / "data/base", model, tmp_path)
     code = """
 import sys
 from pathlib import Path

@@ -28,7 +28,12 @@ from hpro_core.reward.diagnostics import (
     warnings_about,
     write_report,
 )
-from hpro_core.reward.model_selection import Candidate, HackingWatch, choose, hacking
+from hpro_core.reward.model_selection import (
+    ProbeSettings,
+    ScoredCheckpoint,
+    choose_checkpoint,
+    detect_hacking,
+)
 from hpro_core.reward.objective import TERMS, Objective, Rewarder
 from hpro_core.train.checkpoint import save_model
 from hpro_core.train.terms import Terms, cut, mean_of
@@ -42,7 +47,7 @@ ALL = Objective(dict.fromkeys(TERMS, 1.0) | {"kl": 0.02}, temperature=1.0, frame
     ("steps", "every"), [(40, 10), (120, 10), (48, 8), (16, 4), (10, 2), (7, 1), (1, 1)]
 )
 def test_a_curve_has_points_of_whole_parts_of_a_training(steps, every):
-    assert train.steps_of_a_point(steps) == every
+    assert train.log_interval(steps) == every
 
 
 # --- a batch in parts
@@ -141,7 +146,7 @@ def test_parts_count_by_what_they_are_the_mean_of():
     assert sum(float(share) for share in shares) == pytest.approx(6.0)
 
 
-# --- liveness
+# --- gradient norms
 
 
 @pytest.fixture(scope="module")
@@ -156,16 +161,18 @@ def rewarder(examples):
 
 
 def test_gradient_shares_sum_to_one_and_no_term_is_dead(rewarder, batch):
-    terms = rewarder.terms(rewarder.draw(batch, 0))
+    terms = rewarder.terms(rewarder.draw_noise(batch, 0))
     shares = gradient_shares(terms, rewarder.policy.parameters(), ALL.weights)
     assert sum(s["share"] for s in shares.values()) == pytest.approx(1.0)
     assert all(s["norm"] > 0 for s in shares.values())
     assert warnings_about(shares) == []
 
 
-def test_pull_at_the_logits_is_the_plain_gradient_and_leaves_the_policy_alone(rewarder, batch):
+def test_gradient_norm_at_the_logits_is_that_of_autograd_and_leaves_the_policy_alone(
+    rewarder, batch
+):
     rewarder.policy.zero_grad()
-    drawn = rewarder.draw(batch, 0)
+    drawn = rewarder.draw_noise(batch, 0)
     found = rewarder.gradient_norms_at_logits(drawn)
     assert all(weight.grad is None for weight in rewarder.policy.parameters())
     assert set(found) == {f"logit_gradient_{term}" for term in TERMS}
@@ -196,7 +203,7 @@ def test_cosyvoice2s_policy_is_rewarded_alike(rewarder, batch, checkpointing):
     torch.manual_seed(0)
     policy = CosyVoice2LM(config, checkpointing).eval()
     cosyvoice = Rewarder(policy, policy, rewarder._codec, ALL, torch.device("cpu"), bf16=False)
-    terms = cosyvoice.terms(cosyvoice.draw(batch, 0))
+    terms = cosyvoice.terms(cosyvoice.draw_noise(batch, 0))
     terms["loss"].backward()
     assert set(TERMS) < set(terms)
     assert all(float(weight.grad.abs().max()) > 0 for weight in policy.parameters())
@@ -215,7 +222,7 @@ def test_a_dead_term_is_named():
 
 def test_a_detached_term_is_found_dead(rewarder, batch):
     """The released reward detaches the content path: this is what the report would have said."""
-    terms = rewarder.terms(rewarder.draw(batch, 0))
+    terms = rewarder.terms(rewarder.draw_noise(batch, 0))
     terms["cp"] = terms["cp"].detach()
     shares = gradient_shares(terms, rewarder.policy.parameters(), ALL.weights)
     assert [w for w in warnings_about(shares) if "cp has no effect" in w]
@@ -261,37 +268,39 @@ def test_logit_gradients_are_weighted():
 # --- which checkpoint to keep
 
 
-START = Candidate(0, wer=0.10, wvad_ccc=0.30, emo_sim=0.60)
+START = ScoredCheckpoint(0, wer=0.10, wvad_ccc=0.30, emo_sim=0.60)
 
 
 def test_the_most_expressive_of_the_intelligible_is_kept():
     candidates = [
         START,
-        Candidate(10, wer=0.09, wvad_ccc=0.35, emo_sim=0.62),
-        Candidate(20, wer=0.11, wvad_ccc=0.40, emo_sim=0.64),  # at the margin
-        Candidate(30, wer=0.1101, wvad_ccc=0.90, emo_sim=0.90),  # beyond it
+        ScoredCheckpoint(10, wer=0.09, wvad_ccc=0.35, emo_sim=0.62),
+        ScoredCheckpoint(20, wer=0.11, wvad_ccc=0.40, emo_sim=0.64),  # at the margin
+        ScoredCheckpoint(30, wer=0.1101, wvad_ccc=0.90, emo_sim=0.90),  # beyond it
     ]
-    assert choose(candidates, wer_margin=0.01) == 20
-    assert choose(candidates, wer_margin=0.0) == 10
-    assert choose(candidates, wer_margin=0.5) == 30
+    assert choose_checkpoint(candidates, wer_margin=0.01) == 20
+    assert choose_checkpoint(candidates, wer_margin=0.0) == 10
+    assert choose_checkpoint(candidates, wer_margin=0.5) == 30
 
 
 def test_a_training_that_only_does_harm_gives_back_its_start():
-    worse = [Candidate(s, wer=0.05, wvad_ccc=0.2, emo_sim=0.6) for s in (10, 20)]
-    unclear = [Candidate(s, wer=0.3, wvad_ccc=0.9, emo_sim=0.9) for s in (30, 40)]
-    assert choose([*unclear, *worse, START], wer_margin=0.01) == 0
+    worse = [ScoredCheckpoint(s, wer=0.05, wvad_ccc=0.2, emo_sim=0.6) for s in (10, 20)]
+    unclear = [ScoredCheckpoint(s, wer=0.3, wvad_ccc=0.9, emo_sim=0.9) for s in (30, 40)]
+    assert choose_checkpoint([*unclear, *worse, START], wer_margin=0.01) == 0
 
 
 def test_of_equal_checkpoints_the_earliest_is_kept():
-    equal = [Candidate(s, wer=0.1 - s / 1000, wvad_ccc=0.5, emo_sim=0.7) for s in (30, 10, 20)]
-    assert choose([START, *equal], wer_margin=0.0) == 10
+    equal = [
+        ScoredCheckpoint(s, wer=0.1 - s / 1000, wvad_ccc=0.5, emo_sim=0.7) for s in (30, 10, 20)
+    ]
+    assert choose_checkpoint([START, *equal], wer_margin=0.0) == 10
 
 
 def test_measures_that_are_no_numbers_are_an_error():
     with pytest.raises(HproError, match="step 10: emo_sim of the probe is nan"):
-        choose([START, Candidate(10, 0.1, 0.3, float("nan"))], 0.01)
+        choose_checkpoint([START, ScoredCheckpoint(10, 0.1, 0.3, float("nan"))], 0.01)
     with pytest.raises(HproError, match="no checkpoint was judged"):
-        choose([], 0.01)
+        choose_checkpoint([], 0.01)
 
 
 def test_the_choice_never_goes_back():
@@ -299,12 +308,12 @@ def test_the_choice_never_goes_back():
     generator = torch.Generator().manual_seed(0)
     for _ in range(50):
         values = torch.rand(8, 3, generator=generator).tolist()
-        candidates = [Candidate(10 * i, *row) for i, row in enumerate(values)]
-        kept = [choose(candidates[: i + 1], 0.1) for i in range(8)]
+        candidates = [ScoredCheckpoint(10 * i, *row) for i, row in enumerate(values)]
+        kept = [choose_checkpoint(candidates[: i + 1], 0.1) for i in range(8)]
         assert all(b in (a, 10 * (i + 1)) for i, (a, b) in enumerate(pairwise(kept)))
 
 
-# --- the hacking watch
+# --- probes
 
 
 def history(reward, wer=None, ccc=None, sim=None):
@@ -321,7 +330,9 @@ def history(reward, wer=None, ccc=None, sim=None):
 
 
 def test_a_reward_that_rises_while_a_judge_falls_is_hacked():
-    found = hacking(history([1, 2, 3, 4], sim=[0.6, 0.65, 0.6, 0.55]), patience=2, tolerance=0.02)
+    found = detect_hacking(
+        history([1, 2, 3, 4], sim=[0.6, 0.65, 0.6, 0.55]), patience=2, tolerance=0.02
+    )
     assert found == (
         "the reward rises while judge metrics get worse (emo_sim from 0.650 at step 10 to 0.550, "
         "reward from 2.000 to 4.000)"
@@ -329,7 +340,7 @@ def test_a_reward_that_rises_while_a_judge_falls_is_hacked():
 
 
 def test_all_judges_that_are_let_down_are_named():
-    found = hacking(history([1, 2, 3], wer=[0.1, 0.2, 0.3], ccc=[0.3, 0.2, 0.1]), 2, 0.02)
+    found = detect_hacking(history([1, 2, 3], wer=[0.1, 0.2, 0.3], ccc=[0.3, 0.2, 0.1]), 2, 0.02)
     assert "wer from 0.100" in found
     assert "wvad_ccc from 0.300" in found
     assert "emo_sim" not in found
@@ -349,14 +360,14 @@ def test_all_judges_that_are_let_down_are_named():
     ],
 )
 def test_other_histories_are_no_hack(made_up):
-    assert hacking(made_up, patience=2, tolerance=0.02) is None
+    assert detect_hacking(made_up, patience=2, tolerance=0.02) is None
 
 
 def test_patience_of_one_and_of_none():
     sudden = history([1, 2], sim=[0.6, 0.3])
-    assert hacking(sudden, patience=1, tolerance=0.02) is not None
-    assert hacking(sudden, patience=1, tolerance=0.4) is None
-    assert hacking(sudden, patience=0, tolerance=0.02) is None
+    assert detect_hacking(sudden, patience=1, tolerance=0.02) is not None
+    assert detect_hacking(sudden, patience=1, tolerance=0.4) is None
+    assert detect_hacking(sudden, patience=0, tolerance=0.02) is None
 
 
 # --- end to end with judges that say what they are told
@@ -421,7 +432,7 @@ SECOND_BEST = dict(wer=(0.1, 0.1, 0.1, 0.9), ccc=(0.3, 0.4, 0.35, 0.9), sim=(0.5
 
 def watched(examples, probe, **settings):
     usual = dict(every=10, wer_margin=0.01, patience=2, tolerance=0.08, stop=False)
-    return HackingWatch(examples[:4], probe, **(usual | settings))
+    return ProbeSettings(examples[:4], probe, **(usual | settings))
 
 
 @pytest.fixture(scope="module")
@@ -440,7 +451,7 @@ def straight(folders, examples, tmp_path_factory):
     return out
 
 
-def test_without_a_watch_the_last_weights_are_kept(short):
+def test_without_probes_the_last_weights_are_kept(short):
     metrics = json.loads((short / "metrics.json").read_text())
     assert set(metrics) == {"dev"}
     live = json.loads((short / "gradient_norms.json").read_text())
@@ -452,7 +463,7 @@ def test_a_stage_goes_on_with_the_batches_and_the_noise_of_its_start(
     folders, examples, tmp_path, monkeypatch
 ):
     seen = []
-    draw = train.Rewarder.draw
+    draw = train.Rewarder.draw_noise
 
     def noted(self, batch, seed):
         seen.append((tuple(batch.tokens_BL.flatten().tolist()), seed))
@@ -485,7 +496,7 @@ def test_the_kept_weights_are_those_of_the_chosen_step(short, straight):
     assert not list((straight / "work").iterdir())
 
 
-def test_a_watched_run_that_was_killed_goes_on_as_if_it_had_not(
+def test_a_probed_run_that_was_killed_resumes_as_if_it_had_not(
     folders, examples, straight, tmp_path
 ):
     dying = Told(**SECOND_BEST, dies_at=2)
@@ -504,7 +515,9 @@ HACKED = dict(wer=(0.1, 0.1, 0.5, 0.6), ccc=(0.3, 0.4, 0.3, 0.2), sim=(0.5, 0.6,
 
 
 @pytest.mark.parametrize("stop", [pytest.param(False, marks=pytest.mark.full), True])
-def test_hacking_is_said_and_ends_the_training_if_asked(folders, examples, tmp_path, capsys, stop):
+def test_hacking_is_reported_and_ends_the_training_if_asked(
+    folders, examples, tmp_path, capsys, stop
+):
     watching = watched(examples, Told(**HACKED), patience=1, stop=stop)
     rewarded(folders, examples, tmp_path, watching=watching)
     assert "warning: joint (sentence), seed 0, step 20: the reward rises" in capsys.readouterr().out
@@ -534,7 +547,7 @@ def test_weights_to_keep_that_are_gone_are_an_error(folders, examples, tmp_path)
         rewarded(folders, examples, tmp_path, watching=watched(examples, Thief(**SECOND_BEST)))
 
 
-def test_pulls_at_the_logits_are_in_the_curves(folders, examples, tmp_path):
+def test_gradient_norms_at_the_logits_are_in_the_curves(folders, examples, tmp_path):
     rewarded(folders, examples, tmp_path, steps=4)
     curves = pd.read_csv(tmp_path / "training.csv")
     pulls = curves[curves["term"].str.startswith("logit_gradient_")]
@@ -577,7 +590,7 @@ def test_a_term_with_the_name_of_a_diagnostic_is_an_error(
     models = rewarder.policy, rewarder._reference, rewarder._codec
     own = Rewarder(*models, objective, torch.device("cpu"), bf16=False)
     with pytest.raises(HproError, match="reward term entropy: a diagnostic has this name: rename"):
-        own.terms(own.draw(batch, 0))
+        own.terms(own.draw_noise(batch, 0))
 
 
 def test_the_speaking_rate_of_contributing_by_hand(speaking_rate):
@@ -614,7 +627,7 @@ def test_a_term_of_ones_own_adds_up_over_parts(rewarder, batch, speaking_rate):
     objective = replace(ALL, weights=weights)
     models = rewarder.policy, rewarder._reference, rewarder._codec
     own = Rewarder(*models, objective, torch.device("cpu"), bf16=False)
-    drawn = own.draw(batch, 0)
+    drawn = own.draw_noise(batch, 0)
     parts = cut(drawn, 3)
     with torch.no_grad():
         whole, found = own.terms(drawn), [own.terms(part) for part in parts]

@@ -30,11 +30,11 @@ def test_the_shipped_differences_are_valid_and_have_a_run_of_their_own(name):
     whole = yaml.safe_load(SHIPPED.read_text())
     file = SHIPPED.parent / "config" / f"{name}.yaml"
     update_config(whole, yaml.safe_load(file.read_text()))
-    assert p.validated(whole, p.Params, file).run == name
+    assert p.validate_section(whole, p.Params, file).run == name
 
 
 def test_the_shipped_settings_are_valid_and_complete():
-    settings = p.validated(p.read_yaml(SHIPPED), p.Params, SHIPPED)
+    settings = p.validate_section(p.read_yaml(SHIPPED), p.Params, SHIPPED)
     assert settings.reward.word.weights.asr == 5.0
     assert set(settings.tables.ablation) >= {"diffro", "no_content", "joint"}
 
@@ -120,7 +120,7 @@ WRONG = [
 def test_a_wrong_setting_is_named_with_its_value(tmp_path, dotted, value, message):
     file = changed(tmp_path, dotted, value)
     with pytest.raises(HproError, match=rf"params.yaml: .*{message}"):
-        p.validated(p.read_yaml(file), p.Params, file)
+        p.validate_section(p.read_yaml(file), p.Params, file)
 
 
 def test_an_override_has_no_defaults_that_snakemake_would_set():
@@ -132,7 +132,7 @@ def test_an_override_has_no_defaults_that_snakemake_would_set():
         "weights": {"asr": 2.0},
     }
     assert "override" not in settings["variants"]["word"]
-    variants = p.validated(settings, p.Params, SHIPPED).variants
+    variants = p.validate_section(settings, p.Params, SHIPPED).variants
     assert variants["hpro"].model_dump()["override"] == settings["variants"]["hpro"]["override"]
 
 
@@ -143,7 +143,7 @@ def test_a_former_name_of_a_setting_has_an_error_with_the_new_one(tmp_path, old,
     place = next(each for each in sections if isinstance(each, dict) and new in each)
     place[old] = place.pop(new)
     with pytest.raises(HproError, match=rf"{old}: is now called {new}: rename it"):
-        p.validated(settings, p.Params, SHIPPED)
+        p.validate_section(settings, p.Params, SHIPPED)
 
 
 def test_a_missing_file_section_or_variant_is_named(tmp_path):
@@ -172,9 +172,9 @@ def test_a_missing_file_section_or_variant_is_named(tmp_path):
 def test_an_extract_may_lack_the_other_stages_but_not_its_own(tmp_path):
     file = changed(tmp_path, "reward.word", None)
     reward = p.read_section(file, "reward", p.Reward)
-    assert p.required(reward, "frame", p.RewardStage).temperature == 2.0
+    assert p.require_section(reward, "frame", p.RewardStage).temperature == 2.0
     with pytest.raises(HproError, match=r"reward.word is missing"):
-        p.required(reward, "word", p.RewardStage)
+        p.require_section(reward, "word", p.RewardStage)
 
 
 @pytest.mark.parametrize(
@@ -190,10 +190,10 @@ def test_an_extract_may_lack_the_other_stages_but_not_its_own(tmp_path):
 def test_a_base_fits_the_embedded_models_alone(tmp_path, section, change):
     settings = yaml.safe_load(SHIPPED.read_text()) | {"base": "data/base"}
     file = tmp_path / "params.yaml"
-    assert p.validated(settings, p.Params, file).base == "data/base"
+    assert p.validate_section(settings, p.Params, file).base == "data/base"
     settings[section] |= change
     with pytest.raises(HproError, match=r"base: its models are embedded ones: set it to ''"):
-        p.validated(settings, p.Params, file)
+        p.validate_section(settings, p.Params, file)
 
 
 PUBLISHED = {"emotion": "emotion2vec", "emotion2vec": "e2v", "vad": "audeering", "audeering": "a"}
@@ -220,11 +220,11 @@ def test_a_test_set_that_the_judge_of_a_base_does_not_know(mine, changes, fits):
     for section, values in changes.items():
         settings[section] = settings[section] | values if isinstance(values, dict) else values
     if fits:
-        assert p.validated(settings, p.Params, SHIPPED).corpus.sets["mine"].reader == "csv"
+        assert p.validate_section(settings, p.Params, SHIPPED).corpus.sets["mine"].reader == "csv"
     else:
         says = r"base: its judge .* 'mine' .* \(trained on acted, controlled\): set .*mine.split to"
         with pytest.raises(HproError, match=says):
-            p.validated(settings, p.Params, SHIPPED)
+            p.validate_section(settings, p.Params, SHIPPED)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"trained_on": [1, 2]}', None])
@@ -233,7 +233,7 @@ def test_a_judge_that_does_not_say_what_it_knows_is_left_to_who_takes_it(tmp_pat
     if content is not None:
         (tmp_path / "judge/config.json").write_text(content)
     settings = yaml.safe_load(SHIPPED.read_text()) | {"base": str(tmp_path)}
-    assert p.validated(settings, p.Params, SHIPPED).base == str(tmp_path)
+    assert p.validate_section(settings, p.Params, SHIPPED).base == str(tmp_path)
 
 
 def test_models_of_full_size_fit_each_other(tmp_path):
@@ -244,7 +244,7 @@ def test_models_of_full_size_fit_each_other(tmp_path):
 
     def check() -> p.Params:
         file.write_text(yaml.safe_dump(settings))
-        return p.validated(p.read_yaml(file), p.Params, file)
+        return p.validate_section(p.read_yaml(file), p.Params, file)
 
     with pytest.raises(HproError, match=r"policy_text: name the folder CosyVoice-BlankEN"):
         check()

@@ -14,7 +14,7 @@ from hpro_core import tables
 from hpro_core.cli import app
 from hpro_core.errors import HproError
 from hpro_core.plan import costs
-from hpro_core.plan.bill import Bill, bill_of, described, parsed_hours
+from hpro_core.plan.cost_table import CostTable, estimate_costs, format_costs, parse_hours
 from hpro_core.plan.costs import policies
 from hpro_core.plan.jobs import Job
 from hpro_core.plan.settings import read_settings
@@ -27,7 +27,7 @@ SHIPPED, PAPER = REPO / "params.yaml", REPO / "config/paper.yaml"
 @pytest.fixture
 def paper(paper_jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> p.Params:
     """The paper's settings; other settings in a test have the same jobs, so Snakemake runs once."""
-    monkeypatch.setattr("hpro_core.plan.bill.jobs_of", lambda settings: paper_jobs)
+    monkeypatch.setattr("hpro_core.plan.cost_table.jobs_of", lambda settings: paper_jobs)
     return read_settings(SHIPPED, [PAPER])
 
 
@@ -39,7 +39,7 @@ def changed(settings: p.Params, **sections: dict[str, Any]) -> p.Params:
     return p.Params.model_validate(whole)
 
 
-def cost(bill: Bill, rule: str) -> costs.Cost:
+def cost(bill: CostTable, rule: str) -> costs.Cost:
     return next(each for each in bill.costs if each.job.rule == rule)
 
 
@@ -114,9 +114,9 @@ def test_a_later_file_of_differences_wins(tmp_path):
 
 def placeholders(folder: Path, settings: p.Params) -> None:
     """Every file that the rules have as input and no rule makes, empty."""
-    from hpro_core.preflight import _brought
+    from hpro_core.preflight import _user_model_files
 
-    for path in _brought(settings):
+    for path in _user_model_files(settings):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).touch()
 
@@ -174,7 +174,7 @@ def test_the_jobs_are_those_of_snakemakes_dry_run(name, project):
     placeholders(project.folder, settings)
     said = project.run("snakemake", "--dry-run", "--configfile", str(file)).stdout
     planned = {r: int(n) for r, n in re.findall(r"^(\w+) +(\d+)$", said, flags=re.MULTILINE)}
-    bill = bill_of(settings)
+    bill = estimate_costs(settings)
     assert planned.pop("total") == sum(bill.jobs.values()) + planned.pop("all")
     assert planned == bill.jobs
     assert ("The whole run 'paper', seeds [0, 1, 2]" in said) == name.startswith("paper")
@@ -193,13 +193,13 @@ def test_a_dry_run_without_the_weights_says_the_costs_and_what_is_missing(projec
 def test_hours_of_a_training_by_hand(paper):
     given = {"lssed": (100.0, 72_000), "emovoice": (10.0, 7_200), "librispeech": (10.0, 7_200)}
     small = changed(paper, sft={"steps": 3600, "batch_size": 16})
-    bill = bill_of(small, given)
+    bill = estimate_costs(small, given)
     rendered = amounts(small, given)["controlled"]
     assert rendered is not None
     assert rendered.utterances == 3020
     # Judges' sentences are not learnt from: clips of 5 s, 80 s a batch where 48 were measured.
     assert cost(bill, "sft").gpu == (pytest.approx(3 * 0.104 * 80 / 48), "<=")
-    tiny = bill_of(changed(small, sft={"batch_size": 4}), given)
+    tiny = estimate_costs(changed(small, sft={"batch_size": 4}), given)
     assert cost(tiny, "sft").gpu == (pytest.approx(3 * 0.104), "")
     # frame, word and hpro have one stage each, the six rows of Table III three
     assert costs.reward_steps(paper) == (3 + 6 * 3) * 2000
@@ -210,7 +210,7 @@ def test_hours_of_a_training_by_hand(paper):
 
 def test_bytes_by_hand(paper):
     given = {"lssed": (1.0, 1000), "emovoice": (1.0, 1000), "librispeech": (1.0, 1000)}
-    bill = bill_of(paper, given)
+    bill = estimate_costs(paper, given)
     assert cost(bill, "corpus_read").stored == 3 * 3600 * 32_000
     assert cost(bill, "reward").stored == 27 * 4 * costs.POLICY_PARAMETERS
     # 700 sentences of EmoVoice-DB and 5 of LSSED, of 3.6 s; the recordings are not written again
@@ -223,11 +223,11 @@ def test_bytes_by_hand(paper):
 
 
 def test_what_was_not_measured_is_named_and_in_no_sum(paper):
-    bill = bill_of(paper)
+    bill = estimate_costs(paper)
     for rule in ("tokenize", "codec_content", "codec_style", "synthesise"):
         assert cost(bill, rule).gpu is None
     assert cost(bill, "align").cpu is None  # MFA
-    lines = list(described(bill))
+    lines = list(format_costs(bill))
     assert any(re.match(r"codec +codec_style +1 +- +not measured +2\.2$", line) for line in lines)
     left_out = next(line for line in lines if line.startswith("not in the sum of GPU h"))
     assert left_out == ("not in the sum of GPU h: tokenize, codec_content, codec_style, synthesise")
@@ -238,34 +238,34 @@ def test_what_was_not_measured_is_named_and_in_no_sum(paper):
 
 
 def test_labels_of_published_teachers_have_no_figure(paper):
-    weak = cost(bill_of(paper), "label").cpu
+    weak = cost(estimate_costs(paper), "label").cpu
     assert weak is not None
     assert weak.value == pytest.approx(1231.1 * 9.9 / (48.5 * 60), rel=1e-3)
     teacher = {"emotion_teacher": "emotion2vec", "emotion2vec": "e2v"}
-    asked = cost(bill_of(changed(paper, label=teacher)), "label")
+    asked = cost(estimate_costs(changed(paper, label=teacher)), "label")
     assert (asked.cpu, asked.gpu) == (None, None)
 
 
 def test_a_reward_that_costs_more_than_the_measured_one_has_no_figure(paper):
-    more = bill_of(changed(paper, reward={"samples": 5}))
+    more = estimate_costs(changed(paper, reward={"samples": 5}))
     assert cost(more, "reward").gpu is None
-    sweeps = bill_of(changed(paper, reward={"jacobi_iterations": 4}))
+    sweeps = estimate_costs(changed(paper, reward={"jacobi_iterations": 4}))
     assert cost(sweeps, "reward").gpu is None
 
 
 def test_a_corpus_of_unknown_size_is_named(paper):
     sets = {**paper.corpus.model_dump()["sets"], "own": {"reader": "csv", "path": "x"}}
-    bill = bill_of(changed(paper, corpus={"sets": sets}))
+    bill = estimate_costs(changed(paper, corpus={"sets": sets}))
     assert cost(bill, "sft").gpu is None
-    assert "  own: size unknown: set --hours SET=HOURS:UTTERANCES" in list(described(bill))
+    assert "  own: size unknown: set --hours SET=HOURS:UTTERANCES" in list(format_costs(bill))
     with pytest.raises(HproError, match=r"--hours: corpus.sets has no 'owm' \(controlled"):
-        bill_of(paper, {"owm": (1.0, 2)})
+        estimate_costs(paper, {"owm": (1.0, 2)})
 
 
 @pytest.mark.parametrize("text", ["lssed", "lssed=3", "lssed=3:x", "lssed=0:10"])
 def test_a_wrong_option_is_refused(text):
     with pytest.raises(ValueError, match=r"invalid|could not|above zero"):
-        parsed_hours([text])
+        parse_hours([text])
 
 
 def test_tables_that_were_read_win_over_published_sizes(paper, tmp_path, monkeypatch):

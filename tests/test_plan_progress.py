@@ -483,16 +483,16 @@ def test_the_line_is_redrawn_on_a_terminal_alone(
     logger, workflow = logger_of("DefaultStreamHandler"), Fake([2])
     on_terminal(monkeypatch, terminal)
     change(workflow)
-    assert live.follow(workflow, logger, "embedded") == redrawn
+    assert live.show_progress(workflow, logger, "embedded") == redrawn
     assert [type(handler) for handler in logger.handlers] == [live.RunProgress]
 
 
 def test_an_environment_variable_shows_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     on_terminal(monkeypatch, True)
     monkeypatch.setenv("HPRO_VERBOSE", "1")
-    assert not live.follow(Fake([2]), logger_of("DefaultStreamHandler"), "embedded")
+    assert not live.show_progress(Fake([2]), logger_of("DefaultStreamHandler"), "embedded")
     monkeypatch.setenv("HPRO_VERBOSE", "0")
-    assert live.follow(Fake([2]), logger_of("DefaultStreamHandler"), "embedded")
+    assert live.show_progress(Fake([2]), logger_of("DefaultStreamHandler"), "embedded")
 
 
 @pytest.mark.parametrize("quiet", [{"all"}, {"Quietness.PROGRESS", "rules"}])
@@ -502,9 +502,9 @@ def test_quiet_runs_and_logger_plugins_are_left_alone(
     on_terminal(monkeypatch, True)
     logger, workflow = logger_of("DefaultStreamHandler"), Fake([2])
     workflow.output_settings.quiet = quiet
-    assert not live.follow(workflow, logger, "embedded")
+    assert not live.show_progress(workflow, logger, "embedded")
     assert logger.handlers[0].name == "DefaultStreamHandler"
-    assert not live.follow(Fake([2]), logger_of("rich"), "embedded")
+    assert not live.show_progress(Fake([2]), logger_of("rich"), "embedded")
 
 
 def logger_of(name: str) -> logging.Logger:

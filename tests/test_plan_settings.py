@@ -11,7 +11,7 @@ import yaml
 from hpro_core import params as p
 from hpro_core.errors import HproError
 from hpro_core.plan import settings
-from hpro_core.plan.settings import checked, of_workflow, read_settings, sources
+from hpro_core.plan.settings import merge_and_check, read_settings, settings_of_workflow, sources
 
 REPO = Path(__file__).parents[1]
 SHIPPED = REPO / "params.yaml"
@@ -82,7 +82,7 @@ def test_a_small_number_is_one_however_it_is_written(written: str, tmp_path: Pat
     """DVC writes 1e-05, which YAML 1.1 takes for a text."""
     above = tmp_path / "above.yaml"
     above.write_text(f"sft: {{learning_rate: {written}}}\n")
-    values, found = checked(sources(SHIPPED, [above]))
+    values, found = merge_and_check(sources(SHIPPED, [above]))
     assert found.sft.learning_rate == values["sft"]["learning_rate"] == 1e-5
 
 
@@ -115,7 +115,7 @@ def test_no_float_setting_takes_infinity_or_nan() -> None:
                 inner = inner[name]
             inner[place[-1]] = bad
             with pytest.raises(HproError, match=rf"{'.'.join(place)}: .*(finite|less|greater)"):
-                p.validated(twin, p.Params, "x")
+                p.validate_section(twin, p.Params, "x")
 
 
 def test_the_file_that_has_the_value_is_named(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_values_of_the_command_line_win_and_are_read_as_strictly(here: Path) -> None:
     (here / "above.yaml").write_text("shards: 2\nseeds: [5]\n")
     given = ("shards=3", "run=second", "sft={learning_rate: 1e-5, steps: 9}", "seeds=[1, 2]")
-    values, found = of_workflow(workflow(here / "above.yaml", config=given))
+    values, found = settings_of_workflow(workflow(here / "above.yaml", config=given))
     assert (found.shards, found.run, found.seeds) == (3, "second", [1, 2])
     assert values["sft"]["learning_rate"] == 1e-5
     assert found.sft.ema > 0  # from params.yaml
@@ -193,15 +193,15 @@ def test_values_of_the_command_line_win_and_are_read_as_strictly(here: Path) -> 
         (("shards=03",), r"^--config shards=03, line 1: 03 begins with a zero"),
     ):
         with pytest.raises(HproError, match=says):
-            of_workflow(workflow(config=wrong))
+            settings_of_workflow(workflow(config=wrong))
 
 
 def test_the_jobs_of_a_cluster_read_the_one_file_that_they_are_given(here: Path) -> None:
-    begun, _ = of_workflow(workflow(config=("shards=3",)))
+    begun, _ = settings_of_workflow(workflow(config=("shards=3",)))
     kept = here / "kept.yaml"
     kept.write_text(yaml.safe_dump(begun))
     (here / "params.yaml").write_text("run: [broken")
-    values, found = of_workflow(workflow(kept, main=False, config=("shards=7",)))
+    values, found = settings_of_workflow(workflow(kept, main=False, config=("shards=7",)))
     assert values == begun
     assert found.shards == 3
 
@@ -209,14 +209,14 @@ def test_the_jobs_of_a_cluster_read_the_one_file_that_they_are_given(here: Path)
 def test_a_whole_file_can_take_the_place_of_params(here: Path) -> None:
     whole = here / "whole.yaml"
     (here / "params.yaml").rename(whole)
-    assert of_workflow(workflow(whole, replace=True))[1].run == "embedded"
+    assert settings_of_workflow(workflow(whole, replace=True))[1].run == "embedded"
     with pytest.raises(HproError, match=r"^params.yaml does not exist"):
-        of_workflow(workflow(whole))
+        settings_of_workflow(workflow(whole))
 
 
 def test_paths_are_shown_as_they_were_given(here: Path) -> None:
-    assert settings._shown(here / "config/x.yaml") == Path("config/x.yaml")
-    assert settings._shown(Path("/far/x.yaml")) == Path("/far/x.yaml")
+    assert settings._relative_path(here / "config/x.yaml") == Path("config/x.yaml")
+    assert settings._relative_path(Path("/far/x.yaml")) == Path("/far/x.yaml")
 
 
 def test_files_of_configfile_are_found_among_the_arguments_of_snakemake(here: Path) -> None:

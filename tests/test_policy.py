@@ -23,7 +23,7 @@ from hpro_core.policy.sft import (
     sft_terms,
     train_sft,
 )
-from hpro_core.synthesis.stage import references_of, speak
+from hpro_core.synthesis.stage import references_of, sample_tokens
 from hpro_core.text.phones import N_SYMBOLS
 from hpro_core.train.batching import collate
 from hpro_core.train.terms import Terms, cut
@@ -125,7 +125,7 @@ def test_terms_of_parts_add_up_to_those_of_the_batch(policy, examples):
         torch.testing.assert_close(loss, expected["loss"], atol=1e-5, rtol=1e-5)
 
 
-def test_the_emotion_is_asked_before_the_first_token_is_heard(policy, batch):
+def test_the_emotion_is_predicted_before_the_first_token_is_read(policy, batch):
     foreign = torch.randint(0, N_SPEECH_TOKENS, batch.tokens_BL.shape)
     asked, again = (
         policy(b, guides=True).emotion_B9 for b in (batch, replace(batch, history_BL=foreign))
@@ -289,7 +289,7 @@ def test_what_is_spoken_does_not_depend_on_the_batch(policy, examples):
     def spoken(sentences, batch_size, seed=0):
         changed = settings.model_copy(update={"batch_size": batch_size})
         device = torch.device("cpu")
-        said = speak(policy, sentences, references, changed, seed, device, "test")
+        said = sample_tokens(policy, sentences, references, changed, seed, device, "test")
         return {utt_id: result.tokens.tolist() for utt_id, result in said.items()}
 
     base = spoken(examples, 3)

@@ -10,7 +10,7 @@ from hpro_core.params import Policy
 from hpro_core.policy.interface import SpeechPolicy
 from hpro_core.policy.qwen2 import KeyValueCache, Qwen2, Qwen2Sizes, causal_mask
 from hpro_core.policy.sft import make_policy
-from hpro_core.reward.sampling import noise_for, own_history, within_nucleus
+from hpro_core.reward.sampling import jacobi_history, noise_for, within_nucleus
 from hpro_core.train.batching import Batch
 
 PLAIN = Qwen2Sizes(width=24, blocks=3, heads=4, key_heads=4, hidden=40, vocabulary=11)
@@ -126,7 +126,7 @@ def test_a_cache_read_in_pieces_and_rewound_gives_the_same_states(sizes):
         torch.testing.assert_close(torch.cat(pieces, dim=1), whole, atol=1e-5, rtol=0)
     kept = torch.tensor([2, 0])
     cache.rewind(6)
-    cache.keep(kept)
+    cache.select_rows(kept)
     last = decoder(x_BPH[kept, 6:], positions_BP[kept, 6:], allowed[kept, :, 6:], cache)
     torch.testing.assert_close(last, whole[kept, 6:], atol=1e-5, rtol=0)
 
@@ -141,10 +141,10 @@ def test_a_cache_that_is_full_is_refused():
 
 @torch.no_grad()
 def recomputed_history(policy: SpeechPolicy, batch: Batch, noise_BLC, sweeps: int) -> Batch:
-    """`own_history` the straightforward way: every sweep reads text and history anew."""
+    """`jacobi_history` the straightforward way: every sweep reads text and history anew."""
     for _ in range(sweeps):
         candidates = within_nucleus(policy(batch).logits_BLV[:, :-1], 0.8, 25)
-        drawn_BL = candidates.drawn(noise_BLC)
+        drawn_BL = candidates.draw_tokens(noise_BLC)
         history_BL = torch.where(batch.token_mask_BL, drawn_BL, batch.tokens_BL)
         batch = replace(batch, history_BL=history_BL)
     return batch
@@ -159,6 +159,8 @@ def test_sweeps_behind_a_kept_prefix_draw_the_same_tokens(examples, batch):
     histories = [batch.tokens_BL]
     for sweeps in (1, 2, 3):
         expected = recomputed_history(policy, batch, noise, sweeps).history_BL
-        assert torch.equal(own_history(policy, batch, noise, sweeps, 0.8, 25).history_BL, expected)
+        assert torch.equal(
+            jacobi_history(policy, batch, noise, sweeps, 0.8, 25).history_BL, expected
+        )
         assert not torch.equal(expected, histories[-1])  # each sweep changed something
         histories.append(expected)

@@ -11,7 +11,7 @@ from torch import nn
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.policy.interface import END_OF_SPEECH, N_OUTPUTS, Cache
 from hpro_core.policy.sampling import Sampling, _draw, sample
-from hpro_core.speech.token_table import TokenMix, TokenTable, rows_kept
+from hpro_core.speech.token_table import TokenMix, TokenTable, cached_rows
 from hpro_core.train.batching import collate
 
 RAS = Sampling("ras", top_p=0.8, top_k=25, temperature=1.0, min_ratio=0.0, max_ratio=2.0)
@@ -202,7 +202,7 @@ def test_a_mix_of_few_tokens_is_the_distribution_with_zeros(factored):
 def test_rows_that_are_kept_are_those_of_the_weights():
     table = TokenTable(4, extra=3, factored=True)
     fresh = table.rows()
-    with rows_kept([nn.Linear(1, 1), table]):
+    with cached_rows([nn.Linear(1, 1), table]):
         assert table.rows() is table.rows()
         assert torch.equal(table.rows(), fresh)
         assert not table.rows().requires_grad

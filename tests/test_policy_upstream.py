@@ -16,7 +16,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.llm_file import QWEN_FOLDER, read_llm, write_llm
 from hpro_core.policy.sampling import Sampling, _draw
-from hpro_core.text.tokenizers import frontend
+from hpro_core.text.tokenizers import load_frontend
 from tests.test_policy_cosyvoice2 import as_example, batch_of
 from tests.test_text_tokenizers import byte_pairs
 
@@ -150,7 +150,7 @@ def test_text_tokens_are_upstreams(tmp_path):
     folder, _ = byte_pairs(tmp_path / QWEN_FOLDER, {"tokenizer_class": "Qwen2Tokenizer"})
     (folder / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
     theirs = tokenizer.get_qwen_tokenizer(str(folder), skip_special_tokens=True)
-    reads = frontend(str(folder), "phones")
+    reads = load_frontend(str(folder), "phones")
     for text in (
         "Good day!", " two  blanks ", "It's 25 o'clock\n", "[laughter] so <strong>good</strong>",
         "You are kind.<|endofprompt|>Hello[breath][mn]", "naïve café, 你好",

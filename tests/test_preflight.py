@@ -52,7 +52,7 @@ def safetensors(path: Path, n_bytes: int = 8) -> None:
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paper_jobs: list[Job]) -> p.Params:
     """The paper's settings in a folder that has all that they need, at a tiny size."""
-    monkeypatch.setattr("hpro_core.plan.bill.jobs_of", lambda settings: paper_jobs)
+    monkeypatch.setattr("hpro_core.plan.cost_table.jobs_of", lambda settings: paper_jobs)
     monkeypatch.chdir(tmp_path)
     for module, folder in ((emovoice_db, EMOVOICE), (lssed, LSSED), (librispeech, LIBRISPEECH)):
         folder.mkdir(parents=True)
@@ -68,8 +68,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paper_jobs: list[J
     JUDGE.parent.mkdir(parents=True)
     JUDGE.write_text("judge")
     row = WeightFile(*JUDGE.parts[1:], "x", "1", "m", "MIT", sha256(JUDGE), "judge")
-    monkeypatch.setattr(preflight, "listed", lambda: [row])
-    monkeypatch.setattr(preflight, "LEAST_BYTES", {"llm.pt": 7})
+    monkeypatch.setattr(preflight, "weight_files", lambda: [row])
+    monkeypatch.setattr(preflight, "MIN_BYTES", {"llm.pt": 7})
     tokenizer = sha256(COSY / "speech_tokenizer_v2.onnx")
     monkeypatch.setattr("hpro_core.speech.cosyvoice2.TOKENIZER_SHA256", tokenizer)
     monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: "there")
@@ -117,8 +117,8 @@ def test_a_run_that_has_everything_passes(settings):
     assert {"corpus.sets.emovoice (emovoice_db)", str(COSY / "llm.pt"), "disk", "GPU"} <= set(whats)
     assert len(whats) == len(set(whats))
     said = dict(zip(whats, found, strict=True))
-    assert said[str(COSY / "speech_tokenizer_v2.onnx")].says == "0.000 GB, sha256 as expected"
-    assert "no redistribution" in said["licence of lssed"].says
+    assert said[str(COSY / "speech_tokenizer_v2.onnx")].finding == "0.000 GB, sha256 as expected"
+    assert "no redistribution" in said["licence of lssed"].finding
     assert said["licence of emovoice"].status == "note"
 
 
@@ -181,7 +181,7 @@ def test_a_planted_fault_is_named_alone(plant, what, says, settings):
     plant()
     found = failed(checks(settings, Path("weights")))
     assert [check.what for check in found] == [what]
-    assert says in found[0].says
+    assert says in found[0].finding
 
 
 def test_all_faults_are_listed_and_not_the_first_alone(settings):
@@ -221,7 +221,7 @@ def test_of_mfa_fails_what_the_run_does_not_bring(settings, asked, what, status,
     found = checks(settings.model_copy(update={"align": align}), Path("weights"))
     (check,) = [check for check in found if check.what == what]
     assert check.status == status
-    assert says in check.says
+    assert says in check.finding
     assert len(failed(found)) == len(asked)
 
 
@@ -244,14 +244,14 @@ def test_a_disk_that_is_too_small(settings, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**13, 0, 50 * 10**9))
     (found,) = failed(checks(settings, Path("weights")))
     assert found.what == "disk"
-    needed = int(found.says.split(", ")[1].split()[0])
-    assert found.says.startswith(f"50 GB free, {needed} GB more are needed")
+    needed = int(found.finding.split(", ")[1].split()[0])
+    assert found.finding.startswith(f"50 GB free, {needed} GB more are needed")
     made = Path("results/paper/policy/sft.safetensors")
     made.parent.mkdir(parents=True)
     with made.open("wb") as file:
         file.truncate(30 * 10**9)  # a sparse file: what is there already is not needed again
     (found,) = failed(checks(settings, Path("weights")))
-    assert f", {needed - 30} GB more are needed" in found.says
+    assert f", {needed - 30} GB more are needed" in found.finding
 
 
 @pytest.mark.parametrize(("memory_gb", "status"), [(0, "note"), (16, "FAIL"), (24, "ok")])
@@ -259,7 +259,7 @@ def test_memory_of_the_gpu(settings, monkeypatch, memory_gb, status):
     _give_gpu(monkeypatch, memory_gb)
     found = next(c for c in checks(settings, Path("weights")) if c.what == "GPU")
     assert found.status == status
-    assert "18.2 GB" in found.says
+    assert "18.2 GB" in found.finding
 
 
 @pytest.mark.parametrize("change", [{"accumulate": 16}, {"checkpointing": True}])
@@ -269,14 +269,14 @@ def test_what_saves_memory_of_the_gpu_is_seen(settings, monkeypatch, change):
     less = settings.model_copy(update={"reward": reward})
     found = next(c for c in checks(less, Path("weights")) if c.what == "GPU")
     assert found.status == "note"
-    assert "it takes less" in found.says
+    assert "it takes less" in found.finding
 
 
 def test_packages_of_cosyvoice2(settings, monkeypatch):
     monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
     found = failed(checks(settings, Path("weights")))
     assert {check.what for check in found} == {"package s3tokenizer", "package token2wav-cosyvoice"}
-    assert "docs/cosyvoice2.md" in found[0].says
+    assert "docs/cosyvoice2.md" in found[0].finding
 
 
 def test_the_papers_teachers_are_looked_for(settings):
@@ -296,7 +296,7 @@ def test_the_papers_teachers_are_looked_for(settings):
     Path("models/aud/model.safetensors").rename("models/aud/pytorch_model.bin")
     again = checks(asked, Path("weights"))
     assert failed(again) == []
-    assert any("no commercial use" in check.says for check in again)
+    assert any("no commercial use" in check.finding for check in again)
 
 
 def test_a_test_set_that_the_judge_would_refuse_is_named_before_the_trainings(settings):
@@ -325,7 +325,7 @@ def test_the_shipped_default_needs_its_base_alone(settings, monkeypatch, tmp_pat
     assert failed(checks(default, Path("weights"))) == []
     (base / "policy/config.json").write_text("{}")
     (found_one,) = failed(checks(default, Path("weights")))
-    assert "has sha256" in found_one.says
+    assert "has sha256" in found_one.finding
 
 
 def test_the_command_lists_all_and_fails_with_1(settings):

@@ -12,7 +12,7 @@ from hpro_core.errors import HproError
 def ran(root: Path, command: str, *arguments: str, reads=(), writes=()) -> None:
     """Do as a command would: read some files, write others, and leave its record."""
     io.JOURNAL.read.clear()
-    io.JOURNAL.made.clear()
+    io.JOURNAL.written.clear()
     for name in reads:
         io.read_bytes(root / name)
     for name in writes:

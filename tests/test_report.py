@@ -22,7 +22,7 @@ from hpro_core.errors import HproError
 from hpro_core.params import Dataset, Label, Report, read_section
 from hpro_core.report import figures, paper, results, stage
 from hpro_core.report.provenance import git_revision
-from hpro_core.report.samples import marked
+from hpro_core.report.samples import diff_words
 from hpro_core.tables import (
     EMOTION_POSTERIORS,
     REJECTED,
@@ -348,7 +348,7 @@ def test_what_a_training_wrote_oddly_is_named(finished, name, key, odd, tmp_path
     path = folder / name
     write_json(path, {**json.loads(path.read_text()), key: odd})
     with pytest.raises(HproError, match=rf"{name}.*run `hpro reward hpro --seed 0` again"):
-        stage.liveness(tmp_path, ["sft", "hpro"], [0])
+        stage.reward_diagnostics(tmp_path, ["sft", "hpro"], [0])
 
 
 def test_curves_are_those_of_this_run(tmp_path):
@@ -373,9 +373,9 @@ def test_what_a_base_or_a_publisher_trained_has_no_curves_here(tmp_path, changes
     settings = yaml.safe_load(SHIPPED.read_text())
     update_config(settings, changes)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
-    found = stage.trained(tmp_path / "params.yaml", ["sft", "hpro"])
+    found = stage.training_commands(tmp_path / "params.yaml", ["sft", "hpro"])
     assert set(found) == {*trained, "policy/sft", "policy/hpro"}
-    assert stage.trained(tmp_path / "params.yaml", []).keys() == trained
+    assert stage.training_commands(tmp_path / "params.yaml", []).keys() == trained
     assert (found["policy/sft"], found["policy/hpro"]) == ("hpro sft", "hpro reward hpro")
 
 
@@ -400,7 +400,7 @@ def test_word_times_without_reference_are_said_to_be_unmeasured(page, other_page
 def test_weak_points_name_the_teachers(finished, tmp_path, vad, emotion, words, utterances):
     write_params(tmp_path, vad, emotion)
     label = read_section(tmp_path / "params.yaml", "label", Label)
-    points = "".join(stage.weak_points(finished, results.read_tables(finished), [], label))
+    points = "".join(stage.limitations(finished, results.read_tables(finished), [], label))
     assert f"affect of words by {words}" in points
     assert f"emotion by {utterances}" in points
 
@@ -414,7 +414,7 @@ def test_labels_beside_traces_are_those_of_the_teacher(page, other_page):
 
 def test_every_claim_holds_in_the_papers_own_figures():
     for claim in paper.CLAIMS:
-        rows = paper.FIGURES[claim.table]
+        rows = paper.PAPER_VALUES[claim.table]
         column = paper.METRICS.index(claim.metric)
         difference = rows[claim.better][column] - rows[claim.worse][column]
         assert (difference < 0) == (claim.metric in paper.LOWER_IS_BETTER)
@@ -442,7 +442,7 @@ def test_orderings_are_counted_and_none_is_called_shown():
     claim = paper.Claim("progressive", "emo_sim", "hpro", "sft", "")
     figure = Interval(0.5, 0.4, 0.6)
     towards = [results.SAME_APART, results.SAME, results.SAME, results.EQUAL, results.OTHER]
-    found = [results.Reading(claim, "acted", figure, figure, each) for each in towards]
+    found = [results.OrderingResult(claim, "acted", figure, figure, each) for each in towards]
     assert results.summary(found, "acted") == (
         "On acted, of 5 orderings of the paper, 3 have the same direction here (1 of them with "
         "intervals that do not overlap), 1 the opposite direction (0), and 1 no difference."
@@ -453,21 +453,25 @@ def test_orderings_are_counted_and_none_is_called_shown():
 def test_weak_points_of_several_seeds_are_others(finished):
     tables = {name: table.assign(seeds=3) for name, table in results.read_tables(finished).items()}
     label = read_section(finished / "params.yaml", "label", Label)
-    points = " ".join(stage.weak_points(finished, tables, [], label))
+    points = " ".join(stage.limitations(finished, tables, [], label))
     assert "too narrow for few seeds" in points
     assert "One training seed" not in points
 
 
 def test_marks_of_what_was_heard():
-    assert marked("you could pilot", "you could pilot") == [("equal", "you could pilot")]
-    assert marked("a paper bag", "a piper bag now") == [
+    assert diff_words("you could pilot", "you could pilot") == [("equal", "you could pilot")]
+    assert diff_words("a paper bag", "a piper bag now") == [
         ("equal", "a"),
         ("substitute", "piper"),
         ("equal", "bag"),
         ("insert", "now"),
     ]
-    assert marked("a paper bag", "a bag") == [("equal", "a"), ("delete", "paper"), ("equal", "bag")]
-    assert marked("a bag", "") == [("delete", "a bag")]
+    assert diff_words("a paper bag", "a bag") == [
+        ("equal", "a"),
+        ("delete", "paper"),
+        ("equal", "bag"),
+    ]
+    assert diff_words("a bag", "") == [("delete", "a bag")]
 
 
 def test_what_a_run_writes_is_no_uncommitted_change(

@@ -11,7 +11,7 @@ import torch
 
 from hpro_core import params as p
 from hpro_core.policy.sft import make_policy
-from hpro_core.reward.objective import TERMS, Objective, draw, objective_of, reward_terms
+from hpro_core.reward.objective import TERMS, Objective, draw_noise, objective_of, reward_terms
 from hpro_core.reward.sampling import noise_for
 from hpro_core.train.batching import collate
 
@@ -61,7 +61,7 @@ def test_each_term_alone_gives_the_logits_a_gradient(term, policies, codec, batc
 
 
 def test_several_samples_of_an_utterance_count_as_their_mean(policies, codec, batch):
-    noise = draw(batch, torch.Generator().manual_seed(4), replace(ALL, samples=3)).noise_KRBLC
+    noise = draw_noise(batch, torch.Generator().manual_seed(4), replace(ALL, samples=3)).noise_KRBLC
     assert len({float(one.sum()) for one in noise}) == 3
     together = reward_terms(*policies, codec, batch, ALL, noise)
     alone = [reward_terms(*policies, codec, batch, ALL, one[None]) for one in noise]
@@ -127,7 +127,7 @@ def test_all_that_the_released_reward_returns_is_logged(policies, codec, batch):
     assert all(torch.isfinite(value) for value in terms.values())
 
 
-def test_kl_is_zero_and_pulls_at_nothing_at_the_start(policies, codec, batch):
+def test_kl_and_its_gradient_are_zero_at_the_start(policies, codec, batch):
     policy = policies[0]
     terms = terms_of([policy, policy], codec, batch)
     assert float(terms["kl"].detach()) == 0.0

@@ -8,8 +8,8 @@ import torch
 from hpro_core import params as p
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.policy.sft import make_policy
-from hpro_core.reward.objective import TERMS, Objective, Rewarder, draw, reward_terms
-from hpro_core.reward.sampling import noise_for, own_history
+from hpro_core.reward.objective import TERMS, Objective, Rewarder, draw_noise, reward_terms
+from hpro_core.reward.sampling import jacobi_history, noise_for
 
 TOP_P, TOP_K = 0.8, 25
 SWEEPS = Objective(
@@ -55,13 +55,13 @@ def spoken_alone(policy, batch, noise, n):
 
 
 def test_no_sweep_leaves_the_recording(policy, batch, noise):
-    assert own_history(policy, batch, noise[0], 0, TOP_P, TOP_K) is batch
+    assert jacobi_history(policy, batch, noise[0], 0, TOP_P, TOP_K) is batch
 
 
 def test_after_k_sweeps_the_first_k_tokens_are_what_it_says_alone(policy, batch, noise):
     alone = spoken_alone(policy, batch, noise, 4)
     for sweeps in (1, 2, 4):
-        swept = own_history(policy, batch, noise[0], sweeps, TOP_P, TOP_K)
+        swept = jacobi_history(policy, batch, noise[0], sweeps, TOP_P, TOP_K)
         assert torch.equal(swept.history_BL[:, :sweeps], alone[:, :sweeps])
         assert torch.equal(swept.tokens_BL, batch.tokens_BL)
         padding = ~batch.token_mask_BL
@@ -70,7 +70,7 @@ def test_after_k_sweeps_the_first_k_tokens_are_what_it_says_alone(policy, batch,
 
 
 def test_policy_and_reference_read_that_history(policy, codec, batch, noise):
-    swept = own_history(policy, batch, noise[0], 3, TOP_P, TOP_K)
+    swept = jacobi_history(policy, batch, noise[0], 3, TOP_P, TOP_K)
     read = []
 
     def reference(batch):
@@ -91,7 +91,7 @@ def test_policy_and_reference_read_that_history(policy, codec, batch, noise):
 def test_no_gradient_goes_through_the_sweeps(policy, codec, batch, noise):
     own = replace(SWEEPS, jacobi_iterations=0)
     grads = []
-    swept = own_history(policy, batch, noise[0], 3, TOP_P, TOP_K)
+    swept = jacobi_history(policy, batch, noise[0], 3, TOP_P, TOP_K)
     for given, objective in ((batch, SWEEPS), (swept, own)):
         policy.zero_grad()
         reward_terms(policy, policy, codec, given, objective, noise[None])["wvad"].backward()
@@ -103,12 +103,12 @@ def test_no_gradient_goes_through_the_sweeps(policy, codec, batch, noise):
 
 def test_the_pull_at_the_logits_is_taken_after_that_history(policy, codec, batch):
     rewarder = Rewarder(policy, policy, codec, SWEEPS, torch.device("cpu"), bf16=False)
-    drawn = rewarder.draw(batch, 7)
-    swept = own_history(policy, drawn.batch, drawn.noise_KRBLC[0, 0], 3, TOP_P, TOP_K)
+    drawn = rewarder.draw_noise(batch, 7)
+    swept = jacobi_history(policy, drawn.batch, drawn.noise_KRBLC[0, 0], 3, TOP_P, TOP_K)
     plain = Rewarder(
         policy, policy, codec, replace(SWEEPS, jacobi_iterations=0), torch.device("cpu"), bf16=False
     )
-    again = draw(swept, torch.Generator().manual_seed(7), SWEEPS)
+    again = draw_noise(swept, torch.Generator().manual_seed(7), SWEEPS)
     assert torch.equal(again.noise_KRBLC, drawn.noise_KRBLC)
     want = plain.gradient_norms_at_logits(again)
     assert rewarder.gradient_norms_at_logits(drawn) == pytest.approx(want, rel=1e-4)

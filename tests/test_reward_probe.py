@@ -12,7 +12,7 @@ import torch
 from hpro_core import params as p
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.constants import SAMPLE_RATE_HZ
-from hpro_core.corpus.audio import decoded, write_wav
+from hpro_core.corpus.audio import decode_file, write_wav
 from hpro_core.errors import HproError
 from hpro_core.judges import affect
 from hpro_core.judges.probe import SentenceJudge, watch
@@ -110,7 +110,7 @@ def clip():
     with (CLIPS / "metadata.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if 1.5 < float(row["duration_s"]) < 3.0 and len(row["text"].split()) >= 5:
-                return row, decoded(CLIPS / row["audio"]).astype(np.float32)
+                return row, decode_file(CLIPS / row["audio"]).astype(np.float32)
     raise AssertionError("no clip of that length")
 
 
@@ -150,7 +150,7 @@ def judge(clip, tmp_path_factory):
 def _save_judge(root, audio):
     torch.manual_seed(0)
     chance = affect.AffectJudge({"acted": 1})
-    chance.set_scale("acted", [affect.heard(audio)])
+    chance.set_scale("acted", [affect.input_features(audio)])
     affect.save(chance, root / "judge")
 
 

@@ -287,7 +287,7 @@ def test_end_of_speech_is_never_drawn(top_p, top_k):
     noise = sampling.noise_for(torch.zeros(1, 4), torch.Generator().manual_seed(0), 2, top_k)
     assert candidates.logits_BLC.shape == noise.shape[1:] == (1, 4, top_k)
     assert len(noise) == 3
-    assert int(candidates.drawn(noise[0]).max()) < N_SPEECH_TOKENS
+    assert int(candidates.draw_tokens(noise[0]).max()) < N_SPEECH_TOKENS
 
 
 def test_only_the_nucleus_is_drawn_and_learns():
@@ -316,7 +316,7 @@ def test_few_candidates_are_the_same_sample_as_all_with_the_others_cut_off():
     assert all_of_them.tokens_BLC is None
     noise = noise_of((2, 5, 40)).double()
     at_rank = noise.gather(-1, few.tokens_BLC)  # few candidates have theirs by rank
-    assert torch.equal(few.drawn(at_rank), all_of_them.drawn(noise))
+    assert torch.equal(few.draw_tokens(at_rank), all_of_them.draw_tokens(noise))
     table, found = random(40, 6, seed=1), []
     mix = sampling.sample(few, 0.7, at_rank[None])
     rows = sampling.sample(all_of_them, 0.7, noise[None])
@@ -333,7 +333,7 @@ def test_redrawn_noise_is_that_which_would_have_drawn_the_same():
     logits = torch.tensor([0.5, -0.3, 1.0, -torch.inf], dtype=torch.float64)
     noise = noise_of((200_000, 4), seed=1).double()
     drawn = torch.full((200_000, 1), 1)
-    found = sampling._redrawn(logits.expand(200_000, 4), drawn, noise)
+    found = sampling._conditional_gumbel(logits.expand(200_000, 4), drawn, noise)
     assert (found.argmax(-1) == 1).all()
     assert (found[:, 3] == -torch.inf).all()
     fresh = logits + noise_of((200_000, 4), seed=2).double()
@@ -403,7 +403,9 @@ def test_stopping_by_hand():
     for row, shares in enumerate(((0.2, 0.5, 0.7), (0.1, 0.6, 0.99))):
         for t, share in enumerate(shares):
             logits[row, t, END_OF_SPEECH] = math.log(share / (1 - share) * (N_OUTPUTS - 1))
-    at_end, before_end = (mean.value for mean in diagnostics.stopping(logits, torch.tensor([2, 1])))
+    at_end, before_end = (
+        mean.value for mean in diagnostics.stop_probabilities(logits, torch.tensor([2, 1]))
+    )
     assert float(at_end) == pytest.approx((0.7 + 0.6) / 2)
     assert float(before_end) == pytest.approx((1 - 0.8 * 0.5 + 0.1) / 2)
 
@@ -411,7 +413,9 @@ def test_stopping_by_hand():
 def test_stopping_is_finite_when_the_end_is_certain():
     logits = torch.zeros(1, 3, N_OUTPUTS)
     logits[..., END_OF_SPEECH] = 200.0
-    at_end, before_end = (mean.value for mean in diagnostics.stopping(logits, torch.tensor([2])))
+    at_end, before_end = (
+        mean.value for mean in diagnostics.stop_probabilities(logits, torch.tensor([2]))
+    )
     assert (float(at_end), float(before_end)) == pytest.approx((1.0, 1.0), abs=1e-5)
 
 

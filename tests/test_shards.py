@@ -14,7 +14,7 @@ from hpro_core.errors import HproError
 from hpro_core.label import stage as label
 from hpro_core.label.lexicon import NORMS_FILE
 from hpro_core.params import Align, Dataset, Label, read_section
-from hpro_core.speech.stage import to_encode, write_tokens
+from hpro_core.speech.stage import utterances_to_encode, write_tokens
 from hpro_core.tables import (
     REJECTED,
     UTTERANCES,
@@ -55,7 +55,7 @@ def corpus() -> pd.DataFrame:
 
 @pytest.mark.parametrize("n_shards", [1, 2, 3, 5])
 def test_shards_are_whole_speakers_in_the_order_of_the_table(corpus, n_shards):
-    parts = shards.cut(corpus, n_shards)
+    parts = shards.assign_shards(corpus, n_shards)
     assert len(parts) == n_shards
     assert sum(map(len, parts)) == len(corpus)
     speakers = [set(part["speaker"]) for part in parts]
@@ -64,16 +64,16 @@ def test_shards_are_whole_speakers_in_the_order_of_the_table(corpus, n_shards):
 
 
 def test_shards_last_about_as_long(corpus):
-    seconds = [part["duration_s"].sum() for part in shards.cut(corpus, 2)]
+    seconds = [part["duration_s"].sum() for part in shards.assign_shards(corpus, 2)]
     longest = corpus.groupby("speaker")["duration_s"].sum().max()
     assert max(seconds) - min(seconds) < longest / 2
 
 
 def test_a_speaker_of_two_corpora_is_two(corpus):
     twice = pd.concat([corpus, corpus.assign(corpus="b", utt_id="b" + corpus["utt_id"])])
-    assert len(shards.cut(twice, 10)) == 10
+    assert len(shards.assign_shards(twice, 10)) == 10
     with pytest.raises(HproError, match="shards: 11, but the corpora have 10 speakers"):
-        shards.cut(twice, 11)
+        shards.assign_shards(twice, 11)
 
 
 OF_NO_SHARD = ("align/mfa_models.csv", "align/words.parquet", "speech/tokenizer/config.json")
@@ -113,7 +113,7 @@ def run_folder(tmp_path, monkeypatch):
     shards.write(root, table, 3)
     norms = tmp_path / "weights" / NORMS_FILE
     # Made-up norms in the place of the published ones, whose hash is known.
-    monkeypatch.setattr("hpro_core.label.lexicon.located", lambda name, folder: folder / name)
+    monkeypatch.setattr("hpro_core.label.lexicon.find_weights", lambda name, folder: folder / name)
     norms.parent.mkdir(parents=True)
     norms.write_text(",Word,V.Mean.Sum,A.Mean.Sum,D.Mean.Sum\n1,good,8,4,6\n2,day,6,3,5\n")
     return root
@@ -134,7 +134,7 @@ def made(root, shard: int | None) -> None:
     write_table(pd.DataFrame(words, columns=list(WORDS.columns)), aligned / "words.parquet", WORDS)
     write_table(rejected(lost, "align"), aligned / "rejected.parquet", REJECTED)
     label.run(root, LABEL, root.parent / "weights", shard=shard)
-    wanted = to_encode(root, shard)
+    wanted = utterances_to_encode(root, shard)
     row = {"tokens": np.arange(25, dtype=np.int16), "speaker_embedding": np.ones(4, np.float32)}
     write_tokens(root, shard, wanted, [{"utt_id": utt_id, **row} for utt_id in wanted["utt_id"]])
     dataset.build(root, DATASET, shard)
@@ -165,9 +165,11 @@ def test_shards_together_are_what_one_job_makes(run_folder):
 
 def test_a_shard_of_which_nothing_is_aligned_stops_nobody(run_folder):
     alone = next(
-        shard for shard in range(3) if "cid" in set(to_encode(run_folder, shard)["speaker"])
+        shard
+        for shard in range(3)
+        if "cid" in set(utterances_to_encode(run_folder, shard)["speaker"])
     )
-    table = to_encode(run_folder, alone)
+    table = utterances_to_encode(run_folder, alone)
     folder = shards.folder_of(run_folder, "corpus", alone)
     write_table(table[table["speaker"] == "cid"], folder / "utterances.parquet", UTTERANCES)
     made(run_folder, alone)

@@ -22,9 +22,9 @@ from hpro_core.speech.crops import (
     Utterance,
     at_tempo,
     by_corpus,
-    labelled,
+    labelled_words,
     load,
-    padded,
+    pad_mels,
     read_audio,
 )
 from hpro_core.speech.decoder import TokenDecoder
@@ -39,12 +39,12 @@ from hpro_core.speech.features import (
 from hpro_core.speech.losses import MelFeatureExtractor, affect_loss, phone_loss
 from hpro_core.speech.stage import (
     TokenizerTraining,
-    code_use,
+    code_usage,
     encode,
     load_tokenizer,
-    to_encode,
     train,
     training_terms,
+    utterances_to_encode,
 )
 from hpro_core.speech.tokenizer import (
     DIGITS,
@@ -108,7 +108,7 @@ def vowel(seconds: float, pitch_hz: float) -> np.ndarray:
 def crops_of(mels: list[np.ndarray]) -> Crops:
     """A batch in which every crop is its own reference."""
     phones = torch.tensor([[7 + i, 9] for i in range(len(mels))])
-    mel_BFM, lengths_B = padded(mels)
+    mel_BFM, lengths_B = pad_mels(mels)
     affect_BLA = torch.full((len(mels), mel_BFM.shape[1] // FRAMES_PER_TOKEN, N_AFFECT), math.nan)
     for i, row_LA in enumerate(affect_BLA):
         row_LA[1] = torch.eye(N_AFFECT)[i]  # a word of one token
@@ -151,7 +151,7 @@ def test_a_token_outside_the_codebook_is_named(wrong: int):
 
 
 def test_code_use_of_a_worked_example():
-    use = code_use([np.array([0, 0], dtype=np.int16), np.array([7, 6560], dtype=np.int16)])
+    use = code_usage([np.array([0, 0], dtype=np.int16), np.array([7, 6560], dtype=np.int16)])
     entropy = 0.5 * math.log(2) + 0.5 * math.log(4)
     assert use["tokens"] == 4
     assert use["codes_used"] == 3
@@ -205,14 +205,14 @@ def test_griffin_lim_is_deterministic_and_leaves_the_random_state_alone():
 
 def test_padding_changes_no_token_no_embedding_and_no_frame(tiny: SpeechTokenizer):
     mels = random_mels([3, 11, 7])
-    together, lengths = padded(mels)
+    together, lengths = pad_mels(mels)
     together[0, 3 * FRAMES_PER_TOKEN :] = 50.0  # padding is never read, whatever it holds
     with torch.no_grad():
         tokens = tiny.tokens(together, lengths)
         speakers = tiny.speaker(together, lengths)
         rebuilt = tiny.mel(codes_of(tokens), lengths, speakers)
         for i, mel in enumerate(mels):
-            alone, length = padded([mel])
+            alone, length = pad_mels([mel])
             n = int(length)
             assert torch.equal(tokens[i, :n], tiny.tokens(alone, length)[0])
             assert torch.allclose(speakers[i], tiny.speaker(alone, length)[0], atol=1e-6)
@@ -222,7 +222,7 @@ def test_padding_changes_no_token_no_embedding_and_no_frame(tiny: SpeechTokenize
 
 
 def test_tokens_are_in_range_and_embeddings_of_unit_length(tiny: SpeechTokenizer):
-    mel, lengths = padded(random_mels([40]))
+    mel, lengths = pad_mels(random_mels([40]))
     tokens = tiny.tokens(mel, lengths)
     assert 0 <= int(tokens.min()) <= int(tokens.max()) < N_SPEECH_TOKENS
     assert float(tiny.speaker(mel, lengths).detach().norm()) == pytest.approx(1.0, abs=1e-5)
@@ -236,7 +236,7 @@ def test_every_part_gets_a_gradient(tiny: SpeechTokenizer):
     assert silent == []
 
 
-def test_each_term_alone_teaches_the_encoder(tiny: SpeechTokenizer):
+def test_each_term_alone_reaches_the_encoder(tiny: SpeechTokenizer):
     batch = crops_of(random_mels([8, 8]))
     for name in ("mel", "delta", "phones", "affect", "features"):
         tiny.zero_grad()
@@ -267,10 +267,10 @@ def test_loss_terms_of_a_worked_example(tiny: SpeechTokenizer, monkeypatch: pyte
     )
 
 
-def test_spectra_are_compared_as_a_listener_hears_them_and_only_they_are_moved():
+def test_feature_matching_moves_the_rebuilt_spectra_only():
     torch.manual_seed(0)
     listener = MelFeatureExtractor()
-    mel_BFM, lengths_B = padded(random_mels([6, 3]))
+    mel_BFM, lengths_B = pad_mels(random_mels([6, 3]))
     _, layers = listener(mel_BFM, lengths_B)
     assert float(listener.distance(layers, mel_BFM, lengths_B).detach()) == 0.0
     rebuilt_BFM = (mel_BFM + 0.3).requires_grad_()
@@ -547,10 +547,10 @@ def root(tmp_path: Path) -> Path:
 
 def test_a_word_without_a_label_is_named(root: Path):
     affect = read_table(root / "label/word_vad.parquet", WORD_VAD)
-    assert labelled(root)[[*EMOTIONS, *VAD]].notna().all(axis=None)
+    assert labelled_words(root)[[*EMOTIONS, *VAD]].notna().all(axis=None)
     write_table(affect[1:], root / "label/word_vad.parquet", WORD_VAD)
     with pytest.raises(HproError, match="1 words have no label; the first is word 0 of toy_1"):
-        labelled(root)
+        labelled_words(root)
 
 
 def test_train_and_encode(root: Path):
@@ -607,12 +607,12 @@ def test_tokens_are_those_of_all_spectra_in_memory_to_the_last_bit(
     save_model(root / "speech/tokenizer", tiny, {"model": vars(TINY)})
     encode(root, SETTINGS.model_copy(update={"batch_size": 4}), COMPUTE)
     found = read_table(root / "speech/speech_tokens.parquet", SPEECH_TOKENS).set_index("utt_id")
-    table = to_encode(root, None)
-    ordered = sorted(in_memory(root, table, labelled(root)), key=lambda u: len(u.mel_FM))
+    table = utterances_to_encode(root, None)
+    ordered = sorted(in_memory(root, table, labelled_words(root)), key=lambda u: len(u.mel_FM))
     assert list(found.index) == table["utt_id"].tolist()
     for start in range(0, len(ordered), 4):
         chunk = ordered[start : start + 4]
-        mel_BFM, lengths_B = padded([u.mel_FM for u in chunk])
+        mel_BFM, lengths_B = pad_mels([u.mel_FM for u in chunk])
         with torch.no_grad():
             tokens_BL = tiny.tokens(mel_BFM, lengths_B).numpy()
             speakers_BE = tiny.speaker(mel_BFM, lengths_B).numpy()
@@ -625,7 +625,7 @@ def test_tokens_are_those_of_all_spectra_in_memory_to_the_last_bit(
 def test_crops_of_mapped_spectra_are_those_of_a_list(root: Path, tmp_path: Path):
     table = read_table(root / "corpus/utterances.parquet", UTTERANCES)
     table["corpus"] = ["toy", "toy", "other", "toy", "other", "toy", "other", "toy"]
-    words = labelled(root)
+    words = labelled_words(root)
     mapped = load(root, table, "mel spectra", words, tmp_path / "work")
     assert list((tmp_path / "work").iterdir()) == []
     listed = in_memory(root, table, words)

@@ -10,7 +10,7 @@ import pytest
 from hpro_core.judges.asr import WordErrorCounter
 from hpro_core.text.normalise import (
     APOSTROPHES,
-    COSYVOICE2_MARKS,
+    COSYVOICE2_TAGS,
     EM_DASHES,
     EN_DASHES,
     HYPHENS,
@@ -18,7 +18,7 @@ from hpro_core.text.normalise import (
     normalised_words,
     spoken_text,
     transcript_problem,
-    unknown_marks,
+    unknown_tags,
     unread_characters,
 )
 from hpro_core.text.numbers import spelled_number
@@ -353,17 +353,17 @@ def test_the_policy_reads_as_many_words(text):
 # --- marks -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mark", COSYVOICE2_MARKS)
+@pytest.mark.parametrize("mark", COSYVOICE2_TAGS)
 def test_marks_are_no_words(counter, mark):
     text = f"{mark} well {mark}no{mark}"
     same_words(counter, text, "well no")
     assert " ".join(marked(text)) == "well no"
-    assert unknown_marks(text) == []
+    assert unknown_tags(text) == []
     assert transcript_problem(mark) == "transcript without words"
 
 
 def test_unknown_marks_are_named():
-    assert unknown_marks("[Laughter] a <b>c</b> {x y} (well) [sigh]") == [
+    assert unknown_tags("[Laughter] a <b>c</b> {x y} (well) [sigh]") == [
         "[Laughter]", "<b>", "</b>", "{x y}",
     ]  # fmt: skip
     assert normalised_words("[door slams] no") == "door slams no"

@@ -7,7 +7,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from hpro_core.errors import HproError
 from hpro_core.text.phones import BEGIN_TEXT, END_TEXT, N_TRANSCRIPT_SYMBOLS, encode
-from hpro_core.text.tokenizers import COSYVOICE2_MARKS, frontend
+from hpro_core.text.tokenizers import COSYVOICE2_TAGS, load_frontend
 
 TEXT, WORDS = "Good day!", "good day"
 
@@ -47,7 +47,7 @@ def whisper(tmp_path):
 
 
 def test_phones():
-    reads = frontend("phones", "phones")
+    reads = load_frontend("phones", "phones")
     assert reads.policy(TEXT, WORDS) == encode(TEXT, WORDS)
     transcript = reads.codec(TEXT, WORDS)
     assert transcript == [BEGIN_TEXT, *encode(TEXT, WORDS)[0], END_TEXT]
@@ -56,18 +56,18 @@ def test_phones():
 
 def test_cosyvoice2_reads_byte_pairs_and_its_own_marks(qwen):
     folder, vocabulary = qwen
-    symbols, symbol_word = frontend(str(folder), "phones").policy("Goo[laughter]", WORDS)
+    symbols, symbol_word = load_frontend(str(folder), "phones").policy("Goo[laughter]", WORDS)
     assert symbols[:2] == [vocabulary["G"], vocabulary["oo"]]
     assert len(symbols) == 3
     # Qwen2's own end mark comes first, then CosyVoice2's in their order.
-    first = symbols[2] - COSYVOICE2_MARKS.index("[laughter]")
+    first = symbols[2] - COSYVOICE2_TAGS.index("[laughter]")
     assert first >= len(vocabulary)
     assert symbol_word == [0, 0, 0]
 
 
 def test_whisper_writes_between_its_marks(whisper):
     folder, vocabulary = whisper
-    transcript = frontend("phones", str(folder)).codec(TEXT, WORDS)
+    transcript = load_frontend("phones", str(folder)).codec(TEXT, WORDS)
     assert transcript[0] == vocabulary["<|startoftranscript|>"]
     assert transcript[1] == vocabulary["<|notimestamps|>"]
     assert transcript[-1] == vocabulary["<|endoftext|>"]
@@ -76,7 +76,7 @@ def test_whisper_writes_between_its_marks(whisper):
 
 def test_an_empty_text_is_refused(qwen):
     with pytest.raises(HproError, match="no tokens"):
-        frontend(str(qwen[0]), "phones").policy("", "")
+        load_frontend(str(qwen[0]), "phones").policy("", "")
 
 
 @pytest.mark.parametrize("missing", ["vocab.json", "merges.txt", "tokenizer_config.json"])
@@ -86,7 +86,7 @@ def test_a_folder_that_lacks_a_file_is_named(which, missing, request):
     (folder / missing).unlink()
     texts = (str(folder), "phones") if which == "qwen" else ("phones", str(folder))
     with pytest.raises(HproError, match=f"{folder.name} lacks {missing}"):
-        frontend(*texts)
+        load_frontend(*texts)
 
 
 BROKEN = [
@@ -113,11 +113,11 @@ def test_a_broken_file_of_a_tokenizer_is_named(which, name, content, says, reque
     (folder / name).write_text(content, encoding="utf-8")
     texts = (str(folder), "phones") if which == "qwen" else ("phones", str(folder))
     with pytest.raises(HproError, match=says):
-        frontend(*texts)
+        load_frontend(*texts)
 
 
 def test_a_tokenizer_of_gigabytes_is_not_read(qwen):
     with (qwen[0] / "vocab.json").open("wb") as file:
         file.truncate(3 * 2**30)
     with pytest.raises(HproError, match=r"vocab\.json has 3221225472 bytes"):
-        frontend(str(qwen[0]), "phones")
+        load_frontend(str(qwen[0]), "phones")

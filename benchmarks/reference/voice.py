@@ -12,7 +12,7 @@ from hibari.tts import Hibari
 
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.corpus.controlled.sentence_plans import Plan
-from hpro_core.corpus.controlled.voice import opened_graph
+from hpro_core.corpus.controlled.voice import open_graph
 
 FRAME_S = dsp.HOP / dsp.SR
 AHEAD = 3
@@ -26,12 +26,12 @@ class Voice:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        graph = opened_graph(self._hibari.model_path)
+        graph = open_graph(self._hibari.model_path)
         self._network = onnxruntime.InferenceSession(
             graph, options, providers=["CPUExecutionProvider"]
         )
 
-    def say(self, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+    def synthesise(self, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
         """Samples (T,) at 16 kHz, and word times (W, 2) in seconds."""
         controls, rest = plan.controls, plan.n_words
         phones = "".join(self._hibari.phonemize(plan.sentence.text))

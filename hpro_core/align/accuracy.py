@@ -16,7 +16,7 @@ from hpro_core.tables import by_utterance
 LIMITS_MS = (20, 60, 100)
 _ROUNDING_MS = 0.01  # 60.000000001 ms is 60 ms
 
-_MOST_BYTES = 2**30
+_MAX_BYTES = 2**30
 """Largest total size of the TextGrids in an archive."""
 
 
@@ -47,7 +47,7 @@ def summary(pairs_N4: np.ndarray, reference: str, **counts: int) -> dict:
     }
 
 
-def against_words(words: pd.DataFrame, truth: pd.DataFrame) -> tuple[np.ndarray, dict]:
+def compare_words(words: pd.DataFrame, truth: pd.DataFrame) -> tuple[np.ndarray, dict]:
     """Compare our `words` table with that of the reference, on the utterances of ours.
 
     Returns:
@@ -77,7 +77,7 @@ def against_words(words: pd.DataFrame, truth: pd.DataFrame) -> tuple[np.ndarray,
     return both[columns].to_numpy(), counts
 
 
-def against_textgrids(
+def compare_textgrids(
     words: pd.DataFrame, reference_zip: Path, prefix: str
 ) -> tuple[np.ndarray, dict]:
     """Compare with a zip of TextGrids on the utterances that are in both.
@@ -122,8 +122,8 @@ def against_textgrids(
 
 def _textgrids(reference_zip: Path) -> Iterator[tuple[str, list[Interval]]]:
     """Yield original id and words of each TextGrid in a zip, sorted by id."""
-    cure = "download the archive again, or leave it out"
-    members = read_zip_members(reference_zip, None, _MOST_BYTES, cure)
+    hint = "download the archive again, or leave it out"
+    members = read_zip_members(reference_zip, None, _MAX_BYTES, hint)
     grids = {name: raw for name, raw in members.items() if name.endswith(".TextGrid")}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "one.TextGrid")

@@ -27,9 +27,9 @@ def align(
 @app.command()
 def align_models(root: Root, params: Params) -> None:
     """Download the MFA models and dictionary that the settings name, if they are missing."""
-    from hpro_core.align.mfa_models import get
+    from hpro_core.align.mfa_models import download_models
 
-    get(root, p.read_section(params, "align", p.Align))
+    download_models(root, p.read_section(params, "align", p.Align))
 
 
 @app.command()

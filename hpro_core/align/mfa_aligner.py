@@ -22,7 +22,7 @@ from pathlib import Path
 
 from hpro_core.align.jobs import Job, Outcome, WordSpan
 from hpro_core.align.matching import match_words
-from hpro_core.align.mfa_models import wanted
+from hpro_core.align.mfa_models import required_models
 from hpro_core.align.mfa_program import execute, program
 from hpro_core.align.mfa_quality import ANALYSIS, Quality, read_analysis, refusal
 from hpro_core.align.textgrid import Interval, read_words
@@ -48,13 +48,13 @@ def align_all(jobs: list[Job], settings: Align, threads: int, folder: Path) -> I
         HproError: `mfa`, a model or the dictionary is missing, or MFA failed.
     """
     command = program(settings.mfa_command)
-    models = {model.kind: model.path() for model in wanted(settings)}
+    models = {model.kind: model.path() for model in required_models(settings)}
     pronounced: dict[str, str] = {}
     with tempfile.TemporaryDirectory(
         prefix="mfa_work_", dir=folder, ignore_cleanup_errors=True
     ) as name:
         work = Path(name).resolve()
-        placed = _lay_out(jobs, work / "corpus")
+        placed = _write_mfa_corpus(jobs, work / "corpus")
         arguments = [*_arguments(work, models, folder), *_options(work, models, threads)]
         with (folder / "mfa.log").open("w", encoding="utf-8") as log:
             execute([*command, *arguments], log, root=work / "root")
@@ -68,7 +68,7 @@ def align_all(jobs: list[Job], settings: Align, threads: int, folder: Path) -> I
             pronounced.update(outcome.pronounced)
             yield outcome
     if entries is not None:
-        print(_told(pronounced))
+        print(_g2p_summary(pronounced))
 
 
 def _arguments(work: Path, models: Mapping[str, Path], folder: Path) -> list[str]:
@@ -92,7 +92,7 @@ def _options(work: Path, models: Mapping[str, Path], threads: int) -> list[str]:
     return [*options, "--output_analysis"]
 
 
-def _lay_out(jobs: list[Job], corpus: Path) -> dict[str, Path]:
+def _write_mfa_corpus(jobs: list[Job], corpus: Path) -> dict[str, Path]:
     """Write one folder per speaker, which MFA's speaker adaptation requires; audio is linked.
 
     Returns:
@@ -184,7 +184,7 @@ def _has_entry(word: str, entries: Collection[str]) -> bool:
     )
 
 
-def _told(pronounced: Mapping[str, str]) -> str:
+def _g2p_summary(pronounced: Mapping[str, str]) -> str:
     examples = [f"{word} ({phones})" for word, phones in sorted(pronounced.items())[:EXAMPLES]]
     such = f", such as {', '.join(examples)}" if examples else ""
     return f"align: words pronounced by MFA's G2P model: {len(pronounced)}{such}"

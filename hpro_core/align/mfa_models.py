@@ -40,7 +40,7 @@ class Model:
         home = Path(os.environ.get("MFA_ROOT_DIR") or Path.home() / "Documents" / "MFA")
         return home / "pretrained_models" / self.kind / f"{self.name}{SUFFIXES[self.kind]}"
 
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         return self.is_path or self.downloaded.is_file()
 
     def path(self) -> Path:
@@ -61,7 +61,7 @@ class Model:
         )
 
 
-def wanted(settings: Align) -> list[Model]:
+def required_models(settings: Align) -> list[Model]:
     """Return the models of a run: the dictionary, and the others if the settings name them."""
     acoustic = Model("acoustic", settings.mfa_acoustic_model, "align.mfa_acoustic_model")
     dictionary = Model("dictionary", settings.mfa_dictionary, "align.mfa_dictionary")
@@ -69,17 +69,23 @@ def wanted(settings: Align) -> list[Model]:
     return [dictionary, *(model for model in (acoustic, g2p) if model.name)]
 
 
-def given(settings: Align) -> list[Model]:
+def local_models(settings: Align) -> list[Model]:
     """Return the models of a run with MFA that settings name by path."""
-    return [model for model in wanted(settings) if settings.backend == "mfa" and model.is_path]
+    return [
+        model for model in required_models(settings) if settings.backend == "mfa" and model.is_path
+    ]
 
 
-def published(settings: Align) -> list[Model]:
+def published_models(settings: Align) -> list[Model]:
     """Return the published models of a run with MFA, which `hpro align-models` downloads."""
-    return [model for model in wanted(settings) if settings.backend == "mfa" and not model.is_path]
+    return [
+        model
+        for model in required_models(settings)
+        if settings.backend == "mfa" and not model.is_path
+    ]
 
 
-def get(root: Path, settings: Align) -> None:
+def download_models(root: Path, settings: Align) -> None:
     """Download missing published models, and write align/mfa_models.csv.
 
     The table has kind, name, bytes and sha256 of each model. Existing files are not downloaded
@@ -88,10 +94,10 @@ def get(root: Path, settings: Align) -> None:
     Raises:
         HproError: `mfa` or a file is missing, a download failed, or a file is not of its kind.
     """
-    models = wanted(settings)
+    models = required_models(settings)
     folder = root / "align"
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [model for model in models if not model.is_there()]
+    missing = [model for model in models if not model.exists()]
     if missing:
         command = program(settings.mfa_command)
         with (folder / "mfa_models.log").open("w", encoding="utf-8") as log:

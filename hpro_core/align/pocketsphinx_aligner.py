@@ -30,7 +30,7 @@ NOISE_DBFS = -50.0
 """Level of the added white noise (ours; -45 to -55 differ little)."""
 SILENT_DBFS = -60.0
 """A clip whose loudest 20 ms are below this contains no speech."""
-LOWEST_SCORE = -3.5
+MIN_SCORE = -3.5
 """Threshold in nats per frame relative to the best state; docs/alignment.md has its error rates."""
 WIDE_BEAMS = {"beam": 1e-80, "wbeam": 1e-60, "pbeam": 1e-80}
 """Wider than pocketsphinx's 1e-48, 7e-29, 1e-48. If both find a path, it is the same."""
@@ -66,13 +66,13 @@ class PocketsphinxAligner:
             raise AlignmentRefused("the transcript has no words")
         if not len(audio) or frame_levels_db(audio).max() < SILENT_DBFS:
             raise AlignmentRefused("the audio is silent")
-        spoken = self._place(_as_pcm(audio), words)
-        if [word.word for word in spoken] != words:
+        placed = self._place(_as_pcm(audio), words)
+        if [word.word for word in placed] != words:
             raise AlignmentRefused("the aligner returned other words than its input")
-        _refuse_low_score(spoken)
+        _refuse_low_score(placed)
         return [
             WordSpan(word.word, round(word.start_s, 4), round(word.end_s, 4), round(word.score, 3))
-            for word in refine(spoken, audio)
+            for word in refine(placed, audio)
         ]
 
     def _place(self, pcm: bytes, words: list[str]) -> list[RawWord]:
@@ -98,7 +98,7 @@ class PocketsphinxAligner:
         alignment = decoder.get_alignment()
         if alignment is None:
             raise AlignmentRefused("the words do not fit the audio (no phones)")
-        return _spoken(alignment)  # copied now: its entries are freed with it
+        return _word_entries(alignment)  # copied now: its entries are freed with it
 
     def _run(self, decoder: Decoder, pcm: bytes) -> None:
         """Run one pass. A decoder that fails during an utterance is replaced."""
@@ -131,7 +131,7 @@ def _as_pcm(audio: np.ndarray) -> bytes:
     return np.round(np.clip(levelled, -1, 1) * 32767).astype("<i2").tobytes()
 
 
-def _spoken(entries: Iterable) -> list[RawWord]:
+def _word_entries(entries: Iterable) -> list[RawWord]:
     """The words among the entries, without silence and noise; "a(2)" is a variant of "a"."""
     return [
         RawWord(
@@ -152,7 +152,7 @@ def _spoken(entries: Iterable) -> list[RawWord]:
 def _refuse_low_score(words: list[RawWord]) -> None:
     duration_s = sum(word.end_s - word.start_s for word in words)
     mean = sum(word.score * (word.end_s - word.start_s) for word in words) / duration_s
-    if mean < LOWEST_SCORE:
+    if mean < MIN_SCORE:
         raise AlignmentRefused(
-            f"the audio does not match these words (score {mean:.1f}, below {LOWEST_SCORE})"
+            f"the audio does not match these words (score {mean:.1f}, below {MIN_SCORE})"
         )

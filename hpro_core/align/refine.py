@@ -25,14 +25,14 @@ DIGITAL_SILENCE_DB = -75.0
 """Frames below this are padding and are excluded from the estimate of the background noise."""
 PAUSE_BELOW_PEAK_DB = 24.0
 """The quiet core of a pause is at least this far below the loud frames."""
-LEAST_CONTRAST_DB = 18.0
+MIN_CONTRAST_DB = 18.0
 """Smallest distance of the quietest frames to the loud ones; below it, background noise masks the
 ends of sound."""
 EDGE_GAP_S = 0.10
 """Longest quiet stretch (a stop closure) inside the first or the last word."""
-SHORTEST_PAUSE_S = 0.05
+MIN_PAUSE_S = 0.05
 """A shorter quiet core is a closure, not a pause."""
-SHORTEST_WORD_S = 0.03
+MIN_WORD_S = 0.03
 """Shortest word: three frames of the aligner."""
 STOPS = frozenset(("P", "T", "K", "B", "D", "G", "CH", "JH"))
 """Phones that begin with a silent closure."""
@@ -67,21 +67,21 @@ def refine(words: list[RawWord], audio: np.ndarray) -> list[RawWord]:
 
     Returns:
         The same words with new times; phones are unchanged. Words are unchanged if the contrast
-        between sound and background is below `LEAST_CONTRAST_DB`.
+        between sound and background is below `MIN_CONTRAST_DB`.
     """
     levels_db = frame_levels_db(audio)
     peak_db = float(np.percentile(levels_db, 95))
-    if peak_db - np.percentile(_alive(levels_db), 2) < LEAST_CONTRAST_DB:
+    if peak_db - np.percentile(_without_padding(levels_db), 2) < MIN_CONTRAST_DB:
         return words
-    words = _mend_pauses(words, levels_db > peak_db - PAUSE_BELOW_PEAK_DB)
+    words = _shrink_pauses(words, levels_db > peak_db - PAUSE_BELOW_PEAK_DB)
     sound = np.flatnonzero(levels_db > _sound_threshold_db(levels_db, peak_db))
     duration_s = len(audio) / SAMPLE_RATE_HZ
     first = words[0]
-    start_s = min(_first_sound_s(sound, _middle_s(first.phones[0])), first.end_s - SHORTEST_WORD_S)
+    start_s = min(_first_sound_s(sound, _middle_s(first.phones[0])), first.end_s - MIN_WORD_S)
     words[0] = replace(first, start_s=max(start_s, 0.0))
     last = words[-1]
     end_s = min(_last_sound_s(sound, _middle_s(last.phones[-1])), duration_s)
-    words[-1] = replace(last, end_s=max(end_s, last.start_s + SHORTEST_WORD_S))
+    words[-1] = replace(last, end_s=max(end_s, last.start_s + MIN_WORD_S))
     return words
 
 
@@ -97,12 +97,12 @@ def frame_levels_db(audio: np.ndarray) -> np.ndarray:
 
 def _sound_threshold_db(levels_db: np.ndarray, peak_db: float) -> float:
     """Level above which a frame is sound; limited so that a loud background keeps the words."""
-    floor_db = float(np.percentile(_alive(levels_db), 10))
+    floor_db = float(np.percentile(_without_padding(levels_db), 10))
     threshold_db = max(peak_db - BELOW_PEAK_DB, floor_db + ABOVE_FLOOR_DB)
     return min(threshold_db, peak_db - PAUSE_BELOW_PEAK_DB)
 
 
-def _alive(levels_db: np.ndarray) -> np.ndarray:
+def _without_padding(levels_db: np.ndarray) -> np.ndarray:
     """The frames that are not padding; all frames if the whole recording is below the limit."""
     is_alive = levels_db > DIGITAL_SILENCE_DB
     return levels_db[is_alive] if is_alive.any() else levels_db
@@ -130,7 +130,7 @@ def _last_sound_s(sound: np.ndarray, anchor_s: float) -> float:
     return float(sound[at]) * HOP_S
 
 
-def _mend_pauses(words: list[RawWord], loud: np.ndarray) -> list[RawWord]:
+def _shrink_pauses(words: list[RawWord], loud: np.ndarray) -> list[RawWord]:
     """Shrink every pause to its quiet core, and remove pauses without one."""
     words = list(words)
     for i in range(len(words) - 1):
@@ -138,7 +138,7 @@ def _mend_pauses(words: list[RawWord], loud: np.ndarray) -> list[RawWord]:
         if after.start_s <= before.end_s:
             continue
         start_s, end_s = _quiet_core_s(loud, before.end_s, after.start_s)
-        if end_s - start_s < SHORTEST_PAUSE_S:
+        if end_s - start_s < MIN_PAUSE_S:
             is_stop = after.phones[0].name in STOPS
             start_s = end_s = start_s if is_stop else (start_s + end_s) / 2
         words[i] = replace(before, end_s=start_s)

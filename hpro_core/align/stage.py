@@ -48,7 +48,7 @@ def run(
     utterances = utterances[~utterances["split"].isin(leave_out)]
     if utterances.empty:
         raise HproError(f"{source} has no utterances to align: check the corpus")
-    folder = _emptied(folder_of(root, "align", shard))
+    folder = _empty_folder(folder_of(root, "align", shard))
     outcomes = list(_outcomes(_jobs(root, utterances), settings, threads, folder))
     lost = [(outcome.utt_id, outcome.reason) for outcome in outcomes if outcome.reason]
     tables.write_table(tables.rejected(lost, STAGE), folder / "rejected.parquet", tables.REJECTED)
@@ -79,11 +79,11 @@ def check(root: Path, references: Mapping[str, Path], exact: Collection[str]) ->
     words = tables.read_table(root / "align" / "words.parquet", tables.WORDS)
     figures = {}
     for name, reference_zip in references.items():
-        pairs, counts = accuracy.against_textgrids(words, reference_zip, f"{name}_")
+        pairs, counts = accuracy.compare_textgrids(words, reference_zip, f"{name}_")
         figures[name] = accuracy.summary(pairs, "MFA TextGrids", **counts)
     for name in exact:
         truth = tables.read_table(root / "corpus" / name / "truth_words.parquet", tables.WORDS)
-        pairs, counts = accuracy.against_words(words, truth)
+        pairs, counts = accuracy.compare_words(words, truth)
         figures[name] = accuracy.summary(pairs, "exact times", **counts)
     write_json(root / "align" / "accuracy.json", figures)
     print(pd.DataFrame(figures).T.to_string())
@@ -104,7 +104,7 @@ def parsed_references(given: Iterable[str]) -> dict[str, Path]:
     return found
 
 
-def _emptied(folder: Path) -> Path:
+def _empty_folder(folder: Path) -> Path:
     """The stage's folder after removal of the output of earlier jobs, including killed ones."""
     remove(folder, ["words.parquet", "rejected.parquet", "accuracy.json", *OF_ONE_JOB[STAGE]])
     (folder / "textgrids").mkdir(parents=True)

@@ -8,7 +8,7 @@ from praatio import textgrid as praatio_textgrid
 
 from hpro_core.align.jobs import WordSpan
 from hpro_core.errors import HproError
-from hpro_core.io import opened
+from hpro_core.io import open_binary
 
 MAX_BYTES = 16 * 2**20
 """Largest TextGrid; one of 30 s of speech has about 30 kB."""
@@ -48,7 +48,7 @@ def read_words(path: Path) -> list[Interval]:
     Raises:
         HproError: the file is not a TextGrid, or has no such tier or several.
     """
-    with opened(path, "align again") as file:
+    with open_binary(path, "align again") as file:
         if file.seek(0, SEEK_END) > MAX_BYTES:
             raise HproError(
                 f"{path} is not a readable TextGrid: it has more than {MAX_BYTES} bytes"

@@ -1,8 +1,9 @@
 """Claims: tests of every variant against SFT over several seeds, and the paper's orderings.
 
-Holm's method corrects one family per test set: all variants times the metrics MAIN. The other
-metrics are tested without correction and support no claim. The orderings come from the paper, so
-they are fixed before any run. Each is decided by the 95 % intervals of its own paired differences.
+Holm's method corrects one family per test set: all variants times the metrics MAIN_METRICS. The
+other metrics are tested without correction and support no claim. The orderings come from the paper,
+so they are fixed before any run. Each is decided by the 95 % intervals of its own paired
+differences.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -17,16 +18,16 @@ from hpro_core.analysis.scores import COUNTS, METRICS, counts, ratio
 from hpro_core.analysis.significance import Comparison, compare, holm
 from hpro_core.analysis.tables import (
     BASELINE,
-    COUNTED,
-    FIGURES,
+    COUNTS_NOTE,
+    METRIC_COLUMNS,
     METRIC_NAMES,
     Scores,
     cautions_of,
-    figures_of,
     markdown,
     markdown_table,
-    of_set,
+    metric_values,
     read_scores,
+    select_test_set,
     systems_of,
     test_sets,
 )
@@ -34,12 +35,12 @@ from hpro_core.errors import HproError
 from hpro_core.io import write_csv_table, write_text
 from hpro_core.params import SEEDLESS, Claims, Tables
 
-MAIN = ("wer", "wvad_ccc", "emo_sim")
+MAIN_METRICS = ("wer", "wvad_ccc", "emo_sim")
 """The metrics that the paper draws its conclusions from; only these support a claim."""
-ALL = "all"
+ALL_SEEDS = "all"
 """Value of the column `seed` in rows over all seeds."""
 
-COLUMNS = ("system", "test_set", *COUNTS, "seed", *FIGURES)
+COLUMNS = ("system", "test_set", *COUNTS, "seed", *METRIC_COLUMNS)
 TEST_COLUMNS = (
     *("system", "test_set", "metric", "n", f"above_{BASELINE}", "lo", "hi", "p"),
     *("p_holm", "seeds_agree", "seeds"),
@@ -58,7 +59,7 @@ class Ordering(NamedTuple):
     margin: float = 0.0  # the first may be worse by at most this
 
 
-def make(
+def write_claims(
     root: Path,
     tables: Tables,
     seeds: Sequence[int],
@@ -72,8 +73,9 @@ def make(
     claims.csv has one row per system, test set and seed, with intervals over utterances, and one
     row with the seed `all`, with intervals over seeds and utterances. Systems that do not depend on
     the seed have only the row `all`. claims_tests.csv compares each variant with `sft`: difference
-    with interval, p, p after Holm's correction (MAIN only), and the number of seeds that agree in
-    sign. claims_rewards.csv has the term values of every reward training (`reward_vs_judges`).
+    with interval, p, p after Holm's correction (MAIN_METRICS only), and the number of seeds that
+    agree in sign. claims_rewards.csv has the term values of every reward training
+    (`reward_vs_judges`).
 
     Args:
         root: results folder of the run.
@@ -101,33 +103,33 @@ def make(
         )
     scores = read_scores(root, systems, seeds)
     cautions = cautions_of(root, systems, seeds)
-    figures, tested = by_seed(scores, seeds, settings), tests(scores)
-    told = reward_vs_judges.read(
+    figures, tested = values_by_seed(scores, seeds, settings), test_variants(scores)
+    terms = reward_vs_judges.read_terms(
         root, {name: starts[name] for name in systems if name in starts}, seeds
     )
-    text = _markdown(scores, figures, tested, told, left_out, settings.wer_margin, cautions)
-    for name, table in {"": figures, "_tests": tested, "_rewards": told}.items():
+    text = _markdown(scores, figures, tested, terms, left_out, settings.wer_margin, cautions)
+    for name, table in {"": figures, "_tests": tested, "_rewards": terms}.items():
         write_csv_table(table, out / f"claims{name}.csv", "%.6g")
     write_text(out / "claims.md", text)
 
 
-def by_seed(scores: Scores, seeds: Sequence[int], settings: Claims) -> pd.DataFrame:
+def values_by_seed(scores: Scores, seeds: Sequence[int], settings: Claims) -> pd.DataFrame:
     """Return the table of claims.csv (COLUMNS): by system and test set, each seed and then ALL."""
     rows = []
     for system, judged in scores.items():
         for test_set in test_sets(scores):
-            chosen = of_set(judged, test_set)
+            chosen = select_test_set(judged, test_set)
             parts = [] if system in SEEDLESS else list(zip(map(str, seeds), chosen, strict=True))
-            for name, part in [*((seed, [table]) for seed, table in parts), (ALL, chosen)]:
-                found = figures_of(part, settings.bootstrap_samples, settings.seed)
+            for name, part in [*((seed, [table]) for seed, table in parts), (ALL_SEEDS, chosen)]:
+                found = metric_values(part, settings.bootstrap_samples, settings.seed)
                 rows.append([system, test_set, *counts(part).values(), name, *found])
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def tests(scores: Scores) -> pd.DataFrame:
+def test_variants(scores: Scores) -> pd.DataFrame:
     """Test each variant against BASELINE (TEST_COLUMNS), by test set, system and metric.
 
-    `p_holm` is NaN for metrics outside MAIN.
+    `p_holm` is NaN for metrics outside MAIN_METRICS.
     """
     families = [_family(scores, test_set) for test_set in test_sets(scores)]
     return pd.concat(families, ignore_index=True)
@@ -135,7 +137,7 @@ def tests(scores: Scores) -> pd.DataFrame:
 
 def difference(scores: Scores, test_set: str, metric: str, pair: tuple[str, str]) -> Comparison:
     """Paired difference of a metric on a test set: first policy minus second."""
-    system, other = (ratio(of_set(scores[name], test_set), metric) for name in pair)
+    system, other = (ratio(select_test_set(scores[name], test_set), metric) for name in pair)
     return compare(system, other)
 
 
@@ -192,11 +194,11 @@ def _family(scores: Scores, test_set: str) -> pd.DataFrame:
         if system not in (*SEEDLESS, BASELINE):
             for metric in METRICS:
                 gap = difference(scores, test_set, metric, (system, BASELINE))
-                n = ratio(of_set(scores[system], test_set), metric).above_SN.shape[1]
-                found = [system, test_set, metric, n, gap.above, gap.lo, gap.hi, gap.p]
+                n = ratio(select_test_set(scores[system], test_set), metric).numerator_SN.shape[1]
+                found = [system, test_set, metric, n, gap.difference, gap.lo, gap.hi, gap.p]
                 rows.append([*found, float("nan"), gap.seeds_agree, len(scores[system])])
     family = pd.DataFrame(rows, columns=list(TEST_COLUMNS))
-    main = family["metric"].isin(MAIN)
+    main = family["metric"].isin(MAIN_METRICS)
     family.loc[main, "p_holm"] = holm(family.loc[main, "p"].tolist())
     return family
 
@@ -209,35 +211,35 @@ def _markdown(
     scores: Scores,
     figures: pd.DataFrame,
     tested: pd.DataFrame,
-    told: pd.DataFrame,
+    terms: pd.DataFrame,
     left_out: Collection[str],
     wer_margin: float,
     cautions: Sequence[str],
 ) -> str:
     """Text of claims.md."""
-    seeds, metrics = len(scores[BASELINE]), ", ".join(METRIC_NAMES[m] for m in MAIN)
-    parts = [_INTRODUCTION.format(seeds=seeds, metrics=metrics, counted=COUNTED)]
+    seeds, metrics = len(scores[BASELINE]), ", ".join(METRIC_NAMES[m] for m in MAIN_METRICS)
+    parts = [_INTRODUCTION.format(seeds=seeds, metrics=metrics, counted=COUNTS_NOTE)]
     parts += [f"{caution}\n" for caution in cautions]
     parts += [
         "## Gradient share of each term\n",
         "Share of the gradient before the first step, mean over seeds. A share of 0 means that the "
         "term is dropped, has no weight in that stage, or is the KL of a policy equal to `sft`.\n",
-        reward_vs_judges.shares(told),
+        reward_vs_judges.shares(terms),
     ]
-    overall = figures[figures["seed"] == ALL]
+    overall = figures[figures["seed"] == ALL_SEEDS]
     overall = overall.assign(seeds=[len(scores[system]) for system in overall["system"]])
     for test_set in test_sets(scores):
         parts += [
             f"## {test_set}\n",
             markdown(overall[overall["test_set"] == test_set]),
             f"Against {BASELINE}:\n",
-            _tests_for_people(tested[tested["test_set"] == test_set]),
+            _tests_table(tested[tested["test_set"] == test_set]),
             "The paper's orderings:\n",
-            _orderings_for_people(scores, test_set, wer_margin),
+            _orderings_list(scores, test_set, wer_margin),
             "Rewards and judges:\n",
             "The rewards were not trained on this corpus (reward.leave_out).\n"
             if test_set in left_out
-            else _parting_for_people(scores, test_set, told),
+            else _rewards_table(scores, test_set, terms),
         ]
     return "\n".join(parts)
 
@@ -269,39 +271,39 @@ _INTRODUCTION = """\
 """
 
 
-def _tests_for_people(tested: pd.DataFrame) -> str:
+def _tests_table(tested: pd.DataFrame) -> str:
     rows = []
-    for row in tested[tested["metric"].isin(MAIN)].to_dict("records"):
+    for row in tested[tested["metric"].isin(MAIN_METRICS)].to_dict("records"):
         gap = _gap(row[f"above_{BASELINE}"], row["lo"], row["hi"])
         agreeing = f"{row['seeds_agree']} of {row['seeds']}"
-        chances = f"{row['p']:.2g}", f"{row['p_holm']:.2g}"
-        rows.append((row["system"], METRIC_NAMES[row["metric"]], gap, *chances, agreeing))
+        p_cells = f"{row['p']:.2g}", f"{row['p_holm']:.2g}"
+        rows.append((row["system"], METRIC_NAMES[row["metric"]], gap, *p_cells, agreeing))
     header = ("system", "metric", "difference", "p", "p, Holm", "seeds that agree")
     return markdown_table(header, rows)
 
 
-def _parting_for_people(scores: Scores, test_set: str, told: pd.DataFrame) -> str:
-    above, spread = reward_vs_judges.changes(told)
-    at_the_end = told.groupby(["system", "term"], sort=False)["after"].mean()
-    weights = told.groupby(["system", "term"], sort=False)["weight"].max()
+def _rewards_table(scores: Scores, test_set: str, terms: pd.DataFrame) -> str:
+    mean_change, spread = reward_vs_judges.changes(terms)
+    final = terms.groupby(["system", "term"], sort=False)["after"].mean()
+    weights = terms.groupby(["system", "term"], sort=False)["weight"].max()
     header, rows = ["training", "from", "KL"], []
     for term, metric in reward_vs_judges.JUDGED_BY.items():
         header += [reward_vs_judges.TERM_NAMES[term], METRIC_NAMES[metric]]
-    for system, start in reward_vs_judges.trainings(told):
-        cells = [system, start, f"{at_the_end[system, 'kl']:.2f}"]
+    for system, start in reward_vs_judges.trainings(terms):
+        cells = [system, start, f"{final[system, 'kl']:.2f}"]
         for term, metric in reward_vs_judges.JUDGED_BY.items():
-            change = f"{above[system, term]:+.2f} ± {spread[system, term]:.2f}"
+            change = f"{mean_change[system, term]:+.2f} ± {spread[system, term]:.2f}"
             cells.append(change if weights[system, term] else f"({change})")
             if start in scores:
                 gap = difference(scores, test_set, metric, (system, start))
-                cells.append(_gap(gap.above, gap.lo, gap.hi))
+                cells.append(_gap(gap.difference, gap.lo, gap.hi))
             else:
                 cells.append(f"{UNJUDGED} ({start} in no table)")
         rows.append(cells)
     return markdown_table(header, rows)
 
 
-def _orderings_for_people(scores: Scores, test_set: str, wer_margin: float) -> str:
+def _orderings_list(scores: Scores, test_set: str, wer_margin: float) -> str:
     policies = [system for system in scores if system not in SEEDLESS]
     found = orderings(policies, wer_margin)
     return "\n".join(_line(scores, test_set, ordering) for ordering in found) + "\n"
@@ -314,11 +316,11 @@ def _line(scores: Scores, test_set: str, ordering: Ordering) -> str:
         return f"{start}**{UNJUDGED}** ({', '.join(sorted(missing))} in no table)"
     gaps = [difference(scores, test_set, ordering.metric, pair) for pair in ordering.pairs]
     numbers = [
-        f"{better} - {worse} = {_gap(gap.above, gap.lo, gap.hi)}"
+        f"{better} - {worse} = {_gap(gap.difference, gap.lo, gap.hi)}"
         for (better, worse), gap in zip(ordering.pairs, gaps, strict=True)
     ]
     return f"{start}**{verdict(ordering, gaps)}** ({'; '.join(numbers)})"
 
 
-def _gap(above: float, lo: float, hi: float) -> str:
-    return f"{above:+.3f} [{lo:+.3f}, {hi:+.3f}]"
+def _gap(value: float, lo: float, hi: float) -> str:
+    return f"{value:+.3f} [{lo:+.3f}, {hi:+.3f}]"

@@ -16,11 +16,11 @@ Out = Annotated[Path | None, typer.Option(help="Folder of the tables; default: <
 @app.command()
 def tables(root: Root, params: Params, out: Out = None) -> None:
     """Write the comparison, progressive and ablation tables."""
-    from hpro_core.analysis.tables import make
+    from hpro_core.analysis.tables import write_tables
 
     rows = p.read_section(params, "tables", p.Tables)
     seeds = p.read_plain(params, "seeds", list)
-    make(root, rows, seeds, p.read_section(params, "evaluate", p.Evaluate), out)
+    write_tables(root, rows, seeds, p.read_section(params, "evaluate", p.Evaluate), out)
 
 
 @app.command()
@@ -30,11 +30,11 @@ def claims(
     out: Annotated[Path, typer.Option(help="Folder of claims.md and its tables.")],
 ) -> None:
     """Test every variant against SFT over several seeds, and the paper's orderings of systems."""
-    from hpro_core.analysis.claims import make
+    from hpro_core.analysis.claims import write_claims
 
     rows = p.read_section(params, "tables", p.Tables)
     seeds = p.read_plain(params, "seeds", list)
     settings = p.read_section(params, "claims", p.Claims)
     starts = {name: variant.start for name, variant in p.read_variants(params).items()}
     left_out = p.read_section(params, "reward", p.Reward).leave_out
-    make(root, rows, seeds, settings, starts, left_out, out)
+    write_claims(root, rows, seeds, settings, starts, left_out, out)

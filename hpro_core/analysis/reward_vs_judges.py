@@ -11,7 +11,7 @@ import pandas as pd
 
 from hpro_core.analysis.tables import markdown_table
 from hpro_core.errors import HproError
-from hpro_core.io import CURVES, checked, read_csv_table, read_json
+from hpro_core.io import CURVES, check_type, read_csv_table, read_json
 
 COLUMNS = ("system", "start", "seed", "term", "weight", "share", "before", "after")
 
@@ -28,7 +28,7 @@ TERM_NAMES = {
 }
 
 
-def read(root: Path, starts: Mapping[str, str], seeds: Sequence[int]) -> pd.DataFrame:
+def read_terms(root: Path, starts: Mapping[str, str], seeds: Sequence[int]) -> pd.DataFrame:
     """Read the term values of every reward training; `starts`: variant -> its start policy.
 
     Returns:
@@ -43,36 +43,36 @@ def read(root: Path, starts: Mapping[str, str], seeds: Sequence[int]) -> pd.Data
     for system, start in starts.items():
         for seed in seeds:
             folder = root / "policy" / system / f"seed{seed}"
-            pulls, before, after = _of_training(folder, system, seed)
+            gradients, before, after = _of_training(folder, system, seed)
             for term in TERM_NAMES:
-                pull = pulls[term]
-                found = pull["weight"], pull["share"], before[term], after[term]
+                gradient = gradients[term]
+                found = gradient["weight"], gradient["share"], before[term], after[term]
                 rows.append([system, start, seed, term, *found])
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def trainings(told: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return each variant and its start policy, without duplicates; `told` is from `read`."""
-    pairs = zip(told["system"], told["start"], strict=True)
+def trainings(terms: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return each variant and its start policy, once; `terms` is from `read_terms`."""
+    pairs = zip(terms["system"], terms["start"], strict=True)
     return list(dict.fromkeys(pairs))
 
 
-def changes(told: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+def changes(terms: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Change of each term on dev (after minus before): mean and standard deviation over seeds.
 
-    Both are indexed by system and term; `told` is from `read`.
+    Both are indexed by system and term; `terms` is from `read_terms`.
     """
-    above = told.assign(above=told["after"] - told["before"])
-    by_term = above.groupby(["system", "term"], sort=False)["above"]
+    change = terms.assign(above=terms["after"] - terms["before"])
+    by_term = change.groupby(["system", "term"], sort=False)["above"]
     return by_term.mean(), by_term.std()
 
 
-def shares(told: pd.DataFrame) -> str:
+def shares(terms: pd.DataFrame) -> str:
     """Markdown table of the gradient share of each term: one line per training, mean over seeds."""
-    mean = told.groupby(["system", "term"], sort=False)["share"].mean()
+    mean = terms.groupby(["system", "term"], sort=False)["share"].mean()
     rows = [
         [system, start, *(f"{mean[system, term]:.1%}" for term in TERM_NAMES)]
-        for system, start in trainings(told)
+        for system, start in trainings(terms)
     ]
     return markdown_table(["training", "from", *TERM_NAMES.values()], rows)
 
@@ -83,17 +83,19 @@ def _of_training(
     """Weight and gradient share of each term, and dev values before and after training."""
     again = f"run `hpro reward {system} --seed {seed}` again"
     path = folder / "gradient_norms.json"
-    terms = read_json(path, again).get("terms")
-    pulls = checked(terms, dict[str, dict[str, float]], f"{path}, terms", again)
+    stored = read_json(path, again).get("terms")
+    gradients = check_type(stored, dict[str, dict[str, float]], f"{path}, terms", again)
     path = folder / "metrics.json"
-    after = checked(read_json(path, again).get("dev"), dict[str, float], f"{path}, dev", again)
+    after = check_type(read_json(path, again).get("dev"), dict[str, float], f"{path}, dev", again)
     curves = read_csv_table(folder / "training.csv", CURVES, ("split", "term"), again)
     first = curves[(curves["split"] == "dev") & (curves["step"] == 0)]
     before = dict(zip(first["term"], first["value"], strict=True))
-    whole = {term for term, pull in pulls.items() if {"weight", "share"} <= pull.keys()}
-    tables = (whole, before, after)
+    complete = {
+        term for term, gradient in gradients.items() if {"weight", "share"} <= gradient.keys()
+    }
+    tables = (complete, before, after)
     if missing := [term for term in TERM_NAMES if any(term not in table for table in tables)]:
         raise HproError(
             f"{folder}: no values of {', '.join(missing)} before and after training: {again}"
         )
-    return pulls, before, after
+    return gradients, before, after

@@ -18,7 +18,7 @@ _ERRORS = {"wer": "n_errors", "wer_check": "n_errors_check"}
 _CHECKS = {"wer_check": "n_errors_check", "dnsmos": "dnsmos"}
 
 
-def checked(utterances: pd.DataFrame, settings: Evaluate) -> set[str]:
+def ids_to_check(utterances: pd.DataFrame, settings: Evaluate) -> set[str]:
     """Choose the utterances for DNSMOS and the second recogniser; returns their utt_ids.
 
     One in `check_every` utterances of each test set is drawn. The draw depends on the seed only, so
@@ -78,7 +78,7 @@ def counts(scores: Sequence[pd.DataFrame]) -> dict[str, float]:
     }
 
 
-def figures(scores: pd.DataFrame, settings: Evaluate) -> dict[str, dict]:
+def metric_summary(scores: pd.DataFrame, settings: Evaluate) -> dict[str, dict]:
     """Compute the entry `test_sets` of a system's metrics.json from its SCORES table.
 
     Returns:

@@ -28,11 +28,11 @@ from hpro_core.errors import HproError
 class Comparison(NamedTuple):
     """Difference of a metric: system minus baseline."""
 
-    above: float
+    difference: float
     lo: float  # ends of the 95 % interval
     hi: float
     p: float  # two-sided, null hypothesis: no difference
-    seeds_agree: int  # number of seeds whose difference has the sign of `above`
+    seeds_agree: int  # number of seeds whose difference has the sign of `difference`
 
 
 def compare(system: Ratio, baseline: Ratio) -> Comparison:
@@ -49,8 +49,10 @@ def compare(system: Ratio, baseline: Ratio) -> Comparison:
         HproError: there are fewer than two seeds or two utterances.
         ValueError: the numbers of seeds or utterances differ.
     """
-    if system.above_SN.shape != baseline.above_SN.shape:
-        raise ValueError(f"shapes differ: {system.above_SN.shape}, {baseline.above_SN.shape}")
+    if system.numerator_SN.shape != baseline.numerator_SN.shape:
+        raise ValueError(
+            f"shapes differ: {system.numerator_SN.shape}, {baseline.numerator_SN.shape}"
+        )
     gap_SN = _scores(system) - _scores(baseline)
     if min(gap_SN.shape) < 2:
         seeds, utterances = gap_SN.shape
@@ -81,8 +83,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _scores(ratio: Ratio) -> np.ndarray:
     """Linearised scores, float (S, N), with the mean and first-order variance of the ratio."""
-    value = ratio.above_SN.sum() / ratio.below_SN.sum()
-    return value + (ratio.above_SN - value * ratio.below_SN) / ratio.below_SN.mean()
+    value = ratio.numerator_SN.sum() / ratio.denominator_SN.sum()
+    return value + (ratio.numerator_SN - value * ratio.denominator_SN) / ratio.denominator_SN.mean()
 
 
 def _error(by_seed_S: np.ndarray, by_utterance_N: np.ndarray) -> tuple[float, float]:

@@ -23,8 +23,8 @@ class Interval(NamedTuple):
 class Ratio(NamedTuple):
     """Numerators and denominators of a metric, per seed and utterance, both float (S, N)."""
 
-    above_SN: np.ndarray
-    below_SN: np.ndarray
+    numerator_SN: np.ndarray
+    denominator_SN: np.ndarray
 
     @classmethod
     def mean_of(cls, scores_SN: np.ndarray) -> "Ratio":
@@ -34,7 +34,7 @@ class Ratio(NamedTuple):
     @property
     def value(self) -> float:
         """The metric over all seeds and utterances."""
-        return float(self.above_SN.sum() / self.below_SN.sum())
+        return float(self.numerator_SN.sum() / self.denominator_SN.sum())
 
 
 def interval(ratio: Ratio, draws: int, seed: int) -> Interval:
@@ -48,22 +48,24 @@ def paired_difference(system: Ratio, baseline: Ratio, draws: int, seed: int) -> 
     Raises:
         ValueError: the numbers of seeds or utterances differ.
     """
-    if system.above_SN.shape != baseline.above_SN.shape:
-        raise ValueError(f"shapes differ: {system.above_SN.shape}, {baseline.above_SN.shape}")
+    if system.numerator_SN.shape != baseline.numerator_SN.shape:
+        raise ValueError(
+            f"shapes differ: {system.numerator_SN.shape}, {baseline.numerator_SN.shape}"
+        )
     both = (_resampled(ratio, draws, seed) for ratio in (system, baseline))
     return _interval(system.value - baseline.value, np.subtract(*both))
 
 
 def _resampled(ratio: Ratio, draws: int, seed: int) -> np.ndarray:
     """The metric in each draw, float (B,). Draws depend only on the shape and the seed."""
-    n_seeds, n_utterances = ratio.above_SN.shape
+    n_seeds, n_utterances = ratio.numerator_SN.shape
     generator = np.random.default_rng(seed)
     drawn_BN = generator.integers(n_utterances, size=(draws, n_utterances))
     drawn_BS = generator.integers(n_seeds, size=(draws, n_seeds))
     times_BN = np.stack([np.bincount(drawn, minlength=n_utterances) for drawn in drawn_BN])
     times_BS = np.stack([np.bincount(drawn, minlength=n_seeds) for drawn in drawn_BS])
-    above_B = np.einsum("bs,sn,bn->b", times_BS, ratio.above_SN, times_BN, optimize=True)
-    below_B = np.einsum("bs,sn,bn->b", times_BS, ratio.below_SN, times_BN, optimize=True)
+    above_B = np.einsum("bs,sn,bn->b", times_BS, ratio.numerator_SN, times_BN, optimize=True)
+    below_B = np.einsum("bs,sn,bn->b", times_BS, ratio.denominator_SN, times_BN, optimize=True)
     return above_B / below_B
 
 

@@ -10,18 +10,18 @@ from hpro_core.analysis.scores import COUNTS, METRICS, counts, ratio
 from hpro_core.analysis.statistics import interval, paired_difference
 from hpro_core.errors import HproError
 from hpro_core.io import read_json, write_csv_table, write_json, write_text
-from hpro_core.judges.provenance import common_provenance, notes
+from hpro_core.judges.provenance import common_provenance, independence_warnings
 from hpro_core.params import SEEDLESS, Evaluate, Tables
 from hpro_core.tables import SCORES, read_table
 
 BASELINE = "sft"
 """Baseline of every other policy, paired by utterance."""
 
-FIGURES = tuple(f"{metric}{end}" for metric in METRICS for end in ("", "_lo", "_hi"))
+METRIC_COLUMNS = tuple(f"{metric}{end}" for metric in METRICS for end in ("", "_lo", "_hi"))
 """Each metric with the ends of its interval."""
-COLUMNS = ("system", "test_set", *COUNTS, "seeds", *FIGURES)
+COLUMNS = ("system", "test_set", *COUNTS, "seeds", *METRIC_COLUMNS)
 
-COUNTED = (
+COUNTS_NOTE = (
     "words found: utterances whose words the aligner found in the synthesis, mean over seeds; the "
     "others count as 0 in wVAD-CCC. checked: utterances that the second ASR and DNSMOS scored."
 )
@@ -43,7 +43,7 @@ Scores = dict[str, list[pd.DataFrame]]
 """By system: one SCORES table per seed, all with the same utterances in the same order."""
 
 
-def make(
+def write_tables(
     root: Path, tables: Tables, seeds: Sequence[int], settings: Evaluate, out: Path | None = None
 ) -> None:
     """Write comparison, progressive, ablation (.csv, .md), differences.csv and metrics/.
@@ -67,16 +67,16 @@ def make(
     rows: dict[str, list[str]] = tables.model_dump()
     systems = systems_of(tables)
     scores = read_scores(root, systems, seeds)
-    below = "".join(f"\n{note}\n" for note in [COUNTED, *cautions_of(root, systems, seeds)])
+    below = "".join(f"\n{note}\n" for note in [COUNTS_NOTE, *cautions_of(root, systems, seeds)])
     for name, systems in rows.items():
         chosen = {system: scores[system] for system in systems}
-        table = summarised(chosen, settings.bootstrap_samples, settings.seed)
+        table = summarise(chosen, settings.bootstrap_samples, settings.seed)
         write_csv_table(table, folder / f"{name}.csv")
         write_text(folder / f"{name}.md", markdown(table) + below)
     write_csv_table(_differences(scores, settings), folder / "differences.csv")
     for system, of_seeds in scores.items():
         for test_set in test_sets(scores):
-            summary = _summary(of_set(of_seeds, test_set))
+            summary = _summary(select_test_set(of_seeds, test_set))
             write_json(folder / "metrics" / test_set / f"{system}.json", summary)
 
 
@@ -99,10 +99,10 @@ def read_scores(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> Sco
     scores: Scores = {}
     for system in systems:
         scores[system] = [_read(root, system, seed) for seed in _seeds_of(system, seeds)]
-    expected = _heard(scores[systems[0]][0])
+    expected = _judged_utterances(scores[systems[0]][0])
     for system, tables in scores.items():
         for seed, table in zip(seeds, tables, strict=False):
-            if _heard(table) != expected:
+            if _judged_utterances(table) != expected:
                 raise HproError(
                     f"{system}, seed {seed}, was judged on other utterances than {systems[0]}: "
                     f"run `hpro synthesise` and `hpro judge` again for the outdated one"
@@ -120,17 +120,17 @@ def cautions_of(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> lis
     """
     judged = [(system, seed) for system in systems for seed in _seeds_of(system, seeds)]
     paths = [root / "eval" / name / f"seed{seed}" / "metrics.json" for name, seed in judged]
-    found = notes(common_provenance(paths), METRIC_NAMES)
-    if watched := [name for name in systems if _is_watched(root, name, seeds)]:
+    found = independence_warnings(common_provenance(paths), METRIC_NAMES)
+    if probed := [name for name in systems if _was_probed(root, name, seeds)]:
         found.append(
-            f"Embedded judges chose the kept step of {', '.join(watched)} (reward.probe_every) by "
+            f"Embedded judges chose the kept step of {', '.join(probed)} (reward.probe_every) by "
             "wVAD-CCC, EMO-SIM and WER on dev. Where the same judges score the tables, these "
             "policies have an advantage over policies that no judge chose."
         )
     return found
 
 
-def _is_watched(root: Path, system: str, seeds: Sequence[int]) -> bool:
+def _was_probed(root: Path, system: str, seeds: Sequence[int]) -> bool:
     """Whether judges chose the kept step of a policy's training."""
     paths = [root / "policy" / system / f"seed{seed}" / "metrics.json" for seed in seeds]
     return any("kept_step" in read_json(path) for path in paths if path.is_file())
@@ -140,7 +140,7 @@ def _seeds_of(system: str, seeds: Sequence[int]) -> Sequence[int]:
     return seeds[:1] if system in SEEDLESS else seeds
 
 
-def _heard(table: pd.DataFrame) -> list[tuple[str, bool]]:
+def _judged_utterances(table: pd.DataFrame) -> list[tuple[str, bool]]:
     """Judged utterances, and whether DNSMOS scored each of them."""
     return list(zip(table["utt_id"], table["dnsmos"].notna(), strict=True))
 
@@ -156,19 +156,19 @@ def _read(root: Path, system: str, seed: int) -> pd.DataFrame:
     return read_table(path, SCORES).sort_values("utt_id").reset_index(drop=True)
 
 
-def summarised(scores: Scores, draws: int, seed: int) -> pd.DataFrame:
+def summarise(scores: Scores, draws: int, seed: int) -> pd.DataFrame:
     """Aggregate scores to COLUMNS, over all seeds: one row per system and test set."""
     rows = []
     for system, tables in scores.items():
         for test_set in test_sets(scores):
-            chosen = of_set(tables, test_set)
+            chosen = select_test_set(tables, test_set)
             found = [system, test_set, *counts(chosen).values(), len(chosen)]
-            rows.append([*found, *figures_of(chosen, draws, seed)])
+            rows.append([*found, *metric_values(chosen, draws, seed)])
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def figures_of(chosen: Sequence[pd.DataFrame], draws: int, seed: int) -> list[float]:
-    """Compute FIGURES from the SCORES tables of one system on one test set, one per seed."""
+def metric_values(chosen: Sequence[pd.DataFrame], draws: int, seed: int) -> list[float]:
+    """Compute METRIC_COLUMNS from the SCORES tables of one system on one test set, one per seed."""
     return [end for m in METRICS for end in interval(ratio(chosen, m), draws, seed)]
 
 
@@ -178,7 +178,7 @@ def test_sets(scores: Scores) -> list[str]:
     return sorted(first["corpus"].unique())
 
 
-def of_set(tables: Sequence[pd.DataFrame], test_set: str) -> list[pd.DataFrame]:
+def select_test_set(tables: Sequence[pd.DataFrame], test_set: str) -> list[pd.DataFrame]:
     """Select the rows of one test set."""
     return [table[table["corpus"] == test_set] for table in tables]
 
@@ -188,7 +188,7 @@ def _differences(scores: Scores, settings: Evaluate) -> pd.DataFrame:
     policies = [s for s in scores if s not in (*SEEDLESS, BASELINE) and BASELINE in scores]
     for system in policies:
         for test_set in test_sets(scores):
-            pair = [of_set(scores[name], test_set) for name in (system, BASELINE)]
+            pair = [select_test_set(scores[name], test_set) for name in (system, BASELINE)]
             for metric in METRICS:
                 own, baseline = (ratio(tables, metric) for tables in pair)
                 gap = paired_difference(own, baseline, settings.bootstrap_samples, settings.seed)

@@ -46,10 +46,10 @@ def codec_style(
 @app.command()
 def codec_released(checkpoint: Path, root: Root, params: Params) -> None:
     """Use the authors' codec, model.pt, unchanged; nothing is trained."""
-    from hpro_core.codec.released import Unstored, import_codec
+    from hpro_core.codec.released import UnstoredSettings, import_codec
 
     p.read_section(params, "codec", p.Codec)
-    import_codec(checkpoint, root / "codec" / "style", Unstored())
+    import_codec(checkpoint, root / "codec" / "style", UnstoredSettings())
 
 
 @released.command("import")
@@ -62,9 +62,9 @@ def codec_import(
     text_heads: TextHeads = None,
 ) -> None:
     """Convert the authors' model.pt to a codec folder; options: what the file does not store."""
-    from hpro_core.codec.released import Unstored, import_codec
+    from hpro_core.codec.released import UnstoredSettings, import_codec
 
-    unstored = Unstored(content_levels, style_levels, emotion_heads, text_heads)
+    unstored = UnstoredSettings(content_levels, style_levels, emotion_heads, text_heads)
     codec = import_codec(source, out, unstored)
     weights = sum(weight.numel() for weight in codec.parameters())
     print(f"{out}: {weights:,} weights from {source.name}")

@@ -61,7 +61,7 @@ class CodecConfig:
     text_positions: int = 448
     text_padding: int | None = None  # padding token, whose embedding gets no gradient as input
     word_edges: Literal["nearest", "truncate"] = "nearest"  # see `spans_to_frames`
-    modulation: Literal["released", "paper"] = "released"  # see `HdEmo.rebuild`
+    modulation: Literal["released", "paper"] = "released"  # see `HdEmo.reconstruct`
     factored_embedding: bool = False  # ours, for small corpora: see engine/token_table.py
     memory_positions: bool = False  # ours: sinusoids on the text decoder's content features
 
@@ -289,7 +289,7 @@ class HdEmo(nn.Module):
         """
         return _zero_padding(self.content_extractor(self.embedding(tokens), lengths_B), lengths_B)
 
-    def read_text(
+    def text_logits(
         self, content_BLH: Tensor, lengths_B: Tensor, text_BJ: Tensor, guided: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Predict the next text token at each text position from the content features.
@@ -344,24 +344,24 @@ class HdEmo(nn.Module):
         self,
         style_BLH: Tensor,
         lengths_B: Tensor,
-        disturb: Callable[[Tensor], Tensor] | None = None,
+        perturb: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Input of the emotion and word VAD heads: continuous features, not the rounded codes.
 
         Args:
             style_BLH: output of the style extractor.
             lengths_B: number of real frames, int64.
-            disturb: function that adds noise to the features, in training only.
+            perturb: function that adds noise to the features, in training only.
 
         Returns:
             (B, L, H); zero in the padding.
         """
         features = self.emotion_adapter(style_BLH, lengths_B)
-        if disturb is not None:
-            features = disturb(features)
+        if perturb is not None:
+            features = perturb(features)
         return _zero_padding(features, lengths_B)
 
-    def rebuild(self, content_BLD: Tensor, style_BLD: Tensor, lengths_B: Tensor) -> Tensor:
+    def reconstruct(self, content_BLD: Tensor, style_BLD: Tensor, lengths_B: Tensor) -> Tensor:
         """Reconstruct speech-token logits from content and style codes, which are rounded first.
 
         Style modulates content at each frame: X (1 + gamma) + beta if `config.modulation` is
@@ -404,7 +404,7 @@ class HdEmo(nn.Module):
             HproError: the text has more tokens than the text decoder has positions.
         """
         content = self.content_features(tokens, lengths_B)
-        text, _ = self.read_text(content, lengths_B, text_BJ)
+        text, _ = self.text_logits(content, lengths_B, text_BJ)
         style = self.style_features(tokens, lengths_B)
         emotion = self.emotion_features(style, lengths_B)
         coded = content if self.compatibility.content_attached else content.detach()

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-EMOTION_DEVIATION = 0.1  # released: standard deviation on the features of the two heads
-CONTENT_SHARE = 0.6  # released: largest fraction of the frames with strong noise
-STYLE_SHARE = 0.4  # released: the same for style
+EMOTION_NOISE_STD = 0.1  # released: standard deviation on the features of the two heads
+CONTENT_NOISE_FRACTION = 0.6  # released: largest fraction of the frames with strong noise
+STYLE_NOISE_FRACTION = 0.4  # released: the same for style
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ def training_noise(content_levels: int, style_levels: int) -> Noise:
         style_levels: levels per style dimension.
     """
     return Noise(
-        content=lambda code: _drawn(code, content_levels, CONTENT_SHARE),
-        style=lambda code: _drawn(code, style_levels, STYLE_SHARE),
-        emotion=lambda features: features + EMOTION_DEVIATION * torch.randn_like(features),
+        content=lambda code: _random_codes(code, content_levels, CONTENT_NOISE_FRACTION),
+        style=lambda code: _random_codes(code, style_levels, STYLE_NOISE_FRACTION),
+        emotion=lambda features: features + EMOTION_NOISE_STD * torch.randn_like(features),
     )
 
 
@@ -47,17 +47,17 @@ def _unchanged(values: Tensor) -> Tensor:
     return values
 
 
-QUIET = Noise(_unchanged, _unchanged, _unchanged)
+NO_NOISE = Noise(_unchanged, _unchanged, _unchanged)
 """No noise, for evaluation."""
 
 
-def _drawn(code_BLD: Tensor, levels: int, most: float) -> Tensor:
-    share = torch.rand((), device=code_BLD.device) * most
+def _random_codes(code_BLD: Tensor, levels: int, max_fraction: float) -> Tensor:
+    share = torch.rand((), device=code_BLD.device) * max_fraction
     strong_BL = torch.rand(code_BLD.shape[:2], device=code_BLD.device) < share
-    return disturb(code_BLD, levels, strong_BL, torch.randn_like(code_BLD))
+    return perturb(code_BLD, levels, strong_BL, torch.randn_like(code_BLD))
 
 
-def disturb(code_BLD: Tensor, levels: int, strong_BL: Tensor, normal_BLD: Tensor) -> Tensor:
+def perturb(code_BLD: Tensor, levels: int, strong_BL: Tensor, normal_BLD: Tensor) -> Tensor:
     """Add Gaussian noise: deviation 1/6 of a level's width on strong frames, 1/8 on the others.
 
     Args:

@@ -46,7 +46,7 @@ COUNTED = {  # setting: prefix of the numbered layers
 
 
 @dataclass(frozen=True)
-class Unstored:
+class UnstoredSettings:
     """Settings that the file does not store; the defaults are the released configuration.
 
     Attributes:
@@ -63,7 +63,7 @@ class Unstored:
     text_heads: int | None = None
 
 
-def import_codec(source: Path, out: Path, unstored: Unstored) -> HdEmo:
+def import_codec(source: Path, out: Path, unstored: UnstoredSettings) -> HdEmo:
     """Convert the authors' model.pt to a folder for `load_codec`.
 
     Args:
@@ -107,7 +107,7 @@ def export_codec(codec: HdEmo, out: Path, whisper: Path) -> None:
 def from_released(
     state: Mapping[str, Tensor],
     source: str,
-    unstored: Unstored,
+    unstored: UnstoredSettings,
     compatibility: Compatibility = CORRECTED,
 ) -> HdEmo:
     """Build a codec from the weights of the released class; sizes are taken from the weights.
@@ -161,7 +161,8 @@ def to_released(
     missing = wanted - whisper_encoder.keys()
     if missing or len(whisper_encoder["layer_norm.weight"]) != config.text_width:
         raise HproError(
-            f"{source} has no encoder of width {config.text_width} (missing: {n.listed(missing)}): "
+            f"{source} has no encoder of width {config.text_width} (missing: "
+            f"{n.format_names(missing)}): "
             "give the folder of the Whisper model that the codec's text decoder started from"
         )
     weights = codec.state_dict()
@@ -171,12 +172,12 @@ def to_released(
     return {**state, **{a: state[b] for a, b in same.items()}, **encoder}
 
 
-def _config(state: Mapping[str, Tensor], source: str, unstored: Unstored) -> CodecConfig:
+def _config(state: Mapping[str, Tensor], source: str, unstored: UnstoredSettings) -> CodecConfig:
     silent = {w for w, dimension in SIZED.values() if w not in state or state[w].dim() <= dimension}
     if silent:
         raise HproError(
-            f"{source} is no codec of the released class: it lacks {n.listed(silent)}; use the "
-            "authors' model.pt"
+            f"{source} is no codec of the released class: it lacks {n.format_names(silent)}; use "
+            "the authors' model.pt"
         )
     if len(state[n.TOKENS]) != N_SPEECH_TOKENS:
         raise HproError(
@@ -205,8 +206,8 @@ def _check_names(state: Mapping[str, Tensor], known: set[str], source: str) -> N
     missing, unknown = known - state.keys(), state.keys() - known
     if missing or unknown:
         raise HproError(
-            f"{source} is not as the released class saves it: missing {n.listed(missing)}; unknown "
-            f"{n.listed(unknown)}; use the authors' model.pt"
+            f"{source} is not as the released class saves it: missing {n.format_names(missing)}; "
+            f"unknown {n.format_names(unknown)}; use the authors' model.pt"
         )
 
 
@@ -220,8 +221,8 @@ def _check_shapes(
     ]
     if wrong:
         raise HproError(
-            f"{source} has other sizes than the released class: {n.listed(wrong, 3)}; use the "
-            "authors' model.pt"
+            f"{source} has other sizes than the released class: {n.format_names(wrong, 3)}; use "
+            "the authors' model.pt"
         )
 
 
@@ -229,6 +230,6 @@ def _check_copies(state: Mapping[str, Tensor], same: Mapping[str, str], source: 
     differing = [copy for copy, name in same.items() if not torch.equal(state[copy], state[name])]
     if differing:
         raise HproError(
-            f"{source}: {n.listed(differing)} differ from the weights that they duplicate: save "
-            "the model again from the released class"
+            f"{source}: {n.format_names(differing)} differ from the weights that they duplicate: "
+            "save the model again from the released class"
         )

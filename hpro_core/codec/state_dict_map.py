@@ -117,7 +117,7 @@ def layers_below(names: Iterable[str], prefix: str) -> int:
     return 1 + max((int(match[1]) for match in found if match), default=-1)
 
 
-def listed(names: Collection[str], most: int = 6) -> str:
-    """Names for a one-line message: the first `most` in sorted order and the number of others."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return (", ".join(sorted(names)[:most]) or "nothing") + more
+def format_names(names: Collection[str], limit: int = 6) -> str:
+    """Names for a one-line message: the first `limit` in sorted order and the number of others."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return (", ".join(sorted(names)[:limit]) or "nothing") + more

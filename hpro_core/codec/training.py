@@ -21,15 +21,15 @@ from hpro_core.codec.losses import (
     word_vad_loss,
 )
 from hpro_core.codec.model import PRESETS, CodecConfig, HdEmo
-from hpro_core.codec.noise import QUIET, Noise, training_noise
+from hpro_core.codec.noise import NO_NOISE, Noise, training_noise
 from hpro_core.codec.whisper import load_whisper_decoder
 from hpro_core.dataset import train_dev
 from hpro_core.errors import HproError
 from hpro_core.io import fingerprint
-from hpro_core.params import Codec, CodecStage, Compute, required
+from hpro_core.params import Codec, CodecStage, Compute, require_section
 from hpro_core.speech import fsq
 from hpro_core.speech.token_noise import corrupt_tokens
-from hpro_core.text.phones import N_TRANSCRIPT_SYMBOLS, WHISPER_MARKS
+from hpro_core.text.phones import N_TRANSCRIPT_SYMBOLS, WHISPER_SPECIAL_TOKENS
 from hpro_core.train.batching import (
     Batch,
     Example,
@@ -162,7 +162,8 @@ def check_text(
         )
     if config.text_vocabulary == WHISPER_VOCABULARY and facts.unmarked is not None:
         raise HproError(
-            f"{facts.unmarked}: its transcript lacks the special tokens {sorted(WHISPER_MARKS)} of "
+            f"{facts.unmarked}: its transcript lacks the special tokens "
+            f"{sorted(WHISPER_SPECIAL_TOKENS)} of "
             f"a Whisper model of {WHISPER_VOCABULARY} tokens: set dataset.codec_text to the folder "
             "of the model that the codec was made with (small, medium; not .en, not large-v3)"
         )
@@ -205,7 +206,7 @@ def content_terms(codec: HdEmo, batch: Batch, guided_attention_weight: float) ->
     text, target, mask = text_of(batch, codec.compatibility)
     content = codec.content_features(batch.tokens_BL, batch.token_lengths_B)
     guided = bool(guided_attention_weight)
-    logits, attention = codec.read_text(content, batch.token_lengths_B, text, guided)
+    logits, attention = codec.text_logits(content, batch.token_lengths_B, text, guided)
     means = {"asr": text_cross_entropy(logits, target, mask)}
     if attention is not None:
         means["attention_guide"] = attention_guide(attention, batch)
@@ -251,15 +252,19 @@ def style_terms(codec: HdEmo, batch: Batch, noise: Noise | None = None) -> Terms
     """
     config = codec.config
     if noise is None:
-        quiet = not codec.training
-        noise = QUIET if quiet else training_noise(config.content_levels, config.style_levels)
+        without_noise = not codec.training
+        noise = (
+            NO_NOISE
+            if without_noise
+            else training_noise(config.content_levels, config.style_levels)
+        )
     lengths, mask = batch.token_lengths_B, batch.token_mask_BL
     with torch.no_grad():
         content = codec.content_features(batch.tokens_BL, lengths)
     style = codec.style_features(batch.tokens_BL, lengths)
     codes = codec.content_code(content, lengths), codec.style_code(style)
     disturbed = noise.content(codes[0]), noise.style(codes[1])
-    logits = codec.rebuild(*disturbed, lengths)
+    logits = codec.reconstruct(*disturbed, lengths)
     emotion = codec.emotion_features(style, lengths, noise.emotion)
     emotion_logits = codec.emotion_head(emotion, mask)
     vad = codec.word_vad_head(emotion, batch.spans_BW2)
@@ -271,21 +276,25 @@ def style_terms(codec: HdEmo, batch: Batch, noise: Noise | None = None) -> Terms
         "wvad": word_vad_loss(batch.vad_BW3, vad, covered_words(batch.spans_BW2)),
         "token_accuracy": mean_of(correct, "frames"),
         "emotion_similarity": mean_of(similarity, "utterances"),
-        "content_code_kept": _kept(codes[0], disturbed[0], config.content_levels, mask),
-        "style_code_kept": _kept(codes[1], disturbed[1], config.style_levels, mask),
+        "content_code_kept": _fraction_unchanged(
+            codes[0], disturbed[0], config.content_levels, mask
+        ),
+        "style_code_kept": _fraction_unchanged(codes[1], disturbed[1], config.style_levels, mask),
     }
     return Terms(means, STYLE_WEIGHTS)
 
 
 @torch.no_grad()
-def _kept(code_BLD: Tensor, disturbed_BLD: Tensor, levels: int, mask_BL: Tensor) -> Mean:
+def _fraction_unchanged(
+    code_BLD: Tensor, disturbed_BLD: Tensor, levels: int, mask_BL: Tensor
+) -> Mean:
     """Fraction of real frames whose code the noise does not change."""
     before = fsq.to_indices(fsq.quantise(code_BLD, levels), levels)
     after = fsq.to_indices(fsq.quantise(disturbed_BLD, levels), levels)
     return mean_of((before == after)[mask_BL].float(), "frames")
 
 
-def used_codes(codec: HdEmo, batches: list[Batch]) -> dict[str, float]:
+def code_usage(codec: HdEmo, batches: list[Batch]) -> dict[str, float]:
     """Number of distinct content and style codes in the batches."""
     content, style = set(), set()
     for batch in batches:
@@ -310,7 +319,7 @@ def train_content(run: Run, settings: Codec) -> None:
     whisper = Path(settings.whisper) if settings.whisper else None
     start = [whisper / "model.safetensors"] if whisper else []
     identity = fingerprint(run.params, *start, *split_files(run.root))
-    stage = required(settings, "content", CodecStage)
+    stage = require_section(settings, "content", CodecStage)
     data = train_dev(run.root, stage.leave_out, "codec.content")
     torch.manual_seed(settings.seed)
     codec = make_codec(settings.preset, whisper)
@@ -341,7 +350,7 @@ def train_style(run: Run, settings: Codec) -> None:
             or the training fails (see `fit`).
     """
     content = run.root / "codec" / "content"
-    stage = required(settings, "style", CodecStage)
+    stage = require_section(settings, "style", CodecStage)
     data = train_dev(run.root, stage.leave_out, "codec.style")
     identity = fingerprint(run.params, content / "model.safetensors", *split_files(run.root))
     torch.manual_seed(settings.seed)
@@ -358,7 +367,7 @@ def train_style(run: Run, settings: Codec) -> None:
     loop = _loop(run, settings, "style", stage.steps, identity)
     dev_batches = _train(codec, trained, terms, data, settings, run.compute, loop)
     if is_main_process():
-        _write(codec, used_codes(codec, dev_batches), loop)
+        _write(codec, code_usage(codec, dev_batches), loop)
 
 
 def _loop(run: Run, settings: Codec, stage: str, steps: int, identity: str) -> Loop:
@@ -399,7 +408,7 @@ def _train(
     return dev_batches
 
 
-def _write(codec: HdEmo, dev_figures: dict[str, float], loop: Loop) -> None:
-    save_model(loop.out, codec, {"model": asdict(codec.config), "dev": dev_figures})
+def _write(codec: HdEmo, dev_metrics: dict[str, float], loop: Loop) -> None:
+    save_model(loop.out, codec, {"model": asdict(codec.config), "dev": dev_metrics})
     clear(loop.work)
-    print(json.dumps(dev_figures), flush=True)
+    print(json.dumps(dev_metrics), flush=True)

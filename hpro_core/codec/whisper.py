@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hpro_core.codec.state_dict_map import listed
+from hpro_core.codec.state_dict_map import format_names
 from hpro_core.codec.text_decoder import TextDecoder
 from hpro_core.errors import HproError
 from hpro_core.io import read_json, read_safetensors_torch
 
 PUBLISHED = "give the folder of a Whisper model as published"
-CURE = "use whisper-small for the preset `released`, whisper-medium for `paper`"
+HINT = "use whisper-small for the preset `released`, whisper-medium for `paper`"
 
 
 def load_whisper_decoder(folder: Path, text_decoder: TextDecoder) -> None:
@@ -33,18 +33,18 @@ def load_whisper_decoder(folder: Path, text_decoder: TextDecoder) -> None:
     heads = read_json(folder / "config.json", PUBLISHED).get("decoder_attention_heads")
     wanted = text_decoder.decoder.sizes.heads
     if heads != wanted:
-        raise HproError(f"{folder} has {heads} decoder heads, the codec {wanted}: {CURE}")
+        raise HproError(f"{folder} has {heads} decoder heads, the codec {wanted}: {HINT}")
     own = {name: value.shape for name, value in text_decoder.decoder.state_dict().items()}
     missing, unknown = own.keys() - found.keys(), found.keys() - own.keys()
     if missing or unknown:
         raise HproError(
-            f"{folder} does not fit the codec: it lacks {listed(missing)}; not in the codec: "
-            f"{listed(unknown)}: {CURE}"
+            f"{folder} does not fit the codec: it lacks {format_names(missing)}; not in the codec: "
+            f"{format_names(unknown)}: {HINT}"
         )
     for name, value in found.items():
         if value.shape != own[name]:
             raise HproError(
-                f"{folder}: {name} is {list(value.shape)}, the codec's {list(own[name])}: {CURE}"
+                f"{folder}: {name} is {list(value.shape)}, the codec's {list(own[name])}: {HINT}"
             )
     text_decoder.decoder.load_state_dict(found)
 

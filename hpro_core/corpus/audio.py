@@ -10,21 +10,21 @@ import soundfile
 import soxr
 
 from hpro_core.constants import SAMPLE_RATE_HZ
-from hpro_core.corpus.containers import Spliced, Unusable, is_cut_off, mp3_frames, whole
+from hpro_core.corpus.containers import SplicedFile, Unusable, complete_view, is_cut_off, mp3_frames
 from hpro_core.io import write_in_place
 
 SILENT_PEAK = 1e-3
 """A clip whose loudest sample is below -60 dB of full scale is silence (ours)."""
 
-LOUDEST = 4.0
+MAX_AMPLITUDE = 4.0
 """Peak above which samples are not on a scale of [-1, 1] (ours), for example integers stored as
 float. No decoder of music or speech overshoots full scale by as much."""
 
-LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4_000, 768_000
+MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 768_000
 """Accepted sampling rates (ours): speech below the first is unintelligible, the second is the
 highest of any converter. Resampling from 1 Hz would take gigabytes."""
 
-LONGEST_S = 30.0
+MAX_DURATION_S = 30.0
 """Largest value of `corpus.max_duration_s`."""
 
 BLOCK_SAMPLES = 2**18
@@ -48,7 +48,7 @@ class _Forward(soundfile.SoundFile):
         return False
 
 
-def decoded(audio: Path | bytes, longest_s: float = LONGEST_S) -> np.ndarray:
+def decode_file(audio: Path | bytes, longest_s: float = MAX_DURATION_S) -> np.ndarray:
     """Decode, mix down and resample one file.
 
     Sampling rate and format are read from the header before decoding. Audio is decoded block by
@@ -69,7 +69,7 @@ def decoded(audio: Path | bytes, longest_s: float = LONGEST_S) -> np.ndarray:
     """
     try:
         with _opened(audio) as raw:
-            mono_T, rate_hz = _mono(whole(raw), longest_s)
+            mono_T, rate_hz = _mono(complete_view(raw), longest_s)
     except (
         soundfile.SoundFileError, OSError, TypeError, ValueError, RuntimeError, MemoryError,
         OverflowError, struct.error,
@@ -82,7 +82,7 @@ def decoded(audio: Path | bytes, longest_s: float = LONGEST_S) -> np.ndarray:
     peak = np.abs(mono_T).max(initial=0.0)
     if peak < SILENT_PEAK:
         raise Unusable("silent audio")
-    if peak > LOUDEST:
+    if peak > MAX_AMPLITUDE:
         raise Unusable("audio far above full scale")
     return np.clip(mono_T, -1.0, 1.0)
 
@@ -95,14 +95,14 @@ def _opened(audio: Path | bytes) -> BinaryIO:
     return audio.open("rb")
 
 
-def _mono(raw: Spliced, longest_s: float) -> tuple[np.ndarray, int]:
+def _mono(raw: SplicedFile, longest_s: float) -> tuple[np.ndarray, int]:
     """All samples as float32 (T,) at the file's own rate, and that rate."""
     raw.seek(0)
     blocks: list[np.ndarray] = []
     n_read = 0
     with _Forward(raw) as file:
         rate_hz = file.samplerate
-        if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
             raise Unusable(f"unsupported sampling rate: {rate_hz} Hz")
         declared, kind = file.frames, file.format
         size = max(1, BLOCK_SAMPLES // file.channels)
@@ -118,7 +118,7 @@ def _mono(raw: Spliced, longest_s: float) -> tuple[np.ndarray, int]:
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), rate_hz
 
 
-def _ends_early(raw: Spliced, kind: str, n_read: int, declared: int) -> bool:
+def _ends_early(raw: SplicedFile, kind: str, n_read: int, declared: int) -> bool:
     """Whether a file has fewer samples than its header declares."""
     if kind == "MP3":
         counted = mp3_frames(raw)

@@ -1,7 +1,7 @@
 """`hpro corpus check PATH`: reads a whole corpus and reports what a run can use of it.
 
-The check decides with the functions that a run uses (`recording.refused`, `usable`), so that both
-refuse, reject and leave out the same utterances.
+The check decides with the functions that a run uses (`recording.metadata_faults`, `usable`), so
+that both refuse, reject and leave out the same utterances.
 """
 
 import csv
@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from hpro_core.corpus.readers.about import About
-from hpro_core.corpus.readers.registry import READERS, entries, recognised
-from hpro_core.corpus.recording import Fault, Recording, refused
+from hpro_core.corpus.readers.about import CorpusInfo
+from hpro_core.corpus.readers.registry import READERS, detect_reader, read_entries
+from hpro_core.corpus.recording import Fault, Recording, metadata_faults
 from hpro_core.corpus.splits import groups_problem
-from hpro_core.corpus.usable import Clip, share_problem, sifted
+from hpro_core.corpus.usable import Clip, rejection_problem, sifted
 from hpro_core.errors import HproError, escaped
 from hpro_core.io import write_text
 from hpro_core.params import Corpus, CorpusSet
-from hpro_core.text.normalise import COSYVOICE2_MARKS, unknown_marks
+from hpro_core.text.normalise import COSYVOICE2_TAGS, unknown_tags
 
 EXAMPLES = 5
 """Faults of a kind that are printed; --faults lists all."""
@@ -39,7 +39,8 @@ class Contents:
         faults: utterances that a run refuses or rejects.
         left_out: utterances outside the limits of duration, which a run leaves out.
         stops: reasons why a run stops at this corpus as a whole, in sentences.
-        marks: bracketed text that is not a known mark and is read as words -> its utterances.
+        unknown_tags: bracketed text that is not a known mark and is read as words -> its
+            utterances.
     """
 
     seconds: dict[tuple[str, str], list[float]] = field(default_factory=dict)
@@ -48,7 +49,7 @@ class Contents:
     faults: list[Fault] = field(default_factory=list)
     left_out: list[Fault] = field(default_factory=list)
     stops: list[str] = field(default_factory=list)
-    marks: dict[str, list[str]] = field(default_factory=dict)
+    unknown_tags: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def n_utterances(self) -> int:
@@ -56,7 +57,7 @@ class Contents:
         return sum(map(len, self.seconds.values()))
 
 
-def check(folder: Path, corpus: Corpus, reader: str = "") -> tuple[About, Contents]:
+def check(folder: Path, corpus: Corpus, reader: str = "") -> tuple[CorpusInfo, Contents]:
     """Read a corpus and decode all its audio.
 
     Args:
@@ -71,17 +72,17 @@ def check(folder: Path, corpus: Corpus, reader: str = "") -> tuple[About, Conten
     name, chosen = _set_of(folder, corpus, reader)
     if chosen.reader not in READERS:
         raise HproError(f"--reader {chosen.reader}: unknown reader; known: {', '.join(READERS)}")
-    found = entries(chosen.reader, folder, "PATH")
+    found = read_entries(chosen.reader, folder, "PATH")
     contents = Contents()
     clips = _examine(found, corpus, contents, f"checking {name}")
     for clip in clips:
         _count(contents, clip)
     everything = [*contents.faults, *contents.left_out]
-    problem = share_problem(everything, len(found), corpus.max_rejected_fraction)
+    problem = rejection_problem(everything, len(found), corpus.max_rejected_fraction)
     if not problem and not chosen.split:
         problem = groups_problem(_groups(clips), name)
     contents.stops += [problem] if problem else []
-    return READERS[chosen.reader].ABOUT, contents
+    return READERS[chosen.reader].INFO, contents
 
 
 def _set_of(folder: Path, corpus: Corpus, reader: str) -> tuple[str, CorpusSet]:
@@ -90,7 +91,7 @@ def _set_of(folder: Path, corpus: Corpus, reader: str) -> tuple[str, CorpusSet]:
         same = chosen.path and Path(chosen.path).resolve() == folder.resolve()
         if same and reader in ("", chosen.reader):
             return name, chosen
-    name = reader or recognised(folder)
+    name = reader or detect_reader(folder)
     return name, CorpusSet.model_construct(reader=name, path=str(folder), split="train")
 
 
@@ -98,7 +99,7 @@ def _examine(
     found: Sequence[Recording | Fault], corpus: Corpus, contents: Contents, what: str
 ) -> list[Clip]:
     """The clips that a run keeps, without their samples; faults are added to `contents`."""
-    problems = refused(found)
+    problems = metadata_faults(found)
     if problems:
         contents.stops.append(f"{len(problems)} faults of metadata")
     entries: list[Recording | Fault] = []
@@ -109,8 +110,8 @@ def _examine(
         elif entry.utterance not in seen:  # the others are listed as duplicates
             seen.add(entry.utterance)
             entries.append(entry)
-            for mark in unknown_marks(entry.text):
-                contents.marks.setdefault(mark, []).append(entry.utterance)
+            for mark in unknown_tags(entry.text):
+                contents.unknown_tags.setdefault(mark, []).append(entry.utterance)
     clips, faults = sifted(entries, corpus, what)
     for fault in [*problems, *faults]:
         (contents.left_out if fault.left_out else contents.faults).append(fault)
@@ -132,14 +133,14 @@ def _groups(clips: Sequence[Clip]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["group", "split"])
 
 
-def described(about: About, contents: Contents) -> Iterator[str]:
+def format_report(info: CorpusInfo, contents: Contents) -> Iterator[str]:
     """The lines of the table, with control characters of a corpus's values escaped."""
-    return map(escaped, _lines(about, contents))
+    return map(escaped, _lines(info, contents))
 
 
-def _lines(about: About, contents: Contents) -> Iterator[str]:
+def _lines(info: CorpusInfo, contents: Contents) -> Iterator[str]:
     seconds = sorted(chain.from_iterable(contents.seconds.values()))
-    yield f"{about.title}. Licence: {about.licence}. Source: {about.source}"
+    yield f"{info.title}. Licence: {info.licence}. Source: {info.source}"
     yield f"{len(seconds)} utterances, {sum(seconds) / 3600:.2f} hours"
     yield f"{len(contents.speakers)} speakers"
     if seconds:
@@ -155,10 +156,10 @@ def _lines(about: About, contents: Contents) -> Iterator[str]:
     if contents.left_out:
         yield f"left out by a run (outside the duration limits): {len(contents.left_out)}"
         yield from _by_kind(contents.left_out)
-    if contents.marks:
-        yield f"unknown marks, read as words: {len(contents.marks)}"
-        for mark, names in list(contents.marks.items())[:EXAMPLES]:
-            known = f" (known: {mark.lower()})" if mark.lower() in COSYVOICE2_MARKS else ""
+    if contents.unknown_tags:
+        yield f"unknown marks, read as words: {len(contents.unknown_tags)}"
+        for mark, names in list(contents.unknown_tags.items())[:EXAMPLES]:
+            known = f" (known: {mark.lower()})" if mark.lower() in COSYVOICE2_TAGS else ""
             yield f"  {mark} {len(names)} times, as in {names[0]}{known}"
     for sentence in contents.stops:
         yield f"a run stops here: {sentence}"
@@ -189,6 +190,6 @@ def write_faults(contents: Contents, path: Path) -> None:
     writer = csv.writer(text)
     writer.writerow(("utterance", "reason", "where", "run"))
     for fault in [*contents.faults, *contents.left_out]:
-        does = "stops" if fault.stops else "leaves it out" if fault.left_out else "rejects it"
-        writer.writerow((fault.utterance, fault.reason, fault.where, does))
+        action = "stops" if fault.stops else "leaves it out" if fault.left_out else "rejects it"
+        writer.writerow((fault.utterance, fault.reason, fault.where, action))
     write_text(path, text.getvalue())

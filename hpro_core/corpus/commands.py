@@ -48,10 +48,10 @@ def corpus_check(
     params: Params = Path("params.yaml"),
 ) -> None:
     """Read a whole corpus; list its contents and what a run refuses, rejects or leaves out."""
-    from hpro_core.corpus.check import check, described, write_faults
+    from hpro_core.corpus.check import check, format_report, write_faults
 
     about, contents = check(path, p.read_section(params, "corpus", p.Corpus), reader)
-    print("\n".join(described(about, contents)))
+    print("\n".join(format_report(about, contents)))
     if faults is not None:
         write_faults(contents, faults)
     if contents.faults or contents.stops:

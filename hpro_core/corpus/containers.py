@@ -48,11 +48,11 @@ class Unusable(Exception):
     """The utterance cannot be used; the message is its reason in the `rejected` table."""
 
 
-Searchable: TypeAlias = "BinaryIO | Spliced"
+Searchable: TypeAlias = "BinaryIO | SplicedFile"
 """A seekable binary file."""
 
 
-class Spliced(io.RawIOBase):
+class SplicedFile(io.RawIOBase):
     """A file-like view: some bytes, followed by the content of a file from an offset on."""
 
     def __init__(self, head: bytes, raw: Searchable, start: int):
@@ -89,7 +89,7 @@ class Spliced(io.RawIOBase):
         return len(found)
 
 
-def whole(raw: Searchable) -> Spliced:
+def complete_view(raw: Searchable) -> SplicedFile:
     """Return a view of the audio that libsndfile reads completely.
 
     Args:
@@ -104,9 +104,9 @@ def whole(raw: Searchable) -> Spliced:
     start = _behind_tags(raw)
     magic = _at(raw, start, 12)
     if _is_wav(magic):
-        return _closed_wav(Spliced(b"", raw, start))
+        return _closed_wav(SplicedFile(b"", raw, start))
     head = b"" if magic[:4] in _CONTAINERS else _missing_mp3_header(raw, start)
-    return Spliced(head, raw, start)
+    return SplicedFile(head, raw, start)
 
 
 def is_cut_off(raw: Searchable) -> bool:
@@ -204,7 +204,7 @@ def _lacks_samples(raw: Searchable, kind: bytes, end: int) -> bool:
     return True
 
 
-def _closed_wav(view: Spliced) -> Spliced:
+def _closed_wav(view: SplicedFile) -> SplicedFile:
     """A WAV file with sizes filled in where its writer left the data size at 0."""
     end = view.seek(0, io.SEEK_END)
     for name, begin, size in _chunks(view, "<", end):
@@ -214,7 +214,7 @@ def _closed_wav(view: Spliced) -> Spliced:
             head = bytearray(_at(view, 0, begin))
             struct.pack_into("<I", head, begin - 4, min(end - begin, 2**32 - 1))
             struct.pack_into("<I", head, 4, min(end - 8, 2**32 - 1))
-            return Spliced(bytes(head), view, begin)
+            return SplicedFile(bytes(head), view, begin)
     return view
 
 

@@ -20,7 +20,7 @@ temporary file, the file name stays below the 255 bytes that file systems allow.
 MAX_SET_BYTES = 40
 """Longest name of a set."""
 
-NEARLY = 0.8
+MIN_NAME_SIMILARITY = 0.8
 """Similarity (difflib's ratio, ours) from which an unknown column counts as a misspelling of an
 absent known one."""
 
@@ -72,7 +72,7 @@ def kind_of(reason: str) -> str:
     return reason.partition(": ")[0]
 
 
-def counted(reasons: Collection[str]) -> str:
+def format_counts(reasons: Collection[str]) -> str:
     """Return reasons with their counts, most frequent first: "3 silent audio, 1 no audio file"."""
     kinds = Counter(map(kind_of, reasons))
     return ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
@@ -115,7 +115,7 @@ def metadata_rows(
     names, rows, faults = csv_table(text, path)
     missing = [column for column in columns if column not in names]
     if missing:
-        near = _nearly(names, missing)
+        near = _similar_columns(names, missing)
         hints = "".join(
             f"; {name!r} resembles {known!r}: rename it" for name, known in near.items()
         )
@@ -124,7 +124,7 @@ def metadata_rows(
             f"{', '.join(columns)}{hints}"
         )
     absent = [column for column in optional if column not in names]
-    for name, known in _nearly(names, absent).items():
+    for name, known in _similar_columns(names, absent).items():
         where = f"{path}, line 1: column {name!r} resembles {known!r}: rename or remove it"
         faults.append(Fault(f"column {name}", "misspelt column", where, stops=True))
     if not rows and not faults:
@@ -132,11 +132,11 @@ def metadata_rows(
     return rows, faults
 
 
-def _nearly(names: Sequence[str], absent: Sequence[str]) -> dict[str, str]:
+def _similar_columns(names: Sequence[str], absent: Sequence[str]) -> dict[str, str]:
     """Column of a header -> the absent known column that it resembles."""
     found: dict[str, str] = {}
     for name in names:
-        near = get_close_matches(name.strip().lower(), absent, n=1, cutoff=NEARLY)
+        near = get_close_matches(name.strip().lower(), absent, n=1, cutoff=MIN_NAME_SIMILARITY)
         if near:
             found[name] = near[0]
     return found
@@ -185,13 +185,13 @@ def summary(faults: Sequence[Fault]) -> str:
 
 def audio_problem(folder: Path, name: str) -> str:
     """Return why a row's audio cannot be used (outside the folder, or missing); else empty."""
-    if not inside(name):
+    if not is_inside(name):
         return f"audio {name!r} is not a path inside {folder}: use a relative path without .."
     path = folder / name
     return "" if os.path.isfile(path) else f"audio file {str(path)[:300]} does not exist"
 
 
-def inside(name: str) -> bool:
+def is_inside(name: str) -> bool:
     """Whether a path in metadata stays in the folder of the corpus.
 
     Symbolic links in the folder may point outside it.
@@ -244,7 +244,7 @@ def checked_rows(
             yield row
 
 
-def refused(entries: Sequence[Recording | Fault]) -> list[Fault]:
+def metadata_faults(entries: Sequence[Recording | Fault]) -> list[Fault]:
     """Return the faults at which a run stops before any audio is read.
 
     These are faults of metadata, ids that are not usable as file names, and duplicate ids.

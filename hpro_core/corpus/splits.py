@@ -21,16 +21,16 @@ from hpro_core.pretrained.sentences import known_sentences
 
 STAGE = "corpus-split"
 Counts: TypeAlias = "np.ndarray | csr_array"
-TRIES, LEAST_TRIES = 2000, 20
+TRIES, MIN_TRIES = 2000, 20
 """Random orders of the groups that are tried for each split: the maximum, and the minimum for many
 groups, whose random choices differ less (ours)."""
 GROUPS_TRIED = 20_000_000
 """Largest product of tries and groups (ours): a million groups are split in a minute."""
-DENSE = 1_000_000
+MAX_DENSE_CELLS = 1_000_000
 """Count matrices of up to this many cells are dense, which is faster at this size."""
-FULL = "test set is full"
+OVER_TEST_LIMIT = "test set is full"
 """Reason for a prescribed test utterance above `max_test_utterances`; no fault of the corpus."""
-CLAIMS = ("test", "dev", "judge", "train")
+SPLIT_PRIORITY = ("test", "dev", "judge", "train")
 """Priority of splits: the first of them keeps a sentence that occurs in several."""
 
 
@@ -102,7 +102,7 @@ def rejected(entered: pd.DataFrame, settings: WholeCorpus) -> dict[str, str]:
     for _, table in entered[entered.split == "test"].groupby("corpus"):
         rng = np.random.default_rng([settings.splits.seed, len(table)])
         surplus = rng.permutation(table.utt_id.to_numpy())[settings.splits.max_test_utterances :]
-        lost |= dict.fromkeys(sorted(surplus), FULL)
+        lost |= dict.fromkeys(sorted(surplus), OVER_TEST_LIMIT)
     kept = entered[~entered.utt_id.isin(lost)]
     lost |= _repeats(kept)
     return lost | tables.without_reference(kept[~kept.utt_id.isin(lost)])
@@ -161,9 +161,9 @@ def _known(entered: pd.DataFrame, base: Path) -> dict[str, str]:
 
 
 def _repeats(kept: pd.DataFrame) -> dict[str, str]:
-    """Utterances whose sentence belongs to a split of higher priority (`CLAIMS`) -> reason."""
+    """Utterances whose sentence is in a split of higher priority (`SPLIT_PRIORITY`) -> reason."""
     owner: dict[str, str] = {}
-    for claim in CLAIMS:
+    for claim in SPLIT_PRIORITY:
         for words in kept.words[kept.split == claim]:
             owner.setdefault(words, claim)
     return {
@@ -200,7 +200,7 @@ def _assigned(
             raise HproError(f"corpus {name!r}: the fractions of corpus.splits leave train empty")
         group_N = pd.factorize(train.group, sort=True)[0]
         counts = (_counted(group_N, train.speaker), _counted(group_N, train.emotion.fillna("")))
-        chosen = chosen_groups(*counts, max(1, round(wanted[label])), rng)
+        chosen = choose_groups(*counts, max(1, round(wanted[label])), rng)
         moved = train.index[np.isin(group_N, chosen)]
         table = table.assign(split=table.split.mask(table.index.isin(moved), label))
     return table
@@ -227,10 +227,10 @@ def _counted(group_N: np.ndarray, value: pd.Series) -> Counts:
     ones_N = np.ones(len(value), dtype=np.int64)
     shape = (group_N.max() + 1, len(values))
     counts = csr_array((ones_N, (group_N, value_N)), shape=shape)
-    return counts.toarray() if np.prod(shape) <= DENSE else counts
+    return counts.toarray() if np.prod(shape) <= MAX_DENSE_CELLS else counts
 
 
-def chosen_groups(
+def choose_groups(
     counts_GS: Counts, counts_GE: Counts, wanted: int, rng: np.random.Generator
 ) -> list[int]:
     """Choose groups for one split: the best of up to `TRIES` random fillings.
@@ -258,11 +258,11 @@ def chosen_groups(
         emotion_gap = float(np.abs(taken_E / n - total_E / total_E.sum()).max())
         return -used_up, n >= 0.9 * wanted, int((taken_S > 0).sum()), -emotion_gap, n
 
-    tries = max(LEAST_TRIES, min(TRIES, GROUPS_TRIED // len(size_G)))
-    return max((_filled(size_G, wanted, rng) for _ in range(tries)), key=merit)
+    tries = max(MIN_TRIES, min(TRIES, GROUPS_TRIED // len(size_G)))
+    return max((_random_filling(size_G, wanted, rng) for _ in range(tries)), key=merit)
 
 
-def _filled(size_G: np.ndarray, wanted: int, rng: np.random.Generator) -> list[int]:
+def _random_filling(size_G: np.ndarray, wanted: int, rng: np.random.Generator) -> list[int]:
     chosen: list[int] = []
     room = wanted
     for group in rng.permutation(len(size_G)):
@@ -288,7 +288,9 @@ def _check_shares(entered: pd.DataFrame, lost: dict[str, str], settings: WholeCo
     for name in settings.sets:
         ids = entered.utt_id[entered.corpus == name]
         faults = [
-            Fault(utt_id, lost[utt_id], utt_id) for utt_id in ids if lost.get(utt_id, FULL) != FULL
+            Fault(utt_id, lost[utt_id], utt_id)
+            for utt_id in ids
+            if lost.get(utt_id, OVER_TEST_LIMIT) != OVER_TEST_LIMIT
         ]
         check_faults(faults, len(ids), settings.max_rejected_fraction, name)
 

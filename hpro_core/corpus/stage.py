@@ -9,9 +9,9 @@ import pandas as pd
 from hpro_core import tables
 from hpro_core.corpus.audio import write_wav
 from hpro_core.corpus.controlled import render as controlled
-from hpro_core.corpus.readers.registry import entries
-from hpro_core.corpus.recording import MAX_SET_BYTES, Fault, Recording, refused, summary
-from hpro_core.corpus.usable import ALONE, Clip, by_id, check_faults, sifted
+from hpro_core.corpus.readers.registry import read_entries
+from hpro_core.corpus.recording import MAX_SET_BYTES, Fault, Recording, metadata_faults, summary
+from hpro_core.corpus.usable import SINGLE_UTTERANCE, Clip, check_faults, reasons_by_id, sifted
 from hpro_core.errors import HproError
 from hpro_core.params import Controlled, Corpus, CorpusSet
 
@@ -34,13 +34,13 @@ def read(root: Path, name: str, corpus: Corpus) -> None:
             outside the limits of duration are listed as rejected but do not count.
     """
     chosen = _chosen(corpus, name, rendered=False)
-    found = entries(chosen.reader, Path(chosen.path), f"corpus.sets.{name}.path")
-    if problems := refused(found):
+    found = read_entries(chosen.reader, Path(chosen.path), f"corpus.sets.{name}.path")
+    if problems := metadata_faults(found):
         raise HproError(summary(problems))
     folder = root / "corpus" / name
     clips, faults = _read_files(folder, name, found, corpus)
     check_faults(faults, len(found), corpus.max_rejected_fraction, name)
-    lost = by_id(faults, (clip.recording.utterance for clip in clips))
+    lost = reasons_by_id(faults, (clip.recording.utterance for clip in clips))
     rows = [_row(name, clip) for clip in clips]
     utterances = pd.DataFrame(rows, columns=list(tables.UTTERANCES.columns))
     _write(folder, name, utterances, {f"{name}_{each}": why for each, why in lost.items()})
@@ -109,7 +109,7 @@ def _read_files(
 
     clips, faults = sifted(found, corpus, f"reading {name}", keep)
     for fault in faults:
-        if fault.reason == ALONE:
+        if fault.reason == SINGLE_UTTERANCE:
             path_of(fault.utterance).unlink()
     return clips, faults
 

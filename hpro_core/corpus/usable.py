@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hpro_core.constants import SAMPLE_RATE_HZ
-from hpro_core.corpus.audio import TooLong, decoded
+from hpro_core.corpus.audio import TooLong, decode_file
 from hpro_core.corpus.containers import Unusable
-from hpro_core.corpus.recording import Fault, Recording, counted
+from hpro_core.corpus.recording import Fault, Recording, format_counts
 from hpro_core.errors import HproError
 from hpro_core.params import Corpus
 from hpro_core.progress import track
 from hpro_core.text.normalise import normalised_words, transcript_problem
 
-ALONE = "speaker with one utterance"
+SINGLE_UTTERANCE = "speaker with one utterance"
 
-MOST_WORDS_PER_S, SPARE_WORDS = 15, 10
+MAX_WORDS_PER_S, SPARE_WORDS = 15, 10
 """Limit of words per clip (ours; fast speech has eight words a second). Without it an aligner takes
 minutes to reject a clip with the text of a whole chapter."""
 
@@ -32,11 +32,11 @@ class Clip:
     duration_s: float  # duration in seconds
 
 
-def examined(recording: Recording, corpus: Corpus) -> Clip | Fault:
+def check_recording(recording: Recording, corpus: Corpus) -> Clip | Fault:
     """Check the transcript of a recording and decode its audio.
 
     Args:
-        recording: a recording of a corpus whose ids were checked (`recording.refused`).
+        recording: a recording of a corpus whose ids were checked (`recording.metadata_faults`).
         corpus: limits of duration.
 
     Returns:
@@ -47,7 +47,7 @@ def examined(recording: Recording, corpus: Corpus) -> Clip | Fault:
     if problem := transcript_problem(recording.text):
         return Fault(name, problem, f"{place}: {recording.text}")
     try:
-        samples_T = decoded(recording.audio, corpus.max_duration_s)
+        samples_T = decode_file(recording.audio, corpus.max_duration_s)
     except Unusable as found:
         return Fault(name, str(found), place, left_out=isinstance(found, TooLong))
     duration_s = len(samples_T) / SAMPLE_RATE_HZ
@@ -55,7 +55,7 @@ def examined(recording: Recording, corpus: Corpus) -> Clip | Fault:
         return Fault(name, f"shorter than {corpus.min_duration_s:g} s", place, left_out=True)
     words = normalised_words(recording.text)
     n_words = words.count(" ") + 1
-    if n_words > MOST_WORDS_PER_S * duration_s + SPARE_WORDS:
+    if n_words > MAX_WORDS_PER_S * duration_s + SPARE_WORDS:
         reason = f"more words than can be spoken: {n_words} in {duration_s:.1f} s"
         return Fault(name, reason, place)
     return Clip(recording, words, samples_T, duration_s)
@@ -80,7 +80,7 @@ def sifted(
     faults: list[Fault] = []
     outside: list[Recording] = []
     for entry in track(entries, len(entries), label):
-        outcome = entry if isinstance(entry, Fault) else examined(entry, corpus)
+        outcome = entry if isinstance(entry, Fault) else check_recording(entry, corpus)
         if isinstance(outcome, Clip):
             keep(outcome)
             clips.append(replace(outcome, samples_T=outcome.samples_T[:0]))
@@ -108,7 +108,7 @@ def without_reference(clips: Sequence[Clip], left_out: Iterable[Recording]) -> l
     return [
         Fault(
             clip.recording.utterance,
-            ALONE,
+            SINGLE_UTTERANCE,
             f"{clip.recording.place}: speaker {clip.recording.speaker!r}",
             left_out=clip.recording.speaker in outside,
         )
@@ -117,42 +117,42 @@ def without_reference(clips: Sequence[Clip], left_out: Iterable[Recording]) -> l
     ]
 
 
-def check_faults(faults: Iterable[Fault], n_entered: int, max_share: float, name: str) -> None:
+def check_faults(faults: Iterable[Fault], n_entered: int, max_fraction: float, name: str) -> None:
     """Print the numbers of utterances left out and rejected, and check the rejected fraction.
 
-    `max_share` is the largest rejected fraction of the utterances within the limits of duration.
+    `max_fraction` is the largest rejected fraction of the utterances within the limits of duration.
 
     Raises:
-        HproError: no utterance is left, or the rejected fraction exceeds `max_share`.
+        HproError: no utterance is left, or the rejected fraction exceeds `max_fraction`.
     """
     faults = list(faults)
     outside = [fault.reason for fault in faults if fault.left_out]
     rejected = [fault.reason for fault in faults if not fault.left_out]
     if outside:
-        print(f"{name}: left out {len(outside)} of {n_entered}: {counted(outside)}")
+        print(f"{name}: left out {len(outside)} of {n_entered}: {format_counts(outside)}")
     if rejected:
-        print(f"{name}: rejected {len(rejected)} of {n_entered}: {counted(rejected)}")
-    if problem := share_problem(faults, n_entered, max_share):
+        print(f"{name}: rejected {len(rejected)} of {n_entered}: {format_counts(rejected)}")
+    if problem := rejection_problem(faults, n_entered, max_fraction):
         raise HproError(f"corpus {name!r}: {problem}")
 
 
-def share_problem(faults: Iterable[Fault], n_entered: int, max_share: float) -> str:
+def rejection_problem(faults: Iterable[Fault], n_entered: int, max_fraction: float) -> str:
     """Return why a run stops because of the number of faults; empty if it continues."""
     faults = list(faults)
     rejected = [fault.reason for fault in faults if not fault.left_out]
     within = n_entered - (len(faults) - len(rejected))
     if len(faults) == n_entered:
-        return f"no utterance is left ({counted([fault.reason for fault in faults])})"
-    if len(rejected) > max_share * within:
+        return f"no utterance is left ({format_counts([fault.reason for fault in faults])})"
+    if len(rejected) > max_fraction * within:
         return (
             f"{len(rejected)} of {within} utterances rejected, more than "
-            f"corpus.max_rejected_fraction {max_share} ({counted(rejected)}); correct the corpus "
-            "or raise this setting"
+            f"corpus.max_rejected_fraction {max_fraction} ({format_counts(rejected)}); correct the "
+            "corpus or raise this setting"
         )
     return ""
 
 
-def by_id(faults: Iterable[Fault], taken: Iterable[str]) -> dict[str, str]:
+def reasons_by_id(faults: Iterable[Fault], taken: Iterable[str]) -> dict[str, str]:
     """Return id -> reason of faults; a fault whose id is taken gets a numbered id.
 
     `taken` are the ids of usable utterances; the ids of earlier faults are taken too.

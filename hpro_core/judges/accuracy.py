@@ -21,13 +21,15 @@ Judgements = dict[str, tuple[np.ndarray, np.ndarray]]
 T = TypeVar("T")
 
 
-def grades(clips: Sequence[tuple[str, str]], judged: Judgements, known: Labels, seed: int) -> dict:
+def affect_accuracy(
+    clips: Sequence[tuple[str, str]], judged: Judgements, labels: Labels, seed: int
+) -> dict:
     """Measure the accuracy of the affect judges.
 
     Args:
         clips: utt_id and corpus of each recording.
         judged: outputs of the judges on these recordings.
-        known: exact labels.
+        labels: exact labels.
         seed: seed of the pairing.
 
     Returns:
@@ -40,24 +42,25 @@ def grades(clips: Sequence[tuple[str, str]], judged: Judgements, known: Labels, 
     names = [utt_id for utt_id, _ in clips]
     corpora = sorted({corpus for _, corpus in clips})
     return {
-        "emotion": _emotion(names, judged, known),
-        "word_vad": _word_vad(names, judged, known),
+        "emotion": _emotion(names, judged, labels),
+        "word_vad": _word_vad(names, judged, labels),
         "floor": {corpus: _floor(clips, judged, corpus, seed) for corpus in corpora},
     }
 
 
-def ceilings(judged: Judgements, again: Judgements) -> dict[str, dict[str, float]]:
+def ceilings(judged: Judgements, rerendered: Judgements) -> dict[str, dict[str, float]]:
     """Compute the upper bounds of EMO-SIM and wVAD-CCC from second renderings of the sentences.
 
     Args:
         judged: outputs of the judges on the recordings.
-        again: outputs on other renderings, named <utt_id>.<kind> (`corpus.controlled.ceilings`).
+        rerendered: outputs on other renderings, named <utt_id>.<kind>
+            (`corpus.controlled.ceilings`).
 
     Returns:
         By kind: n, and the means emo_sim and wvad_ccc.
     """
     pairs: dict[str, list[tuple[float, float]]] = {}
-    for name, (posterior_9, vad_W3) in again.items():
+    for name, (posterior_9, vad_W3) in rerendered.items():
         utt_id, kind = name.rsplit(".", 1)
         recorded_9, recorded_W3 = judged[utt_id]
         agreement = float(ccc(vad_W3, recorded_W3).mean())
@@ -69,12 +72,12 @@ def ceilings(judged: Judgements, again: Judgements) -> dict[str, dict[str, float
     }
 
 
-def _emotion(names: Sequence[str], judged: Judgements, known: Labels) -> dict:
-    clips = [u for u in names if u in known.posteriors]
+def _emotion(names: Sequence[str], judged: Judgements, labels: Labels) -> dict:
+    clips = [u for u in names if u in labels.posteriors]
     if not clips:
         return {"n": 0}
     judged_N9 = np.stack([judged[u][0] for u in clips])
-    exact_N9 = np.stack([known.posteriors[u] for u in clips])
+    exact_N9 = np.stack([labels.posteriors[u] for u in clips])
     exact_N = exact_N9.argmax(axis=1)
     right_N = judged_N9.argmax(axis=1) == exact_N
     cosines = [cosine(*pair) for pair in zip(judged_N9, exact_N9, strict=True)]
@@ -87,11 +90,11 @@ def _emotion(names: Sequence[str], judged: Judgements, known: Labels) -> dict:
     }
 
 
-def _word_vad(names: Sequence[str], judged: Judgements, known: Labels) -> dict[str, float]:
-    clips = [u for u in names if u in known.vad]
+def _word_vad(names: Sequence[str], judged: Judgements, labels: Labels) -> dict[str, float]:
+    clips = [u for u in names if u in labels.vad]
     if not clips:
         return {"n": 0}
-    agreement_N3 = np.stack([ccc(judged[u][1], known.vad[u]) for u in clips])
+    agreement_N3 = np.stack([ccc(judged[u][1], labels.vad[u]) for u in clips])
     by_dimension = dict(zip(VAD, map(float, agreement_N3.mean(axis=0)), strict=True))
     return {"n": len(clips), "ccc": float(agreement_N3.mean()), **by_dimension}
 
@@ -115,8 +118,8 @@ def _mismatched(items: Sequence[T], seed: int) -> Iterator[tuple[T, T]]:
     """Yield pairs of different items: each item and the next one of a random cyclic order."""
     generator = np.random.default_rng(seed)
     for _ in range(SHUFFLES):
-        ring = generator.permutation(len(items))
-        yield from ((items[a], items[b]) for a, b in zip(ring, np.roll(ring, 1), strict=True))
+        order = generator.permutation(len(items))
+        yield from ((items[a], items[b]) for a, b in zip(order, np.roll(order, 1), strict=True))
 
 
 def _overlap_ccc(first_W3: np.ndarray, second_W3: np.ndarray) -> float:

@@ -24,7 +24,7 @@ from hpro_core.train.checkpoint import (
     CONFIG,
     RETRAIN,
     WEIGHTS,
-    allowed,
+    build_checked,
     load_weights,
     model_config,
     save_model,
@@ -42,12 +42,12 @@ _FLOOR = 0.01  # of mel amplitudes
 _WIDTH = 96
 _DILATIONS = (1, 2, 4, 8)
 _KERNEL = 5
-_LEAST_DEVIATION = 0.1  # bands above the bandwidth of an old recording hardly vary
+_MIN_DEVIATION = 0.1  # bands above the bandwidth of an old recording hardly vary
 _DROPOUT = 0.2
 _PITCH_ST = 12.0  # median pitch that is set for a clip without voiced frames
 
 
-def heard(audio_T: np.ndarray) -> np.ndarray:
+def input_features(audio_T: np.ndarray) -> np.ndarray:
     """Compute the input features of the affect judge.
 
     Args:
@@ -124,7 +124,7 @@ class AffectJudge(nn.Module):
             HproError: `test_set` is not in `trained_on`.
         """
         together_FC = np.concatenate(frames)
-        deviation_C = np.maximum(together_FC.std(axis=0), _LEAST_DEVIATION)
+        deviation_C = np.maximum(together_FC.std(axis=0), _MIN_DEVIATION)
         scale = np.stack([together_FC.mean(axis=0), deviation_C])
         self._scale(test_set).copy_(torch.from_numpy(scale))
 
@@ -172,7 +172,7 @@ class AffectJudge(nn.Module):
 
         Args:
             test_set: a key of `trained_on`.
-            frames_FC: features from `heard`, float32 (F, C).
+            frames_FC: features from `input_features`, float32 (F, C).
             spans: start and end of each word in seconds, at least one word.
 
         Returns:
@@ -246,7 +246,7 @@ def load(folder: Path) -> AffectJudge:
             f"{folder}/config.json: trained_on is {trained_on!r}, not an integer for each test set"
         )
     shapes = shapes_of(folder / WEIGHTS, RETRAIN)
-    judge = allowed(lambda: AffectJudge(trained_on), folder / CONFIG, shapes, RETRAIN)
+    judge = build_checked(lambda: AffectJudge(trained_on), folder / CONFIG, shapes, RETRAIN)
     load_weights(folder, judge)
     return judge.eval()
 

@@ -31,7 +31,7 @@ _TINY = 1e-4  # added to the variances over the words of an utterance
 
 
 @dataclass(frozen=True)
-class Sounds:
+class Features:
     """Features and word times of the recordings of a split."""
 
     clips: list[tuple[str, str]]  # utt_id and corpus of each recording
@@ -47,7 +47,7 @@ class Labels:
     vad: dict[str, np.ndarray]  # valence, arousal, dominance of each word, float (W, 3), by utt_id
 
 
-def labels(root: Path, utterances: pd.DataFrame) -> Labels:
+def read_labels(root: Path, utterances: pd.DataFrame) -> Labels:
     """Read the labels that belong to a corpus: truth_*.parquet, else the column `emotion`.
 
     The teachers' labels are not read, because the rewards are trained on them.
@@ -69,7 +69,7 @@ def labels(root: Path, utterances: pd.DataFrame) -> Labels:
     return Labels(posteriors, vad)
 
 
-def train_judge(sounds: Sounds, known: Labels, settings: Evaluate) -> AffectJudge:
+def train_judge(features: Features, labels: Labels, settings: Evaluate) -> AffectJudge:
     """Train the judge on the recordings that have exact labels of emotion and word affect.
 
     The feature normalisation uses all recordings, with or without labels. A test set without labels
@@ -81,18 +81,22 @@ def train_judge(sounds: Sounds, known: Labels, settings: Evaluate) -> AffectJudg
     Raises:
         HproError: too few recordings have labels, or words and labels differ in number.
     """
-    clips = [pair for pair in sounds.clips if pair[0] in known.vad and pair[0] in known.posteriors]
+    clips = [
+        pair for pair in features.clips if pair[0] in labels.vad and pair[0] in labels.posteriors
+    ]
     if len(clips) < 2:
         raise HproError(
             "fewer than two utterances of the `judge` split have exact labels: keep a controlled "
             "corpus in corpus.sets and controlled.judge above 0"
         )
     torch.manual_seed(settings.seed)
-    counts = Counter(corpus for _, corpus in sounds.clips)
+    counts = Counter(corpus for _, corpus in features.clips)
     judge = AffectJudge(dict(sorted(counts.items())))
     for name in counts:
-        judge.set_scale(name, [sounds.frames[u] for u, corpus in sounds.clips if corpus == name])
-    examples = [_example(judge, u, corpus, sounds, known) for u, corpus in clips]
+        judge.set_scale(
+            name, [features.frames[u] for u, corpus in features.clips if corpus == name]
+        )
+    examples = [_example(judge, u, corpus, features, labels) for u, corpus in clips]
     _fit(judge, examples, settings)
     return judge.eval()
 
@@ -106,19 +110,19 @@ class _Example:
 
 
 def _example(
-    judge: AffectJudge, utt_id: str, corpus: str, sounds: Sounds, known: Labels
+    judge: AffectJudge, utt_id: str, corpus: str, features: Features, labels: Labels
 ) -> _Example:
-    frames_FC, spans = sounds.frames[utt_id], sounds.spans[utt_id]
-    if len(spans) != len(known.vad[utt_id]):
+    frames_FC, spans = features.frames[utt_id], features.spans[utt_id]
+    if len(spans) != len(labels.vad[utt_id]):
         raise HproError(
-            f"{utt_id}: {len(spans)} words in align/words.parquet, but {len(known.vad[utt_id])} in "
-            "truth_vad.parquet: run `hpro corpus-render` and `hpro align` again"
+            f"{utt_id}: {len(spans)} words in align/words.parquet, but {len(labels.vad[utt_id])} "
+            "in truth_vad.parquet: run `hpro corpus-render` and `hpro align` again"
         )
     return _Example(
         judge.scaled(corpus, frames_FC),
         span_frames(spans, len(frames_FC)),
-        torch.as_tensor(known.vad[utt_id], dtype=torch.float32),
-        torch.as_tensor(known.posteriors[utt_id], dtype=torch.float32),
+        torch.as_tensor(labels.vad[utt_id], dtype=torch.float32),
+        torch.as_tensor(labels.posteriors[utt_id], dtype=torch.float32),
     )
 
 

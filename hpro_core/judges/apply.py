@@ -17,12 +17,12 @@ from hpro_core.io import fingerprint
 from hpro_core.judges import affect
 from hpro_core.judges.asr import BATCH, TINY_EN, WhisperASR
 from hpro_core.judges.files import all_affect_published
-from hpro_core.judges.realignment import at_least, read_wav
-from hpro_core.judges.speaker import embed_together, load_encoder
+from hpro_core.judges.realignment import pad_to_duration, read_wav
+from hpro_core.judges.speaker import embed_batch, load_encoder
 from hpro_core.label.result_cache import cached_posteriors, cached_word_vad, in_shards
-from hpro_core.label.teachers import EmotionTeacher, Identified, SpokenUtterance, WordVadTeacher
+from hpro_core.label.teachers import AlignedUtterance, EmotionTeacher, Identified, WordVadTeacher
 from hpro_core.params import Compute, Evaluate
-from hpro_core.pretrained.weights import located
+from hpro_core.pretrained.weights import find_weights
 from hpro_core.progress import track
 from hpro_core.train.loop import device_of
 
@@ -30,12 +30,12 @@ SHARD_CLIPS = 100
 """Clips per shard (ours): the most that a killed job loses of each published judge."""
 WINDOW_WORDS = 1
 """Words on either side of a word that audeering's model gets as context (paper)."""
-SHORTEST_S = 0.1
+MIN_DURATION_S = 0.1
 """Shorter clips are zero-padded at the end to this length (ours): minimum of the affect models."""
 
 
 @dataclass(frozen=True)
-class Clip(SpokenUtterance):
+class Clip(AlignedUtterance):
     """Speech to judge, synthesised or recorded; `words` is empty if the aligner found none."""
 
     corpus: str  # the test set
@@ -53,7 +53,7 @@ AffectOutputs = dict[str, tuple[np.ndarray, np.ndarray | None]]
 class PublishedJudge(Identified, Protocol):
     """A published recogniser or speaker encoder."""
 
-    def predict(self, clips: Sequence[SpokenUtterance]) -> Sequence[Any]:
+    def predict(self, clips: Sequence[AlignedUtterance]) -> Sequence[Any]:
         """Return one result per clip."""
         ...
 
@@ -69,18 +69,18 @@ def in_batches(judge: Callable[[list[np.ndarray]], list[Any]], size: int, label:
     """
 
     def judge_clips(clips: Sequence[Clip], work: Path) -> list[Any]:
-        made: dict[int, Any] = {}
+        results: dict[int, Any] = {}
         order = sorted(range(len(clips)), key=lambda i: (_bytes(clips[i].audio), i))
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         for batch in track(batches, len(batches), f"{label}, batches"):
             audios = [read_wav(clips[i].audio) for i in batch]
-            made.update(zip(batch, judge(audios), strict=True))
-        return [made[i] for i in range(len(clips))]
+            results.update(zip(batch, judge(audios), strict=True))
+        return [results[i] for i in range(len(clips))]
 
     return judge_clips
 
 
-def sharded(model: PublishedJudge) -> JudgeFn:
+def with_result_cache(model: PublishedJudge) -> JudgeFn:
     """Wrap a published judge and cache its results."""
 
     def judge_clips(clips: Sequence[Clip], work: Path) -> list[Any]:
@@ -99,35 +99,37 @@ def load_recogniser(settings: Evaluate, weights: Path, compute: Compute) -> Judg
         from hpro_core.judges.whisper import WhisperTranscripts
 
         path, device = Path(settings.whisper), device_of(compute.device)
-        return sharded(WhisperTranscripts(path, settings.batch_size, device))
+        return with_result_cache(WhisperTranscripts(path, settings.batch_size, device))
     options = TINY_EN._replace(windows_s=tuple(settings.asr_windows_s))
-    recogniser = WhisperASR(located("whisper_tiny_en", weights), compute.threads, options)
+    recogniser = WhisperASR(find_weights("whisper_tiny_en", weights), compute.threads, options)
     return in_batches(recogniser.transcribe_batch, BATCH, "judges: words")
 
 
-def load_voices(settings: Evaluate, weights: Path, compute: Compute) -> JudgeFn:
+def load_speaker_encoder(settings: Evaluate, weights: Path, compute: Compute) -> JudgeFn:
     """Load the speaker encoder, which returns a unit-length embedding of each clip, float32 (D,).
 
     Raises:
         HproError: its files are missing, broken or of another model.
     """
     if settings.speaker == "wavlm":
-        from hpro_core.judges.wavlm import WavlmVoices
+        from hpro_core.judges.wavlm import WavlmSpeakerEncoder
 
-        return sharded(WavlmVoices(Path(settings.wavlm), device_of(compute.device)))
-    encoder = load_encoder(located("ge2e", weights))
-    return in_batches(lambda audios: embed_together(encoder, audios), BATCH, "judges: voice")
+        return with_result_cache(
+            WavlmSpeakerEncoder(Path(settings.wavlm), device_of(compute.device))
+        )
+    encoder = load_encoder(find_weights("ge2e", weights))
+    return in_batches(lambda audios: embed_batch(encoder, audios), BATCH, "judges: voice")
 
 
 @dataclass(frozen=True)
-class Affect:
+class AffectJudges:
     """Configured judges of the emotion of a clip and of the affect of its words."""
 
     embedded: affect.AffectJudge | None  # for whichever has no published judge
     emotion: EmotionTeacher | None
     words: WordVadTeacher | None
 
-    def judged(self, clips: Sequence[Clip], work: Path) -> AffectOutputs:
+    def predict(self, clips: Sequence[Clip], work: Path) -> AffectOutputs:
         """Predict the emotion and the word affect of clips.
 
         Args:
@@ -147,18 +149,18 @@ class Affect:
         ids = [clip.utt_id for clip in clips]
         if self.embedded is not None:
             for clip in track(clips, len(clips), "judges: affect"):
-                posteriors[clip.utt_id], vad[clip.utt_id] = _judged(self.embedded, clip)
+                posteriors[clip.utt_id], vad[clip.utt_id] = _judge_clip(self.embedded, clip)
         if self.emotion is not None:
             found_N9 = cached_posteriors(self.emotion, clips, work / "emotion", SHARD_CLIPS)
             posteriors.update(zip(ids, found_N9, strict=True))
-        worded = [clip for clip in clips if clip.words]
-        if self.words is not None and worded:
-            found = cached_word_vad(self.words, worded, work / "word_vad", SHARD_CLIPS)
-            vad.update(zip((clip.utt_id for clip in worded), found, strict=True))
+        with_words = [clip for clip in clips if clip.words]
+        if self.words is not None and with_words:
+            found = cached_word_vad(self.words, with_words, work / "word_vad", SHARD_CLIPS)
+            vad.update(zip((clip.utt_id for clip in with_words), found, strict=True))
         return {utt_id: (posteriors[utt_id], vad.get(utt_id)) for utt_id in ids}
 
 
-def load_affect(root: Path, settings: Evaluate, compute: Compute) -> Affect:
+def load_affect(root: Path, settings: Evaluate, compute: Compute) -> AffectJudges:
     """Load the judges of emotion and word affect; the embedded judge only if it is needed.
 
     Raises:
@@ -182,15 +184,15 @@ def load_affect(root: Path, settings: Evaluate, compute: Compute) -> Affect:
         folder = Path(settings.audeering)
         words = AudeeringWordVad(folder, WINDOW_WORDS, settings.batch_size, device, _samples)
         words.identity |= _code()
-    return Affect(embedded, emotion, words)
+    return AffectJudges(embedded, emotion, words)
 
 
-def _judged(judge: affect.AffectJudge, clip: Clip) -> tuple[np.ndarray, np.ndarray | None]:
-    sound = affect.heard(read_wav(clip.audio))
+def _judge_clip(judge: affect.AffectJudge, clip: Clip) -> tuple[np.ndarray, np.ndarray | None]:
+    features = affect.input_features(read_wav(clip.audio))
     if not clip.words:
-        return judge.posterior(clip.corpus, sound), None
+        return judge.posterior(clip.corpus, features), None
     spans = [(float(start_s), float(end_s)) for start_s, end_s in clip.spans_s]
-    return judge.judge(clip.corpus, sound, spans)
+    return judge.judge(clip.corpus, features, spans)
 
 
 def _bytes(path: Path) -> int:
@@ -198,13 +200,13 @@ def _bytes(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _samples(clip: SpokenUtterance) -> np.ndarray:
-    return at_least(read_wav(clip.audio), SHORTEST_S)
+def _samples(clip: AlignedUtterance) -> np.ndarray:
+    return pad_to_duration(read_wav(clip.audio), MIN_DURATION_S)
 
 
 def _code() -> dict[str, object]:
     """Hash of the code that loads published judges and their audio; part of their identity."""
-    rooms = Path(__file__).parents[1]
+    package = Path(__file__).parents[1]
     names = ("asr", "realignment", "apply", "wavlm", "whisper", "whisper_parts")
-    here = (rooms / "judges" / f"{name}.py" for name in names)
-    return {"judged_by": fingerprint(*here, rooms / "label" / "hugging_face.py")}
+    here = (package / "judges" / f"{name}.py" for name in names)
+    return {"judged_by": fingerprint(*here, package / "label" / "hugging_face.py")}

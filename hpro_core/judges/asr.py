@@ -107,7 +107,7 @@ class WhisperASR:
         with its own limit if the larger limit may have changed its transcript.
         """
         encoded = [self._encoded(audio_T) for audio_T in audios]
-        most_B = [most_tokens(audio_T) for audio_T in audios]
+        most_B = [max_tokens(audio_T) for audio_T in audios]
         found = self._decoded(encoded, max(most_B))
         for i, most in enumerate(most_B):
             if most < max(most_B) and not self._ended_before(most, found[i]):
@@ -145,7 +145,7 @@ class WordErrorCounter:
     def __init__(self) -> None:
         self._english, self._basic = normalisers()
 
-    def count(self, reference: str, heard: str) -> WordErrors:
+    def count(self, reference: str, hypothesis: str) -> WordErrors:
         """Count the word errors of a transcript against the published text.
 
         Both texts are first converted to spoken form as for alignment
@@ -161,17 +161,17 @@ class WordErrorCounter:
 
         Args:
             reference: published text of the utterance.
-            heard: transcript of a recogniser; may be empty.
+            hypothesis: transcript of a recogniser; may be empty.
 
         Raises:
             HproError: the reference has no words.
         """
-        said, heard = (
-            _EDGES.sub(" ", _POINTS.sub(" ", spoken_text(text))) for text in (reference, heard)
+        spoken_reference, hypothesis = (
+            _EDGES.sub(" ", _POINTS.sub(" ", spoken_text(text))) for text in (reference, hypothesis)
         )
-        said = _BRACKETS.sub(" ", said)
-        normalise = self._english if self._english(said).strip() else self._basic
-        expected, transcript = normalise(said).strip(), normalise(heard).strip()
+        spoken_reference = _BRACKETS.sub(" ", spoken_reference)
+        normalise = self._english if self._english(spoken_reference).strip() else self._basic
+        expected, transcript = normalise(spoken_reference).strip(), normalise(hypothesis).strip()
         if not expected:
             raise HproError(
                 f"the text {reference!r} has no words for WER: remove the utterance from its "
@@ -182,7 +182,7 @@ class WordErrorCounter:
         return WordErrors(transcript, n_errors, len(expected.split()))
 
 
-def most_tokens(audio_T: np.ndarray) -> int:
+def max_tokens(audio_T: np.ndarray) -> int:
     """Maximum number of tokens of a transcript; `audio_T` is (T,), 16 kHz."""
     return SPARE_TOKENS + int(TOKENS_PER_S * len(audio_T) / SAMPLE_RATE_HZ)
 

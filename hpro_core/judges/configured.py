@@ -10,34 +10,36 @@ from pathlib import Path
 from hpro_core.io import sha256_of
 from hpro_core.label.files import hugging_face_weights
 from hpro_core.params import Codec, Evaluate, Label
-from hpro_core.pretrained.weights import listed
+from hpro_core.pretrained.weights import weight_files
 
-NAMES = {
+MODEL_NAMES = {
     "emotion2vec": "emotion2vec_plus_large",
     "audeering": "wav2vec2-large-robust-12-ft-emotion-msp-dim",
 }
 """Names of the published models that can be teachers and judges."""
 
 
-def judges_of(root: Path, settings: Evaluate) -> dict[str, str]:
+def judge_identities(root: Path, settings: Evaluate) -> dict[str, str]:
     """Return model name and weight SHA-256 of every configured judge.
 
     Raises:
         HproError: a weights file is missing.
     """
-    judges = affect_judges_of(root, settings)
-    judges["asr"] = _listed("whisper_tiny_en", "model.bin")
+    judges = affect_judge_identities(root, settings)
+    judges["asr"] = _shipped_identity("whisper_tiny_en", "model.bin")
     if settings.asr == "whisper":
-        judges["asr"] = _named("openai-whisper", Path(settings.whisper))
-    judges["asr_check"] = _listed("whisper_base", "model.bin")
-    judges["dnsmos"] = _listed("dnsmos", "sig_bak_ovr.onnx")
-    judges["speaker"] = _listed("ge2e", "pretrained.pt")
+        judges["asr"] = _file_identity("openai-whisper", Path(settings.whisper))
+    judges["asr_check"] = _shipped_identity("whisper_base", "model.bin")
+    judges["dnsmos"] = _shipped_identity("dnsmos", "sig_bak_ovr.onnx")
+    judges["speaker"] = _shipped_identity("ge2e", "pretrained.pt")
     if settings.speaker == "wavlm":
-        judges["speaker"] = _named("wavlm-base-plus-sv", hugging_face_weights(Path(settings.wavlm)))
+        judges["speaker"] = _file_identity(
+            "wavlm-base-plus-sv", hugging_face_weights(Path(settings.wavlm))
+        )
     return judges
 
 
-def affect_judges_of(root: Path, settings: Evaluate) -> dict[str, str]:
+def affect_judge_identities(root: Path, settings: Evaluate) -> dict[str, str]:
     """Return name and weight SHA-256 of the judges of emotion and word affect.
 
     These two judges also score the recordings.
@@ -50,9 +52,9 @@ def affect_judges_of(root: Path, settings: Evaluate) -> dict[str, str]:
         "audeering": hugging_face_weights(Path(settings.audeering)),
     }
     return {
-        what: _named("embedded affect network", root / "judge" / "model.safetensors")
+        what: _file_identity("embedded affect network", root / "judge" / "model.safetensors")
         if chosen == "embedded"
-        else _named(NAMES[chosen], published[chosen])
+        else _file_identity(MODEL_NAMES[chosen], published[chosen])
         for what, chosen in (("emotion", settings.emotion), ("vad", settings.vad))
     }
 
@@ -68,7 +70,7 @@ def teachers_of(label: Label, codec: Codec) -> set[str]:
     return {*teachers, "emotion2vec", "audeering"} if codec.checkpoint else teachers
 
 
-def taught_by(settings: Evaluate, teachers: Set[str]) -> dict[str, str]:
+def teacher_judges(settings: Evaluate, teachers: Set[str]) -> dict[str, str]:
     """Return, by metric, the judge that is the same published model as a label teacher.
 
     The rewards are heads of the codec that are trained on these labels. Such a judge is not
@@ -76,13 +78,17 @@ def taught_by(settings: Evaluate, teachers: Set[str]) -> dict[str, str]:
     the codec, the policies or both are trained on.
     """
     chosen = (("emo_sim", settings.emotion), ("wvad_ccc", settings.vad))
-    return {metric: NAMES[judge] for metric, judge in chosen if judge in NAMES.keys() & teachers}
+    return {
+        metric: MODEL_NAMES[judge]
+        for metric, judge in chosen
+        if judge in MODEL_NAMES.keys() & teachers
+    }
 
 
-def _listed(name: str, file: str) -> str:
-    row = next(row for row in listed() if (row.name, row.file) == (name, file))
+def _shipped_identity(name: str, file: str) -> str:
+    row = next(row for row in weight_files() if (row.name, row.file) == (name, file))
     return f"{name}, sha256 {row.sha256}"
 
 
-def _named(model: str, weights: Path) -> str:
+def _file_identity(model: str, weights: Path) -> str:
     return f"{model}, sha256 {sha256_of(weights)}"

@@ -20,16 +20,16 @@ def all_affect_published(settings: Evaluate) -> bool:
     return "embedded" not in (settings.emotion, settings.vad)
 
 
-def brought(settings: Evaluate) -> Iterator[Path]:
+def published_judge_files(settings: Evaluate) -> Iterator[Path]:
     """Yield every file of the configured published judges."""
     if settings.asr == "whisper":
         yield Path(settings.whisper)
-    yield from affect(settings)
+    yield from affect_judge_files(settings)
     if settings.speaker == "wavlm":
         yield from hugging_face(Path(settings.wavlm))
 
 
-def affect(settings: Evaluate) -> Iterator[Path]:
+def affect_judge_files(settings: Evaluate) -> Iterator[Path]:
     """Yield the files of the published judges of emotion and word affect.
 
     These judges also score the recordings.

@@ -19,14 +19,14 @@ from hpro_core.judges.apply import (
     in_batches,
     load_affect,
     load_recogniser,
-    load_voices,
+    load_speaker_encoder,
 )
 from hpro_core.judges.asr import BASE, BATCH, WhisperASR, WordErrorCounter
 from hpro_core.judges.dnsmos import Dnsmos
 from hpro_core.judges.metrics import ccc, cosine
-from hpro_core.judges.realignment import read_wav, realigned, spans_by_utterance
+from hpro_core.judges.realignment import read_wav, realign, spans_by_utterance
 from hpro_core.params import Compute, Evaluate
-from hpro_core.pretrained.weights import located
+from hpro_core.pretrained.weights import find_weights
 from hpro_core.progress import track
 from hpro_core.tables import (
     EMOTION_POSTERIORS,
@@ -102,13 +102,13 @@ class JudgePanel:
         self._work = work
         self._recorded = ReferenceRecordings(root)
         self._affect = load_affect(root, settings, compute)
-        self._hear = load_recogniser(settings, weights, compute)
-        self._voices = load_voices(settings, weights, compute)
-        checking = WhisperASR(located("whisper_base", weights), compute.threads, BASE)
-        self._hear_again = in_batches(
+        self._transcribe = load_recogniser(settings, weights, compute)
+        self._embed_speakers = load_speaker_encoder(settings, weights, compute)
+        checking = WhisperASR(find_weights("whisper_base", weights), compute.threads, BASE)
+        self._transcribe_check = in_batches(
             checking.transcribe_batch, BATCH, "judges: words, second recogniser"
         )
-        quality = Dnsmos(located("dnsmos", weights), compute.threads)
+        quality = Dnsmos(find_weights("dnsmos", weights), compute.threads)
         windows = settings.dnsmos_windows
         self._quality = in_batches(
             lambda audios: [quality.score(audio_T, windows).ovrl for audio_T in audios],
@@ -119,32 +119,34 @@ class JudgePanel:
         self._aligner = PocketsphinxAligner()
 
     def scores(
-        self, spoken: Sequence[Row], checked: Collection[str]
+        self, synthesis: Sequence[Row], checked: Collection[str]
     ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
         """Score utterances.
 
         Args:
-            spoken: rows of a SYNTHESIS table.
+            synthesis: rows of a SYNTHESIS table.
             checked: utt_ids that the second recogniser and DNSMOS, the slowest embedded judges,
                 score.
 
         Returns:
-            A SCORES table in the order of `spoken`; and by utt_id the judged affect of each word,
-            float (W, 3), for utterances whose words the aligner found.
+            A SCORES table in the order of `synthesis`; and by utt_id the judged affect of each
+            word, float (W, 3), for utterances whose words the aligner found.
 
         Raises:
             HproError: audio is unusable, an utterance has no reference recording, or its number of
                 words differs from that of the recording.
         """
-        clips = [self._clip(row) for row in track(spoken, len(spoken), "judges: word times")]
-        heard_twice = [clip for clip in clips if clip.utt_id in checked]
-        again = _by_id(heard_twice, self._hear_again(heard_twice, self._work / "asr_check"))
-        quality = _by_id(heard_twice, self._quality(heard_twice, self._work / "dnsmos"))
-        transcripts = self._hear(clips, self._work / "asr")
-        judged = self._affect.judged(clips, self._work)
-        similarities = self._similarities(spoken, clips)
+        clips = [self._clip(row) for row in track(synthesis, len(synthesis), "judges: word times")]
+        checked_clips = [clip for clip in clips if clip.utt_id in checked]
+        again = _by_id(
+            checked_clips, self._transcribe_check(checked_clips, self._work / "asr_check")
+        )
+        quality = _by_id(checked_clips, self._quality(checked_clips, self._work / "dnsmos"))
+        transcripts = self._transcribe(clips, self._work / "asr")
+        judged = self._affect.predict(clips, self._work)
+        similarities = self._similarities(synthesis, clips)
         rows = []
-        for row, transcript, similarity in zip(spoken, transcripts, similarities, strict=True):
+        for row, transcript, similarity in zip(synthesis, transcripts, similarities, strict=True):
             utt_id = row["utt_id"]
             posterior_9, vad_W3 = judged[utt_id]
             rows.append({
@@ -166,7 +168,7 @@ class JudgePanel:
         if row["audio"] == self._recorded.audio(row["utt_id"]):
             spans = self._recorded.spans(row["utt_id"])
         else:
-            spans = realigned(self._aligner, read_wav(path), words)
+            spans = realign(self._aligner, read_wav(path), words)
         return Clip(
             utt_id=row["utt_id"],
             speaker=row["speaker"],
@@ -177,12 +179,14 @@ class JudgePanel:
             corpus=row["corpus"],
         )
 
-    def _word_errors(self, text: str, heard: str, heard_again: str | None) -> dict[str, Any]:
+    def _word_errors(
+        self, text: str, transcript: str, check_transcript: str | None
+    ) -> dict[str, Any]:
         """Columns of SCORES from the two recognisers."""
-        first = self._counter.count(text, heard)._asdict()
-        if heard_again is None:
+        first = self._counter.count(text, transcript)._asdict()
+        if check_transcript is None:
             return {**first, "n_errors_check": None}
-        return {**first, "n_errors_check": self._counter.count(text, heard_again).n_errors}
+        return {**first, "n_errors_check": self._counter.count(text, check_transcript).n_errors}
 
     def _agreement(self, utt_id: str, vad_W3: np.ndarray) -> float:
         recorded_W3 = self._recorded.vad(utt_id)
@@ -193,14 +197,16 @@ class JudgePanel:
             )
         return float(ccc(vad_W3, recorded_W3).mean())
 
-    def _similarities(self, spoken: Sequence[Row], clips: Sequence[Clip]) -> list[float]:
+    def _similarities(self, synthesis: Sequence[Row], clips: Sequence[Clip]) -> list[float]:
         """Cosine of the speaker embeddings of each utterance and its reference recording."""
-        references = [_reference(row) for row in spoken]
-        recorded = [self._reference_clip(utt_id) for utt_id in dict.fromkeys(references)]
-        known = _by_id(recorded, self._voices(recorded, self._work / "speaker_reference"))
-        own = self._voices(clips, self._work / "speaker")
-        pairs = zip(own, references, strict=True)
-        return [cosine(voice, known[reference]) for voice, reference in pairs]
+        references = [_reference(row) for row in synthesis]
+        reference_clips = [self._reference_clip(utt_id) for utt_id in dict.fromkeys(references)]
+        known = _by_id(
+            reference_clips, self._embed_speakers(reference_clips, self._work / "speaker_reference")
+        )
+        embeddings = self._embed_speakers(clips, self._work / "speaker")
+        pairs = zip(embeddings, references, strict=True)
+        return [cosine(embedding, known[reference]) for embedding, reference in pairs]
 
     def _reference_clip(self, utt_id: str) -> Clip:
         """A reference recording for the speaker judge, without text and word times."""

@@ -15,10 +15,10 @@ from hpro_core.dataset import train_dev
 from hpro_core.judges import affect
 from hpro_core.judges.asr import WhisperASR, WordErrorCounter
 from hpro_core.judges.metrics import ccc, cosine
-from hpro_core.judges.realignment import read_wav, realigned
+from hpro_core.judges.realignment import read_wav, realign
 from hpro_core.params import Reward, Synthesis
-from hpro_core.pretrained.weights import located
-from hpro_core.reward.model_selection import HackingWatch
+from hpro_core.pretrained.weights import find_weights
+from hpro_core.reward.model_selection import ProbeSettings
 from hpro_core.reward.probe import Probe, SentenceScores, probe_set
 from hpro_core.synthesis.stage import load_decoder
 from hpro_core.tables import UTTERANCES, read_table
@@ -30,7 +30,7 @@ MODELS = ("judge/model.safetensors", "judge/config.json", "speech/tokenizer/conf
 """Files of a run whose change makes a watched training start anew."""
 
 
-def watch(run: Run, settings: Reward, synthesis: Synthesis, weights: Path) -> HackingWatch:
+def watch(run: Run, settings: Reward, synthesis: Synthesis, weights: Path) -> ProbeSettings:
     """Choose the dev sentences of a reward training's probes, and define the probes.
 
     Decoder and judges are loaded at the first probe, since only the main process probes.
@@ -54,7 +54,7 @@ def watch(run: Run, settings: Reward, synthesis: Synthesis, weights: Path) -> Ha
         judge = SentenceJudge(run.root, chosen[0], weights, run.compute.threads)
         return Probe(*chosen, synthesis, load_decoder(run.root, device), judge, device)
 
-    return HackingWatch(
+    return ProbeSettings(
         sentences=chosen[0],
         probe=lambda policy: probe()(policy),
         every=settings.probe_every,
@@ -76,18 +76,22 @@ class SentenceJudge:
             HproError: the judge is not trained, weights are missing, or a recording is unusable.
         """
         self._affect = affect.load(root / "judge")
-        self._recogniser = WhisperASR(located("whisper_tiny_en", weights), threads)
+        self._recogniser = WhisperASR(find_weights("whisper_tiny_en", weights), threads)
         self._counter = WordErrorCounter()
         self._aligner = PocketsphinxAligner()
         utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
         audio = dict(zip(utterances["utt_id"], utterances["audio"], strict=True))
-        self._recorded = {e.utt_id: self._hear(e, root, audio[e.utt_id]) for e in sentences}
+        self._recorded = {
+            e.utt_id: self._judge_recording(e, root, audio[e.utt_id]) for e in sentences
+        }
 
-    def _hear(self, example: Example, root: Path, audio: str) -> tuple[np.ndarray, np.ndarray]:
+    def _judge_recording(
+        self, example: Example, root: Path, audio: str
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Judged emotion posterior (9,) and word affect (W, 3) of a recording."""
         spans = [(float(start_s), float(end_s)) for start_s, end_s in example.spans_s]
-        sound = affect.heard(read_wav(root / audio))
-        return self._affect.judge(example.corpus, sound, spans)
+        features = affect.input_features(read_wav(root / audio))
+        return self._affect.judge(example.corpus, features, spans)
 
     def __call__(self, example: Example, audio_T: np.ndarray) -> SentenceScores:
         """Score one of the sentences of the constructor, synthesised: float32 (T,), 16 kHz.
@@ -97,12 +101,12 @@ class SentenceJudge:
         """
         recorded_9, recorded_W3 = self._recorded[example.utt_id]
         errors = self._counter.count(example.text, self._recogniser.transcribe(audio_T))
-        spans = realigned(self._aligner, audio_T, example.words)
-        sound, agreement = affect.heard(audio_T), None
+        spans = realign(self._aligner, audio_T, example.words)
+        features, agreement = affect.input_features(audio_T), None
         if spans is None:
-            posterior_9 = self._affect.posterior(example.corpus, sound)
+            posterior_9 = self._affect.posterior(example.corpus, features)
         else:
-            posterior_9, vad_W3 = self._affect.judge(example.corpus, sound, spans)
+            posterior_9, vad_W3 = self._affect.judge(example.corpus, features, spans)
             agreement = float(ccc(vad_W3, recorded_W3).mean())
         similarity = cosine(posterior_9, recorded_9)
         return SentenceScores(errors.n_errors, errors.n_words, agreement, similarity)

@@ -12,7 +12,7 @@ from hpro_core.constants import SAMPLE_RATE_HZ
 
 FRAME_RATE_HZ = 100
 _FRAME = 640  # samples; 40 ms, three periods of 75 Hz
-_LOWEST_HZ, _HIGHEST_HZ = 75, 500
+_MIN_HZ, _MAX_HZ = 75, 500
 _VOICED = 0.45  # minimum autocorrelation of a voiced frame (Boersma 1993)
 _OCTAVE_COST = 0.01  # per octave, in favour of higher pitch (Boersma 1993)
 _QUIET_DB = 35.0  # frames more than this below the loudest are unvoiced
@@ -36,7 +36,7 @@ def contours(audio_T: np.ndarray) -> Contours:
     level_db_F = 10 * np.log10(np.mean(frames_FK**2, axis=1) + 1e-8)
     strength_FL = _autocorrelation(frames_FK)
     lag_L = np.arange(strength_FL.shape[1])
-    usable = (lag_L >= SAMPLE_RATE_HZ / _HIGHEST_HZ) & (lag_L <= SAMPLE_RATE_HZ / _LOWEST_HZ)
+    usable = (lag_L >= SAMPLE_RATE_HZ / _MAX_HZ) & (lag_L <= SAMPLE_RATE_HZ / _MIN_HZ)
     cost_L = np.where(usable, _OCTAVE_COST * np.log2(np.maximum(lag_L, 1)), np.inf)
     best_F = np.argmax(strength_FL - cost_L, axis=1)
     voiced_F = strength_FL[np.arange(len(best_F)), best_F] > _VOICED
@@ -48,7 +48,7 @@ def contours(audio_T: np.ndarray) -> Contours:
 def _autocorrelation(frames_FK: np.ndarray) -> np.ndarray:
     """Autocorrelation of windowed frames divided by that of the window, 1 at lag 0; (F, L)."""
     window_K = np.hanning(_FRAME)
-    n_lags = SAMPLE_RATE_HZ // _LOWEST_HZ + 2
+    n_lags = SAMPLE_RATE_HZ // _MIN_HZ + 2
     centred_FK = (frames_FK - frames_FK.mean(axis=1, keepdims=True)) * window_K
     raw_FL = _raw_autocorrelation(centred_FK)[:, :n_lags]
     window_L = _raw_autocorrelation(window_K[None])[0, :n_lags]

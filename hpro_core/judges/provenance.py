@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpro_core.errors import HproError
-from hpro_core.io import checked, read_json
+from hpro_core.io import check_type, read_json
 
-JUDGES, TAUGHT = "judges", "judged_by_teachers"
+JUDGES, TEACHER_JUDGES = "judges", "judged_by_teachers"
 """Keys of metrics.json."""
 
-_KEYS = (JUDGES, TAUGHT)
+_KEYS = (JUDGES, TEACHER_JUDGES)
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class JudgeProvenance:
     """Models that judged a system."""
 
     judges: Mapping[str, str]  # model name and SHA-256, by what the model judges
-    taught: Mapping[str, str]  # metric -> judge that made the rewards' labels too
+    teacher_judges: Mapping[str, str]  # metric -> judge that made the rewards' labels too
 
 
-def to_json(origin: JudgeProvenance) -> dict[str, dict[str, str]]:
+def to_json(provenance: JudgeProvenance) -> dict[str, dict[str, str]]:
     """Convert to the entries of metrics.json."""
-    return {JUDGES: dict(origin.judges), TAUGHT: dict(origin.taught)}
+    return {JUDGES: dict(provenance.judges), TEACHER_JUDGES: dict(provenance.teacher_judges)}
 
 
 def read_provenance(path: Path) -> JudgeProvenance:
@@ -36,12 +36,12 @@ def read_provenance(path: Path) -> JudgeProvenance:
         HproError: the file is missing or does not name the judges.
     """
     found = read_json(path)
-    if JUDGES not in found or TAUGHT not in found:
+    if JUDGES not in found or TEACHER_JUDGES not in found:
         raise HproError(
             f"{path} does not name the judges: run `hpro judge` again for this system and seed"
         )
     again = "run `hpro judge` again for this system and seed"
-    names = (checked(found[key], dict[str, str], f"{path}, {key}", again) for key in _KEYS)
+    names = (check_type(found[key], dict[str, str], f"{path}, {key}", again) for key in _KEYS)
     return JudgeProvenance(*names)
 
 
@@ -52,16 +52,16 @@ def common_provenance(paths: Sequence[Path]) -> JudgeProvenance:
         HproError: different models judged the systems, or a file does not name them.
     """
     first, *others = [read_provenance(path) for path in paths]
-    for path, origin in zip(paths[1:], others, strict=True):
-        if origin != first:
+    for path, provenance in zip(paths[1:], others, strict=True):
+        if provenance != first:
             raise HproError(
-                f"{path} and {paths[0]} are of different judges ({_difference(origin, first)}): "
-                "run `hpro judge` again for the outdated one"
+                f"{path} and {paths[0]} are of different judges "
+                f"({_difference(provenance, first)}): run `hpro judge` again for the outdated one"
             )
     return first
 
 
-def notes(origin: JudgeProvenance, names: Mapping[str, str]) -> list[str]:
+def independence_warnings(provenance: JudgeProvenance, names: Mapping[str, str]) -> list[str]:
     """Return one warning sentence for each judge that is not independent; `names` are of metrics.
 
     Every table shows these sentences next to its values.
@@ -69,7 +69,7 @@ def notes(origin: JudgeProvenance, names: Mapping[str, str]) -> list[str]:
     return [
         f"{names[metric]} is not independent here: {judge} judged it and also made the labels that "
         "the rewards are trained on (docs/judges.md)."
-        for metric, judge in origin.taught.items()
+        for metric, judge in provenance.teacher_judges.items()
     ]
 
 
@@ -77,4 +77,6 @@ def _difference(one: JudgeProvenance, other: JudgeProvenance) -> str:
     for key in sorted(one.judges.keys() | other.judges.keys()):
         if one.judges.get(key) != other.judges.get(key):
             return f"{key}: {one.judges.get(key)}, and {other.judges.get(key)}"
-    return f"judges that were teachers: {dict(one.taught)}, and {dict(other.taught)}"
+    return (
+        f"judges that were teachers: {dict(one.teacher_judges)}, and {dict(other.teacher_judges)}"
+    )

@@ -27,7 +27,7 @@ def read_wav(path: Path) -> np.ndarray:
     return io.read_wav(path, SAMPLE_RATE_HZ)
 
 
-def at_least(audio_T: np.ndarray, seconds: float) -> np.ndarray:
+def pad_to_duration(audio_T: np.ndarray, seconds: float) -> np.ndarray:
     """Zero-pad a clip, float (T,) at 16 kHz, at the end to a minimum length.
 
     A poor system may produce a very short clip; it is padded and scored, not excluded.
@@ -44,7 +44,7 @@ def spans_by_utterance(words: pd.DataFrame) -> dict[str, list[Span]]:
     }
 
 
-def realigned(
+def realign(
     aligner: PocketsphinxAligner, audio_T: np.ndarray, words: Sequence[str]
 ) -> list[Span] | None:
     """Align the words of a sentence to synthesised speech, float32 (T,), 16 kHz.

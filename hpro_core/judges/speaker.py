@@ -20,7 +20,7 @@ N_MELS = 40
 FRAME_SAMPLES, HOP_SAMPLES = 400, 160  # 25 ms every 10 ms
 WINDOW_FRAMES = 160  # 1.6 s
 STEP_FRAMES = 77  # 1.3 windows per second
-LEAST_COVERAGE = 0.75  # a last window with a smaller fraction of audio is dropped
+MIN_COVERAGE = 0.75  # a last window with a smaller fraction of audio is dropped
 LEVEL_DBFS = -30.0  # quieter clips are amplified to this level
 
 
@@ -45,7 +45,7 @@ def load_encoder(folder: Path) -> SpeakerEncoder:
         HproError: the parameters in the file do not match the network.
     """
     path = folder / "pretrained.pt"
-    # The file has the format before PyTorch 1.6; `weights.located` has checked its hash.
+    # The file has the format before PyTorch 1.6; `weights.find_weights` has checked its hash.
     stored = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
     training_only = ("similarity_weight", "similarity_bias")  # parameters of the GE2E loss
     encoder = SpeakerEncoder()
@@ -57,7 +57,7 @@ def load_encoder(folder: Path) -> SpeakerEncoder:
 
 
 @torch.inference_mode()
-def embed_together(encoder: SpeakerEncoder, audios: Sequence[np.ndarray]) -> list[np.ndarray]:
+def embed_batch(encoder: SpeakerEncoder, audios: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Compute the speaker embeddings of clips in one batch: mean over windows, unit length.
 
     Unlike Resemblyzer, long silences are kept; removing them needs a voice activity detector. The
@@ -73,7 +73,7 @@ def embed_together(encoder: SpeakerEncoder, audios: Sequence[np.ndarray]) -> lis
     windows = [_windows(_levelled(audio_T)) for audio_T in audios]
     embedded_BD = encoder(torch.from_numpy(np.concatenate(windows)))
     voices = [own_BD.mean(dim=0) for own_BD in embedded_BD.split([len(own) for own in windows])]
-    return [nn.functional.normalize(voice_D, dim=0).numpy() for voice_D in voices]
+    return [nn.functional.normalize(embedding_D, dim=0).numpy() for embedding_D in voices]
 
 
 def _levelled(audio_T: np.ndarray) -> np.ndarray:
@@ -87,7 +87,7 @@ def _windows(audio_T: np.ndarray) -> np.ndarray:
     n_frames = math.ceil((len(audio_T) + 1) / HOP_SAMPLES)
     starts = list(range(0, max(1, n_frames - WINDOW_FRAMES + STEP_FRAMES + 1), STEP_FRAMES))
     last = (len(audio_T) - starts[-1] * HOP_SAMPLES) / (WINDOW_FRAMES * HOP_SAMPLES)
-    if last < LEAST_COVERAGE and len(starts) > 1:
+    if last < MIN_COVERAGE and len(starts) > 1:
         starts.pop()
     needed = (starts[-1] + WINDOW_FRAMES) * HOP_SAMPLES
     audio_T = np.pad(audio_T, (0, max(0, needed - len(audio_T))))

@@ -11,14 +11,14 @@ import pandas as pd
 import torch
 
 from hpro_core import records
-from hpro_core.analysis.scores import checked, figures
+from hpro_core.analysis.scores import ids_to_check, metric_summary
 from hpro_core.errors import HproError
 from hpro_core.io import write_json
 from hpro_core.judges import affect
-from hpro_core.judges.accuracy import Judgements, ceilings, grades
-from hpro_core.judges.affect_training import Sounds, labels, train_judge
-from hpro_core.judges.apply import Affect, AffectOutputs, Clip, load_affect
-from hpro_core.judges.configured import affect_judges_of, judges_of, taught_by
+from hpro_core.judges.accuracy import Judgements, affect_accuracy, ceilings
+from hpro_core.judges.affect_training import Features, read_labels, train_judge
+from hpro_core.judges.apply import AffectJudges, AffectOutputs, Clip, load_affect
+from hpro_core.judges.configured import affect_judge_identities, judge_identities, teacher_judges
 from hpro_core.judges.panel import JudgePanel
 from hpro_core.judges.provenance import JudgeProvenance, to_json
 from hpro_core.judges.realignment import read_wav, spans_by_utterance
@@ -37,7 +37,7 @@ from hpro_core.tables import (
     write_table,
 )
 
-AGAIN = "again_words.parquet"
+RERENDERED_WORDS = "again_words.parquet"
 """Word times of the second renderings of a corpus (`corpus.controlled.ceilings`)."""
 
 
@@ -49,7 +49,7 @@ def train(root: Path, settings: Evaluate, threads: int) -> None:
     """
     torch.set_num_threads(threads)
     utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
-    judge = train_judge(_sounds(root, utterances), labels(root, utterances), settings)
+    judge = train_judge(_features(root, utterances), read_labels(root, utterances), settings)
     affect.save(judge, root / "judge")
 
 
@@ -75,19 +75,21 @@ def judge_recordings(
     utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
     judges = load_affect(root, settings, compute)
     clips = _recordings(root, utterances)
-    judged = _of_words(judges.judged(clips, work / "recordings"))
+    judged = _of_words(judges.predict(clips, work / "recordings"))
     write_judgements(root / "judge" / "recordings", judged)
     pairs = [(clip.utt_id, clip.corpus) for clip in clips]
-    marks = grades(pairs, judged, labels(root, utterances), settings.seed)
-    marks["ceiling"] = {
-        corpus: ceilings(judged, _again(root, corpus, judged, judges, work))
+    metrics = affect_accuracy(pairs, judged, read_labels(root, utterances), settings.seed)
+    metrics["ceiling"] = {
+        corpus: ceilings(judged, _rerendered(root, corpus, judged, judges, work))
         for corpus in utterances["corpus"].unique()
-        if (root / "corpus" / corpus / AGAIN).is_file()
+        if (root / "corpus" / corpus / RERENDERED_WORDS).is_file()
     }
     if judges.embedded is not None:
-        marks = {"trained_on": judges.embedded.trained_on, **marks}
-    who = JudgeProvenance(affect_judges_of(root, settings), taught_by(settings, teachers))
-    write_json(root / "judge" / "metrics.json", {**marks, **to_json(who)})
+        metrics = {"trained_on": judges.embedded.trained_on, **metrics}
+    provenance = JudgeProvenance(
+        affect_judge_identities(root, settings), teacher_judges(settings, teachers)
+    )
+    write_json(root / "judge" / "metrics.json", {**metrics, **to_json(provenance)})
 
 
 def write_judgements(folder: Path, judged: Judgements) -> None:
@@ -137,21 +139,23 @@ def judge(
             f"{folder / 'synthesis.parquet'} has no utterances: run `hpro synthesise` again"
         )
     panel = JudgePanel(root, settings, weights, compute, work)
-    spoken = [{str(k): v for k, v in row.items()} for row in synthesis.to_dict("records")]
-    scores, vad = panel.scores(spoken, checked(synthesis[["utt_id", "corpus"]], settings))
+    rows = [{str(k): v for k, v in row.items()} for row in synthesis.to_dict("records")]
+    scores, vad = panel.scores(rows, ids_to_check(synthesis[["utt_id", "corpus"]], settings))
     write_table(scores, folder / "scores.parquet", SCORES)
     write_table(vad_table(vad), folder / "word_vad.parquet", WORD_VAD)
-    who = JudgeProvenance(judges_of(root, settings), taught_by(settings, teachers))
+    provenance = JudgeProvenance(
+        judge_identities(root, settings), teacher_judges(settings, teachers)
+    )
     report = {
         "system": system,
         "seed": seed,
-        **to_json(who),
-        "test_sets": figures(scores, settings),
+        **to_json(provenance),
+        "test_sets": metric_summary(scores, settings),
     }
     write_json(folder / "metrics.json", report)
 
 
-def _sounds(root: Path, utterances: pd.DataFrame) -> Sounds:
+def _features(root: Path, utterances: pd.DataFrame) -> Features:
     """Features and word times of every aligned recording of the split `judge`."""
     spans = spans_by_utterance(read_table(root / "align" / "words.parquet", WORDS))
     used = (utterances["split"] == "judge") & utterances["utt_id"].isin(list(spans))
@@ -159,10 +163,10 @@ def _sounds(root: Path, utterances: pd.DataFrame) -> Sounds:
     if rows.empty:
         raise HproError(f"{root}: the split 'judge' has no aligned utterance")
     paths = track(rows["audio"], len(rows), "affect judge: features of recordings")
-    frames = [affect.heard(read_wav(root / path)) for path in paths]
+    frames = [affect.input_features(read_wav(root / path)) for path in paths]
     by_id = dict(zip(rows["utt_id"], frames, strict=True))
     clips = list(zip(rows["utt_id"], rows["corpus"], strict=True))
-    return Sounds(clips, by_id, {utt_id: spans[utt_id] for utt_id in by_id})
+    return Features(clips, by_id, {utt_id: spans[utt_id] for utt_id in by_id})
 
 
 def _recordings(root: Path, utterances: pd.DataFrame) -> list[Clip]:
@@ -176,13 +180,15 @@ def _recordings(root: Path, utterances: pd.DataFrame) -> list[Clip]:
     return clips
 
 
-def _again(root: Path, corpus: str, judged: Judgements, judges: Affect, work: Path) -> Judgements:
+def _rerendered(
+    root: Path, corpus: str, judged: Judgements, judges: AffectJudges, work: Path
+) -> Judgements:
     """Outputs of the judges on the second renderings of a corpus."""
     folder = root / "corpus" / corpus
-    words = read_table(folder / AGAIN, WORDS)
+    words = read_table(folder / RERENDERED_WORDS, WORDS)
     names = [name for name in sorted(set(words["utt_id"])) if name.rsplit(".", 1)[0] in judged]
     chosen = {name: (corpus, folder / "audio" / f"{name}.wav") for name in names}
-    return _of_words(judges.judged(_clips(words, chosen), work / f"again_{corpus}"))
+    return _of_words(judges.predict(_clips(words, chosen), work / f"again_{corpus}"))
 
 
 def _clips(words: pd.DataFrame, chosen: dict[str, tuple[str, Path]]) -> list[Clip]:

@@ -16,20 +16,26 @@ from transformers import WavLMConfig, WavLMForXVector
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
 from hpro_core.io import fingerprint, read_json
-from hpro_core.judges.realignment import at_least, read_wav
+from hpro_core.judges.realignment import pad_to_duration, read_wav
 from hpro_core.label.files import HUGGING_FACE
-from hpro_core.label.hugging_face import extractor_of, filled, from_values, tried, weights_file
-from hpro_core.label.teachers import SpokenUtterance
+from hpro_core.label.hugging_face import (
+    check_runs,
+    find_weights_file,
+    from_values,
+    load_feature_extractor,
+    load_strict,
+)
+from hpro_core.label.teachers import AlignedUtterance
 
 ORIGIN = "microsoft/wavlm-base-plus-sv"
-SHORTEST_S = 0.5
+MIN_DURATION_S = 0.5
 """Shorter clips are zero-padded to this (ours): the head's filters span 15 frames of 20 ms."""
 
 # Used in training only: the mask embedding, and the loss over the training speakers.
 _UNUSED = ("wavlm.masked_spec_embed", "objective.weight")
 
 
-class WavlmVoices:
+class WavlmSpeakerEncoder:
     """Compute the x-vector of a clip, normalised to unit length (model card).
 
     Clips are processed one at a time, because in a batch the result depends on the other clips: the
@@ -47,19 +53,19 @@ class WavlmVoices:
         Raises:
             HproError: a file is missing, broken or of another model, or weights do not fit.
         """
-        self.weights = weights_file(folder, ORIGIN)
-        self._extractor = extractor_of(folder, ORIGIN)
+        self.weights = find_weights_file(folder, ORIGIN)
+        self._extractor = load_feature_extractor(folder, ORIGIN)
         self._device = device
         config = _config(folder / "config.json")
         layers = config.num_hidden_layers
-        self._model = filled(lambda: _network(config), layers, self.weights, ORIGIN, _UNUSED)
+        self._model = load_strict(lambda: _network(config), layers, self.weights, ORIGIN, _UNUSED)
         torch.nn.Module.to(self._model, device)  # transformers' own `to` has no types
-        shortest_T = np.zeros(round(SHORTEST_S * SAMPLE_RATE_HZ), dtype=np.float32)
-        tried(lambda: self._embedded(shortest_T), folder, ORIGIN)
+        shortest_T = np.zeros(round(MIN_DURATION_S * SAMPLE_RATE_HZ), dtype=np.float32)
+        check_runs(lambda: self._embedded(shortest_T), folder, ORIGIN)
         files = (self.weights, *(folder / name for name in HUGGING_FACE))
         self.identity: dict[str, object] = {"judge": ORIGIN, "files": fingerprint(*files)}
 
-    def predict(self, clips: Sequence[SpokenUtterance]) -> list[np.ndarray]:
+    def predict(self, clips: Sequence[AlignedUtterance]) -> list[np.ndarray]:
         """Compute the speaker embedding of each clip, float32 (D,), unit length.
 
         Raises:
@@ -68,13 +74,13 @@ class WavlmVoices:
         """
         voices = []
         for clip in clips:
-            voice_D = self._embedded(at_least(read_wav(clip.audio), SHORTEST_S))
-            if not np.isfinite(voice_D).all():
+            embedding_D = self._embedded(pad_to_duration(read_wav(clip.audio), MIN_DURATION_S))
+            if not np.isfinite(embedding_D).all():
                 raise HproError(
                     f"{clip.utt_id}: {self.weights} returns values that are not finite for "
                     f"{clip.audio}: check the audio, or download the weights again"
                 )
-            voices.append(voice_D)
+            voices.append(embedding_D)
         return voices
 
     @torch.inference_mode()

@@ -16,10 +16,10 @@ from whisper.tokenizer import get_tokenizer
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
 from hpro_core.io import fingerprint, read_pt
-from hpro_core.judges.asr import most_tokens, padded_mel
+from hpro_core.judges.asr import max_tokens, padded_mel
 from hpro_core.judges.realignment import read_wav
-from hpro_core.label.teachers import SpokenUtterance
-from hpro_core.train.checkpoint import check_fit, check_magnitudes, planned, sizes_of
+from hpro_core.label.teachers import AlignedUtterance
+from hpro_core.train.checkpoint import build_on_meta, check_fit, check_magnitudes, sizes_of
 
 ORIGIN = "the package openai-whisper, which fetches large-v3.pt"
 WINDOW_S = 30
@@ -57,11 +57,11 @@ class WhisperTranscripts:
             task="transcribe",
         )
 
-    def predict(self, clips: Sequence[SpokenUtterance]) -> list[str]:
+    def predict(self, clips: Sequence[AlignedUtterance]) -> list[str]:
         """Transcribe each clip, without text normalisation.
 
         A transcript does not depend on the other clips of the batch. Every clip is padded or cut to
-        30 s and has its own token limit (`asr.most_tokens`).
+        30 s and has its own token limit (`asr.max_tokens`).
 
         Raises:
             HproError: audio is unreadable, empty, or not 16 kHz mono.
@@ -71,9 +71,9 @@ class WhisperTranscripts:
         return [text for batch in batches for text in self._batch(batch)]
 
     @torch.inference_mode()
-    def _batch(self, clips: Sequence[SpokenUtterance]) -> list[str]:
+    def _batch(self, clips: Sequence[AlignedUtterance]) -> list[str]:
         audios = [read_wav(clip.audio)[: WINDOW_S * SAMPLE_RATE_HZ] for clip in clips]
-        most_B = [most_tokens(audio_T) for audio_T in audios]
+        most_B = [max_tokens(audio_T) for audio_T in audios]
         options = DecodingOptions(
             language="en", without_timestamps=True, sample_len=max(most_B), fp16=False
         )
@@ -97,21 +97,21 @@ def _model(path: Path) -> Whisper:
             f"{path} is not a checkpoint of openai-whisper with {_DIMS!r} and {_WEIGHTS!r} "
             f"(a model for transformers has another format): use the file of {ORIGIN}"
         )
-    cure = f"download it again with {ORIGIN}"
-    dims = sizes_of(path, stored[_DIMS], ModelDimensions, cure)
+    hint = f"download it again with {ORIGIN}"
+    dims = sizes_of(path, stored[_DIMS], ModelDimensions, hint)
     weights = stored[_WEIGHTS]
     if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
-        raise HproError(f"{path}: {_WEIGHTS} has values that are not tensors: {cure}")
+        raise HproError(f"{path}: {_WEIGHTS} has values that are not tensors: {hint}")
     known = {name: value.shape for name, value in weights.items()}
-    check_magnitudes(path, vars(dims), known, cure)
-    sized = planned(lambda: _halves(dims), path, cure)
-    check_fit(sized, weights, f"{path}: weights do not fit its dims", cure)
+    check_magnitudes(path, vars(dims), known, hint)
+    sized = build_on_meta(lambda: _halves(dims), path, hint)
+    check_fit(sized, weights, f"{path}: weights do not fit its dims", hint)
     model = Whisper(dims)
     model.load_state_dict(weights, strict=True)
     sides = ((dims.n_audio_state, dims.n_audio_head), (dims.n_text_state, dims.n_text_head))
     for state, heads in sides:
         if heads < 1 or state % heads:
-            raise HproError(f"{path}: {state} is not divisible by {heads} heads: {cure}")
+            raise HproError(f"{path}: {state} is not divisible by {heads} heads: {hint}")
     if dims.n_mels not in _N_MELS or dims.n_audio_ctx != _N_AUDIO_CTX:
         raise HproError(
             f"{path}: n_mels is {dims.n_mels}, n_audio_ctx {dims.n_audio_ctx}, but 80 or 128 and "

@@ -18,8 +18,14 @@ from hpro_core.constants import SAMPLE_RATE_HZ, VAD
 from hpro_core.errors import HproError
 from hpro_core.io import fingerprint, read_json
 from hpro_core.label.files import HUGGING_FACE
-from hpro_core.label.hugging_face import extractor_of, filled, from_values, tried, weights_file
-from hpro_core.label.teachers import Read, SpokenUtterance, word_windows
+from hpro_core.label.hugging_face import (
+    check_runs,
+    find_weights_file,
+    from_values,
+    load_feature_extractor,
+    load_strict,
+)
+from hpro_core.label.teachers import AlignedUtterance, Read, word_windows
 from hpro_core.label.weak import read_audio
 
 ORIGIN = "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim"
@@ -87,13 +93,13 @@ class AudeeringWordVad:
         Raises:
             HproError: a file is missing, broken, of another model, or lacks weights.
         """
-        self.weights = weights_file(folder, ORIGIN)
+        self.weights = find_weights_file(folder, ORIGIN)
         config = _config(folder)
         files = (self.weights, *(folder / name for name in HUGGING_FACE))
         self.dimensions = dimensions_of(config)
         self.window_words = window_words
         self.batch_size = batch_size
-        self._extractor = extractor_of(folder, ORIGIN)
+        self._extractor = load_feature_extractor(folder, ORIGIN)
         self._read = read
         self.identity: dict[str, object] = {
             "teacher": ORIGIN,
@@ -103,13 +109,13 @@ class AudeeringWordVad:
         }  # without batch_size, so that it can be lowered after an out-of-memory error
         self._device = device
         layers = config.num_hidden_layers
-        model = filled(lambda: AffectModel(config), layers, self.weights, ORIGIN, _UNUSED)
+        model = load_strict(lambda: AffectModel(config), layers, self.weights, ORIGIN, _UNUSED)
         self._model = model.to(device)
         shortest_T = np.zeros(round(MIN_WINDOW_S * SAMPLE_RATE_HZ), dtype=np.float32)
         two = [shortest_T, np.append(shortest_T, shortest_T)]  # the first is padded
-        tried(lambda: self._batch(two), folder, ORIGIN)
+        check_runs(lambda: self._batch(two), folder, ORIGIN)
 
-    def word_vad(self, utterances: Sequence[SpokenUtterance]) -> list[np.ndarray]:
+    def word_vad(self, utterances: Sequence[AlignedUtterance]) -> list[np.ndarray]:
         """Predict the affect of each word, see `WordVadTeacher`.
 
         Values outside [0, 1] are clipped; the number of clipped words is printed.
@@ -133,7 +139,7 @@ class AudeeringWordVad:
             print(f"audeering: values outside [0, 1], clipped: {clipped} of {len(raw)} words")
         return [np.clip(rows_WC, 0.0, 1.0) for rows_WC in rows]
 
-    def _windows(self, utterance: SpokenUtterance) -> list[np.ndarray]:
+    def _windows(self, utterance: AlignedUtterance) -> list[np.ndarray]:
         """Cut the waveform of the window around each word, float32 (T,) each."""
         samples_T = self._read(utterance)
         shortest = round(MIN_WINDOW_S * SAMPLE_RATE_HZ)

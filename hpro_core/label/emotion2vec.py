@@ -19,12 +19,12 @@ from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
 from hpro_core.io import fingerprint, read_pt, read_text, read_yaml
 from hpro_core.label.files import EMOTION2VEC
-from hpro_core.label.teachers import Read, SpokenUtterance
+from hpro_core.label.teachers import AlignedUtterance, Read
 from hpro_core.label.weak import read_audio
 from hpro_core.train.checkpoint import check_magnitudes
 
 ORIGIN = "emotion2vec/emotion2vec_plus_large"
-SHORTEST_S = 0.1
+MIN_DURATION_S = 0.1
 """Shorter utterances are rejected (ours): the convolutions need 25 ms for their first frame."""
 
 _UNKNOWN = "<unk>"  # token of the class `unknown` of EMOTIONS
@@ -73,7 +73,7 @@ class Emotion2vecPosteriors:
         self._device = device
         self._model = _model(folder, len(self.tokens)).to(device).eval()
 
-    def posteriors(self, utterances: Sequence[SpokenUtterance]) -> np.ndarray:
+    def posteriors(self, utterances: Sequence[AlignedUtterance]) -> np.ndarray:
         """Predict the emotion posteriors, see `EmotionTeacher`.
 
         Utterances are processed one by one, as published, so there is no padding.
@@ -85,12 +85,12 @@ class Emotion2vecPosteriors:
         return np.stack([self._posterior(utterance) for utterance in utterances])
 
     @torch.inference_mode()
-    def _posterior(self, utterance: SpokenUtterance) -> np.ndarray:
+    def _posterior(self, utterance: AlignedUtterance) -> np.ndarray:
         samples_T = self._read(utterance)
-        if len(samples_T) < SHORTEST_S * SAMPLE_RATE_HZ:
+        if len(samples_T) < MIN_DURATION_S * SAMPLE_RATE_HZ:
             raise HproError(
                 f"{utterance.utt_id}: {utterance.audio} has {len(samples_T)} samples, but "
-                f"{SHORTEST_S} s are needed: raise corpus.min_duration_s in params.yaml"
+                f"{MIN_DURATION_S} s are needed: raise corpus.min_duration_s in params.yaml"
             )
         results, _ = self._model.inference(
             [torch.from_numpy(samples_T)],
@@ -100,13 +100,14 @@ class Emotion2vecPosteriors:
             granularity="utterance",
             extract_embedding=False,
         )
-        said = dict(zip(results[0]["labels"], results[0]["scores"], strict=True))
-        if set(said) != set(self._class_of) or not np.isfinite(list(said.values())).all():
+        score_of = dict(zip(results[0]["labels"], results[0]["scores"], strict=True))
+        if set(score_of) != set(self._class_of) or not np.isfinite(list(score_of.values())).all():
             raise HproError(
-                f"{utterance.utt_id}: the output of {self.folder} for {utterance.audio} is {said}, "
+                f"{utterance.utt_id}: the output of {self.folder} for {utterance.audio} is "
+                f"{score_of}, "
                 f"not probabilities of {', '.join(self._class_of)}: download the folder again"
             )
-        return np.array([said[token] for token in self._class_of])
+        return np.array([score_of[token] for token in self._class_of])
 
 
 def class_names(tokens: Sequence[str], path: Path) -> dict[str, str]:
@@ -130,18 +131,18 @@ def class_names(tokens: Sequence[str], path: Path) -> dict[str, str]:
 def _model(folder: Path, n_tokens: int) -> Any:
     """Build FunASR's model and load the published weights strictly, without the unused ones."""
     emotion2vec = _package("funasr.models.emotion2vec.model").Emotion2vec
-    path, cure = folder / "config.yaml", f"use the file of {ORIGIN}"
+    path, hint = folder / "config.yaml", f"use the file of {ORIGIN}"
     sizes, weights = _sizes(path), _weights(folder / "model.pt")
     counted = {"embed_dim": sizes.get("embed_dim"), "depth, layers": sizes.get("depth")}
     shapes = {name: value.shape for name, value in weights.items()}
-    check_magnitudes(path, counted, shapes, cure)
+    check_magnitudes(path, counted, shapes, hint)
     try:
         model = emotion2vec(model_conf=sizes, vocab_size=n_tokens)
         model.modality_encoders["AUDIO"].decoder = None
     except Exception as error:  # FunASR does not validate its values
         detail = f"{type(error).__name__}: {str(error)[:300]}"
         raise HproError(
-            f"{path}: no model can be built with these sizes ({detail}): {cure}"
+            f"{path}: no model can be built with these sizes ({detail}): {hint}"
         ) from error
     try:
         model.load_state_dict(weights, strict=True)

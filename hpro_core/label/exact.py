@@ -7,7 +7,7 @@ import numpy as np
 
 from hpro_core.constants import EMOTIONS
 from hpro_core.errors import HproError
-from hpro_core.label.teachers import SpokenUtterance
+from hpro_core.label.teachers import AlignedUtterance
 from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, read_table, vad_by_utterance
 
 
@@ -27,11 +27,11 @@ class ExactLabels:
         self._emotion = emotion.set_index("utt_id")[list(EMOTIONS)]
 
     @staticmethod
-    def known(folder: Path) -> bool:
+    def exist(folder: Path) -> bool:
         """Return whether a corpus folder has exact labels."""
         return (folder / "truth_vad.parquet").is_file()
 
-    def word_vad(self, utterances: Sequence[SpokenUtterance]) -> list[np.ndarray]:
+    def word_vad(self, utterances: Sequence[AlignedUtterance]) -> list[np.ndarray]:
         """Return the affect of the words of each utterance, (W, 3); words are matched by position.
 
         Raises:
@@ -39,7 +39,7 @@ class ExactLabels:
         """
         return [self._of(utterance) for utterance in utterances]
 
-    def posteriors(self, utterances: Sequence[SpokenUtterance]) -> np.ndarray:
+    def posteriors(self, utterances: Sequence[AlignedUtterance]) -> np.ndarray:
         """Return the posteriors of utterances, float (N, 9).
 
         Raises:
@@ -53,7 +53,7 @@ class ExactLabels:
                 )
         return self._emotion.loc[[u.utt_id for u in utterances]].to_numpy()
 
-    def _of(self, utterance: SpokenUtterance) -> np.ndarray:
+    def _of(self, utterance: AlignedUtterance) -> np.ndarray:
         known = self._vad.get(utterance.utt_id, np.empty((0, 3)))
         if len(known) != len(utterance.words):
             raise HproError(

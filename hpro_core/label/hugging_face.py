@@ -14,7 +14,7 @@ from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
 from hpro_core.io import read_json, read_safetensors_torch
 from hpro_core.label.files import hugging_face_weights
-from hpro_core.train.checkpoint import check_fit, check_magnitudes, planned, state_dict_of
+from hpro_core.train.checkpoint import build_on_meta, check_fit, check_magnitudes, state_dict_of
 
 MadeT = TypeVar("MadeT")
 ModelT = TypeVar("ModelT", bound=nn.Module)
@@ -26,7 +26,7 @@ _RENAMED = {
 }
 
 
-def weights_file(folder: Path, origin: str) -> Path:
+def find_weights_file(folder: Path, origin: str) -> Path:
     """Find the weights file of a folder; safetensors if both formats exist.
 
     Raises:
@@ -41,7 +41,7 @@ def weights_file(folder: Path, origin: str) -> Path:
     )
 
 
-def extractor_of(folder: Path, origin: str) -> Wav2Vec2FeatureExtractor:
+def load_feature_extractor(folder: Path, origin: str) -> Wav2Vec2FeatureExtractor:
     """Load the feature extractor of a folder, which normalises and pads waveforms.
 
     Raises:
@@ -71,7 +71,7 @@ def from_values(
         raise HproError(f"{path}: {str(error)[:300]}: use the file of {origin}") from error
 
 
-def filled(
+def load_strict(
     build: Callable[[], ModelT], layers: int, path: Path, origin: str, unused: Iterable[str]
 ) -> ModelT:
     """Build a model and load its weights strictly, in eval mode.
@@ -94,17 +94,17 @@ def filled(
     else:
         stored = state_dict_of(path, origin)
     weights = {_renamed(name): v for name, v in stored.items() if name not in set(unused)}
-    config, cure = path.with_name("config.json"), f"use the file of {origin}"
+    config, hint = path.with_name("config.json"), f"use the file of {origin}"
     shapes = {name: value.shape for name, value in weights.items()}
-    check_magnitudes(config, {"num_hidden_layers": layers}, shapes, cure)
-    says = f"{path} does not fit its config.json"
-    check_fit(planned(build, config, cure), weights, says, f"use both files of {origin}")
+    check_magnitudes(config, {"num_hidden_layers": layers}, shapes, hint)
+    message = f"{path} does not fit its config.json"
+    check_fit(build_on_meta(build, config, hint), weights, message, f"use both files of {origin}")
     model = build()
     model.load_state_dict(weights, strict=True)
     return model.eval()
 
 
-def tried(run: Callable[[], object], folder: Path, origin: str) -> None:
+def check_runs(run: Callable[[], object], folder: Path, origin: str) -> None:
     """Run a model once, to find settings that fit its weights but make its code fail.
 
     Raises:

@@ -13,7 +13,7 @@ import numpy as np
 
 from hpro_core.errors import HproError
 from hpro_core.io import read_text
-from hpro_core.pretrained.weights import located
+from hpro_core.pretrained.weights import find_weights
 
 NORMS_FILE = Path("warriner") / "BRM-emot-submit.csv"
 """Path of the norms in the weights folder."""
@@ -57,7 +57,7 @@ class Lexicon:
         Raises:
             HproError: the file is missing, or its columns or values are not those of the norms.
         """
-        path = located(NORMS_FILE.parts[0], weights) / NORMS_FILE.name
+        path = find_weights(NORMS_FILE.parts[0], weights) / NORMS_FILE.name
         rows = list(csv.DictReader(read_text(path, "run `hpro weights fetch`").splitlines()))
         try:
             return cls({r["Word"].lower(): np.array([float(r[c]) for c in _COLUMNS]) for r in rows})

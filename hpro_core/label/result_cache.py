@@ -19,18 +19,18 @@ import pyarrow.parquet as pq
 from hpro_core.constants import EMOTIONS, VAD
 from hpro_core.errors import HproError
 from hpro_core.io import fingerprint, parquet_errors, replacing
-from hpro_core.label.teachers import EmotionTeacher, SpokenUtterance, WordVadTeacher, in_order
+from hpro_core.label.teachers import AlignedUtterance, EmotionTeacher, WordVadTeacher, reorder
 from hpro_core.progress import track
 
 IDENTITY = b"hpro.identity"
 """Key of the identity hash in the metadata of a shard."""
 
-Compute = Callable[[Sequence[SpokenUtterance]], Iterable[Any]]
+Compute = Callable[[Sequence[AlignedUtterance]], Iterable[Any]]
 """Function from utterances to one result each: an array (K,) or a text."""
 
 
 def cached_posteriors(
-    teacher: EmotionTeacher, utterances: Sequence[SpokenUtterance], folder: Path, size: int
+    teacher: EmotionTeacher, utterances: Sequence[AlignedUtterance], folder: Path, size: int
 ) -> np.ndarray:
     """Compute or load the emotion posteriors of utterances, float64 (N, 9), ordered as EMOTIONS.
 
@@ -38,11 +38,11 @@ def cached_posteriors(
         HproError: as `in_shards`, or what the teacher raises.
     """
     rows = in_shards(utterances, teacher.posteriors, folder, size, teacher.identity)
-    return in_order(np.stack(rows), teacher.classes, EMOTIONS)
+    return reorder(np.stack(rows), teacher.classes, EMOTIONS)
 
 
 def cached_word_vad(
-    teacher: WordVadTeacher, utterances: Sequence[SpokenUtterance], folder: Path, size: int
+    teacher: WordVadTeacher, utterances: Sequence[AlignedUtterance], folder: Path, size: int
 ) -> list[np.ndarray]:
     """Compute or load the affect of words, float64 (W, 3) each, ordered as VAD.
 
@@ -50,16 +50,16 @@ def cached_word_vad(
         HproError: as `in_shards`, or what the teacher raises.
     """
 
-    def flat(part: Sequence[SpokenUtterance]) -> list[np.ndarray]:
+    def flat(part: Sequence[AlignedUtterance]) -> list[np.ndarray]:
         return [rows_WC.ravel() for rows_WC in teacher.word_vad(part)]
 
     names = teacher.dimensions
     found = in_shards(utterances, flat, folder, size, teacher.identity)
-    return [in_order(values.reshape(-1, len(names)), names, VAD) for values in found]
+    return [reorder(values.reshape(-1, len(names)), names, VAD) for values in found]
 
 
 def in_shards(
-    utterances: Sequence[SpokenUtterance],
+    utterances: Sequence[AlignedUtterance],
     compute: Compute,
     folder: Path,
     size: int,
@@ -101,7 +101,7 @@ def in_shards(
     return results
 
 
-def identity_of(utterances: Sequence[SpokenUtterance], about: Mapping[str, object]) -> str:
+def identity_of(utterances: Sequence[AlignedUtterance], about: Mapping[str, object]) -> str:
     """Hash everything that a shard depends on: `about`, and names, words, word times and audio.
 
     Returns:
@@ -116,8 +116,8 @@ def identity_of(utterances: Sequence[SpokenUtterance], about: Mapping[str, objec
             raise HproError(
                 f"{utterance.utt_id}: {utterance.audio} is missing: run `hpro corpus-read` again"
             )
-        said = [utterance.utt_id, utterance.words, utterance.spans_s.tolist()]
-        digest.update(json.dumps([*said, fingerprint(utterance.audio)]).encode())
+        content = [utterance.utt_id, utterance.words, utterance.spans_s.tolist()]
+        digest.update(json.dumps([*content, fingerprint(utterance.audio)]).encode())
     return digest.hexdigest()
 
 

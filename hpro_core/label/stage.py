@@ -13,8 +13,8 @@ from hpro_core.label.exact import ExactLabels
 from hpro_core.label.lexicon import Lexicon
 from hpro_core.label.result_cache import cached_posteriors, cached_word_vad
 from hpro_core.label.teachers import (
+    AlignedUtterance,
     EmotionTeacher,
-    SpokenUtterance,
     WordVadTeacher,
     posterior_table,
     vad_table,
@@ -37,7 +37,7 @@ ON_CPU = Compute(device="cpu", bf16=False)
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedTeachers:
     """The published teachers that the settings select, loaded once for all corpora."""
 
     emotion: EmotionTeacher | None = None
@@ -71,9 +71,9 @@ def run(
     """
     posteriors: dict[str, np.ndarray] = {}
     affect: dict[str, np.ndarray] = {}
-    corpora = spoken(root, shard)
-    exact = {corpus for corpus in corpora if ExactLabels.known(root / "corpus" / corpus)}
-    published = Published() if exact == set(corpora) else load_published(settings, compute)
+    corpora = aligned_utterances(root, shard)
+    exact = {corpus for corpus in corpora if ExactLabels.exist(root / "corpus" / corpus)}
+    published = PublishedTeachers() if exact == set(corpora) else load_published(settings, compute)
     for corpus, utterances in corpora.items():
         if corpus in exact:
             teacher = ExactLabels(root / "corpus" / corpus)
@@ -90,7 +90,7 @@ def run(
     write_table(vad_table(affect), out / "word_vad.parquet", WORD_VAD)
 
 
-def load_published(settings: Label, compute: Compute) -> Published:
+def load_published(settings: Label, compute: Compute) -> PublishedTeachers:
     """Load the published teachers from the folders in the settings.
 
     Raises:
@@ -113,10 +113,10 @@ def load_published(settings: Label, compute: Compute) -> Published:
             settings.batch_size,
             device_of(compute.device),
         )
-    return Published(emotion, words)
+    return PublishedTeachers(emotion, words)
 
 
-def spoken(root: Path, shard: int | None = None) -> dict[str, list[SpokenUtterance]]:
+def aligned_utterances(root: Path, shard: int | None = None) -> dict[str, list[AlignedUtterance]]:
     """Read the aligned utterances of each corpus, in the order of the UTTERANCES table.
 
     A shard may have no aligned utterance.
@@ -127,10 +127,10 @@ def spoken(root: Path, shard: int | None = None) -> dict[str, list[SpokenUtteran
     utterances = read_table(folder_of(root, "corpus", shard) / "utterances.parquet", UTTERANCES)
     words = read_table(folder_of(root, "align", shard) / "words.parquet", WORDS)
     aligned = by_utterance(words)
-    by_corpus: dict[str, list[SpokenUtterance]] = {}
+    by_corpus: dict[str, list[AlignedUtterance]] = {}
     for row in utterances.to_dict("records"):
         if row["utt_id"] in aligned:
-            known = _spoken(root, row, aligned[row["utt_id"]])
+            known = _utterance(root, row, aligned[row["utt_id"]])
             by_corpus.setdefault(row["corpus"], []).append(known)
     if not by_corpus and shard is None:
         raise HproError(
@@ -139,7 +139,7 @@ def spoken(root: Path, shard: int | None = None) -> dict[str, list[SpokenUtteran
     return by_corpus
 
 
-def _spoken(root: Path, row: Mapping[Hashable, Any], words: pd.DataFrame) -> SpokenUtterance:
+def _utterance(root: Path, row: Mapping[Hashable, Any], words: pd.DataFrame) -> AlignedUtterance:
     expected = row["words"].split()
     if words["word"].tolist() != expected:
         raise HproError(
@@ -147,7 +147,7 @@ def _spoken(root: Path, row: Mapping[Hashable, Any], words: pd.DataFrame) -> Spo
             f"{' '.join(words['word'])!r}, but its transcript is {row['words']!r}: run `hpro "
             "align` again"
         )
-    return SpokenUtterance(
+    return AlignedUtterance(
         utt_id=row["utt_id"],
         speaker=row["speaker"],
         text=row["text"],
@@ -158,10 +158,10 @@ def _spoken(root: Path, row: Mapping[Hashable, Any], words: pd.DataFrame) -> Spo
 
 
 def _labels(
-    utterances: list[SpokenUtterance],
+    utterances: list[AlignedUtterance],
     settings: Label,
     weights: Path,
-    published: Published,
+    published: PublishedTeachers,
     work: Path,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Compute posteriors (N, 9) and affect (W, 3) per utterance, ordered as EMOTIONS and VAD."""

@@ -17,7 +17,7 @@ from hpro_core.tables import EMOTION_POSTERIORS, WORD_VAD, empty
 
 
 @dataclass(frozen=True)
-class SpokenUtterance:
+class AlignedUtterance:
     """One aligned utterance, the input of teachers."""
 
     utt_id: str
@@ -28,7 +28,7 @@ class SpokenUtterance:
     audio: Path  # 16 kHz mono WAV
 
 
-Read = Callable[[SpokenUtterance], np.ndarray]
+Read = Callable[[AlignedUtterance], np.ndarray]
 """Function that returns the samples of an utterance, float32 (T,), 16 kHz."""
 
 
@@ -45,7 +45,7 @@ class EmotionTeacher(Identified, Protocol):
     classes: tuple[str, ...]
     """Names of the output columns: the names of EMOTIONS in any order."""
 
-    def posteriors(self, utterances: Sequence[SpokenUtterance]) -> np.ndarray:
+    def posteriors(self, utterances: Sequence[AlignedUtterance]) -> np.ndarray:
         """Predict posteriors, float (N, C); each row sums to one."""
         ...
 
@@ -56,35 +56,36 @@ class WordVadTeacher(Identified, Protocol):
     dimensions: tuple[str, ...]
     """Names of the output columns: the names of VAD in any order."""
 
-    def word_vad(self, utterances: Sequence[SpokenUtterance]) -> list[np.ndarray]:
+    def word_vad(self, utterances: Sequence[AlignedUtterance]) -> list[np.ndarray]:
         """Predict the affect of the words of each utterance, float (W, C) in [0, 1]."""
         ...
 
 
-def in_order(values: np.ndarray, have: Sequence[str], want: Sequence[str]) -> np.ndarray:
-    """Permute columns, float (..., C), from the order of the names `have` to that of `want`.
+def reorder(values: np.ndarray, names: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
+    """Permute columns, float (..., C), from the order of the names `names` to that of `wanted`.
 
     Raises:
         HproError: the two sets of names differ.
     """
-    if sorted(have) != sorted(want):
-        raise HproError(f"a teacher outputs {', '.join(have)}, but {', '.join(want)} are needed")
-    return values[..., [list(have).index(name) for name in want]]
+    if sorted(names) != sorted(wanted):
+        raise HproError(f"a teacher outputs {', '.join(names)}, but {', '.join(wanted)} are needed")
+    return values[..., [list(names).index(name) for name in wanted]]
 
 
-def word_windows(n_words: int, reach: int) -> np.ndarray:
+def word_windows(n_words: int, context_words: int) -> np.ndarray:
     """Compute the window of words around each word (paper: one word on each side).
 
     Args:
         n_words: number of words of the utterance.
-        reach: number of words on each side; windows are cut at the ends of the utterance.
+        context_words: number of words on each side; windows are cut at the ends of the utterance.
 
     Returns:
         int64 (n_words, 2), first and one-past-last word of each window.
     """
     word_W = np.arange(n_words)
     return np.stack(
-        [np.maximum(word_W - reach, 0), np.minimum(word_W + reach + 1, n_words)], axis=1
+        [np.maximum(word_W - context_words, 0), np.minimum(word_W + context_words + 1, n_words)],
+        axis=1,
     )
 
 

@@ -16,7 +16,7 @@ from hpro_core.errors import HproError
 from hpro_core.io import read_wav
 from hpro_core.label.lexicon import Lexicon
 from hpro_core.label.prosody import FRAME_RATE_HZ, Prosody, analyse
-from hpro_core.label.teachers import SpokenUtterance, word_windows
+from hpro_core.label.teachers import AlignedUtterance, word_windows
 from hpro_core.progress import track
 from hpro_core.text.phones import phones_of
 
@@ -58,7 +58,7 @@ class WeakWordVad:
         self.lexicon = lexicon
         self.window_words = window_words
 
-    def word_vad(self, utterances: Sequence[SpokenUtterance]) -> list[np.ndarray]:
+    def word_vad(self, utterances: Sequence[AlignedUtterance]) -> list[np.ndarray]:
         """Estimate the affect of the words of each utterance, float (W, 3) in [0, 1], as VAD.
 
         Prosody is z-scored per speaker over all utterances of this call.
@@ -71,7 +71,7 @@ class WeakWordVad:
         scores = z_scores(cues, [u.speaker for u in utterances])
         return [self._estimate(u, z) for u, z in zip(utterances, scores, strict=True)]
 
-    def _estimate(self, utterance: SpokenUtterance, cues_W3: np.ndarray) -> np.ndarray:
+    def _estimate(self, utterance: AlignedUtterance, cues_W3: np.ndarray) -> np.ndarray:
         deviations_W3 = self.lexicon.deviations(utterance.words)
         windows = word_windows(len(utterance.words), self.window_words)
         lexical_W3 = np.stack([deviations_W3[a:b].mean(axis=0) for a, b in windows])
@@ -91,11 +91,11 @@ class WeakEmotion:
         self.word_vad = word_vad
         self.temperature = temperature
 
-    def posteriors(self, utterances: Sequence[SpokenUtterance]) -> np.ndarray:
+    def posteriors(self, utterances: Sequence[AlignedUtterance]) -> np.ndarray:
         """Compute the posteriors of utterances, float (N, 9), ordered as EMOTIONS."""
         return np.stack([self._posterior(u) for u in utterances])
 
-    def _posterior(self, utterance: SpokenUtterance) -> np.ndarray:
+    def _posterior(self, utterance: AlignedUtterance) -> np.ndarray:
         affect_3 = _SPREAD * (2 * self.word_vad[utterance.utt_id].mean(axis=0) - 1)
         affect_3 = affect_3 + _EXCLAMATION * ("!" in utterance.text)
         prototypes_C3 = np.array(list(PROTOTYPES.values()))
@@ -107,7 +107,7 @@ class WeakEmotion:
         return np.array([named[name] for name in EMOTIONS])
 
 
-def window_cues(utterance: SpokenUtterance, prosody: Prosody, window_words: int) -> np.ndarray:
+def window_cues(utterance: AlignedUtterance, prosody: Prosody, window_words: int) -> np.ndarray:
     """Compute pitch, level and rate of the window around each word.
 
     Args:
@@ -151,7 +151,7 @@ def z_scores(cues: Sequence[np.ndarray], speakers: Sequence[str]) -> list[np.nda
     ]
 
 
-def read_audio(utterance: SpokenUtterance) -> np.ndarray:
+def read_audio(utterance: AlignedUtterance) -> np.ndarray:
     """Read the waveform of an utterance, float32 (T,) at 16 kHz.
 
     Raises:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from hpro_core.constants import SAMPLE_RATE_HZ
-from hpro_core.judges.files import affect, brought
+from hpro_core.judges.files import affect_judge_files, published_judge_files
 from hpro_core.params import SEEDLESS, Params, Reward
 from hpro_core.plan.jobs import Job
 from hpro_core.plan.speech import Amount
@@ -21,7 +21,7 @@ Bound = Literal["", "<=", ">="]
 MEASURED_BATCH_S = 8 * 6.0  # seconds of speech per step of `hpro benchmark` (docs/performance.md)
 SFT_STEP_S = 0.104  # CosyVoice2's language model on an H100 (docs/performance.md)
 REWARD_STEP_S = 0.270  # same; stage `sentence` with four samples and three Jacobi iterations
-REWARD_SAMPLES, REWARD_SWEEPS, REWARD_REDRAWS = 4, 3, 8  # settings of that step
+REWARD_SAMPLES, REWARD_JACOBI, REWARD_GUMBEL_RAO = 4, 3, 8  # settings of that step
 CODEC_STEP_S = {"codec_content": 0.077, "codec_style": 0.101}  # same; preset `released`
 PEAK_MEMORY_GB = 18.2  # peak memory of that reward step, the largest of all trainings
 RENDER_S = 35 * 16 / 10_796  # core seconds per sentence (docs/log/index.md, the H100's 16 cores)
@@ -45,7 +45,7 @@ class Hours(NamedTuple):
     bound: Bound = ""
 
 
-NOTHING = Hours(0.0)
+NO_HOURS = Hours(0.0)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Cost:
 
     job: Job
     cpu: Hours | None = None  # of one core
-    gpu: Hours | None = NOTHING  # of one H100
+    gpu: Hours | None = NO_HOURS  # of one H100
     stored: int | None = 0  # bytes that remain on disk, without tables and logs
 
 
@@ -82,13 +82,13 @@ def cost_of(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> 
             return Cost(job, stored=STORED_BYTES * CODEC_PARAMETERS["released"])
         case "judge_train":
             n = _total("judge", settings, speech, rendered=True)
-            passes = settings.evaluate.judge_epochs
-            return Cost(job, None if n is None else Hours(n * passes * JUDGE_TRAIN_S / 3600))
+            epochs = settings.evaluate.judge_epochs
+            return Cost(job, None if n is None else Hours(n * epochs * JUDGE_TRAIN_S / 3600))
         case "synthesise":
             return Cost(job, None, None, _spoken_bytes(job, settings, speech))
-        case "judge_recordings" if any(affect(settings.evaluate)):
+        case "judge_recordings" if any(affect_judge_files(settings.evaluate)):
             return Cost(job, None, None)
-        case "judge" if any(brought(settings.evaluate)):
+        case "judge" if any(published_judge_files(settings.evaluate)):
             return Cost(job, None, None)
         case "judge":
             return Cost(job, _judging(job, settings, speech))
@@ -157,19 +157,19 @@ def _training(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -
         "sft": settings.sft.leave_out,
         "reward": settings.reward.leave_out,
     }[job.rule]
-    learnt = [
+    trained_on = [
         amount
         for name, amount in speech.items()
         if settings.corpus.sets[name].split != "judge" and name not in left_out
     ]
-    if step_s is None or not learnt or any(amount is None for amount in learnt):
-        return Cost(job, NOTHING, None, stored)
-    known = [amount for amount in learnt if amount is not None]
+    if step_s is None or not trained_on or any(amount is None for amount in trained_on):
+        return Cost(job, NO_HOURS, None, stored)
+    known = [amount for amount in trained_on if amount is not None]
     mean_s = sum(a.hours for a in known) * 3600 / sum(a.utterances for a in known)
     # The measured batch does not saturate the GPU: cost grows at most linearly with the batch.
     times = batch * mean_s / MEASURED_BATCH_S
     hours = steps * step_s * max(times, 1.0) / 3600
-    return Cost(job, NOTHING, Hours(hours, bound or ("<=" if times > 1 else "")), stored)
+    return Cost(job, NO_HOURS, Hours(hours, bound or ("<=" if times > 1 else "")), stored)
 
 
 def _training_size(job: Job, settings: Params) -> tuple[int | None, float | None, int, int, Bound]:
@@ -187,13 +187,13 @@ def _training_size(job: Job, settings: Params) -> tuple[int | None, float | None
         steps = settings.sft.steps * len(settings.seeds)
         return stored, SFT_STEP_S if full else None, steps, settings.sft.batch_size, ""
     rewards = reward_sections(settings)
-    most = (REWARD_SAMPLES, REWARD_SWEEPS, REWARD_REDRAWS)
-    asked = [(r.samples, r.jacobi_iterations, r.gumbel_rao_samples) for r in rewards]
-    measured = full and all(a <= b for own in asked for a, b in zip(own, most, strict=True))
+    most = (REWARD_SAMPLES, REWARD_JACOBI, REWARD_GUMBEL_RAO)
+    used = [(r.samples, r.jacobi_iterations, r.gumbel_rao_samples) for r in rewards]
+    measured = full and all(a <= b for own in used for a, b in zip(own, most, strict=True))
     steps = reward_steps(settings) * len(settings.seeds)
     step_s = REWARD_STEP_S if measured else None
     batches = {r.batch_size for r in rewards}
-    exact = set(asked) == {most} and len(batches) == 1
+    exact = set(used) == {most} and len(batches) == 1
     batch = max(batches, default=settings.reward.batch_size)
     return stored, step_s, steps, batch, "" if exact else "<="
 

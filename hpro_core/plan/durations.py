@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-_MOST_BYTES = 2**20
+_MAX_BYTES = 2**20
 """Bytes that are read of a table of durations: about 10,000 rows."""
 
 
@@ -46,7 +46,7 @@ def jobs_of(dag: Any, limits: Collection[str]) -> dict[int, Job]:
         words = (f"seed {v}" if k == "seed" else str(v).strip("/") for k, v in wildcards.items())
         runs = dag.needrun(job)
         # Not `scheduler_resources`, which would cache undetermined values.
-        asked = job.resources.items() if runs and limits else ()
+        requested = job.resources.items() if runs and limits else ()
         found[number] = Job(
             number=number,
             rule=job.rule.name,
@@ -55,7 +55,7 @@ def jobs_of(dag: Any, limits: Collection[str]) -> dict[int, Job]:
             log=str(job.log[0]) if job.log else "",
             last_s=benchmark_s(Path(str(job.benchmark))) if job.benchmark else None,
             needs=frozenset(dag.jobid(need) for need in dag.dependencies[job]),
-            asks={name: n for name, n in asked if name in limits and isinstance(n, int)},
+            asks={name: n for name, n in requested if name in limits and isinstance(n, int)},
             priority=dag.priority(job) if runs else 0,
         )
     return found
@@ -73,12 +73,12 @@ def benchmark_s(path: Path) -> float | None:
 def _rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
     """The rows of a table of durations; none if it is missing or was truncated by a kill.
 
-    Only the first `_MOST_BYTES` are read.
+    Only the first `_MAX_BYTES` are read.
     """
     if not path.is_file():
         return []
     with path.open("rb") as file:
-        text = file.read(_MOST_BYTES).decode("utf-8", "replace").replace("\0", "")
+        text = file.read(_MAX_BYTES).decode("utf-8", "replace").replace("\0", "")
     return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
 
 
@@ -166,11 +166,12 @@ def add_run(path: Path, run: Mapping[str, object]) -> None:
         writer.writerow(run)
 
 
-def last_whole_run(path: Path, of: int) -> dict[str, str] | None:
-    """Return the last line of `runs.csv` for a run of all `of` jobs; None without one."""
+def last_whole_run(path: Path, n_jobs: int) -> dict[str, str] | None:
+    """Return the last line of `runs.csv` for a run of all `n_jobs` jobs; None without one."""
     whole = [
         run
         for run in _rows(path)
-        if run.get("jobs") == run.get("of") == str(of) and _seconds(run.get("wall_s")) is not None
+        if run.get("jobs") == run.get("of") == str(n_jobs)
+        and _seconds(run.get("wall_s")) is not None
     ]
     return whole[-1] if whole else None

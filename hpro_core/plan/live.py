@@ -31,7 +31,7 @@ NOISE = (
 )  # fmt: skip
 
 
-def follow(workflow: Any, logger: logging.Logger, run: str) -> bool:
+def show_progress(workflow: Any, logger: logging.Logger, run: str) -> bool:
     """Show the progress of the run that Snakemake is about to start.
 
     Its folders in `benchmarks/` and `logs/` are named `run`.
@@ -39,18 +39,18 @@ def follow(workflow: Any, logger: logging.Logger, run: str) -> bool:
     Returns:
         Whether the line is redrawn on a terminal; job output would interfere with it.
     """
-    asked = workflow.output_settings
-    quiet = {str(each).lower().rpartition(".")[2] for each in asked.quiet or ()}
+    options = workflow.output_settings
+    quiet = {str(each).lower().rpartition(".")[2] for each in options.quiet or ()}
     own = [handler for handler in logger.handlers if handler.name == "DefaultStreamHandler"]
     if quiet & {"all", "progress"} or not own:
         return False  # without Snakemake's own handler, a logger plugin shows the run
-    wordy = asked.verbose or asked.printshellcmds or asked.debug_dag or asked.dryrun
+    verbose = options.verbose or options.printshellcmds or options.debug_dag or options.dryrun
     redrawn = (
         sys.stdout.isatty()
         and sys.stderr.isatty()
         and os.environ.get("TERM") != "dumb"
         and os.environ.get(VERBOSE, "0") in ("", "0")
-        and not wordy
+        and not verbose
     )
     logger.removeHandler(own[0])
     logger.addHandler(RunProgress(own[0], workflow, run, sys.stderr, redrawn))
@@ -205,13 +205,15 @@ class RunProgress(logging.Handler):
         """Print the result of the run and record it if all jobs succeeded; called by Snakemake."""
         if self.start is not None and not self.ended.is_set():
             self.ended.set()
-            n, of, wall = len(self.took_s), len(self.todo), self.now() - self.start
-            if n == of:
+            n, n_todo, wall = len(self.took_s), len(self.todo), self.now() - self.start
+            if n == n_todo:
                 self._print(f"hpro: {n} jobs done in {clock(wall)}")
                 self._record(wall)
             else:
                 again = "run the same command again to continue"
-                self._print(f"hpro: {n} of {of} jobs done in {clock(wall)}, then stopped; {again}")
+                self._print(
+                    f"hpro: {n} of {n_todo} jobs done in {clock(wall)}, then stopped; {again}"
+                )
             for job in (self.todo[n] for n in sorted(self.failed)):
                 self._print(f"hpro: failed: {job.name} (log: {job.log})")
         super().close()

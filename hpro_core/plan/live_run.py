@@ -20,12 +20,12 @@ from hpro_core.errors import HproError
 from hpro_core.io import write_text
 from hpro_core.locks import Holder, Lock, LocksUnsupported
 
-RUN, LOOK = "run", "look"
-LOOK_S = 60.0
+RUN, DRY_RUN = "run", "look"
+MAX_DRY_RUN_S = 60.0
 """Longest time for which a `snakemake --dry-run`, which writes key files, delays a run."""
 
 
-class UnderWay(HproError):
+class RunActive(HproError):
     """Another process executes or prepares a run of the same name."""
 
     def __init__(self, run: str, holder: Holder):
@@ -35,7 +35,7 @@ class UnderWay(HproError):
         )
 
 
-def guard(
+def guard_run(
     workflow: Any,
     run: str,
     settings: Mapping[str, Any],
@@ -52,23 +52,23 @@ def guard(
     """
     lock = Lock(Path("work", run, "run.lock"))
     try:
-        with held(lock, run, LOOK):
+        with hold_lock(lock, run, DRY_RUN):
             write_keys()
-    except UnderWay as other:
+    except RunActive as other:
         _say(f"{other}. Changes of the settings since its start are not shown")
 
     @contextmanager
     def alone() -> Iterator[None]:
         """Hold the lock, with key files and settings as they are when it is taken."""
         try:
-            with held(lock, run, RUN) as known:
+            with hold_lock(lock, run, RUN) as known:
                 if known and remove_stale_locks(run):
                     _say(
                         f"the last run {run!r} was killed: its lock is removed, and this run "
                         "continues it"
                     )
                 write_keys()
-                workflow.overwrite_configfiles[:] = [kept_settings(run, settings)]
+                workflow.overwrite_configfiles[:] = [save_settings(run, settings)]
                 yield
         except HproError as error:
             raise refused(str(error)) from None
@@ -79,20 +79,21 @@ def guard(
 
 
 @contextmanager
-def held(lock: Lock, run: str, purpose: str) -> Iterator[bool]:
+def hold_lock(lock: Lock, run: str, purpose: str) -> Iterator[bool]:
     """Hold the lock of a run.
 
     Yields:
         True if the lock is held; False on a file system without locks.
 
     Raises:
-        UnderWay: another process has the run, or holds the lock for a dry run longer than `LOOK_S`.
+        RunActive: another process has the run, or holds the lock for a dry run longer than
+            `MAX_DRY_RUN_S`.
     """
-    deadline = time.monotonic() + LOOK_S
+    deadline = time.monotonic() + MAX_DRY_RUN_S
     try:
         while holder := lock.acquire(purpose):
-            if holder.purpose != LOOK or time.monotonic() > deadline:
-                raise UnderWay(run, holder)
+            if holder.purpose != DRY_RUN or time.monotonic() > deadline:
+                raise RunActive(run, holder)
             time.sleep(0.1)
     except LocksUnsupported as error:
         _say(f"no locks on this file system ({error}): do not start a second run {run!r}")
@@ -132,7 +133,7 @@ def _lines(file: Path) -> list[str]:
         return []  # its run has ended in the meantime
 
 
-def kept_settings(run: str, settings: Mapping[str, Any]) -> Path:
+def save_settings(run: str, settings: Mapping[str, Any]) -> Path:
     """Write the settings of a run for the Snakemake processes of its jobs; return their path.
 
     It is absolute, with a name from the content. The file is kept: a job may stay queued for long.

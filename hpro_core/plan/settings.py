@@ -33,7 +33,7 @@ def read_settings(params: Path, differences: Sequence[Path]) -> Params:
     Raises:
         HproError: a file cannot be read, or a setting is wrong; the message names its file.
     """
-    return checked(sources(params, differences))[1]
+    return merge_and_check(sources(params, differences))[1]
 
 
 def sources(params: Path, differences: Iterable[Path]) -> list[Source]:
@@ -45,7 +45,7 @@ def sources(params: Path, differences: Iterable[Path]) -> list[Source]:
     return [Source(str(params), read_yaml(params)), *_differences(differences)]
 
 
-def of_workflow(workflow: Any) -> tuple[dict[str, Any], Params]:
+def settings_of_workflow(workflow: Any) -> tuple[dict[str, Any], Params]:
     """Return the settings for Snakemake, as plain values and as checked sections.
 
     The Snakemake process of a cluster job uses the settings with which the run started
@@ -53,11 +53,11 @@ def of_workflow(workflow: Any) -> tuple[dict[str, Any], Params]:
     """
     given = [Path(file) for file in workflow.overwrite_configfiles]
     if not workflow.is_main_process and len(given) == 1:
-        return checked([Source(str(given[0]), read_yaml(given[0]))])
+        return merge_and_check([Source(str(given[0]), read_yaml(given[0]))])
     alone = workflow.config_settings.replace_workflow_config
-    files = list(map(_shown, given))
+    files = list(map(_relative_path, given))
     found = _differences(files) if alone else sources(PARAMS, files)
-    return checked([*found, *_overrides(workflow.config_settings.config_args or [])])
+    return merge_and_check([*found, *_overrides(workflow.config_settings.config_args or [])])
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
@@ -78,7 +78,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
         raise SystemExit(f"hpro: {error}") from error
 
 
-def checked(found: Sequence[Source]) -> tuple[dict[str, Any], Params]:
+def merge_and_check(found: Sequence[Source]) -> tuple[dict[str, Any], Params]:
     """Merge settings, of which later ones take precedence, and check them.
 
     Returns:
@@ -144,7 +144,7 @@ def _overrides(arguments: Iterable[str]) -> list[Source]:
     return found
 
 
-def _shown(file: Path) -> Path:
+def _relative_path(file: Path) -> Path:
     """A path relative to the working directory if it is inside it."""
     here = Path.cwd()
     return file.relative_to(here) if file.is_relative_to(here) else file
@@ -160,12 +160,12 @@ def without_null_sets(settings: Mapping[str, Any]) -> dict[str, Any]:
         return dict(settings)  # the check of the settings reports it
     sets = {name: chosen for name, chosen in corpus["sets"].items() if chosen is not None}
     gone = [name for name in corpus["sets"] if name not in sets]
-    return {**_learning(settings, gone), "corpus": {**corpus, "sets": sets}}
+    return {**_without_sets(settings, gone), "corpus": {**corpus, "sets": sets}}
 
 
-def _learning(settings: Mapping[str, Any], gone: Sequence[str]) -> dict[str, Any]:
+def _without_sets(settings: Mapping[str, Any], gone: Sequence[str]) -> dict[str, Any]:
     """Settings with the removed corpora deleted from `leave_out` lists at any depth."""
-    kept = {k: _learning(v, gone) if isinstance(v, Mapping) else v for k, v in settings.items()}
+    kept = {k: _without_sets(v, gone) if isinstance(v, Mapping) else v for k, v in settings.items()}
     if isinstance(names := kept.get("leave_out"), list):
         kept["leave_out"] = [name for name in names if name not in gone]
     return kept

@@ -76,19 +76,21 @@ class CosyVoice2LM(nn.Module):
         return self.speech_head(hidden)
 
     @torch.no_grad()
-    def begin(self, batch: Batch, room: int, prompt: Batch | None = None) -> tuple[Tensor, Cache]:
+    def begin(
+        self, batch: Batch, capacity: int, prompt: Batch | None = None
+    ) -> tuple[Tensor, Cache]:
         """Run the prefix and fill a new cache; no gradients.
 
         Args:
             batch: texts.
-            room: largest number of speech tokens that follow.
+            capacity: largest number of speech tokens that follow.
             prompt: reference utterance of each row with text and speech tokens, or None.
 
         Returns:
             The hidden state that predicts the first generated token, (B, H), and the cache.
         """
         vectors, mask = self._prefix(batch, prompt)
-        cache = Cache.empty(self.config.blocks, mask, mask.sum(-1) - 1, room)
+        cache = Cache.empty(self.config.blocks, mask, mask.sum(-1) - 1, capacity)
         allowed = causal_mask(mask.shape[1], mask)
         hidden = self.qwen(vectors, _positions(mask), allowed, cache.keys_values)
         place_P = torch.arange(mask.shape[1], device=mask.device)

@@ -43,23 +43,23 @@ class Cache:
     prefix: int  # length of the prefix with padding
 
     @classmethod
-    def empty(cls, blocks: int, mask_BP: Tensor, position_B: Tensor, room: int) -> Self:
+    def empty(cls, blocks: int, mask_BP: Tensor, position_B: Tensor, capacity: int) -> Self:
         """Create an empty cache for a prefix.
 
         Args:
             blocks: number of blocks of the decoder.
             mask_BP: bool, true where the prefix is not padding.
             position_B: rotary position of the last element of the prefix.
-            room: largest number of speech tokens that follow.
+            capacity: largest number of speech tokens that follow.
         """
         prefix = mask_BP.shape[1]
-        mask_BT = functional.pad(mask_BP, (0, room), value=True)
-        return cls(KeyValueCache(blocks, prefix + room), mask_BT, position_B, prefix)
+        mask_BT = functional.pad(mask_BP, (0, capacity), value=True)
+        return cls(KeyValueCache(blocks, prefix + capacity), mask_BT, position_B, prefix)
 
     def next_positions(self, count: int) -> Tensor:
         """Compute the rotary positions of the next `count` speech tokens, (B, count)."""
-        spoken = self.keys_values.length - self.prefix
-        steps = torch.arange(spoken + 1, spoken + 1 + count, device=self.position_B.device)
+        n_read = self.keys_values.length - self.prefix
+        steps = torch.arange(n_read + 1, n_read + 1 + count, device=self.position_B.device)
         return self.position_B[:, None] + steps
 
     def next_mask(self, count: int) -> Tensor:
@@ -80,9 +80,9 @@ class Cache:
         """Remove the speech tokens from the cache; the prefix stays."""
         self.keys_values.rewind(self.prefix)
 
-    def keep(self, places: Tensor) -> None:
+    def select_rows(self, places: Tensor) -> None:
         """Keep only the rows at these int64 indices, in their order."""
-        self.keys_values.keep(places)
+        self.keys_values.select_rows(places)
         self.mask_BT, self.position_B = self.mask_BT[places], self.position_B[places]
 
 
@@ -103,12 +103,14 @@ class SpeechPolicy(Protocol):
         """
         ...
 
-    def begin(self, batch: Batch, room: int, prompt: Batch | None = None) -> tuple[Tensor, Cache]:
+    def begin(
+        self, batch: Batch, capacity: int, prompt: Batch | None = None
+    ) -> tuple[Tensor, Cache]:
         """Run the prefix and fill a new cache; no gradients.
 
         Args:
             batch: texts and reference embeddings; its speech tokens are not used.
-            room: largest number of speech tokens that follow.
+            capacity: largest number of speech tokens that follow.
             prompt: reference utterance of each row with text and speech tokens, or None.
 
         Returns:

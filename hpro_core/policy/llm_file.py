@@ -16,12 +16,12 @@ from hpro_core.errors import HproError
 from hpro_core.io import read_json, write_pt
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.interface import N_OUTPUTS
-from hpro_core.train.checkpoint import check_magnitudes, planned, sizes_of, state_dict_of
+from hpro_core.train.checkpoint import build_on_meta, check_magnitudes, sizes_of, state_dict_of
 
 QWEN_FOLDER = "CosyVoice-BlankEN"
 """Folder beside llm.pt with the sizes and the tokenizer of Qwen2.5-0.5B, as CosyVoice2 ships it."""
 
-_CURE = "use the file of the CosyVoice2 model"
+_HINT = "use the file of the CosyVoice2 model"
 
 _TEXT_TABLE = "llm.model.model.embed_tokens.weight"
 _TEXT_HEAD = "llm.model.lm_head.weight"  # tied to the table; CosyVoice2 never uses its logits
@@ -48,8 +48,8 @@ def read_llm(folder: Path, checkpointing: bool = False) -> CosyVoice2LM:
     weights = state_dict_of(path, "the model folder CosyVoice2-0.5B")
     _check_version(weights, path)
     shapes = {name: value.shape for name, value in weights.items()}
-    check_magnitudes(config_path, vars(config), shapes, _CURE)
-    sized = planned(lambda: CosyVoice2LM(config), config_path, _CURE)
+    check_magnitudes(config_path, vars(config), shapes, _HINT)
+    sized = build_on_meta(lambda: CosyVoice2LM(config), config_path, _HINT)
     _check_weights(weights, upstream_weights(sized), path)
     policy = CosyVoice2LM(config, checkpointing)
     ours = {theirs: ours for ours, theirs in _UPSTREAM.items()}
@@ -86,9 +86,9 @@ def read_config(path: Path) -> CosyVoice2Config:
     _check_kind(config, path)
     stored = {**config, "rope_theta": _rope(config).get("rope_theta")}
     if missing := [theirs for theirs in _SIZES.values() if stored.get(theirs) is None]:
-        raise HproError(f"{path} lacks {missing[0]!r}: {_CURE}")
+        raise HproError(f"{path} lacks {missing[0]!r}: {_HINT}")
     sizes = {ours: stored[theirs] for ours, theirs in _SIZES.items()}
-    return sizes_of(path, sizes, CosyVoice2Config, _CURE)
+    return sizes_of(path, sizes, CosyVoice2Config, _HINT)
 
 
 _SIZES = {
@@ -123,7 +123,7 @@ def _check_kind(config: Mapping[str, Any], path: Path) -> None:
     for name, (found, expected) in wanted.items():
         if found != expected:
             raise HproError(
-                f"{path}: {name} is {found!r}, but CosyVoice2's Qwen2 has {expected!r}: {_CURE}"
+                f"{path}: {name} is {found!r}, but CosyVoice2's Qwen2 has {expected!r}: {_HINT}"
             )
 
 

@@ -131,19 +131,21 @@ class SpeechLM(nn.Module):
         return torch.cat(vectors, dim=1), positions, mask
 
     @torch.no_grad()
-    def begin(self, batch: Batch, room: int, prompt: Batch | None = None) -> tuple[Tensor, Cache]:
+    def begin(
+        self, batch: Batch, capacity: int, prompt: Batch | None = None
+    ) -> tuple[Tensor, Cache]:
         """Run the prefix and fill a new cache; no gradients.
 
         Args:
             batch: texts and reference embeddings.
-            room: largest number of speech tokens that follow.
+            capacity: largest number of speech tokens that follow.
             prompt: ignored; this policy uses only the speaker embedding of the reference.
 
         Returns:
             The hidden state that predicts the first token, (B, H), and the cache.
         """
         prefix, positions, mask = self._prefix(batch)
-        cache = Cache.empty(self.config.blocks, mask, positions[:, -1], room)
+        cache = Cache.empty(self.config.blocks, mask, positions[:, -1], capacity)
         allowed = causal_mask(prefix.shape[1], mask)
         hidden = self.qwen(prefix, positions, allowed, cache.keys_values)
         return hidden[:, -1], cache

@@ -70,7 +70,7 @@ class KeyValueCache:
         """Remove all positions from index `length` on."""
         self.length = length
 
-    def keep(self, places: Tensor) -> None:
+    def select_rows(self, places: Tensor) -> None:
         """Keep only the rows at these int64 indices, in their order."""
         for buffers in (self._keys, self._values):
             buffers[:] = [None if buffer is None else buffer[places] for buffer in buffers]

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from hpro_core.policy.interface import END_OF_SPEECH, SpeechPolicy
-from hpro_core.speech.token_table import rows_kept
+from hpro_core.speech.token_table import cached_rows
 from hpro_core.train.batching import Batch
 
 Method = Literal["nucleus", "ras", "greedy"]
 
 
-_WORTH_COPYING = 0.8
+_COPY_BELOW_FRACTION = 0.8
 """Fraction of active rows at which finished rows leave the cache; this copies the cache (ours)."""
 
 
@@ -47,7 +47,7 @@ def sample(
     policy: SpeechPolicy,
     batch: Batch,
     generators: list[torch.Generator],
-    how: Sampling,
+    sampling: Sampling,
     prompt: Batch | None = None,
 ) -> list[Sampled]:
     """Sample speech tokens for the texts of a batch.
@@ -60,7 +60,7 @@ def sample(
         policy: policy in eval mode.
         batch: texts and reference embeddings; its speech tokens are not used.
         generators: random generator of each row, on the device of the policy.
-        how: sampling method and length limits.
+        sampling: sampling method and length limits.
         prompt: reference utterances, see `SpeechPolicy.begin`. Their tokens do not count as
             repeats, and their texts do not count in the length limits.
 
@@ -68,19 +68,19 @@ def sample(
         Tokens of each row, without the end symbol.
     """
     rows = len(generators)
-    shortest_B = (batch.symbol_lengths_B * how.min_ratio).long()
-    longest = (batch.symbol_lengths_B * how.max_ratio).long().clamp(min=1).tolist()
+    shortest_B = (batch.symbol_lengths_B * sampling.min_ratio).long()
+    longest = (batch.symbol_lengths_B * sampling.max_ratio).long().clamp(min=1).tolist()
     tokens: list[list[int]] = [[] for _ in range(rows)]
     stopped, ended = [False] * rows, [False] * rows
     cached = list(range(rows))  # batch row of each cache row: the active and some finished ones
-    with rows_kept(policy.modules()):
+    with cached_rows(policy.modules()):
         hidden, cache = policy.begin(batch, max(longest), prompt)
         for step in range(max(longest)):
-            logits = policy.logits(hidden).float() / how.temperature
+            logits = policy.logits(hidden).float() / sampling.temperature
             logits[:, END_OF_SPEECH + 1 :] = -torch.inf
             logits[shortest_B > step, END_OF_SPEECH] = -torch.inf
-            rngs, past = [generators[row] for row in cached], [tokens[row] for row in cached]
-            drawn = _draw(logits, rngs, how, past)
+            rngs, history = [generators[row] for row in cached], [tokens[row] for row in cached]
+            drawn = _draw(logits, rngs, sampling, history)
             for row, token in zip(cached, drawn.tolist(), strict=True):
                 if ended[row]:
                     continue
@@ -91,11 +91,11 @@ def sample(
             kept = [place for place, row in enumerate(cached) if not ended[row]]
             if not kept:
                 break
-            if len(kept) <= _WORTH_COPYING * len(cached):
+            if len(kept) <= _COPY_BELOW_FRACTION * len(cached):
                 places = torch.tensor(kept, device=drawn.device)
                 drawn, shortest_B = drawn[places], shortest_B[places]
                 cached = [cached[place] for place in kept]
-                cache.keep(places)
+                cache.select_rows(places)
             hidden = policy.read(drawn[:, None], cache)[:, 0]
     return [
         Sampled(torch.tensor(row, dtype=torch.int64), done)
@@ -104,16 +104,19 @@ def sample(
 
 
 def _draw(
-    logits_BV: Tensor, generators: list[torch.Generator], how: Sampling, past: list[list[int]]
+    logits_BV: Tensor,
+    generators: list[torch.Generator],
+    sampling: Sampling,
+    history: list[list[int]],
 ) -> Tensor:
     """Draw one class per row, int64 (B,), given the tokens of each row so far."""
-    if how.method == "greedy":
+    if sampling.method == "greedy":
         return logits_BV.argmax(-1)
-    drawn_B = _nucleus_draw(logits_BV, generators, how.top_p, how.top_k)
-    if how.method == "nucleus":
+    drawn_B = _nucleus_draw(logits_BV, generators, sampling.top_p, sampling.top_k)
+    if sampling.method == "nucleus":
         return drawn_B
     for row, token in enumerate(drawn_B.tolist()):
-        if past[row][-how.window :].count(token) >= how.tau * how.window:
+        if history[row][-sampling.window :].count(token) >= sampling.tau * sampling.window:
             drawn_B[row] = _full_draw(logits_BV[row], generators[row])
     return drawn_B
 

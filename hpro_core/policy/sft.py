@@ -46,7 +46,7 @@ from hpro_core.train.terms import Mean, Terms, cross_entropy, mean_of
 
 AnyPolicy = SpeechLM | CosyVoice2LM
 
-GUIDE_REACH = 1.5
+GUIDE_WIDTH_WORDS = 1.5
 """Distance from the expected symbol within which attention counts for the guide, symbols (ours)."""
 
 
@@ -236,15 +236,15 @@ def history_noise(done: float, settings: Sft) -> float:
     Returns:
         Largest probability that a digit of the history changes (`most` of `corrupt_tokens`).
     """
-    grown = min(1.0, done / settings.noise_warmup) if settings.noise_warmup else 1.0
-    return settings.history_noise * grown**2
+    ramp = min(1.0, done / settings.noise_warmup) if settings.noise_warmup else 1.0
+    return settings.history_noise * ramp**2
 
 
 def alignment_guide(attention_BLS: Tensor, batch: Batch) -> Mean:
     """Compute the guided attention loss: minus log of the attention to the spoken symbols (ours).
 
     The time of a symbol within its word is unknown. All symbols of a word are assumed to be equally
-    long, and symbols of the word within GUIDE_REACH of the expected one count as spoken.
+    long, and symbols of the word within GUIDE_WIDTH_WORDS of the expected one count as spoken.
 
     Args:
         attention_BLS: attention of one head to the text, float; row t predicts token t.
@@ -267,7 +267,7 @@ def alignment_guide(attention_BLS: Tensor, batch: Batch) -> Mean:
     expected_BLW = first_B1W + share_BLW * count_B1W - 0.5
     # mean over the words of a token, since a token can be in two: the end of one, the start of next
     expected_BL = (expected_BLW * inside_BLW).sum(-1) / inside_BLW.sum(-1).clamp(min=1)
-    near_BLS = (symbol_S - expected_BL[..., None]).abs() <= GUIDE_REACH
+    near_BLS = (symbol_S - expected_BL[..., None]).abs() <= GUIDE_WIDTH_WORDS
     in_word_BLS = inside_BLW.float() @ belongs_BSW.float().transpose(1, 2) > 0
     hit_BL = (attention_BLS.float() * (near_BLS & in_word_BLS)).sum(-1)
     return mean_of(-hit_BL.clamp(min=1e-6).log()[inside_BLW.any(-1)], "frames_in_words")

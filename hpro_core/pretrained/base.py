@@ -28,7 +28,7 @@ FILES = (
 """Files listed in SHA256SUMS."""
 
 
-def take(base: Path, model: str, root: Path) -> None:
+def unpack_model(base: Path, model: str, root: Path) -> None:
     """Unpack a model of a base, a key of MODELS, into the results folder of a run.
 
     Raises:
@@ -42,7 +42,7 @@ def take(base: Path, model: str, root: Path) -> None:
     unpack(base / model, root / MODELS[model])
 
 
-def make(root: Path, policy: Path, out: Path) -> None:
+def pack_base(root: Path, policy: Path, out: Path) -> None:
     """Pack the models of a run and one of its policies as a base; a README.md there is kept."""
     from hpro_core.pretrained.packing import pack
     from hpro_core.tables import UTTERANCES, read_table
@@ -65,7 +65,7 @@ def check(base: Path) -> None:
     sums = base / SUMS
     if not sums.is_file():
         raise HproError(f"{sums} does not exist: name a base in params.yaml, or set base to ''")
-    expected = listed_sums(sums)
+    expected = read_checksums(sums)
     for file in FILES:
         if not (base / file).is_file():
             raise HproError(f"{base / file} is missing: restore it (git checkout {base})")
@@ -73,7 +73,7 @@ def check(base: Path) -> None:
             raise HproError(f"{base / file} differs from its hash in {sums}: restore it")
 
 
-def listed_sums(sums: Path) -> dict[str, str]:
+def read_checksums(sums: Path) -> dict[str, str]:
     """Read a list in the format of sha256sum: file -> hash."""
     lines = [line.partition("  ") for line in read_text(sums, "restore it").splitlines()]
     return {file: digest for digest, _, file in lines}

@@ -16,9 +16,9 @@ def base_take(
     model: str, root: Root, base: Annotated[Path, typer.Option(help="Folder of the base.")]
 ) -> None:
     """Unpack a trained model of a base into a run: tokenizer, codec, policy or judge."""
-    from hpro_core.pretrained.base import take
+    from hpro_core.pretrained.base import unpack_model
 
-    take(base, model, root)
+    unpack_model(base, model, root)
 
 
 @app.command()
@@ -26,9 +26,9 @@ def base_make(
     out: Path, root: Root, policy: Annotated[Path, typer.Option(help="Folder of the policy.")]
 ) -> None:
     """Pack the models of a run as a base for other runs."""
-    from hpro_core.pretrained.base import make
+    from hpro_core.pretrained.base import pack_base
 
-    make(root, policy, out)
+    pack_base(root, policy, out)
 
 
 @weights.command("fetch")

@@ -23,8 +23,8 @@ _SMALLEST = 2**-14  # lower bound of the scales: the smallest normal float16, al
 def pack(source: Path, out: Path) -> None:
     """Compress a trained model: from and to a folder with model.safetensors and config.json."""
     packed: dict[str, np.ndarray] = {}
-    cure = "run the stage that trains it first"
-    for name, weight in read_safetensors(source / "model.safetensors", cure).items():
+    hint = "run the stage that trains it first"
+    for name, weight in read_safetensors(source / "model.safetensors", hint).items():
         if weight.ndim < 2 or len(weight) < _FEW_ROWS:
             packed[name] = weight.astype(np.float16)
             continue

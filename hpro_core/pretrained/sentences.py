@@ -15,8 +15,8 @@ SENTENCES = "sentences.npy"
 
 def known_sentences(base: Path, words: pd.Series) -> np.ndarray:
     """Return which of N normalised sentences are in a base's training data, bool (N,)."""
-    cure = "name a base in params.yaml, or set base to ''"
-    return np.isin(sentence_hashes(words), read_npy(base / SENTENCES, np.uint64, 1, cure))
+    hint = "name a base in params.yaml, or set base to ''"
+    return np.isin(sentence_hashes(words), read_npy(base / SENTENCES, np.uint64, 1, hint))
 
 
 def sentence_hashes(words: Iterable[str]) -> np.ndarray:

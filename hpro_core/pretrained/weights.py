@@ -52,7 +52,7 @@ Parts = list[WeightFile]
 """The rows of one file in the order of its parts; one row for a file in one part."""
 
 
-def listed() -> list[WeightFile]:
+def weight_files() -> list[WeightFile]:
     """Return all rows of `weights.csv`."""
     text = resources.files(__package__).joinpath("weights.csv").read_text(encoding="utf-8")
     return [WeightFile(**row) for row in csv.DictReader(text.splitlines())]
@@ -68,19 +68,19 @@ def fetch(folder: Path = FOLDER) -> list[Path]:
         HproError: a present or downloaded file has another hash than listed, a package could not
             be downloaded, or a package lacks the file.
     """
-    missing = [parts for parts in _files(listed()) if not _is_present(parts[0], folder)]
+    missing = [parts for parts in _files(weight_files()) if not _is_present(parts[0], folder)]
     for _, files in groupby(missing, lambda parts: parts[0].name):
         _fetch_set(list(files), folder)
     return [parts[0].path(folder) for parts in missing]
 
 
-def located(name: str, folder: Path = FOLDER) -> Path:
+def find_weights(name: str, folder: Path = FOLDER) -> Path:
     """Check the files of one set of weights and return its folder.
 
     Raises:
         HproError: a file is missing or has another hash than listed.
     """
-    rows = [row for row in listed() if row.name == name]
+    rows = [row for row in weight_files() if row.name == name]
     if not rows:
         raise HproError(f"weights {name!r} are not listed in hpro_core/pretrained/weights.csv")
     for first, *_ in _files(rows):
@@ -94,16 +94,16 @@ def _files(rows: Iterable[WeightFile]) -> list[Parts]:
 
 
 def _is_present(row: WeightFile, folder: Path) -> bool:
-    path, cure = row.path(folder), "delete the file and run `hpro weights fetch` again"
+    path, hint = row.path(folder), "delete the file and run `hpro weights fetch` again"
     if not path.exists():
         return False
-    _check_hash(row, sha256_of(path, cure), f"{path}", cure)
+    _check_hash(row, sha256_of(path, hint), f"{path}", hint)
     return True
 
 
-def _check_hash(row: WeightFile, found: str, where: str, cure: str) -> None:
+def _check_hash(row: WeightFile, found: str, where: str, hint: str) -> None:
     if found != row.sha256:
-        raise HproError(f"{where} has sha256 {found}, but {row.sha256} is expected: {cure}")
+        raise HproError(f"{where} has sha256 {found}, but {row.sha256} is expected: {hint}")
 
 
 def _fetch_set(files: list[Parts], folder: Path) -> None:
@@ -120,8 +120,8 @@ def _of_package(package: str, version: str, rows: list[WeightFile]) -> dict[Weig
     """Contents of the rows of one package, from the installed package or a download."""
     installed = _installed_folder(package, version)
     if installed is not None and all((installed / row.member).is_file() for row in rows):
-        cure = f"install {package} again"
-        return {row: read_bytes(installed / row.member, cure, MAX_ARCHIVE_BYTES) for row in rows}
+        hint = f"install {package} again"
+        return {row: read_bytes(installed / row.member, hint, MAX_ARCHIVE_BYTES) for row in rows}
     with tempfile.TemporaryDirectory() as scratch:
         archive = download(f"{package}=={version}", Path(scratch))
         contents = _members(archive, [row.member for row in rows])
@@ -148,12 +148,12 @@ def download(wanted: str, folder: Path) -> Path:
     import httpx
 
     print(f"weights: downloading {wanted}", file=sys.stderr, flush=True)
-    cure = "check the network and `pip config list`, then run `hpro weights fetch` again"
+    hint = "check the network and `pip config list`, then run `hpro weights fetch` again"
     finder = _finder(wanted.partition("==")[0])
     try:
         best = finder.find_best_match(wanted).best
         if best is None or best.link.is_vcs or not best.link.filename:
-            raise HproError(f"no package index has {wanted}: {cure}")
+            raise HproError(f"no package index has {wanted}: {hint}")
         link, digest, left = best.link, hashlib.sha256(), MAX_ARCHIVE_BYTES
         path = folder / Path(link.filename).name
         with finder.session.get_stream(link.normalized) as response, path.open("wb") as file:
@@ -162,13 +162,13 @@ def download(wanted: str, folder: Path) -> Path:
                 digest.update(chunk)
                 left -= len(chunk)
                 if left < 0:
-                    raise HproError(f"{path.name} has more than {MAX_ARCHIVE_BYTES} bytes: {cure}")
+                    raise HproError(f"{path.name} has more than {MAX_ARCHIVE_BYTES} bytes: {hint}")
                 file.write(chunk)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise HproError(f"{wanted} could not be downloaded ({error}): {cure}") from error
+        raise HproError(f"{wanted} could not be downloaded ({error}): {hint}") from error
     announced = (link.hashes or {}).get("sha256")
     if announced and digest.hexdigest() != announced:
-        raise HproError(f"{path.name} was damaged in transfer (sha256 is not the index's): {cure}")
+        raise HproError(f"{path.name} was damaged in transfer (sha256 is not the index's): {hint}")
     return path
 
 
@@ -183,8 +183,11 @@ def _finder(package: str) -> "PackageFinder":
         if not folders:
             raise HproError("pip has no-index without find-links: correct `pip config list`")
     else:
-        usual = PackageFinder().sources[0]["url"]
-        indexes = [options.get("index-url", usual), *options.get("extra-index-url", "").split()]
+        default_index = PackageFinder().sources[0]["url"]
+        indexes = [
+            options.get("index-url", default_index),
+            *options.get("extra-index-url", "").split(),
+        ]
     return PackageFinder(
         index_urls=indexes,
         find_links=folders,
@@ -205,18 +208,18 @@ def _pip(*arguments: str) -> str:
 def _members(archive: Path, names: Iterable[str]) -> Mapping[str, bytes]:
     """Contents of some files of a wheel, or of a source archive below its top folder."""
     wanted = list(dict.fromkeys(names))
-    cure = f"{archive.name} does not match hpro_core/pretrained/weights.csv; do not use it"
+    hint = f"{archive.name} does not match hpro_core/pretrained/weights.csv; do not use it"
     if archive.suffix == ".whl":
-        return read_zip_members(archive, wanted, MAX_ARCHIVE_BYTES, cure)
+        return read_zip_members(archive, wanted, MAX_ARCHIVE_BYTES, hint)
     top = archive.name.removesuffix(".tar.gz")
     paths = [f"{top}/{name}" for name in wanted]
-    found = read_tar_members(archive, paths, MAX_ARCHIVE_BYTES, cure)
+    found = read_tar_members(archive, paths, MAX_ARCHIVE_BYTES, hint)
     return {name: found[path] for name, path in zip(wanted, paths, strict=True)}
 
 
 def _store(parts: Parts, content: bytes, folder: Path) -> None:
     found = hashlib.sha256(content).hexdigest()
     where = " and ".join(f"{row.member} of {row.package} {row.version}" for row in parts)
-    cure = "the package was changed after the list was made; do not use it"
-    _check_hash(parts[0], found, where, cure)
+    hint = "the package was changed after the list was made; do not use it"
+    _check_hash(parts[0], found, where, hint)
     write_bytes(parts[0].path(folder), content)

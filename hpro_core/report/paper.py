@@ -7,11 +7,11 @@ WER is a fraction, as everywhere in this project.
 from typing import NamedTuple
 
 METRICS = ("wer", "wvad_ccc", "emo_sim", "dnsmos")
-"""Metrics that the paper reports, in the order of the values in FIGURES."""
+"""Metrics that the paper reports, in the order of the values in PAPER_VALUES."""
 
 LOWER_IS_BETTER = ("wer",)
 
-FIGURES: dict[str, dict[str, tuple[float, float, float, float]]] = {
+PAPER_VALUES: dict[str, dict[str, tuple[float, float, float, float]]] = {
     "comparison": {
         "tokenrecon": (0.0734, 0.570, 0.775, 3.58),
         "cosyvoice2": (0.0545, 0.307, 0.613, 3.76),
@@ -68,4 +68,4 @@ CLAIMS = (
     Claim("ablation", "wvad_ccc", "hpro", "diffro", "HPRO exceeds DiffRO in word affect"),
     Claim("ablation", "emo_sim", "hpro", "diffro", "HPRO exceeds DiffRO in emotion"),
 )
-"""Orderings that the paper draws conclusions from; a test checks that each holds in `FIGURES`."""
+"""Orderings from which the paper draws conclusions; a test checks each against `PAPER_VALUES`."""

@@ -42,8 +42,8 @@ def versions() -> dict[str, str]:
 
 def date_of(paths: Iterable[Path]) -> str:
     """Return the modification time of the newest file, in UTC."""
-    youngest = max(path.stat().st_mtime for path in paths)
-    return datetime.fromtimestamp(youngest, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
+    newest = max(path.stat().st_mtime for path in paths)
+    return datetime.fromtimestamp(newest, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _git(*arguments: str) -> str | None:

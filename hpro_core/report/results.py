@@ -31,7 +31,7 @@ DIRECTIONS = {
 intervals over few seeds are too narrow, and those of one seed lack the variance over trainings."""
 
 
-class Reading(NamedTuple):
+class OrderingResult(NamedTuple):
     """One ordering of the paper with the values of this run."""
 
     claim: Claim
@@ -65,7 +65,7 @@ def test_sets_of(tables: dict[str, pd.DataFrame]) -> list[str]:
     return list(dict.fromkeys(name for t in tables.values() for name in t["test_set"]))
 
 
-def readings(tables: dict[str, pd.DataFrame]) -> list[Reading]:
+def ordering_results(tables: dict[str, pd.DataFrame]) -> list[OrderingResult]:
     """Evaluate every ordering of the paper for which this run has both systems."""
     found = []
     for claim in CLAIMS:
@@ -76,16 +76,16 @@ def readings(tables: dict[str, pd.DataFrame]) -> list[Reading]:
             if claim.better in rows and claim.worse in rows:
                 better = _of(rows, claim.better, claim.metric)
                 worse = _of(rows, claim.worse, claim.metric)
-                towards = direction(claim, better, worse)
-                found.append(Reading(claim, test_set, better, worse, towards))
+                outcome = direction(claim, better, worse)
+                found.append(OrderingResult(claim, test_set, better, worse, outcome))
     return found
 
 
-def by_claim(found: list[Reading]) -> dict[Claim, dict[str, Reading]]:
-    """Group readings by ordering, then by test set."""
-    grouped: dict[Claim, dict[str, Reading]] = {}
-    for reading in found:
-        grouped.setdefault(reading.claim, {})[reading.test_set] = reading
+def by_claim(found: list[OrderingResult]) -> dict[Claim, dict[str, OrderingResult]]:
+    """Group results by ordering, then by test set."""
+    grouped: dict[Claim, dict[str, OrderingResult]] = {}
+    for result in found:
+        grouped.setdefault(result.claim, {})[result.test_set] = result
     return grouped
 
 
@@ -104,15 +104,15 @@ def direction(claim: Claim, better: Interval, worse: Interval) -> str:
     return OTHER_APART if apart else OTHER
 
 
-def summary(found: list[Reading], test_set: str) -> str:
-    """Summarise the readings of one test set in one sentence."""
-    mine = [reading.direction for reading in found if reading.test_set == test_set]
-    if not mine:
+def summary(found: list[OrderingResult], test_set: str) -> str:
+    """Summarise results of one test set in one sentence."""
+    outcomes = [result.direction for result in found if result.test_set == test_set]
+    if not outcomes:
         return f"On {test_set} this run has no pair of systems that the paper compares."
-    n = {towards: mine.count(towards) for towards in DIRECTIONS}
+    n = {outcome: outcomes.count(outcome) for outcome in DIRECTIONS}
     return (
-        f"On {test_set}, of {len(mine)} orderings of the paper, {n[SAME_APART] + n[SAME]} have the "
-        f"same direction here ({n[SAME_APART]} of them with intervals that do not overlap), "
+        f"On {test_set}, of {len(outcomes)} orderings of the paper, {n[SAME_APART] + n[SAME]} have "
+        f"the same direction here ({n[SAME_APART]} of them with intervals that do not overlap), "
         f"{n[OTHER_APART] + n[OTHER]} the opposite direction ({n[OTHER_APART]}), and {n[EQUAL]} no "
         "difference."
     )

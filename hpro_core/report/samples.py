@@ -38,12 +38,12 @@ class System:
 
 
 @dataclass(frozen=True)
-class Take:
+class SystemSample:
     """One sentence by one system."""
 
     system: str
     audio: str  # data URI
-    heard: list[tuple[str, str]]  # kind (equal, substitute, insert, delete) and words
+    word_diff: list[tuple[str, str]]  # kind (equal, substitute, insert, delete) and words
     n_errors: int
     wvad_ccc: float
     emo_sim: float
@@ -58,7 +58,7 @@ class Sample:
     speaker: str
     text: str
     traces: str  # <svg>, or empty
-    takes: list[Take]
+    systems: list[SystemSample]
 
 
 def load_system(root: Path, name: str, seed: int) -> System:
@@ -88,7 +88,7 @@ def _rows(
     return {row["utt_id"]: row for row in read_table(path, schema, only).to_dict("records")}
 
 
-def chosen(systems: list[System], per_set: int) -> list[str]:
+def choose_sentences(systems: list[System], per_set: int) -> list[str]:
     """Choose up to `per_set` sentences of each test set that all systems share.
 
     They are evenly spaced over the sorted ids.
@@ -113,15 +113,15 @@ def chosen(systems: list[System], per_set: int) -> list[str]:
 
 
 def samples(root: Path, systems: list[System], per_set: int) -> list[Sample]:
-    """Collect the `chosen` sentences of all systems, in the given order of systems.
+    """Collect the `choose_sentences` sentences of all systems, in the given order of systems.
 
     Raises:
         HproError: a table or an audio file is missing.
     """
-    heard = chosen(systems, per_set)
-    known = _rows(root / "corpus" / "utterances.parquet", UTTERANCES, only={"utt_id": heard})
-    truth = read_table(root / "label" / "word_vad.parquet", WORD_VAD, only={"utt_id": heard})
-    return [_sample(root, utt_id, known[utt_id], truth, systems) for utt_id in heard]
+    chosen = choose_sentences(systems, per_set)
+    known = _rows(root / "corpus" / "utterances.parquet", UTTERANCES, only={"utt_id": chosen})
+    truth = read_table(root / "label" / "word_vad.parquet", WORD_VAD, only={"utt_id": chosen})
+    return [_sample(root, utt_id, known[utt_id], truth, systems) for utt_id in chosen]
 
 
 def _sample(
@@ -142,46 +142,46 @@ def _sample(
         speaker=utterance["speaker"],
         text=utterance["text"],
         traces=word_traces(words, present) if present else "",
-        takes=[_take(root, system, utt_id, reference) for system in systems],
+        systems=[_system_sample(root, system, utt_id, reference) for system in systems],
     )
 
 
-def _take(root: Path, system: System, utt_id: str, reference: str) -> Take:
+def _system_sample(root: Path, system: System, utt_id: str, reference: str) -> SystemSample:
     score = system.scores[utt_id]
-    return Take(
+    return SystemSample(
         system=system.name,
         audio=mp3_uri(root / system.synthesis[utt_id]["audio"]),
-        heard=marked(reference, score["transcript"]),
+        word_diff=diff_words(reference, score["transcript"]),
         n_errors=int(score["n_errors"]),
         wvad_ccc=float(score["wvad_ccc"]),
         emo_sim=float(score["emo_sim"]),
     )
 
 
-def marked(reference: str, heard: str) -> list[tuple[str, str]]:
+def diff_words(reference: str, transcript: str) -> list[tuple[str, str]]:
     """Split a transcript into segments, each with its kind of difference from the reference.
 
     Args:
         reference: the text, after the ASR judge's normaliser.
-        heard: the transcript, after the same normaliser; may be empty.
+        transcript: the transcript, after the same normaliser; may be empty.
 
     Returns:
         Pairs of kind and words. Words of "equal", "substitute" and "insert" are from the
         transcript, words of "delete" from the reference.
     """
-    if not heard:
+    if not transcript:
         return [("delete", reference)]
-    written, spoken = reference.split(), heard.split()
+    reference_words, hypothesis_words = reference.split(), transcript.split()
     return [
         (
             chunk.type,
             " ".join(
-                written[chunk.ref_start_idx : chunk.ref_end_idx]
+                reference_words[chunk.ref_start_idx : chunk.ref_end_idx]
                 if chunk.type == "delete"
-                else spoken[chunk.hyp_start_idx : chunk.hyp_end_idx]
+                else hypothesis_words[chunk.hyp_start_idx : chunk.hyp_end_idx]
             ),
         )
-        for chunk in jiwer.process_words(reference, heard).alignments[0]
+        for chunk in jiwer.process_words(reference, transcript).alignments[0]
     ]
 
 

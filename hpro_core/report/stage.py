@@ -9,7 +9,7 @@ import pandas as pd
 
 from hpro_core.analysis.scores import METRICS
 from hpro_core.analysis.tables import cautions_of
-from hpro_core.io import checked, read_json, read_text, write_text
+from hpro_core.io import check_type, read_json, read_text, write_text
 from hpro_core.judges.provenance import read_provenance
 from hpro_core.params import SEEDLESS, Codec, Label, Report, Speech, read_plain, read_section
 from hpro_core.report import counts, figures, paper, provenance, results
@@ -46,8 +46,10 @@ def build(root: Path, settings: Report, params: Path) -> Path:
     """
     tables = results.read_tables(root)
     seeds = read_plain(params, "seeds", list)
-    systems = [load_system(root, name, seeds[0]) for name in in_order(results.systems_of(tables))]
-    spoken = samples(root, systems, settings.samples)
+    systems = [
+        load_system(root, name, seeds[0]) for name in order_systems(results.systems_of(tables))
+    ]
+    sentences = samples(root, systems, settings.samples)
     names = [system.name for system in systems]
     policies = [name for name in names if name not in SEEDLESS]
     of_first = root / "eval" / systems[0].name / f"seed{seeds[0]}"
@@ -62,18 +64,22 @@ def build(root: Path, settings: Report, params: Path) -> Path:
         "alignment": _alignment(root / "align" / "accuracy.json"),
         "counts": counts.stage_counts(root),
         "splits": counts.split_counts(root).to_dict("records"),
-        "stopped": [_stopped(system) for system in systems],
-        "liveness": liveness(root, names, seeds),
-        "weak_points": weak_points(root, tables, systems, label),
+        "stopped": [_length_limits(system) for system in systems],
+        "reward_diagnostics": reward_diagnostics(root, names, seeds),
+        "limitations": limitations(root, tables, systems, label),
         "labels": _labels(root, results.test_sets_of(tables), label),
         "without_traces": [system.name for system in systems if system.word_vad is None],
-        **_figures(tables, spoken, figures.training_files(root, trained(params, policies), seeds)),
+        **_figures(
+            tables,
+            sentences,
+            figures.training_files(root, training_commands(params, policies), seeds),
+        ),
         "again": f"{policies[-1]}/seed{seeds[0]}" if policies else "",
     }
     return _write(root / "report" / "index.html", context)
 
 
-def trained(params: Path, policies: Sequence[str]) -> dict[str, str]:
+def training_commands(params: Path, policies: Sequence[str]) -> dict[str, str]:
     """List the trainings of a run with these policies: folder below its results -> command."""
     found = {}
     base = read_plain(params, "base", str)
@@ -86,7 +92,7 @@ def trained(params: Path, policies: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def in_order(names: Iterable[str]) -> list[str]:
+def order_systems(names: Iterable[str]) -> list[str]:
     """Sort systems in the order of `MAIN_SYSTEMS`; the others follow in the given order."""
     given = list(names)
     return [
@@ -112,7 +118,9 @@ def _alignment(path: Path) -> list[tuple[str, str]]:
     return measurements(path, "hpro align-check") if path.is_file() else []
 
 
-def liveness(root: Path, systems: Iterable[str], seeds: Iterable[int]) -> list[dict[str, Any]]:
+def reward_diagnostics(
+    root: Path, systems: Iterable[str], seeds: Iterable[int]
+) -> list[dict[str, Any]]:
     """Read the diagnostics of each reward training; systems without one are skipped.
 
     Each entry has the gradient share of every term before the first step, the kept step if judges
@@ -128,8 +136,8 @@ def liveness(root: Path, systems: Iterable[str], seeds: Iterable[int]) -> list[d
             if not path.is_file():
                 continue
             again = f"run `hpro reward {system} --seed {seed}` again"
-            shares, found_then = _told(path, again)
-            kept_step, alarms = _watched(path.with_name("metrics.json"), again)
+            shares, found_then = _gradient_shares(path, again)
+            kept_step, alarms = _probe_results(path.with_name("metrics.json"), again)
             found.append({
                 "system": system,
                 "seed": seed,
@@ -140,22 +148,22 @@ def liveness(root: Path, systems: Iterable[str], seeds: Iterable[int]) -> list[d
     return found
 
 
-def _told(path: Path, again: str) -> tuple[dict[str, float], list[str]]:
+def _gradient_shares(path: Path, again: str) -> tuple[dict[str, float], list[str]]:
     """Gradient share of each term before the first step, and warnings."""
-    told = read_json(path, again)
-    terms = checked(told.get("terms"), dict[str, dict[str, float]], f"{path}, terms", again)
+    stored = read_json(path, again)
+    terms = check_type(stored.get("terms"), dict[str, dict[str, float]], f"{path}, terms", again)
     shares = {name: values.get("share") for name, values in terms.items()}
-    warnings = checked(told.get("warnings"), list[str], f"{path}, warnings", again)
-    return checked(shares, dict[str, float], f"{path}, share", again), warnings
+    warnings = check_type(stored.get("warnings"), list[str], f"{path}, warnings", again)
+    return check_type(shares, dict[str, float], f"{path}, share", again), warnings
 
 
-def _watched(path: Path, again: str) -> tuple[int | None, list[str]]:
+def _probe_results(path: Path, again: str) -> tuple[int | None, list[str]]:
     """The kept step if judges chose it, else None; and the alarms during training."""
-    watch = read_json(path, again) if path.is_file() else {}
-    kept, alarms = watch.get("kept_step"), watch.get("alarms", {})
-    alarms = checked(alarms, dict[str, str], f"{path}, alarms", again)
+    stored = read_json(path, again) if path.is_file() else {}
+    kept, alarms = stored.get("kept_step"), stored.get("alarms", {})
+    alarms = check_type(alarms, dict[str, str], f"{path}, alarms", again)
     if kept is not None:
-        kept = checked(kept, int, f"{path}, kept_step", again)
+        kept = check_type(kept, int, f"{path}, kept_step", again)
     return kept, [f"step {step}: {reason}" for step, reason in alarms.items()]
 
 
@@ -166,7 +174,7 @@ _FEW_SEEDS = (
 )
 
 
-def weak_points(
+def limitations(
     root: Path, tables: Mapping[str, pd.DataFrame], systems: list[System], label: Label
 ) -> list[str]:
     """List the limitations of a run, from its results and its label teachers."""
@@ -224,7 +232,7 @@ def _header(root: Path, params: Path) -> dict[str, Any]:
 
 
 def _results(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
-    found = results.readings(tables)
+    found = results.ordering_results(tables)
     test_sets = results.test_sets_of(tables)
     return {
         "titles": TITLES,
@@ -232,9 +240,9 @@ def _results(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
         "test_sets": test_sets,
         "metrics": METRICS,
         "metric_names": figures.METRIC_NAMES,
-        "paper": {name: _paper_rows(rows) for name, rows in paper.FIGURES.items()},
+        "paper": {name: _paper_rows(rows) for name, rows in paper.PAPER_VALUES.items()},
         "paper_only": _paper_only(tables),
-        "readings": results.by_claim(found),
+        "ordering_results": results.by_claim(found),
         "summaries": [results.summary(found, test_set) for test_set in test_sets],
         "directions": results.DIRECTIONS,
     }
@@ -254,16 +262,16 @@ def _paper_only(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, dict[
             for system, figures_ in _paper_rows(rows).items()
             if system not in set(tables[name]["system"])
         }
-        for name, rows in paper.FIGURES.items()
+        for name, rows in paper.PAPER_VALUES.items()
     }
 
 
 def _figures(
-    tables: Mapping[str, pd.DataFrame], spoken: list[Sample], curves_of: Mapping[str, list[Path]]
+    tables: Mapping[str, pd.DataFrame], sentences: list[Sample], curves_of: Mapping[str, list[Path]]
 ) -> dict[str, Any]:
     """All figures of the page, with unique element ids."""
     every = pd.concat(tables.values()).drop_duplicates(["system", "test_set"])
-    order = in_order(results.systems_of(dict(tables)))
+    order = order_systems(results.systems_of(dict(tables)))
     every = every.sort_values("system", key=lambda names: names.map(order.index))
     by_set = {
         name: figures.intervals(every[every["test_set"] == name])
@@ -271,16 +279,16 @@ def _figures(
     }
     curves = {name: figures.training_curves(paths) for name, paths in curves_of.items()}
     drawn = iter(
-        figures.unique_ids([*by_set.values(), *curves.values(), *(s.traces for s in spoken)])
+        figures.unique_ids([*by_set.values(), *curves.values(), *(s.traces for s in sentences)])
     )
     return {
         "intervals": {name: next(drawn) for name in by_set},
         "curves": {name: next(drawn) for name in curves},
-        "samples": [(sample, next(drawn)) for sample in spoken],
+        "samples": [(sample, next(drawn)) for sample in sentences],
     }
 
 
-def _stopped(system: System) -> dict[str, Any]:
+def _length_limits(system: System) -> dict[str, Any]:
     """Number of utterances of a system that reached the length limit."""
     return {
         "system": system.name,

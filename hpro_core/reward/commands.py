@@ -47,5 +47,5 @@ def reward_watched(
 
     settings = p.read_section(params, "reward", p.Reward)
     run = Run(root, params, work, p.read_compute(params, threads), profile)
-    watching = watch(run, settings, p.read_section(params, "synthesis", p.Synthesis), weights)
-    train_reward(run, variant, p.read_variant(params, variant), settings, seed, watching)
+    probes = watch(run, settings, p.read_section(params, "synthesis", p.Synthesis), weights)
+    train_reward(run, variant, p.read_variant(params, variant), settings, seed, probes)

@@ -31,7 +31,7 @@ NEGLIGIBLE_SHARE = 1e-6
 DOMINANT_SHARE = 0.95
 """A weighted term with a larger share is reported as dominating the objective."""
 
-AT_REFERENCE_NATS = 1e-6
+ZERO_KL_NATS = 1e-6
 """Below this KL the policy equals its reference, where the KL term has no gradient."""
 
 Shares = dict[str, dict[str, float]]
@@ -39,7 +39,7 @@ Shares = dict[str, dict[str, float]]
 
 @torch.no_grad()
 def codec_diagnostics(
-    reading: CodecOutput,
+    codec_output: CodecOutput,
     content_BLD: Tensor,
     style_BLD: Tensor,
     target_BJ: Tensor,
@@ -50,7 +50,7 @@ def codec_diagnostics(
     """Compare the codec's output for the policy's samples with recordings, labels and transcript.
 
     Args:
-        reading: output of the codec for the policy's samples.
+        codec_output: output of the codec for the policy's samples.
         content_BLD: discrete content codes of the recordings, on the grid, D = 4.
         style_BLD: discrete style codes of the recordings, on the grid, D = 3.
         target_BJ: target tokens of the text decoder, int64.
@@ -66,17 +66,17 @@ def codec_diagnostics(
             text decoder, which reads the true preceding tokens, differs from the target.
     """
     mask = batch.token_mask_BL
-    heard = at_least_float32(reading.emotion_B9).softmax(-1)
-    wrong = reading.text_BJV.argmax(-1) != target_BJ
+    predicted_B9 = at_least_float32(codec_output.emotion_B9).softmax(-1)
+    wrong = codec_output.text_BJV.argmax(-1) != target_BJ
     return {
         "code_agreement_content": code_agreement(
-            reading.content_BLD, content_BLD, config.content_levels, mask
+            codec_output.content_BLD, content_BLD, config.content_levels, mask
         ),
         "code_agreement_style": code_agreement(
-            reading.style_BLD, style_BLD, config.style_levels, mask
+            codec_output.style_BLD, style_BLD, config.style_levels, mask
         ),
         "emotion_similarity": mean_of(
-            torch.cosine_similarity(heard, batch.emotion_B9), "utterances"
+            torch.cosine_similarity(predicted_B9, batch.emotion_B9), "utterances"
         ),
         "symbol_error_rate": mean_of(wrong[target_mask_BJ].float(), "targets"),
     }
@@ -94,9 +94,9 @@ def policy_diagnostics(logits_BPV: Tensor, batch: Batch) -> dict[str, Mean]:
     Returns:
         Means without gradient:
         entropy: entropy of the policy in nats, mean over real positions.
-        stop_at_end, stop_before_end: see `stopping`.
+        stop_at_end, stop_before_end: see `stop_probabilities`.
     """
-    at_end, before_end = stopping(logits_BPV, batch.token_lengths_B)
+    at_end, before_end = stop_probabilities(logits_BPV, batch.token_lengths_B)
     return {
         "entropy": entropy(logits_BPV, length_mask(batch.token_lengths_B + 1, logits_BPV.shape[1])),
         "stop_at_end": at_end,
@@ -124,7 +124,7 @@ def entropy(logits_BPV: Tensor, mask_BP: Tensor) -> Mean:
     return mean_of(-(log_p.exp() * log_p).sum(-1), "positions")
 
 
-def stopping(logits_BPV: Tensor, lengths_B: Tensor) -> tuple[Mean, Mean]:
+def stop_probabilities(logits_BPV: Tensor, lengths_B: Tensor) -> tuple[Mean, Mean]:
     """Probabilities that the policy ends speech at the recording's end and before it.
 
     They measure length drift: no reward depends on the end of speech, only the KL term constrains
@@ -143,9 +143,9 @@ def stopping(logits_BPV: Tensor, lengths_B: Tensor) -> tuple[Mean, Mean]:
     logits = at_least_float32(logits_BPV)
     log_end_BP = logits[..., END_OF_SPEECH] - logits.logsumexp(-1)
     at_end_B = log_end_BP.gather(1, lengths_B[:, None])[:, 0].exp()
-    going_on_BP = torch.log1p(-log_end_BP.exp().clamp(max=1 - 1e-6))
+    log_continue_BP = torch.log1p(-log_end_BP.exp().clamp(max=1 - 1e-6))
     inside = length_mask(lengths_B, log_end_BP.shape[1])
-    before_B = -torch.expm1((going_on_BP * inside).sum(1))
+    before_B = -torch.expm1((log_continue_BP * inside).sum(1))
     return mean_of(at_end_B, "utterances"), mean_of(before_B, "utterances")
 
 
@@ -163,13 +163,13 @@ def gradient_shares(
         For each term its value, its weight, the L2 norm of its unweighted gradient, and its share:
         its weighted norm divided by the sum of all weighted norms (0 if the sum is 0).
     """
-    pulled = list(inputs)
+    tensors = list(inputs)
     norms = {}
     for name in weights:
         if not terms[name].requires_grad:
             norms[name] = 0.0
             continue
-        gradients = torch.autograd.grad(terms[name], pulled, retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(terms[name], tensors, retain_graph=True, allow_unused=True)
         squares = [g.double().square().sum() for g in gradients if g is not None]
         norms[name] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
     total = sum(weights[name] * norms[name] for name in weights)
@@ -219,20 +219,20 @@ def warnings_about(shares: Shares) -> list[str]:
     Returns:
         The warnings; empty if there is none.
     """
-    asked = {
+    checked = {
         name: share["share"]
         for name, share in shares.items()
-        if share["weight"] and not (name == "kl" and abs(share["value"]) < AT_REFERENCE_NATS)
+        if share["weight"] and not (name == "kl" and abs(share["value"]) < ZERO_KL_NATS)
     }
     found = []
-    for name, share in asked.items():
+    for name, share in checked.items():
         if not share > NEGLIGIBLE_SHARE:
             found.append(
                 f"the term {name} has no effect: its share of the gradient norms is {share:.2g}; "
                 "check for a detached path, labels that are all equal, or a weight that is far too "
                 "small"
             )
-        if share > DOMINANT_SHARE and len(asked) > 1:
+        if share > DOMINANT_SHARE and len(checked) > 1:
             found.append(
                 f"the term {name} dominates the objective: its share of the gradient norms is "
                 f"{share:.1%}; lower its weight"

@@ -65,44 +65,44 @@ def code_loss(generated_BLD: Tensor, preference_BLD: Tensor, mask_BL: Tensor, no
     return mean_of(distance[mask_BL], "frames")
 
 
-def affect_loss(reading: CodecOutput, batch: Batch) -> Mean:
+def affect_loss(codec_output: CodecOutput, batch: Batch) -> Mean:
     """L_wVAD of the sample: sum over V, A, D of 1 - CCC per utterance, mean over utterances.
 
     Args:
-        reading: output of the codec for the sample.
+        codec_output: output of the codec for the sample.
         batch: the recordings, with word spans and labels.
 
     Returns:
-        Mean over utterances with words, at least float32; gradients reach `reading.vad_BW3`.
+        Mean over utterances with words, at least float32; gradients reach `codec_output.vad_BW3`.
     """
-    return word_vad_loss(batch.vad_BW3, reading.vad_BW3, covered_words(batch.spans_BW2))
+    return word_vad_loss(batch.vad_BW3, codec_output.vad_BW3, covered_words(batch.spans_BW2))
 
 
-def intelligibility_loss(reading: CodecOutput, target_BJ: Tensor, mask_BJ: Tensor) -> Mean:
+def intelligibility_loss(codec_output: CodecOutput, target_BJ: Tensor, mask_BJ: Tensor) -> Mean:
     """L_ASR of the sample: cross-entropy of the transcript under the codec's text decoder.
 
     Args:
-        reading: output of the codec for the sample.
+        codec_output: output of the codec for the sample.
         target_BJ: target tokens of the text decoder, int64.
         mask_BJ: bool, true at real targets.
 
     Returns:
-        Mean over real targets, at least float32; gradients reach `reading.text_BJV`.
+        Mean over real targets, at least float32; gradients reach `codec_output.text_BJV`.
     """
-    return text_cross_entropy(reading.text_BJV, target_BJ, mask_BJ)
+    return text_cross_entropy(codec_output.text_BJV, target_BJ, mask_BJ)
 
 
-def emotion_loss(reading: CodecOutput, batch: Batch) -> Mean:
+def emotion_loss(codec_output: CodecOutput, batch: Batch) -> Mean:
     """L_SER of the sample: cross-entropy against the emotion teacher's posterior of the recording.
 
     Args:
-        reading: output of the codec for the sample.
+        codec_output: output of the codec for the sample.
         batch: the recordings, with the teacher's posteriors.
 
     Returns:
-        Mean over utterances, at least float32; gradients reach `reading.emotion_B9`.
+        Mean over utterances, at least float32; gradients reach `codec_output.emotion_B9`.
     """
-    return soft_cross_entropy(reading.emotion_B9, batch.emotion_B9)
+    return soft_cross_entropy(codec_output.emotion_B9, batch.emotion_B9)
 
 
 def kl_divergence(

@@ -29,16 +29,16 @@ from hpro_core.policy.interface import SpeechPolicy
 from hpro_core.train.batching import Example
 from hpro_core.train.model_selection import ModelSelection
 
-MEASURES = ("wer", "wvad_ccc", "emo_sim")
+PROBE_METRICS = ("wer", "wvad_ccc", "emo_sim")
 
 METRIC_DIRECTION = {"wer": -1.0, "wvad_ccc": 1.0, "emo_sim": 1.0}
 """The judges' metrics: 1 if larger values are better, -1 if smaller values are."""
 
-History = Mapping[int, Mapping[str, float]]
+MetricsByStep = Mapping[int, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class HackingWatch:
+class ProbeSettings:
     """Settings for probes during a reward training and for the choice of its checkpoint.
 
     Attributes:
@@ -46,9 +46,9 @@ class HackingWatch:
         probe: synthesises them with a policy and returns the metrics of
             METRIC_DIRECTION.
         every: steps between two probes.
-        wer_margin: see `choose`.
-        patience: see `hacking`.
-        tolerance: see `hacking`.
+        wer_margin: see `choose_checkpoint`.
+        patience: see `detect_hacking`.
+        tolerance: see `detect_hacking`.
         stop: end the training when reward hacking is detected.
         files: model files of the probe, part of the training's identity.
     """
@@ -64,25 +64,25 @@ class HackingWatch:
 
 
 def model_selection_of(
-    watching: HackingWatch, policy: SpeechPolicy, reward: Callable[[], float]
+    probes: ProbeSettings, policy: SpeechPolicy, reward: Callable[[], float]
 ) -> ModelSelection:
     """Model selection of a training loop: the judges' metrics and the reward on the same sentences.
 
     Args:
-        watching: the settings and the probe.
+        probes: the settings and the probe.
         policy: the policy in training.
         reward: function that returns the policy's reward on the sentences; larger is better.
     """
     return ModelSelection(
-        every=watching.every,
-        look=lambda: {**watching.probe(policy), "reward": reward()},
-        choose=lambda history: chosen_step(history, watching.wer_margin),
-        alarm=lambda history: hacking(history, watching.patience, watching.tolerance),
-        stop=watching.stop,
+        every=probes.every,
+        evaluate=lambda: {**probes.probe(policy), "reward": reward()},
+        choose=lambda history: best_step(history, probes.wer_margin),
+        alarm=lambda history: detect_hacking(history, probes.patience, probes.tolerance),
+        stop=probes.stop,
     )
 
 
-def record_of(model_selection: ModelSelection) -> dict[str, Any]:
+def probe_record(model_selection: ModelSelection) -> dict[str, Any]:
     """Results of the probes for metrics.json: metrics and alarms by step, kept step, early stop."""
     last = max(model_selection.history)
     return {
@@ -93,7 +93,7 @@ def record_of(model_selection: ModelSelection) -> dict[str, Any]:
     }
 
 
-def hacking(history: History, patience: int, tolerance: float) -> str | None:
+def detect_hacking(history: MetricsByStep, patience: int, tolerance: float) -> str | None:
     """Describe the reward hacking that the last probes show, if any.
 
     Args:
@@ -111,8 +111,11 @@ def hacking(history: History, patience: int, tolerance: float) -> str | None:
         return None
     found = []
     for judge in METRIC_DIRECTION:
-        if all(_let_down(judge, history, steps[: i + 1], tolerance) is not None for i in recent):
-            best = _let_down(judge, history, steps, tolerance)
+        if all(
+            _best_step_if_worse(judge, history, steps[: i + 1], tolerance) is not None
+            for i in recent
+        ):
+            best = _best_step_if_worse(judge, history, steps, tolerance)
             assert best is not None
             found.append(_line(judge, history[best], history[steps[-1]], best))
     if not found:
@@ -120,12 +123,14 @@ def hacking(history: History, patience: int, tolerance: float) -> str | None:
     return f"the reward rises while judge metrics get worse ({'; '.join(found)})"
 
 
-def _let_down(judge: str, history: History, steps: Sequence[int], tolerance: float) -> int | None:
+def _best_step_if_worse(
+    judge: str, history: MetricsByStep, steps: Sequence[int], tolerance: float
+) -> int | None:
     """Step of the judge's best metric if it disagrees at the last of these steps, else None."""
     now = history[steps[-1]]
     best = max(steps, key=lambda step: (METRIC_DIRECTION[judge] * history[step][judge], step))
-    fall = METRIC_DIRECTION[judge] * (history[best][judge] - now[judge])
-    return best if fall > tolerance and now["reward"] > history[best]["reward"] else None
+    decline = METRIC_DIRECTION[judge] * (history[best][judge] - now[judge])
+    return best if decline > tolerance and now["reward"] > history[best]["reward"] else None
 
 
 def _line(judge: str, best: Mapping[str, float], now: Mapping[str, float], step: int) -> str:
@@ -136,7 +141,7 @@ def _line(judge: str, best: Mapping[str, float], now: Mapping[str, float], step:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ScoredCheckpoint:
     """The judges' scores of one checkpoint on dev sentences that it synthesised.
 
     Attributes:
@@ -152,7 +157,7 @@ class Candidate:
     emo_sim: float
 
 
-def choose(candidates: Sequence[Candidate], wer_margin: float) -> int:
+def choose_checkpoint(candidates: Sequence[ScoredCheckpoint], wer_margin: float) -> int:
     """Return the step of the checkpoint to keep.
 
     Args:
@@ -165,7 +170,7 @@ def choose(candidates: Sequence[Candidate], wer_margin: float) -> int:
     if not candidates:
         raise HproError("no checkpoint was judged, so none can be selected")
     for candidate in candidates:
-        for name in MEASURES:
+        for name in PROBE_METRICS:
             if not math.isfinite(getattr(candidate, name)):
                 raise HproError(
                     f"step {candidate.step}: {name} of the probe is {getattr(candidate, name)}: "
@@ -177,7 +182,9 @@ def choose(candidates: Sequence[Candidate], wer_margin: float) -> int:
     return max(intelligible, key=lambda c: (c.wvad_ccc + c.emo_sim) / 2).step  # the first of equals
 
 
-def chosen_step(history: Mapping[int, Mapping[str, float]], wer_margin: float) -> int:
-    """Apply `choose` to the metrics measured at each step."""
-    candidates = [Candidate(step, *(m[name] for name in MEASURES)) for step, m in history.items()]
-    return choose(candidates, wer_margin)
+def best_step(history: Mapping[int, Mapping[str, float]], wer_margin: float) -> int:
+    """Apply `choose_checkpoint` to the metrics measured at each step."""
+    candidates = [
+        ScoredCheckpoint(step, *(m[name] for name in PROBE_METRICS)) for step, m in history.items()
+    ]
+    return choose_checkpoint(candidates, wer_margin)

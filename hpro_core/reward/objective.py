@@ -20,7 +20,7 @@ from hpro_core.codec.model import HdEmo
 from hpro_core.codec.training import text_of
 from hpro_core.constants import N_SPEECH_TOKENS
 from hpro_core.errors import HproError
-from hpro_core.params import Reward, RewardStage, Variant, required
+from hpro_core.params import Reward, RewardStage, Variant, require_section
 from hpro_core.policy.interface import SpeechPolicy, speech_targets
 from hpro_core.reward.diagnostics import (
     codec_diagnostics,
@@ -37,7 +37,7 @@ from hpro_core.reward.losses import (
     intelligibility_loss,
     kl_divergence,
 )
-from hpro_core.reward.sampling import noise_for, own_history, sample, within_nucleus
+from hpro_core.reward.sampling import jacobi_history, noise_for, sample, within_nucleus
 from hpro_core.reward.terms import own_term
 from hpro_core.train.batching import Batch, Items
 from hpro_core.train.loop import autocast, mean_terms
@@ -57,7 +57,7 @@ class Objective:
         temperature: tau of the Gumbel-softmax.
         frame_norm: "l1" (paper) or "mse" (released code), see `losses.code_loss`.
         kl_reduction: over an utterance's positions, see `losses.kl_divergence`.
-        jacobi_iterations: iterations of `sampling.own_history`; 0: the recording's history.
+        jacobi_iterations: iterations of `sampling.jacobi_history`; 0: the recording's history.
         top_p: nucleus of the candidates, see `sampling.within_nucleus`.
         top_k: maximum number of candidates, see `sampling.within_nucleus`.
         samples: samples per utterance after one history; the terms are means over them.
@@ -91,7 +91,7 @@ def objective_of(variant: Variant, settings: Reward) -> Objective:
         HproError: the settings have no section for the variant's stage.
     """
     settings = variant.applied_to(settings)
-    stage = required(settings, variant.stage, RewardStage)
+    stage = require_section(settings, variant.stage, RewardStage)
     return Objective(
         weights=stage.weights.model_dump(),
         temperature=stage.temperature,
@@ -141,8 +141,8 @@ def with_policy_history(
     policy: SpeechPolicy, batch: Batch, objective: Objective, noise_KRBLC: Tensor
 ) -> Batch:
     """The batch with the history that the objective conditions the policy on."""
-    sweeps, top_p, top_k = objective.jacobi_iterations, objective.top_p, objective.top_k
-    return own_history(policy, batch, noise_KRBLC[0, 0], sweeps, top_p, top_k)
+    iterations, top_p, top_k = objective.jacobi_iterations, objective.top_p, objective.top_k
+    return jacobi_history(policy, batch, noise_KRBLC[0, 0], iterations, top_p, top_k)
 
 
 def terms_at(
@@ -163,31 +163,33 @@ def terms_at(
     drawn = sample(candidates.repeated(k), objective.temperature, noise_RBLC)
     _, position_mask = speech_targets(batch)
     kl = kl_divergence(logits_BPV, reference_BPV, position_mask, objective.kl_reduction)
-    spoken = policy_diagnostics(logits_BPV, batch)
+    policy_metrics = policy_diagnostics(logits_BPV, batch)
 
     batch = batch.repeated(k)  # the codec processes all samples in one call
     text, target, text_mask = text_of(batch, codec.compatibility)
-    reading = codec(drawn, batch.token_lengths_B, batch.spans_BW2, text)
+    codec_output = codec(drawn, batch.token_lengths_B, batch.spans_BW2, text)
     mask, norm = batch.token_mask_BL, objective.frame_norm
     terms = {
         "kl": kl,
-        "sp": code_loss(reading.style_BLD, style, mask, norm),
-        "cp": code_loss(reading.content_BLD, content, mask, norm),
-        "asr": intelligibility_loss(reading, target, text_mask),
-        "wvad": affect_loss(reading, batch),
-        "ser": emotion_loss(reading, batch),
+        "sp": code_loss(codec_output.style_BLD, style, mask, norm),
+        "cp": code_loss(codec_output.content_BLD, content, mask, norm),
+        "asr": intelligibility_loss(codec_output, target, text_mask),
+        "wvad": affect_loss(codec_output, batch),
+        "ser": emotion_loss(codec_output, batch),
     }
-    sampled = Sampled(drawn, reading, content, style, batch)
+    sampled = Sampled(drawn, codec_output, content, style, batch)
     terms |= {name: own_term(name)(sampled) for name in objective.weights if name not in terms}
-    heard = codec_diagnostics(reading, content, style, target, text_mask, batch, codec.config)
-    logged = {**heard, **spoken}
+    codec_metrics = codec_diagnostics(
+        codec_output, content, style, target, text_mask, batch, codec.config
+    )
+    logged = {**codec_metrics, **policy_metrics}
     if taken := terms.keys() & logged.keys():
         raise HproError(f"reward term {min(taken)}: a diagnostic has this name: rename its module")
     return Terms({**terms, **logged}, objective.weights)
 
 
 @dataclass(frozen=True)
-class Draw:
+class NoisyBatch:
     """A batch and the Gumbel noise of its samples.
 
     Attributes:
@@ -202,17 +204,17 @@ class Draw:
         """Number of utterances."""
         return len(self.batch)
 
-    def rows(self, start: int, stop: int) -> "Draw":
+    def rows(self, start: int, stop: int) -> "NoisyBatch":
         """Rows `start` to before `stop`; each utterance keeps its noise."""
         batch = self.batch.rows(start, stop)
-        return Draw(batch, self.noise_KRBLC[:, :, start:stop, : batch.tokens_BL.shape[1]])
+        return NoisyBatch(batch, self.noise_KRBLC[:, :, start:stop, : batch.tokens_BL.shape[1]])
 
     def counts(self) -> dict[Items, int]:
         """See `Batch.counts`."""
         return self.batch.counts()
 
 
-def draw(batch: Batch, generator: torch.Generator, objective: Objective) -> Draw:
+def draw_noise(batch: Batch, generator: torch.Generator, objective: Objective) -> NoisyBatch:
     """Draw new noise for the objective's samples of each utterance.
 
     Args:
@@ -227,7 +229,7 @@ def draw(batch: Batch, generator: torch.Generator, objective: Objective) -> Draw
         noise_for(batch.tokens_BL, generator, objective.gumbel_rao_samples, objective.candidates)
         for _ in range(objective.samples)
     ]
-    return Draw(batch, torch.stack(noises))
+    return NoisyBatch(batch, torch.stack(noises))
 
 
 class Rewarder:
@@ -259,12 +261,12 @@ class Rewarder:
         self._bf16 = bf16
         self._noise = torch.Generator(device)
 
-    def draw(self, batch: Batch, seed: int) -> Draw:
+    def draw_noise(self, batch: Batch, seed: int) -> NoisyBatch:
         """Move the batch to the device and draw its noise with this seed."""
         generator = self._noise.manual_seed(seed)
-        return draw(batch.to(self._device), generator, self.objective)
+        return draw_noise(batch.to(self._device), generator, self.objective)
 
-    def terms(self, drawn: Draw) -> Terms:
+    def terms(self, drawn: NoisyBatch) -> Terms:
         """Compute the terms of a drawn batch, see `reward_terms`.
 
         Dropout of the policy is off (ours). The KL to the reference is then zero at the start, and
@@ -285,9 +287,12 @@ class Rewarder:
         """Mean terms over batches; each call uses the same noise, so that calls are comparable."""
         self._noise.manual_seed(0)
         # gumbel_rao_samples affect gradients only.
-        once = replace(self.objective, samples=1, gumbel_rao_samples=0)
+        single_sample = replace(self.objective, samples=1, gumbel_rao_samples=0)
         return mean_terms(
-            lambda batch: self.terms(draw(batch.to(self._device), self._noise, once)), batches
+            lambda batch: self.terms(
+                draw_noise(batch.to(self._device), self._noise, single_sample)
+            ),
+            batches,
         )
 
     def reward_over(self, batches: Sequence[Batch]) -> float:
@@ -296,7 +301,7 @@ class Rewarder:
         weights = self.objective.weights
         return -sum(weights[term] * means[term] for term in weights if term != "kl")
 
-    def report_gradient_norms(self, drawn: Draw, label: str, path: Path) -> None:
+    def report_gradient_norms(self, drawn: NoisyBatch, label: str, path: Path) -> None:
         """Print and write each term's gradient norm with respect to the policy's weights.
 
         Args:
@@ -309,7 +314,7 @@ class Rewarder:
             gradient_shares(terms, self.policy.parameters(), self.objective.weights), label, path
         )
 
-    def gradient_norms_at_logits(self, drawn: Draw) -> dict[str, float]:
+    def gradient_norms_at_logits(self, drawn: NoisyBatch) -> dict[str, float]:
         """Norm of each weighted term's gradient at the logits, see `logit_gradients`."""
         self.policy.eval()
         with torch.no_grad(), autocast(self._device, self._bf16):

@@ -13,7 +13,7 @@ import torch
 from hpro_core.errors import HproError
 from hpro_core.params import Synthesis
 from hpro_core.policy.interface import SpeechPolicy
-from hpro_core.synthesis.stage import SoundOf, references_of, speak
+from hpro_core.synthesis.stage import AudioDecoder, references_of, sample_tokens
 from hpro_core.train.batching import Example
 from hpro_core.train.examples import SpeakerIndex, utt_ids
 
@@ -50,7 +50,7 @@ class Probe:
         sentences: list[Example],
         references: dict[str, Example],
         settings: Synthesis,
-        sound_of: SoundOf,
+        decode_audio: AudioDecoder,
         judge: Judge,
         device: torch.device,
     ):
@@ -59,14 +59,14 @@ class Probe:
             sentences: dev utterances.
             references: for the utt_id of each sentence, another utterance of its speaker.
             settings: sampling settings, the same as for the tables.
-            sound_of: function from tokens to audio, see `synthesis.stage.load_decoder`.
+            decode_audio: function from tokens to audio, see `synthesis.stage.load_decoder`.
             judge: function that scores one sentence.
             device: device of the policy.
         """
         self.sentences = sentences
         self._references = references
         self._settings = settings
-        self._sound_of = sound_of
+        self._decode_audio = decode_audio
         self._judge = judge
         self._device = device
 
@@ -86,20 +86,20 @@ class Probe:
         Raises:
             HproError: the policy generated no speech token for a sentence.
         """
-        said = speak(
+        sampled = sample_tokens(
             policy, self.sentences, self._references, self._settings, 0, self._device, "probe"
         )
-        tokens = [said[e.utt_id].tokens.cpu().numpy() for e in self.sentences]
-        voices = [self._references[e.utt_id] for e in self.sentences]
-        sounds = self._sound_of(tokens, voices)
-        judged = [self._judge(e, s) for e, s in zip(self.sentences, sounds, strict=True)]
-        recorded = sum(len(e.tokens) for e in self.sentences)
+        tokens = [sampled[e.utt_id].tokens.cpu().numpy() for e in self.sentences]
+        prompts = [self._references[e.utt_id] for e in self.sentences]
+        audios = self._decode_audio(tokens, prompts)
+        scores = [self._judge(e, s) for e, s in zip(self.sentences, audios, strict=True)]
+        n_recorded = sum(len(e.tokens) for e in self.sentences)
         return {
-            "wer": sum(j.n_errors for j in judged) / sum(j.n_words for j in judged),
-            "wvad_ccc": float(np.mean([j.wvad_ccc or 0.0 for j in judged])),
-            "emo_sim": float(np.mean([j.emo_sim for j in judged])),
-            "stopped": float(np.mean([said[e.utt_id].stopped for e in self.sentences])),
-            "length_ratio": sum(map(len, tokens)) / recorded,
+            "wer": sum(j.n_errors for j in scores) / sum(j.n_words for j in scores),
+            "wvad_ccc": float(np.mean([j.wvad_ccc or 0.0 for j in scores])),
+            "emo_sim": float(np.mean([j.emo_sim for j in scores])),
+            "stopped": float(np.mean([sampled[e.utt_id].stopped for e in self.sentences])),
+            "length_ratio": sum(map(len, tokens)) / n_recorded,
         }
 
 
@@ -122,15 +122,15 @@ def probe_set(
     Raises:
         HproError: no sentence has a reference.
     """
-    heard = SpeakerIndex(dev).counts(SpeakerIndex(others))
-    able = np.flatnonzero(heard > 1)
-    if not len(able):
+    n_utterances = SpeakerIndex(dev).counts(SpeakerIndex(others))
+    with_reference = np.flatnonzero(n_utterances > 1)
+    if not len(with_reference):
         raise HproError(
             f"none of the {len(dev)} dev sentences has a reference utterance: their speakers have "
             "no other utterance in dev or train; set reward.probe_every to 0"
         )
-    order = np.random.default_rng(seed).permutation(len(able))
+    order = np.random.default_rng(seed).permutation(len(with_reference))
     ids = utt_ids(dev)
-    by_id = sorted(able.tolist(), key=lambda i: ids[i])
+    by_id = sorted(with_reference.tolist(), key=lambda i: ids[i])
     chosen = [dev[by_id[i]] for i in order[:size]]
     return chosen, references_of(chosen, dev, others, seed)

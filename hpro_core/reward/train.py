@@ -12,7 +12,7 @@ from hpro_core.dataset import train_dev
 from hpro_core.io import fingerprint, write_json
 from hpro_core.params import Reward, Variant
 from hpro_core.policy.sft import load_policy, rewarded_steps, save_policy
-from hpro_core.reward.model_selection import HackingWatch, model_selection_of, record_of
+from hpro_core.reward.model_selection import ProbeSettings, model_selection_of, probe_record
 from hpro_core.reward.objective import Rewarder, objective_of
 from hpro_core.train.batching import Sampler, sequential_batches, warn_single_utterance_speakers
 from hpro_core.train.distributed import is_main_process, process_count
@@ -30,7 +30,7 @@ from hpro_core.train.terms import cut
 
 MODEL_FILES = ("model.safetensors", "config.json")
 
-LOG_EVERY = 10
+MAX_LOG_INTERVAL = 10
 """Maximum number of steps that a point of the training curve averages over."""
 
 
@@ -40,7 +40,7 @@ def train_reward(
     variant: Variant,
     settings: Reward,
     seed: int,
-    watching: HackingWatch | None = None,
+    probes: ProbeSettings | None = None,
 ) -> None:
     """Train one variant and write its policy to policy/<name>/.
 
@@ -53,7 +53,7 @@ def train_reward(
         seed: seed of batches and noise. A stage continues the sequence where its initial policy
             ended, so a policy of three stages is trained on the same batches as one with three
             times the steps.
-        watching: probes that judge generated speech during the training and choose the checkpoint;
+        probes: probes that judge generated speech during the training and choose the checkpoint;
             without them the last one is kept.
 
     Raises:
@@ -65,7 +65,7 @@ def train_reward(
     policies, codec_folder = run.root / "policy", run.root / "codec" / "style"
     start, sft, out = (policies / of / f"seed{seed}" for of in (variant.start, "sft", name))
     models = [f / file for f in sorted({start, sft, codec_folder}) for file in MODEL_FILES]
-    judges = [] if watching is None else watching.files
+    judges = [] if probes is None else probes.files
     read = fingerprint(run.params, *models, *judges, *split_files(run.root))
     set_threads(run.compute.threads)
     device = device_of(run.compute.device)
@@ -86,15 +86,17 @@ def train_reward(
     dev_batches = sequential_batches(dev[::every], settings.batch_size, edges)
 
     if is_main_process():
-        drawn = rewarder.draw(sampler.batch_at(before + 1), seed)
+        drawn = rewarder.draw_noise(sampler.batch_at(before + 1), seed)
         first = cut(drawn, settings.accumulate * process_count())[0]  # bounds memory as a step does
         rewarder.report_gradient_norms(first, label, out / "gradient_norms.json")
     steps = settings.steps * variant.stages
-    log_every = LOG_EVERY if watching is not None else steps_of_a_point(steps)
+    log_every = MAX_LOG_INTERVAL if probes is not None else log_interval(steps)
     model_selection = None
-    if watching is not None:
-        heard = sequential_batches(watching.sentences, settings.batch_size, edges)
-        model_selection = model_selection_of(watching, policy, lambda: rewarder.reward_over(heard))
+    if probes is not None:
+        probe_batches = sequential_batches(probes.sentences, settings.batch_size, edges)
+        model_selection = model_selection_of(
+            probes, policy, lambda: rewarder.reward_over(probe_batches)
+        )
     loop = Loop(
         label=label,
         steps=steps,
@@ -118,26 +120,26 @@ def train_reward(
         torch.optim.Adam(policy.parameters(), lr=settings.learning_rate),
         rewarder.terms,
         # The loop seeds torch at each step.
-        lambda step: rewarder.draw(sampler.batch_at(step), torch.initial_seed()),
+        lambda step: rewarder.draw_noise(sampler.batch_at(step), torch.initial_seed()),
         lambda: rewarder.mean_over(dev_batches),
         loop,
         model_selection,
         rewarder.gradient_norms_at_logits,
     )
     if is_main_process():
-        found = {} if model_selection is None else record_of(model_selection)
+        found = {} if model_selection is None else probe_record(model_selection)
         write_json(out / "metrics.json", {"dev": dev_end, **found})
-        ran = found.get("stopped_at") or steps
-        record = {"weights": objective.weights, "rewarded_steps": before + ran}
+        steps_run = found.get("stopped_at") or steps
+        record = {"weights": objective.weights, "rewarded_steps": before + steps_run}
         save_policy(out, policy, variant=name, seed=seed, **record)
         clear(loop.work)
 
 
-def steps_of_a_point(steps: int) -> int:
+def log_interval(steps: int) -> int:
     """Number of steps that a point of the training curve averages over.
 
     It is at most ten; in a training of fewer than forty steps it is smaller, so that the curve has
     four points. It divides the number of steps, so the last point is at the last step.
     """
-    most = min(LOG_EVERY, max(1, steps // 4))
+    most = min(MAX_LOG_INTERVAL, max(1, steps // 4))
     return next(every for every in range(most, 0, -1) if steps % every == 0)

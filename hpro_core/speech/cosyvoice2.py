@@ -32,11 +32,11 @@ ORIGIN = "the model folder CosyVoice2-0.5B"
 KIND = "cosyvoice2"
 """Value of `kind` in speech/tokenizer/config.json of a run with these tokens."""
 
-SOUND_RATE_HZ = 24_000
+VOCODER_RATE_HZ = 24_000
 """Sampling rate of the vocoder's output."""
 
 FRAMES_PER_TOKEN = 2
-LONGEST_S = 30
+MAX_DURATION_S = 30
 """Longest input of S3 tokenizer v2, in seconds."""
 
 X_VECTOR_SIZE = 192
@@ -180,19 +180,19 @@ def mel_frames(audio_T: np.ndarray) -> np.ndarray:
     import librosa
     from torchaudio.functional import resample
 
-    wave_T = resample(torch.tensor(audio_T, dtype=torch.float32), SAMPLE_RATE_HZ, SOUND_RATE_HZ)
+    wave_T = resample(torch.tensor(audio_T, dtype=torch.float32), SAMPLE_RATE_HZ, VOCODER_RATE_HZ)
     edge = (_FFT - _HOP) // 2
     padded = nn.functional.pad(wave_T[None], (edge, edge), mode="reflect")[0]
     window = torch.hann_window(_FFT)
     spectrum = torch.stft(padded, _FFT, _HOP, window=window, center=False, return_complex=True)
     magnitude = (spectrum.abs().square() + 1e-9).sqrt()
-    filters = librosa.filters.mel(sr=SOUND_RATE_HZ, n_fft=_FFT, n_mels=_MELS, fmin=0, fmax=8000)
+    filters = librosa.filters.mel(sr=VOCODER_RATE_HZ, n_fft=_FFT, n_mels=_MELS, fmin=0, fmax=8000)
     mel_MF = torch.from_numpy(filters).float() @ magnitude
     return mel_MF.clamp(min=1e-5).log().T.contiguous().numpy()
 
 
 @dataclass(frozen=True)
-class SoundSizes:
+class DecoderSizes:
     """Sizes of flow and vocoder; the defaults are those of CosyVoice2-0.5B (its cosyvoice2.yaml).
 
     The chunk sizes in that file affect streaming only.
@@ -217,7 +217,7 @@ class FlowDecoder:
 
     @classmethod
     def load(
-        cls, folder: Path, device: torch.device | str = "cpu", sizes: SoundSizes | None = None
+        cls, folder: Path, device: torch.device | str = "cpu", sizes: DecoderSizes | None = None
     ) -> "FlowDecoder":
         """Load flow.pt and hift.pt of a CosyVoice2 folder; `sizes` default to those of the 0.5B.
 
@@ -226,7 +226,7 @@ class FlowDecoder:
                 missing, unexpected or of another shape.
         """
         flow_path, vocoder_path = _file(folder, "flow.pt"), _file(folder, "hift.pt")
-        flow, vocoder = build(sizes or SoundSizes())
+        flow, vocoder = build(sizes or DecoderSizes())
         _fill(flow, state_dict_of(flow_path, ORIGIN), flow_path)
         # Upstream's loader drops the prefix too: the vocoder is a submodule in its GAN training.
         named = state_dict_of(vocoder_path, ORIGIN)
@@ -283,13 +283,13 @@ class FlowDecoder:
         return torch.tensor([row.shape[1]], dtype=torch.int32, device=self.device)
 
 
-def build(sizes: SoundSizes) -> tuple[Any, Any]:
+def build(sizes: DecoderSizes) -> tuple[Any, Any]:
     """Build upstream's flow and vocoder with random weights; random states are not changed."""
     with _own_randomness():  # the flow reseeds every generator when it is built
         return _flow(sizes), _vocoder(sizes)
 
 
-def _flow(sizes: SoundSizes) -> Any:
+def _flow(sizes: DecoderSizes) -> Any:
     encoder = _upstream("transformer.upsample_encoder").UpsampleConformerEncoder(
         input_size=512, output_size=512, attention_heads=8, linear_units=sizes.encoder_hidden,
         num_blocks=sizes.encoder_blocks, dropout_rate=0.1, positional_dropout_rate=0.1,
@@ -318,14 +318,14 @@ def _flow(sizes: SoundSizes) -> Any:
     )  # fmt: skip
 
 
-def _vocoder(sizes: SoundSizes) -> Any:
+def _vocoder(sizes: DecoderSizes) -> Any:
     pitch = _upstream("hifigan.f0_predictor").ConvRNNF0Predictor(
         num_class=1, in_channels=_MELS, cond_channels=sizes.vocoder_width
     )
     dilations = [[1, 3, 5]] * 3
     return _upstream("hifigan.generator").HiFTGenerator(
         in_channels=_MELS, base_channels=sizes.vocoder_width, nb_harmonics=8,
-        sampling_rate=SOUND_RATE_HZ, nsf_alpha=0.1, nsf_sigma=0.003, nsf_voiced_threshold=10,
+        sampling_rate=VOCODER_RATE_HZ, nsf_alpha=0.1, nsf_sigma=0.003, nsf_voiced_threshold=10,
         upsample_rates=[8, 5, 3], upsample_kernel_sizes=[16, 11, 7],
         istft_params={"n_fft": 16, "hop_len": 4}, resblock_kernel_sizes=[3, 7, 11],
         resblock_dilation_sizes=dilations, source_resblock_kernel_sizes=[7, 7, 11],
@@ -365,9 +365,9 @@ def _check_audio(audio_T: np.ndarray, name: str) -> None:
             "stage again"
         )
     seconds = len(audio_T) / SAMPLE_RATE_HZ
-    if seconds > LONGEST_S:
+    if seconds > MAX_DURATION_S:
         raise HproError(
-            f"{name} is {seconds:.1f} s long, but the limit is {LONGEST_S} s: shorten it"
+            f"{name} is {seconds:.1f} s long, but the limit is {MAX_DURATION_S} s: shorten it"
         )
 
 

@@ -11,7 +11,7 @@ from hpro_core.params import Compute
 from hpro_core.progress import track
 from hpro_core.speech.cosyvoice2 import KIND, CamPlus, S3Tokenizer
 from hpro_core.speech.crops import read_audio
-from hpro_core.speech.stage import to_encode, write_tokens
+from hpro_core.speech.stage import utterances_to_encode, write_tokens
 from hpro_core.train.loop import device_of, set_threads
 
 
@@ -38,7 +38,7 @@ def encode(
     set_threads(compute.threads)
     tokenizer = S3Tokenizer.load(folder, device_of(compute.device))
     speakers = CamPlus.load(folder, compute.threads)
-    wanted = to_encode(root, shard)
+    wanted = utterances_to_encode(root, shard)
     write_tokens(root, shard, wanted, encoded(root, wanted, tokenizer, speakers, batch_size))
 
 

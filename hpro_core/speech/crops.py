@@ -116,7 +116,7 @@ class MappedUtterances(Sequence[Utterance]):
         rows = self._rows[positions]
         return MappedUtterances(self._frames_FM, self._ends, self._columns, self._words, rows)
 
-    def voices(self) -> list[tuple[str, str]]:
+    def speakers(self) -> list[tuple[str, str]]:
         """List corpus and speaker of each utterance."""
         corpora, speakers = (self._columns[name][self._rows] for name in ("corpus", "speaker"))
         return list(zip(corpora.tolist(), speakers.tolist(), strict=True))
@@ -151,7 +151,7 @@ def load(
         root: results folder of the run.
         utterances: rows of the UTTERANCES table.
         label: label of the progress line.
-        words: the WORDS table with columns of V, A, D and the emotions (`labelled`).
+        words: the WORDS table with columns of V, A, D and the emotions (`labelled_words`).
         work: folder of the temporary file, 16 kB per second of speech. The file has no name, so it
             is removed whenever the process ends.
 
@@ -167,8 +167,8 @@ def load(
         file.flush()
         frames_FM = np.memmap(file, dtype=np.float16, mode="r", shape=(ends[-1], N_MELS))
     columns = {name: utterances[name].to_numpy() for name in ("utt_id", "corpus", "speaker")}
-    mine = _Words(words[words["utt_id"].isin(utterances["utt_id"])])
-    return MappedUtterances(frames_FM, np.array(ends), columns, mine, np.arange(len(ends)))
+    set_words = _Words(words[words["utt_id"].isin(utterances["utt_id"])])
+    return MappedUtterances(frames_FM, np.array(ends), columns, set_words, np.arange(len(ends)))
 
 
 def spectra(root: Path, paths: Iterable[str]) -> Iterator[np.ndarray]:
@@ -187,7 +187,7 @@ def by_corpus(utterances: Sequence[Utterance]) -> dict[str, Sequence[Utterance]]
     return _grouped(utterances, [corpus for corpus, _ in _voices(utterances)])
 
 
-def labelled(root: Path) -> pd.DataFrame:
+def labelled_words(root: Path) -> pd.DataFrame:
     """Read the WORDS table of a run and join V, A, D of each word and the emotion posterior.
 
     Raises:
@@ -225,7 +225,7 @@ def read_audio(path: Path) -> np.ndarray:
     return read_wav(path, SAMPLE_RATE_HZ, "run the corpus stage again")
 
 
-def padded(mels: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+def pad_mels(mels: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     """Stack log-mel frames, (4 L, 80) each, of several lengths.
 
     Returns:
@@ -269,7 +269,7 @@ def at_tempo(mel_FM: np.ndarray, longer: float) -> np.ndarray:
     return spline(frames_F).astype(np.float32)
 
 
-def _longer(affect_LA: np.ndarray, size: int) -> np.ndarray:
+def _resample_affect(affect_LA: np.ndarray, size: int) -> np.ndarray:
     """Resample the affect of tokens to `size` tokens by nearest neighbour in time."""
     middles = (np.arange(size) + 0.5) * len(affect_LA) / size
     return affect_LA[middles.astype(np.int64)]
@@ -278,7 +278,7 @@ def _longer(affect_LA: np.ndarray, size: int) -> np.ndarray:
 def _voices(utterances: Sequence[Utterance]) -> list[tuple[str, str]]:
     """List corpus and speaker of each utterance."""
     if isinstance(utterances, MappedUtterances):
-        return utterances.voices()
+        return utterances.speakers()
     return [(u.corpus, u.speaker) for u in utterances]
 
 
@@ -328,17 +328,17 @@ class CropSampler:
         for i in range(self.batch_size):
             members = sets[(i + step) % len(sets)]
             chosen.append(members[int(rng.integers(len(members)))])
-        mels, phones, affects = zip(*(self._spoken(u, rng) for u in chosen), strict=True)
+        mels, phones, affects = zip(*(self._crop_at_tempo(u, rng) for u in chosen), strict=True)
         references = [self._crop(self._reference(u, rng).mel_FM, rng) for u in chosen]
         if self.tempo_spread:
             longer_B = np.exp(rng.uniform(-self.tempo_spread, self.tempo_spread, len(chosen)))
             mels = tuple(map(at_tempo, mels, longer_B))
             sizes = [len(mel) // FRAMES_PER_TOKEN for mel in mels]
-            affects = tuple(map(_longer, affects, sizes))
-        spoken = *_padded_phones(phones), _padded_affect(affects)
-        return Crops(*padded(mels), *padded(references), *spoken)
+            affects = tuple(map(_resample_affect, affects, sizes))
+        labels = *_padded_phones(phones), _padded_affect(affects)
+        return Crops(*pad_mels(mels), *pad_mels(references), *labels)
 
-    def _spoken(
+    def _crop_at_tempo(
         self, utterance: Utterance, rng: np.random.Generator
     ) -> tuple[np.ndarray, tuple[int, ...], np.ndarray]:
         """Cut one or more whole words with adjacent pauses; return frames, phones and affect."""
@@ -354,8 +354,8 @@ class CropSampler:
         start = min(start, int(edges_W2[first, 0]))
         inside = (edges_W2[first:, 1] <= start + self.tokens).cumprod().sum()
         stop = first + max(1, int(inside))  # a word may be longer than a crop
-        follows = int(edges_W2[stop, 0]) if stop < n_words else size
-        end = max(int(edges_W2[stop - 1, 1]), min(follows, start + self.tokens))
+        next_start = int(edges_W2[stop, 0]) if stop < n_words else size
+        end = max(int(edges_W2[stop - 1, 1]), min(next_start, start + self.tokens))
         phones = tuple(chain.from_iterable(utterance.phones[first:stop]))
         mel_FM = utterance.mel_FM[start * FRAMES_PER_TOKEN : end * FRAMES_PER_TOKEN]
         return mel_FM, phones, utterance.affect_LA[start:end]
@@ -368,6 +368,6 @@ class CropSampler:
     def _reference(self, utterance: Utterance, rng: np.random.Generator) -> Utterance:
         """Draw another utterance of the speaker, or the same one if there is no other."""
         others = self._speakers[utterance.corpus, utterance.speaker]
-        pick = int(rng.integers(len(others)))
-        chosen = others[pick]
-        return others[pick - 1] if chosen.utt_id == utterance.utt_id else chosen
+        choice = int(rng.integers(len(others)))
+        chosen = others[choice]
+        return others[choice - 1] if chosen.utt_id == utterance.utt_id else chosen

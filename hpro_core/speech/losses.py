@@ -167,6 +167,6 @@ def affect_loss(affect_BLA: Tensor, truth_BLA: Tensor) -> Tensor:
     known_BL = truth_BLA.isfinite().all(-1)
     if not known_BL.any():
         return torch.zeros((), device=affect_BLA.device)
-    told, truth, n = affect_BLA[known_BL], truth_BLA[known_BL], len(EMOTIONS)
-    emotion = functional.cross_entropy(told[:, :n], truth[:, :n])
-    return emotion + _VAD_WEIGHT * (told[:, n:] - truth[:, n:]).square().mean()
+    predicted, truth, n = affect_BLA[known_BL], truth_BLA[known_BL], len(EMOTIONS)
+    emotion = functional.cross_entropy(predicted[:, :n], truth[:, :n])
+    return emotion + _VAD_WEIGHT * (predicted[:, n:] - truth[:, n:]).square().mean()

@@ -44,7 +44,7 @@ from hpro_core.train.prefetch import Prefetch
 from hpro_core.train.run import Run
 
 _DEV_BATCHES = 4
-_HEARD_AFFECT = 0.3  # ours: makes the affect loss about as large as the phone loss, in nats
+_EXTRACTOR_AFFECT = 0.3  # ours: makes the affect loss about as large as the phone loss, in nats
 
 
 INPUTS = (
@@ -72,7 +72,7 @@ def train(run: Run, settings: Speech) -> None:
     identity = fingerprint(run.params, *(root / name for name in INPUTS))
     set_threads(compute.threads)
     table = read_table(root / "corpus/utterances.parquet", UTTERANCES)
-    words = crops.labelled(root)
+    words = crops.labelled_words(root)
     rows = {split: _split(table, split, root) for split in ("train", "dev")}
     train_set, dev_set = (
         crops.load(root, rows[split], f"mel spectra, {split}", words, run.work) for split in rows
@@ -113,26 +113,26 @@ class TokenizerTraining(nn.Module):
 
     Attributes:
         tokenizer: the speech tokenizer.
-        reader: predicts phones and affect from the codes.
-        listener: predicts phones and affect from recorded spectra, for feature matching.
+        code_heads: predicts phones and affect from the codes.
+        mel_extractor: predicts phones and affect from recorded spectra, for feature matching.
     """
 
     def __init__(self, tokenizer: SpeechTokenizer):
         super().__init__()
         self.tokenizer = tokenizer
-        self.reader = TokenHeads()
-        self.listener = MelFeatureExtractor()
+        self.code_heads = TokenHeads()
+        self.mel_extractor = MelFeatureExtractor()
 
 
 def training_terms(model: TokenizerTraining, batch: Crops, settings: Speech) -> dict[str, Tensor]:
-    """Compute the tokenizer loss: mel + heard + the weighted sum of the other terms.
+    """Compute the tokenizer loss: mel + extractor + the weighted sum of the other terms.
 
     - mel: L1 distance of log-mel frames, mean over valid frames and mel bands.
     - delta: L1 distance of their differences in time, the same mean.
     - phones, affect: losses of the predictions from codes (`losses.phone_loss`, `affect_loss`).
     - features: feature-matching loss (`MelFeatureExtractor.distance`).
-    - heard: phone and affect loss of `model.listener` on the recordings; its gradient reaches the
-      listener only.
+    - extractor: phone and affect loss of `model.mel_extractor` on the recordings; its gradient
+      reaches the extractor only.
 
     The last four are ours.
 
@@ -153,23 +153,23 @@ def training_terms(model: TokenizerTraining, batch: Crops, settings: Speech) -> 
     mel = (error_BFM.abs().mean(-1) * mask_BF).sum() / mask_BF.sum()
     change_BF = error_BFM.diff(dim=1).abs().mean(-1)
     delta = (change_BF * mask_BF[:, 1:]).sum() / mask_BF[:, 1:].sum()
-    spoken = batch.phones_BJ, batch.phone_lengths_B
-    told_BLS, told_BLA = model.reader(codes, lengths_B)
-    (heard_BLS, heard_BLA), layers = model.listener(batch.mel_BFM, lengths_B)
+    phones = batch.phones_BJ, batch.phone_lengths_B
+    code_phones_BLS, code_affect_BLA = model.code_heads(codes, lengths_B)
+    (mel_phones_BLS, mel_affect_BLA), layers = model.mel_extractor(batch.mel_BFM, lengths_B)
     weighted = {
         "delta": (settings.delta_weight, delta),
-        "phones": (settings.phone_weight, phone_loss(told_BLS, lengths_B, *spoken)),
-        "affect": (settings.affect_weight, affect_loss(told_BLA, batch.affect_BLA)),
+        "phones": (settings.phone_weight, phone_loss(code_phones_BLS, lengths_B, *phones)),
+        "affect": (settings.affect_weight, affect_loss(code_affect_BLA, batch.affect_BLA)),
         "features": (
             settings.feature_matching_weight,
-            model.listener.distance(layers, rebuilt_BFM, lengths_B),
+            model.mel_extractor.distance(layers, rebuilt_BFM, lengths_B),
         ),
     }
-    heard = phone_loss(heard_BLS, lengths_B, *spoken)
-    heard = heard + _HEARD_AFFECT * affect_loss(heard_BLA, batch.affect_BLA)
-    loss = mel + heard + sum(weight * term for weight, term in weighted.values())
+    extractor = phone_loss(mel_phones_BLS, lengths_B, *phones)
+    extractor = extractor + _EXTRACTOR_AFFECT * affect_loss(mel_affect_BLA, batch.affect_BLA)
+    loss = mel + extractor + sum(weight * term for weight, term in weighted.values())
     terms = {name: term for name, (_, term) in weighted.items()}
-    return {"loss": loss, "mel": mel, "heard": heard} | terms
+    return {"loss": loss, "mel": mel, "extractor": extractor} | terms
 
 
 def encode(root: Path, settings: Speech, compute: Compute, shard: int | None = None) -> None:
@@ -177,7 +177,7 @@ def encode(root: Path, settings: Speech, compute: Compute, shard: int | None = N
 
     Utterances of train, dev and test are encoded; the judges' split and utterances without a split
     are not. Tokens do not depend on the alignment: utterances that the aligner rejects are dropped
-    when the dataset is joined. Prints the code statistics (`code_use`).
+    when the dataset is joined. Prints the code statistics (`code_usage`).
 
     Args:
         root: results folder of the run, with a trained tokenizer.
@@ -191,13 +191,13 @@ def encode(root: Path, settings: Speech, compute: Compute, shard: int | None = N
     set_threads(compute.threads)
     device = device_of(compute.device)
     model = load_tokenizer(root / "speech/tokenizer").to(device)
-    wanted = to_encode(root, shard)
+    wanted = utterances_to_encode(root, shard)
     rows = _encoded(model, root, wanted, settings.batch_size, device)
     tokens = write_tokens(root, shard, wanted, rows)
-    print(json.dumps(code_use(list(tokens["tokens"]))), flush=True)
+    print(json.dumps(code_usage(list(tokens["tokens"]))), flush=True)
 
 
-def to_encode(root: Path, shard: int | None) -> pd.DataFrame:
+def utterances_to_encode(root: Path, shard: int | None) -> pd.DataFrame:
     """Read the UTTERANCES rows that get tokens, of one shard or of all (None)."""
     path = folder_of(root, "corpus", shard) / "utterances.parquet"
     return read_table(path, UTTERANCES, only={"split": TRAINING_SPLITS})
@@ -210,8 +210,8 @@ def write_tokens(
 
     Args:
         root: results folder of the run.
-        shard: shard as in `to_encode`.
-        wanted: result of `to_encode`; gives the order of the table.
+        shard: shard as in `utterances_to_encode`.
+        wanted: result of `utterances_to_encode`; gives the order of the table.
         rows: rows of SPEECH_TOKENS, one per utterance, in any order.
 
     Returns:
@@ -234,7 +234,7 @@ def load_tokenizer(folder: Path) -> SpeechTokenizer:
     return load_model(folder, config["model"], TokenizerConfig, SpeechTokenizer)
 
 
-def code_use(tokens: Sequence[np.ndarray]) -> dict[str, float]:
+def code_usage(tokens: Sequence[np.ndarray]) -> dict[str, float]:
     """Compute the number of tokens, the number of used codes and the perplexity of the codes."""
     counts = np.zeros(N_SPEECH_TOKENS, dtype=np.int64)
     for row in tokens:
@@ -265,7 +265,7 @@ def _encoded(
     starts = range(0, len(ordered), batch_size)
     for start in track(starts, len(starts), "speech tokens, batches"):
         chunk = ordered[start : start + batch_size]
-        padded = crops.padded(list(islice(mels, len(chunk))))
+        padded = crops.pad_mels(list(islice(mels, len(chunk))))
         mel_BFM, lengths_B = (x.to(device) for x in padded)
         tokens_BL = model.tokens(mel_BFM, lengths_B).cpu().numpy().astype(np.int16)
         speakers_BE = model.speaker(mel_BFM, lengths_B).cpu().numpy()
@@ -300,11 +300,11 @@ def _dev_terms(
     """Compute mean terms over all dev batches, the mel term of each corpus and the used codes."""
     device = next(model.parameters()).device
     terms: dict[str, list[float]] = {}
-    seen: set[int] = set()
+    used: set[int] = set()
     for corpus, members in batches.items():
         for batch in (b.to(device) for b in members):
             values = training_terms(model, batch, settings)
             for name, value in [*values.items(), (f"mel_{corpus}", values["mel"])]:
                 terms.setdefault(name, []).append(float(value))
-            seen.update(model.tokenizer.tokens(batch.mel_BFM, batch.lengths_B).flatten().tolist())
-    return {n: float(np.mean(v)) for n, v in terms.items()} | {"codes_used": float(len(seen))}
+            used.update(model.tokenizer.tokens(batch.mel_BFM, batch.lengths_B).flatten().tolist())
+    return {n: float(np.mean(v)) for n, v in terms.items()} | {"codes_used": float(len(used))}

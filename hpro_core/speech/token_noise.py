@@ -16,20 +16,20 @@ LEVELS, DIGITS = 3, 8
 """Levels and digits of a speech token: 3^8 = 6561, in the embedded tokenizer as in S3."""
 
 
-def corrupt_tokens(tokens_BL: Tensor, most: float) -> Tensor:
+def corrupt_tokens(tokens_BL: Tensor, max_fraction: float) -> Tensor:
     """Change random digits of tokens by one level up or down.
 
     Args:
         tokens_BL: tokens of recordings, int64.
-        most: largest probability that a digit changes; each utterance draws its own probability
-            uniformly between 0 and `most`.
+        max_fraction: largest probability that a digit changes; each utterance draws its own
+            probability uniformly between 0 and `max_fraction`.
 
     Returns:
         int64 (B, L) tokens.
     """
     shape = (*tokens_BL.shape, DIGITS)
     device = tokens_BL.device
-    share_B11 = most * torch.rand(len(tokens_BL), 1, 1, device=device)
+    share_B11 = max_fraction * torch.rand(len(tokens_BL), 1, 1, device=device)
     changed_BLK = torch.rand(shape, device=device) < share_B11
     place_K = LEVELS ** torch.arange(DIGITS, device=device)
     digit_BLK = tokens_BL[..., None] // place_K % LEVELS
@@ -38,6 +38,6 @@ def corrupt_tokens(tokens_BL: Tensor, most: float) -> Tensor:
     return tokens_BL + (changed_BLK * step_BLK * place_K).sum(-1)
 
 
-def with_noisy_history(batch: Batch, most: float) -> Batch:
+def with_noisy_history(batch: Batch, max_fraction: float) -> Batch:
     """Replace the policy's token history by corrupted tokens, see `corrupt_tokens`."""
-    return replace(batch, history_BL=corrupt_tokens(batch.tokens_BL, most))
+    return replace(batch, history_BL=corrupt_tokens(batch.tokens_BL, max_fraction))

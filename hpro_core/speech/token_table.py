@@ -33,7 +33,7 @@ class TokenTable(nn.Module):
     def __init__(self, width: int, extra: int = 0, factored: bool = False, std: float = 0.02):
         super().__init__()
         self.factored = factored
-        self._kept: Tensor | None = None  # see `rows_kept`
+        self._cached: Tensor | None = None  # see `cached_rows`
         self.digit_onehot: Tensor
         rows = N_SPEECH_TOKENS + extra
         self.weight = nn.Parameter(torch.randn(rows, width) * std)
@@ -46,8 +46,8 @@ class TokenTable(nn.Module):
         """Compute all vectors, (V + extra, D)."""
         if not self.factored:
             return self.weight
-        if self._kept is not None:
-            return self._kept
+        if self._cached is not None:
+            return self._cached
         shared = self.digit_onehot @ self.digits
         return self.weight + nn.functional.pad(shared, (0, 0, 0, len(self.weight) - len(shared)))
 
@@ -81,7 +81,7 @@ class TokenTable(nn.Module):
 
 
 @contextmanager
-def rows_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
+def cached_rows(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Cache the rows of all token tables among modules inside the context.
 
     A factored table then sums its rows once and not for every generated token. No gradient reaches
@@ -89,12 +89,12 @@ def rows_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
     """
     tables = [module for module in modules if isinstance(module, TokenTable)]
     for table in tables:
-        table._kept = table.rows().detach()
+        table._cached = table.rows().detach()
     try:
         yield
     finally:
         for table in tables:
-            table._kept = None
+            table._cached = None
 
 
 def _digit_onehot() -> Tensor:

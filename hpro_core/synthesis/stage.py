@@ -17,7 +17,7 @@ import torch
 
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
-from hpro_core.io import checked, read_json, write_in_place
+from hpro_core.io import check_type, read_json, write_in_place
 from hpro_core.params import Compute, Synthesis
 from hpro_core.policy.interface import SpeechPolicy
 from hpro_core.policy.sampling import Sampled, Sampling, sample
@@ -71,15 +71,15 @@ def synthesise(
         }
     )
     if system == "recordings":
-        made = _recorded(root, test)
+        audio = _recordings(root, test)
     else:
         if system == "tokenrecon":
-            spoken = {e.utt_id: Sampled(torch.as_tensor(e.tokens), True) for e in test}
+            sampled = {e.utt_id: Sampled(torch.as_tensor(e.tokens), True) for e in test}
         else:
             policy = load_policy(root / "policy" / system / f"seed{seed}").to(device)
-            spoken = speak(policy, test, references, settings, seed, device, system)
-        made = _decoded(root, folder, test, spoken, references, settings.batch_size, device)
-    write_table(rows.merge(made, on="utt_id"), root / folder / "synthesis.parquet", SYNTHESIS)
+            sampled = sample_tokens(policy, test, references, settings, seed, device, system)
+        audio = _write_audio(root, folder, test, sampled, references, settings.batch_size, device)
+    write_table(rows.merge(audio, on="utt_id"), root / folder / "synthesis.parquet", SYNTHESIS)
 
 
 def references_of(
@@ -117,16 +117,16 @@ def _number(seed: int, utt_id: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {utt_id}".encode()).digest()[:6], "big")
 
 
-def _recorded(root: Path, test: list[Example]) -> pd.DataFrame:
-    spoken = {"utt_id": [e.utt_id for e in test]}
-    made = read_table(root / "corpus" / "utterances.parquet", UTTERANCES, only=spoken)
+def _recordings(root: Path, test: list[Example]) -> pd.DataFrame:
+    wanted = {"utt_id": [e.utt_id for e in test]}
+    audio = read_table(root / "corpus" / "utterances.parquet", UTTERANCES, only=wanted)
     tokens = {e.utt_id: len(e.tokens) for e in test}
-    return made[["utt_id", "audio", "duration_s"]].assign(
-        n_tokens=made["utt_id"].map(tokens), stopped=True
+    return audio[["utt_id", "audio", "duration_s"]].assign(
+        n_tokens=audio["utt_id"].map(tokens), stopped=True
     )
 
 
-def speak(
+def sample_tokens(
     policy: SpeechPolicy,
     examples: list[Example],
     references: dict[str, Example],
@@ -153,8 +153,8 @@ def speak(
     Raises:
         HproError: the policy ends an utterance before its first token.
     """
-    how = sampling_of(settings)
-    spoken: dict[str, Sampled] = {}
+    sampling = sampling_of(settings)
+    results: dict[str, Sampled] = {}
     chunks = list(_by_length(examples, settings.batch_size, lambda e: len(e.symbols)))
     for chunk in track(chunks, len(chunks), f"{label}: speech tokens, batches"):
         prompts = [references[e.utt_id] for e in chunk]
@@ -162,15 +162,16 @@ def speak(
         numbers = [_number(settings.seed + 1000 * seed + 1, e.utt_id) for e in chunk]
         generators = [torch.Generator(device).manual_seed(n) for n in numbers]
         batch, prompt = collate(chunk, voices).to(device), collate(prompts, voices).to(device)
-        sampled = sample(policy, batch, generators, how, prompt)
-        spoken.update(zip([e.utt_id for e in chunk], sampled, strict=True))
-    silent = [utt_id for utt_id, said in spoken.items() if not len(said.tokens)]
-    if silent:
+        sampled = sample(policy, batch, generators, sampling, prompt)
+        results.update(zip([e.utt_id for e in chunk], sampled, strict=True))
+    without_tokens = [utt_id for utt_id, result in results.items() if not len(result.tokens)]
+    if without_tokens:
         raise HproError(
-            f"{label}: {silent[0]}: the policy generated no speech token ({len(silent)} of "
-            f"{len(spoken)} sentences): raise synthesis.min_ratio, now {settings.min_ratio:g}"
+            f"{label}: {without_tokens[0]}: the policy generated no speech token "
+            f"({len(without_tokens)} of "
+            f"{len(results)} sentences): raise synthesis.min_ratio, now {settings.min_ratio:g}"
         )
-    return spoken
+    return results
 
 
 def sampling_of(settings: Synthesis) -> Sampling:
@@ -187,41 +188,41 @@ def sampling_of(settings: Synthesis) -> Sampling:
     )
 
 
-def _decoded(
+def _write_audio(
     root: Path,
     folder: Path,
     test: list[Example],
-    spoken: dict[str, Sampled],
+    sampled: dict[str, Sampled],
     references: dict[str, Example],
     batch_size: int,
     device: torch.device,
 ) -> pd.DataFrame:
-    sound_of = load_decoder(root, device)
+    decode_audio = load_decoder(root, device)
     audio_folder = root / folder / "audio"
     audio_folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    chunks = list(_by_length(test, batch_size, lambda e: len(spoken[e.utt_id].tokens)))
+    chunks = list(_by_length(test, batch_size, lambda e: len(sampled[e.utt_id].tokens)))
     for chunk in track(chunks, len(chunks), f"{folder.parent.name}: sound, batches"):
-        audios = sound_of(
-            [spoken[e.utt_id].tokens.numpy() for e in chunk], [references[e.utt_id] for e in chunk]
+        audios = decode_audio(
+            [sampled[e.utt_id].tokens.numpy() for e in chunk], [references[e.utt_id] for e in chunk]
         )
         for example, audio in zip(chunk, audios, strict=True):
             name = f"{example.utt_id}.wav"
             content = BytesIO()
             soundfile.write(content, audio, SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
             write_in_place(audio_folder / name, content.getvalue())
-            result = spoken[example.utt_id]
+            result = sampled[example.utt_id]
             seconds = len(audio) / SAMPLE_RATE_HZ
             where = str(folder / "audio" / name)
             rows.append((example.utt_id, where, seconds, len(result.tokens), result.stopped))
     return pd.DataFrame(rows, columns=["utt_id", "audio", "duration_s", "n_tokens", "stopped"])
 
 
-SoundOf = Callable[[Sequence[np.ndarray], Sequence[Example]], list[np.ndarray]]
+AudioDecoder = Callable[[Sequence[np.ndarray], Sequence[Example]], list[np.ndarray]]
 """Function from speech tokens and reference of each utterance to its 16 kHz audio."""
 
 
-def load_decoder(root: Path, device: torch.device) -> SoundOf:
+def load_decoder(root: Path, device: torch.device) -> AudioDecoder:
     """Load the decoder of a run's speech tokens.
 
     Args:
@@ -235,7 +236,7 @@ def load_decoder(root: Path, device: torch.device) -> SoundOf:
     path = root / "speech" / "tokenizer" / "config.json"
     config = read_json(path)
     if config.get("kind") == cosyvoice2.KIND:
-        folder = checked(config.get("folder"), str, f"{path}, folder")
+        folder = check_type(config.get("folder"), str, f"{path}, folder")
         return _flow_decoder(root, Path(folder), device)
     decoder = TokenDecoder.load(root / "speech" / "tokenizer")
     return lambda tokens, references: decoder.decode(
@@ -243,20 +244,24 @@ def load_decoder(root: Path, device: torch.device) -> SoundOf:
     )
 
 
-def _flow_decoder(root: Path, folder: Path, device: torch.device) -> SoundOf:
+def _flow_decoder(root: Path, folder: Path, device: torch.device) -> AudioDecoder:
     decoder = cosyvoice2.FlowDecoder.load(folder, device)
     utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
     paths = dict(zip(utterances["utt_id"], utterances["audio"], strict=True))
 
-    def sound_of(tokens: Sequence[np.ndarray], references: Sequence[Example]) -> list[np.ndarray]:
+    def decode_audio(
+        tokens: Sequence[np.ndarray], references: Sequence[Example]
+    ) -> list[np.ndarray]:
         prompts = [
             cosyvoice2.prompt_of(read_audio(root / paths[r.utt_id]), r.tokens, r.speaker_embedding)
             for r in references
         ]
-        made = decoder.decode(tokens, prompts)
-        return [soxr.resample(m, cosyvoice2.SOUND_RATE_HZ, SAMPLE_RATE_HZ) for m in made]
+        audios = decoder.decode(tokens, prompts)
+        return [
+            soxr.resample(audio, cosyvoice2.VOCODER_RATE_HZ, SAMPLE_RATE_HZ) for audio in audios
+        ]
 
-    return sound_of
+    return decode_audio
 
 
 def _by_length(

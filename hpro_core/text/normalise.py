@@ -10,9 +10,9 @@ import html
 import re
 import unicodedata
 
-from hpro_core.text.numbers import read_out
+from hpro_core.text.numbers import expand_numbers
 
-COSYVOICE2_MARKS = (
+COSYVOICE2_TAGS = (
     "<|im_start|>", "<|im_end|>", "<|endofprompt|>", "[breath]", "<strong>", "</strong>", "[noise]",
     "[laughter]", "[cough]", "[clucking]", "[accent]", "[quick_breath]", "<laughter>",
     "</laughter>", "[hissing]", "[sigh]", "[vocalized-noise]", "[lipsmack]", "[mn]",
@@ -52,7 +52,7 @@ _SIGNS = (
     | {"ı": "i", "ħ": "h", "Ħ": "H", "ŧ": "t", "Ŧ": "T", "ŋ": "ng", "Ŋ": "Ng"}
 )
 _SIGN = str.maketrans(_SIGNS)
-_MARK = re.compile("|".join(re.escape(mark) for mark in COSYVOICE2_MARKS))
+_MARK = re.compile("|".join(re.escape(mark) for mark in COSYVOICE2_TAGS))
 _ENTITY = re.compile(r"&(?:#[0-9]{1,6}|#[xX][0-9a-fA-F]{1,5}|[a-zA-Z]{2,8});")
 _NUMBER_SIGN = re.compile(r"№|\bN[\u00b0\u00ba](?=\s?[0-9])")
 _VULGAR = re.compile(r"(?<=[0-9])(?=[\u00bc-\u00be\u2150-\u215e\u2189])")  # 1½ is not 11/2
@@ -85,10 +85,10 @@ def spoken_text(text: str) -> str:
     Characters are unified, CosyVoice's marks are removed, and numerals, money, times and
     abbreviations are written in words. The function is idempotent.
     """
-    return _SPLIT_OFF.sub("", read_out(unified(text)).lower())
+    return _SPLIT_OFF.sub("", expand_numbers(unify_characters(text)).lower())
 
 
-def unified(text: str) -> str:
+def unify_characters(text: str) -> str:
     """Return a transcript with unified characters; capitals and numerals are kept.
 
     Typographic apostrophes, quotes and hyphens become ASCII. Accents and invisible characters are
@@ -129,7 +129,7 @@ def unread_characters(text: str) -> list[str]:
     return [sign for sign in dict.fromkeys(whole) if _is_unread(sign)]
 
 
-def unknown_marks(text: str) -> list[str]:
+def unknown_tags(text: str) -> list[str]:
     """Return bracketed text that resembles a mark but is not a known one; it is read as words."""
     return _UNKNOWN_MARK.findall(_without_marks(text))
 
@@ -146,7 +146,7 @@ def _is_unread(sign: str) -> bool:
         plain == "\ufffd"
         or (not plain.isascii() and unicodedata.category(plain).startswith(_NOT_READ))
         or (unicodedata.category(plain) == "Cc" and not plain.isspace())
-        for plain in unified(sign)
+        for plain in unify_characters(sign)
     )
 
 
@@ -155,9 +155,9 @@ def _wrongly_decoded(text: str) -> str:
     for found in _MISTAKEN.finditer(text):
         for encoding in ("cp1252", "latin-1"):
             try:
-                meant = found[0].encode(encoding).decode("utf-8")
+                text_as_meant = found[0].encode(encoding).decode("utf-8")
             except UnicodeError:
                 continue
-            if _MISTAKEN.fullmatch(meant):
+            if _MISTAKEN.fullmatch(text_as_meant):
                 return found[0]
     return ""

@@ -16,7 +16,7 @@ import functools
 import re
 from collections.abc import Callable, Iterable
 
-Reading = Callable[[re.Match[str]], str]
+Expansion = Callable[[re.Match[str]], str]
 
 _PLAIN = r"(?<![0-9])(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
 """A number with or without thousands separators and decimals. It matches from the first digit only;
@@ -90,10 +90,10 @@ _PARTS = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 20, 32, 64, 100)
 _SYMBOLS = {"&": " and ", "%": " percent ", "+": " plus ", "@": " at "}
 
 
-def read_out(text: str) -> str:
+def expand_numbers(text: str) -> str:
     """Write numerals and abbreviations of a text in words; the function is idempotent.
 
-    The text has ASCII punctuation and its capitals, as from `normalise.unified`.
+    The text has ASCII punctuation and its capitals, as from `normalise.unify_characters`.
     """
     for pattern, reading in _RULES:
         text = pattern.sub(functools.partial(_spaced, reading), text)
@@ -142,7 +142,7 @@ def _below_thousand(value: int) -> str:
     return " ".join(words)
 
 
-def _spaced(reading: Reading, match: re.Match[str]) -> str:
+def _spaced(reading: Expansion, match: re.Match[str]) -> str:
     """A reading with blanks where it would touch a letter or digit."""
     words, text = reading(match), match.string
     if words == match[0]:
@@ -288,7 +288,7 @@ def _any_case(match: re.Match[str]) -> str:
     return _ANYWHERE[match[1].lower()]
 
 
-_READINGS: tuple[tuple[str, Reading], ...] = (
+_READINGS: tuple[tuple[str, Expansion], ...] = (
     (r"\b([Ee]\.g|[Ii]\.e)\b\.?", _any_case),
     (r"(?i)\b(mrs?|vs)\b\.?", _any_case),
     (rf"\b([Ee]tc)\b{_DOT}", _any_case),

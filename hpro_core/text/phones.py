@@ -46,7 +46,7 @@ END_TEXT = N_SYMBOLS + 1
 N_TRANSCRIPT_SYMBOLS = N_SYMBOLS + 2
 """Size of the embedded text decoder's vocabulary."""
 
-WHISPER_MARKS = {50258, 50363, 50257}
+WHISPER_SPECIAL_TOKENS = {50258, 50363, 50257}
 """Ids of begin, no-timestamps and end tokens in a Whisper of 51865 tokens; others differ."""
 
 _ID = {symbol: index for index, symbol in enumerate(SYMBOLS)}
@@ -64,13 +64,13 @@ def phones_of(word: str) -> tuple[str, ...]:
     Raises:
         HproError: the word has no pronunciation, or one with an unknown phone.
     """
-    spoken = _split(_pronounce()(word).translate(_CLEANED))
-    unknown = [phone for phone in spoken if phone not in _ID]
+    phones = _split(_pronounce()(word).translate(_CLEANED))
+    unknown = [phone for phone in phones if phone not in _ID]
     if unknown:
         raise HproError(f"word {word!r}: phone {unknown[0]!r} is not in text.phones.SYMBOLS")
-    if not spoken:
+    if not phones:
         raise HproError(f"word {word!r} has no pronunciation: spell it out in the transcript")
-    return tuple(spoken)
+    return tuple(phones)
 
 
 def phone_ids(word: str) -> tuple[int, ...]:
@@ -93,17 +93,17 @@ def encode(text: str, words: str) -> tuple[list[int], list[int]]:
     Raises:
         HproError: there are no words, or one has no phones.
     """
-    spoken = words.split()
-    if not spoken:
+    word_list = words.split()
+    if not word_list:
         raise HproError(f"text {text!r} has no words: give it a transcript")
-    marks = _marks(spoken_text(text), spoken)
+    marks = _marks(spoken_text(text), word_list)
     ids: list[int] = []
     word_index: list[int] = []
-    for index, (word, mark) in enumerate(zip(spoken, marks, strict=True)):
+    for index, (word, mark) in enumerate(zip(word_list, marks, strict=True)):
         symbols = list(phone_ids(word))
         if mark:
             symbols.append(_ID[mark])
-        if index + 1 < len(spoken):
+        if index + 1 < len(word_list):
             symbols.append(BOUNDARY)
         ids += symbols
         word_index += [index] * len(symbols)

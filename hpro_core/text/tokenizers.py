@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from hpro_core.errors import HproError
-from hpro_core.io import checked, read_json, read_text, reason_of
-from hpro_core.text.normalise import COSYVOICE2_MARKS
+from hpro_core.io import check_type, read_json, read_text, reason_of
+from hpro_core.text.normalise import COSYVOICE2_TAGS
 from hpro_core.text.phones import BEGIN_TEXT, END_TEXT, encode
 
 PHONES = "phones"
 
-_CURE = "use the tokenizer's folder as published"
+_HINT = "use the tokenizer's folder as published"
 _OPTIONAL = ("added_tokens.json", "special_tokens_map.json", "tokenizer.json")
 """Optional files."""
 
@@ -29,7 +29,7 @@ class Frontend:
     codec: Callable[[str, str], list[int]]  # transcript with begin and end symbols
 
 
-def frontend(policy_text: str, codec_text: str) -> Frontend:
+def load_frontend(policy_text: str, codec_text: str) -> Frontend:
     """Return the encoders that the settings name.
 
     Args:
@@ -52,7 +52,7 @@ def _cosyvoice2(folder: Path) -> Callable[[str, str], tuple[list[int], list[int]
 
     tokenizer = _published(folder, Qwen2Tokenizer.from_pretrained)
     end = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
-    tokenizer.add_special_tokens({**end, "additional_special_tokens": list(COSYVOICE2_MARKS)})
+    tokenizer.add_special_tokens({**end, "additional_special_tokens": list(COSYVOICE2_TAGS)})
 
     def read(text: str, words: str) -> tuple[list[int], list[int]]:
         ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -83,30 +83,30 @@ def _published(folder: Path, load: Callable[[Path], Any]) -> Any:
     """
     files = ("vocab.json", "merges.txt", "tokenizer_config.json")
     if missing := [name for name in files if not (folder / name).exists()]:
-        raise HproError(f"{folder} lacks {', '.join(missing)}: {_CURE}")
+        raise HproError(f"{folder} lacks {', '.join(missing)}: {_HINT}")
     _check_byte_pairs(folder)
     for name in ("tokenizer_config.json", *filter(lambda n: (folder / n).exists(), _OPTIONAL)):
-        content = read_json(folder / name, _CURE)
+        content = read_json(folder / name, _HINT)
         if name == "added_tokens.json":
-            checked(content, dict[str, int], str(folder / name), _CURE)
+            check_type(content, dict[str, int], str(folder / name), _HINT)
     try:
         tokenizer = load(folder)
         tokenizer("A text.")
     except Exception as error:  # wrong values in these files lead to exceptions of many types
-        raise HproError(f"{folder} holds no tokenizer ({reason_of(error)}): {_CURE}") from error
+        raise HproError(f"{folder} holds no tokenizer ({reason_of(error)}): {_HINT}") from error
     return tokenizer
 
 
 def _check_byte_pairs(folder: Path) -> None:
     """Compare merges and vocabulary; a mismatch makes the tokenizers package panic."""
     path = folder / "vocab.json"
-    vocabulary = checked(read_json(path, _CURE), dict[str, int], str(path), _CURE)
+    vocabulary = check_type(read_json(path, _HINT), dict[str, int], str(path), _HINT)
     path = folder / "merges.txt"
-    for number, line in enumerate(read_text(path, _CURE).split("\n"), 1):
+    for number, line in enumerate(read_text(path, _HINT).split("\n"), 1):
         if not line.strip() or line.startswith("#version"):
             continue
         pair = line.rstrip("\r").split(" ")
         if len(pair) != 2 or not {*pair, "".join(pair)} <= vocabulary.keys():
             raise HproError(
-                f"{path}, line {number}: {line[:60]!r} is not a token pair of vocab.json: {_CURE}"
+                f"{path}, line {number}: {line[:60]!r} is not a token pair of vocab.json: {_HINT}"
             )

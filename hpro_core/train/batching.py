@@ -229,7 +229,7 @@ class Sampler:
         return batches[rng.permutation(self.steps_per_epoch)]
 
     def _reference(self, index: int, rng: np.random.Generator) -> np.ndarray:
-        others = self._speakers.beside(index)
+        others = self._speakers.of_same_speaker(index)
         choice = others[int(rng.integers(len(others)))]
         if choice == index and len(others) > 1:
             choice = others[(int(np.searchsorted(others, index)) + 1) % len(others)]

@@ -113,7 +113,7 @@ def load_model(
     sizes = sizes_of(path, values, kind, RETRAIN)
     shapes = shapes_of(folder / WEIGHTS, RETRAIN)
     check_magnitudes(path, vars(sizes), shapes, RETRAIN)
-    model = allowed(lambda: build(sizes), path, shapes, RETRAIN)
+    model = build_checked(lambda: build(sizes), path, shapes, RETRAIN)
     _check_shapes(folder, model, shapes)
     _fill(folder, model)
     return model.eval()
@@ -151,7 +151,7 @@ def _not_finite(weights: Mapping[str, Tensor]) -> str:
     return ""
 
 
-class _Allowance(TorchFunctionMode):
+class _AllocationLimit(TorchFunctionMode):
     """Raises if a model allocates more elements than its weights file and small tables account for.
 
     PyTorch's "meta" device would give the sizes too, but it imports the compiler: 1.5 s per
@@ -161,18 +161,18 @@ class _Allowance(TorchFunctionMode):
     def __init__(self, numbers: int):
         """`numbers`: total number of elements of the weights."""
         super().__init__()
-        self.left = 2 * numbers + _TABLES
+        self.n_left = 2 * numbers + _TABLES
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         kwargs = kwargs or {}
         if func in _FACTORIES:
-            self.left -= _numbers_asked(kwargs.get("size", args))
-            if self.left < 0:
+            self.n_left -= _elements_of(kwargs.get("size", args))
+            if self.n_left < 0:
                 raise ValueError("they need more elements than the weights have")
         return func(*args, **kwargs)
 
 
-def _numbers_asked(size: Sequence[Any]) -> int:
+def _elements_of(size: Sequence[Any]) -> int:
     """Count the elements of a tensor of shape `size`, given as integers or as one sequence."""
     first = size[0] if size else 1
     return math.prod(
@@ -180,22 +180,22 @@ def _numbers_asked(size: Sequence[Any]) -> int:
     )
 
 
-def planned(build: Callable[[], ModelT], path: Path, cure: str) -> ModelT:
+def build_on_meta(build: Callable[[], ModelT], path: Path, hint: str) -> ModelT:
     """Build a model on the meta device: its weights have names and shapes, but no storage.
 
     Args:
         build: function that builds the model.
         path: file with the model sizes, for error messages.
-        cure: corrective action, for error messages.
+        hint: corrective action, for error messages.
 
     Raises:
         HproError: no model can be built with these sizes.
     """
-    return _built(build, torch.device("meta"), path, cure)
+    return _built(build, torch.device("meta"), path, hint)
 
 
-def allowed(
-    build: Callable[[], ModelT], path: Path, shapes: Mapping[str, Sequence[int]], cure: str
+def build_checked(
+    build: Callable[[], ModelT], path: Path, shapes: Mapping[str, Sequence[int]], hint: str
 ) -> ModelT:
     """Build a model that allocates no more memory than its weights file accounts for.
 
@@ -203,17 +203,17 @@ def allowed(
         build: function that builds the model.
         path: file with the model sizes, for error messages.
         shapes: shapes of the weights in the file, by name.
-        cure: corrective action, for error messages.
+        hint: corrective action, for error messages.
 
     Raises:
         HproError: no model can be built with these sizes, or it would allocate more.
     """
     numbers = sum(math.prod(shape) for shape in shapes.values())
-    return _built(build, _Allowance(numbers), path, cure)
+    return _built(build, _AllocationLimit(numbers), path, hint)
 
 
 def _built(
-    build: Callable[[], ModelT], within: torch.device | _Allowance, path: Path, cure: str
+    build: Callable[[], ModelT], within: torch.device | _AllocationLimit, path: Path, hint: str
 ) -> ModelT:
     """Build a model within a context; an error of the sizes names their file."""
     try:
@@ -221,47 +221,47 @@ def _built(
             return build()
     except Exception as error:  # a wrong size can raise any exception
         raise HproError(
-            f"{path}: no model can be built with these sizes ({reason_of(error)}): {cure}"
+            f"{path}: no model can be built with these sizes ({reason_of(error)}): {hint}"
         ) from error
 
 
-def sizes_of(path: Path, values: object, kind: type[SizesT], cure: str) -> SizesT:
+def sizes_of(path: Path, values: object, kind: type[SizesT], hint: str) -> SizesT:
     """Validate the sizes of a model and return them as a dataclass.
 
     Args:
         path: file with the model sizes, for error messages.
         values: sizes by name.
         kind: dataclass of the sizes.
-        cure: corrective action, for error messages.
+        hint: corrective action, for error messages.
 
     Raises:
         HproError: a size is missing, unknown or of another type.
     """
     if not isinstance(values, dict):
-        raise HproError(f"{path}: model is a {type(values).__name__}, not a mapping: {cure}")
+        raise HproError(f"{path}: model is a {type(values).__name__}, not a mapping: {hint}")
     hints = get_type_hints(kind)
     needed = [f.name for f in fields(kind) if f.default is MISSING]  # type: ignore[arg-type]
     if missing := [name for name in needed if name not in values]:
-        raise HproError(f"{path}: model.{missing[0]} is missing: {cure}")
+        raise HproError(f"{path}: model.{missing[0]} is missing: {hint}")
     for name, value in values.items():
         if name not in hints:
-            raise HproError(f"{path}: model.{name} is unknown to this version: {cure}")
+            raise HproError(f"{path}: model.{name} is unknown to this version: {hint}")
         try:
             TypeAdapter(hints[name]).validate_python(value, strict=True)
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
-            raise HproError(f"{path}: model.{name} is {value!r}: {reason}: {cure}") from error
+            raise HproError(f"{path}: model.{name} is {value!r}: {reason}: {hint}") from error
     return kind(**values)
 
 
-def shapes_of(path: Path, cure: str) -> dict[str, list[int]]:
+def shapes_of(path: Path, hint: str) -> dict[str, list[int]]:
     """Read the shape of each weight from the header of a safetensors file."""
-    header = safetensors_header(path, cure)
+    header = safetensors_header(path, hint)
     return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
 
 
 def check_magnitudes(
-    path: Path, sizes: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], cure: str
+    path: Path, sizes: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], hint: str
 ) -> None:
     """Reject sizes above the longest axis of the weights, and more blocks than there are weights.
 
@@ -269,7 +269,7 @@ def check_magnitudes(
         path: file with the model sizes, for error messages.
         sizes: sizes by name; a number of layers has "blocks" or "layer" in its name.
         shapes: shapes of the weights that belong to them, by name.
-        cure: corrective action, for error messages.
+        hint: corrective action, for error messages.
 
     Raises:
         HproError: a size is larger than the weights allow.
@@ -280,7 +280,7 @@ def check_magnitudes(
         limit = _RATE if isinstance(value, float) else len(shapes) if counts else most
         if isinstance(value, int | float) and not abs(value) <= limit:
             raise HproError(
-                f"{path}: model.{name} is {value}, larger than any size of its weights: {cure}"
+                f"{path}: model.{name} is {value}, larger than any size of its weights: {hint}"
             )
 
 
@@ -302,14 +302,14 @@ def _check_shapes(folder: Path, model: nn.Module, found: Mapping[str, Sequence[i
             )
 
 
-def check_fit(model: nn.Module, weights: Mapping[str, Tensor], says: str, cure: str) -> None:
-    """Compare the weights of another project with a model built by `planned`.
+def check_fit(model: nn.Module, weights: Mapping[str, Tensor], message: str, hint: str) -> None:
+    """Compare the weights of another project with a model built by `build_on_meta`.
 
     Args:
         model: model without storage.
         weights: weights by name.
-        says: start of the error message, which names the file and what it does not fit.
-        cure: corrective action, for error messages.
+        message: start of the error message, which names the file and what it does not fit.
+        hint: corrective action, for error messages.
 
     Raises:
         HproError: a weight is missing, unexpected or of another shape.
@@ -319,7 +319,7 @@ def check_fit(model: nn.Module, weights: Mapping[str, Tensor], says: str, cure: 
             model.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:400]
-        raise HproError(f"{says} ({detail}): {cure}") from error
+        raise HproError(f"{message} ({detail}): {hint}") from error
 
 
 def state_dict_of(path: Path, origin: str) -> dict[str, Tensor]:

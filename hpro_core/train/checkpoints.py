@@ -17,7 +17,7 @@ LIST = "checkpoints.json"
 KEPT = 2
 """Number of checkpoints to keep: with one, a bad disk block would lose the whole training."""
 
-AGAIN = "run again, and the training resumes from the checkpoint before it or from step 0"
+RESUME_HINT = "run again, and the training resumes from the checkpoint before it or from step 0"
 
 
 def kept_weights(work: Path, step: int) -> Path:
@@ -36,7 +36,10 @@ def save(work: Path, state: Mapping[str, Any], kept: Path | None = None) -> None
     path = work / f"checkpoint_{state['step']:07d}.pt"
     write_pt(path, dict(state))
     files = [path, kept] if kept is not None else [path]
-    newest = {"step": state["step"], "files": {file.name: sha256_of(file, AGAIN) for file in files}}
+    newest = {
+        "step": state["step"],
+        "files": {file.name: sha256_of(file, RESUME_HINT) for file in files},
+    }
     older = [entry for entry in _listed(work) if entry["step"] < state["step"]]
     entries = [newest, *older][:KEPT]
     write_json(work / LIST, {"checkpoints": entries})
@@ -66,7 +69,7 @@ def newest(work: Path, identity: str) -> dict[str, Any] | None:
         except HproError as error:
             before = entries[number + 1 :]
             then = "resuming from the one before it" if before else "starting from step 0"
-            print(f"warning: {str(error).removesuffix(f': {AGAIN}')}: {then}", flush=True)
+            print(f"warning: {str(error).removesuffix(f': {RESUME_HINT}')}: {then}", flush=True)
             continue
         if state["identity"] != identity:
             print(
@@ -94,7 +97,7 @@ def checked_kept(work: Path, step: int) -> Path:
         if path.name in entry["files"]:
             _check(path, entry["files"][path.name])
             return path
-    raise HproError(f"{path}, the weights to keep, are not listed in {work / LIST}: {AGAIN}")
+    raise HproError(f"{path}, the weights to keep, are not listed in {work / LIST}: {RESUME_HINT}")
 
 
 def clear(work: Path) -> None:
@@ -108,17 +111,19 @@ def _state(work: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
     for name, expected in entry["files"].items():
         _check(work / name, expected)
     path = work / f"checkpoint_{entry['step']:07d}.pt"
-    state = read_pt(path, AGAIN)
+    state = read_pt(path, RESUME_HINT)
     if isinstance(state, dict) and {"step", "identity"} <= state.keys():
         step = state["step"]
         if type(step) is int and step == entry["step"]:
             return state
-    raise HproError(f"{path} is not a checkpoint of this version: {AGAIN}")
+    raise HproError(f"{path} is not a checkpoint of this version: {RESUME_HINT}")
 
 
 def _check(path: Path, expected: str) -> None:
-    if sha256_of(path, AGAIN) != expected:
-        raise HproError(f"{path} was changed after it was written (its checksum differs): {AGAIN}")
+    if sha256_of(path, RESUME_HINT) != expected:
+        raise HproError(
+            f"{path} was changed after it was written (its checksum differs): {RESUME_HINT}"
+        )
 
 
 def _forget(work: Path, entries: list[dict[str, Any]]) -> None:
@@ -133,9 +138,9 @@ def _listed(work: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        entries = read_json(path, AGAIN).get("checkpoints")
+        entries = read_json(path, RESUME_HINT).get("checkpoints")
         if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
-            raise HproError(f"{path} is not a list of checkpoints: {AGAIN}")
+            raise HproError(f"{path} is not a list of checkpoints: {RESUME_HINT}")
     except HproError as error:
         print(f"warning: {error}", flush=True)
         return []

@@ -21,7 +21,7 @@ from hpro_core.train.terms import Mean, Terms
 
 ValueT = TypeVar("ValueT")
 
-LONGEST_WAIT = timedelta(hours=3)
+MAX_WAIT = timedelta(hours=3)
 """Timeout of collectives: the other processes wait while process 0 evaluates generated audio."""
 
 
@@ -46,12 +46,12 @@ class Ranks:
         if not distributed.is_initialized():
             atexit.register(distributed.destroy_process_group)
         threads = torch.get_num_threads()
-        state = PartialState(cpu=device.type == "cpu", timeout=LONGEST_WAIT)
+        state = PartialState(cpu=device.type == "cpu", timeout=MAX_WAIT)
         torch.set_num_threads(threads)  # PartialState changes it
         return cls(state.process_index, state.num_processes)
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is process 0, which writes the files."""
         return self.index == 0
 
@@ -69,13 +69,13 @@ class Ranks:
         present = torch.tensor([p.grad is not None for p in trained], dtype=torch.int32)
         present = present.to(trained[0].device)
         distributed.all_reduce(present, op=distributed.ReduceOp.MAX)
-        for parameter, somewhere in zip(trained, present.tolist(), strict=True):
-            if somewhere:
+        for parameter, has_gradient in zip(trained, present.tolist(), strict=True):
+            if has_gradient:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
                 distributed.all_reduce(parameter.grad)
 
-    def summed(self, terms: Terms) -> Terms:
+    def sum_terms(self, terms: Terms) -> Terms:
         """Add the terms of all processes, detached."""
         if self.count == 1:
             return terms
@@ -93,11 +93,11 @@ class Ranks:
         box = [value]
         if self.count > 1:
             distributed.broadcast_object_list(box, src=0)
-        told = box[0]
-        assert told is not None
-        return told
+        received = box[0]
+        assert received is not None
+        return received
 
-    def agree_on(self, value: int, what: str) -> None:
+    def check_equal(self, value: int, what: str) -> None:
         """Check that this process and process 0 have the same value.
 
         Args:

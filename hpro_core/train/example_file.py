@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 
 from hpro_core.constants import EMOTIONS, N_SPEECH_TOKENS, VAD
 from hpro_core.errors import HproError
-from hpro_core.io import opened, parquet_errors, replacing, sha256_of_rest
+from hpro_core.io import open_binary, parquet_errors, replacing, sha256_of_rest
 from hpro_core.train.examples import ROWS, SCHEMA, MappedExamples
-from hpro_core.train.facts import Facts, by_corpus, facts_from_json, joined
+from hpro_core.train.facts import Facts, combine_facts, facts_by_corpus, facts_from_json
 
 _FACTS, _SOURCE, _SUM = b"hpro.facts", b"hpro.source", b"hpro.sha256"
 
@@ -47,8 +47,10 @@ def write_examples(table: Path) -> None:
     ):
         for batch in _batches(table):
             file.write_batch(batch)
-            for corpus, facts in by_corpus(batch).items():
-                known[corpus] = joined([known[corpus], facts] if corpus in known else [facts])
+            for corpus, facts in facts_by_corpus(batch).items():
+                known[corpus] = combine_facts(
+                    [known[corpus], facts] if corpus in known else [facts]
+                )
         content = json.dumps({corpus: asdict(facts) for corpus, facts in known.items()})
         sink.flush()
         sums = f"{sink.tell()} {_sha256_of(partial, sink.tell())}"
@@ -137,7 +139,7 @@ def _sha256_of(path: Path, n_bytes: int) -> str:
 
 def _source(table: Path) -> bytes:
     """Identify a Parquet table by its size and the SHA-256 of its footer, which has statistics."""
-    with parquet_errors(table), opened(table) as file:
+    with parquet_errors(table), open_binary(table) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(-8, os.SEEK_END)
         file.seek(-8 - int.from_bytes(file.read(4), "little"), os.SEEK_END)

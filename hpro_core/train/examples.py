@@ -207,7 +207,7 @@ class SpeakerIndex:
         number = self._names.get((corpus, speaker))
         return self._order_N[:0] if number is None else self._of(number)
 
-    def beside(self, position: int) -> np.ndarray:
+    def of_same_speaker(self, position: int) -> np.ndarray:
         """Return the positions of all utterances of this utterance's speaker, itself included."""
         return self._of(int(self._speaker_N[position]))
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import TypeAdapter
 
-from hpro_core.text.phones import WHISPER_MARKS
+from hpro_core.text.phones import WHISPER_SPECIAL_TOKENS
 from hpro_core.train.examples import Example, MappedExamples, spans_to_frames
 
 ROUNDINGS = ("nearest", "truncate")
@@ -20,7 +20,7 @@ ROUNDINGS = ("nearest", "truncate")
 
 
 @dataclass(frozen=True)
-class Of:
+class Extreme:
     """A value and the utterance that has it."""
 
     value: int
@@ -34,13 +34,13 @@ class Facts:
     utterances: int
     symbols: int  # total number of policy text symbols
     tokens: int  # total number of speech tokens
-    highest_symbol: Of  # highest symbol id
+    highest_symbol: Extreme  # highest symbol id
     phones: str | None  # an utterance whose symbols have word indices (phones), if there is one
-    highest_transcript: Of  # highest transcript id
-    lowest_transcript: Of  # the lowest of the highest transcript ids of each utterance
-    longest_transcript: Of  # length with begin and end symbols
-    unmarked: str | None  # an utterance that lacks one of WHISPER_MARKS
-    uncovered: dict[str, Of | None]  # for each of ROUNDINGS, number of words of an utterance
+    highest_transcript: Extreme  # highest transcript id
+    lowest_transcript: Extreme  # the lowest of the highest transcript ids of each utterance
+    longest_transcript: Extreme  # length with begin and end symbols
+    unmarked: str | None  # an utterance that lacks one of WHISPER_SPECIAL_TOKENS
+    uncovered: dict[str, Extreme | None]  # for each of ROUNDINGS, number of words of an utterance
     # whose words cover no token
 
 
@@ -64,11 +64,11 @@ def facts_of(examples: Sequence[Example]) -> Facts:
         ValueError: the sequence is empty.
     """
     if isinstance(examples, MappedExamples) and examples.facts is not None:
-        return joined(examples.facts.values())
+        return combine_facts(examples.facts.values())
     return _facts(_of_examples(list(examples)))
 
 
-def by_corpus(batch: pa.RecordBatch) -> dict[str, Facts]:
+def facts_by_corpus(batch: pa.RecordBatch) -> dict[str, Facts]:
     """Compute the facts of each corpus in a record batch of `examples.SCHEMA`."""
     names = batch.column("corpus")
     return {
@@ -77,7 +77,7 @@ def by_corpus(batch: pa.RecordBatch) -> dict[str, Facts]:
     }
 
 
-def joined(parts: Iterable[Facts]) -> Facts:
+def combine_facts(parts: Iterable[Facts]) -> Facts:
     """Combine the facts of several disjoint sets of utterances.
 
     Raises:
@@ -94,14 +94,14 @@ def joined(parts: Iterable[Facts]) -> Facts:
         phones=_first(part.phones for part in parts),
         highest_transcript=_highest(part.highest_transcript for part in parts),
         lowest_transcript=min(
-            (part.lowest_transcript for part in parts), key=lambda of: (of.value, of.utt_id)
+            (part.lowest_transcript for part in parts), key=lambda item: (item.value, item.utt_id)
         ),
         longest_transcript=_highest(part.longest_transcript for part in parts),
         unmarked=_first(part.unmarked for part in parts),
         uncovered={
             rounding: min(
                 (found for part in parts if (found := part.uncovered[rounding])),
-                key=lambda of: of.utt_id,
+                key=lambda item: item.utt_id,
                 default=None,
             )
             for rounding in ROUNDINGS
@@ -109,8 +109,8 @@ def joined(parts: Iterable[Facts]) -> Facts:
     )
 
 
-def _highest(found: Iterable[Of]) -> Of:
-    return min(found, key=lambda of: (-of.value, of.utt_id))
+def _highest(found: Iterable[Extreme]) -> Extreme:
+    return min(found, key=lambda item: (-item.value, item.utt_id))
 
 
 def _first(names: Iterable[str | None]) -> str | None:
@@ -182,7 +182,7 @@ def _of_examples(examples: list[Example]) -> _Columns:
 def _facts(columns: _Columns) -> Facts:
     ids, transcript = columns.utt_ids, columns.transcript
     symbol_N, transcript_N = columns.symbols.highest(), transcript.highest()
-    marks = [transcript.any(transcript.values == mark) for mark in WHISPER_MARKS]
+    marks = [transcript.any(transcript.values == mark) for mark in WHISPER_SPECIAL_TOKENS]
 
     def one(true_N: np.ndarray) -> int | None:
         return min(np.flatnonzero(true_N).tolist(), key=lambda i: ids[i], default=None)
@@ -191,19 +191,19 @@ def _facts(columns: _Columns) -> Facts:
         position = one(true_N)
         return None if position is None else ids[position]
 
-    def of(values_N: np.ndarray, true_N: np.ndarray) -> Of | None:
+    def value_of(values_N: np.ndarray, true_N: np.ndarray) -> Extreme | None:
         position = one(true_N)
-        return None if position is None else Of(int(values_N[position]), ids[position])
+        return None if position is None else Extreme(int(values_N[position]), ids[position])
 
-    def extreme(values_N: np.ndarray, value: np.integer) -> Of:
-        found = of(values_N, values_N == value)
+    def extreme(values_N: np.ndarray, value: np.integer) -> Extreme:
+        found = value_of(values_N, values_N == value)
         assert found is not None
         return found
 
-    def uncovered(rounding: str) -> Of | None:
+    def uncovered(rounding: str) -> Extreme | None:
         spans = columns.spans_s
         frames = spans_to_frames(spans.values, columns.n_tokens[spans.owners()], rounding)
-        return of(spans.lengths, ~spans.any(frames[:, 1] > frames[:, 0]))
+        return value_of(spans.lengths, ~spans.any(frames[:, 1] > frames[:, 0]))
 
     return Facts(
         utterances=len(ids),

@@ -28,7 +28,7 @@ from hpro_core.train.terms import Divisible, Terms, cut
 BatchT = TypeVar("BatchT")
 
 
-MOST_LOST_STEPS = 200
+MAX_LOST_STEPS = 200
 """Steps that a killed training may lose, if its loop sets no other number."""
 
 
@@ -57,7 +57,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         if not self.checkpoint_every:
-            every = checkpoints_every(self.steps, MOST_LOST_STEPS, self.log_every)
+            every = checkpoints_every(self.steps, MAX_LOST_STEPS, self.log_every)
             object.__setattr__(self, "checkpoint_every", every)
         if self.checkpoint_every % self.log_every:
             raise ValueError(
@@ -66,19 +66,19 @@ class Loop:
             )
 
 
-def checkpoints_every(steps: int, most: int, log_every: int) -> int:
-    """Compute the checkpoint interval: about a quarter of a short training, at most `most`.
+def checkpoints_every(steps: int, max_interval: int, log_every: int) -> int:
+    """Compute the checkpoint interval: about a quarter of a short training, at most `max_interval`.
 
     Args:
         steps: steps of the training.
-        most: largest interval, the steps that a killed training may lose; a multiple of
+        max_interval: largest interval, the steps that a killed training may lose; a multiple of
             `log_every`.
         log_every: logging interval of the loop, in steps.
 
     Returns:
         Steps between two checkpoints, a multiple of `log_every`.
     """
-    return min(most, max(log_every, steps // 4 // log_every * log_every))
+    return min(max_interval, max(log_every, steps // 4 // log_every * log_every))
 
 
 def fit(
@@ -120,32 +120,32 @@ def fit(
         model_selection.check(loop.log_every)
     ranks = Ranks.init_distributed(_trained(optimiser)[0].device)
     ranks.broadcast_weights(model)
-    if ranks.first and ranks.count > 1:
+    if ranks.is_main and ranks.count > 1:
         print(f"{loop.label}: {ranks.count} processes", flush=True)
-    curves = Curves(loop.out, writes=ranks.first)
-    average = Average(model, loop.ema)
+    curves = Curves(loop.out, writes=ranks.is_main)
+    average = WeightAverage(model, loop.ema)
     full_rates = [group["lr"] for group in optimiser.param_groups]
     done = _resume(loop, model, optimiser, average, curves, model_selection)
-    ranks.agree_on(done, f"{loop.work}: the checkpoint to go on from")
+    ranks.check_equal(done, f"{loop.work}: the checkpoint to go on from")
     if done == 0:
         curves.dev(0, _evaluate(model, average, dev_terms, 0, loop))
         _probe(model_selection, 0, loop, model, average, curves, ranks)
-    with _profiler(loop.out, loop.profile and ranks.first) as profiler:
+    with _profiler(loop.out, loop.profile and ranks.is_main) as profiler:
         steps = range(done + 1, loop.steps + 1)
-        for step in track(steps, len(steps), loop.label) if ranks.first else steps:
+        for step in track(steps, len(steps), loop.label) if ranks.is_main else steps:
             if model_selection is not None and model_selection.stopped:
                 break
             for group, rate in zip(optimiser.param_groups, full_rates, strict=True):
-                group["lr"] = rate * _rate_share(step, loop)
+                group["lr"] = rate * _learning_rate_factor(step, loop)
             model.train()
             optimiser.zero_grad(set_to_none=True)
             batch = _seeded_batch(batch_at, step, loop, ranks)
-            parts = _own_parts(batch, loop, ranks)
+            parts = _rank_microbatches(batch, loop, ranks)
             terms = _gradients(loss_terms, parts, batch, _trained(optimiser), ranks)
             _stop_if_not_finite(terms, step, loop.label)
             norm = nn.utils.clip_grad_norm_(_trained(optimiser), loop.clip_norm)
             _stop_if_not_finite({"gradient norm": norm}, step, loop.label)
-            if grad_norm_fn is not None and step % loop.grad_norm_every == 0 and ranks.first:
+            if grad_norm_fn is not None and step % loop.grad_norm_every == 0 and ranks.is_main:
                 curves.add(step, "train", grad_norm_fn(parts[0]))
             optimiser.step()
             average.update(model)
@@ -153,21 +153,21 @@ def fit(
             if step % loop.dev_every == 0 or step == loop.steps:
                 curves.dev(step, _evaluate(model, average, dev_terms, step, loop))
             probed = _probe(model_selection, step, loop, model, average, curves, ranks)
-            if ranks.first and (probed or step % loop.checkpoint_every == 0):
+            if ranks.is_main and (probed or step % loop.checkpoint_every == 0):
                 _save(step, loop, model, optimiser, average, curves, model_selection)
             if profiler is not None:
                 profiler.step()
     average.copy_to(model)
     if model_selection is not None:
-        if ranks.first:
-            model_selection.give(model, loop.work)
+        if ranks.is_main:
+            model_selection.restore_best(model, loop.work)
         ranks.broadcast_weights(model)
     model.eval()
-    if ranks.first:
+    if ranks.is_main:
         curves.write()
     if model_selection is not None:
         return dict(
-            _evaluate(model, Average(model, 0.0), dev_terms, model_selection.kept_step, loop)
+            _evaluate(model, WeightAverage(model, 0.0), dev_terms, model_selection.kept_step, loop)
         )
     return {
         term: value
@@ -292,7 +292,7 @@ class Curves:
             self._board.close()
 
 
-class Average:
+class WeightAverage:
     """Exponential moving average of the trained weights, a substitute for learning-rate decay."""
 
     def __init__(self, model: nn.Module, decay: float):
@@ -365,7 +365,7 @@ def _seeded_batch(batch_at: Callable[[int], BatchT], step: int, loop: Loop, rank
     return batch
 
 
-def _own_parts(batch: BatchT, loop: Loop, ranks: Ranks) -> Sequence[BatchT]:
+def _rank_microbatches(batch: BatchT, loop: Loop, ranks: Ranks) -> Sequence[BatchT]:
     """Return the micro-batches of a batch that belong to this process."""
     pieces = loop.accumulate * ranks.count
     if pieces == 1:
@@ -400,7 +400,7 @@ def _gradients(
         terms.share(part.counts(), whole).backward()
         found.append(terms.detached())
     ranks.sum_gradients(trained)
-    summed = ranks.summed(reduce(Terms.plus, found))
+    summed = ranks.sum_terms(reduce(Terms.plus, found))
     assert isinstance(parts[0], Divisible)
     summed.check(whole, found[0], parts[0].counts())
     return summed
@@ -411,28 +411,30 @@ def _probe(
     step: int,
     loop: Loop,
     model: nn.Module,
-    average: Average,
+    average: WeightAverage,
     curves: Curves,
     ranks: Ranks,
 ) -> bool:
     """Evaluate the model if it is due and keep its weights if they are the best; return if due."""
-    if model_selection is None or not (model_selection.due(step) or step == loop.steps):
+    if model_selection is None or not (model_selection.is_due(step) or step == loop.steps):
         return False
     model.eval()
     with average.applied(model), torch.no_grad():
-        metrics = ranks.broadcast_object(dict(model_selection.look()) if ranks.first else None)
+        metrics = ranks.broadcast_object(
+            dict(model_selection.evaluate()) if ranks.is_main else None
+        )
         model_selection.record(step, metrics)
-        if ranks.first:
-            model_selection.keep(step, model, loop.work)
+        if ranks.is_main:
+            model_selection.save_if_best(step, model, loop.work)
     curves.add(step, "probe", metrics)
-    if ranks.first and step in model_selection.alarms:
+    if ranks.is_main and step in model_selection.alarms:
         print(f"warning: {loop.label}, step {step}: {model_selection.alarms[step]}", flush=True)
     return True
 
 
 def _evaluate(
     model: nn.Module,
-    average: Average,
+    average: WeightAverage,
     dev_terms: Callable[[], Mapping[str, float]],
     step: int,
     loop: Loop,
@@ -444,12 +446,12 @@ def _evaluate(
     return terms
 
 
-def _rate_share(step: int, loop: Loop) -> float:
+def _learning_rate_factor(step: int, loop: Loop) -> float:
     """Compute the factor of the learning rate: linear warm-up, constant, linear decay."""
-    warm = min(1.0, step / loop.warmup_steps) if loop.warmup_steps else 1.0
+    warmup = min(1.0, step / loop.warmup_steps) if loop.warmup_steps else 1.0
     decay_steps = loop.steps * loop.decay_fraction
-    cool = min(1.0, (loop.steps + 1 - step) / decay_steps) if decay_steps else 1.0
-    return warm * cool
+    decay = min(1.0, (loop.steps + 1 - step) / decay_steps) if decay_steps else 1.0
+    return warmup * decay
 
 
 def _trained(optimiser: torch.optim.Optimizer) -> list[Tensor]:
@@ -472,7 +474,7 @@ def _save(
     loop: Loop,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    average: Average,
+    average: WeightAverage,
     curves: Curves,
     model_selection: ModelSelection | None,
 ) -> None:
@@ -497,7 +499,7 @@ def _resume(
     loop: Loop,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    average: Average,
+    average: WeightAverage,
     curves: Curves,
     model_selection: ModelSelection | None,
 ) -> int:
@@ -511,7 +513,7 @@ def _resume(
         curves.restore([tuple(row) for row in state["curves"]])
         JOURNAL.read.update(map(Path, state["read"]))
         if model_selection is not None:
-            _recall(model_selection, curves)
+            _restore_model_selection(model_selection, curves)
     except (
         RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError,
     ) as error:  # fmt: skip
@@ -523,13 +525,13 @@ def _resume(
     return int(state["step"])
 
 
-def _recall(model_selection: ModelSelection, curves: Curves) -> None:
+def _restore_model_selection(model_selection: ModelSelection, curves: Curves) -> None:
     """Restore the evaluations before a resume from the curves."""
-    looks: dict[int, dict[str, float]] = {}
+    evaluations: dict[int, dict[str, float]] = {}
     for step, split, term, value in curves.rows:
         if split == "probe":
-            looks.setdefault(step, {})[term] = value
-    for step, metrics in looks.items():
+            evaluations.setdefault(step, {})[term] = value
+    for step, metrics in evaluations.items():
         model_selection.record(step, metrics)
 
 

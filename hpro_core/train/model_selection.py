@@ -13,11 +13,11 @@ from hpro_core.errors import HproError
 from hpro_core.io import read_pt, write_pt
 from hpro_core.train.checkpoints import checked_kept, kept_weights
 
-History = Mapping[int, Mapping[str, float]]
+MetricsByStep = Mapping[int, Mapping[str, float]]
 """Metrics of each evaluation by step; step 0 is the initial model."""
 
 
-def _never(history: History) -> str | None:
+def _never(history: MetricsByStep) -> str | None:
     return None
 
 
@@ -27,7 +27,7 @@ class ModelSelection:
 
     Attributes:
         every: steps between two evaluations, a multiple of the logging interval.
-        look: evaluates the current model in eval mode and returns its metrics; with several
+        evaluate: evaluates the current model in eval mode and returns its metrics; with several
             processes it runs in process 0 only.
         choose: selects the step to keep from all evaluations so far. It never returns to a step
             that it rejected before, so the weights of one step are enough.
@@ -38,9 +38,9 @@ class ModelSelection:
     """
 
     every: int
-    look: Callable[[], Mapping[str, float]]
-    choose: Callable[[History], int]
-    alarm: Callable[[History], str | None] = _never
+    evaluate: Callable[[], Mapping[str, float]]
+    choose: Callable[[MetricsByStep], int]
+    alarm: Callable[[MetricsByStep], str | None] = _never
     stop: bool = False
     history: dict[int, dict[str, float]] = field(default_factory=dict)
     alarms: dict[int, str] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class ModelSelection:
                 "between two points of a curve"
             )
 
-    def due(self, step: int) -> bool:
+    def is_due(self, step: int) -> bool:
         """Return whether the model is evaluated after this step."""
         return step % self.every == 0
 
@@ -81,12 +81,12 @@ class ModelSelection:
         """The step whose weights are kept."""
         return self.choose(self.history)
 
-    def keep(self, step: int, model: nn.Module, work: Path) -> None:
+    def save_if_best(self, step: int, model: nn.Module, work: Path) -> None:
         """Write the model's weights if this step is now the best."""
         if self.kept_step == step:
             write_pt(kept_weights(work, step), model.state_dict())
 
-    def give(self, model: nn.Module, work: Path) -> None:
+    def restore_best(self, model: nn.Module, work: Path) -> None:
         """Load the kept weights into the model.
 
         Raises:

@@ -6,9 +6,9 @@ from importlib import import_module
 import pytest
 
 from hpro_core.constants import EMOTIONS
-from hpro_core.corpus.check import described
-from hpro_core.corpus.readers.registry import PUBLISHED, recognised
-from hpro_core.corpus.usable import ALONE
+from hpro_core.corpus.check import format_report
+from hpro_core.corpus.readers.registry import PUBLISHED, detect_reader
+from hpro_core.corpus.usable import SINGLE_UTTERANCE
 from hpro_core.errors import HproError
 from hpro_core.params import CorpusSet
 from tests.corpora.planting import checked, link_folders
@@ -26,7 +26,7 @@ def test_every_reader_has_a_miniature_and_can_be_asked_for_in_params():
 
 def test_labels_are_mapped_to_the_nine_classes():
     for reader in PUBLISHED.values():
-        assert set(reader.ABOUT.emotions.values()) <= set(EMOTIONS)
+        assert set(reader.INFO.emotions.values()) <= set(EMOTIONS)
 
 
 @pytest.mark.parametrize("name", MINIATURES)
@@ -34,15 +34,15 @@ def test_a_miniature_is_recognised_and_without_fault_also_by_links(name, tmp_pat
     miniature, folder = MINIATURES[name], tmp_path / "corpus"
     folder.mkdir()
     miniature.build(folder)
-    assert recognised(folder) == name
+    assert detect_reader(folder) == name
     contents = checked(folder)
     # miniatures have speakers with one utterance, which a run rejects
-    assert {fault.reason for fault in contents.faults} <= {ALONE}
+    assert {fault.reason for fault in contents.faults} <= {SINGLE_UTTERANCE}
     assert contents.n_utterances + len(contents.faults) == miniature.UTTERANCES
     assert len(contents.speakers) + len(contents.faults) == miniature.SPEAKERS
     before = list(PUBLISHED[name].read(folder))
     link_folders(folder, tmp_path / "store")
-    assert recognised(folder) == name
+    assert detect_reader(folder) == name
     assert list(PUBLISHED[name].read(folder)) == before
 
 
@@ -58,6 +58,6 @@ def test_a_planted_fault_is_named(name, fault, tmp_path):
         assert fault.says in str(error.value)
     else:
         contents = checked(tmp_path, name)
-        assert fault.says in "\n".join(described(PUBLISHED[name].ABOUT, contents))
+        assert fault.says in "\n".join(format_report(PUBLISHED[name].INFO, contents))
         n = contents.n_utterances + len(contents.faults)
         assert n >= MINIATURES[name].UTTERANCES  # nothing is lost

@@ -188,7 +188,7 @@ def shipped(folder: Path) -> None:
     ]  # fmt: skip
     utterances = pd.DataFrame(rows, columns=list(tables.UTTERANCES.columns))
     tables.write_table(utterances, trained / "corpus/utterances.parquet", tables.UTTERANCES)
-    base.make(trained, trained / base.MODELS["policy"], folder / "base")
+    base.pack_base(trained, trained / base.MODELS["policy"], folder / "base")
     shutil.rmtree(trained)
 
 
@@ -291,10 +291,10 @@ def _write_records(folder: Path) -> None:
         sums = [f"{files.sha256_of(wav)}  ./{wav.name}\n" for wav in sorted(place.glob("audio/*"))]
         (place / "audio.sha256").write_text("".join(sums))
         files.JOURNAL.read.clear()
-        files.JOURNAL.made.clear()
+        files.JOURNAL.written.clear()
         files.note_audio(place / "audio")
         files.note_read(folder / "align/words.parquet")
-        files.JOURNAL.made.update(place.glob("*.parquet"))
+        files.JOURNAL.written.update(place.glob("*.parquet"))
         records.write(folder, "judge", [system, "--seed", "0", "--root", "results/fuzz"])
 
 

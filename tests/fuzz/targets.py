@@ -21,7 +21,7 @@ from hpro_core.align import accuracy, mfa_aligner, mfa_models, mfa_quality, text
 from hpro_core.analysis import reward_vs_judges
 from hpro_core.analysis import tables as result_tables
 from hpro_core.codec.model import CodecConfig
-from hpro_core.codec.released import Unstored, import_codec
+from hpro_core.codec.released import UnstoredSettings, import_codec
 from hpro_core.codec.text_decoder import TextDecoder
 from hpro_core.codec.training import load_codec
 from hpro_core.codec.whisper import load_whisper_decoder
@@ -34,13 +34,13 @@ from hpro_core.errors import HproError
 from hpro_core.judges import affect, affect_training
 from hpro_core.judges.panel import ReferenceRecordings
 from hpro_core.judges.provenance import common_provenance
-from hpro_core.judges.wavlm import WavlmVoices
+from hpro_core.judges.wavlm import WavlmSpeakerEncoder
 from hpro_core.judges.whisper import WhisperTranscripts
 from hpro_core.label.audeering import AudeeringWordVad
 from hpro_core.label.emotion2vec import Emotion2vecPosteriors
 from hpro_core.label.exact import ExactLabels
 from hpro_core.label.result_cache import read_shard, write_shard
-from hpro_core.label.teachers import SpokenUtterance
+from hpro_core.label.teachers import AlignedUtterance
 from hpro_core.plan import durations
 from hpro_core.plan.settings import read_settings
 from hpro_core.policy.llm_file import read_llm, write_llm
@@ -54,7 +54,7 @@ from hpro_core.speech import crops
 from hpro_core.speech.cosyvoice2 import CamPlus
 from hpro_core.speech.stage import load_tokenizer
 from hpro_core.synthesis.stage import load_decoder
-from hpro_core.text.tokenizers import frontend
+from hpro_core.text.tokenizers import load_frontend
 from hpro_core.train.checkpoint import save_model
 from hpro_core.train.facts import facts_of
 from tests.fuzz import artefacts, containers, mutators, sounds
@@ -194,7 +194,7 @@ def _corpora() -> Iterator[Target]:
         "a.ogg",
     ):
         yield Target(
-            f"audio: {file}", "sounds", (file,), lambda f, file=file: audio.decoded(f / file),
+            f"audio: {file}", "sounds", (file,), lambda f, file=file: audio.decode_file(f / file),
             refusals=(audio.Unusable,), weight=3,
         )  # fmt: skip
     for name in PUBLISHED:
@@ -217,7 +217,7 @@ def _corpora() -> Iterator[Target]:
 
 def _checked(folder: Path, reader: str) -> object:
     about, contents = check.check(folder, _limits("", "csv"), reader)
-    one_line(check.described(about, contents))
+    one_line(check.format_report(about, contents))
     return dataclasses.astuple(contents)
 
 
@@ -280,7 +280,7 @@ def _sections(folder: Path) -> object:
 def _preflight(folder: Path) -> object:
     settings = read_settings(artefacts.REPO / "params.yaml", [folder / "differences.yaml"])
     found = preflight.checks(settings, folder / "weights")
-    one_line(preflight.described(found))
+    one_line(preflight.format_checks(found))
     return [(c.status, c.what, c.says) for c in found if c.what not in ("disk", "GPU")]
 
 
@@ -347,7 +347,7 @@ def _packed(folder: Path) -> object:
 
 
 def _taken(folder: Path, name: str) -> object:
-    base.take(folder / "base", name, folder / "root")
+    base.unpack_model(folder / "base", name, folder / "root")
     place = folder / "root" / base.MODELS[name]
     load = {
         "tokenizer": load_tokenizer,
@@ -400,7 +400,7 @@ def _tables() -> Iterator[Target]:
         )  # fmt: skip
     yield Target("shards: of a teacher", "sharded", ("labels/*",), _shard, _shard_again)
     yield Target("labels: of words", "run", ("align/words.parquet", "label/*.parquet"),
-                 lambda f: crops.labelled(f), names=("label",))  # fmt: skip
+                 lambda f: crops.labelled_words(f), names=("label",))  # fmt: skip
     yield Target("labels: exact", "run", ("corpus/controlled/truth_*",), _exact)
     yield Target(
         "judgements of recordings", "run", ("judge/recordings/*", "align/words.parquet"), _recorded
@@ -410,7 +410,7 @@ def _tables() -> Iterator[Target]:
                  names=("sft", "hpro"), hashes=True)  # fmt: skip
     yield Target(
         "results: rewards", "run", ("policy/hpro/seed0/*",),
-        lambda f: reward_vs_judges.shares(reward_vs_judges.read(f, {"hpro": "sft"}, [0])),
+        lambda f: reward_vs_judges.shares(reward_vs_judges.read_terms(f, {"hpro": "sft"}, [0])),
     )  # fmt: skip
     yield Target("records: verify", "run", ("eval/sft/seed0/*.*", "eval/hpro/seed0/*.json"),
                  _verified, hashes=True, weight=6)  # fmt: skip
@@ -470,15 +470,15 @@ def _shard_again(value: pd.DataFrame | None, folder: Path) -> object:
 def _exact(folder: Path) -> object:
     corpus = folder / "corpus/controlled"
     utterances = tables.read_table(folder / "corpus/utterances.parquet", tables.UTTERANCES)
-    known = affect_training.labels(folder, utterances)
+    known = affect_training.read_labels(folder, utterances)
     teacher = ExactLabels(corpus)
     spoken = [
-        SpokenUtterance(row.utt_id, "", "", tuple(row.words.split()), np.empty((0, 2)), Path())
+        AlignedUtterance(row.utt_id, "", "", tuple(row.words.split()), np.empty((0, 2)), Path())
         for row in utterances[utterances.corpus == "controlled"].itertuples()
     ]
     words = tables.read_table(folder / "align/words.parquet", tables.WORDS)
     truth = tables.read_table(corpus / "truth_words.parquet", tables.WORDS)
-    compared = accuracy.summary(accuracy.against_words(words, truth)[0], "x")
+    compared = accuracy.summary(accuracy.compare_words(words, truth)[0], "x")
     return (
         known.posteriors,
         known.vad,
@@ -496,7 +496,7 @@ def _recorded(folder: Path) -> object:
 
 def _result_tables(folder: Path) -> object:
     rows = {name: [*artefacts.SYSTEMS] for name in results.TABLES}
-    result_tables.make(folder, p.Tables(**rows), [0], _EVALUATE, folder / "out")
+    result_tables.write_tables(folder, p.Tables(**rows), [0], _EVALUATE, folder / "out")
     paths = [folder / f"eval/{name}/seed0/metrics.json" for name in artefacts.SYSTEMS]
     common_provenance(paths)
     made = sorted(path for path in (folder / "out").rglob("*") if path.is_file())
@@ -519,7 +519,7 @@ def _report() -> Iterator[Target]:
     )
     yield Target(
         "report: trainings", "run", ("policy/hpro/seed0/*.json",),
-        lambda f: report.liveness(f, ["sft", "hpro"], [0]), weight=4,
+        lambda f: report.reward_diagnostics(f, ["sft", "hpro"], [0]), weight=4,
     )  # fmt: skip
     figures_of_words = "align/accuracy.json"
     yield Target(
@@ -544,8 +544,8 @@ def _report() -> Iterator[Target]:
 
 def _report_tables(folder: Path) -> object:
     found = results.read_tables(folder)
-    readings = results.readings(found)
-    return found, [tuple(each) for each in readings], results.summary(readings, "acted")
+    found_results = results.ordering_results(found)
+    return found, [tuple(each) for each in found_results], results.summary(found_results, "acted")
 
 
 @contextmanager
@@ -595,7 +595,7 @@ def _alignments() -> Iterator[Target]:
 
 def _compared(folder: Path) -> object:
     words = tables.read_table(folder / "words.parquet", tables.WORDS)
-    pairs, found = accuracy.against_textgrids(words, folder / "grids.zip", "set_")
+    pairs, found = accuracy.compare_textgrids(words, folder / "grids.zip", "set_")
     return pairs.tolist(), found
 
 
@@ -605,7 +605,7 @@ def _mfa_models(folder: Path) -> object:
         mfa_dictionary=str(folder / "english.dict"), mfa_min_log_likelihood=None,
         mfa_max_duration_deviation=None, mfa_command="mfa", max_rejected_fraction=0.1,
     )  # fmt: skip
-    mfa_models.get(folder / "out", settings)
+    mfa_models.download_models(folder / "out", settings)
     return (folder / "out/align/mfa_models.csv").read_text()
 
 
@@ -633,9 +633,9 @@ def _teachers() -> Iterator[Target]:
     )
 
 
-def _clip(folder: Path) -> SpokenUtterance:
+def _clip(folder: Path) -> AlignedUtterance:
     spans = np.array([[0.0, 0.2], [0.2, 0.5]])
-    return SpokenUtterance("clip", "ann", "a b", ("a", "b"), spans, folder / "clip.wav")
+    return AlignedUtterance("clip", "ann", "a b", ("a", "b"), spans, folder / "clip.wav")
 
 
 def _audeering(folder: Path, name: str) -> object:
@@ -653,7 +653,7 @@ def _emotion2vec(folder: Path) -> object:
 
 
 def _wavlm(folder: Path) -> object:
-    return WavlmVoices(folder / "wavlm", CPU).predict([_clip(folder)])
+    return WavlmSpeakerEncoder(folder / "wavlm", CPU).predict([_clip(folder)])
 
 
 def _whisper(folder: Path) -> object:
@@ -691,12 +691,12 @@ def _campplus(folder: Path) -> object:
 
 
 def _released(folder: Path) -> object:
-    codec = import_codec(folder / "model.pt", folder / "out", Unstored(text_heads=4))
+    codec = import_codec(folder / "model.pt", folder / "out", UnstoredSettings(text_heads=4))
     return weights_of(codec)
 
 
 def _tokenizers(folder: Path) -> object:
-    reads = frontend(str(folder / "qwen_text"), str(folder / "whisper_text"))
+    reads = load_frontend(str(folder / "qwen_text"), str(folder / "whisper_text"))
     return reads.policy("Good day!", "good day"), reads.codec("Good day!", "good day")
 
 

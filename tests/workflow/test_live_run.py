@@ -274,27 +274,27 @@ def test_a_run_waits_for_a_look_and_not_for_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "run.lock"
-    monkeypatch.setattr(live_run, "LOOK_S", 0.3)
+    monkeypatch.setattr(live_run, "MAX_DRY_RUN_S", 0.3)
     other = Lock(path)
     other.acquire(live_run.RUN)
     start = time.monotonic()
-    with pytest.raises(live_run.UnderWay), live_run.held(Lock(path), "mine", live_run.RUN):
+    with pytest.raises(live_run.RunActive), live_run.hold_lock(Lock(path), "mine", live_run.RUN):
         pass
     assert time.monotonic() - start < 0.2
     other.release()
-    other.acquire(live_run.LOOK)
-    with pytest.raises(live_run.UnderWay), live_run.held(Lock(path), "mine", live_run.RUN):
+    other.acquire(live_run.DRY_RUN)
+    with pytest.raises(live_run.RunActive), live_run.hold_lock(Lock(path), "mine", live_run.RUN):
         pass
     assert time.monotonic() - start > 0.3
 
 
 def test_kept_settings_are_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    one = live_run.kept_settings("mine", {"run": "mine", "sft": {"learning_rate": 1e-5}})
+    one = live_run.save_settings("mine", {"run": "mine", "sft": {"learning_rate": 1e-5}})
     before = one.stat().st_mtime_ns
-    again = live_run.kept_settings("mine", {"run": "mine", "sft": {"learning_rate": 1e-5}})
+    again = live_run.save_settings("mine", {"run": "mine", "sft": {"learning_rate": 1e-5}})
     assert (again, again.stat().st_mtime_ns) == (one, before)
-    assert one != live_run.kept_settings("mine", {"run": "mine", "sft": {"learning_rate": 2e-5}})
+    assert one != live_run.save_settings("mine", {"run": "mine", "sft": {"learning_rate": 2e-5}})
     assert one.is_absolute()
 
 

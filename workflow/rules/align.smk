@@ -1,12 +1,12 @@
 # Forced alignment: start and end of each word.
-from hpro_core.align.mfa_models import given, published
+from hpro_core.align.mfa_models import local_models, published_models
 
 
 # On the machine where Snakemake runs: compute nodes may have no internet.
 rule align_models:
     input:
         key=key("align_models", "align-models", "align"),
-        given=[model.name for model in given(SETTINGS.align)],
+        given=[model.name for model in local_models(SETTINGS.align)],
     output:
         models="<root>/align/mfa_models.csv",
         record="<root>/align/record_align-models.json",
@@ -32,8 +32,8 @@ rule align_models:
 rule align:
     input:
         key=key("align", "align", "align"),
-        given=[model.name for model in given(SETTINGS.align)],
-        models=rules.align_models.output if published(SETTINGS.align) else [],
+        given=[model.name for model in local_models(SETTINGS.align)],
+        models=rules.align_models.output if published_models(SETTINGS.align) else [],
         utterances=SHARD,
         audio=of_sets("audio.sha256"),
     output:

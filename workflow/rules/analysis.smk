@@ -5,8 +5,8 @@
 rule tables:
     input:
         key=key("tables", "tables", "tables", "seeds", "evaluate"),
-        metrics=of_runs("eval", wanted(), "metrics.json"),
-        scores=of_runs("eval", wanted(), "scores.parquet"),
+        metrics=of_runs("eval", table_systems(), "metrics.json"),
+        scores=of_runs("eval", table_systems(), "scores.parquet"),
     output:
         report(
             expand("<root>/tables/{table}.csv", table=TABLES),
@@ -45,8 +45,8 @@ rule tables_all:
             "evaluate",
             settings={**config, "tables": {**TABLES, "ablation": VARIANTS}},
         ),
-        metrics=of_runs("eval", [*wanted(), *VARIANTS], "metrics.json"),
-        scores=of_runs("eval", [*wanted(), *VARIANTS], "scores.parquet"),
+        metrics=of_runs("eval", [*table_systems(), *VARIANTS], "metrics.json"),
+        scores=of_runs("eval", [*table_systems(), *VARIANTS], "scores.parquet"),
     output:
         report(
             expand("<root>/tables_all/{table}.csv", table=TABLES),
@@ -80,8 +80,8 @@ rule tables_all:
 rule claims:
     input:
         key=key("claims", "claims", "tables", "seeds", "claims", "variants", "reward"),
-        scores=judged,
-        rewards=of_runs("policy", wanted(VARIANTS), "training.csv"),
+        scores=judged_scores,
+        rewards=of_runs("policy", table_systems(VARIANTS), "training.csv"),
     output:
         "docs/claims.csv",
         "docs/claims_tests.csv",

@@ -41,7 +41,7 @@ elif not config["base"]:
             key=key("codec_content", "codec-content", "codec.content", "compute"),
             train=TRAIN,
             dev=DEV,
-            whisper=brought(
+            whisper=user_files(
                 config["codec"]["whisper"], "config.json", "model.safetensors"
             ),
         output:

@@ -55,8 +55,8 @@ TRAIN, DEV, TEST = (
     [f"{ROOT}/dataset/{name}.{kind}" for kind in ("parquet", "arrow")]
     for name in ("train", "dev", "test")
 )
-NOTHING = "(?!)"  # a wildcard that no name matches
-LARGE = (
+NO_MATCH = "(?!)"  # a wildcard that no name matches
+MEMORY_FACTOR = (
     4 if config["policy"]["preset"] == "cosyvoice2" else 1
 )  # factor on the memory of the embedded model
 MODEL = ("model.safetensors", "config.json")  # the files of a trained model
@@ -98,7 +98,7 @@ def key(name, command, *sections, settings=config):
     return KEYS.declare(name, command, sections, settings)
 
 
-def brought(folder, *names):
+def user_files(folder, *names):
     """Files of the user in a folder that a setting names; none if the setting is empty."""
     return [f"{folder}/{name}" for name in names] if folder else []
 
@@ -106,7 +106,7 @@ def brought(folder, *names):
 def tokenizer_files(setting):
     """Tokenizer files of dataset.policy_text or dataset.codec_text; none for phones."""
     folder = "" if setting == "phones" else setting
-    return brought(folder, "vocab.json", "merges.txt", "tokenizer_config.json")
+    return user_files(folder, "vocab.json", "merges.txt", "tokenizer_config.json")
 
 
 def root_of(wildcards, input):
@@ -142,7 +142,7 @@ def start_of(wildcards):
     return policy_files(config["variants"][wildcards.variant]["start"], wildcards.seed)
 
 
-def spoken_by(wildcards):
+def synthesis_models(wildcards):
     """Models for the synthesis of a system: none for recordings, the decoder for tokenrecon."""
     if wildcards.system == "recordings":
         return []
@@ -166,20 +166,20 @@ def of_runs(folder, systems, name):
     return [f"{ROOT}/{folder}/{run}/{name}" for run in runs(systems)]
 
 
-def wanted(among=SYSTEMS):
+def table_systems(among=SYSTEMS):
     """Every system that is a row of a table."""
     rows = [system for names in TABLES.values() for system in names]
     return [system for system in dict.fromkeys(rows) if system in among]
 
 
-def judged(wildcards):
+def judged_scores(wildcards):
     """Scores of every system; refuses too few seeds before Snakemake deletes the old claims."""
     if len(set(SEEDS)) < config["claims"]["min_seeds"]:
         raise WorkflowError(
             f"seeds is {SEEDS}, but claims.min_seeds is {config['claims']['min_seeds']}: use "
             "--configfile config/claims.yaml -- claims"
         )
-    return of_runs("eval", wanted(), "scores.parquet")
+    return of_runs("eval", table_systems(), "scores.parquet")
 
 
 def existing(folder, name):
@@ -192,7 +192,7 @@ def existing(folder, name):
     return [f"{ROOT}/{folder}/{system}/seed{seed}/{name}" for system, seed in pairs]
 
 
-def lost_records(wildcards):
+def missing_records(wildcards):
     """Missing records of existing results, whose jobs must run again.
 
     Snakemake recreates a missing output only if a target needs it. A record is missing if a folder

@@ -15,7 +15,7 @@ rule corpus_read:
     benchmark:
         "<benchmarks>/corpus/read_{set}.tsv"
     wildcard_constraints:
-        set="|".join(sorted(set(SETS) - set(CONTROLLED))) or NOTHING,
+        set="|".join(sorted(set(SETS) - set(CONTROLLED))) or NO_MATCH,
     conda:
         "../envs/hpro.yaml"
     threads: 1
@@ -51,7 +51,7 @@ rule corpus_render:
     benchmark:
         "<benchmarks>/corpus/render_{set}.tsv"
     wildcard_constraints:
-        set="|".join(CONTROLLED) or NOTHING,
+        set="|".join(CONTROLLED) or NO_MATCH,
     conda:
         "../envs/hpro.yaml"
     threads: THREADS
@@ -73,7 +73,7 @@ rule corpus_split:
         key=key("corpus_split", "corpus-split", "corpus", "base", "shards"),
         utterances=of_sets("utterances.parquet"),
         rejected=of_sets("rejected.parquet"),
-        base=brought(config["base"], SENTENCES),
+        base=user_files(config["base"], SENTENCES),
     output:
         utterances="<root>/corpus/utterances.parquet",
         rejected="<root>/corpus/rejected.parquet",

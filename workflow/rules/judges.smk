@@ -2,8 +2,8 @@
 # The embedded judges need no GPU; published ones are models that the user provides.
 from hpro_core.judges import files as judges
 
-PUBLISHED_AFFECT = [str(path) for path in judges.affect(SETTINGS.evaluate)]
-PUBLISHED_JUDGES = [str(path) for path in judges.brought(SETTINGS.evaluate)]
+PUBLISHED_AFFECT = [str(path) for path in judges.affect_judge_files(SETTINGS.evaluate)]
+PUBLISHED_JUDGES = [str(path) for path in judges.published_judge_files(SETTINGS.evaluate)]
 JUDGE = []
 if not judges.all_affect_published(SETTINGS.evaluate):
     JUDGE = [f"{ROOT}/judge/{name}" for name in MODEL]
@@ -128,12 +128,12 @@ rule judge:
 
 rule phase_judge:
     input:
-        [f"{ROOT}/judge/{name}" for name in MODEL if JUDGE or WATCHED],
+        [f"{ROOT}/judge/{name}" for name in MODEL if JUDGE or PROBED],
         rules.judge_recordings.output,
 
 
 rule phase_eval:
     input:
-        of_runs("eval", wanted(), "metrics.json"),
+        of_runs("eval", table_systems(), "metrics.json"),
         existing("eval", "metrics.json"),
         existing("eval", "synthesis.parquet"),

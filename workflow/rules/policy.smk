@@ -6,7 +6,7 @@ rule sft:
         key=key("sft", "sft", "policy", "sft", "compute"),
         train=TRAIN,
         dev=DEV,
-        start=brought(
+        start=user_files(
             config["policy"]["path"], "llm.pt", "CosyVoice-BlankEN/config.json"
         ),
         base=[f"{ROOT}/policy/base/{name}" for name in MODEL if config["base"]],
@@ -28,7 +28,7 @@ rule sft:
     resources:
         gpu=1,
         nodes=1,
-        mem_mb=training_mb(workflow, 6000 * LARGE),
+        mem_mb=training_mb(workflow, 6000 * MEMORY_FACTOR),
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
         root=root_of,

@@ -1,8 +1,8 @@
 # Reward optimisation: one training per variant of params.yaml, from the variant's start policy.
 # With reward.probe_every, judges evaluate probes during training and select the checkpoint.
 
-WATCHED = config["reward"]["probe_every"] > 0
-REWARD = "reward-watched" if WATCHED else "reward"
+PROBED = config["reward"]["probe_every"] > 0
+REWARD = "reward-watched" if PROBED else "reward"
 
 
 rule reward:
@@ -13,7 +13,7 @@ rule reward:
             "reward.{stage}",
             "variants.{variant}",
             "compute",
-            *(["synthesis"] if WATCHED else []),
+            *(["synthesis"] if PROBED else []),
         ),
         train=TRAIN,
         dev=DEV,
@@ -28,7 +28,7 @@ rule reward:
                 *DECODER,
                 *SOUND,
             ]
-            if WATCHED
+            if PROBED
             else []
         ),
     output:
@@ -50,7 +50,7 @@ rule reward:
     resources:
         gpu=1,
         nodes=1,
-        mem_mb=training_mb(workflow, 6000 * LARGE),
+        mem_mb=training_mb(workflow, 6000 * MEMORY_FACTOR),
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
         root=root_of,
@@ -68,5 +68,5 @@ rule reward:
 
 rule phase_policy:
     input:
-        of_runs("policy", wanted(POLICIES), "model.safetensors"),
+        of_runs("policy", table_systems(POLICIES), "model.safetensors"),
         existing("policy", "model.safetensors"),

@@ -49,10 +49,10 @@ if not PUBLISHED and not config["base"]:
 
 
 if PUBLISHED:
-    TOKENIZER = brought(
+    TOKENIZER = user_files(
         config["speech"]["path"], "speech_tokenizer_v2.onnx", "campplus.onnx"
     )
-    SOUND = brought(config["speech"]["path"], "flow.pt", "hift.pt")
+    SOUND = user_files(config["speech"]["path"], "flow.pt", "hift.pt")
 
     rule tokenizer_published:
         input:

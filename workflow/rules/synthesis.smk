@@ -8,7 +8,7 @@ rule synthesise:
         test=TEST,
         utterances=rules.corpus_split.output.utterances,
         audio=of_sets("audio.sha256"),
-        models=spoken_by,
+        models=synthesis_models,
         sound=SOUND,
     output:
         table="<root>/eval/{system}/seed{seed}/synthesis.parquet",
@@ -24,7 +24,7 @@ rule synthesise:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 4000 * LARGE * attempt,
+        mem_mb=lambda wildcards, attempt: 4000 * MEMORY_FACTOR * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         root=root_of,

@@ -24,8 +24,8 @@ def training_mb(workflow: Any, model_mb: int) -> Callable[..., int]:
     """
 
     def asked_mb(wildcards: Mapping[str, str], input: Any, attempt: int, rulename: str) -> int:
-        asked = workflow.get_rule(rulename).resources
-        processes = max(1, asked["gpu"].value // asked["nodes"].value)
+        requested = workflow.get_rule(rulename).resources
+        processes = max(1, requested["gpu"].value // requested["nodes"].value)
         dataset_mb = sum(map(os.path.getsize, [*input.train, *input.dev])) * DATASET_TIMES / 10**6
         return attempt * processes * round(model_mb + dataset_mb)
 

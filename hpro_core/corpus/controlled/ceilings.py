@@ -12,19 +12,19 @@ from dataclasses import replace
 import numpy as np
 
 from hpro_core.corpus.controlled import affect
-from hpro_core.corpus.controlled.sentence_plans import Plan, drawn
+from hpro_core.corpus.controlled.sentence_plans import Plan, draw_rendering
 from hpro_core.corpus.controlled.voices import TIMBRES
 
 KINDS = ("other_speaker", "redrawn", "likeliest")
 
 
-def said_again(plan: Plan) -> list[Plan]:
+def ceiling_plans(plan: Plan) -> list[Plan]:
     """Return one plan of the sentence for each kind, named <utt_id>.<kind>."""
     rng = np.random.default_rng([*plan.seed, 1])
     others = [name for name in TIMBRES if name != plan.speaker]
     renderings = {
         "other_speaker": replace(plan, speaker=str(rng.choice(others))),
-        "redrawn": replace(plan, **drawn(plan.sentence, rng)),
+        "redrawn": replace(plan, **draw_rendering(plan.sentence, rng)),
         "likeliest": replace(
             plan,
             style=plan.sentence.style,

@@ -12,7 +12,7 @@ from hpro_core import tables
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
 from hpro_core.corpus.audio import write_wav
 from hpro_core.corpus.controlled import affect
-from hpro_core.corpus.controlled.ceilings import said_again
+from hpro_core.corpus.controlled.ceilings import ceiling_plans
 from hpro_core.corpus.controlled.sentence_plans import Plan, plans
 from hpro_core.params import Controlled, Corpus
 from hpro_core.progress import track
@@ -42,11 +42,13 @@ def render(
     planned = plans(name, settings)
     kept, lost = _rendered(planned, folder / "audio", corpus, workers)
     _write_truth(folder, kept)
-    again = [twin for plan, *_ in kept if plan.split == "test" for twin in said_again(plan)]
-    repeated, lost_again = _rendered(again, folder / "audio", corpus, workers)
-    _write_words(folder / "again_words.parquet", repeated)
+    ceilings = [
+        ceiling for plan, *_ in kept if plan.split == "test" for ceiling in ceiling_plans(plan)
+    ]
+    kept_ceilings, lost_ceilings = _rendered(ceilings, folder / "audio", corpus, workers)
+    _write_words(folder / "again_words.parquet", kept_ceilings)
     rows = [_row(name, plan, duration_s) for plan, duration_s, _ in kept]
-    return pd.DataFrame(rows, columns=list(tables.UTTERANCES.columns)), lost | lost_again
+    return pd.DataFrame(rows, columns=list(tables.UTTERANCES.columns)), lost | lost_ceilings
 
 
 def _rendered(
@@ -103,11 +105,13 @@ def _render_one(job: tuple[Plan, Path]) -> tuple[float, np.ndarray]:
 
     plan, path = job
     try:
-        spoken = _worker["voice"].say(plan.sentence.text, plan.n_words, plan.controls, plan.seed)
+        speech = _worker["voice"].synthesise(
+            plan.sentence.text, plan.n_words, plan.controls, plan.seed
+        )
     except UnreadableSentence:
         return 0.0, np.zeros((0, 2))
-    write_wav(path, spoken.samples)
-    return len(spoken.samples) / SAMPLE_RATE_HZ, spoken.spans_s
+    write_wav(path, speech.samples)
+    return len(speech.samples) / SAMPLE_RATE_HZ, speech.spans_s
 
 
 def _row(name: str, plan: Plan, duration_s: float) -> dict:

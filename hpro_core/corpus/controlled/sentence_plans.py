@@ -66,12 +66,12 @@ def _series(name: str, split: str, size: int, settings: Controlled) -> Iterator[
             split=split,
             sentence=sentence,
             speaker=str(rng.choice(list(TIMBRES))),
-            **drawn(sentence, rng),
+            **draw_rendering(sentence, rng),
             seed=[settings.seed, *split.encode(), index],
         )
 
 
-def drawn(sentence: Sentence, rng: np.random.Generator) -> dict[str, Any]:
+def draw_rendering(sentence: Sentence, rng: np.random.Generator) -> dict[str, Any]:
     """Sample style, strength and emphasised word, which the text does not determine."""
     renderings = affect.RENDERINGS[sentence.style]
     return {

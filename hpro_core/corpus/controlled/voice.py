@@ -48,7 +48,7 @@ class UnreadableSentence(Exception):
 
 
 @dataclass(frozen=True)
-class Spoken:
+class RenderedSpeech:
     """One rendered sentence."""
 
     samples: np.ndarray  # float32 (T,) at `SAMPLE_RATE_HZ`
@@ -64,10 +64,12 @@ class Voice:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
-            opened_graph(self._hibari.model_path), options, providers=["CPUExecutionProvider"]
+            open_graph(self._hibari.model_path), options, providers=["CPUExecutionProvider"]
         )
 
-    def say(self, text: str, n_words: int, controls: WordControls, seed: list[int]) -> Spoken:
+    def synthesise(
+        self, text: str, n_words: int, controls: WordControls, seed: list[int]
+    ) -> RenderedSpeech:
         """Render one sentence.
 
         Args:
@@ -92,15 +94,17 @@ class Voice:
             },
         )
         frames_P = units_P.astype(int) * FRAMES_PER_UNIT
-        spectra = shaped((lh[0], ln[0], lr[0]), f0[0], word_P, frames_P, controls)
+        spectra = apply_controls((lh[0], ln[0], lr[0]), f0[0], word_P, frames_P, controls)
         (lh_KF, ln_KF, lr_KF), f0_F = spectra
         noise = np.random.default_rng(seed)
         wave = dsp.synth(lh_KF, theta[0], ln_KF, lr_KF, phi[0], f0_F, noise)
         samples = soxr.resample(wave * 10 ** (CORPUS_GAIN_DB / 20), dsp.SR, SAMPLE_RATE_HZ)
-        return Spoken(samples / max(1.0, float(np.abs(samples).max())), _spans_s(word_P, frames_P))
+        return RenderedSpeech(
+            samples / max(1.0, float(np.abs(samples).max())), _spans_s(word_P, frames_P)
+        )
 
 
-def opened_graph(path: str | Path) -> bytes:
+def open_graph(path: str | Path) -> bytes:
     """Return hibari's network with inputs `stretch` and `limit` and the durations as last output.
 
     The original graph rounds each duration separately, which removes small changes of tempo. This
@@ -168,7 +172,7 @@ def _spans_s(word_P: np.ndarray, frames_P: np.ndarray) -> np.ndarray:
     return np.array(frames_W2) * FRAME_S
 
 
-def shaped(
+def apply_controls(
     spectra_KF: tuple[np.ndarray, ...],
     f0_F: np.ndarray,
     word_P: np.ndarray,
@@ -196,12 +200,12 @@ def shaped(
     hz_K = np.arange(len(spectra_KF[0])) * dsp.SR / dsp.N_FFT
     octaves_K = np.maximum(np.log2(np.maximum(hz_K, 1) / 500), 0)
     gain_KF = (octaves_K[:, None] * tilt_F + level_F).astype(np.float32)
-    louder = [warped(log_KF, formant_F) + gain_KF for log_KF in spectra_KF]
+    louder = [warp_frequencies(log_KF, formant_F) + gain_KF for log_KF in spectra_KF]
     louder[1] += (breath_F + BREATH_GAIN_DB * np.log(10) / 20).astype(np.float32)
     return louder, _pitch(f0_F, word_F, controls)
 
 
-def warped(log_KF: np.ndarray, factor_F: np.ndarray) -> np.ndarray:
+def warp_frequencies(log_KF: np.ndarray, factor_F: np.ndarray) -> np.ndarray:
     """Stretch the frequency axis of each frame by a factor (linear interpolation), (K, F)."""
     last = len(log_KF) - 1
     source_KF = np.minimum(np.arange(last + 1)[:, None] / factor_F, last)

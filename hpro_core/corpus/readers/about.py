@@ -16,20 +16,22 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass(frozen=True)
-class About:
+class CorpusInfo:
     """Description of a corpus; one without labels has no emotions."""
 
     title: str  # name, authors and year
     licence: str  # name of the licence and its restrictions
     source: str  # where to get it, and which archives
-    signs: tuple[str, ...]  # glob patterns relative to the folder; one match identifies the corpus
+    patterns: tuple[
+        str, ...
+    ]  # glob patterns relative to the folder; one match identifies the corpus
     emotions: Mapping[str, str] = field(default_factory=dict)  # label -> one of `EMOTIONS`
 
 
 class Reader(Protocol):
     """A module of this package."""
 
-    ABOUT: About
+    INFO: CorpusInfo
 
     def read(self, folder: Path, /) -> Iterator[Recording | Fault]:
         """Yield a `Recording` or `Fault` for each utterance; see the package's docstring."""

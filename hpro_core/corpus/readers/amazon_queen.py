@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hpro_core.corpus.readers import queen_file
-from hpro_core.corpus.readers.about import About
+from hpro_core.corpus.readers.about import CorpusInfo
 from hpro_core.corpus.recording import Fault, Recording, checked_rows, metadata_rows
 
 COLUMNS = ("utt_id", "speaker", "dialogue", "audio", "text")
 
-ABOUT = About(
+INFO = CorpusInfo(
     title="Flight of the Amazon Queen, dialogue of its talkie edition, 1995",
     licence="the game's own (readme.txt): to be passed on with that file, not to be sold",
     source="data/raw/amazon_queen, or `make data/raw/queen/queen.1c`",
-    signs=("metadata.csv",),
+    patterns=("metadata.csv",),
 )
 
 

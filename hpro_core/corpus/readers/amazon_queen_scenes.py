@@ -7,11 +7,11 @@ from pathlib import Path
 from hpro_core.corpus.readers import amazon_queen, queen_file
 from hpro_core.corpus.recording import Recording
 
-ABOUT = replace(
-    amazon_queen.ABOUT,
+INFO = replace(
+    amazon_queen.INFO,
     title="Flight of the Amazon Queen, cut-scenes of its talkie edition, 1995",
     source="`make data/raw/queen/queen.1c`",
-    signs=(),
+    patterns=(),
 )
 
 

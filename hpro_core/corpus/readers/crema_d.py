@@ -10,16 +10,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpro_core.corpus.readers.about import LFS_POINTER, About, audio_files, safe_id, table_rows
+from hpro_core.corpus.readers.about import LFS_POINTER, CorpusInfo, audio_files, safe_id, table_rows
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.errors import HproError
 
-ABOUT = About(
+INFO = CorpusInfo(
     title="CREMA-D, Cao and others 2014",
     licence="Open Database License 1.0, contents under the Database Contents License 1.0",
     source="github.com/CheyneyComputerScience/CREMA-D or gitlab.com/cs-cooper-lab/crema-d-mirror, "
     "cloned with Git LFS: AudioWAV and SentenceFilenames.csv",
-    signs=("AudioWAV/1[0-9]*_*_*_*.wav", "*/AudioWAV/1[0-9]*_*_*_*.wav"),
+    patterns=("AudioWAV/1[0-9]*_*_*_*.wav", "*/AudioWAV/1[0-9]*_*_*_*.wav"),
     emotions={
         "ANG": "angry",
         "DIS": "disgusted",
@@ -90,7 +90,7 @@ def _listed(path: Path) -> dict[str, str]:
 
 def _utterance(name: str, path: Path | None, where: str) -> Recording | Fault:
     fields = _NAME.fullmatch(name)
-    if fields is None or fields[2] not in SENTENCES or fields[3] not in ABOUT.emotions:
+    if fields is None or fields[2] not in SENTENCES or fields[3] not in INFO.emotions:
         return Fault(safe_id(name), "name that is not CREMA-D's", f"{where}: {name!r}")
     if path is None:
         return Fault(name, "no audio file", f"{where}: AudioWAV/{name}.wav")
@@ -105,6 +105,6 @@ def _utterance(name: str, path: Path | None, where: str) -> Recording | Fault:
         text=SENTENCES[sentence],
         audio=path,
         group=f"sentence_{sentence}",
-        emotion=ABOUT.emotions[label],
+        emotion=INFO.emotions[label],
         label=label,
     )

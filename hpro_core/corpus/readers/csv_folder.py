@@ -5,17 +5,17 @@ from functools import partial
 from pathlib import Path
 
 from hpro_core.constants import EMOTIONS, SPLITS
-from hpro_core.corpus.readers.about import About
+from hpro_core.corpus.readers.about import CorpusInfo
 from hpro_core.corpus.recording import Fault, Recording, checked_rows, metadata_rows
 
 COLUMNS = ("utterance", "speaker", "text", "audio")
 OPTIONAL = ("emotion", "split", "group")
 
-ABOUT = About(
+INFO = CorpusInfo(
     title="Own corpus",
     licence="its owner's",
     source="a folder with a metadata.csv (docs/corpora.md)",
-    signs=("metadata.csv",),
+    patterns=("metadata.csv",),
     emotions={emotion: emotion for emotion in EMOTIONS},
 )
 
@@ -47,8 +47,8 @@ def _problems(row: dict[str, str], has_split: bool) -> Iterator[tuple[str, str]]
     for column, known in (("emotion", EMOTIONS), ("split", SPLITS)):
         value = row.get(column, "").strip()
         if value and value not in known:
-            says = f"{column} {value!r} is unknown; known: {', '.join(known)}"
-            yield f"unknown {column}", says
+            problem = f"{column} {value!r} is unknown; known: {', '.join(known)}"
+            yield f"unknown {column}", problem
     if has_split and not row["split"].strip():
         yield "empty cell", "split is empty: give a split to every row or to none"
 

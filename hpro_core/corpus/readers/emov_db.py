@@ -16,16 +16,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpro_core.corpus.readers.about import About, audio_files, safe_id, text_of
+from hpro_core.corpus.readers.about import CorpusInfo, audio_files, safe_id, text_of
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.errors import HproError
 
-ABOUT = About(
+INFO = CorpusInfo(
     title="EmoV-DB, Adigwe and others 2018",
     licence="own licence: research, teaching, personal experiments; no commercial use",
     source="OpenSLR 115: <speaker>_<Emotion>.tar.gz, each into a folder of its name; "
     "and http://www.festvox.org/cmu_arctic/cmuarctic.data",
-    signs=(
+    patterns=(
         "*/[AaDdNnSs]*_[0-9]*-[0-9]*_[0-9][0-9][0-9][0-9].wav",
         "*/*/[AaDdNnSs]*_[0-9]*-[0-9]*_[0-9][0-9][0-9][0-9].wav",
     ),
@@ -40,7 +40,7 @@ ABOUT = About(
 SPEAKERS = ("bea", "jenie", "josh", "sam")
 PROMPTS = "cmuarctic.data"
 
-_WRITTEN = {label.lower(): label for label in ABOUT.emotions}
+_WRITTEN = {label.lower(): label for label in INFO.emotions}
 _WRITTEN |= {"anger": "Angry", "disgust": "Disgusted", "sleepiness": "Sleepy"}
 _NAME = re.compile(r"([A-Za-z]+)_(\d+)[-_](\d+)_(\d{4})\.wav")
 _PROMPT = re.compile(r'\( arctic_([ab]\d{4}) "(.*)" \)')
@@ -73,7 +73,7 @@ def _prompts(folder: Path) -> dict[str, str]:
     """Number of a sentence (a0001) -> its text."""
     path = folder / PROMPTS
     if not path.is_file():
-        url = ABOUT.source.split()[-1]
+        url = INFO.source.split()[-1]
         raise HproError(f"{path} does not exist: no archive contains it; download {url} to there")
     prompts: dict[str, str] = {}
     for number, line in enumerate(text_of(path).splitlines(), start=1):
@@ -108,7 +108,7 @@ def _utterance(path: Path, folder: Path, prompts: dict[str, str]) -> Recording |
         text=prompts[sentence],
         audio=path,
         group=f"arctic_{sentence}",
-        emotion=ABOUT.emotions[label],
+        emotion=INFO.emotions[label],
         label=label,
     )
 

@@ -22,17 +22,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hpro_core.corpus.readers.about import LFS_POINTER, About, audio_files, safe_id
-from hpro_core.corpus.recording import Fault, Recording, inside
+from hpro_core.corpus.readers.about import LFS_POINTER, CorpusInfo, audio_files, safe_id
+from hpro_core.corpus.recording import Fault, Recording, is_inside
 from hpro_core.errors import HproError
-from hpro_core.io import opened
+from hpro_core.io import open_binary
 
 LABELS = ("angry", "disgusted", "fearful", "happy", "neutral", "sad", "surprised")
-ABOUT = About(
+INFO = CorpusInfo(
     title="EmoVoice-DB, Yang et al. 2025 (synthetic: GPT-4o-audio)",
     licence="MIT",
     source="Hugging Face, dataset yhaha/EmoVoice-DB: its .jsonl files and audio/*.zip, extracted",
-    signs=("audio/*/gpt4o_*.wav", "audio/*/*/gpt4o_*.wav", "audio/disgusted.zip"),
+    patterns=("audio/*/gpt4o_*.wav", "audio/*/*/gpt4o_*.wav", "audio/disgusted.zip"),
     emotions={label: label for label in LABELS},
 )
 SPLITS = {"train.jsonl": "train", "val.jsonl": "dev", "test.jsonl": "test"}
@@ -76,7 +76,7 @@ def read(folder: Path) -> Iterator[Recording | Fault]:
 
 
 def _rows(path: Path, split: str) -> Iterator[_Row]:
-    with opened(path, "download the whole dataset") as file:
+    with open_binary(path, "download the whole dataset") as file:
         for number, line in enumerate(file, start=1):
             where = f"{path}, line {number}"
             if not line.strip():
@@ -85,8 +85,8 @@ def _rows(path: Path, split: str) -> Iterator[_Row]:
                 values = json.loads(line)
             except (ValueError, RecursionError) as error:
                 lfs = line.startswith(LFS_POINTER)
-                cure = "run git lfs pull" if lfs else "download the file again"
-                raise HproError(f"{where}: not JSON in UTF-8 ({error}): {cure}") from error
+                hint = "run git lfs pull" if lfs else "download the file again"
+                raise HproError(f"{where}: not JSON in UTF-8 ({error}): {hint}") from error
             text, emotion, wav = (
                 _value(values, key, where) for key in ("target_text", "emotion", "target_wav")
             )
@@ -112,7 +112,7 @@ def _entry(folder: Path, name: str, rows: list[_Row]) -> Recording | Fault:
     if fields[1] != row.emotion or row.emotion not in LABELS:
         reason = "emotion that is unknown or not the file name's"
         return Fault(utterance, reason, f"{row.where}: {row.emotion!r} of {row.wav}")
-    if not inside(row.wav):
+    if not is_inside(row.wav):
         return Fault(utterance, "path that leaves the corpus", f"{row.where}: {row.wav}")
     path = folder / row.wav
     # unzip -d <emotion> puts a folder into a folder of the same name

@@ -17,18 +17,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hpro_core.corpus.readers.about import About, audio_files, safe_id, text_of
+from hpro_core.corpus.readers.about import CorpusInfo, audio_files, safe_id, text_of
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.errors import HproError
 from hpro_core.io import MAX_TEXT_BYTES, read_bytes
 from hpro_core.text.normalise import normalised_words
 
-ABOUT = About(
+INFO = CorpusInfo(
     title="Emotional Speech Dataset (ESD), Zhou and others 2021, English part",
     licence="research only; a signed form goes to the authors",
     source="github.com/HLTSingapore/Emotional-Speech-Data has the form and the link to "
     "Emotional Speech Dataset (ESD).zip",
-    signs=("00[12]?/00[12]?.txt", "*/00[12]?/00[12]?.txt", "*/*/00[12]?/00[12]?.txt"),
+    patterns=("00[12]?/00[12]?.txt", "*/00[12]?/00[12]?.txt", "*/*/00[12]?/00[12]?.txt"),
     emotions={
         "Neutral": "neutral",
         "Angry": "angry",
@@ -38,7 +38,7 @@ ABOUT = About(
     },
 )
 SPEAKERS = tuple(f"{number:04d}" for number in range(11, 21))
-LABELS = tuple(ABOUT.emotions)
+LABELS = tuple(INFO.emotions)
 """Labels in the order of the file numbers."""
 SENTENCES = 350
 SPLITS = {"train": "train", "evaluation": "dev", "test": "test"}
@@ -133,7 +133,7 @@ def _utterance(path: Path, home: Path, lines: dict[str, _Line]) -> Recording | F
         audio=path,
         group=f"sentence{index % SENTENCES + 1:03d}",
         split=SPLITS.get(fields[2], ""),
-        emotion=ABOUT.emotions[label],
+        emotion=INFO.emotions[label],
         label=label,
     )
 
@@ -153,14 +153,14 @@ def _transcripts(path: Path) -> tuple[dict[str, _Line], list[Fault]]:
         elif written.strip():
             reason = "line that is not a new id, text and emotion"
             damaged.append(Fault(f"{path.name}_line{number}", reason, where))
-    said = Counter(_said(name, line) for name, line in lines.items())
+    counts = Counter(_sentence_and_words(name, line) for name, line in lines.items())
     for name, line in lines.items():
-        if said[_said(name, line)] > 1:
+        if counts[_sentence_and_words(name, line)] > 1:
             lines[name] = replace(line, whole=True)
     return lines, damaged
 
 
-def _said(name: str, line: _Line) -> tuple[int, str]:
+def _sentence_and_words(name: str, line: _Line) -> tuple[int, str]:
     """Sentence and words of a line."""
     return int(name[-6:]) % SENTENCES, normalised_words(line.text)
 

@@ -21,17 +21,17 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpro_core.corpus.readers.about import About, audio_files, safe_id, text_of
+from hpro_core.corpus.readers.about import CorpusInfo, audio_files, safe_id, text_of
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.errors import HproError
 from hpro_core.text.normalise import normalised_words
 
 TRANSCRIPTS = "read_transcriptions.txt"
-ABOUT = About(
+INFO = CorpusInfo(
     title="Expresso, Nguyen et al. 2023 (its read speech: the dialogues have no transcripts)",
     licence="CC BY-NC 4.0: no commercial use",
     source="github.com/facebookresearch/textlesslib, examples/expresso/dataset: expresso.tar",
-    signs=(TRANSCRIPTS, f"*/{TRANSCRIPTS}"),
+    patterns=(TRANSCRIPTS, f"*/{TRANSCRIPTS}"),
     emotions={
         "default": "neutral",
         "happy": "happy",
@@ -95,7 +95,7 @@ def _entry(
 ) -> Recording | Fault:
     where = "; ".join([place for place, _ in lines] + [str(path) for path in paths])
     fields = _ID.fullmatch(utterance)
-    if fields is None or fields[2] not in (*ABOUT.emotions, *MANNERS):
+    if fields is None or fields[2] not in (*INFO.emotions, *MANNERS):
         return Fault(safe_id(utterance), "id that Expresso does not have", where)
     speaker, style, substyle = fields.groups()
     part = "longform" if substyle == "longform" else "base"
@@ -115,6 +115,6 @@ def _entry(
         text=text,
         audio=audio,
         group=normalised_words(text) or utterance,
-        emotion=ABOUT.emotions.get(style),
+        emotion=INFO.emotions.get(style),
         label=style,
     )

@@ -20,15 +20,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpro_core.corpus.readers.about import About, audio_files, safe_id, text_of
+from hpro_core.corpus.readers.about import CorpusInfo, audio_files, safe_id, text_of
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.errors import HproError
 
-ABOUT = About(
+INFO = CorpusInfo(
     title="IEMOCAP, Busso et al. 2008",
     licence="USC's own, to be signed: research only, not to be passed on",
     source="sail.usc.edu/iemocap on request: IEMOCAP_full_release, with videos or without",
-    signs=(
+    patterns=(
         "Session1/dialog/EmoEvaluation/Ses01*.txt",
         "IEMOCAP_full_release/Session1/dialog/EmoEvaluation/Ses01*.txt",
     ),
@@ -95,7 +95,7 @@ def _turn(
     path = session / "sentences" / "wav" / name["dialog"] / f"{turn}.wav"
     if len(evaluations) > 1:
         return Fault(turn, "evaluated twice", " and ".join(where for _, where in evaluations))
-    if label != NO_AGREEMENT and label not in ABOUT.emotions:
+    if label != NO_AGREEMENT and label not in INFO.emotions:
         return Fault(turn, "label that IEMOCAP does not have", f"{where}: {label!r}")
     if not path.is_file():
         return Fault(turn, "no audio file", str(path))
@@ -108,7 +108,7 @@ def _turn(
         text=texts[0],
         audio=path,
         group=name["scene" if name["scene"].startswith("script") else "dialog"],
-        emotion=ABOUT.emotions.get(label),
+        emotion=INFO.emotions.get(label),
         label=label,
     )
 

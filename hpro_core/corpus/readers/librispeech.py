@@ -14,16 +14,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from hpro_core.corpus.readers.about import About, safe_id, text_of
+from hpro_core.corpus.readers.about import CorpusInfo, safe_id, text_of
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.corpus.walk import entries_of, is_folder
 from hpro_core.errors import HproError
 
-ABOUT = About(
+INFO = CorpusInfo(
     title="LibriSpeech, Panayotov and others 2015",
     licence="CC BY 4.0: requires attribution",
     source="openslr.org/12: train-clean-100.tar.gz and others, one for each subset",
-    signs=(
+    patterns=(
         "[tde]*-[co]*/*/*/*-*.trans.txt",
         "*/[tde]*-[co]*/*/*/*-*.trans.txt",
         "[0-9]*/[0-9]*/*-*.trans.txt",

@@ -12,16 +12,16 @@ for each sentence, and is not read. <chapter>.book.tsv also has sentences that w
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpro_core.corpus.readers.about import About, text_of
+from hpro_core.corpus.readers.about import CorpusInfo, text_of
 from hpro_core.corpus.readers.librispeech import Line, chapters, subsets, utterances
 from hpro_core.corpus.recording import Fault, Recording
 
-ABOUT = About(
+INFO = CorpusInfo(
     title="LibriTTS, Zen and others 2019, or LibriTTS-R, Koizumi and others 2023",
     licence="CC BY 4.0: requires attribution",
     source="openslr.org/60 (LibriTTS-R: openslr.org/141): train-clean-100.tar.gz and others, one "
     "for each subset",
-    signs=(
+    patterns=(
         "[tde]*-[co]*/*/*/*_*.trans.tsv",
         "*/[tde]*-[co]*/*/*/*_*.trans.tsv",
         "[0-9]*/[0-9]*/*_*.trans.tsv",

@@ -21,15 +21,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpro_core.corpus.readers.about import About, audio_files, safe_id, table_rows
+from hpro_core.corpus.readers.about import CorpusInfo, audio_files, safe_id, table_rows
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.errors import HproError
 
-ABOUT = About(
+INFO = CorpusInfo(
     title="LSSED, Fan et al. 2021",
     licence="LSSED user agreement: academic, no commercial use, no redistribution",
     source="github.com/tobefans/LSSED: a signed EULA.pdf by e-mail; audio on request",
-    signs=("metadata_english*.csv", "metadata_4class.csv"),
+    patterns=("metadata_english*.csv", "metadata_4class.csv"),
     emotions={
         "angry": "angry",
         "neutral": "neutral",
@@ -123,8 +123,8 @@ def _entry(
         return Fault(utterance, "listed more than once", "; ".join(place for place, _ in rows))
     if speaker is None:
         return Fault(utterance, "name without the number of a speaker", f"{where}: {name!r}")
-    if label not in ABOUT.emotions:
-        where = f"{where}: {label!r} is none of {', '.join(ABOUT.emotions)}"
+    if label not in INFO.emotions:
+        where = f"{where}: {label!r} is none of {', '.join(INFO.emotions)}"
         return Fault(utterance, "label that is not LSSED's", where)
     if audio is None:
         return Fault(utterance, "no audio file", f"{where}: {name}.wav is not in {folder}")
@@ -136,6 +136,6 @@ def _entry(
         text=text,
         audio=audio,
         group=utterance,
-        emotion=ABOUT.emotions[label],
+        emotion=INFO.emotions[label],
         label=label,
     )

@@ -16,16 +16,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpro_core.corpus.readers.about import About, audio_files, safe_id, table_rows
+from hpro_core.corpus.readers.about import CorpusInfo, audio_files, safe_id, table_rows
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.errors import HproError
 from hpro_core.io import read_text
 
-ABOUT = About(
+INFO = CorpusInfo(
     title="MSP-Podcast, Lotfian and Busso 2019, Busso et al. 2025",
     licence="UT Dallas's own, to be signed by the institution: research only, not to be passed on",
     source="lab-msp.com/MSP/MSP-Podcast.html on request: Audios, Labels and Transcripts",
-    signs=("Audios/MSP-PODCAST_*.wav", "Audio/MSP-PODCAST_*.wav"),
+    patterns=("Audios/MSP-PODCAST_*.wav", "Audio/MSP-PODCAST_*.wav"),
     emotions={
         "A": "angry",
         "C": "other",
@@ -102,7 +102,7 @@ def _wrong(
     if not _NAME.fullmatch(name):
         return Fault(utterance, "file name that is not MSP-Podcast's", f"{where}: {name!r}")
     for column, known in (
-        ("EmoClass", {*ABOUT.emotions, NO_AGREEMENT}),
+        ("EmoClass", {*INFO.emotions, NO_AGREEMENT}),
         ("Split_Set", SPLIT_OF.keys()),
     ):
         if row[column] not in known:
@@ -129,6 +129,6 @@ def _utterance(folder: Path, audio: Path, row: dict[str, str]) -> Recording | Fa
         audio=audio,
         group=f"{podcast}-{split}",
         split=split,
-        emotion=ABOUT.emotions.get(row["EmoClass"]),
+        emotion=INFO.emotions.get(row["EmoClass"]),
         label=row["EmoClass"],
     )

@@ -35,7 +35,7 @@ from hpro_core.errors import HproError
 from hpro_core.io import read_bytes
 
 MAKE = "`make data/raw/queen/queen.1c` downloads it"
-CURE = f"delete it; {MAKE} again"
+HINT = f"delete it; {MAKE} again"
 HERO = "joe"
 SUFFIX = ".1c"
 """Suffix of the data file; the excerpt is a folder."""
@@ -112,7 +112,7 @@ def dialogue(path: Path) -> list[Recording]:
             for clip in _clips(group, lines, entries):
                 clips.setdefault(clip.utterance, clip)
     if not clips:
-        raise HproError(f"{path} has no dialogue with audio: {CURE}")
+        raise HproError(f"{path} has no dialogue with audio: {HINT}")
     return list(clips.values())
 
 
@@ -137,7 +137,7 @@ def cut_scenes(path: Path) -> list[Recording]:
                 lines = list(_scene_lines(group, content[_HEADER:], cast))
             clips += _clips(group, lines, entries)
     if not clips:
-        raise HproError(f"{path} has no cut-scene with audio: {CURE}")
+        raise HproError(f"{path} has no cut-scene with audio: {HINT}")
     return clips
 
 
@@ -146,14 +146,14 @@ def _named_if_damaged(path: Path, name: str) -> Iterator[None]:
     try:
         yield
     except (struct.error, IndexError, ValueError) as error:
-        raise HproError(f"{path}: {name} is damaged ({error}): {CURE}") from error
+        raise HproError(f"{path}: {name} is damaged ({error}): {HINT}") from error
 
 
 def _entries(path: Path) -> dict[str, bytes]:
     """Name of every entry, in upper case -> its content."""
     archive = read_bytes(path, MAKE, MAX_BYTES)
     if not archive.startswith(_MAGIC):
-        raise HproError(f"{path} does not begin with {_MAGIC.decode()}: {CURE}")
+        raise HproError(f"{path} does not begin with {_MAGIC.decode()}: {HINT}")
     entries: dict[str, bytes] = {}
     left = len(archive)
     try:
@@ -168,7 +168,7 @@ def _entries(path: Path) -> dict[str, bytes]:
                 raise ValueError(f"{name} overlaps other entries")
             entries[name] = archive[start : start + size]
     except (struct.error, ValueError) as error:
-        raise HproError(f"{path} is damaged ({error}): {CURE}") from error
+        raise HproError(f"{path} is damaged ({error}): {HINT}") from error
     return entries
 
 

@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from hpro_core.corpus.readers.about import About, audio_files, safe_id
+from hpro_core.corpus.readers.about import CorpusInfo, audio_files, safe_id
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.errors import HproError
 
-ABOUT = About(
+INFO = CorpusInfo(
     title="RAVDESS, Livingstone and Russo 2018",
     licence="CC BY-NC-SA 4.0: no commercial use",
     source="Zenodo 1188976: Audio_Speech_Actors_01-24.zip",
-    signs=("Actor_*/03-01-*.wav", "*/Actor_*/03-01-*.wav"),
+    patterns=("Actor_*/03-01-*.wav", "*/Actor_*/03-01-*.wav"),
     emotions={
         "neutral": "neutral",
         "calm": "neutral",
@@ -32,7 +32,7 @@ ABOUT = About(
     },
 )
 STATEMENTS = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by the door."}
-LABELS = {f"{code:02d}": label for code, label in enumerate(ABOUT.emotions, start=1)}
+LABELS = {f"{code:02d}": label for code, label in enumerate(INFO.emotions, start=1)}
 """Code of the file name -> label, in the order of the publication."""
 
 _NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)\.wav")
@@ -73,7 +73,7 @@ def read(folder: Path) -> Iterator[Recording | Fault]:
                 text=STATEMENTS[statement],
                 audio=path,
                 group=f"statement{statement}",
-                emotion=ABOUT.emotions[LABELS[emotion]],
+                emotion=INFO.emotions[LABELS[emotion]],
                 label=LABELS[emotion],
             )
     yield from _missing(seen, folder)

@@ -47,7 +47,7 @@ READERS: dict[str, Reader] = {
 """All readers that params.yaml can name except `controlled`, which is rendered."""
 
 
-def entries(reader: str, path: Path, setting: str) -> list[Recording | Fault]:
+def read_entries(reader: str, path: Path, setting: str) -> list[Recording | Fault]:
     """Return all utterances of a corpus in a fixed order, with a fault for each unusable one.
 
     The path is a folder, or the game's data file; `setting` names it in messages.
@@ -61,7 +61,7 @@ def entries(reader: str, path: Path, setting: str) -> list[Recording | Fault]:
     return list(READERS[reader].read(path))
 
 
-def recognised(path: Path) -> str:
+def detect_reader(path: Path) -> str:
     """Return the reader whose files are at a path, or `csv` if no other matches.
 
     Raises:
@@ -74,14 +74,14 @@ def recognised(path: Path) -> str:
     known = [
         name
         for name, reader in PUBLISHED.items()
-        if any(next(path.glob(sign), None) is not None for sign in reader.ABOUT.signs)
+        if any(next(path.glob(pattern), None) is not None for pattern in reader.INFO.patterns)
     ]
-    if not known and (path / csv_folder.ABOUT.signs[0]).is_file():
-        return "amazon_queen" if _is_excerpt(path / csv_folder.ABOUT.signs[0]) else "csv"
+    if not known and (path / csv_folder.INFO.patterns[0]).is_file():
+        return "amazon_queen" if _is_excerpt(path / csv_folder.INFO.patterns[0]) else "csv"
     if len(known) == 1:
         return known[0]
     wanted = "\n".join(
-        f"  {name}: {' or '.join(r.ABOUT.signs) or '*.1c'}" for name, r in READERS.items()
+        f"  {name}: {' or '.join(r.INFO.patterns) or '*.1c'}" for name, r in READERS.items()
     )
     found = f"matches {' and '.join(known)}" if known else "matches no reader"
     raise HproError(f"{path} {found}: name the reader with --reader. Files of readers:\n{wanted}")

@@ -15,7 +15,7 @@ GIGA = 1e9
 
 
 @dataclass(frozen=True)
-class Bill:
+class CostTable:
     """Cost of a whole run.
 
     Attributes:
@@ -39,11 +39,11 @@ class Bill:
         return sum(cost.stored or 0 for cost in self.costs) + checkpoint_bytes(self.settings)
 
 
-def bill_of(
+def estimate_costs(
     settings: Params,
     given: Mapping[str, tuple[float, int]] | None = None,
     jobs: Sequence[Job] | None = None,
-) -> Bill:
+) -> CostTable:
     """Estimate the cost of a run; no corpus or weight file is needed.
 
     Args:
@@ -56,10 +56,10 @@ def bill_of(
     """
     speech = amounts(settings, given or {})
     jobs = jobs_of(settings) if jobs is None else jobs
-    return Bill(settings, speech, [cost_of(job, settings, speech) for job in jobs])
+    return CostTable(settings, speech, [cost_of(job, settings, speech) for job in jobs])
 
 
-def announced(settings: Params, workflow: Any) -> None:
+def print_costs(settings: Params, workflow: Any) -> None:
     """Print the cost of a full-size run on standard error when Snakemake starts.
 
     It is printed before a dry run stops at missing files of the user.
@@ -69,8 +69,8 @@ def announced(settings: Params, workflow: Any) -> None:
         workflow: Snakemake's workflow, at the end of the Snakefile.
     """
     if settings.policy.preset == "cosyvoice2":
-        bill = bill_of(settings, jobs=jobs_of_workflow(workflow))
-        print("\n".join(described(bill)), file=sys.stderr)
+        table = estimate_costs(settings, jobs=jobs_of_workflow(workflow))
+        print("\n".join(format_costs(table)), file=sys.stderr)
         print(
             "To check that all required files exist: hpro preflight, with the same --configfile",
             file=sys.stderr,
@@ -78,30 +78,30 @@ def announced(settings: Params, workflow: Any) -> None:
         )
 
 
-def described(bill: Bill) -> Iterator[str]:
+def format_costs(table: CostTable) -> Iterator[str]:
     """Yield the lines of the table."""
-    settings = bill.settings
+    settings = table.settings
     yield f"The whole run {settings.run!r}, seeds {settings.seeds}, from an empty results folder"
-    for name, amount in bill.speech.items():
+    for name, amount in table.speech.items():
         yield f"  {name}: {_speech_line(amount)}"
     yield _line("phase", "rule", "jobs", "CPU h", "GPU h", "GB")
-    for cost in bill.costs:
+    for cost in table.costs:
         job = cost.job
         cells = (_hours(cost.cpu), _hours(cost.gpu), _gigabytes(cost.stored))
         yield _line(job.phase, job.rule, str(job.count), *cells)
     checkpoint = checkpoint_bytes(settings)
     if checkpoint:
         yield _line("", "checkpoints of one training", "", "", "", _gigabytes(checkpoint))
-    cpu, gpu = (_sum([getattr(cost, kind) for cost in bill.costs]) for kind in ("cpu", "gpu"))
-    n = str(sum(bill.jobs.values()))
-    yield _line("", "sum of known costs", n, cpu, gpu, _gigabytes(bill.disk_bytes))
-    yield from _left_out(bill)
+    cpu, gpu = (_sum([getattr(cost, kind) for cost in table.costs]) for kind in ("cpu", "gpu"))
+    n = str(sum(table.jobs.values()))
+    yield _line("", "sum of known costs", n, cpu, gpu, _gigabytes(table.disk_bytes))
+    yield from _left_out(table)
     yield "CPU h: of one core. GPU h: of one H100. <= at most, >= at least: the measured job was"
     yield "larger or smaller (hpro_core/plan/costs.py has the source of every unit cost)."
     yield "GB: audio, weights and the largest checkpoint, without tables, logs and raw corpora."
 
 
-def parsed_hours(texts: list[str]) -> dict[str, tuple[float, int]]:
+def parse_hours(texts: list[str]) -> dict[str, tuple[float, int]]:
     """Parse options of the form SET=HOURS:UTTERANCES: set -> hours and utterances.
 
     Raises:
@@ -124,10 +124,10 @@ def _speech_line(amount: Amount | None) -> str:
     return f"{amount.hours:.1f} h, {amount.utterances:,} utterances, {counts} ({amount.source})"
 
 
-def _left_out(bill: Bill) -> Iterator[str]:
+def _left_out(table: CostTable) -> Iterator[str]:
     """Yield the rules that a sum excludes because they were not measured."""
     for kind, name in (("cpu", "CPU h"), ("gpu", "GPU h"), ("stored", "GB")):
-        rules = [cost.job.rule for cost in bill.costs if getattr(cost, kind) is None]
+        rules = [cost.job.rule for cost in table.costs if getattr(cost, kind) is None]
         if rules:
             yield f"not in the sum of {name}: {', '.join(rules)}"
 
