@@ -117,6 +117,10 @@ _OF_MACHINE = {
 """Errors of the machine or of this user's limits -> the action to take."""
 
 
+_FILES_OF_A_LIBRARY = 8
+"""Number of files that a library may have open at once, beside those of this process."""
+
+
 def _machine_error(error: OSError) -> str:
     name = f"{error.filename}: " if error.filename else ""
     hint = _OF_MACHINE[error.errno or 0]
@@ -131,12 +135,22 @@ def _skip_pytorchs_exit_hook() -> None:
 
 
 def _report_of_thread(failed: threading.ExceptHookArgs) -> None:
-    """Report an error that ended a thread, such as TensorBoard's writer."""
+    """Report an error that ended a thread; end the process if it is not the machine's.
+
+    The main thread may wait for this thread, such as that of a pool of processes, for ever. It does
+    not wait for TensorBoard's writer, and meets a full disk or too many open files itself.
+    """
     error = failed.exc_value
+    if error is None or isinstance(error, SystemExit):
+        return
     if isinstance(error, OSError) and error.errno in _OF_MACHINE:
         _say(_machine_error(error))
-    else:
-        threading.__excepthook__(failed)
+        return
+    status = _unexpected(error)
+    if "multiprocessing" in sys.modules:  # /proc cannot be read without free file descriptors
+        for child in sys.modules["multiprocessing"].active_children():
+            child.kill()
+    os._exit(status)
 
 
 # --- output --------------------------------------------------------------------------------------
@@ -193,6 +207,12 @@ def _unexpected(error: BaseException) -> Any:
     if isinstance(error, BrokenPipeError) and any(map(_has_no_reader, (sys.stdout, sys.stderr))):
         _close_quietly()
         return 128 + signal.SIGPIPE
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    if not _can_open_files():
+        hint = _OF_MACHINE[errno.EMFILE]
+        return _fail(
+            1, f"{what}. No more files can be opened: {hint}, then run the same command again"
+        )
     text = "".join(traceback.format_exception(error))
     in_job = SNAKEMAKE in os.environ
     shown = in_job or os.environ.get(TRACEBACK, "0") not in ("", "0")
@@ -202,12 +222,29 @@ def _unexpected(error: BaseException) -> Any:
     attach = f"{file} (traceback, command and versions)" if file else "the traceback above"
     attach += ", also in the log of this job" if in_job else ""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
     return _fail(
         BUG_STATUS,
         f"unexpected {what} ({frame.filename}, line {frame.lineno}). This is a bug of hpro: please "
         f"report it, and attach {attach}, your params.yaml and the affected file, if any.",
     )
+
+
+def _can_open_files() -> bool:
+    """Whether this process can open a few more files.
+
+    Libraries report too many open files as an error of their own, such as PyTorch's "Unable to open
+    /dev/urandom" and CTranslate2's "Cannot load the vocabulary".
+    """
+    opened: list[int] = []
+    try:
+        while len(opened) < _FILES_OF_A_LIBRARY:
+            opened.append(os.dup(2))
+    except OSError as error:
+        return error.errno not in (errno.EMFILE, errno.ENFILE)
+    finally:
+        for number in opened:
+            os.close(number)
+    return True
 
 
 def _written(text: str) -> Path | None:

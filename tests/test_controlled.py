@@ -481,7 +481,7 @@ def test_a_sentence_that_cannot_be_said_is_rejected(tmp_path: Path, monkeypatch)
     def refuse(*_: object) -> None:
         raise voice.UnreadableSentence("?")
 
-    monkeypatch.setattr(voice.Voice, "say", refuse)
+    monkeypatch.setattr(voice.Voice, "synthesise", refuse)
     outcomes = controlled._render_all(plans("told", SMALL)[:2], tmp_path, workers=1)
     assert [outcome[0] for outcome in outcomes] == [0.0, 0.0]
     assert controlled._reason(outcomes[0], settings(Path())) == "phones and words do not match"

@@ -237,7 +237,7 @@ def test_of_a_long_clip_no_more_is_decoded_than_the_limit(tmp_path):
     code = (
         "import resource, sys; from pathlib import Path; from hpro_core.corpus import audio\n"
         "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
-        "try: audio.decoded(Path(sys.argv[1]), 9.0)\n"
+        "try: audio.decode_file(Path(sys.argv[1]), 9.0)\n"
         "except audio.TooLong as error: print(error)"
     )
     done = subprocess.run(

@@ -469,7 +469,7 @@ def test_a_stage_goes_on_with_the_batches_and_the_noise_of_its_start(
         seen.append((tuple(batch.tokens_BL.flatten().tolist()), seed))
         return draw(self, batch, seed)
 
-    monkeypatch.setattr(train.Rewarder, "draw", noted)
+    monkeypatch.setattr(train.Rewarder, "draw_noise", noted)
     rewarded(folders, examples, tmp_path / "long", steps=6)
     whole = seen[-6:]
     seen.clear()

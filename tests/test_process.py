@@ -126,6 +126,63 @@ def test_no_more_files_is_no_traceback_of_a_thread_or_of_pytorch(tmp_path: Path,
     ]
 
 
+def test_no_more_files_is_no_bug_where_a_library_has_its_own_error(tmp_path: Path) -> None:
+    code = """
+    import os, resource
+    def commands():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+        raise RuntimeError("Unable to open /dev/urandom")
+    """
+    status, _, said = ended(code, cwd=tmp_path)
+    assert status == 1
+    assert said == (
+        "hpro: RuntimeError: Unable to open /dev/urandom. No more files can be opened: raise the "
+        "limit of open files (ulimit -n), then run the same command again\n"
+    )
+
+
+POOL = """
+import multiprocessing, os, resource, time
+from concurrent.futures import ProcessPoolExecutor
+def slow(number):
+    os.write(2, f"{{os.getpid()}}\\n".encode())
+    time.sleep(60)
+def commands():
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
+        found = pool.map(slow, range(20))
+        time.sleep(0.5)
+        {fault}
+        pool.submit(slow, 1)  # wakes the thread of the pool, which waits for its files
+        list(found)
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected", "reason"),
+    [
+        ("resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))", 1, "No more files can be opened"),
+        ("pool._call_queue.full = None", process.BUG_STATUS, "This is a bug of hpro"),
+    ],
+)
+def test_a_pool_whose_thread_has_ended_ends_the_process(
+    tmp_path: Path, fault: str, expected: int, reason: str
+) -> None:
+    """Its results would be waited for without end."""
+    status, _, said = ended(POOL.format(fault=fault), cwd=tmp_path)
+    assert status == expected
+    assert reason in said.splitlines()[-1]
+    workers = [int(line) for line in said.splitlines() if line.isdigit()]
+    assert len(workers) == 2
+    assert not [pid for pid in workers if _runs(pid)]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 @pytest.mark.parametrize("name", [process.TRACEBACK, process.SNAKEMAKE])
 def test_a_bug_of_a_job_has_its_traceback_in_the_log(tmp_path: Path, name: str) -> None:
     status, _, said = ended("def commands(): {}['key']", cwd=tmp_path, **{name: "1"})

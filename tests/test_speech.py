@@ -559,7 +559,7 @@ def test_train_and_encode(root: Path):
     curves = pd.read_csv(root / "speech/tokenizer/training.csv")
     dev = curves[(curves["split"] == "dev") & (curves["term"] == "mel")].sort_values("step")
     assert dev["value"].iloc[-1] < dev["value"].iloc[0]
-    terms = {"loss", "mel", "delta", "phones", "affect", "features", "heard", "mel_toy"}
+    terms = {"loss", "mel", "delta", "phones", "affect", "features", "extractor", "mel_toy"}
     assert terms | {"codes_used"} <= set(curves["term"])
     tokens = read_table(root / "speech/speech_tokens.parquet", SPEECH_TOKENS).set_index("utt_id")
     assert list(tokens.index) == [f"toy_{i}" for i in range(6)]

@@ -28,7 +28,7 @@ rule corpus_read:
         "corpus {wildcards.set}: reading raw recordings"
     shell:
         "(hpro corpus-read {wildcards.set:q} --root {params.root:q} --params {input.key:q}"
-        " && checksums {output.audio:q} > {output.sums:q}) 2>&1 | tee {log:q}"
+        " && checksums {output.audio:q} {output.sums:q}) 2>&1 | tee {log:q}"
 
 
 rule corpus_render:
@@ -65,7 +65,7 @@ rule corpus_render:
     shell:
         "(hpro corpus-render {wildcards.set:q} --root {params.root:q} --params {input.key:q}"
         " --threads {threads}"
-        " && checksums {output.audio:q} > {output.sums:q}) 2>&1 | tee {log:q}"
+        " && checksums {output.audio:q} {output.sums:q}) 2>&1 | tee {log:q}"
 
 
 rule corpus_split:

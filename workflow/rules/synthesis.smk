@@ -34,4 +34,4 @@ rule synthesise:
         "(mkdir -p {output.audio:q}"
         " && hpro synthesise {wildcards.system:q} --seed {wildcards.seed:q} --root {params.root:q}"
         " --params {input.key:q} --threads {threads}"
-        " && checksums {output.audio:q} > {output.sums:q}) 2>&1 | tee {log:q}"
+        " && checksums {output.audio:q} {output.sums:q}) 2>&1 | tee {log:q}"
