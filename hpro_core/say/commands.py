@@ -40,7 +40,7 @@ def say(
     instruct: Annotated[str, typer.Option(help="CosyVoice2: instruction in words.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Threads = 2,
+    threads: Threads = 1,
 ) -> None:
     """Speak a sentence of your own, or a file of sentences, with a trained policy."""
     from hpro_core.say import sentences as s

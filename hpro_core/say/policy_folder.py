@@ -144,10 +144,10 @@ def check_sums(folder: Path) -> None:
     listed: dict[str, str] = {}
     for number, line in enumerate(read_text(folder / SUMS, _EXPORT_AGAIN).splitlines(), start=1):
         match = _SUM.fullmatch(line)
-        if match is None:
+        if match is None or ".." in Path(match[2]).parts or Path(match[2]).is_absolute():
             raise HproError(
-                f"{folder / SUMS}, line {number}: {line[:60]!r} is not a SHA-256 and a file name: "
-                f"{_EXPORT_AGAIN}"
+                f"{folder / SUMS}, line {number}: {line[:60]!r} is not a SHA-256 and the name of a "
+                f"file in the folder: {_EXPORT_AGAIN}"
             )
         listed[match[2]] = match[1]
     if missing := NEEDED - listed.keys():
