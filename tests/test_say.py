@@ -310,6 +310,7 @@ def test_an_output_is_a_wav_file_and_no_recording(policy, reference, tmp_path):
 def test_what_is_missing_on_the_command_line_is_named(tmp_path):
     assert 'hpro say "Text." --reference ref.wav' in refusal("say")
     assert 'hpro say "Text." --reference ref.wav' in refusal("say", "No.")
+    assert "--device is 'tpu'" in refusal("say", "No.", "--device", "tpu")
     assert "give no others beside it" in refusal("say", "No.", "--csv", tmp_path / "a.csv")
     assert "in its columns" in refusal("say", "--csv", tmp_path / "a.csv", "--emotion", "sad")
 

@@ -46,6 +46,8 @@ def say(
     from hpro_core.say import sentences as s
     from hpro_core.say.policy_folder import newest_policy, open_policy
 
+    if device not in ("auto", "cpu", "cuda"):
+        raise HproError(f"--device is {device!r}: use auto, cpu or cuda")
     if csv is not None:
         if text is not None or reference is not None or out != Path("say.wav"):
             raise HproError("--csv names texts, references and outputs: give no others beside it")
