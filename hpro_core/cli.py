@@ -22,6 +22,7 @@ from hpro_core.policy import commands as policy
 from hpro_core.pretrained import commands as pretrained
 from hpro_core.report import commands as report
 from hpro_core.reward import commands as reward
+from hpro_core.say import commands as say
 from hpro_core.speech import commands as speech
 from hpro_core.synthesis import commands as synthesis
 
@@ -45,7 +46,7 @@ app = typer.Typer(
 )
 for commands in (
     corpus, pretrained, align, label, speech, dataset_commands, codec, policy, reward, synthesis,
-    judges, analysis, report, project_commands,
+    say, judges, analysis, report, project_commands,
 ):  # fmt: skip
     app.add_typer(commands.app)
 app.add_typer(corpus.checks, name="corpus")

@@ -153,16 +153,11 @@ def sample_tokens(
     Raises:
         HproError: the policy ends an utterance before its first token.
     """
-    sampling = sampling_of(settings)
     results: dict[str, GeneratedTokens] = {}
     chunks = list(_by_length(examples, settings.batch_size, lambda e: len(e.symbols)))
     for chunk in track(chunks, len(chunks), f"{label}: speech tokens, batches"):
         prompts = [references[e.utt_id] for e in chunk]
-        voices = [p.speaker_embedding for p in prompts]
-        numbers = [_number(settings.seed + 1000 * seed + 1, e.utt_id) for e in chunk]
-        generators = [torch.Generator(device).manual_seed(n) for n in numbers]
-        batch, prompt = collate(chunk, voices).to(device), collate(prompts, voices).to(device)
-        sampled = sample(policy, batch, generators, sampling, prompt)
+        sampled = sample_batch(policy, chunk, prompts, settings, seed, device)
         results.update(zip([e.utt_id for e in chunk], sampled, strict=True))
     without_tokens = [utt_id for utt_id, result in results.items() if not len(result.tokens)]
     if without_tokens:
@@ -172,6 +167,34 @@ def sample_tokens(
             f"{len(results)} sentences): raise synthesis.min_ratio, now {settings.min_ratio:g}"
         )
     return results
+
+
+def sample_batch(
+    policy: SpeechPolicy,
+    examples: Sequence[Example],
+    prompts: Sequence[Example],
+    settings: Synthesis,
+    seed: int,
+    device: torch.device,
+) -> list[GeneratedTokens]:
+    """Sample speech tokens for the texts of one batch.
+
+    Args:
+        policy: policy in eval mode, on `device`.
+        examples: utterances; their own speech is not used.
+        prompts: reference of each: its speaker embedding, text symbols and speech tokens.
+        settings: section `synthesis`.
+        seed: as in `sample_tokens`.
+        device: device of the batch.
+
+    Returns:
+        Speech tokens of each utterance; empty where the policy ends before its first token.
+    """
+    voices = [p.speaker_embedding for p in prompts]
+    numbers = [_number(settings.seed + 1000 * seed + 1, e.utt_id) for e in examples]
+    generators = [torch.Generator(device).manual_seed(n) for n in numbers]
+    batch, prompt = collate(examples, voices).to(device), collate(prompts, voices).to(device)
+    return sample(policy, batch, generators, sampling_of(settings), prompt)
 
 
 def sampling_of(settings: Synthesis) -> Sampling:
@@ -237,23 +260,31 @@ def load_decoder(root: Path, device: torch.device) -> AudioDecoder:
     config = read_json(path)
     if config.get("kind") == cosyvoice2.KIND:
         folder = check_type(config.get("folder"), str, f"{path}, folder")
-        return _flow_decoder(root, Path(folder), device)
+        flow = cosyvoice2.FlowDecoder.load(Path(folder), device)
+        utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
+        paths = dict(zip(utterances["utt_id"], utterances["audio"], strict=True))
+        return flow_decoder(flow, lambda utt_id: read_audio(root / paths[utt_id]))
     decoder = TokenDecoder.load(root / "speech" / "tokenizer")
     return lambda tokens, references: decoder.decode(
         tokens, [reference.speaker_embedding for reference in references]
     )
 
 
-def _flow_decoder(root: Path, folder: Path, device: torch.device) -> AudioDecoder:
-    decoder = cosyvoice2.FlowDecoder.load(folder, device)
-    utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
-    paths = dict(zip(utterances["utt_id"], utterances["audio"], strict=True))
+def flow_decoder(
+    decoder: cosyvoice2.FlowDecoder, audio_of: Callable[[str], np.ndarray]
+) -> AudioDecoder:
+    """Return CosyVoice2's decoder as an `AudioDecoder`.
+
+    Args:
+        decoder: flow and vocoder.
+        audio_of: function from the utt_id of a reference to its 16 kHz audio, float32 (T,).
+    """
 
     def decode_audio(
         tokens: Sequence[np.ndarray], references: Sequence[Example]
     ) -> list[np.ndarray]:
         prompts = [
-            cosyvoice2.prompt_of(read_audio(root / paths[r.utt_id]), r.tokens, r.speaker_embedding)
+            cosyvoice2.prompt_of(audio_of(r.utt_id), r.tokens, r.speaker_embedding)
             for r in references
         ]
         audios = decoder.decode(tokens, prompts)

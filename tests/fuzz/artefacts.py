@@ -38,6 +38,7 @@ from hpro_core.params import Dataset
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.sft import make_policy, save_policy
 from hpro_core.pretrained import base
+from hpro_core.say.policy_folder import write_sums
 from hpro_core.shards import write as write_shards
 from hpro_core.speech.tokenizer import SpeechTokenizer, TokenizerConfig
 from hpro_core.text.phones import N_TRANSCRIPT_SYMBOLS
@@ -173,6 +174,22 @@ def models(folder: Path) -> None:
     affect.save(judge, folder / "judge")
     save_policy(folder / "qwen", CosyVoice2LM(SMALL_QWEN))
     shutil.copytree(folder / "tokenizer", folder / "root/speech/tokenizer")
+
+
+def say(folder: Path) -> None:
+    """A file of sentences, and an exported policy."""
+    soundfile.write(folder / "r.wav", _tone(1.0), 16_000, subtype="PCM_16")
+    (folder / "sentences.csv").write_text(
+        'text,reference,out\n"Well, go home.",r.wav,a.wav\nNo.,r.wav,\n', encoding="utf-8"
+    )
+    models(folder / "made")
+    shutil.copytree(folder / "made/policy", folder / "exported")
+    shutil.copytree(folder / "made/tokenizer", folder / "exported/tokenizer")
+    shutil.rmtree(folder / "made")
+    whole = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
+    text = yaml.safe_dump({"synthesis": whole["synthesis"]})
+    (folder / "exported/settings.yaml").write_text(text, encoding="utf-8")
+    write_sums(folder / "exported")
 
 
 def shipped(folder: Path) -> None:
@@ -466,6 +483,7 @@ GROUPS = {
     "base": shipped, "checkpoints": checkpoints, "run": run, "sharded": sharded,
     "teachers": teachers, "cosyvoice2": cosyvoice2, "game": game, "alignments": alignments,
     "archives": archives, "measures": measures, "preflight": needs,
+    "say": say,
 }  # fmt: skip
 
 

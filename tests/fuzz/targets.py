@@ -50,6 +50,7 @@ from hpro_core.pretrained.packing import pack
 from hpro_core.pretrained.sentences import known_sentences
 from hpro_core.report import counts, figures, results, samples
 from hpro_core.report import stage as report
+from hpro_core.say import policy_folder, sentences
 from hpro_core.speech import crops
 from hpro_core.speech.cosyvoice2 import CamPlus
 from hpro_core.speech.stage import load_tokenizer
@@ -316,6 +317,8 @@ def _models() -> Iterator[Target]:
                  lambda f: callable(load_decoder(f / "root", CPU)))  # fmt: skip
     yield Target("model: affect judge", "models", ("judge/*",), _judge, weight=6)
     yield Target("model: packed", "models", ("tokenizer/*",), _packed, writes=("packed/*",))
+    yield Target("say: sentences", "say", ("sentences.csv",), _sentences, names=("r.wav",))
+    yield Target("say: exported", "say", ("exported/**/*",), _exported, hashes=True)
     for name in base.MODELS:
         yield Target(
             f"base: {name}", "base", (f"base/{name}/*", "base/SHA256SUMS"),
@@ -328,6 +331,19 @@ def _models() -> Iterator[Target]:
     )  # fmt: skip
     yield Target("checkpoints", "checkpoints", ("work/*",), _resumed, writes=("work/*", "out/**"),
                  guarded=True, hashes=True, weight=10)  # fmt: skip
+
+
+def _sentences(folder: Path) -> object:
+    found = sentences.read_sentences(folder / "sentences.csv")
+    sentences.check(found, policy_folder.EMBEDDED)
+    one_line(sentences.notes(found))
+    return [{name: str(value) for name, value in vars(each).items()} for each in found]
+
+
+def _exported(folder: Path) -> object:
+    found = policy_folder.open_policy(folder / "exported")
+    settings = p.read_section(found.settings, "synthesis", p.Synthesis)
+    return settings.model_dump(), weights_of(load_policy(found.policy))
 
 
 def _sized(model: Any) -> tuple:
