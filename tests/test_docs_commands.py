@@ -117,13 +117,16 @@ def paths(command: Command) -> list[str]:
 
 @functools.cache
 def tracked() -> frozenset[str]:
-    """Files and folders of a fresh clone after `make setup`."""
+    """Files and folders of a fresh clone after `make setup`, without the folder of the published run.
+
+    Git holds only its tables, so it is no finished run.
+    """
     listing = subprocess.run(
         ["git", "ls-files"], cwd=REPO, capture_output=True, text=True, check=True
     )
     files = set(listing.stdout.splitlines())
     folders = {str(folder) for file in files for folder in Path(file).parents}
-    return frozenset(files | folders | FROM_SETUP)
+    return frozenset((files | folders | FROM_SETUP) - {"results/embedded"})
 
 
 def of_hpro(words: list[str], whole: bool) -> list[str]:
