@@ -117,7 +117,7 @@ def paths(command: Command) -> list[str]:
 
 @functools.cache
 def tracked() -> frozenset[str]:
-    """Files and folders of a fresh clone after `make setup`, without the folder of the published run.
+    """Files and folders of a fresh clone after `make setup`, without that of the published run.
 
     Git holds only its tables, so it is no finished run.
     """
