@@ -173,6 +173,9 @@ def test_a_pool_whose_thread_has_ended_ends_the_process(
     assert reason in said.splitlines()[-1]
     workers = [int(line) for line in said.splitlines() if line.isdigit()]
     assert len(workers) == 2
+    deadline = time.monotonic() + 10  # a killed process takes a moment to end
+    while any(map(_runs, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert not [pid for pid in workers if _runs(pid)]
 
 
