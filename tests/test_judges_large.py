@@ -710,10 +710,10 @@ def test_preflight_looks_for_the_judges(tmp_path, monkeypatch):
     found = {check.what: check for check in checks(asked, REPO / "weights")}
     assert {name for name in FILES if found[name].status == "FAIL"} == set(FILES)
     assert "exact labels for the affect judge" not in found  # nobody asks for it
-    assert "no commercial use" in found["licence of audeering's model"].says
+    assert "no commercial use" in found["licence of audeering's model"].finding
     Path("m").mkdir()
     Path("m/large-v3.pt").write_text("another")
-    said = {check.what: check.says for check in checks(asked, REPO / "weights")}
+    said = {check.what: check.finding for check in checks(asked, REPO / "weights")}
     assert "e5b1a55b" in said["m/large-v3.pt"]
     assert "is expected: get it again" in said["m/large-v3.pt"]
     embedded = p.Params.model_validate(shipped() | {"base": ""})

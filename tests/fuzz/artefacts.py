@@ -223,7 +223,7 @@ def training(model: nn.Module, work: Path, out: Path, steps: int) -> None:
     fixed = batch_at(0)
     model_selection = ModelSelection(
         every=20,
-        look=lambda: {"score": -float(terms(fixed)["loss"])},
+        evaluate=lambda: {"score": -float(terms(fixed)["loss"])},
         choose=lambda history: max(history, key=lambda step: history[step]["score"]),
     )
     loop = Loop("fuzz", steps, 1, out, work, ema=0.9, log_every=10, dev_every=20,

@@ -41,7 +41,8 @@ from hpro_core.label.emotion2vec import Emotion2vecPosteriors
 from hpro_core.label.exact import ExactLabels
 from hpro_core.label.result_cache import read_shard, write_shard
 from hpro_core.label.teachers import AlignedUtterance
-from hpro_core.plan import durations
+from hpro_core.plan import cost_table, durations
+from hpro_core.plan.jobs import Job
 from hpro_core.plan.settings import read_settings
 from hpro_core.policy.llm_file import read_llm, write_llm
 from hpro_core.policy.sft import load_policy, rewarded_steps, save_policy
@@ -280,9 +281,11 @@ def _sections(folder: Path) -> object:
 
 def _preflight(folder: Path) -> object:
     settings = read_settings(artefacts.REPO / "params.yaml", [folder / "differences.yaml"])
-    found = preflight.checks(settings, folder / "weights")
+    jobs = [Job("policy", "sft", 1)]  # not counted by Snakemake: readers start no process
+    with mock.patch.object(cost_table, "jobs_of", return_value=jobs):
+        found = preflight.checks(settings, folder / "weights")
     one_line(preflight.format_checks(found))
-    return [(c.status, c.what, c.says) for c in found if c.what not in ("disk", "GPU")]
+    return [(c.status, c.what, c.finding) for c in found if c.what not in ("disk", "GPU")]
 
 
 # --- models --------------------------------------------------------------------------------------
@@ -577,6 +580,10 @@ def _samples(folder: Path) -> object:
     return [dataclasses.asdict(each) for each in samples.samples(folder, systems, 1)]
 
 
+def _read_curves(path: Path) -> Any:
+    return io.read_csv_table(path, figures.CURVES, ("split", "term"), "train again")
+
+
 def _whole_report(folder: Path) -> object:
     """The page, with its curves read and no figure drawn: `report: curves` does that."""
     drawn = "<svg></svg>"
@@ -584,7 +591,7 @@ def _whole_report(folder: Path) -> object:
         mock.patch.object(figures, "intervals", return_value=drawn),
         mock.patch.object(samples, "word_traces", return_value=drawn),
         mock.patch.object(
-            figures, "training_curves", lambda paths: [*map(figures._read_curves, paths)] and drawn
+            figures, "training_curves", lambda paths: [*map(_read_curves, paths)] and drawn
         ),
     ):
         path = report.build(folder, p.Report(samples=1), folder / "params.yaml")
