@@ -29,7 +29,7 @@ import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,6 +87,9 @@ class Journal:
     read: set[Path] = field(default_factory=set)
     written: set[Path] = field(default_factory=set)
 
+
+SUMS = "SHA256SUMS"
+"""Name of a list of SHA-256 sums of a folder, as `sha256sum -c` reads it."""
 
 JOURNAL = Journal()
 
@@ -774,6 +777,11 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all; see `replacing`."""
     with replacing(path) as partial:
         partial.write_bytes(content)
+
+
+def write_checksums(folder: Path, names: Iterable[str]) -> None:
+    """Write SHA256SUMS of files in a folder, in the format of sha256sum."""
+    write_text(folder / SUMS, "".join(f"{sha256_of(folder / n)}  {n}\n" for n in names))
 
 
 def write_in_place(path: Path, content: bytes) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hpro_core.errors import HproError
-from hpro_core.io import read_text, sha256_of, write_npy, write_text
+from hpro_core.io import SUMS, read_text, sha256_of, write_checksums, write_npy
 from hpro_core.pretrained.sentences import SENTENCES, sentence_hashes
 
 MODELS = {
@@ -20,7 +20,6 @@ MODELS = {
     "judge": "judge",
 }
 """Folder in the base -> folder of this model in a run."""
-SUMS = "SHA256SUMS"
 FILES = (
     *(f"{name}/{file}" for name in MODELS for file in ("model.safetensors", "config.json")),
     SENTENCES,
@@ -52,8 +51,7 @@ def pack_base(root: Path, policy: Path, out: Path) -> None:
     utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
     trained_on = utterances.loc[utterances["split"].isin(("train", "judge")), "words"]
     write_npy(out / SENTENCES, np.unique(sentence_hashes(trained_on)))
-    lines = [f"{sha256_of(out / file)}  {file}\n" for file in FILES]
-    write_text(out / SUMS, "".join(lines))
+    write_checksums(out, FILES)
 
 
 def check(base: Path) -> None:

@@ -15,6 +15,7 @@ from hpro_core.policy.sft import load_policy, rewarded_steps, save_policy
 from hpro_core.reward.model_selection import ProbeSettings, model_selection_of, probe_record
 from hpro_core.reward.objective import Rewarder, objective_of
 from hpro_core.train.batching import Sampler, sequential_batches, warn_single_utterance_speakers
+from hpro_core.train.checkpoint import MODEL_FILES
 from hpro_core.train.distributed import is_main_process, process_count
 from hpro_core.train.example_file import split_files
 from hpro_core.train.loop import (
@@ -27,8 +28,6 @@ from hpro_core.train.loop import (
 )
 from hpro_core.train.run import Run
 from hpro_core.train.terms import cut
-
-MODEL_FILES = ("model.safetensors", "config.json")
 
 MAX_LOG_INTERVAL = 10
 """Maximum number of steps that a point of the training curve averages over."""

@@ -21,8 +21,8 @@ from hpro_core.say.policy_folder import (
     write_sums,
 )
 from hpro_core.speech.stage import load_tokenizer
+from hpro_core.train.checkpoint import MODEL_FILES
 
-MODEL_FILES = ("config.json", "model.safetensors")
 COSYVOICE2_FILES = ("speech_tokenizer_v2.onnx", "campplus.onnx", "flow.pt", "hift.pt")
 """Files of a CosyVoice2-0.5B folder that speech needs beside the language model."""
 

@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpro_core.errors import HproError
-from hpro_core.io import check_type, read_json, read_text, sha256_of, write_text
-
-SUMS = "SHA256SUMS"
-"""File of an exported folder with the SHA-256 of its files, as `sha256sum -c` reads it."""
+from hpro_core.io import SUMS, check_type, read_json, read_text, sha256_of, write_checksums
 
 SETTINGS = "settings.yaml"
 """File of an exported folder with the section `synthesis` of the run's settings."""
@@ -130,8 +127,7 @@ def _checked(found: PolicyFolder) -> PolicyFolder:
 def write_sums(folder: Path) -> None:
     """Write SHA256SUMS of the files below a folder, except texts that its owner completes (.md)."""
     paths = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md")
-    files = sorted(path.relative_to(folder).as_posix() for path in paths)
-    write_text(folder / SUMS, "".join(f"{sha256_of(folder / f)}  {f}\n" for f in files))
+    write_checksums(folder, sorted(path.relative_to(folder).as_posix() for path in paths))
 
 
 def check_sums(folder: Path) -> None:

@@ -31,6 +31,8 @@ BOOKKEEPING = ("epoch", "step")
 """Entries that the trainers of CosyVoice and HD-Emo save beside the weights."""
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+MODEL_FILES = (WEIGHTS, CONFIG)
+"""Files of a model's folder."""
 """File names of a model."""
 
 RETRAIN = "run the stage that trains it"
