@@ -64,6 +64,8 @@ if JOBS_FILE in os.environ:  # `hpro plan`
 elif workflow.is_main_process:
     print_costs(SETTINGS, workflow)
     keys = KEYS.contents(rule.shellcmd for rule in workflow.rules)
-    guard_run(workflow, SETTINGS.run, config, lambda: write_changed(keys), WorkflowError)
+    guard_run(
+        workflow, SETTINGS.run, config, lambda: write_changed(keys), WorkflowError
+    )
     if show_progress(workflow, logger, SETTINGS.run):
         shell.prefix(QUIET_SHELL_PREFIX)

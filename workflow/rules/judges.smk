@@ -3,7 +3,9 @@
 from hpro_core.judges import files as judges
 
 PUBLISHED_AFFECT = [str(path) for path in judges.affect_judge_files(SETTINGS.evaluate)]
-PUBLISHED_JUDGES = [str(path) for path in judges.published_judge_files(SETTINGS.evaluate)]
+PUBLISHED_JUDGES = [
+    str(path) for path in judges.published_judge_files(SETTINGS.evaluate)
+]
 JUDGE = []
 if not judges.all_affect_published(SETTINGS.evaluate):
     JUDGE = [f"{ROOT}/judge/{name}" for name in MODEL]
