@@ -167,7 +167,7 @@ def test_each_test_set_has_its_own_scale():
 
 def test_a_test_set_without_training_recordings_is_refused(fresh: affect.AffectJudge):
     frames_FC = np.zeros((5, affect.N_CHANNELS), np.float32)
-    hint = r"has no test set 'sung', only .*: .*give the set `split: train`, or train a judge"
+    hint = r"has no channel scale for the test set 'sung', only for told: run `hpro judge-recordin"
     with pytest.raises(HproError, match=hint):
         fresh.posterior("sung", frames_FC)
     with pytest.raises(HproError, match=hint):

@@ -141,8 +141,8 @@ class AffectJudges:
             float (W, 3), in the order of VAD, or None without word times.
 
         Raises:
-            HproError: audio is unusable, the embedded judge was not trained on a test set, or a
-                published judge returns values that are not finite.
+            HproError: audio is unusable, the embedded judge has no channel scale for a test set, or
+                a published judge returns values that are not finite.
         """
         posteriors: dict[str, np.ndarray] = {}
         vad: dict[str, np.ndarray | None] = {}

@@ -33,7 +33,9 @@ MODELS = ("judge/model.safetensors", "judge/config.json", "speech/tokenizer/conf
 def watch(run: Run, settings: Reward, synthesis: Synthesis, weights: Path) -> ProbeSettings:
     """Choose the dev sentences of a reward training's probes, and define the probes.
 
-    Decoder and judges are loaded at the first probe, since only the main process probes.
+    The sentences are of test sets that the affect judge was trained on, since it has no scale for
+    others here. Decoder and judges are loaded at the first probe, since only the main process
+    probes.
 
     Args:
         run: reads the dataset of its results, and at the first probe the trained tokenizer and
@@ -43,9 +45,12 @@ def watch(run: Run, settings: Reward, synthesis: Synthesis, weights: Path) -> Pr
         weights: folder of the downloaded weights.
 
     Raises:
-        HproError: what `train_dev` and `probe_set` raise.
+        HproError: the judge is not trained, or what `train_dev` and `probe_set` raise.
     """
     train, dev = train_dev(run.root, settings.leave_out, "reward")
+    known = affect.load(run.root / "judge").trained_on
+    if unknown := set(dev.column("corpus").unique().to_pylist()) - known.keys():
+        dev = dev.without(unknown)
     chosen = probe_set(dev, train, settings.probe_sentences, synthesis.seed)
 
     @cache

@@ -3,7 +3,9 @@
 from hpro_core.judges import files as judges
 
 PUBLISHED_AFFECT = [str(path) for path in judges.affect_judge_files(SETTINGS.evaluate)]
-PUBLISHED_JUDGES = [str(path) for path in judges.published_judge_files(SETTINGS.evaluate)]
+PUBLISHED_JUDGES = [
+    str(path) for path in judges.published_judge_files(SETTINGS.evaluate)
+]
 JUDGE = []
 if not judges.all_affect_published(SETTINGS.evaluate):
     JUDGE = [f"{ROOT}/judge/{name}" for name in MODEL]
@@ -64,6 +66,7 @@ rule judge_recordings:
         metrics="<root>/judge/metrics.json",
         emotion="<root>/judge/recordings/emotion_posteriors.parquet",
         vad="<root>/judge/recordings/word_vad.parquet",
+        scales="<root>/judge/recordings/scales.json",
         record="<root>/judge/record_judge-recordings.json",
     log:
         "<logs>/evaluate/judge_recordings.log",
