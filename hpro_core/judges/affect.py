@@ -316,18 +316,28 @@ def save(judge: AffectJudge, folder: Path) -> None:
     save_model(folder, judge, config)
 
 
+def known_sets(folder: Path) -> dict[str, int]:
+    """Read the test sets that a judge was trained on, with the number of recordings of each.
+
+    Raises:
+        HproError: the config is missing or invalid.
+    """
+    trained_on = model_config(folder, "an affect judge", "trained_on")["trained_on"]
+    if not isinstance(trained_on, dict) or not all(type(n) is int for n in trained_on.values()):
+        raise HproError(
+            f"{folder}/config.json: trained_on is {trained_on!r}, not an integer for each test set"
+        )
+    return trained_on
+
+
 def load(folder: Path) -> AffectJudge:
     """Load a judge that `save` wrote, in eval mode.
 
     Raises:
         HproError: a file is missing or invalid.
     """
-    config = model_config(folder, "an affect judge", "trained_on")
-    trained_on = config["trained_on"]
-    if not isinstance(trained_on, dict) or not all(type(n) is int for n in trained_on.values()):
-        raise HproError(
-            f"{folder}/config.json: trained_on is {trained_on!r}, not an integer for each test set"
-        )
+    trained_on = known_sets(folder)
+    config = model_config(folder, "an affect judge")
     grade = None
     if "grade" in config:
         grade = validate_section(config["grade"], Grade, folder / CONFIG, "grade")

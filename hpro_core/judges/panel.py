@@ -188,7 +188,7 @@ class JudgePanel:
         return pd.DataFrame(rows), found
 
     def _clip(self, row: Row) -> Clip:
-        """An utterance with its word times, if the affect judges need and the aligner finds them."""
+        """An utterance; with word times if its affect is judged and the aligner finds its words."""
         path, words = self._root / row["audio"], tuple(row["words"].split())
         spans: list[affect.Span] | None
         if row["corpus"] in self._withheld:

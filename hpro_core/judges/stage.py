@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 
 from hpro_core import records
-from hpro_core.constants import SPLITS
 from hpro_core.analysis.scores import ids_to_check, metric_summary
+from hpro_core.constants import SPLITS
 from hpro_core.errors import HproError
 from hpro_core.io import write_json
 from hpro_core.judges import affect
