@@ -34,10 +34,10 @@ def affect_accuracy(
 
     Returns:
         `emotion`: accuracy, accuracy of the majority class, unweighted average recall, recall by
-        class, mean cosine to the exact posterior. `word_vad`: CCC with the exact labels, per utterance and averaged, also by
-        dimension. `floor`: by test set, mean EMO-SIM and wVAD-CCC between recordings of different
-        sentences. Each with the number `n` of utterances, and nothing else if there are none (for
-        `floor`, fewer than two).
+        class, mean cosine to the exact posterior. `word_vad`: CCC with the exact labels, per
+        utterance and averaged, also by dimension. `floor`: by test set, mean EMO-SIM and wVAD-CCC
+        between recordings of different sentences. Each with the number `n` of utterances, and
+        nothing else if there are none (for `floor`, fewer than two).
     """
     names = [utt_id for utt_id, _ in clips]
     corpora = sorted({corpus for _, corpus in clips})

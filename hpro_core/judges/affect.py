@@ -347,16 +347,18 @@ def load(folder: Path) -> AffectJudge:
     return judge.eval()
 
 
-_Channels = Annotated[list[float], Field(min_length=N_CHANNELS, max_length=N_CHANNELS)]
+_OneEach = Field(min_length=N_CHANNELS, max_length=N_CHANNELS)
+_Mean = Annotated[float, Field(ge=-1e6, le=1e6)]
+_Deviation = Annotated[float, Field(ge=_MIN_DEVIATION / 2, le=1e6)]
 
 
 class _ScaleValues(Section):
     """A scale as it is stored."""
 
     splits: list[str]
-    recordings: int
-    mean: _Channels
-    deviation: _Channels
+    recordings: int = Field(ge=1)
+    mean: Annotated[list[_Mean], _OneEach]
+    deviation: Annotated[list[_Deviation], _OneEach]
 
 
 def write_scales(path: Path, scales: Mapping[str, Scale]) -> None:
