@@ -214,7 +214,7 @@ def test_a_broken_scale_is_named(tmp_path: Path, key, value, message):
     ("recall", "classes", "reason"),
     [
         (None, 4, "its accuracy on unknown corpora was not measured"),
-        (0.29, 4, r"\(shouts, 223 recordings\) .* recall is 0.29, near chance \(0.25\)"),
+        (0.29, 4, r"\(shouts, 223 recordings\) .* recall is 0.29 \(chance 0.25\)"),
         (0.43, 4, "recall is 0.43"),
         (0.44, 4, None),
         (0.62, 2, "recall is 0.62"),

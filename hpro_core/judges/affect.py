@@ -178,7 +178,7 @@ class AffectJudge(nn.Module):
             return (
                 f"the affect judge was not trained on {test_set}, and on an unknown corpus "
                 f"({self.grade.corpus}, {self.grade.recordings} recordings) its emotion recall is "
-                f"{self.grade.recall:.2f}, near chance ({1 / self.grade.classes:.2f})"
+                f"{self.grade.recall:.2f} (chance {1 / self.grade.classes:.2f}), which is too low"
             )
         return None
 
@@ -188,6 +188,9 @@ class AffectJudge(nn.Module):
         Args:
             test_set: a key of `trained_on`.
             frames: features of its clips, float32 (F, C) each, see `scale_of`.
+
+        Raises:
+            HproError: `test_set` is not in `trained_on`.
         """
         self._scale(test_set).copy_(scale_of(frames))
 
