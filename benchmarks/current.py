@@ -147,10 +147,7 @@ def transcripts(weights: Path, second: bool):
 def voices(weights: Path):
     """A function from clips to their voices (256,)."""
     encoder = speaker.load_encoder(find_weights("ge2e", weights))
-    together = getattr(speaker, "embed_batch", None)  # since commit 210ff32
-    if together is not None:
-        return torch.inference_mode()(lambda audios: together(encoder, audios))
-    return lambda audios: [speaker.embed(encoder, audio_T) for audio_T in audios]
+    return torch.inference_mode()(lambda audios: speaker.embed_batch(encoder, audios))
 
 
 def quality(weights: Path, windows: int):

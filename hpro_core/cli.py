@@ -1,6 +1,6 @@
-"""The command line: mounts the commands of every room and records the outputs of each command.
+"""The command line: mounts the commands of every folder and records the outputs of each command.
 
-A command, in `<room>/commands.py`, reads its section of the settings and calls one function. It
+A command, in `<folder>/commands.py`, reads its section of the settings and calls one function. It
 imports expensive modules inside, so that `hpro --help` is fast.
 """
 
@@ -43,11 +43,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for room in (
+for commands in (
     corpus, pretrained, align, label, speech, dataset_commands, codec, policy, reward, synthesis,
     judges, analysis, report, project_commands,
 ):  # fmt: skip
-    app.add_typer(room.app)
+    app.add_typer(commands.app)
 app.add_typer(corpus.checks, name="corpus")
 app.add_typer(pretrained.weights, name="weights")
 app.add_typer(codec.released, name="codec")

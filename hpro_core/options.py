@@ -1,4 +1,4 @@
-"""Options that the commands of several rooms share, with their help texts."""
+"""Options that the commands of several folders share, with their help texts."""
 
 from pathlib import Path
 from typing import Annotated

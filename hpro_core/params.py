@@ -271,7 +271,7 @@ class Reward(Section):
     kl_reduction: Literal["sum", "mean"] = Field(description="reduction of the KL")
     jacobi_iterations: int = Field(
         ge=0,
-        description="Jacobi sweeps from the recording's history to the policy's own",
+        description="Jacobi iterations from the recording's history to the policy's own",
     )
     samples: int = Field(default=1, ge=1, description="samples that a step averages over")
     gumbel_rao_samples: int = Field(default=0, ge=0)

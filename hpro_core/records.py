@@ -85,8 +85,8 @@ def verify(root: Path) -> tuple[int, list[str]]:
     return len(found.sums), [one_line(problem) for problem in problems]
 
 
-def check(root: Path, path: Path, system: str, seed: int, command: str = "judge") -> None:
-    """Refuse a file of `command` that belongs to another system or seed, or was changed.
+def check(root: Path, path: Path, system: str, seed: int) -> None:
+    """Refuse a file of a command that belongs to another system or seed, or was changed.
 
     Raises:
         HproError: no record beside the file names it, the record names another system or seed, or
@@ -102,12 +102,12 @@ def check(root: Path, path: Path, system: str, seed: int, command: str = "judge"
             break
         if record["made"][name] != sha256_of(path):
             raise HproError(
-                f"{path} was changed after {record_path.name} was written: {_again(record)}"
+                f"{path} was changed after {record_path.name} was written: {_again(record_path)}"
             )
         return
     raise HproError(
-        f"{path} is not of {system}, seed {seed}, according to the records beside it. Run "
-        f"`hpro {command} {system} --seed {seed}` again"
+        f"{path} is not of {system}, seed {seed}, according to the records beside it: "
+        f"{_again(path)}"
     )
 
 
@@ -128,7 +128,7 @@ class _Found:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    hint = "run the stage that wrote the files beside it again"
+    hint = _again(path)
     record = read_json(path, hint)
     words, sums = record.get("arguments"), (record.get("made"), record.get("from"))
     if (
@@ -158,16 +158,16 @@ def _misplaced(root: Path, path: Path, record: Mapping[str, Any]) -> Iterator[st
     folder = path.parent.relative_to(root).as_posix()
     for name in record["made"]:
         if (recorded := _folder_of_record(name)) != folder:
-            yield f"{path}: is the record of {recorded}, not of {folder}: {_again(record)}"
+            yield f"{path}: is the record of {recorded}, not of {folder}: {_again(path)}"
             return
 
 
 def _changed(found: _Found, records: Mapping[Path, Mapping[str, Any]]) -> Iterator[str]:
     """Yield a line for each file that is missing or differs from its record."""
-    made: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
-    for record in records.values():
+    made: dict[str, list[tuple[str, Path]]] = {}
+    for path, record in records.items():
         for name, digest in record["made"].items():
-            made.setdefault(name, []).append((digest, record))
+            made.setdefault(name, []).append((digest, path))
     for name, entries in made.items():
         current = found.sum_of(name)
         if current is None:
@@ -183,7 +183,7 @@ def _outdated(found: _Found, records: Mapping[Path, Mapping[str, Any]]) -> Itera
             current = found.sum_of(name)
             if current != digest:
                 state = "is missing" if current is None else "has changed"
-                yield f"{path.parent}: was made from {name}, which {state}: {_again(record)}"
+                yield f"{path.parent}: was made from {name}, which {state}: {_again(path)}"
 
 
 def _audio(found: _Found, sums: Path) -> Iterator[str]:
@@ -214,13 +214,12 @@ def _unnamed(root: Path, records: Mapping[Path, Mapping[str, Any]]) -> Iterator[
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
         if path.suffix in (".parquet", ".safetensors", ".arrow") and name not in named:
-            yield f"{path}: no record names it: remove it or run its stage again"
+            yield f"{path}: no record names it: remove it and run Snakemake again"
 
 
-def _again(record: Mapping[str, Any]) -> str:
-    words = [record["command"], *record["arguments"][:1]]
-    command = " ".join(word for word in words if not str(word).startswith("-"))
-    return f"run `hpro {command}` again"
+def _again(output: Path) -> str:
+    """What to do: Snakemake repeats a job that lacks an output, which a record is too."""
+    return f"delete {output} and run Snakemake again"
 
 
 def _option(arguments: Sequence[str], name: str) -> str | None:

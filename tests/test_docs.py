@@ -76,20 +76,20 @@ def test_a_drawing_fetches_nothing_and_has_a_light_and_a_dark_form(drawing: Path
     assert light == dark >= set(re.findall(r"var\(--(\w+)\)", text))
 
 
-def test_the_architecture_has_every_room() -> None:
-    rooms = {path.parent.name for path in (REPO / "hpro_core").glob("*/__init__.py")}
+def test_the_architecture_has_every_folder() -> None:
+    folders = {path.parent.name for path in (REPO / "hpro_core").glob("*/__init__.py")}
     page = (REPO / "docs/architecture.md").read_text(encoding="utf-8")
-    rows = page.split("## Rooms")[1].split("## One reward step")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", rows, flags=re.M)) == rooms
+    rows = page.split("## Folders")[1].split("## One reward step")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", rows, flags=re.M)) == folders
     drawing = (REPO / "docs/assets/data_flow.svg").read_text(encoding="utf-8")
-    assert [room for room in rooms if not re.search(rf"\b{room}\b", drawing)] == []
+    assert [name for name in folders if not re.search(rf"\b{name}\b", drawing)] == []
 
 
 def test_the_architecture_names_modules_that_exist() -> None:
     page = (REPO / "docs/architecture.md").read_text(encoding="utf-8")
     drawings = "".join(drawing.read_text(encoding="utf-8") for drawing in DRAWINGS)
     named = re.findall(r"`(\w+)` \|.*\| `(\w+\.py)` \|", page)
-    paths = {f"{room}/{module}" for room, module in named}
+    paths = {f"{folder}/{module}" for folder, module in named}
     paths |= set(re.findall(r">([\w/]+\.py)<", drawings))
     assert len(paths) > 15
     assert [path for path in sorted(paths) if not (REPO / "hpro_core" / path).exists()] == []
@@ -162,6 +162,11 @@ def test_comments_belong_to_the_line_that_they_are_beside() -> None:
     comments = Comments(SETTINGS)
     assert comments.beside == {1: "first and on", 6: "last"}
     assert comments.above(6) == "of four"
+
+
+def test_a_comment_that_continues_none_and_is_above_no_key_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^line 3: a comment .* begins in column 14,"):
+        Comments(SETTINGS.replace("             # and on", "            # and on"))
 
 
 def test_a_setting_without_a_meaning_is_refused() -> None:

@@ -262,10 +262,10 @@ def test_the_papers_orderings_are_looked_up(judged: Path) -> None:
     assert verdicts[0].keys() == verdicts[1].keys()
     assert verdicts[0]["EMO-SIM, hpro is better than sft"] == "does not hold"
     expected = {
-        "wVAD-CCC, hpro is better than sft": "holds",
-        "EMO-SIM, hpro is better than sft": "holds",
-        "WER, no_content is the worst": "holds",
-        "wVAD-CCC, no_emotion is worse than hpro": "holds",
+        "wVAD-CCC, hpro is better than sft": "holds before correction",
+        "EMO-SIM, hpro is better than sft": "holds before correction",
+        "WER, no_content is the worst": "holds before correction",
+        "wVAD-CCC, no_emotion is worse than hpro": "holds before correction",
         "wVAD-CCC, diffro is worse than hpro": "not judged",
         "wVAD-CCC, sft, frame, word: each better than the one before": "undecided",
     }
@@ -279,12 +279,12 @@ def test_the_papers_orderings_are_looked_up(judged: Path) -> None:
 @pytest.mark.parametrize(
     ("metric", "margin", "ends", "expected"),
     [
-        ("emo_sim", 0.0, [(0.01, 0.05)], "holds"),
+        ("emo_sim", 0.0, [(0.01, 0.05)], "holds before correction"),
         ("emo_sim", 0.0, [(-0.05, -0.01)], "does not hold"),
         ("emo_sim", 0.0, [(-0.01, 0.05)], "undecided"),
-        ("wer", 0.0, [(-0.05, -0.01)], "holds"),
+        ("wer", 0.0, [(-0.05, -0.01)], "holds before correction"),
         ("wer", 0.0, [(0.01, 0.05)], "does not hold"),
-        ("wer", 0.01, [(-0.02, 0.005)], "holds"),
+        ("wer", 0.01, [(-0.02, 0.005)], "holds before correction"),
         ("wer", 0.01, [(-0.02, 0.015)], "undecided"),
         ("wer", 0.01, [(0.011, 0.02)], "does not hold"),
         ("emo_sim", 0.0, [(0.01, 0.05), (-0.01, 0.05)], "undecided"),
@@ -404,7 +404,7 @@ def test_rewards_stand_beside_the_judges(judged: Path) -> None:
 def test_a_training_with_odd_figures_is_named(root: Path, name: str, key: str, odd: object) -> None:
     path = root / "policy/word/seed2" / name
     write_json(path, {**json.loads(path.read_text()), key: odd})
-    with pytest.raises(HproError, match=r"policy/word/seed2.*`hpro reward word --seed 2`"):
+    with pytest.raises(HproError, match=r"delete \S*/policy/word/seed2 and run Snakemake"):
         reward_vs_judges.read_terms(root, {"word": "frame"}, [2])
 
 
@@ -419,7 +419,7 @@ def test_a_training_without_its_figures_is_named(root: Path, name: str) -> None:
         del told["terms" if name == "gradient_norms.json" else "dev"]
         write_json(path, told)
     for _ in range(2):  # then it is not there at all
-        with pytest.raises(HproError, match=r"policy/word/seed2.*`hpro reward word --seed 2`"):
+        with pytest.raises(HproError, match=r"delete \S*/policy/word/seed2 and run Snakemake"):
             claims.write_claims(root, rows, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
         path.unlink(missing_ok=True)
     assert not (root / "docs").exists()

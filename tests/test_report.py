@@ -376,7 +376,9 @@ def test_what_a_training_wrote_oddly_is_named(finished, name, key, odd, tmp_path
     shutil.copytree(finished / "policy/hpro/seed0", folder)
     path = folder / name
     write_json(path, {**json.loads(path.read_text()), key: odd})
-    with pytest.raises(HproError, match=rf"{name}.*run `hpro reward hpro --seed 0` again"):
+    with pytest.raises(
+        HproError, match=rf"{name}.*delete \S*/policy/hpro/seed0 and run Snakemake again"
+    ):
         stage.reward_diagnostics(tmp_path, ["sft", "hpro"], [0])
 
 

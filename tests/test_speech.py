@@ -1,4 +1,4 @@
-"""The speech room: features, tokenizer, decoder and its two stages, on tiny models and clips."""
+"""The speech folder: features, tokenizer, decoder and its two stages, on tiny models and clips."""
 
 import math
 from collections.abc import Sequence

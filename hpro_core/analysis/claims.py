@@ -46,7 +46,7 @@ TEST_COLUMNS = (
     *("p_holm", "seeds_agree", "seeds"),
 )
 
-HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
+HOLDS, FAILS, UNDECIDED = "holds before correction", "does not hold", "undecided"
 UNJUDGED = "not judged"
 
 
@@ -260,9 +260,9 @@ _INTRODUCTION = """\
   few seeds). The tests decide whether two systems differ; overlap of these intervals does not.
 - Tests are paired by seed and utterance and treat both as random samples (min F').
   "p, Holm" is corrected for all comparisons of a test set: every variant in {metrics}.
-- An ordering holds if the 95 % intervals of all its differences are on the paper's side, does not
-  hold if one is on the other side, and is undecided if one includes zero (or the margin). Each
-  interval is that of a single difference, without correction.
+- An ordering holds before correction if the 95 % intervals of all its differences are on the
+  paper's side, does not hold if one is on the other side, and is undecided if one includes zero (or
+  the margin). Each interval is that of a single difference, without correction.
 - {counted}
 - Seeds change fine-tuning, reward training and sampling. All seeds share one base, one tokenizer,
   one codec (which is the reward) and one affect judge. The intervals do not include the variance

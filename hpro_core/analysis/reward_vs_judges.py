@@ -81,7 +81,7 @@ def _of_training(
     folder: Path, system: str, seed: int
 ) -> tuple[dict[str, dict[str, float]], dict[str, float], dict[str, float]]:
     """Weight and gradient share of each term, and dev values before and after training."""
-    again = f"run `hpro reward {system} --seed {seed}` again"
+    again = f"delete {folder} and run Snakemake again"
     path = folder / "gradient_norms.json"
     stored = read_json(path, again).get("terms")
     gradients = check_type(stored, dict[str, dict[str, float]], f"{path}, terms", again)

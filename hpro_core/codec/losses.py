@@ -1,6 +1,7 @@
 """Losses that train the codec and, with the codec frozen, reward the policy.
 
-Letters: B batch, T frame, W word, D dimension, C class, J text position.
+Letters: B batch, T frame, W word, D dimension, C class, J text position. (T and C are L and V in
+`reward.losses`.)
 
 All are computed in float32 (float64 for float64 input), are finite on constant input, and do not
 change when padding is added. Each loss is a `Mean`: the sum over its items and their number.

@@ -62,7 +62,7 @@ class CodecConfig:
     text_padding: int | None = None  # padding token, whose embedding gets no gradient as input
     word_edges: Literal["nearest", "truncate"] = "nearest"  # see `spans_to_frames`
     modulation: Literal["released", "paper"] = "released"  # see `HdEmo.reconstruct`
-    factored_embedding: bool = False  # ours, for small corpora: see engine/token_table.py
+    factored_embedding: bool = False  # ours, for small corpora: see speech/token_table.py
     memory_positions: bool = False  # ours: sinusoids on the text decoder's content features
 
     @property

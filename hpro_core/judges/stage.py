@@ -179,7 +179,7 @@ def judge(
     """
     torch.set_num_threads(compute.threads)
     folder = root / "eval" / system / f"seed{seed}"
-    records.check(root, folder / "synthesis.parquet", system, seed, "synthesise")
+    records.check(root, folder / "synthesis.parquet", system, seed)
     synthesis = read_table(folder / "synthesis.parquet", SYNTHESIS)
     if synthesis.empty:
         raise HproError(

@@ -31,12 +31,12 @@ class PolicyConfig:
     n_symbols: int
     reference_width: int
     dropout: float = 0.1
-    factored_tokens: bool = True  # ours: see engine/token_table.py
+    factored_tokens: bool = True  # ours: see speech/token_table.py
     tokens_per_symbol: float = 0.0  # ours: > 0 aligns text and speech positions, see `_prefix`
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Ours: sizes that two CPU cores train in minutes (from the spike before this project).
+    # Ours: sizes that two CPU cores train in minutes (from an earlier experiment).
     "embedded": {"width": 256, "blocks": 5, "heads": 4, "hidden": 704},
     "miniature": {"width": 32, "blocks": 2, "heads": 2, "hidden": 64},
 }

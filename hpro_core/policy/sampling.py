@@ -35,7 +35,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Sampled:
+class GeneratedTokens:
     """Sampled speech tokens of one utterance."""
 
     tokens: Tensor  # int64 (L,)
@@ -49,7 +49,7 @@ def sample(
     generators: list[torch.Generator],
     sampling: Sampling,
     prompt: Batch | None = None,
-) -> list[Sampled]:
+) -> list[GeneratedTokens]:
     """Sample speech tokens for the texts of a batch.
 
     Each row has its own random generator, so an utterance does not depend on the other rows, up to
@@ -98,7 +98,7 @@ def sample(
                 cache.select_rows(places)
             hidden = policy.read(drawn[:, None], cache)[:, 0]
     return [
-        Sampled(torch.tensor(row, dtype=torch.int64), done)
+        GeneratedTokens(torch.tensor(row, dtype=torch.int64), done)
         for row, done in zip(tokens, stopped, strict=True)
     ]
 

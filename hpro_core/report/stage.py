@@ -135,7 +135,7 @@ def reward_diagnostics(
             path = root / "policy" / system / f"seed{seed}" / "gradient_norms.json"
             if not path.is_file():
                 continue
-            again = f"run `hpro reward {system} --seed {seed}` again"
+            again = f"delete {path.parent} and run Snakemake again"
             shares, found_then = _gradient_shares(path, again)
             kept_step, alarms = _probe_results(path.with_name("metrics.json"), again)
             found.append({

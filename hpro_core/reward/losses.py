@@ -4,7 +4,12 @@ Frame level (stage I): L_cp and L_sp, distances of codes. Word level (stage II):
 Sentence level (stage III): L_SER. The losses of the word and sentence level are those that trained
 the codec's heads; the frozen codec computes their inputs from the policy's sample.
 
-Letters: B batch, L frame or position, D code dimension, J text position, V output class.
+A term is a loss: lower is better. The reward of a sample is minus the weighted sum of its terms
+without KL.
+
+Letters: B samples (batch times `reward.samples`; for `kl_divergence` the batch), L frame or
+position, W word, D code dimension, J text position, V output class. L and V are T and C in
+`codec.losses`.
 """
 
 from dataclasses import dataclass
@@ -26,7 +31,7 @@ from hpro_core.train.terms import Mean, mean_of
 
 
 @dataclass(frozen=True)
-class Sampled:
+class RewardSample:
     """Samples of the policy and what the frozen codec computes from them: input of a reward term.
 
     Attributes:
@@ -47,13 +52,13 @@ class Sampled:
 
 
 def code_loss(generated_BLD: Tensor, preference_BLD: Tensor, mask_BL: Tensor, norm: str) -> Mean:
-    """L_cp or L_sp: distance of the sample's code from the preference token (paper II-B).
+    """L_cp or L_sp: unrounded code of the sample against the rounded one of the recording.
 
-    The paper writes an L1 norm, a sum. The mean over frames and dimensions is the released code's.
+    Paper II-B writes an L1 norm, a sum. The mean over frames and dimensions is the released code's.
 
     Args:
-        generated_BLD: code of the policy's sample before rounding, in [0, 1].
-        preference_BLD: discrete code of the recording, on the grid.
+        generated_BLD: code of the policy's sample before rounding, float (B, L, D) in [0, 1].
+        preference_BLD: discrete code of the recording, float (B, L, D), on the grid.
         mask_BL: bool, true at real frames.
         norm: "l1" (paper) or "mse" (released code).
 
@@ -66,11 +71,11 @@ def code_loss(generated_BLD: Tensor, preference_BLD: Tensor, mask_BL: Tensor, no
 
 
 def affect_loss(codec_output: CodecOutput, batch: Batch) -> Mean:
-    """L_wVAD of the sample: sum over V, A, D of 1 - CCC per utterance, mean over utterances.
+    """Term `wvad`, L_wVAD: sum over V, A, D of 1 - CCC per utterance, mean over utterances.
 
     Args:
-        codec_output: output of the codec for the sample.
-        batch: the recordings, with word spans and labels.
+        codec_output: output of the codec for the sample; `vad_BW3` is float (B, W, 3).
+        batch: the recordings, with word spans, int64 (B, W, 2), and labels, float32 (B, W, 3).
 
     Returns:
         Mean over utterances with words, at least float32; gradients reach `codec_output.vad_BW3`.
@@ -79,12 +84,12 @@ def affect_loss(codec_output: CodecOutput, batch: Batch) -> Mean:
 
 
 def intelligibility_loss(codec_output: CodecOutput, target_BJ: Tensor, mask_BJ: Tensor) -> Mean:
-    """L_ASR of the sample: cross-entropy of the transcript under the codec's text decoder.
+    """Term `asr`, L_ASR: cross-entropy of the transcript under the codec's text decoder.
 
     Args:
-        codec_output: output of the codec for the sample.
-        target_BJ: target tokens of the text decoder, int64.
-        mask_BJ: bool, true at real targets.
+        codec_output: output of the codec for the sample; `text_BJV` holds logits (B, J, V).
+        target_BJ: target tokens of the text decoder, int64 (B, J).
+        mask_BJ: bool (B, J), true at real targets.
 
     Returns:
         Mean over real targets, at least float32; gradients reach `codec_output.text_BJV`.
@@ -93,11 +98,11 @@ def intelligibility_loss(codec_output: CodecOutput, target_BJ: Tensor, mask_BJ: 
 
 
 def emotion_loss(codec_output: CodecOutput, batch: Batch) -> Mean:
-    """L_SER of the sample: cross-entropy against the emotion teacher's posterior of the recording.
+    """Term `ser`, L_SER: cross-entropy against the emotion teacher's posterior of the recording.
 
     Args:
-        codec_output: output of the codec for the sample.
-        batch: the recordings, with the teacher's posteriors.
+        codec_output: output of the codec for the sample; `emotion_B9` holds logits (B, 9).
+        batch: the recordings, with the teacher's posteriors, float32 (B, 9).
 
     Returns:
         Mean over utterances, at least float32; gradients reach `codec_output.emotion_B9`.

@@ -30,7 +30,7 @@ from hpro_core.reward.diagnostics import (
     write_report,
 )
 from hpro_core.reward.losses import (
-    Sampled,
+    RewardSample,
     affect_loss,
     code_loss,
     emotion_loss,
@@ -177,7 +177,7 @@ def terms_at(
         "wvad": affect_loss(codec_output, batch),
         "ser": emotion_loss(codec_output, batch),
     }
-    sampled = Sampled(drawn, codec_output, content, style, batch)
+    sampled = RewardSample(drawn, codec_output, content, style, batch)
     terms |= {name: own_term(name)(sampled) for name in objective.weights if name not in terms}
     codec_metrics = codec_diagnostics(
         codec_output, content, style, target, text_mask, batch, codec.config

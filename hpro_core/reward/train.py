@@ -119,7 +119,7 @@ def train_reward(
         policy,
         torch.optim.Adam(policy.parameters(), lr=settings.learning_rate),
         rewarder.terms,
-        # The loop seeds torch at each step.
+        # The loop seeds torch at each step, so the seed of the noise is a function of the step.
         lambda step: rewarder.draw_noise(sampler.batch_at(step), torch.initial_seed()),
         lambda: rewarder.mean_over(dev_batches),
         loop,

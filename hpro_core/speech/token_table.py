@@ -3,7 +3,7 @@
 The 6561 tokens are the 3^8 codes of a finite scalar quantiser, so tokens that are close in code
 space are similar sounds. In a factored table the vector of a token is the sum of one vector per
 ternary digit and a free residual that starts at zero, so tokens share statistical strength with
-their neighbours on small corpora (ours; measured in the spike that preceded this project). The
+their neighbours on small corpora (ours; measured in an earlier experiment). The
 plain table is that of CosyVoice2 and of the released codec.
 """
 

@@ -20,7 +20,7 @@ from hpro_core.errors import HproError
 from hpro_core.io import check_type, read_json, write_in_place
 from hpro_core.params import Compute, Synthesis
 from hpro_core.policy.interface import SpeechPolicy
-from hpro_core.policy.sampling import Sampled, Sampling, sample
+from hpro_core.policy.sampling import GeneratedTokens, Sampling, sample
 from hpro_core.policy.sft import load_policy
 from hpro_core.progress import track
 from hpro_core.speech import cosyvoice2
@@ -74,7 +74,7 @@ def synthesise(
         audio = _recordings(root, test)
     else:
         if system == "tokenrecon":
-            sampled = {e.utt_id: Sampled(torch.as_tensor(e.tokens), True) for e in test}
+            sampled = {e.utt_id: GeneratedTokens(torch.as_tensor(e.tokens), True) for e in test}
         else:
             policy = load_policy(root / "policy" / system / f"seed{seed}").to(device)
             sampled = sample_tokens(policy, test, references, settings, seed, device, system)
@@ -134,7 +134,7 @@ def sample_tokens(
     seed: int,
     device: torch.device,
     label: str,
-) -> dict[str, Sampled]:
+) -> dict[str, GeneratedTokens]:
     """Sample speech tokens for the texts of utterances.
 
     Args:
@@ -154,7 +154,7 @@ def sample_tokens(
         HproError: the policy ends an utterance before its first token.
     """
     sampling = sampling_of(settings)
-    results: dict[str, Sampled] = {}
+    results: dict[str, GeneratedTokens] = {}
     chunks = list(_by_length(examples, settings.batch_size, lambda e: len(e.symbols)))
     for chunk in track(chunks, len(chunks), f"{label}: speech tokens, batches"):
         prompts = [references[e.utt_id] for e in chunk]
@@ -192,7 +192,7 @@ def _write_audio(
     root: Path,
     folder: Path,
     test: list[Example],
-    sampled: dict[str, Sampled],
+    sampled: dict[str, GeneratedTokens],
     references: dict[str, Example],
     batch_size: int,
     device: torch.device,

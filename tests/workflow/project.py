@@ -47,7 +47,7 @@ class Project:
 
     @classmethod
     def copied(cls, folder: Path, data: bool = True) -> "Project":
-        """The files of this repository that git tracks or would track.
+        """The files of this repository that git tracks or would track, without the published run.
 
         Args:
             folder: where to put them.
@@ -57,7 +57,8 @@ class Project:
         names = subprocess.run(listing, cwd=REPO, capture_output=True, text=True, check=True).stdout
         for name in filter(None, names.split("\0")):
             recording = re.match(r"data/raw/.*/audio/(?!ape/)", name)
-            if (REPO / name).is_file() and (data or not recording):
+            published = name == "dvc.lock" or name.startswith(f"{RUN}/")
+            if (REPO / name).is_file() and not published and (data or not recording):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(REPO / name, folder / name)
         return cls(folder)

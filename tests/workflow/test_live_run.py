@@ -243,7 +243,7 @@ def test_a_folder_that_cannot_stand_in_path_is_refused(fresh: Project, tmp_path:
     twin = fresh.twin(tmp_path / "a:b")
     said = twin.run(*SNAKEMAKE, "-n", "--", TARGET, check=False).stdout
     assert f"{twin.folder}: the path of the project has a ':', at which PATH" in said
-    assert not (twin.folder / "results").exists()
+    assert not (twin.folder / RUN / "params").exists()
     made = twin.run("make", "setup", check=False)
     assert made.returncode == 2
     assert "the path of the project has a ':'" in made.stdout

@@ -47,6 +47,13 @@ class Comments:
     """The comments of a YAML file."""
 
     def __init__(self, text: str):
+        """
+        Args:
+            text: the file.
+
+        Raises:
+            ValueError: a comment below one beside a value belongs neither to it nor to a key.
+        """
         self.beside: dict[int, str] = {}
         """Line of a value -> the comment that begins beside it, continued below in that column."""
         self.own: dict[int, str] = {}
@@ -58,7 +65,8 @@ class Comments:
                     ends.get(token.end_mark.line, 0), token.end_mark.column
                 )
         open_line, open_column = -1, -1
-        for number, line in enumerate(text.splitlines()):
+        lines = text.splitlines()
+        for number, line in enumerate(lines):
             column = line.find("#", ends.get(number, 0))
             if column < 0:
                 open_column = -1
@@ -67,6 +75,11 @@ class Comments:
                 open_line, open_column = number, column
             elif column == open_column:
                 self.beside[open_line] += " " + line[column + 1 :].strip()
+            elif open_column >= 0 and column != next_column(lines[number + 1 :]):
+                raise ValueError(
+                    f"line {number + 1}: a comment that continues one beside a value begins in "
+                    f"column {open_column + 1}, one of its own in the column of the next key"
+                )
             else:
                 self.own[number] = line[column + 1 :].strip()
 
@@ -219,6 +232,13 @@ LIMITS = {
 """Keyword of JSON schema -> in words."""
 PATH = "{}<>"
 """In the pattern of `hpro_core.params.UserPath` alone."""
+
+
+def next_column(lines: list[str]) -> int:
+    """Column of the first line with a key or value; -1 without one."""
+    texts = ((line, line.lstrip()) for line in lines)
+    found = (len(line) - len(text) for line, text in texts if text and not text.startswith("#"))
+    return next(found, -1)
 
 
 def absent(form: dict[str, Any]) -> str:
