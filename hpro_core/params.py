@@ -654,17 +654,20 @@ class Params(Section):
 
     def _judge_contradictions(self) -> Iterator[str]:
         judge_sets = _judge_training_sets(Path(self.base)) if self.base else None
-        if judge_sets is None:
+        if judge_sets is None or not self.reward.probe_every:
             return
-        embedded = "embedded" in (self.evaluate.emotion, self.evaluate.vad)
-        for name, chosen in self.corpus.sets.items():
-            probed = self.reward.probe_every and name not in self.reward.leave_out
-            if name not in judge_sets and not chosen.split and (embedded or probed):
-                yield (
-                    f"base: its judge was not trained on the test set {name!r} and would refuse it "
-                    f"(trained on {', '.join(judge_sets)}): set corpus.sets.{name}.split to train, "
-                    "or see docs/corpora.md, Evaluating on it"
-                )
+        left_out = self.reward.leave_out
+        rewarded = [
+            name
+            for name, chosen in self.corpus.sets.items()
+            if chosen.split in ("", "train") and name not in left_out
+        ]
+        if not any(name in judge_sets and not self.corpus.sets[name].split for name in rewarded):
+            yield (
+                f"reward.probe_every: the judge of the base knows {', '.join(judge_sets)}, and "
+                f"the dev sentences of the rewards are of none of them ({', '.join(rewarded)}): "
+                "set it to 0"
+            )
 
 
 def _folder_problem(name: str, taken: str) -> str | None:

@@ -153,7 +153,7 @@ def _judging(settings: Params) -> Iterator[Check]:
     for name, split in rendered.items():
         if not split and not n_judge:
             what = f"recordings of {name} for the affect judge"
-            finding = "none, so the judge would refuse this test set: raise controlled.judge"
+            finding = "none, so its affect would not be judged: raise controlled.judge"
             yield Check("FAIL", what, finding)
 
 

@@ -144,8 +144,10 @@ SCORES = _schema(
         # (evaluate.check_every).
         "n_errors_check": pa.Column("Int64", pa.Check.ge(0), nullable=True),
         "n_words": pa.Column(int, pa.Check.gt(0)),  # words of the reference, normalised
+        # Null if the aligner does not find the words, or if emo_sim is.
         "wvad_ccc": pa.Column(float, pa.Check.in_range(-1.0, 1.0), nullable=True),
-        "emo_sim": pa.Column(float, pa.Check.in_range(-1.0, 1.0001)),
+        # Null if the affect of the test set is not judged.
+        "emo_sim": pa.Column(float, pa.Check.in_range(-1.0, 1.0001), nullable=True),
         "dnsmos": pa.Column(float, nullable=True),  # null if n_errors_check is
         "speaker_sim": pa.Column(float, pa.Check.in_range(-1.0001, 1.0001)),
     },

@@ -1,6 +1,7 @@
 """The affect judge: what it hears, how it is trained, and that padding means nothing."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -167,11 +168,80 @@ def test_each_test_set_has_its_own_scale():
 
 def test_a_test_set_without_training_recordings_is_refused(fresh: affect.AffectJudge):
     frames_FC = np.zeros((5, affect.N_CHANNELS), np.float32)
-    hint = r"has no test set 'sung', only .*: .*give the set `split: train`, or train a judge"
+    hint = r"has no channel scale for the test set 'sung', only for told: run `hpro judge-recordin"
     with pytest.raises(HproError, match=hint):
         fresh.posterior("sung", frames_FC)
     with pytest.raises(HproError, match=hint):
         fresh.set_scale("sung", [frames_FC])
+
+
+def test_an_unknown_set_is_judged_as_a_known_one_of_the_same_recordings(trained, tmp_path: Path):
+    affect.save(trained, tmp_path)
+    judge = affect.load(tmp_path)
+    sounds, _ = made_up(40, seed=0)  # those that `trained` was trained on
+    scale_2C = affect.scale_of([sounds.frames[u] for u, _ in sounds.clips])
+    assert torch.equal(scale_2C, trained.get_buffer("scale_told"))
+    path = tmp_path / affect.SCALES
+    affect.write_scales(path, {"mine": affect.Scale(["train", "dev"], 40, scale_2C)})
+    judge.scales = affect.read_scales(path)
+    assert (judge.scales["mine"].splits, judge.scales["mine"].recordings) == (["train", "dev"], 40)
+    for name, spans in sounds.spans.items():
+        frames_FC = sounds.frames[name]
+        known, own = (judge.judge(of, frames_FC, spans) for of in ("told", "mine"))
+        assert all((a == b).all() for a, b in zip(known, own, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("mean", [0.0] * 3, r"scales.json: mine.mean: .* at least 68 items"),
+        ("deviation", ["1"] * 68, r"scales.json: mine.deviation.0: "),
+        ("deviation", [0.0] * 68, r"scales.json: mine.deviation.0: "),
+        ("splits", None, r"scales.json: mine.splits: "),
+    ],
+)
+def test_a_broken_scale_is_named(tmp_path: Path, key, value, message):
+    path = tmp_path / affect.SCALES
+    affect.write_scales(path, {"mine": affect.Scale(["test"], 1, torch.ones(2, 68))})
+    stored = json.loads(path.read_text())
+    stored["mine"][key] = value
+    path.write_text(json.dumps(stored))
+    with pytest.raises(HproError, match=message):
+        affect.read_scales(path)
+
+
+@pytest.mark.parametrize(
+    ("recall", "classes", "reason"),
+    [
+        (None, 4, "its accuracy on unknown corpora was not measured"),
+        (0.29, 4, r"\(shouts, 223 recordings\) .* recall is 0.29 \(chance 0.25\)"),
+        (0.43, 4, "recall is 0.43"),
+        (0.44, 4, None),
+        (0.62, 2, "recall is 0.62"),
+    ],
+)
+def test_a_judge_is_trusted_on_unknown_sets_from_a_measured_grade_on(
+    fresh, tmp_path: Path, recall, classes, reason
+):
+    if recall is not None:
+        fresh.grade = affect.Grade(corpus="shouts", recordings=223, classes=classes, recall=recall)
+    affect.save(fresh, tmp_path)
+    judge = affect.load(tmp_path)
+    assert judge.withheld("told") is None
+    if reason is None:
+        assert judge.withheld("mine") is None
+    else:
+        assert re.search(f"not trained on mine, .*{reason}", judge.withheld("mine"))
+
+
+@pytest.mark.parametrize(
+    "grade", [None, {"recall": 0.5}, {"corpus": "a", "recordings": 9, "classes": 1, "recall": 0.5}]
+)
+def test_an_odd_grade_is_named(fresh, tmp_path: Path, grade):
+    affect.save(fresh, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"trained_on": {"told": 1}, "grade": grade}))
+    with pytest.raises(HproError, match=rf"{tmp_path}/config.json: grade"):
+        affect.load(tmp_path)
 
 
 # --- the loss

@@ -153,6 +153,27 @@ def test_what_publishers_do_not_prescribe_is_taken_from_train(tmp_path: Path):
     assert len(lost) == 1
 
 
+def test_a_small_set_without_groups_loses_no_repeated_sentence(tmp_path: Path):
+    words = [f"w{index}" for index in range(50)] + [f"w{index}" for index in range(10)]
+    write_set(tmp_path, "mine", one_set(words=words))
+    usual = {"dev_fraction": 0.06, "test_fraction": 0.0265, "judge_fraction": 0.12}
+    kept, lost = run(
+        tmp_path, settings(Path(), max_rejected_fraction=0.0, max_test_utterances=48, **usual)
+    )
+    assert (len(kept), len(lost)) == (60, 1)  # one was lost before
+    assert (kept.groupby("words").split.nunique() == 1).all()
+    sizes = kept.split.value_counts()
+    assert (sizes["test"], sizes["dev"], sizes["judge"]) == (12, 4, 7)
+    kept, _ = run(tmp_path, settings(Path(), max_test_utterances=5, **usual))
+    assert (kept.split == "test").sum() == 5
+
+
+def test_a_set_of_few_sentences_cannot_be_split(tmp_path: Path):
+    write_set(tmp_path, "mine", one_set(words=list("abcabcabc")))
+    with pytest.raises(HproError, match="corpus 'mine' has 3 groups: 4 are needed"):
+        run(tmp_path, settings(Path()))
+
+
 def test_a_set_for_the_judges_alone(tmp_path: Path):
     write_set(tmp_path, "mine", one_set(words=list("abcdefgh"), split=PRESCRIBED))
     heard = one_set(words=list("ijklmnoa"))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -375,6 +376,75 @@ def test_speech_without_the_words_has_no_agreement(trained: Path, weights_folder
     assert figures["wvad_ccc"]["value"] < 0.3
     assert min(figures[metric]["value"] for metric in ("wer", "wer_check")) > 0.8
     assert figures["speaker_sim"]["value"] < 0.7
+
+
+@pytest.fixture
+def unknown(trained: Path, tmp_path: Path) -> Path:
+    """The same run, whose test recordings are of a set that the judge was not trained on."""
+    root = shutil.copytree(trained, tmp_path / "results")
+    path = root / "corpus/utterances.parquet"
+    utterances = read_table(path, UTTERANCES)
+    mine = utterances["corpus"].mask(utterances["split"] == "test", "mine")
+    write_table(utterances.assign(corpus=mine, emotion="happy"), path, UTTERANCES)
+    path = root / "eval/recordings/seed0/synthesis.parquet"
+    synthesis = read_table(path, SYNTHESIS).assign(corpus="mine")
+    write_table(synthesis, path, SYNTHESIS)
+    record(root, path, "recordings", 0, "synthesise")
+    return root
+
+
+def _graded(root: Path, recall: float) -> None:
+    config = json.loads((root / "judge/config.json").read_text())
+    grade = {"corpus": "shouts", "recordings": 223, "classes": 4, "recall": recall}
+    (root / "judge/config.json").write_text(json.dumps(config | {"grade": grade}))
+
+
+def test_an_unknown_set_is_scaled_by_itself_and_its_affect_withheld(
+    unknown: Path, weights_folder: Path
+) -> None:
+    stage.judge_recordings(unknown, SETTINGS, ON_CPU, NOWHERE, set())
+    recorded = unknown / "judge/recordings"
+    scale = affect.read_scales(recorded / "scales.json")["mine"]
+    test = read_table(recorded.parents[1] / "corpus/utterances.parquet", UTTERANCES)
+    paths = test.loc[test["corpus"] == "mine"].sort_values("utt_id")["audio"]
+    frames = [affect.input_features(read_wav(unknown / path)) for path in paths]
+    assert (scale.splits, scale.recordings) == (["test"], 4)
+    assert scale.scale_2C == pytest.approx(affect.scale_of(frames), rel=1e-5, abs=1e-5)
+    accuracy = json.loads((unknown / "judge/metrics.json").read_text())
+    assert (accuracy["emotion"], accuracy["word_vad"]) == ({"n": 0}, {"n": 0})
+    found = accuracy["unknown_sets"]["mine"]
+    assert (found["scale_recordings"], found["scale_splits"]) == (4, "test")
+    assert found["emotion"]["n"] == found["floor"]["mine"]["n"] == 4
+
+    stage.judge(unknown, "recordings", 0, SETTINGS, weights_folder, ON_CPU, NOWHERE, set())
+    folder = unknown / "eval/recordings/seed0"
+    scores = read_table(folder / "scores.parquet", SCORES)
+    assert scores[["wvad_ccc", "emo_sim"]].isna().all(axis=None)
+    assert scores[["n_errors", "speaker_sim"]].notna().all(axis=None)
+    report = json.loads((folder / "metrics.json").read_text())
+    assert report["test_sets"]["mine"].keys() & {"wer", "wvad_ccc", "emo_sim"} == {"wer"}
+    assert "was not trained on mine, and its accuracy" in report["affect_notes"]["mine"]
+    assert read_table(folder / "word_vad.parquet", WORD_VAD).empty
+
+
+def test_a_graded_judge_scores_an_unknown_set(unknown: Path, weights_folder: Path) -> None:
+    _graded(unknown, recall=0.6)
+    stage.judge_recordings(unknown, SETTINGS, ON_CPU, NOWHERE, set())
+    stage.judge(unknown, "recordings", 0, SETTINGS, weights_folder, ON_CPU, NOWHERE, set())
+    folder = unknown / "eval/recordings/seed0"
+    scores = read_table(folder / "scores.parquet", SCORES)
+    assert scores[["wvad_ccc", "emo_sim"]].to_numpy() == pytest.approx(1.0, abs=1e-5)
+    note = json.loads((folder / "metrics.json").read_text())["affect_notes"]["mine"]
+    assert note.endswith("its channel scale there is of 4 recordings of test.")
+
+
+def test_known_sets_have_no_scale_and_no_note(trained: Path, weights_folder: Path) -> None:
+    assert json.loads((trained / "judge/recordings/scales.json").read_text()) == {}
+    _judged(trained, "recordings", weights_folder)
+    report = json.loads((trained / "eval/recordings/seed0/metrics.json").read_text())
+    accuracy = json.loads((trained / "judge/metrics.json").read_text())
+    assert "affect_notes" not in report
+    assert "unknown_sets" not in accuracy
 
 
 def test_what_is_missing_is_named(trained: Path, weights_folder: Path, tmp_path: Path) -> None:

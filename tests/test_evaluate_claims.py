@@ -324,6 +324,26 @@ def test_other_judges_are_refused_and_judges_that_are_teachers_are_named(root: P
     assert "EMO-SIM is not independent here: an ear judged it" in introduction
 
 
+def test_a_set_whose_affect_is_not_judged_is_tested_in_the_other_metrics(
+    judged: Path, root: Path
+) -> None:
+    for path in sorted(root.glob("eval/*/seed*/scores.parquet")):
+        table = pd.read_parquet(path)
+        table.loc[table["corpus"] == "controlled", ["wvad_ccc", "emo_sim"]] = np.nan
+        write_table(table, path, SCORES)
+        record(root, path, path.parts[-3], int(path.parent.name.removeprefix("seed")))
+    claims.write_claims(root, ROWS, SEEDS, SETTINGS, STARTS, ["acted"], root / "docs")
+    found, before = (pd.read_csv(r / "docs/claims_tests.csv") for r in (root, judged))
+    here = found["test_set"] == "controlled"
+    assert set(found.loc[here, "metric"]) == {"wer", "wer_check", "dnsmos", "speaker_sim"}
+    acted = before["test_set"] == "acted"
+    pd.testing.assert_frame_equal(found[~here].reset_index(drop=True), before[acted])
+    other, text = (root / "docs/claims.md").read_text().split("## controlled")
+    assert "- wVAD-CCC, hpro is better than sft: **not judged**\n" in text
+    assert "nan" not in text
+    assert "**not judged**\n" not in other
+
+
 def test_a_run_without_sft_is_refused(root: Path) -> None:
     rows = Tables(comparison=["hpro"], progressive=["word"], ablation=["frame"])
     with pytest.raises(HproError, match="no row 'sft'"):

@@ -223,6 +223,48 @@ def test_flat_metrics_are_the_means_of_the_tables(root: Path) -> None:
         }
 
 
+def test_a_set_whose_affect_is_not_judged_has_empty_cells_and_the_reason(root: Path) -> None:
+    tables.write_tables(root, ROWS, [0, 1], SETTINGS)
+    names = ("comparison.csv", "differences.csv")
+    before = {name: pd.read_csv(root / "tables" / name) for name in names}
+    reason = "No wVAD-CCC and EMO-SIM on acted: unknown."
+    for path in sorted(root.glob("eval/*/seed*/scores.parquet")):
+        table = pd.read_parquet(path)
+        table.loc[table["corpus"] == "acted", ["wvad_ccc", "emo_sim"]] = np.nan
+        write(root, path.parts[-3], int(path.parent.name.removeprefix("seed")), table)
+        judges = JudgeProvenance({"asr": "an ear"}, {}, {"acted": reason})
+        write_json(path.with_name("metrics.json"), to_json(judges))
+    tables.write_tables(root, ROWS, [0, 1], SETTINGS)
+    affect = [f"{m}{end}" for m in ("wvad_ccc", "emo_sim") for end in ("", "_lo", "_hi")]
+    for name, old in before.items():
+        found = pd.read_csv(root / "tables" / name)
+        withheld = old["test_set"] == "acted"
+        if name == "comparison.csv":
+            assert found.loc[withheld, affect].isna().all(axis=None)
+            assert (found.loc[withheld, "n_wvad"] == 0).all()
+            expected = old.copy()
+            expected.loc[withheld, affect], expected.loc[withheld, "n_wvad"] = np.nan, 0.0
+        else:
+            expected = old[~(withheld & old["metric"].isin(("wvad_ccc", "emo_sim")))]
+        pd.testing.assert_frame_equal(found, expected.reset_index(drop=True), check_exact=True)
+    text = (root / "tables/comparison.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| hpro | acted "))
+    assert row.count("| – ") == 2
+    assert text.endswith(f"\n{reason}\n")
+    flat = [root / "tables/metrics" / name / "hpro.json" for name in ("acted", "controlled")]
+    assert [sorted(read_json(path)) for path in flat] == [
+        ["dnsmos", "wer"],
+        ["dnsmos", "emo_sim", "wer", "wvad_ccc"],
+    ]
+
+
+def test_systems_with_other_notes_on_affect_are_refused(root: Path) -> None:
+    judges = JudgeProvenance({"asr": "an ear"}, {}, {"acted": "unknown"})
+    write_json(root / "eval/sft/seed1/metrics.json", to_json(judges))
+    with pytest.raises(HproError, match=r"different judges \(affect: .*unknown"):
+        tables.write_tables(root, ROWS, [0, 1], SETTINGS)
+
+
 def test_a_missing_system_is_named(root: Path) -> None:
     (root / "eval" / "joint" / "seed1" / "scores.parquet").unlink()
     with pytest.raises(HproError, match=r"row 'joint': run `hpro judge joint --seed 1`"):

@@ -203,17 +203,22 @@ PROBED = {"probe_every": 10, "steps": 40}
 @pytest.mark.parametrize(
     ("mine", "changes", "fits"),
     [
-        ({}, {}, False),
+        ({}, {}, True),
         ({"split": "train"}, {}, True),
         ({"split": "judge"}, {}, True),
         ({}, {"base": ""}, True),
         ({}, {"evaluate": PUBLISHED}, True),
-        ({}, {"evaluate": PUBLISHED | {"vad": "embedded"}}, False),
-        ({}, {"evaluate": PUBLISHED, "reward": PROBED}, False),
+        ({}, {"evaluate": PUBLISHED | {"vad": "embedded"}}, True),
+        ({}, {"reward": PROBED}, True),
         ({}, {"evaluate": PUBLISHED, "reward": PROBED | {"leave_out": ["mine"]}}, True),
+        ({}, {"reward": PROBED | {"leave_out": ["acted", "controlled"]}}, False),
+        ({"split": "train"}, {"reward": PROBED | {"leave_out": ["acted", "controlled"]}}, False),
+        ({}, {"base": "", "reward": PROBED | {"leave_out": ["acted", "controlled"]}}, True),
     ],
 )
-def test_a_test_set_that_the_judge_of_a_base_does_not_know(mine, changes, fits):
+def test_a_test_set_that_the_judge_of_a_base_does_not_know_needs_no_more_settings(
+    mine, changes, fits
+):
     settings = yaml.safe_load(SHIPPED.read_text())
     settings["base"] = str(SHIPPED.parent / "data/base")
     settings["corpus"]["sets"]["mine"] = {"reader": "csv", "path": "mine"} | mine
@@ -222,7 +227,9 @@ def test_a_test_set_that_the_judge_of_a_base_does_not_know(mine, changes, fits):
     if fits:
         assert p.validate_section(settings, p.Params, SHIPPED).corpus.sets["mine"].reader == "csv"
     else:
-        says = r"base: its judge .* 'mine' .* \(trained on acted, controlled\): set .*mine.split to"
+        says = (
+            r"reward.probe_every: .* knows acted, controlled, .* none of them \(mine\): set it to"
+        )
         with pytest.raises(HproError, match=says):
             p.validate_section(settings, p.Params, SHIPPED)
 

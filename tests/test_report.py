@@ -298,6 +298,35 @@ def test_the_same_results_give_the_same_bytes(finished, page):
     assert build(finished) == page
 
 
+def test_affect_that_is_not_judged_is_empty_with_its_reason(finished, tmp_path):
+    root = shutil.copytree(finished, tmp_path / "made_up")
+    for name in results.TABLES:
+        table = pd.read_csv(root / f"tables/{name}.csv")
+        affect = [c for c in table if c.startswith(("wvad_ccc", "emo_sim"))]
+        table.loc[table["test_set"] == "acted", affect] = np.nan
+        table.to_csv(root / f"tables/{name}.csv", index=False)
+    reason = "No wVAD-CCC and EMO-SIM on acted: the judge does not know it."
+    for path in sorted(root.glob("eval/*/seed0/scores.parquet")):
+        scores = pd.read_parquet(path)
+        scores.loc[scores["corpus"] == "acted", ["wvad_ccc", "emo_sim"]] = np.nan
+        write_table(scores, path, SCORES)
+        record(root, path, path.parts[-3], 0)
+        who = {"judges": {"asr": "an ear"}, "judged_by_teachers": {}}
+        write_json(path.with_name("metrics.json"), who | {"affect_notes": {"acted": reason}})
+    page = build(root)
+    assert f'<p class="caution">{reason}</p>' in page
+    assert "nan" not in re.sub(r"<svg.*?</svg>|data:audio[^\"]*", "", page, flags=re.DOTALL)
+    table = page.split('data-table="comparison" data-test-set="acted"')[1].split("</table>")[0]
+    line = table.split('data-system="hpro"')[1].split("</tr>")[0]
+    cells = re.findall(r"<td>(.*?)</td>", line)
+    assert cells[4] == cells[5] == "– <small></small>"
+    assert "CCC –, SIM –" in page
+    tables = results.read_tables(root)
+    orderings = results.ordering_results(tables)
+    metrics = {name: {r.claim.metric for r in orderings if r.test_set == name} for name in SETS}
+    assert metrics == {"acted": {"wer"}, "controlled": {"wer", "wvad_ccc", "emo_sim"}}
+
+
 def test_the_date_is_that_of_the_results(other_page):
     assert "1970-01-02 00:00 UTC" in other_page
 

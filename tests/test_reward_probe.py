@@ -14,6 +14,7 @@ from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.corpus.audio import decode_file, write_wav
 from hpro_core.errors import HproError
+from hpro_core.io import write_json
 from hpro_core.judges import affect
 from hpro_core.judges.probe import SentenceJudge, watch
 from hpro_core.judges.realignment import read_wav
@@ -184,9 +185,25 @@ def test_a_watch_loads_its_judges_at_the_first_probe(policy, examples, settings,
     run = run_in(tmp_path)
     write_dataset(tmp_path, examples[:4], examples[4:])
     reward = p.read_section(PARAMS, "reward", p.Reward)
+    corpora = {e.corpus: 1 for e in examples}
+    write_json(tmp_path / "judge/config.json", {"trained_on": corpora})
     watching = watch(run, reward, settings, PARAMS.with_name("weights"))
     chosen, _ = probe_set(examples[4:], examples[:4], reward.probe_sentences, settings.seed)
     assert [e.utt_id for e in watching.sentences] == [e.utt_id for e in chosen]
     assert {path.relative_to(tmp_path).parts[0] for path in watching.files} == {"judge", "speech"}
-    with pytest.raises(HproError, match=r"judge/config\.json does not exist"):
+    with pytest.raises(HproError, match=r"judge/model\.safetensors does not exist"):
         watching.probe(policy)
+
+
+def test_a_probe_leaves_out_corpora_that_the_judge_does_not_know(examples, settings, tmp_path):
+    run = run_in(tmp_path)
+    mine = [replace(e, utt_id=f"mine_{e.utt_id}", corpus="mine") for e in examples[4:]]
+    write_dataset(tmp_path, examples[:4], [*examples[4:], *mine])
+    reward = p.read_section(PARAMS, "reward", p.Reward)
+    known = {e.corpus: 1 for e in examples}
+    write_json(tmp_path / "judge/config.json", {"trained_on": known})
+    watching = watch(run, reward, settings, PARAMS.with_name("weights"))
+    assert {e.corpus for e in watching.sentences} == known.keys()
+    write_json(tmp_path / "judge/config.json", {"trained_on": {"other": 1}})
+    with pytest.raises(HproError, match=r"trained on other, .* rewards are of .*mine: set reward"):
+        watch(run, reward, settings, PARAMS.with_name("weights"))

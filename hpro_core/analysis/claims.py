@@ -135,6 +135,12 @@ def test_variants(scores: Scores) -> pd.DataFrame:
     return pd.concat(families, ignore_index=True)
 
 
+def judged_metrics(scores: Scores, test_set: str) -> list[str]:
+    """Return the metrics of a test set: all, or those without affect if it is not judged."""
+    chosen = select_test_set(next(iter(scores.values())), test_set)
+    return [metric for metric in METRICS if ratio(chosen, metric).numerator_SN.size]
+
+
 def difference(scores: Scores, test_set: str, metric: str, pair: tuple[str, str]) -> Comparison:
     """Paired difference of a metric on a test set: first policy minus second."""
     system, other = (ratio(select_test_set(scores[name], test_set), metric) for name in pair)
@@ -192,7 +198,7 @@ def _family(scores: Scores, test_set: str) -> pd.DataFrame:
     rows = []
     for system in scores:
         if system not in (*SEEDLESS, BASELINE):
-            for metric in METRICS:
+            for metric in judged_metrics(scores, test_set):
                 gap = difference(scores, test_set, metric, (system, BASELINE))
                 n = ratio(select_test_set(scores[system], test_set), metric).numerator_SN.shape[1]
                 found = [system, test_set, metric, n, gap.difference, gap.lo, gap.hi, gap.p]
@@ -294,7 +300,9 @@ def _rewards_table(scores: Scores, test_set: str, terms: pd.DataFrame) -> str:
         for term, metric in reward_vs_judges.JUDGED_BY.items():
             change = f"{mean_change[system, term]:+.2f} ± {spread[system, term]:.2f}"
             cells.append(change if weights[system, term] else f"({change})")
-            if start in scores:
+            if metric not in judged_metrics(scores, test_set):
+                cells.append(UNJUDGED)
+            elif start in scores:
                 gap = difference(scores, test_set, metric, (system, start))
                 cells.append(_gap(gap.difference, gap.lo, gap.hi))
             else:
@@ -314,6 +322,8 @@ def _line(scores: Scores, test_set: str, ordering: Ordering) -> str:
     missing = {name for pair in ordering.pairs for name in pair} - scores.keys()
     if missing:
         return f"{start}**{UNJUDGED}** ({', '.join(sorted(missing))} in no table)"
+    if ordering.metric not in judged_metrics(scores, test_set):
+        return f"{start}**{UNJUDGED}**"
     gaps = [difference(scores, test_set, ordering.metric, pair) for pair in ordering.pairs]
     numbers = [
         f"{better} - {worse} = {_gap(gap.difference, gap.lo, gap.hi)}"

@@ -1,5 +1,6 @@
 """Aggregate utterance scores into the metrics of a system on a test set."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +16,13 @@ COUNTS = ("n", "n_wvad", "n_checked")
 """Columns with numbers of utterances; see `counts`."""
 
 _ERRORS = {"wer": "n_errors", "wer_check": "n_errors_check"}
-_CHECKS = {"wer_check": "n_errors_check", "dnsmos": "dnsmos"}
+_SCORED = {
+    "wer_check": "n_errors_check",
+    "dnsmos": "dnsmos",
+    "wvad_ccc": "emo_sim",
+    "emo_sim": "emo_sim",
+}
+"""Metric -> column that is null for utterances that its judge did not score."""
 
 
 def ids_to_check(utterances: pd.DataFrame, settings: Evaluate) -> set[str]:
@@ -40,15 +47,16 @@ def ratio(scores: Sequence[pd.DataFrame], metric: str) -> Ratio:
     """Return numerator and denominator of a metric for each seed and utterance.
 
     If the aligner does not find the words of an utterance, its wVAD-CCC counts as 0. Excluding such
-    utterances would score a system on its intelligible utterances only.
+    utterances would score a system on its intelligible utterances only. Utterances that a judge
+    did not score are left out; none is left if the affect of the test set is not judged.
 
     Args:
         scores: one SCORES table per seed, for one test set, with the same utterances in the same
             order.
         metric: one of METRICS.
     """
-    if metric in _CHECKS:
-        scores = [s[s[_CHECKS[metric]].notna()] for s in scores]
+    if metric in _SCORED:
+        scores = [s[s[_SCORED[metric]].notna()] for s in scores]
     if metric in _ERRORS:
         errors, words = (
             np.stack([s[column].to_numpy(dtype=float) for s in scores])
@@ -82,17 +90,17 @@ def metric_summary(scores: pd.DataFrame, settings: Evaluate) -> dict[str, dict]:
     """Compute the entry `test_sets` of a system's metrics.json from its SCORES table.
 
     Returns:
-        By test set: COUNTS, and each metric with value, lo and hi (95 % interval).
+        By test set: COUNTS, and each judged metric with value, lo and hi (95 % interval).
     """
     return {
-        str(corpus): {
-            **counts([rows]),
-            **{
-                metric: interval(
-                    ratio([rows], metric), settings.bootstrap_samples, settings.seed
-                )._asdict()
-                for metric in METRICS
-            },
-        }
+        str(corpus): {**counts([rows]), **_intervals(rows, settings)}
         for corpus, rows in scores.groupby("corpus")
     }
+
+
+def _intervals(rows: pd.DataFrame, settings: Evaluate) -> dict[str, dict[str, float]]:
+    found = {
+        metric: interval(ratio([rows], metric), settings.bootstrap_samples, settings.seed)
+        for metric in METRICS
+    }
+    return {metric: each._asdict() for metric, each in found.items() if not math.isnan(each.value)}

@@ -33,12 +33,17 @@ class Ratio(NamedTuple):
 
     @property
     def value(self) -> float:
-        """The metric over all seeds and utterances."""
+        """The metric over all seeds and utterances; NaN without utterances."""
+        if not self.numerator_SN.size:
+            return float("nan")
         return float(self.numerator_SN.sum() / self.denominator_SN.sum())
 
 
 def interval(ratio: Ratio, draws: int, seed: int) -> Interval:
-    """Compute a metric and its 95 % interval, from `draws` resamples of seeds and utterances."""
+    """Compute a metric and its 95 % interval, from `draws` resamples of seeds and utterances.
+
+    All three are NaN without utterances.
+    """
     return _interval(ratio.value, _resampled(ratio, draws, seed))
 
 
@@ -59,6 +64,8 @@ def paired_difference(system: Ratio, baseline: Ratio, draws: int, seed: int) -> 
 def _resampled(ratio: Ratio, draws: int, seed: int) -> np.ndarray:
     """The metric in each draw, float (B,). Draws depend only on the shape and the seed."""
     n_seeds, n_utterances = ratio.numerator_SN.shape
+    if not n_utterances:
+        return np.full(draws, np.nan)
     generator = np.random.default_rng(seed)
     drawn_BN = generator.integers(n_utterances, size=(draws, n_utterances))
     drawn_BS = generator.integers(n_seeds, size=(draws, n_seeds))

@@ -1,5 +1,6 @@
 """The paper's tables with intervals, as CSV and Markdown."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -50,7 +51,8 @@ def write_tables(
 
     differences.csv has, for each policy except `sft`, its difference from `sft` in each metric
     (policy minus `sft`) with the interval of the paired bootstrap. metrics/<test set>/<system>.json
-    has SUMMARY, means over seeds, for `dvc metrics`.
+    has SUMMARY, means over seeds, for `dvc metrics`. Where the affect of a test set is not judged,
+    the cells of wVAD-CCC and EMO-SIM are empty, and the other two files leave them out.
 
     Args:
         root: results folder of the run.
@@ -82,7 +84,8 @@ def write_tables(
 
 def _summary(chosen: Sequence[pd.DataFrame]) -> dict[str, float]:
     """Values of SUMMARY for one system on one test set, rounded to four decimals."""
-    return {metric: round(ratio(chosen, metric).value, 4) for metric in SUMMARY}
+    values = {metric: ratio(chosen, metric).value for metric in SUMMARY}
+    return {metric: round(value, 4) for metric, value in values.items() if not math.isnan(value)}
 
 
 def systems_of(tables: Tables) -> list[str]:
@@ -113,14 +116,16 @@ def read_scores(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> Sco
 def cautions_of(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> list[str]:
     """Return the warnings that every table of these systems shows.
 
-    They name the judges that are not independent, and the policies whose checkpoint judges chose.
+    They name the judges that are not independent, the test sets that the affect judge was not
+    trained on, and the policies whose checkpoint judges chose.
 
     Raises:
         HproError: different models judged the systems, or a file does not name them.
     """
     judged = [(system, seed) for system in systems for seed in _seeds_of(system, seeds)]
     paths = [root / "eval" / name / f"seed{seed}" / "metrics.json" for name, seed in judged]
-    found = independence_warnings(common_provenance(paths), METRIC_NAMES)
+    judges = common_provenance(paths)
+    found = [*independence_warnings(judges, METRIC_NAMES), *judges.affect_notes.values()]
     if probed := [name for name in systems if _was_probed(root, name, seeds)]:
         found.append(
             f"Embedded judges chose the kept step of {', '.join(probed)} (reward.probe_every) by "
@@ -192,7 +197,8 @@ def _differences(scores: Scores, settings: Evaluate) -> pd.DataFrame:
             for metric in METRICS:
                 own, baseline = (ratio(tables, metric) for tables in pair)
                 gap = paired_difference(own, baseline, settings.bootstrap_samples, settings.seed)
-                rows.append([system, test_set, metric, *gap])
+                if not math.isnan(gap.value):
+                    rows.append([system, test_set, metric, *gap])
     columns = ["system", "test_set", "metric", "above_sft", "lo", "hi"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -213,6 +219,6 @@ def markdown(table: pd.DataFrame) -> str:
         cells += [f"{round(row[column], 1):g}" for column in (*COUNTS, "seeds")]
         for metric in METRICS:
             value, lo, hi = (row[f"{metric}{end}"] for end in ("", "_lo", "_hi"))
-            cells.append(f"{value:.3f} [{lo:.3f}, {hi:.3f}]")
+            cells.append("–" if math.isnan(value) else f"{value:.3f} [{lo:.3f}, {hi:.3f}]")
         rows.append(cells)
     return markdown_table(header, rows)

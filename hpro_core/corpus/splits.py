@@ -30,6 +30,9 @@ MAX_DENSE_CELLS = 1_000_000
 """Count matrices of up to this many cells are dense, which is faster at this size."""
 OVER_TEST_LIMIT = "test set is full"
 """Reason for a prescribed test utterance above `max_test_utterances`; no fault of the corpus."""
+MIN_TEST, MAX_SMALL_TEST = 12, 0.2
+"""Number of test utterances of a small set without groups: at least the first, but at most the
+second as a fraction of the set (ours). Means over fewer utterances are not informative."""
 SPLIT_PRIORITY = ("test", "dev", "judge", "train")
 """Priority of splits: the first of them keeps a sentence that occurs in several."""
 
@@ -179,15 +182,19 @@ def _assigned(
     """The table of one set with its splits filled in, each by whole groups of train."""
     if settings.sets[name].split:
         return table.assign(split=settings.sets[name].split)
+    splits, n = settings.splits, len(table)
+    n_test = splits.test_fraction * n
+    prescribed = bool((table.split != "").any())
+    if not prescribed and table.group.nunique() == n:
+        table = table.assign(group=_first_of_sentence(table))
+        n_test = max(n_test, min(MIN_TEST, MAX_SMALL_TEST * n))
     if problem := groups_problem(table, name):
         raise HproError(problem)
-    splits, n = settings.splits, len(table)
     wanted = {
-        "test": min(splits.test_fraction * n, splits.max_test_utterances),
+        "test": min(n_test, splits.max_test_utterances),
         "dev": splits.dev_fraction * n,
         "judge": splits.judge_fraction * n,
     }
-    prescribed = bool((table.split != "").any())
     if not prescribed:
         table = table.assign(split="train")
     elif (table.split == "judge").any():
@@ -204,6 +211,14 @@ def _assigned(
         moved = train.index[np.isin(group_N, chosen)]
         table = table.assign(split=table.split.mask(table.index.isin(moved), label))
     return table
+
+
+def _first_of_sentence(table: pd.DataFrame) -> pd.Series:
+    """Groups of a set without groups: the first utterance of each sentence.
+
+    A sentence is in one split only, so its repetitions in other splits would be rejected.
+    """
+    return table.groupby("words", sort=False).group.transform("first")
 
 
 def groups_problem(table: pd.DataFrame, name: str) -> str:

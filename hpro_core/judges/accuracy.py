@@ -33,11 +33,11 @@ def affect_accuracy(
         seed: seed of the pairing.
 
     Returns:
-        `emotion`: accuracy, accuracy of the majority class, accuracy by class, mean cosine to the
-        exact posterior. `word_vad`: CCC with the exact labels, per utterance and averaged, also by
-        dimension. `floor`: by test set, mean EMO-SIM and wVAD-CCC between recordings of different
-        sentences. Each with the number `n` of utterances, and nothing else if there are none (for
-        `floor`, fewer than two).
+        `emotion`: accuracy, accuracy of the majority class, unweighted average recall, recall by
+        class, mean cosine to the exact posterior. `word_vad`: CCC with the exact labels, per
+        utterance and averaged, also by dimension. `floor`: by test set, mean EMO-SIM and wVAD-CCC
+        between recordings of different sentences. Each with the number `n` of utterances, and
+        nothing else if there are none (for `floor`, fewer than two).
     """
     names = [utt_id for utt_id, _ in clips]
     corpora = sorted({corpus for _, corpus in clips})
@@ -80,12 +80,14 @@ def _emotion(names: Sequence[str], judged: Judgements, labels: Labels) -> dict:
     exact_N9 = np.stack([labels.posteriors[u] for u in clips])
     exact_N = exact_N9.argmax(axis=1)
     right_N = judged_N9.argmax(axis=1) == exact_N
+    by_class = {EMOTIONS[c]: float(right_N[exact_N == c].mean()) for c in np.unique(exact_N)}
     cosines = [cosine(*pair) for pair in zip(judged_N9, exact_N9, strict=True)]
     return {
         "n": len(clips),
         "accuracy": float(right_N.mean()),
         "commonest_class": float(np.bincount(exact_N).max() / len(clips)),
-        "by_class": {EMOTIONS[c]: float(right_N[exact_N == c].mean()) for c in np.unique(exact_N)},
+        "recall": float(np.mean(list(by_class.values()))),
+        "by_class": by_class,
         "cosine": float(np.mean(cosines)),
     }
 

@@ -8,18 +8,23 @@ and dominance.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
 from hpro_core.errors import HproError
+from hpro_core.io import read_json, write_json
 from hpro_core.judges.mel import mel_spectrogram
 from hpro_core.judges.prosody import FRAME_RATE_HZ, contours
+from hpro_core.params import Section, validate_section
 from hpro_core.train.checkpoint import (
     CONFIG,
     RETRAIN,
@@ -45,6 +50,46 @@ _KERNEL = 5
 _MIN_DEVIATION = 0.1  # bands above the bandwidth of an old recording hardly vary
 _DROPOUT = 0.2
 _PITCH_ST = 12.0  # median pitch that is set for a clip without voiced frames
+
+MIN_RECALL_GAIN = 0.25
+"""Least grade of a judge whose outputs on unknown test sets are shown (ours).
+
+The scale is `Grade.gain`: 0 is chance, 1 is no error. Listeners reach 0.29 on the audio of acted
+sentences (40.9 % of six emotions, CREMA-D, Cao et al. 2014), so a judge below 0.25 is worse than an
+untrained listener.
+"""
+SCALES = "scales.json"
+"""File of the scales of unknown test sets, beside the judged recordings."""
+
+
+class Grade(Section):
+    """Accuracy of a judge on a labelled corpus that it was not trained on, with its own scale."""
+
+    corpus: str = Field(description="the labelled corpus")
+    recordings: int = Field(ge=1, description="number of labelled recordings")
+    classes: int = Field(ge=2, description="number of emotions in the labels")
+    recall: float = Field(ge=0, le=1, description="unweighted average recall of the emotion")
+
+    @property
+    def gain(self) -> float:
+        """Recall above chance, as a fraction of the largest possible gain."""
+        chance = 1 / self.classes
+        return (self.recall - chance) / (1 - chance)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Channel scale of a test set that the judge was not trained on.
+
+    Attributes:
+        splits: splits that the recordings are of.
+        recordings: number of recordings that the scale was computed from.
+        scale_2C: mean and standard deviation of each channel, float32 (2, C).
+    """
+
+    splits: list[str]
+    recordings: int
+    scale_2C: Tensor
 
 
 def input_features(audio_T: np.ndarray) -> np.ndarray:
@@ -88,13 +133,21 @@ class AffectJudge(nn.Module):
 
     Dilated convolutions encode frames. A bidirectional GRU encodes words. The mean and standard
     deviation over frames represent the clip. Each test set has its own feature normalisation, which
-    removes the effect of the recording channel on all clips of that set.
+    removes the effect of the recording channel on all clips of that set. The scale of a set that
+    the judge was trained on is among its weights. An unknown set is judged with the scale of its
+    own recordings (`scales`).
     """
 
-    def __init__(self, trained_on: Mapping[str, int]):
-        """`trained_on`: number of recordings by test set; other test sets are refused."""
+    def __init__(self, trained_on: Mapping[str, int], grade: Grade | None = None):
+        """
+        Args:
+            trained_on: number of recordings by test set.
+            grade: accuracy on unknown test sets; None if it was not measured.
+        """
         super().__init__()
         self.trained_on = dict(trained_on)
+        self.grade = grade
+        self.scales: dict[str, Scale] = {}  # of unknown test sets
         for name in self.trained_on:
             zero_one_2C = torch.stack([torch.zeros(N_CHANNELS), torch.ones(N_CHANNELS)])
             self.register_buffer(f"scale_{name}", zero_one_2C)
@@ -112,27 +165,40 @@ class AffectJudge(nn.Module):
             nn.Linear(_WIDTH, len(EMOTIONS)),
         )
 
+    def withheld(self, test_set: str) -> str | None:
+        """Return why the judge is not trusted on a test set; None if it is."""
+        if test_set in self.trained_on:
+            return None
+        if self.grade is None:
+            return (
+                f"the affect judge was not trained on {test_set}, and its accuracy on unknown "
+                "corpora was not measured"
+            )
+        if self.grade.gain < MIN_RECALL_GAIN:
+            return (
+                f"the affect judge was not trained on {test_set}, and on an unknown corpus "
+                f"({self.grade.corpus}, {self.grade.recordings} recordings) its emotion recall is "
+                f"{self.grade.recall:.2f} (chance {1 / self.grade.classes:.2f}), which is too low"
+            )
+        return None
+
     def set_scale(self, test_set: str, frames: Sequence[np.ndarray]) -> None:
-        """Set the normalisation of a test set: mean and standard deviation of each channel.
+        """Set the normalisation of a test set that the judge is trained on.
 
         Args:
             test_set: a key of `trained_on`.
-            frames: features of its clips, float32 (F, C) each. Standard deviations below 0.1 are
-                set to 0.1.
+            frames: features of its clips, float32 (F, C) each, see `scale_of`.
 
         Raises:
             HproError: `test_set` is not in `trained_on`.
         """
-        together_FC = np.concatenate(frames)
-        deviation_C = np.maximum(together_FC.std(axis=0), _MIN_DEVIATION)
-        scale = np.stack([together_FC.mean(axis=0), deviation_C])
-        self._scale(test_set).copy_(torch.from_numpy(scale))
+        self._scale(test_set).copy_(scale_of(frames))
 
     def scaled(self, test_set: str, frames_FC: np.ndarray) -> Tensor:
         """Normalise the features of a clip by its test set, float32 (F, C).
 
         Raises:
-            HproError: `test_set` is not in `trained_on`.
+            HproError: `test_set` is neither in `trained_on` nor in `scales`.
         """
         mean_C, deviation_C = self._scale(test_set)
         return (torch.from_numpy(frames_FC) - mean_C) / deviation_C
@@ -171,7 +237,7 @@ class AffectJudge(nn.Module):
         """Predict the emotion posterior and the word affect of one clip. No gradients.
 
         Args:
-            test_set: a key of `trained_on`.
+            test_set: a key of `trained_on` or of `scales`.
             frames_FC: features from `input_features`, float32 (F, C).
             spans: start and end of each word in seconds, at least one word.
 
@@ -180,7 +246,7 @@ class AffectJudge(nn.Module):
             dominance of each word in [0, 1], float64 (W, 3).
 
         Raises:
-            HproError: `test_set` is not in `trained_on`.
+            HproError: `test_set` is neither in `trained_on` nor in `scales`.
         """
         spans_1W2 = span_frames(spans, len(frames_FC))[None]
         frames_1FC = self.scaled(test_set, frames_FC)[None]
@@ -204,13 +270,29 @@ class AffectJudge(nn.Module):
         return pad_packed_sequence(context, batch_first=True, total_length=n_words)[0]
 
     def _scale(self, test_set: str) -> Tensor:
-        if test_set not in self.trained_on:
+        if test_set in self.trained_on:
+            return self.get_buffer(f"scale_{test_set}")
+        if test_set not in self.scales:
+            known = ", ".join([*self.trained_on, *self.scales])
             raise HproError(
-                f"the affect judge has no test set {test_set!r}, only "
-                f"{', '.join(self.trained_on)}: it was trained without its `judge` split; "
-                "give the set `split: train`, or train a judge with it (docs/corpora.md)"
+                f"the affect judge has no channel scale for the test set {test_set!r}, only for "
+                f"{known}: run `hpro judge-recordings` again"
             )
-        return self.get_buffer(f"scale_{test_set}")
+        return self.scales[test_set].scale_2C
+
+
+def scale_of(frames: Sequence[np.ndarray]) -> Tensor:
+    """Compute the mean and the standard deviation of each channel over all frames of clips.
+
+    Args:
+        frames: features of the clips from `input_features`, float32 (F, C) each.
+
+    Returns:
+        float32 (2, C); standard deviations below 0.1 are set to 0.1.
+    """
+    together_FC = np.concatenate(frames)
+    deviation_C = np.maximum(together_FC.std(axis=0), _MIN_DEVIATION)
+    return torch.from_numpy(np.stack([together_FC.mean(axis=0), deviation_C]))
 
 
 def span_frames(spans: Sequence[Span], n_frames: int) -> Tensor:
@@ -231,7 +313,24 @@ def span_frames(spans: Sequence[Span], n_frames: int) -> Tensor:
 
 def save(judge: AffectJudge, folder: Path) -> None:
     """Write `model.safetensors` and `config.json` to `folder`."""
-    save_model(folder, judge, {"trained_on": judge.trained_on})
+    config: dict[str, Any] = {"trained_on": judge.trained_on}
+    if judge.grade is not None:
+        config["grade"] = judge.grade.model_dump()
+    save_model(folder, judge, config)
+
+
+def known_sets(folder: Path) -> dict[str, int]:
+    """Read the test sets that a judge was trained on, with the number of recordings of each.
+
+    Raises:
+        HproError: the config is missing or invalid.
+    """
+    trained_on = model_config(folder, "an affect judge", "trained_on")["trained_on"]
+    if not isinstance(trained_on, dict) or not all(type(n) is int for n in trained_on.values()):
+        raise HproError(
+            f"{folder}/config.json: trained_on is {trained_on!r}, not an integer for each test set"
+        )
+    return trained_on
 
 
 def load(folder: Path) -> AffectJudge:
@@ -240,15 +339,57 @@ def load(folder: Path) -> AffectJudge:
     Raises:
         HproError: a file is missing or invalid.
     """
-    trained_on = model_config(folder, "an affect judge", "trained_on")["trained_on"]
-    if not isinstance(trained_on, dict) or not all(type(n) is int for n in trained_on.values()):
-        raise HproError(
-            f"{folder}/config.json: trained_on is {trained_on!r}, not an integer for each test set"
-        )
+    trained_on = known_sets(folder)
+    config = model_config(folder, "an affect judge")
+    grade = None
+    if "grade" in config:
+        grade = validate_section(config["grade"], Grade, folder / CONFIG, "grade")
     shapes = shapes_of(folder / WEIGHTS, RETRAIN)
-    judge = build_checked(lambda: AffectJudge(trained_on), folder / CONFIG, shapes, RETRAIN)
+    judge = build_checked(lambda: AffectJudge(trained_on, grade), folder / CONFIG, shapes, RETRAIN)
     load_weights(folder, judge)
     return judge.eval()
+
+
+_OneEach = Field(min_length=N_CHANNELS, max_length=N_CHANNELS)
+_Mean = Annotated[float, Field(ge=-1e6, le=1e6)]
+_Deviation = Annotated[float, Field(ge=_MIN_DEVIATION / 2, le=1e6)]
+
+
+class _ScaleValues(Section):
+    """A scale as it is stored."""
+
+    splits: list[str]
+    recordings: int = Field(ge=1)
+    mean: Annotated[list[_Mean], _OneEach]
+    deviation: Annotated[list[_Deviation], _OneEach]
+
+
+def write_scales(path: Path, scales: Mapping[str, Scale]) -> None:
+    """Write the scales of unknown test sets; the numbers are read back bit for bit."""
+    content = {
+        test_set: {
+            "splits": scale.splits,
+            "recordings": scale.recordings,
+            "mean": scale.scale_2C[0].tolist(),
+            "deviation": scale.scale_2C[1].tolist(),
+        }
+        for test_set, scale in scales.items()
+    }
+    write_json(path, content)
+
+
+def read_scales(path: Path) -> dict[str, Scale]:
+    """Read the scales that `write_scales` wrote.
+
+    Raises:
+        HproError: the file is missing or invalid.
+    """
+    scales = {}
+    for test_set, values in read_json(path, "run `hpro judge-recordings` again").items():
+        stored = validate_section(values, _ScaleValues, path, test_set)
+        scale_2C = torch.tensor([stored.mean, stored.deviation], dtype=torch.float32)
+        scales[test_set] = Scale(stored.splits, stored.recordings, scale_2C)
+    return scales
 
 
 def _moments(hidden_BFH: Tensor, weight_BWF: Tensor) -> Tensor:

@@ -141,8 +141,8 @@ class AffectJudges:
             float (W, 3), in the order of VAD, or None without word times.
 
         Raises:
-            HproError: audio is unusable, the embedded judge was not trained on a test set, or a
-                published judge returns values that are not finite.
+            HproError: audio is unusable, the embedded judge has no channel scale for a test set, or
+                a published judge returns values that are not finite.
         """
         posteriors: dict[str, np.ndarray] = {}
         vad: dict[str, np.ndarray | None] = {}
@@ -150,7 +150,7 @@ class AffectJudges:
         if self.embedded is not None:
             for clip in track(clips, len(clips), "judges: affect"):
                 posteriors[clip.utt_id], vad[clip.utt_id] = _judge_clip(self.embedded, clip)
-        if self.emotion is not None:
+        if self.emotion is not None and clips:
             found_N9 = cached_posteriors(self.emotion, clips, work / "emotion", SHARD_CLIPS)
             posteriors.update(zip(ids, found_N9, strict=True))
         with_words = [clip for clip in clips if clip.words]

@@ -102,6 +102,7 @@ class JudgePanel:
         self._work = work
         self._recorded = ReferenceRecordings(root)
         self._affect = load_affect(root, settings, compute)
+        self._withheld, self.affect_notes = self._unknown_sets()
         self._transcribe = load_recogniser(settings, weights, compute)
         self._embed_speakers = load_speaker_encoder(settings, weights, compute)
         checking = WhisperASR(find_weights("whisper_base", weights), compute.threads, BASE)
@@ -118,6 +119,31 @@ class JudgePanel:
         self._counter = WordErrorCounter()
         self._aligner = PocketsphinxAligner()
 
+    def _unknown_sets(self) -> tuple[set[str], dict[str, str]]:
+        """Test sets whose affect is not judged, and a sentence on each unknown test set.
+
+        The scales of unknown sets are given to the embedded judge.
+        """
+        judge = self._affect.embedded
+        withheld: set[str] = set()
+        notes: dict[str, str] = {}
+        if judge is None:
+            return withheld, notes
+        judge.scales = affect.read_scales(self._root / "judge" / "recordings" / affect.SCALES)
+        for name, scale in judge.scales.items():
+            if reason := judge.withheld(name):
+                withheld.add(name)
+                notes[name] = (
+                    f"No wVAD-CCC and EMO-SIM on {name} (words found: 0): {reason} "
+                    "(docs/judges.md, Unknown test sets)."
+                )
+            else:
+                notes[name] = (
+                    f"The affect judge was not trained on {name}: its channel scale there is of "
+                    f"{scale.recordings} recordings of {' and '.join(scale.splits)}."
+                )
+        return withheld, notes
+
     def scores(
         self, synthesis: Sequence[Row], checked: Collection[str]
     ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
@@ -130,7 +156,8 @@ class JudgePanel:
 
         Returns:
             A SCORES table in the order of `synthesis`; and by utt_id the judged affect of each
-            word, float (W, 3), for utterances whose words the aligner found.
+            word, float (W, 3), for utterances whose words the aligner found. Without affect where
+            the judge is not trusted (`affect_notes`).
 
         Raises:
             HproError: audio is unusable, an utterance has no reference recording, or its number of
@@ -143,18 +170,17 @@ class JudgePanel:
         )
         quality = _by_id(checked_clips, self._quality(checked_clips, self._work / "dnsmos"))
         transcripts = self._transcribe(clips, self._work / "asr")
-        judged = self._affect.predict(clips, self._work)
+        trusted = [clip for clip in clips if clip.corpus not in self._withheld]
+        judged = self._affect.predict(trusted, self._work)
         similarities = self._similarities(synthesis, clips)
         rows = []
         for row, transcript, similarity in zip(synthesis, transcripts, similarities, strict=True):
             utt_id = row["utt_id"]
-            posterior_9, vad_W3 = judged[utt_id]
             rows.append({
                 "utt_id": utt_id,
                 "corpus": row["corpus"],
                 **self._word_errors(row["text"], transcript, again.get(utt_id)),
-                "wvad_ccc": None if vad_W3 is None else self._agreement(utt_id, vad_W3),
-                "emo_sim": cosine(posterior_9, self._recorded.posterior(utt_id)),
+                **self._affect_agreement(utt_id, judged.get(utt_id)),
                 "dnsmos": quality.get(utt_id),
                 "speaker_sim": similarity,
             })  # fmt: skip
@@ -162,10 +188,12 @@ class JudgePanel:
         return pd.DataFrame(rows), found
 
     def _clip(self, row: Row) -> Clip:
-        """An utterance with its word times, if the aligner finds its words."""
+        """An utterance; with word times if its affect is judged and the aligner finds its words."""
         path, words = self._root / row["audio"], tuple(row["words"].split())
         spans: list[affect.Span] | None
-        if row["audio"] == self._recorded.audio(row["utt_id"]):
+        if row["corpus"] in self._withheld:
+            spans = None
+        elif row["audio"] == self._recorded.audio(row["utt_id"]):
             spans = self._recorded.spans(row["utt_id"])
         else:
             spans = realign(self._aligner, read_wav(path), words)
@@ -187,6 +215,18 @@ class JudgePanel:
         if check_transcript is None:
             return {**first, "n_errors_check": None}
         return {**first, "n_errors_check": self._counter.count(text, check_transcript).n_errors}
+
+    def _affect_agreement(
+        self, utt_id: str, judged: tuple[np.ndarray, np.ndarray | None] | None
+    ) -> dict[str, float | None]:
+        """Columns of SCORES from the affect judges; `judged` is None if they are not trusted."""
+        if judged is None:
+            return {"wvad_ccc": None, "emo_sim": None}
+        posterior_9, vad_W3 = judged
+        return {
+            "wvad_ccc": None if vad_W3 is None else self._agreement(utt_id, vad_W3),
+            "emo_sim": cosine(posterior_9, self._recorded.posterior(utt_id)),
+        }
 
     def _agreement(self, utt_id: str, vad_W3: np.ndarray) -> float:
         recorded_W3 = self._recorded.vad(utt_id)

@@ -12,6 +12,7 @@ import numpy as np
 
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.dataset import train_dev
+from hpro_core.errors import HproError
 from hpro_core.judges import affect
 from hpro_core.judges.asr import WhisperASR, WordErrorCounter
 from hpro_core.judges.metrics import ccc, cosine
@@ -33,7 +34,9 @@ MODELS = ("judge/model.safetensors", "judge/config.json", "speech/tokenizer/conf
 def watch(run: Run, settings: Reward, synthesis: Synthesis, weights: Path) -> ProbeSettings:
     """Choose the dev sentences of a reward training's probes, and define the probes.
 
-    Decoder and judges are loaded at the first probe, since only the main process probes.
+    The sentences are of test sets that the affect judge was trained on, since it has no scale for
+    others here. Decoder and judges are loaded at the first probe, since only the main process
+    probes.
 
     Args:
         run: reads the dataset of its results, and at the first probe the trained tokenizer and
@@ -43,9 +46,18 @@ def watch(run: Run, settings: Reward, synthesis: Synthesis, weights: Path) -> Pr
         weights: folder of the downloaded weights.
 
     Raises:
-        HproError: what `train_dev` and `probe_set` raise.
+        HproError: the judge is not trained, or not on any corpus of the dev sentences, or what
+            `train_dev` and `probe_set` raise.
     """
     train, dev = train_dev(run.root, settings.leave_out, "reward")
+    known = affect.known_sets(run.root / "judge")
+    if unknown := set(dev.column("corpus").unique().to_pylist()) - known.keys():
+        dev = dev.without(unknown)
+    if not dev:
+        raise HproError(
+            f"the affect judge was trained on {', '.join(known)}, and the dev sentences of the "
+            f"rewards are of {', '.join(sorted(unknown))}: set reward.probe_every to 0"
+        )
     chosen = probe_set(dev, train, settings.probe_sentences, synthesis.seed)
 
     @cache

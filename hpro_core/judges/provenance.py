@@ -4,16 +4,16 @@ Scores of different judges are never compared.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpro_core.errors import HproError
 from hpro_core.io import check_type, read_json
 
-JUDGES, TEACHER_JUDGES = "judges", "judged_by_teachers"
-"""Keys of metrics.json."""
+JUDGES, TEACHER_JUDGES, AFFECT_NOTES = "judges", "judged_by_teachers", "affect_notes"
+"""Keys of metrics.json; the last one only if there is a note."""
 
-_KEYS = (JUDGES, TEACHER_JUDGES)
+_KEYS = (JUDGES, TEACHER_JUDGES, AFFECT_NOTES)
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,16 @@ class JudgeProvenance:
 
     judges: Mapping[str, str]  # model name and SHA-256, by what the model judges
     teacher_judges: Mapping[str, str]  # metric -> judge that made the rewards' labels too
+    affect_notes: Mapping[str, str] = field(default_factory=dict)
+    """Test set that the affect judge was not trained on -> how, or why not, it judged the set."""
 
 
 def to_json(provenance: JudgeProvenance) -> dict[str, dict[str, str]]:
     """Convert to the entries of metrics.json."""
-    return {JUDGES: dict(provenance.judges), TEACHER_JUDGES: dict(provenance.teacher_judges)}
+    found = {JUDGES: dict(provenance.judges), TEACHER_JUDGES: dict(provenance.teacher_judges)}
+    if provenance.affect_notes:
+        found[AFFECT_NOTES] = dict(provenance.affect_notes)
+    return found
 
 
 def read_provenance(path: Path) -> JudgeProvenance:
@@ -41,6 +46,7 @@ def read_provenance(path: Path) -> JudgeProvenance:
             f"{path} does not name the judges: run `hpro judge` again for this system and seed"
         )
     again = "run `hpro judge` again for this system and seed"
+    found.setdefault(AFFECT_NOTES, {})
     names = (check_type(found[key], dict[str, str], f"{path}, {key}", again) for key in _KEYS)
     return JudgeProvenance(*names)
 
@@ -77,6 +83,8 @@ def _difference(one: JudgeProvenance, other: JudgeProvenance) -> str:
     for key in sorted(one.judges.keys() | other.judges.keys()):
         if one.judges.get(key) != other.judges.get(key):
             return f"{key}: {one.judges.get(key)}, and {other.judges.get(key)}"
+    if one.affect_notes != other.affect_notes:
+        return f"affect: {dict(one.affect_notes)}, and {dict(other.affect_notes)}"
     return (
         f"judges that were teachers: {dict(one.teacher_judges)}, and {dict(other.teacher_judges)}"
     )

@@ -12,6 +12,7 @@ import torch
 
 from hpro_core import records
 from hpro_core.analysis.scores import ids_to_check, metric_summary
+from hpro_core.constants import SPLITS
 from hpro_core.errors import HproError
 from hpro_core.io import write_json
 from hpro_core.judges import affect
@@ -40,6 +41,10 @@ from hpro_core.tables import (
 RERENDERED_WORDS = "again_words.parquet"
 """Word times of the second renderings of a corpus (`corpus.controlled.ceilings`)."""
 
+MAX_SCALE_RECORDINGS = 300
+"""Largest number of recordings for the scale of an unknown test set (ours): the base's judge took
+93 for `acted`."""
+
 
 def train(root: Path, settings: Evaluate, threads: int) -> None:
     """Train the affect judge on the `judge` split and write judge/{model.safetensors,config.json}.
@@ -59,7 +64,9 @@ def judge_recordings(
     """Run the affect judges on the recordings of `test`, and measure their accuracy.
 
     Writes judge/recordings/{emotion_posteriors,word_vad}.parquet, which every system is compared
-    with, and judge/metrics.json: accuracy against exact labels, floors and ceilings.
+    with, judge/recordings/scales.json, the channel scales of test sets that the embedded judge was
+    not trained on, and judge/metrics.json: accuracy against exact labels, floors and ceilings. The
+    accuracy on an unknown test set is an entry of its own.
 
     Args:
         root: results folder of the run, with a trained judge unless both judges are published.
@@ -75,10 +82,13 @@ def judge_recordings(
     utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
     judges = load_affect(root, settings, compute)
     clips = _recordings(root, utterances)
+    unknown = _with_scales(judges, root, utterances, {clip.corpus for clip in clips})
     judged = _of_words(judges.predict(clips, work / "recordings"))
     write_judgements(root / "judge" / "recordings", judged)
-    pairs = [(clip.utt_id, clip.corpus) for clip in clips]
-    metrics = affect_accuracy(pairs, judged, read_labels(root, utterances), settings.seed)
+    labels = read_labels(root, utterances)
+    by_set = {name: [(c.utt_id, c.corpus) for c in clips if c.corpus == name] for name in unknown}
+    known = [(clip.utt_id, clip.corpus) for clip in clips if clip.corpus not in unknown]
+    metrics = affect_accuracy(known, judged, labels, settings.seed)
     metrics["ceiling"] = {
         corpus: ceilings(judged, _rerendered(root, corpus, judged, judges, work))
         for corpus in utterances["corpus"].unique()
@@ -86,10 +96,47 @@ def judge_recordings(
     }
     if judges.embedded is not None:
         metrics = {"trained_on": judges.embedded.trained_on, **metrics}
+    if unknown:
+        metrics["unknown_sets"] = {
+            name: {
+                "scale_recordings": scale.recordings,
+                "scale_splits": " and ".join(scale.splits),
+                **affect_accuracy(by_set[name], judged, labels, settings.seed),
+            }
+            for name, scale in unknown.items()
+        }
     provenance = JudgeProvenance(
         affect_judge_identities(root, settings), teacher_judges(settings, teachers)
     )
     write_json(root / "judge" / "metrics.json", {**metrics, **to_json(provenance)})
+
+
+def _with_scales(
+    judges: AffectJudges, root: Path, utterances: pd.DataFrame, test_sets: Set[str]
+) -> dict[str, affect.Scale]:
+    """Give the embedded judge the scales of test sets that it does not know, and write them.
+
+    A scale is of the recordings in train and dev of the set, or in test if it has none there. Of
+    many recordings MAX_SCALE_RECORDINGS are drawn.
+
+    Returns:
+        The scale of each unknown test set, sorted by name.
+    """
+    scales: dict[str, affect.Scale] = {}
+    known = set(test_sets) if judges.embedded is None else set(judges.embedded.trained_on)
+    for name in sorted(test_sets - known):
+        own = utterances[utterances["corpus"] == name].sort_values("utt_id")
+        rows = own[own["split"].isin(("train", "dev"))]
+        rows = own[own["split"] == "test"] if rows.empty else rows
+        rows = rows.sample(min(len(rows), MAX_SCALE_RECORDINGS), random_state=0)
+        paths = track(rows["audio"], len(rows), f"affect judge: channel scale of {name}")
+        frames = [affect.input_features(read_wav(root / path)) for path in paths]
+        splits = [split for split in SPLITS if (rows["split"] == split).any()]
+        scales[name] = affect.Scale(splits, len(rows), affect.scale_of(frames))
+    if judges.embedded is not None:
+        judges.embedded.scales = scales
+    affect.write_scales(root / "judge" / "recordings" / affect.SCALES, scales)
+    return scales
 
 
 def write_judgements(folder: Path, judged: Judgements) -> None:
@@ -144,7 +191,7 @@ def judge(
     write_table(scores, folder / "scores.parquet", SCORES)
     write_table(vad_table(vad), folder / "word_vad.parquet", WORD_VAD)
     provenance = JudgeProvenance(
-        judge_identities(root, settings), teacher_judges(settings, teachers)
+        judge_identities(root, settings), teacher_judges(settings, teachers), panel.affect_notes
     )
     report = {
         "system": system,

@@ -1,5 +1,6 @@
 """The three tables of a run, compared with the paper's orderings."""
 
+import math
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,7 +67,7 @@ def test_sets_of(tables: dict[str, pd.DataFrame]) -> list[str]:
 
 
 def ordering_results(tables: dict[str, pd.DataFrame]) -> list[OrderingResult]:
-    """Evaluate every ordering of the paper for which this run has both systems."""
+    """Evaluate every ordering of the paper for which this run has both values."""
     found = []
     for claim in CLAIMS:
         table = tables[claim.table]
@@ -76,6 +77,8 @@ def ordering_results(tables: dict[str, pd.DataFrame]) -> list[OrderingResult]:
             if claim.better in rows and claim.worse in rows:
                 better = _of(rows, claim.better, claim.metric)
                 worse = _of(rows, claim.worse, claim.metric)
+                if math.isnan(better.value) or math.isnan(worse.value):
+                    continue  # the affect of this test set is not judged
                 outcome = direction(claim, better, worse)
                 found.append(OrderingResult(claim, test_set, better, worse, outcome))
     return found

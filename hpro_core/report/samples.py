@@ -45,8 +45,8 @@ class SystemSample:
     audio: str  # data URI
     word_diff: list[tuple[str, str]]  # kind (equal, substitute, insert, delete) and words
     n_errors: int
-    wvad_ccc: float
-    emo_sim: float
+    wvad_ccc: float  # NaN if the words were not found or the affect is not judged
+    emo_sim: float  # NaN if the affect is not judged
 
 
 @dataclass(frozen=True)

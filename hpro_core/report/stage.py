@@ -324,7 +324,9 @@ def cell(metric: str, value: float) -> str:
 
 
 def span(metric: str, low: float, high: float) -> str:
-    """Format an interval with the decimals of `cell`."""
+    """Format an interval with the decimals of `cell`; empty for a value that was not judged."""
+    if pd.isna(low):
+        return ""
     return f"[{cell(metric, low)}, {cell(metric, high)}]"
 
 

@@ -319,6 +319,7 @@ def _models() -> Iterator[Target]:
     yield Target("model: decoder of a run", "models", ("root/speech/tokenizer/config.json",),
                  lambda f: callable(load_decoder(f / "root", CPU)))  # fmt: skip
     yield Target("model: affect judge", "models", ("judge/*",), _judge, weight=6)
+    yield Target("affect judge: scales", "models", ("scales.json",), _scales)
     yield Target("model: packed", "models", ("tokenizer/*",), _packed, writes=("packed/*",))
     yield Target("say: sentences", "say", ("sentences.csv",), _sentences, names=("r.wav",))
     yield Target("say: exported", "say", ("exported/**/*",), _exported, hashes=True)
@@ -358,6 +359,14 @@ def _judge(folder: Path) -> object:
     frames_FC = np.random.default_rng(0).normal(size=(30, affect.N_CHANNELS)).astype(np.float32)
     heard = [judge.judge(name, frames_FC, [(0.0, 0.1), (0.1, 0.3)]) for name in judge.trained_on]
     return list(judge.trained_on), weights_of(judge), heard
+
+
+def _scales(folder: Path) -> object:
+    scales = affect.read_scales(folder / affect.SCALES)
+    return {
+        name: (scale.splits, scale.recordings, scale.scale_2C.tolist())
+        for name, scale in scales.items()
+    }
 
 
 def _packed(folder: Path) -> object:

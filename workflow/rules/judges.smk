@@ -66,6 +66,7 @@ rule judge_recordings:
         metrics="<root>/judge/metrics.json",
         emotion="<root>/judge/recordings/emotion_posteriors.parquet",
         vad="<root>/judge/recordings/word_vad.parquet",
+        scales="<root>/judge/recordings/scales.json",
         record="<root>/judge/record_judge-recordings.json",
     log:
         "<logs>/evaluate/judge_recordings.log",
