@@ -524,6 +524,7 @@ class Params(Section):
     variants: dict[str, Variant]
     synthesis: Synthesis
     tables: Tables
+    external: dict[str, Annotated[UserPath, Field(min_length=1)]] = {}
     evaluate: Evaluate
     claims: Claims
     report: Report
@@ -551,7 +552,12 @@ class Params(Section):
                     circle = " from ".join([*seen, start])
                     raise ValueError(f"variants.{name}.start: circular, {circle}")
                 seen.append(start)
-        systems = [*SEEDLESS, "sft", *self.variants]
+        for name in self.external:
+            if name in ("sft", *SEEDLESS, *self.variants):
+                raise ValueError(f"external.{name}: a system of this project has that name")
+            if problem := _folder_problem(name, "base"):
+                raise ValueError(f"external.{name}: {problem}")
+        systems = [*SEEDLESS, "sft", *self.variants, *self.external]
         for table, rows in self.tables.model_dump().items():
             for row in rows:
                 if row not in systems:
@@ -734,7 +740,7 @@ PlainT = TypeVar("PlainT")
 
 
 def read_plain(path: str | Path, name: str, kind: type[PlainT]) -> PlainT:
-    """Read a setting outside of sections: `run`, `seeds`, `base` or `shards`, of the type `kind`.
+    """Read a setting outside of sections (`run`, `seeds`, `base`, `shards`, `external`).
 
     Raises:
         HproError: the setting is missing or wrong.

@@ -146,10 +146,11 @@ SCORES = _schema(
         "n_words": pa.Column(int, pa.Check.gt(0)),  # words of the reference, normalised
         # Null if the aligner does not find the words, or if emo_sim is.
         "wvad_ccc": pa.Column(float, pa.Check.in_range(-1.0, 1.0), nullable=True),
-        # Null if the affect of the test set is not judged.
+        # Null if the affect of the test set is not judged, or the sentence has no recording.
         "emo_sim": pa.Column(float, pa.Check.in_range(-1.0, 1.0001), nullable=True),
         "dnsmos": pa.Column(float, nullable=True),  # null if n_errors_check is
-        "speaker_sim": pa.Column(float, pa.Check.in_range(-1.0001, 1.0001)),
+        # Null without a reference recording.
+        "speaker_sim": pa.Column(float, pa.Check.in_range(-1.0001, 1.0001), nullable=True),
     },
     unique=["utt_id"],
 )

@@ -19,8 +19,9 @@ def tables(root: Root, params: Params, out: Out = None) -> None:
     from hpro_core.analysis.tables import write_tables
 
     rows = p.read_section(params, "tables", p.Tables)
-    seeds = p.read_plain(params, "seeds", list)
-    write_tables(root, rows, seeds, p.read_section(params, "evaluate", p.Evaluate), out)
+    seeds, external = p.read_plain(params, "seeds", list), p.read_plain(params, "external", dict)
+    settings = p.read_section(params, "evaluate", p.Evaluate)
+    write_tables(root, rows, seeds, settings, out, external)
 
 
 @app.command()

@@ -21,6 +21,7 @@ _SCORED = {
     "dnsmos": "dnsmos",
     "wvad_ccc": "emo_sim",
     "emo_sim": "emo_sim",
+    "speaker_sim": "speaker_sim",
 }
 """Metric -> column that is null for utterances that its judge did not score."""
 

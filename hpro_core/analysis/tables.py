@@ -1,7 +1,7 @@
 """The paper's tables with intervals, as CSV and Markdown."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +13,7 @@ from hpro_core.errors import HproError
 from hpro_core.io import read_json, write_csv_table, write_json, write_text
 from hpro_core.judges.provenance import common_provenance, independence_warnings
 from hpro_core.params import SEEDLESS, Evaluate, Tables
+from hpro_core.synthesis.external import import_note
 from hpro_core.tables import SCORES, read_table
 
 BASELINE = "sft"
@@ -45,12 +46,18 @@ Scores = dict[str, list[pd.DataFrame]]
 
 
 def write_tables(
-    root: Path, tables: Tables, seeds: Sequence[int], settings: Evaluate, out: Path | None = None
+    root: Path,
+    tables: Tables,
+    seeds: Sequence[int],
+    settings: Evaluate,
+    out: Path | None = None,
+    external: Collection[str] = (),
 ) -> None:
     """Write comparison, progressive, ablation (.csv, .md), differences.csv and metrics/.
 
-    differences.csv has, for each policy except `sft`, its difference from `sft` in each metric
-    (policy minus `sft`) with the interval of the paired bootstrap. metrics/<test set>/<system>.json
+    differences.csv has, for each policy except `sft` and each external system, its difference from
+    `sft` in each metric (system minus `sft`) with the interval of the paired bootstrap, over the
+    utterances that both have. metrics/<test set>/<system>.json
     has SUMMARY, means over seeds, for `dvc metrics`. Where the affect of a test set is not judged,
     the cells of wVAD-CCC and EMO-SIM are empty, and the other two files leave them out.
 
@@ -60,22 +67,28 @@ def write_tables(
         seeds: policy seeds of every row except the ceilings.
         settings: number of resamples and seed of the intervals.
         out: output folder; `root`/tables by default.
+        external: the systems that are not of this project (`external` of the settings).
 
     Raises:
-        HproError: a system was not judged, or systems were judged on different utterances or by
-            different models.
+        HproError: a system was not judged, systems of this project were judged on different
+            utterances, or systems were judged by different models.
     """
     folder = root / "tables" if out is None else out
     rows: dict[str, list[str]] = tables.model_dump()
     systems = systems_of(tables)
-    scores = read_scores(root, systems, seeds)
-    below = "".join(f"\n{note}\n" for note in [COUNTS_NOTE, *cautions_of(root, systems, seeds)])
+    scores = read_scores(root, systems, seeds, external)
+    below = "".join(
+        f"\n{note}\n" for note in [COUNTS_NOTE, *cautions_of(root, systems, seeds, external)]
+    )
     for name, systems in rows.items():
         chosen = {system: scores[system] for system in systems}
         table = summarise(chosen, settings.bootstrap_samples, settings.seed)
         write_csv_table(table, folder / f"{name}.csv")
         write_text(folder / f"{name}.md", markdown(table) + below)
-    write_csv_table(_differences(scores, settings), folder / "differences.csv")
+    compared = [name for name in scores if name not in (*SEEDLESS, BASELINE)]
+    if BASELINE not in scores:
+        compared = []
+    write_csv_table(differences(scores, compared, BASELINE, settings), folder / "differences.csv")
     for system, of_seeds in scores.items():
         for test_set in test_sets(scores):
             summary = _summary(select_test_set(of_seeds, test_set))
@@ -93,19 +106,26 @@ def systems_of(tables: Tables) -> list[str]:
     return list(dict.fromkeys(name for rows in tables.model_dump().values() for name in rows))
 
 
-def read_scores(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> Scores:
-    """Read the scores of at least one system; of SEEDLESS systems only the first seed.
+def read_scores(
+    root: Path, systems: Sequence[str], seeds: Sequence[int], external: Collection[str] = ()
+) -> Scores:
+    """Read the scores of at least one system.
+
+    Only the first seed is read of systems that are not policies: SEEDLESS and external ones.
 
     Raises:
-        HproError: a system was not judged, or systems were judged on different utterances.
+        HproError: a system was not judged, systems of this project were judged on different
+            utterances, or an external one on an utterance that they were not judged on.
     """
     scores: Scores = {}
     for system in systems:
-        scores[system] = [_read(root, system, seed) for seed in _seeds_of(system, seeds)]
-    expected = _judged_utterances(scores[systems[0]][0])
+        scores[system] = [_read(root, system, seed) for seed in _seeds_of(system, seeds, external)]
+    own = [system for system in systems if system not in external]
+    expected = _judged_utterances(scores[(own or list(systems))[0]][0])
     for system, tables in scores.items():
         for seed, table in zip(seeds, tables, strict=False):
-            if _judged_utterances(table) != expected:
+            found = _judged_utterances(table)
+            if not found <= expected or (system not in external and found != expected):
                 raise HproError(
                     f"{system}, seed {seed}, was judged on other utterances than {systems[0]}: "
                     f"run `hpro synthesise` and `hpro judge` again for the outdated one"
@@ -113,19 +133,28 @@ def read_scores(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> Sco
     return scores
 
 
-def cautions_of(root: Path, systems: Sequence[str], seeds: Sequence[int]) -> list[str]:
+def cautions_of(
+    root: Path, systems: Sequence[str], seeds: Sequence[int], external: Collection[str] = ()
+) -> list[str]:
     """Return the warnings that every table of these systems shows.
 
     They name the judges that are not independent, the test sets that the affect judge was not
-    trained on, and the policies whose checkpoint judges chose.
+    trained on, the sentences that an external system lacks, and the policies whose checkpoint
+    judges chose.
 
     Raises:
         HproError: different models judged the systems, or a file does not name them.
     """
-    judged = [(system, seed) for system in systems for seed in _seeds_of(system, seeds)]
+    judged = [(name, seed) for name in systems for seed in _seeds_of(name, seeds, external)]
     paths = [root / "eval" / name / f"seed{seed}" / "metrics.json" for name, seed in judged]
     judges = common_provenance(paths)
     found = [*independence_warnings(judges, METRIC_NAMES), *judges.affect_notes.values()]
+    lacking = (
+        import_note(path.parent, name)
+        for (name, _), path in zip(judged, paths, strict=True)
+        if name in external
+    )
+    found += [note for note in lacking if note]
     if probed := [name for name in systems if _was_probed(root, name, seeds)]:
         found.append(
             f"Embedded judges chose the kept step of {', '.join(probed)} (reward.probe_every) by "
@@ -141,13 +170,13 @@ def _was_probed(root: Path, system: str, seeds: Sequence[int]) -> bool:
     return any("kept_step" in read_json(path) for path in paths if path.is_file())
 
 
-def _seeds_of(system: str, seeds: Sequence[int]) -> Sequence[int]:
-    return seeds[:1] if system in SEEDLESS else seeds
+def _seeds_of(system: str, seeds: Sequence[int], external: Collection[str]) -> Sequence[int]:
+    return seeds[:1] if system in SEEDLESS or system in external else seeds
 
 
-def _judged_utterances(table: pd.DataFrame) -> list[tuple[str, bool]]:
+def _judged_utterances(table: pd.DataFrame) -> set[tuple[str, bool]]:
     """Judged utterances, and whether DNSMOS scored each of them."""
-    return list(zip(table["utt_id"], table["dnsmos"].notna(), strict=True))
+    return set(zip(table["utt_id"], table["dnsmos"].notna(), strict=True))
 
 
 def _read(root: Path, system: str, seed: int) -> pd.DataFrame:
@@ -178,9 +207,8 @@ def metric_values(chosen: Sequence[pd.DataFrame], draws: int, seed: int) -> list
 
 
 def test_sets(scores: Scores) -> list[str]:
-    """Return the test sets, sorted; they are the same for every system."""
-    first = next(iter(scores.values()))[0]
-    return sorted(first["corpus"].unique())
+    """Return the test sets of all systems, sorted."""
+    return sorted({name for tables in scores.values() for name in tables[0]["corpus"].unique()})
 
 
 def select_test_set(tables: Sequence[pd.DataFrame], test_set: str) -> list[pd.DataFrame]:
@@ -188,19 +216,35 @@ def select_test_set(tables: Sequence[pd.DataFrame], test_set: str) -> list[pd.Da
     return [table[table["corpus"] == test_set] for table in tables]
 
 
-def _differences(scores: Scores, settings: Evaluate) -> pd.DataFrame:
+def differences(
+    scores: Scores, systems: Iterable[str], baseline: str, settings: Evaluate
+) -> pd.DataFrame:
+    """Compute the paired differences, system minus baseline, in each metric on each test set.
+
+    They are over the `n` utterances that both have. A system of one seed is compared with each seed
+    of the baseline.
+    """
     rows = []
-    policies = [s for s in scores if s not in (*SEEDLESS, BASELINE) and BASELINE in scores]
-    for system in policies:
+    for system in systems:
         for test_set in test_sets(scores):
-            pair = [select_test_set(scores[name], test_set) for name in (system, BASELINE)]
+            pair = _paired(
+                *(select_test_set(scores[name], test_set) for name in (system, baseline))
+            )
             for metric in METRICS:
-                own, baseline = (ratio(tables, metric) for tables in pair)
-                gap = paired_difference(own, baseline, settings.bootstrap_samples, settings.seed)
+                own, other = (ratio(tables, metric) for tables in pair)
+                gap = paired_difference(own, other, settings.bootstrap_samples, settings.seed)
                 if not math.isnan(gap.value):
-                    rows.append([system, test_set, metric, *gap])
-    columns = ["system", "test_set", "metric", "above_sft", "lo", "hi"]
+                    rows.append([system, test_set, metric, own.numerator_SN.shape[1], *gap])
+    columns = ["system", "test_set", "metric", "n", f"above_{baseline}", "lo", "hi"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _paired(*systems: Sequence[pd.DataFrame]) -> list[list[pd.DataFrame]]:
+    """The scores of two systems on the utterances that both have, for the same number of seeds."""
+    shared = set.intersection(*(set(tables[0]["utt_id"]) for tables in systems))
+    n_seeds = max(map(len, systems))
+    rows = [[table[table["utt_id"].isin(list(shared))] for table in tables] for tables in systems]
+    return [tables * n_seeds if len(tables) == 1 else tables for tables in rows]
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -45,8 +45,13 @@ T = TypeVar("T")
 class ReferenceRecordings:
     """Files, word times and judged affect of the recordings."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, prompts: Mapping[str, str] | None = None) -> None:
         """Read the tables of the stages corpus, align and judge.
+
+        Args:
+            root: results folder of the run.
+            prompts: further recordings that SYNTHESIS.reference names: id -> audio file, relative
+                to `root`.
 
         Raises:
             HproError: a table is missing or invalid.
@@ -58,10 +63,16 @@ class ReferenceRecordings:
         words_path, tested = root / "align" / "words.parquet", set(posteriors["utt_id"])
         words = read_table(words_path, WORDS, only={"utt_id": tested})
         values = posteriors[list(EMOTIONS)].to_numpy()
-        self._audio = dict(zip(utterances["utt_id"], utterances["audio"], strict=True))
+        self._recorded = frozenset(utterances["utt_id"])
+        audio = dict(zip(utterances["utt_id"], utterances["audio"], strict=True))
+        self._audio = {**audio, **(prompts or {})}
         self._spans = spans_by_utterance(words)
         self._posterior = dict(zip(posteriors["utt_id"], values, strict=True))
         self._vad = vad_by_utterance(vad)
+
+    def __contains__(self, utt_id: str) -> bool:
+        """Whether there is a recording of this sentence."""
+        return utt_id in self._recorded
 
     def audio(self, utt_id: str) -> str:
         """Audio file of a recording, relative to the results folder."""
@@ -84,7 +95,13 @@ class JudgePanel:
     """All judges, loaded once."""
 
     def __init__(
-        self, root: Path, settings: Evaluate, weights: Path, compute: Compute, work: Path
+        self,
+        root: Path,
+        settings: Evaluate,
+        weights: Path,
+        compute: Compute,
+        work: Path,
+        prompts: Mapping[str, str] | None = None,
     ) -> None:
         """Load the judges and the recordings' tables.
 
@@ -94,13 +111,14 @@ class JudgePanel:
             weights: folder of the downloaded weights.
             compute: CPU threads of each embedded network, device of the published models.
             work: folder for the shards of the published judges, for one system and seed.
+            prompts: see `ReferenceRecordings`.
 
         Raises:
             HproError: a table or weights are missing, or weights are broken or of another model.
         """
         self._root = root
         self._work = work
-        self._recorded = ReferenceRecordings(root)
+        self._recorded = ReferenceRecordings(root, prompts)
         self._affect = load_affect(root, settings, compute)
         self._withheld, self.affect_notes = self._unknown_sets()
         self._transcribe = load_recogniser(settings, weights, compute)
@@ -160,8 +178,8 @@ class JudgePanel:
             the judge is not trusted (`affect_notes`).
 
         Raises:
-            HproError: audio is unusable, an utterance has no reference recording, or its number of
-                words differs from that of the recording.
+            HproError: audio is unusable, or an utterance has another number of words than its
+                recording.
         """
         clips = [self._clip(row) for row in track(synthesis, len(synthesis), "judges: word times")]
         checked_clips = [clip for clip in clips if clip.utt_id in checked]
@@ -170,7 +188,7 @@ class JudgePanel:
         )
         quality = _by_id(checked_clips, self._quality(checked_clips, self._work / "dnsmos"))
         transcripts = self._transcribe(clips, self._work / "asr")
-        trusted = [clip for clip in clips if clip.corpus not in self._withheld]
+        trusted = [clip for clip in clips if self._has_affect(clip.corpus, clip.utt_id)]
         judged = self._affect.predict(trusted, self._work)
         similarities = self._similarities(synthesis, clips)
         rows = []
@@ -187,11 +205,15 @@ class JudgePanel:
         found = {utt_id: vad_W3 for utt_id, (_, vad_W3) in judged.items() if vad_W3 is not None}
         return pd.DataFrame(rows), found
 
+    def _has_affect(self, test_set: str, utt_id: str) -> bool:
+        """Whether affect is judged: the judge is trusted, and there is a recording to compare."""
+        return test_set not in self._withheld and utt_id in self._recorded
+
     def _clip(self, row: Row) -> Clip:
         """An utterance; with word times if its affect is judged and the aligner finds its words."""
         path, words = self._root / row["audio"], tuple(row["words"].split())
         spans: list[affect.Span] | None
-        if row["corpus"] in self._withheld:
+        if not self._has_affect(row["corpus"], row["utt_id"]):
             spans = None
         elif row["audio"] == self._recorded.audio(row["utt_id"]):
             spans = self._recorded.spans(row["utt_id"])
@@ -237,31 +259,31 @@ class JudgePanel:
             )
         return float(ccc(vad_W3, recorded_W3).mean())
 
-    def _similarities(self, synthesis: Sequence[Row], clips: Sequence[Clip]) -> list[float]:
-        """Cosine of the speaker embeddings of each utterance and its reference recording."""
-        references = [_reference(row) for row in synthesis]
-        reference_clips = [self._reference_clip(utt_id) for utt_id in dict.fromkeys(references)]
+    def _similarities(self, synthesis: Sequence[Row], clips: Sequence[Clip]) -> list[float | None]:
+        """Cosine of the speaker embeddings of each utterance and its reference recording.
+
+        None for an utterance without reference.
+        """
+        references = {
+            row["utt_id"]: row["reference"]
+            for row in synthesis
+            if isinstance(row["reference"], str)
+        }
+        compared = [clip for clip in clips if clip.utt_id in references]
+        recordings = [self._reference_clip(name) for name in dict.fromkeys(references.values())]
         known = _by_id(
-            reference_clips, self._embed_speakers(reference_clips, self._work / "speaker_reference")
+            recordings, self._embed_speakers(recordings, self._work / "speaker_reference")
         )
-        embeddings = self._embed_speakers(clips, self._work / "speaker")
-        pairs = zip(embeddings, references, strict=True)
-        return [cosine(embedding, known[reference]) for embedding, reference in pairs]
+        own = _by_id(compared, self._embed_speakers(compared, self._work / "speaker"))
+        return [
+            cosine(own[clip.utt_id], known[references[clip.utt_id]]) if clip.utt_id in own else None
+            for clip in clips
+        ]
 
     def _reference_clip(self, utt_id: str) -> Clip:
         """A reference recording for the speaker judge, without text and word times."""
         path = self._root / self._recorded.audio(utt_id)
         return Clip(utt_id, "", "", (), np.empty((0, 2)), path, corpus="")
-
-
-def _reference(row: Row) -> str:
-    reference = row["reference"]
-    if not isinstance(reference, str):
-        raise HproError(
-            f"{row['utt_id']} has no reference recording for speaker similarity: give its speaker "
-            "a second utterance and run `hpro synthesise` again"
-        )
-    return reference
 
 
 def _by_id(clips: Sequence[Clip], made: Sequence[Any]) -> dict[str, Any]:

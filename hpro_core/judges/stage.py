@@ -5,6 +5,7 @@ system.
 """
 
 from collections.abc import Set
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +27,7 @@ from hpro_core.judges.realignment import read_wav, spans_by_utterance
 from hpro_core.label.teachers import posterior_table, vad_table
 from hpro_core.params import Compute, Evaluate
 from hpro_core.progress import track
+from hpro_core.synthesis.external import without_audio
 from hpro_core.tables import (
     EMOTION_POSTERIORS,
     SCORES,
@@ -180,26 +182,56 @@ def judge(
     torch.set_num_threads(compute.threads)
     folder = root / "eval" / system / f"seed{seed}"
     records.check(root, folder / "synthesis.parquet", system, seed)
+    provenance = JudgeProvenance(
+        judge_identities(root, settings), teacher_judges(settings, teachers)
+    )
+    panel = JudgePanel(root, settings, weights, compute, work)
+    score(panel, folder, system, seed, settings, provenance)
+
+
+def score(
+    panel: JudgePanel,
+    folder: Path,
+    system: str,
+    seed: int,
+    settings: Evaluate,
+    provenance: JudgeProvenance,
+) -> pd.DataFrame:
+    """Score the synthesis in a folder and write the outputs of `judge` to it.
+
+    Args:
+        panel: the judges.
+        folder: eval/<system>/seed<k>, with synthesis.parquet.
+        system: name of the system.
+        seed: policy seed.
+        settings: as for `judge`.
+        provenance: the judges; the panel adds its notes on unknown test sets.
+
+    Returns:
+        The SCORES table.
+
+    Raises:
+        HproError: there is no utterance, or audio is unusable.
+    """
     synthesis = read_table(folder / "synthesis.parquet", SYNTHESIS)
     if synthesis.empty:
         raise HproError(
             f"{folder / 'synthesis.parquet'} has no utterances: run `hpro synthesise` again"
         )
-    panel = JudgePanel(root, settings, weights, compute, work)
     rows = [{str(k): v for k, v in row.items()} for row in synthesis.to_dict("records")]
-    scores, vad = panel.scores(rows, ids_to_check(synthesis[["utt_id", "corpus"]], settings))
+    lacking = pd.DataFrame(without_audio(folder).items(), columns=["utt_id", "corpus"])
+    sentences = pd.concat([synthesis[["utt_id", "corpus"]], lacking], ignore_index=True)
+    scores, vad = panel.scores(rows, ids_to_check(sentences, settings))
     write_table(scores, folder / "scores.parquet", SCORES)
     write_table(vad_table(vad), folder / "word_vad.parquet", WORD_VAD)
-    provenance = JudgeProvenance(
-        judge_identities(root, settings), teacher_judges(settings, teachers), panel.affect_notes
-    )
     report = {
         "system": system,
         "seed": seed,
-        **to_json(provenance),
+        **to_json(replace(provenance, affect_notes=panel.affect_notes)),
         "test_sets": metric_summary(scores, settings),
     }
     write_json(folder / "metrics.json", report)
+    return scores
 
 
 def _features(root: Path, utterances: pd.DataFrame) -> Features:

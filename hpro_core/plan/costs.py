@@ -98,9 +98,9 @@ def cost_of(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> 
 
 
 def systems(settings: Params) -> list[str]:
-    """Return every system that is a row of a table, once."""
+    """Return every system of this project that is a row of a table, once."""
     rows = [system for names in settings.tables.model_dump().values() for system in names]
-    return list(dict.fromkeys(rows))
+    return [system for system in dict.fromkeys(rows) if system not in settings.external]
 
 
 def policies(settings: Params) -> list[str]:

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def _rows(
     return {row["utt_id"]: row for row in read_table(path, schema, only).to_dict("records")}
 
 
-def choose_sentences(systems: list[System], per_set: int) -> list[str]:
+def choose_sentences(systems: Sequence[System], per_set: int) -> list[str]:
     """Choose up to `per_set` sentences of each test set that all systems share.
 
     They are evenly spaced over the sorted ids.
@@ -112,13 +112,19 @@ def choose_sentences(systems: list[System], per_set: int) -> list[str]:
     return picked
 
 
-def samples(root: Path, systems: list[System], per_set: int) -> list[Sample]:
+def samples(
+    root: Path, systems: Sequence[System], per_set: int, external: Collection[str] = ()
+) -> list[Sample]:
     """Collect the `choose_sentences` sentences of all systems, in the given order of systems.
+
+    Systems of this project choose the sentences; an external one that lacks a sentence is left out
+    there.
 
     Raises:
         HproError: a table or an audio file is missing.
     """
-    chosen = choose_sentences(systems, per_set)
+    own = [system for system in systems if system.name not in external]
+    chosen = choose_sentences(own or systems, per_set)
     known = _rows(root / "corpus" / "utterances.parquet", UTTERANCES, only={"utt_id": chosen})
     truth = read_table(root / "label" / "word_vad.parquet", WORD_VAD, only={"utt_id": chosen})
     return [_sample(root, utt_id, known[utt_id], truth, systems) for utt_id in chosen]
@@ -129,7 +135,7 @@ def _sample(
     utt_id: str,
     utterance: Mapping[Hashable, Any],
     truth: pd.DataFrame,
-    systems: list[System],
+    systems: Sequence[System],
 ) -> Sample:
     words = utterance["words"].split()
     kept = {"truth": truth} | {s.name: s.word_vad for s in systems if s.word_vad is not None}
@@ -142,7 +148,11 @@ def _sample(
         speaker=utterance["speaker"],
         text=utterance["text"],
         traces=word_traces(words, present) if present else "",
-        systems=[_system_sample(root, system, utt_id, reference) for system in systems],
+        systems=[
+            _system_sample(root, system, utt_id, reference)
+            for system in systems
+            if utt_id in system.scores
+        ],
     )
 
 

@@ -45,13 +45,13 @@ def build(root: Path, settings: Report, params: Path) -> Path:
         HproError: a result is missing; the message names the command that creates it.
     """
     tables = results.read_tables(root)
-    seeds = read_plain(params, "seeds", list)
+    seeds, external = read_plain(params, "seeds", list), read_plain(params, "external", dict)
     systems = [
         load_system(root, name, seeds[0]) for name in order_systems(results.systems_of(tables))
     ]
-    sentences = samples(root, systems, settings.samples)
+    sentences = samples(root, systems, settings.samples, external)
     names = [system.name for system in systems]
-    policies = [name for name in names if name not in SEEDLESS]
+    policies = [name for name in names if name not in (*SEEDLESS, *external)]
     of_first = root / "eval" / systems[0].name / f"seed{seeds[0]}"
     judges = read_provenance(of_first / "metrics.json").judges  # `hpro tables`: all have the same
     label = read_section(params, "label", Label)
@@ -59,12 +59,12 @@ def build(root: Path, settings: Report, params: Path) -> Path:
         **_header(root, params),
         **_results(tables),
         "judged_by": sorted(judges.items()),
-        "cautions": cautions_of(root, names, seeds),
+        "cautions": cautions_of(root, names, seeds, external),
         "judges": measurements(root / "judge" / "metrics.json", "hpro judge-recordings"),
         "alignment": _alignment(root / "align" / "accuracy.json"),
         "counts": counts.stage_counts(root),
         "splits": counts.split_counts(root).to_dict("records"),
-        "stopped": [_length_limits(system) for system in systems],
+        "stopped": [_length_limits(system) for system in systems if system.name not in external],
         "reward_diagnostics": reward_diagnostics(root, names, seeds),
         "limitations": limitations(root, tables, systems, label),
         "labels": _labels(root, results.test_sets_of(tables), label),

@@ -4,7 +4,15 @@
 
 rule tables:
     input:
-        key=key("tables", "tables", "tables", "seeds", "evaluate"),
+        key=key(
+            "tables",
+            "tables",
+            "tables",
+            "external",
+            "seeds",
+            "evaluate",
+            settings={**config, "tables": TABLES},
+        ),
         metrics=of_runs("eval", table_systems(), "metrics.json"),
         scores=of_runs("eval", table_systems(), "scores.parquet"),
     output:
@@ -41,6 +49,7 @@ rule tables_all:
             "tables_all",
             "tables",
             "tables",
+            "external",
             "seeds",
             "evaluate",
             settings={**config, "tables": {**TABLES, "ablation": VARIANTS}},

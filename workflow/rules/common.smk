@@ -30,7 +30,11 @@ CONTROLLED = [s for s in SETS if config["corpus"]["sets"][s]["reader"] == "contr
 VARIANTS = list(config["variants"])
 POLICIES = ["sft", *VARIANTS]
 SYSTEMS = [*SEEDLESS, *POLICIES]
-TABLES = config["tables"]
+EXTERNAL = list(config["external"])
+OWN_TABLES = config["tables"]
+TABLES = OWN_TABLES | {
+    "comparison": list(dict.fromkeys([*OWN_TABLES["comparison"], *EXTERNAL]))
+}  # the tables with every external system
 SEEDS = config["seeds"]
 THREADS = 2  # per training; `snakemake --set-threads` overrides it
 TEXTGRIDS = {
@@ -66,6 +70,7 @@ KEYS = Keys(
     f"{ROOT}/params",
     {
         "set": {name: {} for name in SETS},
+        "external": {name: {} for name in EXTERNAL},
         "variant": {
             name: {"stage": config["variants"][name]["stage"]} for name in VARIANTS
         },
@@ -83,7 +88,8 @@ wildcard_constraints:
     set="|".join(SETS),
     variant="|".join(VARIANTS),
     seed=r"\d+",
-    system="|".join(SYSTEMS),
+    system="|".join([*SYSTEMS, *EXTERNAL]),
+    external="|".join(EXTERNAL) or NO_MATCH,
     shard="|".join(SHARDS) or "(?:)",  # no shard: no folder
 
 
@@ -153,7 +159,7 @@ def synthesis_models(wildcards):
 
 
 def runs(systems):
-    """Folder names <system>/seed<k>; recordings and tokenrecon have the first seed only."""
+    """Folder names <system>/seed<k>; systems that are not policies have the first seed only."""
     return [
         f"{system}/seed{seed}"
         for system in systems
@@ -166,7 +172,7 @@ def of_runs(folder, systems, name):
     return [f"{ROOT}/{folder}/{run}/{name}" for run in runs(systems)]
 
 
-def table_systems(among=SYSTEMS):
+def table_systems(among=(*SYSTEMS, *EXTERNAL)):
     """Every system that is a row of a table."""
     rows = [system for names in TABLES.values() for system in names]
     return [system for system in dict.fromkeys(rows) if system in among]
@@ -179,7 +185,7 @@ def judged_scores(wildcards):
             f"seeds is {SEEDS}, but claims.min_seeds is {config['claims']['min_seeds']}: use "
             "--configfile config/claims.yaml -- claims"
         )
-    return of_runs("eval", table_systems(), "scores.parquet")
+    return of_runs("eval", table_systems(SYSTEMS), "scores.parquet")
 
 
 def existing(folder, name):
@@ -188,7 +194,7 @@ def existing(folder, name):
     DVC tracks whole folders, so all files in them must be up to date.
     """
     found = glob_wildcards(f"{ROOT}/{folder}/{{system}}/seed{{seed}}/{name}")
-    pairs = [pair for pair in zip(found.system, found.seed) if pair[0] in SYSTEMS]
+    pairs = [pair for pair in zip(found.system, found.seed) if pair[0] in [*SYSTEMS, *EXTERNAL]]
     return [f"{ROOT}/{folder}/{system}/seed{seed}/{name}" for system, seed in pairs]
 
 

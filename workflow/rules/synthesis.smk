@@ -1,4 +1,4 @@
-# Synthesis of the test sentences by every system of the tables.
+# Synthesis of the test sentences by every system of the tables, and import of other systems' audio.
 
 
 rule synthesise:
@@ -19,6 +19,8 @@ rule synthesise:
         "<logs>/evaluate/synthesise_{system}_seed{seed}.log",
     benchmark:
         "<benchmarks>/evaluate/synthesise_{system}_seed{seed}.tsv"
+    wildcard_constraints:
+        system="|".join(SYSTEMS),
     conda:
         "../envs/hpro.yaml"
     threads: 1
@@ -34,4 +36,36 @@ rule synthesise:
         "(mkdir -p {output.audio:q}"
         " && hpro synthesise {wildcards.system:q} --seed {wildcards.seed:q} --root {params.root:q}"
         " --params {input.key:q} --threads {threads}"
+        " && checksums {output.audio:q} {output.sums:q}) 2>&1 | tee {log:q}"
+
+
+rule import_audio:
+    input:
+        key=key("import_audio_{external}", "import-audio", "external.{external}"),
+        sentences=f"<root>/eval/recordings/seed{SEEDS[0]}/synthesis.parquet",
+    output:
+        table="<root>/eval/{external}/seed{seed}/synthesis.parquet",
+        audio=directory("<root>/eval/{external}/seed{seed}/audio"),
+        sums="<root>/eval/{external}/seed{seed}/audio.sha256",
+        outcome="<root>/eval/{external}/seed{seed}/import.json",
+        record="<root>/eval/{external}/seed{seed}/record_import-audio.json",
+    log:
+        "<logs>/evaluate/import_audio_{external}_seed{seed}.log",
+    benchmark:
+        "<benchmarks>/evaluate/import_audio_{external}_seed{seed}.tsv"
+    wildcard_constraints:
+        seed=SEEDS[0],
+    conda:
+        "../envs/hpro.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        root=root_of,
+    message:
+        "import: audio of {wildcards.external}"
+    shell:
+        "(hpro import-audio {wildcards.external:q} --seed {wildcards.seed:q} --root {params.root:q}"
+        " --params {input.key:q}"
         " && checksums {output.audio:q} {output.sums:q}) 2>&1 | tee {log:q}"

@@ -93,10 +93,11 @@ def key_content(
     Args:
         settings: the whole of `params.yaml`.
         sections: sections of the settings; "corpus.sets.acted" is the section corpus with its plain
-            values and, of its mappings, nothing but the entry `acted` of `sets`.
+            values and, of its mappings, nothing but the entry `acted` of `sets`; of a section of
+            plain values, such as external, it is that entry alone.
         code: hash of the code, from `code_hash`.
         shell: the shell lines of the rules that run the command.
-        files: hash of the listing of a raw corpus, from `listing_hash`.
+        files: hash of the listing of a raw corpus or audio folder, from `listing_hash`.
     """
     content: dict[str, Any] = {}
     for section in sections:
@@ -113,14 +114,19 @@ def _narrowed(section: Any, entry: list[str]) -> Any:
     if not entry:
         return section
     plain = {k: v for k, v in section.items() if not isinstance(v, Mapping)}
+    if len(plain) == len(section):
+        return {entry[0]: section[entry[0]]}
     return {**plain, entry[0]: _narrowed(section[entry[0]], entry[1:])}
 
 
 def _raw_files(settings: Mapping[str, Any], values: Mapping[str, str]) -> str | None:
-    """Hash of the listing of the raw corpus that a key with the wildcard {set} is about."""
-    if "set" not in values:
+    """Hash of the listing of the files that a key with the wildcard {set} or {external} is of."""
+    if "set" in values:
+        path = Path(settings["corpus"]["sets"][values["set"]]["path"])
+    elif "external" in values:
+        path = Path(settings["external"][values["external"]])
+    else:
         return None
-    path = Path(settings["corpus"]["sets"][values["set"]]["path"])
     return listing_hash(path) if path.name and path.exists() else None
 
 

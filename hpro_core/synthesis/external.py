@@ -1,0 +1,305 @@
+"""Speech of other systems: the test sentences that they are to speak, and import of their audio.
+
+An external system is a folder of audio files, one per sentence, named by the sentence's id. The
+import converts them to 16 kHz WAV and writes the table that synthesis writes, so that judges,
+tables and report treat the system as any other.
+"""
+
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import soundfile
+
+from hpro_core.constants import SAMPLE_RATE_HZ
+from hpro_core.corpus.audio import MAX_DURATION_S, decode_file, write_wav
+from hpro_core.corpus.containers import Unusable
+from hpro_core.corpus.recording import printable
+from hpro_core.corpus.walk import entries_of, is_file, is_folder
+from hpro_core.errors import HproError
+from hpro_core.io import (
+    check_type,
+    read_bytes,
+    read_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from hpro_core.progress import track
+from hpro_core.tables import SYNTHESIS, UTTERANCES, read_table, write_table
+
+IMPORT = "import.json"
+"""Outcome of an import, beside synthesis.parquet."""
+
+NO_FILE = "no audio file"
+
+SUFFIXES = frozenset(
+    {f".{name.lower()}" for name in soundfile.available_formats()}
+    | {".aif", ".aifc", ".oga", ".opus", ".snd", ".sph"}
+) - {".raw", ".htk", ".mat4", ".mat5"}  # fmt: skip
+"""Suffixes of audio files that libsndfile reads without further information."""
+
+_NAMED = 8
+"""Number of sentences or files that a message lists."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Outcome of the import of an audio folder.
+
+    Attributes:
+        duration_s: utt_id -> duration of its audio in seconds.
+        without_audio: utt_id -> why it has no usable audio.
+        surplus: names of the files that are of no sentence.
+    """
+
+    duration_s: dict[str, float]
+    without_audio: dict[str, str]
+    surplus: list[str]
+
+    def describe(self, system: str) -> str:
+        """Return the counts in one sentence: what is missing, unusable and surplus, with names."""
+        total = len(self.duration_s) + len(self.without_audio)
+        parts = [f"{system}: audio of {len(self.duration_s)} of {total} sentences"]
+        reasons = sorted(set(self.without_audio.values()), key=lambda why: (why != NO_FILE, why))
+        for reason in reasons:
+            ids = [utt_id for utt_id, why in self.without_audio.items() if why == reason]
+            parts.append(f"{len(ids)} {reason} ({_first(ids)})")
+        if self.surplus:
+            parts.append(f"{len(self.surplus)} files of no sentence ({_first(self.surplus)})")
+        return "; ".join(parts)
+
+
+def import_run(root: Path, system: str, seed: int, folder: Path) -> None:
+    """Import an external system's audio of the test sentences of a run.
+
+    Reads eval/recordings/seed<k>/synthesis.parquet, which lists the test sentences and their
+    reference recordings. Writes audio/, synthesis.parquet and import.json to
+    eval/<system>/seed<k>/.
+
+    Args:
+        root: results folder of the run.
+        system: name of the system, a key of `external`.
+        seed: first policy seed of the run.
+        folder: audio files, named <utt_id> and any suffix of `SUFFIXES`.
+
+    Raises:
+        HproError: the folder is missing, or no sentence has usable audio.
+    """
+    path = root / "eval" / "recordings" / f"seed{seed}" / "synthesis.parquet"
+    import_system(root, system, seed, folder, read_table(path, SYNTHESIS))
+
+
+def import_system(
+    root: Path, system: str, seed: int, folder: Path, sentences: pd.DataFrame
+) -> Imported:
+    """Import an external system's audio of listed sentences; see `import_run`.
+
+    Args:
+        root: results folder.
+        system: name of the system.
+        seed: number of its folder.
+        folder: its audio files.
+        sentences: columns of a SYNTHESIS table; audio, duration_s, n_tokens and stopped are
+            replaced.
+
+    Raises:
+        HproError: the folder is missing, or no sentence has usable audio.
+    """
+    inside = Path("eval") / system / f"seed{seed}"
+    found = import_audio(folder, list(sentences["utt_id"]), root / inside / "audio", system)
+    print(found.describe(system), flush=True)
+    rows = sentences[sentences["utt_id"].isin(list(found.duration_s))]
+    synthesis = rows.assign(
+        audio=[f"{inside}/audio/{utt_id}.wav" for utt_id in rows["utt_id"]],
+        duration_s=rows["utt_id"].map(found.duration_s),
+        n_tokens=0,  # not known of an external system
+        stopped=True,
+    )
+    write_table(synthesis[list(SYNTHESIS.columns)], root / inside / "synthesis.parquet", SYNTHESIS)
+    sets = dict(zip(sentences["utt_id"], sentences["corpus"], strict=True))
+    outcome = {
+        "sentences": len(sentences),
+        "with_audio": len(found.duration_s),
+        "without_audio": {
+            utt_id: {"test_set": sets[utt_id], "reason": reason}
+            for utt_id, reason in found.without_audio.items()
+        },
+        "surplus_files": found.surplus,
+    }
+    write_json(root / inside / IMPORT, outcome)
+    return found
+
+
+def import_audio(folder: Path, utt_ids: Sequence[str], out: Path, label: str) -> Imported:
+    """Convert the audio files of sentences to 16 kHz WAV in a new folder.
+
+    Args:
+        folder: audio files at any rate and with any number of channels.
+        utt_ids: ids of the sentences: stems of the files.
+        out: folder for <utt_id>.wav; an old one is replaced.
+        label: label of the progress line.
+
+    Raises:
+        HproError: the folder is missing, or no sentence has usable audio.
+    """
+    files, surplus = _files_by_sentence(folder, utt_ids)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    durations: dict[str, float] = {}
+    lost: dict[str, str] = {}
+    for utt_id in track(utt_ids, len(utt_ids), f"{label}: import"):
+        if utt_id not in files:
+            lost[utt_id] = NO_FILE
+            continue
+        try:
+            samples_T = _decoded(files[utt_id])
+        except Unusable as error:
+            lost[utt_id] = str(error)
+            continue
+        write_wav(out / f"{utt_id}.wav", samples_T)
+        durations[utt_id] = len(samples_T) / SAMPLE_RATE_HZ
+    found = Imported(durations, lost, surplus)
+    if not durations:
+        raise HproError(
+            f"{folder}: no audio of any sentence: name each file by its sentence, for example "
+            f"{utt_ids[0]}.wav ({found.describe(label)})"
+        )
+    return found
+
+
+def _decoded(files: Sequence[Path]) -> np.ndarray:
+    if len(files) > 1:
+        raise Unusable(f"several audio files: {', '.join(path.name for path in files)}")
+    return decode_file(files[0], MAX_DURATION_S)
+
+
+def _files_by_sentence(
+    folder: Path, utt_ids: Iterable[str]
+) -> tuple[dict[str, list[Path]], list[str]]:
+    """Audio files of each sentence, and the names of the audio files of no sentence."""
+    if not folder.is_dir():
+        raise HproError(f"{folder} is not a folder: name the folder of the system's audio files")
+    wanted = set(utt_ids)
+    entries = entries_of(folder)
+    audio = [e.name for e in entries if is_file(e) and Path(e.name).suffix.lower() in SUFFIXES]
+    if not audio:
+        inner = [printable(entry.name) for entry in entries if is_folder(entry)]
+        hint = f"; it has the folders {_first(inner)}: name one of them" if inner else ""
+        raise HproError(f"{folder} has no audio file{hint}")
+    files: dict[str, list[Path]] = {}
+    surplus = []
+    for name in audio:
+        stem = Path(name).stem
+        if stem in wanted:
+            files.setdefault(stem, []).append(folder / name)
+        else:
+            surplus.append(printable(name))
+    return files, surplus
+
+
+def without_audio(folder: Path) -> dict[str, str]:
+    """Return the sentences of an imported system without usable audio: utt_id -> test set.
+
+    Args:
+        folder: eval/<system>/seed<k>; empty for a system of this project, which has no import.json.
+
+    Raises:
+        HproError: import.json is invalid.
+    """
+    return {utt_id: entry["test_set"] for utt_id, entry in _outcome(folder).items()}
+
+
+def import_note(folder: Path, system: str) -> str | None:
+    """Return a sentence on the sentences that an imported system lacks; None if it has all.
+
+    Raises:
+        HproError: import.json is invalid.
+    """
+    lost = {utt_id: entry["reason"] for utt_id, entry in _outcome(folder).items()}
+    if not lost:
+        return None
+    named = ", ".join(f"{utt_id}: {reason}" for utt_id, reason in list(lost.items())[:_NAMED])
+    more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+    return (
+        f"{system} lacks {len(lost)} of the test sentences ({named}{more}). Its row is of the "
+        "others, and it is compared with other systems on the sentences that both have."
+    )
+
+
+def _outcome(folder: Path) -> dict[str, dict[str, str]]:
+    path = folder / IMPORT
+    if not path.is_file():
+        return {}
+    again = "delete it and run Snakemake again"
+    found = read_json(path, again).get("without_audio")
+    outcome = check_type(found, dict[str, dict[str, str]], f"{path}, without_audio", again)
+    for utt_id, entry in outcome.items():
+        if not {"test_set", "reason"} <= entry.keys():
+            raise HproError(f"{path}, without_audio, {utt_id}: test_set or reason is missing")
+    return outcome
+
+
+def write_test_list(root: Path, out: Path) -> None:
+    """Write the test sentences of a run for other systems to speak.
+
+    `out` gets sentences.csv and meta.lst (the format of seed-tts-eval: id, text of the prompt,
+    audio of the prompt, text to speak, recording of it), and the audio that they name. Prompts are
+    the reference recordings that the run's own policies get.
+
+    Raises:
+        HproError: the run has no synthesised recordings, or a file cannot be written.
+    """
+    paths = sorted(root.glob("eval/recordings/seed*/synthesis.parquet"))
+    if not paths:
+        raise HproError(
+            f"{root} has no eval/recordings/seed*/synthesis.parquet: name the results folder of a "
+            "finished run"
+        )
+    sentences = read_table(paths[0], SYNTHESIS)
+    utterances = read_table(root / "corpus" / "utterances.parquet", UTTERANCES)
+    known = {row["utt_id"]: row for row in utterances.to_dict("records")}
+    rows, lines, unlisted = [], [], []
+    for row in sentences.to_dict("records"):
+        prompt = _prompt(known, row)
+        recording = _copy(root / row["audio"], out / "recordings", row["utt_id"])
+        reference = _copy(root / prompt["audio"], out / "prompts", prompt["utt_id"])
+        rows.append({
+            "utterance": row["utt_id"], "text": row["text"], "reference": reference,
+            "recording": recording, "test_set": row["corpus"],
+        })  # fmt: skip
+        cells = [row["utt_id"], prompt["text"], reference, row["text"], recording]
+        cells = [re.sub(r"\s+", " ", cell) for cell in cells]
+        if any("|" in cell for cell in cells):
+            unlisted.append(row["utt_id"])
+        else:
+            lines.append("|".join(cells))
+    write_text(out / "sentences.csv", pd.DataFrame(rows).to_csv(index=False))
+    write_text(out / "meta.lst", "".join(f"{line}\n" for line in lines))
+    print(f"{out}: {len(rows)} sentences in sentences.csv, {len(lines)} in meta.lst")
+    if unlisted:
+        print(f"not in meta.lst, since a text has '|': {_first(unlisted)}")
+
+
+def _prompt(known: Mapping[str, Any], row: Mapping[Any, Any]) -> Mapping[str, Any]:
+    if row["reference"] not in known:
+        raise HproError(f"{row['utt_id']} has no reference in corpus/utterances.parquet")
+    return known[row["reference"]]
+
+
+def _copy(source: Path, folder: Path, utt_id: str) -> str:
+    """Copy a WAV file to a folder of the list; returns its path relative to the list."""
+    target = folder / f"{utt_id}.wav"
+    if not target.is_file():
+        write_bytes(target, read_bytes(source, "run Snakemake again"))
+    return f"{folder.name}/{target.name}"
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
