@@ -91,8 +91,8 @@ def write_tables(
     write_csv_table(differences(scores, compared, BASELINE, settings), folder / "differences.csv")
     for system, of_seeds in scores.items():
         for test_set in test_sets(scores):
-            summary = _summary(select_test_set(of_seeds, test_set))
-            write_json(folder / "metrics" / test_set / f"{system}.json", summary)
+            if summary := _summary(select_test_set(of_seeds, test_set)):
+                write_json(folder / "metrics" / test_set / f"{system}.json", summary)
 
 
 def _summary(chosen: Sequence[pd.DataFrame]) -> dict[str, float]:
@@ -196,6 +196,8 @@ def summarise(scores: Scores, draws: int, seed: int) -> pd.DataFrame:
     for system, tables in scores.items():
         for test_set in test_sets(scores):
             chosen = select_test_set(tables, test_set)
+            if chosen[0].empty:  # an external system without audio of this set
+                continue
             found = [system, test_set, *counts(chosen).values(), len(chosen)]
             rows.append([*found, *metric_values(chosen, draws, seed)])
     return pd.DataFrame(rows, columns=list(COLUMNS))

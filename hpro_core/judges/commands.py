@@ -1,10 +1,13 @@
 """`hpro judge-train`, `hpro judge-recordings` and `hpro judge`."""
 
+import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from hpro_core import params as p
+from hpro_core.errors import HproError
 from hpro_core.options import Params, Root, Seed, Threads, Weights, Work
 
 app = typer.Typer()
@@ -32,15 +35,48 @@ def judge_recordings(root: Root, params: Params, work: Work, threads: Threads = 
 
 @app.command()
 def judge(
-    system: str,
-    root: Root,
-    params: Params,
-    work: Work,
+    system: Annotated[str | None, typer.Argument(help="System of a run.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Results folder of the run.")] = None,
+    params: Params = Path("params.yaml"),
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for results of published judges.")
+    ] = None,
     seed: Seed = 0,
+    audio: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Instead of a system of a run: folder of any system's audio, or NAME=FOLDER; "
+            "several times for several systems."
+        ),
+    ] = None,
+    list_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--list",
+            help="With --audio: the sentences, as CSV, meta.lst or EmergentTTS-Eval's .jsonl. "
+            "Default: the only list in the first folder.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="With --audio: folder to write; default: results/judged/<first name>."),
+    ] = None,
     weights: Weights = Path("weights"),
     threads: Threads = 1,
 ) -> None:
-    """Judge a system's speech: WER, wVAD-CCC, EMO-SIM, DNSMOS, speaker similarity."""
+    """Judge a system of a run, or with --audio the speech of any systems (docs/judge.md)."""
+    if audio:
+        if system is not None or root is not None:
+            raise HproError("give either a system of a run with --root, or --audio")
+        _judge_audio(audio, list_path, out, params, work, weights, threads)
+        return
+    if system is None or root is None or work is None:
+        raise HproError(
+            "name the audio to judge: hpro judge --audio FOLDER --list LIST; a system of a run is "
+            "judged by Snakemake (hpro judge SYSTEM --root ROOT --work WORK)"
+        )
+    if list_path is not None or out is not None:
+        raise HproError("--list and --out are for --audio")
     from hpro_core.judges.configured import teachers_of
     from hpro_core.judges.stage import judge as judge_system
 
@@ -49,3 +85,35 @@ def judge(
     settings = p.read_section(params, "evaluate", p.Evaluate)
     compute = p.read_compute(params, threads)
     judge_system(root, system, seed, settings, weights, compute, work, teachers)
+
+
+def _judge_audio(
+    audio: list[str],
+    list_path: Path | None,
+    out: Path | None,
+    params: Path,
+    work: Path | None,
+    weights: Path,
+    threads: int,
+) -> None:
+    from hpro_core import records
+    from hpro_core.judges.audio_lists import find_list, named_folders
+
+    folders = named_folders(audio)
+    first = next(iter(folders))
+    sentences = list_path or find_list(folders[first])
+    target = out or Path("results", "judged", first)
+    settings = p.read_section(params, "evaluate", p.Evaluate)
+    align_by = p.read_section(params, "align", p.Align)
+    base = Path(p.read_plain(params, "base", str) or "data/base")
+    samples = p.read_section(params, "report", p.Report).samples
+    compute = p.read_compute(params, threads)
+
+    from hpro_core.judges.audio import JudgeModels, judge_audio
+    from hpro_core.report.judged import build_judged
+
+    models = JudgeModels(settings, compute, base, weights, work or Path("work/judged", target.name))
+    scores = judge_audio(folders, sentences, target, models, align_by)
+    print((target / "tables" / "comparison.md").read_text(), end="")
+    build_judged(target, list(scores), str(sentences), samples)
+    records.write(target, "judge", sys.argv[2:])

@@ -149,14 +149,19 @@ def _sample(
         text=utterance["text"],
         traces=word_traces(words, present) if present else "",
         systems=[
-            _system_sample(root, system, utt_id, reference)
+            system_sample(root, system, utt_id, reference)
             for system in systems
             if utt_id in system.scores
         ],
     )
 
 
-def _system_sample(root: Path, system: System, utt_id: str, reference: str) -> SystemSample:
+def system_sample(root: Path, system: System, utt_id: str, reference: str) -> SystemSample:
+    """Collect one sentence by one system; `reference` is the text after the ASR's normaliser.
+
+    Raises:
+        HproError: the audio file is missing or unreadable.
+    """
     score = system.scores[utt_id]
     return SystemSample(
         system=system.name,

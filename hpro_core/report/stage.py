@@ -76,7 +76,7 @@ def build(root: Path, settings: Report, params: Path) -> Path:
         ),
         "again": f"{policies[-1]}/seed{seeds[0]}" if policies else "",
     }
-    return _write(root / "report" / "index.html", context)
+    return write_page(root / "report" / "index.html", "page.html", context)
 
 
 def training_commands(params: Path, policies: Sequence[str]) -> dict[str, str]:
@@ -330,7 +330,8 @@ def span(metric: str, low: float, high: float) -> str:
     return f"[{cell(metric, low)}, {cell(metric, high)}]"
 
 
-def _write(path: Path, context: Mapping[str, Any]) -> Path:
+def write_page(path: Path, template: str, context: Mapping[str, Any]) -> Path:
+    """Render a template of this folder to a self-contained page; returns its path."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -340,7 +341,7 @@ def _write(path: Path, context: Mapping[str, Any]) -> Path:
     )
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     environment.globals.update(cell=cell, span=span, style=style)
-    page = environment.get_template("page.html").render(**context)
+    page = environment.get_template(template).render(**context)
     write_text(path, page)
     print(f"report: {path} ({len(page.encode()) / 1e6:.1f} MB)")
     return path

@@ -44,7 +44,7 @@ SUFFIXES = frozenset(
 ) - {".raw", ".htk", ".mat4", ".mat5"}  # fmt: skip
 """Suffixes of audio files that libsndfile reads without further information."""
 
-_NAMED = 8
+_NAMED = 5
 """Number of sentences or files that a message lists."""
 
 
@@ -63,15 +63,12 @@ class Imported:
     surplus: list[str]
 
     def describe(self, system: str) -> str:
-        """Return the counts in one sentence: what is missing, unusable and surplus, with names."""
+        """Return the counts in one line: what is missing, unusable and surplus, with names."""
         total = len(self.duration_s) + len(self.without_audio)
         parts = [f"{system}: audio of {len(self.duration_s)} of {total} sentences"]
-        reasons = sorted(set(self.without_audio.values()), key=lambda why: (why != NO_FILE, why))
-        for reason in reasons:
-            ids = [utt_id for utt_id, why in self.without_audio.items() if why == reason]
-            parts.append(f"{len(ids)} {reason} ({_first(ids)})")
+        parts += _by_reason(self.without_audio)
         if self.surplus:
-            parts.append(f"{len(self.surplus)} files of no sentence ({_first(self.surplus)})")
+            parts.append(f"surplus files: {len(self.surplus)} ({_first(self.surplus)})")
         return "; ".join(parts)
 
 
@@ -148,22 +145,9 @@ def import_audio(folder: Path, utt_ids: Sequence[str], out: Path, label: str) ->
     Raises:
         HproError: the folder is missing, or no sentence has usable audio.
     """
-    files, surplus = _files_by_sentence(folder, utt_ids)
+    files, surplus = files_by_sentence(folder, utt_ids)
     shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    durations: dict[str, float] = {}
-    lost: dict[str, str] = {}
-    for utt_id in track(utt_ids, len(utt_ids), f"{label}: import"):
-        if utt_id not in files:
-            lost[utt_id] = NO_FILE
-            continue
-        try:
-            samples_T = _decoded(files[utt_id])
-        except Unusable as error:
-            lost[utt_id] = str(error)
-            continue
-        write_wav(out / f"{utt_id}.wav", samples_T)
-        durations[utt_id] = len(samples_T) / SAMPLE_RATE_HZ
+    durations, lost = convert(files, utt_ids, out, f"{label}: import")
     found = Imported(durations, lost, surplus)
     if not durations:
         raise HproError(
@@ -173,16 +157,50 @@ def import_audio(folder: Path, utt_ids: Sequence[str], out: Path, label: str) ->
     return found
 
 
+def convert(
+    files: Mapping[str, Sequence[Path]], names: Sequence[str], out: Path, label: str
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Convert audio files to 16 kHz WAV, `out`/<name>.wav.
+
+    Args:
+        files: name -> its audio file; several are a fault.
+        names: names to convert, in this order.
+        out: folder, which is created.
+        label: label of the progress line.
+
+    Returns:
+        Name -> duration in seconds, and name -> why there is no usable audio.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    durations: dict[str, float] = {}
+    lost: dict[str, str] = {}
+    for name in track(names, len(names), label):
+        try:
+            samples_T = _decoded(files.get(name, ()))
+        except Unusable as error:
+            lost[name] = str(error)
+            continue
+        write_wav(out / f"{name}.wav", samples_T)
+        durations[name] = len(samples_T) / SAMPLE_RATE_HZ
+    return durations, lost
+
+
 def _decoded(files: Sequence[Path]) -> np.ndarray:
+    if not files or not files[0].is_file():
+        raise Unusable(NO_FILE)
     if len(files) > 1:
         raise Unusable(f"several audio files: {', '.join(path.name for path in files)}")
     return decode_file(files[0], MAX_DURATION_S)
 
 
-def _files_by_sentence(
+def files_by_sentence(
     folder: Path, utt_ids: Iterable[str]
 ) -> tuple[dict[str, list[Path]], list[str]]:
-    """Audio files of each sentence, and the names of the audio files of no sentence."""
+    """Return the audio files of each sentence, and the names of the audio files of no sentence.
+
+    Raises:
+        HproError: the folder is missing or has no audio file.
+    """
     if not folder.is_dir():
         raise HproError(f"{folder} is not a folder: name the folder of the system's audio files")
     wanted = set(utt_ids)
@@ -224,11 +242,9 @@ def import_note(folder: Path, system: str) -> str | None:
     lost = {utt_id: entry["reason"] for utt_id, entry in _outcome(folder).items()}
     if not lost:
         return None
-    named = ", ".join(f"{utt_id}: {reason}" for utt_id, reason in list(lost.items())[:_NAMED])
-    more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
     return (
-        f"{system} lacks {len(lost)} of the test sentences ({named}{more}). Its row is of the "
-        "others, and it is compared with other systems on the sentences that both have."
+        f"{system} lacks {len(lost)} of the test sentences: {', '.join(_by_reason(lost))}. Its row "
+        "is of the others; it is compared with another system on the sentences that both have."
     )
 
 
@@ -269,12 +285,12 @@ def write_test_list(root: Path, out: Path) -> None:
         prompt = _prompt(known, row)
         recording = _copy(root / row["audio"], out / "recordings", row["utt_id"])
         reference = _copy(root / prompt["audio"], out / "prompts", prompt["utt_id"])
+        text, prompt_text = (re.sub(r"\s+", " ", each["text"]) for each in (row, prompt))
         rows.append({
-            "utterance": row["utt_id"], "text": row["text"], "reference": reference,
+            "utterance": row["utt_id"], "text": text, "reference": reference,
             "recording": recording, "test_set": row["corpus"],
         })  # fmt: skip
-        cells = [row["utt_id"], prompt["text"], reference, row["text"], recording]
-        cells = [re.sub(r"\s+", " ", cell) for cell in cells]
+        cells = [row["utt_id"], prompt_text, reference, text, recording]
         if any("|" in cell for cell in cells):
             unlisted.append(row["utt_id"])
         else:
@@ -298,6 +314,14 @@ def _copy(source: Path, folder: Path, utt_id: str) -> str:
     if not target.is_file():
         write_bytes(target, read_bytes(source, "run Snakemake again"))
     return f"{folder.name}/{target.name}"
+
+
+def _by_reason(lost: Mapping[str, str]) -> list[str]:
+    """Count and name the sentences of each reason: "2 no audio file (a, b)"."""
+    ids: dict[str, list[str]] = {}
+    for utt_id, reason in sorted(lost.items(), key=lambda entry: (entry[1] != NO_FILE, entry[1])):
+        ids.setdefault(reason, []).append(utt_id)
+    return [f"{len(names)} {reason} ({_first(names)})" for reason, names in ids.items()]
 
 
 def _first(names: Sequence[str]) -> str:

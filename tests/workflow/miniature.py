@@ -1,6 +1,7 @@
 """A miniature of the whole workflow: the real `hpro` on a handful of sentences, in minutes."""
 
 import csv
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def miniature(folder: Path, *more: Path) -> Project:
     with (made.folder / "profiles/default/config.yaml").open("a", encoding="utf-8") as profile:
         profile.write(ON_ONE_CORE)
     _cut_corpus(made.folder / "data/raw/amazon_queen/metadata.csv")
+    _external_system(made.folder)
     assert (REPO / "weights").is_dir(), "run `make setup`: the judges' weights are missing"
     (made.folder / "weights").symlink_to(REPO / "weights")
     return made
@@ -59,3 +61,14 @@ def _cut_corpus(path: Path) -> None:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(kept)
+
+
+def _external_system(project: Path) -> None:
+    """An external system: MP3 files of the acted sentences, nothing of the rendered ones."""
+    raw = project / "data/raw/amazon_queen"
+    folder = project / "data/external/clips"
+    folder.mkdir(parents=True)
+    with (raw / "metadata.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            source = raw / row["audio"]
+            shutil.copy(source, folder / f"acted_{row['utt_id']}{source.suffix}")

@@ -1,6 +1,7 @@
 """The whole workflow with the real `hpro` on a handful of real and rendered sentences."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -39,11 +40,34 @@ def test_tables_have_every_system_and_no_empty_cell(results: Path) -> None:
         expected = {
             (system, test_set) for system in systems for test_set in ("acted", "controlled")
         }
+        if name == "comparison":
+            table = [row for row in table if row["system"] != "clips"]
         assert {(row["system"], row["test_set"]) for row in table} == expected
         assert all(cell.strip() not in ("", "nan") for row in table for cell in row.values())
         assert {"n", "seeds"} <= set(table[0])
         assert {f"{m}{end}" for m in METRICS for end in ("", "_lo", "_hi")} <= set(table[0])
         assert (results / f"tables/{name}.md").is_file()
+
+
+def test_an_external_system_is_a_row_with_paired_statistics(results: Path) -> None:
+    with (results / "tables/comparison.csv").open(encoding="utf-8") as file:
+        rows = {(row["system"], row["test_set"]): row for row in csv.DictReader(file)}
+    assert ("clips", "controlled") not in rows
+    external, recordings = rows["clips", "acted"], rows["recordings", "acted"]
+    assert external["n"] == recordings["n"]
+    # its MP3 files are the recordings themselves
+    for metric in ("wer", "speaker_sim", "emo_sim"):
+        assert float(external[metric]) == pytest.approx(float(recordings[metric]), abs=2e-3)
+    with (results / "tables/differences.csv").open(encoding="utf-8") as file:
+        gaps = {(r["system"], r["test_set"], r["metric"]): r for r in csv.DictReader(file)}
+    assert gaps["clips", "acted", "wer"]["n"] == recordings["n"]
+    outcome = json.loads((results / "eval/clips/seed0/import.json").read_text(encoding="utf-8"))
+    n_controlled = int(rows["recordings", "controlled"]["n"])
+    assert len(outcome["without_audio"]) == n_controlled
+    assert outcome["with_audio"] == int(recordings["n"])
+    assert f"clips lacks {n_controlled} of the test sentences" in (
+        results / "tables/comparison.md"
+    ).read_text(encoding="utf-8")
 
 
 def test_the_report_is_one_file_that_plays_every_system(results: Path) -> None:
@@ -69,7 +93,7 @@ def test_every_job_left_a_log_and_a_benchmark(project: Project) -> None:
     }
     assert logs == times
     assert (project.folder / "benchmarks/miniature/runs.csv").is_file()  # the whole run's time
-    assert len(logs) == 28
+    assert len(logs) == 30
 
 
 def test_a_second_run_does_nothing(project: Project) -> None:
