@@ -30,6 +30,7 @@ from hpro_core.plan.cost_table import GIGA, estimate_costs
 from hpro_core.plan.costs import PEAK_MEMORY_GB, POLICY_PARAMETERS
 from hpro_core.pretrained.base import FILES, SUMS, read_checksums
 from hpro_core.pretrained.weights import WeightFile, weight_files
+from hpro_core.synthesis.external import files_by_sentence
 
 Status = Literal["ok", "note", "FAIL"]
 
@@ -65,8 +66,14 @@ def checks(settings: Params, weights: Path) -> list[Check]:
 
     `weights` is the folder of the judges' weights.
     """
-    found = [*_corpora(settings), *_judging(settings), *_models(settings), *_packages(settings)]
-    found += [*_judges_weights(weights), *_aligner(settings), _disk(settings), _gpu(settings)]
+    found = [*_corpora(settings), *_external(settings), *_judging(settings), *_models(settings)]
+    found += [
+        *_packages(settings),
+        *_judges_weights(weights),
+        *_aligner(settings),
+        _disk(settings),
+        _gpu(settings),
+    ]
     return [*found, *_licences(settings)]
 
 
@@ -87,6 +94,16 @@ def _corpora(settings: Params) -> Iterator[Check]:
     for name, chosen in settings.corpus.sets.items():
         if chosen.reader != "controlled":
             yield _tried(f"corpus.sets.{name} ({chosen.reader})", partial(_corpus, chosen))
+
+
+def _external(settings: Params) -> Iterator[Check]:
+    for name, folder in settings.external.items():
+        yield _tried(f"external.{name}: {folder}", partial(_audio_of_system, Path(folder)))
+
+
+def _audio_of_system(folder: Path) -> str:
+    _, files = files_by_sentence(folder, ())
+    return f"{len(files)} audio files"
 
 
 def _corpus(chosen: CorpusSet) -> str:

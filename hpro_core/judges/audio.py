@@ -1,6 +1,6 @@
 """`hpro judge --audio`: judge the audio of any systems against a list of sentences, without a run.
 
-The output folder has the layout of a run (docs/results.md), as far as there is something to write.
+The output folder has the layout of a run, as far as there is something to write (docs/external.md).
 """
 
 import hashlib

@@ -64,7 +64,7 @@ def judge(
     weights: Weights = Path("weights"),
     threads: Threads = 1,
 ) -> None:
-    """Judge a system of a run, or with --audio the speech of any systems (docs/judge.md)."""
+    """Judge a system of a run, or with --audio the speech of any systems (docs/external.md)."""
     if audio:
         if system is not None or root is not None:
             raise HproError("give either a system of a run with --root, or --audio")

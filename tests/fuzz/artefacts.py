@@ -195,6 +195,21 @@ def say(folder: Path) -> None:
     write_sums(folder / "exported")
 
 
+def external(folder: Path) -> None:
+    """Lists of sentences in each format, and the outcome of an import."""
+    (folder / "list.csv").write_text(
+        'utterance,text,reference,test_set\na,"Well, go home.",r.wav,x\nb,No.,,x\n',
+        encoding="utf-8",
+    )
+    (folder / "meta.lst").write_text("a|Well.|r.wav|Go home.\nb|No.\n", encoding="utf-8")
+    rows = [{"category": "Emotions", "text_to_synthesize": text} for text in ("Go!", "No.")]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "emergent.jsonl").write_text(lines, encoding="utf-8")
+    pd.DataFrame(rows).to_parquet(folder / "emergent.parquet", write_page_checksum=True)
+    lost = {"b": {"test_set": "x", "reason": "no audio file"}}
+    files.write_json(folder / "import.json", {"without_audio": lost, "surplus_files": ["c.wav"]})
+
+
 def shipped(folder: Path) -> None:
     """A base as data/base has it."""
     trained = folder / "trained"
@@ -486,7 +501,7 @@ GROUPS = {
     "base": shipped, "checkpoints": checkpoints, "run": run, "sharded": sharded,
     "teachers": teachers, "cosyvoice2": cosyvoice2, "game": game, "alignments": alignments,
     "archives": archives, "measures": measures, "preflight": needs,
-    "say": say,
+    "say": say, "external": external,
 }  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from hpro_core.corpus.readers import queen_file
 from hpro_core.corpus.readers.registry import PUBLISHED
 from hpro_core.errors import HproError
 from hpro_core.judges import affect, affect_training
+from hpro_core.judges.audio_lists import read_list
 from hpro_core.judges.panel import ReferenceRecordings
 from hpro_core.judges.provenance import common_provenance
 from hpro_core.judges.wavlm import WavlmSpeakerEncoder
@@ -55,6 +56,7 @@ from hpro_core.say import policy_folder, sentences
 from hpro_core.speech import crops
 from hpro_core.speech.cosyvoice2 import CamPlus
 from hpro_core.speech.stage import load_tokenizer
+from hpro_core.synthesis import external
 from hpro_core.synthesis.stage import load_decoder
 from hpro_core.text.tokenizers import load_frontend
 from hpro_core.train.checkpoint import save_model
@@ -323,6 +325,10 @@ def _models() -> Iterator[Target]:
     yield Target("model: packed", "models", ("tokenizer/*",), _packed, writes=("packed/*",))
     yield Target("say: sentences", "say", ("sentences.csv",), _sentences, names=("r.wav",))
     yield Target("say: exported", "say", ("exported/**/*",), _exported, hashes=True)
+    for name in ("list.csv", "meta.lst", "emergent.jsonl", "emergent.parquet"):
+        yield Target(f"judge --audio: {name}", "external", (name,),
+                     lambda f, name=name: _listed(f / name))  # fmt: skip
+    yield Target("external: import", "external", ("import.json",), _imported)
     for name in base.MODELS:
         yield Target(
             f"base: {name}", "base", (f"base/{name}/*", "base/SHA256SUMS"),
@@ -342,6 +348,17 @@ def _sentences(folder: Path) -> object:
     sentences.check(found, policy_folder.EMBEDDED)
     one_line(sentences.notes(found))
     return [{name: str(value) for name, value in vars(each).items()} for each in found]
+
+
+def _listed(path: Path) -> object:
+    return [
+        {**{name: str(value) for name, value in vars(each).items()}, "problem": each.problem}
+        for each in read_list(path)
+    ]
+
+
+def _imported(folder: Path) -> object:
+    return external.without_audio(folder), external.import_note(folder, "theirs")
 
 
 def _exported(folder: Path) -> object:
