@@ -18,7 +18,7 @@ from hpro_core.analysis import tables as result_tables
 from hpro_core.errors import HproError
 from hpro_core.io import read_json, write_json
 from hpro_core.judges.audio_lists import find_list, named_folders, read_list
-from hpro_core.synthesis import external
+from hpro_core.synthesis import external, imported
 from tests.test_evaluate_tables import ROWS, SETTINGS, scores, write
 from tests.workflow.project import REPO
 
@@ -87,11 +87,11 @@ def test_missing_broken_and_surplus_files_are_counted_and_the_rest_is_judged(
         utt_id: {"test_set": "acted", "reason": reason} for utt_id, reason in reasons.items()
     }
     assert outcome["surplus_files"] == ["other.wav"]
-    assert external.without_audio(made) == dict.fromkeys("bcdef", "acted")
+    assert imported.without_audio(made) == dict.fromkeys("bcdef", "acted")
     said = capsys.readouterr().out
     assert "theirs: audio of 1 of 6 sentences; 1 no audio file (c)" in said
     assert "surplus files: 1 (other.wav)" in said
-    note = external.import_note(made, "theirs")
+    note = imported.import_note(made, "theirs")
     assert note is not None
     assert "theirs lacks 5 of the test sentences: 1 no audio file (c)" in note
 

@@ -13,7 +13,7 @@ from hpro_core.errors import HproError
 from hpro_core.io import read_json, write_csv_table, write_json, write_text
 from hpro_core.judges.provenance import common_provenance, independence_warnings
 from hpro_core.params import SEEDLESS, Evaluate, Tables
-from hpro_core.synthesis.external import import_note
+from hpro_core.synthesis.imported import import_note
 from hpro_core.tables import SCORES, read_table
 
 BASELINE = "sft"

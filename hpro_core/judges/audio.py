@@ -31,7 +31,8 @@ from hpro_core.judges.provenance import JudgeProvenance, common_provenance
 from hpro_core.judges.stage import judge_recordings, score, write_judgements
 from hpro_core.params import Align, Compute, Evaluate
 from hpro_core.pretrained.base import unpack_model
-from hpro_core.synthesis.external import convert, files_by_sentence, import_note, import_system
+from hpro_core.synthesis.external import convert, files_by_sentence, import_system
+from hpro_core.synthesis.imported import import_note
 from hpro_core.text.normalise import normalised_words
 
 LIST = "sentences.csv"

@@ -33,34 +33,40 @@ def judge_recordings(root: Root, params: Params, work: Work, threads: Threads = 
     judge_all(root, settings, p.read_compute(params, threads), work, teachers)
 
 
+AudioOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Instead of a system of a run: folder of any system's audio, or NAME=FOLDER; several "
+        "times for several systems."
+    ),
+]
+ListOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--list",
+        help="With --audio: the sentences, as CSV, meta.lst or EmergentTTS-Eval's .jsonl. Default: "
+        "the only list in the first folder.",
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(help="With --audio: folder to write; default: results/judged/<first name>."),
+]
+WorkOption = Annotated[
+    Path | None, typer.Option(help="Folder for results of published judges; a killed run resumes.")
+]
+
+
 @app.command()
 def judge(
     system: Annotated[str | None, typer.Argument(help="System of a run.")] = None,
     root: Annotated[Path | None, typer.Option(help="Results folder of the run.")] = None,
     params: Params = Path("params.yaml"),
-    work: Annotated[
-        Path | None, typer.Option(help="Folder for results of published judges.")
-    ] = None,
+    work: WorkOption = None,
     seed: Seed = 0,
-    audio: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Instead of a system of a run: folder of any system's audio, or NAME=FOLDER; "
-            "several times for several systems."
-        ),
-    ] = None,
-    list_path: Annotated[
-        Path | None,
-        typer.Option(
-            "--list",
-            help="With --audio: the sentences, as CSV, meta.lst or EmergentTTS-Eval's .jsonl. "
-            "Default: the only list in the first folder.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="With --audio: folder to write; default: results/judged/<first name>."),
-    ] = None,
+    audio: AudioOption = None,
+    list_path: ListOption = None,
+    out: OutOption = None,
     weights: Weights = Path("weights"),
     threads: Threads = 1,
 ) -> None:
@@ -68,7 +74,7 @@ def judge(
     if audio:
         if system is not None or root is not None:
             raise HproError("give either a system of a run with --root, or --audio")
-        _judge_audio(audio, list_path, out, params, work, weights, threads)
+        judge_audio(audio, list_path, out, params, work, weights, threads)
         return
     if system is None or root is None or work is None:
         raise HproError(
@@ -87,15 +93,19 @@ def judge(
     judge_system(root, system, seed, settings, weights, compute, work, teachers)
 
 
-def _judge_audio(
-    audio: list[str],
-    list_path: Path | None,
-    out: Path | None,
-    params: Path,
-    work: Path | None,
-    weights: Path,
-    threads: int,
+# A command of its own: its code is not part of the hash of `judge`, by which Snakemake repeats the
+# evaluation of a run.
+@app.command(hidden=True)
+def judge_audio(
+    audio: Annotated[list[str], typer.Option()],
+    list_path: ListOption = None,
+    out: OutOption = None,
+    params: Params = Path("params.yaml"),
+    work: WorkOption = None,
+    weights: Weights = Path("weights"),
+    threads: Threads = 1,
 ) -> None:
+    """Judge the speech of any systems: `hpro judge --audio`."""
     from hpro_core import records
     from hpro_core.judges.audio_lists import find_list, named_folders
 
@@ -114,6 +124,6 @@ def _judge_audio(
 
     models = JudgeModels(settings, compute, base, weights, work or Path("work/judged", target.name))
     scores = judge_audio(folders, sentences, target, models, align_by)
-    print((target / "tables" / "comparison.md").read_text(), end="")
+    print((target / "tables" / "comparison.md").read_text(encoding="utf-8"), end="")
     build_judged(target, list(scores), str(sentences), samples)
     records.write(target, "judge", sys.argv[2:])

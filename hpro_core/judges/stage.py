@@ -27,7 +27,7 @@ from hpro_core.judges.realignment import read_wav, spans_by_utterance
 from hpro_core.label.teachers import posterior_table, vad_table
 from hpro_core.params import Compute, Evaluate
 from hpro_core.progress import track
-from hpro_core.synthesis.external import without_audio
+from hpro_core.synthesis.imported import without_audio
 from hpro_core.tables import (
     EMOTION_POSTERIORS,
     SCORES,

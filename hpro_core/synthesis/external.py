@@ -23,29 +23,20 @@ from hpro_core.corpus.recording import printable
 from hpro_core.corpus.walk import entries_of, is_file, is_folder
 from hpro_core.errors import HproError
 from hpro_core.io import (
-    check_type,
     read_bytes,
-    read_json,
     write_bytes,
     write_json,
     write_text,
 )
 from hpro_core.progress import track
+from hpro_core.synthesis.imported import IMPORT, NO_FILE, by_reason, first_names
 from hpro_core.tables import SYNTHESIS, UTTERANCES, read_table, write_table
-
-IMPORT = "import.json"
-"""Outcome of an import, beside synthesis.parquet."""
-
-NO_FILE = "no audio file"
 
 SUFFIXES = frozenset(
     {f".{name.lower()}" for name in soundfile.available_formats()}
     | {".aif", ".aifc", ".oga", ".opus", ".snd", ".sph"}
 ) - {".raw", ".htk", ".mat4", ".mat5"}  # fmt: skip
 """Suffixes of audio files that libsndfile reads without further information."""
-
-_NAMED = 5
-"""Number of sentences or files that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +57,9 @@ class Imported:
         """Return the counts in one line: what is missing, unusable and surplus, with names."""
         total = len(self.duration_s) + len(self.without_audio)
         parts = [f"{system}: audio of {len(self.duration_s)} of {total} sentences"]
-        parts += _by_reason(self.without_audio)
+        parts += by_reason(self.without_audio)
         if self.surplus:
-            parts.append(f"surplus files: {len(self.surplus)} ({_first(self.surplus)})")
+            parts.append(f"surplus files: {len(self.surplus)} ({first_names(self.surplus)})")
         return "; ".join(parts)
 
 
@@ -208,7 +199,7 @@ def files_by_sentence(
     audio = [e.name for e in entries if is_file(e) and Path(e.name).suffix.lower() in SUFFIXES]
     if not audio:
         inner = [printable(entry.name) for entry in entries if is_folder(entry)]
-        hint = f"; it has the folders {_first(inner)}: name one of them" if inner else ""
+        hint = f"; it has the folders {first_names(inner)}: name one of them" if inner else ""
         raise HproError(f"{folder} has no audio file{hint}")
     files: dict[str, list[Path]] = {}
     surplus = []
@@ -219,46 +210,6 @@ def files_by_sentence(
         else:
             surplus.append(printable(name))
     return files, surplus
-
-
-def without_audio(folder: Path) -> dict[str, str]:
-    """Return the sentences of an imported system without usable audio: utt_id -> test set.
-
-    Args:
-        folder: eval/<system>/seed<k>; empty for a system of this project, which has no import.json.
-
-    Raises:
-        HproError: import.json is invalid.
-    """
-    return {utt_id: entry["test_set"] for utt_id, entry in _outcome(folder).items()}
-
-
-def import_note(folder: Path, system: str) -> str | None:
-    """Return a sentence on the sentences that an imported system lacks; None if it has all.
-
-    Raises:
-        HproError: import.json is invalid.
-    """
-    lost = {utt_id: entry["reason"] for utt_id, entry in _outcome(folder).items()}
-    if not lost:
-        return None
-    return (
-        f"{system} lacks {len(lost)} of the test sentences: {', '.join(_by_reason(lost))}. Its row "
-        "is of the others; it is compared with another system on the sentences that both have."
-    )
-
-
-def _outcome(folder: Path) -> dict[str, dict[str, str]]:
-    path = folder / IMPORT
-    if not path.is_file():
-        return {}
-    again = "delete it and run Snakemake again"
-    found = read_json(path, again).get("without_audio")
-    outcome = check_type(found, dict[str, dict[str, str]], f"{path}, without_audio", again)
-    for utt_id, entry in outcome.items():
-        if not {"test_set", "reason"} <= entry.keys():
-            raise HproError(f"{path}, without_audio, {utt_id}: test_set or reason is missing")
-    return outcome
 
 
 def write_test_list(root: Path, out: Path) -> None:
@@ -299,7 +250,7 @@ def write_test_list(root: Path, out: Path) -> None:
     write_text(out / "meta.lst", "".join(f"{line}\n" for line in lines))
     print(f"{out}: {len(rows)} sentences in sentences.csv, {len(lines)} in meta.lst")
     if unlisted:
-        print(f"not in meta.lst, since a text has '|': {_first(unlisted)}")
+        print(f"not in meta.lst, since a text has '|': {first_names(unlisted)}")
 
 
 def _prompt(known: Mapping[str, Any], row: Mapping[Any, Any]) -> Mapping[str, Any]:
@@ -314,16 +265,3 @@ def _copy(source: Path, folder: Path, utt_id: str) -> str:
     if not target.is_file():
         write_bytes(target, read_bytes(source, "run Snakemake again"))
     return f"{folder.name}/{target.name}"
-
-
-def _by_reason(lost: Mapping[str, str]) -> list[str]:
-    """Count and name the sentences of each reason: "2 no audio file (a, b)"."""
-    ids: dict[str, list[str]] = {}
-    for utt_id, reason in sorted(lost.items(), key=lambda entry: (entry[1] != NO_FILE, entry[1])):
-        ids.setdefault(reason, []).append(utt_id)
-    return [f"{len(names)} {reason} ({_first(names)})" for reason, names in ids.items()]
-
-
-def _first(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

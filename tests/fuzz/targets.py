@@ -56,7 +56,7 @@ from hpro_core.say import policy_folder, sentences
 from hpro_core.speech import crops
 from hpro_core.speech.cosyvoice2 import CamPlus
 from hpro_core.speech.stage import load_tokenizer
-from hpro_core.synthesis import external
+from hpro_core.synthesis import imported
 from hpro_core.synthesis.stage import load_decoder
 from hpro_core.text.tokenizers import load_frontend
 from hpro_core.train.checkpoint import save_model
@@ -358,7 +358,7 @@ def _listed(path: Path) -> object:
 
 
 def _imported(folder: Path) -> object:
-    return external.without_audio(folder), external.import_note(folder, "theirs")
+    return imported.without_audio(folder), imported.import_note(folder, "theirs")
 
 
 def _exported(folder: Path) -> object:

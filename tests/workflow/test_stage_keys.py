@@ -117,6 +117,13 @@ def test_code_hash_follows_the_function_of_the_command(package: Path) -> None:
     assert code_hash.code_hash(package, "other") == before["other"]
 
 
+def test_no_result_of_a_run_depends_on_code_for_audio_without_a_run() -> None:
+    for command in ("judge", "tables"):
+        files = code_hash.code_files(REPO, command)
+        assert "hpro_core/judges/stage.py" in files or command == "tables"
+        assert not [f for f in files if "/report/" in f or f.endswith(("lists.py", "s/audio.py"))]
+
+
 def test_a_command_that_does_not_exist_is_an_error(package: Path) -> None:
     with pytest.raises(ValueError, match="has no function no_such for `hpro no-such`"):
         code_hash.code_files(package, "no-such")
