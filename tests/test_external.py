@@ -301,7 +301,9 @@ def hpro(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["hpro", "--audio", "theirs"], "give either a system of a run with --root, or --audio"),
         (["--audio", "nowhere"], "nowhere is not a folder"),
         (["--audio", "theirs"], "theirs has no list"),
-        (["--audio", "theirs", "--list", "meta.lst", "--out", "theirs"], "has other files"),
+        (["--audio", "theirs", "--list", "meta.lst", "--out", "theirs"], "holds an input"),
+        (["--audio", "theirs", "--list", "meta.lst", "--out", "."], "holds an input"),
+        (["--audio", "theirs", "--list", "meta.lst", "--out", "other"], "other has other files"),
         (["--audio", "theirs", "--list", "russian.lst"], "unsupported characters: 'П'"),
         (["--audio", "theirs", "--list", "others.lst"], "no file is named as a sentence"),
         (["--audio", "recordings=theirs", "--list", "meta.lst"], "name it otherwise"),
@@ -309,6 +311,7 @@ def hpro(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 )
 def test_wrong_arguments_are_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
     tone(tmp_path / "theirs/a.wav")
+    tone(tmp_path / "other/eval/mine.wav")
     (tmp_path / "meta.lst").write_text("a|Come in.\n")
     (tmp_path / "others.lst").write_text("b|Come in.\n")
     (tmp_path / "russian.lst").write_text("a|Привет.\n", encoding="utf-8")
@@ -316,6 +319,7 @@ def test_wrong_arguments_are_one_line(tmp_path: Path, arguments: list[str], mess
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert (tmp_path / "other/eval/mine.wav").is_file()
 
 
 @pytest.mark.full

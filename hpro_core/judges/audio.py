@@ -35,8 +35,11 @@ from hpro_core.synthesis.external import convert, files_by_sentence, import_syst
 from hpro_core.synthesis.imported import import_note
 from hpro_core.text.normalise import normalised_words
 
-LIST = "sentences.csv"
-"""Copy of the list in the output folder; its presence marks a folder of `hpro judge --audio`."""
+LIST = "judged_sentences.csv"
+"""The judged sentences, in the output folder; marks a folder of `hpro judge --audio`."""
+
+FOLDERS = ("align", "corpus", "eval", "judge", "prompts", "report", "tables")
+"""Folders of the output."""
 
 RECORDINGS = "recordings"
 _SEED = 0
@@ -87,6 +90,9 @@ def judge_audio(
     if RECORDINGS in folders:
         raise HproError(f"{RECORDINGS!r} is the row of the list's recordings: name it otherwise")
     sentences = _judgeable(read_list(list_path), folders)
+    for folder in (*folders.values(), list_path.parent):
+        if out.resolve() == folder.resolve():
+            raise HproError(f"{out} holds an input: name another folder, --out FOLDER")
     _prepare(out, sentences)
     if not all_affect_published(models.settings):
         unpack_model(models.base, "judge", out)
@@ -117,7 +123,10 @@ def notes_of(out: Path, systems: Sequence[str]) -> list[str]:
     folders = [out / "eval" / name / f"seed{_SEED}" for name in systems]
     found = common_provenance([folder / "metrics.json" for folder in folders]).affect_notes
     lacking = (import_note(folder, name) for folder, name in zip(folders, systems, strict=True))
-    return [*found.values(), *(note for note in lacking if note)]
+    notes = [*found.values(), *(note for note in lacking if note)]
+    if RECORDINGS not in systems:
+        notes.insert(0, "The list has no recordings, so nothing is compared with a recording.")
+    return notes
 
 
 def _judgeable(
@@ -144,10 +153,11 @@ def _judgeable(
 
 
 def _prepare(out: Path, sentences: Sequence[ListedSentence]) -> None:
-    """Empty the output folder and write the list to it."""
+    """Remove an earlier output, and write the list."""
     if out.exists() and not (out / LIST).is_file() and any(out.iterdir()):
         raise HproError(f"{out} has other files: name another folder, --out FOLDER")
-    shutil.rmtree(out, ignore_errors=True)
+    for name in FOLDERS:
+        shutil.rmtree(out / name, ignore_errors=True)
     rows = [
         {"utterance": s.utt_id, "text": s.text, "test_set": s.test_set, "listed_in": s.where}
         for s in sentences
