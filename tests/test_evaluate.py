@@ -28,6 +28,7 @@ from hpro_core.judges.dnsmos import Dnsmos
 from hpro_core.judges.metrics import ccc, cosine
 from hpro_core.judges.realignment import read_wav
 from hpro_core.judges.speaker import embed_batch, load_encoder
+from hpro_core.judges.word_prosody import CORRELATIONS
 from hpro_core.params import Compute, Evaluate
 from hpro_core.pretrained.weights import find_weights
 from hpro_core.tables import (
@@ -353,6 +354,13 @@ def test_recordings_are_the_ceiling(trained: Path, weights_folder: Path) -> None
         assert figures[metric]["value"] == heard[column].sum() / heard["n_words"].sum()
     assert figures["n_checked"] == 2  # of four, as check_every says
     assert scores["dnsmos"].isna().tolist() == scores["n_errors_check"].isna().tolist()
+    assert scores["distillmos"].isna().tolist() == scores["dnsmos"].isna().tolist()
+    assert scores["distillmos"].dropna().between(1, 5).all()
+    assert scores[list(CORRELATIONS)].to_numpy(float) == pytest.approx(1.0)
+    same = scores["n_pauses_recording"]
+    assert (scores["n_pauses_both"] == same).all()
+    assert (scores["n_pauses_synthesis"] == same).all()
+    assert scores[["utmos", "nisqa", "scoreq"]].isna().all(axis=None)
     twice = scores[scores["dnsmos"].notna()]
     assert (twice["n_errors"] != twice["n_errors_check"]).any()  # two recognisers, not one twice
     assert figures["wer"]["lo"] <= figures["wer"]["value"] <= figures["wer"]["hi"]
@@ -368,6 +376,11 @@ def test_a_quieter_copy_is_realigned_and_nearly_as_good(
     assert scores["emo_sim"].mean() > 0.8
     vad = read_table(trained / "eval" / "tokenrecon" / "seed0" / "word_vad.parquet", WORD_VAD)
     assert set(vad["utt_id"]) == set(scores["utt_id"])
+    posteriors = read_table(
+        trained / "eval/tokenrecon/seed0/emotion_posteriors.parquet", EMOTION_POSTERIORS
+    )
+    assert posteriors["utt_id"].tolist() == scores["utt_id"].tolist()
+    assert scores[["energy_corr", "rate_corr"]].min(axis=None) > 0.5
 
 
 def test_speech_without_the_words_has_no_agreement(trained: Path, weights_folder: Path) -> None:
@@ -376,6 +389,10 @@ def test_speech_without_the_words_has_no_agreement(trained: Path, weights_folder
     assert figures["wvad_ccc"]["value"] < 0.3
     assert min(figures[metric]["value"] for metric in ("wer", "wer_check")) > 0.8
     assert figures["speaker_sim"]["value"] < 0.7
+    lost = scores["wvad_ccc"].isna()
+    assert scores["n_pauses_synthesis"].isna().tolist() == lost.tolist()
+    assert scores.loc[lost, list(CORRELATIONS)].isna().all(axis=None)
+    assert scores["n_pauses_recording"].notna().all()
 
 
 @pytest.fixture
@@ -421,6 +438,7 @@ def test_an_unknown_set_is_scaled_by_itself_and_its_affect_withheld(
     scores = read_table(folder / "scores.parquet", SCORES)
     assert scores[["wvad_ccc", "emo_sim"]].isna().all(axis=None)
     assert scores[["n_errors", "speaker_sim"]].notna().all(axis=None)
+    assert scores[list(CORRELATIONS)].to_numpy(float) == pytest.approx(1.0)  # needs no affect
     report = json.loads((folder / "metrics.json").read_text())
     assert report["test_sets"]["mine"].keys() & {"wer", "wvad_ccc", "emo_sim"} == {"wer"}
     assert "was not trained on mine, and its accuracy" in report["affect_notes"]["mine"]

@@ -31,6 +31,7 @@ def judge_identities(root: Path, settings: Evaluate) -> dict[str, str]:
         judges["asr"] = _file_identity("openai-whisper", Path(settings.whisper))
     judges["asr_check"] = _shipped_identity("whisper_base", "model.bin")
     judges["dnsmos"] = _shipped_identity("dnsmos", "sig_bak_ovr.onnx")
+    judges["distillmos"] = _shipped_identity("distillmos", "distill_mos_v7.pt")
     judges["speaker"] = _shipped_identity("ge2e", "pretrained.pt")
     if settings.speaker == "wavlm":
         judges["speaker"] = _file_identity(

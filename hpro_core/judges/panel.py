@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
+from hpro_core.analysis.scores import BROUGHT_METRICS
 from hpro_core.constants import EMOTIONS
 from hpro_core.errors import HproError
-from hpro_core.judges import affect
+from hpro_core.judges import affect, distillmos, word_prosody
 from hpro_core.judges.apply import (
+    AffectOutputs,
     Clip,
     in_batches,
     load_affect,
@@ -116,6 +118,12 @@ class JudgePanel:
             BATCH,
             "judges: DNSMOS",
         )
+        naturalness = distillmos.load_distillmos(find_weights("distillmos", weights))
+        self._naturalness = in_batches(
+            lambda audios: [distillmos.score(naturalness, audio_T) for audio_T in audios],
+            BATCH,
+            "judges: DistillMOS",
+        )
         self._counter = WordErrorCounter()
         self._aligner = PocketsphinxAligner()
 
@@ -146,17 +154,16 @@ class JudgePanel:
 
     def scores(
         self, synthesis: Sequence[Row], checked: Collection[str]
-    ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    ) -> tuple[pd.DataFrame, AffectOutputs]:
         """Score utterances.
 
         Args:
             synthesis: rows of a SYNTHESIS table.
-            checked: utt_ids that the second recogniser and DNSMOS, the slowest embedded judges,
-                score.
+            checked: utt_ids that the second recogniser, DNSMOS and DistillMOS, the slowest
+                embedded judges, score.
 
         Returns:
-            A SCORES table in the order of `synthesis`; and by utt_id the judged affect of each
-            word, float (W, 3), for utterances whose words the aligner found. Without affect where
+            A SCORES table in the order of `synthesis`; and the judged affect. Without affect where
             the judge is not trusted (`affect_notes`).
 
         Raises:
@@ -169,12 +176,21 @@ class JudgePanel:
             checked_clips, self._transcribe_check(checked_clips, self._work / "asr_check")
         )
         quality = _by_id(checked_clips, self._quality(checked_clips, self._work / "dnsmos"))
+        naturalness = _by_id(
+            checked_clips, self._naturalness(checked_clips, self._work / "distillmos")
+        )
         transcripts = self._transcribe(clips, self._work / "asr")
         trusted = [clip for clip in clips if clip.corpus not in self._withheld]
         judged = self._affect.predict(trusted, self._work)
         similarities = self._similarities(synthesis, clips)
         rows = []
-        for row, transcript, similarity in zip(synthesis, transcripts, similarities, strict=True):
+        for row, clip, transcript, similarity in zip(
+            track(synthesis, len(synthesis), "judges: prosody of words"),
+            clips,
+            transcripts,
+            similarities,
+            strict=True,
+        ):
             utt_id = row["utt_id"]
             rows.append({
                 "utt_id": utt_id,
@@ -182,18 +198,18 @@ class JudgePanel:
                 **self._word_errors(row["text"], transcript, again.get(utt_id)),
                 **self._affect_agreement(utt_id, judged.get(utt_id)),
                 "dnsmos": quality.get(utt_id),
+                "distillmos": naturalness.get(utt_id),
                 "speaker_sim": similarity,
+                **self._prosody(clip, row["words"].split()),
+                **dict.fromkeys(BROUGHT_METRICS),
             })  # fmt: skip
-        found = {utt_id: vad_W3 for utt_id, (_, vad_W3) in judged.items() if vad_W3 is not None}
-        return pd.DataFrame(rows), found
+        return pd.DataFrame(rows), judged
 
     def _clip(self, row: Row) -> Clip:
-        """An utterance; with word times if its affect is judged and the aligner finds its words."""
+        """An utterance; with word times if the aligner finds its words."""
         path, words = self._root / row["audio"], tuple(row["words"].split())
         spans: list[affect.Span] | None
-        if row["corpus"] in self._withheld:
-            spans = None
-        elif row["audio"] == self._recorded.audio(row["utt_id"]):
+        if row["audio"] == self._recorded.audio(row["utt_id"]):
             spans = self._recorded.spans(row["utt_id"])
         else:
             spans = realign(self._aligner, read_wav(path), words)
@@ -230,12 +246,19 @@ class JudgePanel:
 
     def _agreement(self, utt_id: str, vad_W3: np.ndarray) -> float:
         recorded_W3 = self._recorded.vad(utt_id)
-        if len(recorded_W3) != len(vad_W3):
-            raise HproError(
-                f"{utt_id}: the recording has {len(recorded_W3)} words, the synthesis has "
-                f"{len(vad_W3)}: run `hpro judge-recordings` and `hpro synthesise` again"
-            )
+        _check_words(utt_id, len(recorded_W3), len(vad_W3))
         return float(ccc(vad_W3, recorded_W3).mean())
+
+    def _prosody(self, clip: Clip, words: Sequence[str]) -> dict[str, float | None]:
+        """Columns of SCORES that compare prosody with that of the recording."""
+        spans_W2 = np.array(self._recorded.spans(clip.utt_id))
+        _check_words(clip.utt_id, len(spans_W2), len(words))
+        audio = self._root / self._recorded.audio(clip.utt_id)
+        recording = word_prosody.spoken_words(read_wav(audio), spans_W2, words)
+        synthesis = None
+        if clip.words:
+            synthesis = word_prosody.spoken_words(read_wav(clip.audio), clip.spans_s, words)
+        return word_prosody.agreement(recording, synthesis)
 
     def _similarities(self, synthesis: Sequence[Row], clips: Sequence[Clip]) -> list[float]:
         """Cosine of the speaker embeddings of each utterance and its reference recording."""
@@ -262,6 +285,14 @@ def _reference(row: Row) -> str:
             "a second utterance and run `hpro synthesise` again"
         )
     return reference
+
+
+def _check_words(utt_id: str, recorded: int, synthesised: int) -> None:
+    if recorded != synthesised:
+        raise HproError(
+            f"{utt_id}: the recording has {recorded} words, the synthesis has {synthesised}: "
+            "run `hpro judge-recordings` and `hpro synthesise` again"
+        )
 
 
 def _by_id(clips: Sequence[Clip], made: Sequence[Any]) -> dict[str, Any]:

@@ -4,9 +4,10 @@ They train the affect judge, measure the accuracy of the affect judges on record
 system.
 """
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -139,11 +140,13 @@ def _with_scales(
     return scales
 
 
-def write_judgements(folder: Path, judged: Judgements) -> None:
-    """Write the judged affect of the `test` recordings, which every system is compared with."""
+def write_judgements(
+    folder: Path, judged: Mapping[str, tuple[np.ndarray, np.ndarray | None]]
+) -> None:
+    """Write the judged emotion of utterances, and the word affect of those with word times."""
     posteriors = posterior_table({u: posterior_9 for u, (posterior_9, _) in judged.items()})
     write_table(posteriors, folder / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
-    vad = vad_table({u: vad_W3 for u, (_, vad_W3) in judged.items()})
+    vad = vad_table({u: vad_W3 for u, (_, vad_W3) in judged.items() if vad_W3 is not None})
     write_table(vad, folder / "word_vad.parquet", WORD_VAD)
 
 
@@ -159,8 +162,9 @@ def judge(
 ) -> None:
     """Score the synthesis of a system.
 
-    Reads eval/<system>/seed<k>/synthesis.parquet. Writes scores.parquet, word_vad.parquet (judged
-    word affect of utterances whose words the aligner found) and metrics.json to the same folder.
+    Reads eval/<system>/seed<k>/synthesis.parquet. Writes scores.parquet, emotion_posteriors.parquet
+    (judged emotion of utterances), word_vad.parquet (judged word affect of utterances whose words
+    the aligner found) and metrics.json to the same folder.
 
     Args:
         root: results folder of the run.
@@ -187,9 +191,9 @@ def judge(
         )
     panel = JudgePanel(root, settings, weights, compute, work)
     rows = [{str(k): v for k, v in row.items()} for row in synthesis.to_dict("records")]
-    scores, vad = panel.scores(rows, ids_to_check(synthesis[["utt_id", "corpus"]], settings))
+    scores, judged = panel.scores(rows, ids_to_check(synthesis[["utt_id", "corpus"]], settings))
     write_table(scores, folder / "scores.parquet", SCORES)
-    write_table(vad_table(vad), folder / "word_vad.parquet", WORD_VAD)
+    write_judgements(folder, judged)
     provenance = JudgeProvenance(
         judge_identities(root, settings), teacher_judges(settings, teachers), panel.affect_notes
     )

@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from hpro_core.analysis.scores import METRICS
+from hpro_core.analysis.scores import BROUGHT_METRICS, PROSODY_METRICS, SPEECH_METRICS
 from hpro_core.analysis.tables import cautions_of
 from hpro_core.io import check_type, read_json, read_text, write_text
 from hpro_core.judges.provenance import read_provenance
@@ -27,6 +27,9 @@ EMOTION_TEACHERS = {
     "emotion2vec": "emotion2vec",
 }
 """Descriptions of the values of `label.vad_teacher` and `label.emotion_teacher`."""
+
+QUALITY = ("dnsmos", "distillmos", *BROUGHT_METRICS)
+"""Predicted mean opinion scores."""
 
 TITLES = {
     "comparison": "Comparison (the paper's Table I)",
@@ -238,7 +241,8 @@ def _results(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
         "titles": TITLES,
         "tables": {name: table.to_dict("records") for name, table in tables.items()},
         "test_sets": test_sets,
-        "metrics": METRICS,
+        "metrics": SPEECH_METRICS,
+        "prosody_metrics": [*PROSODY_METRICS, *_brought(tables)],
         "metric_names": figures.METRIC_NAMES,
         "paper": {name: _paper_rows(rows) for name, rows in paper.PAPER_VALUES.items()},
         "paper_only": _paper_only(tables),
@@ -246,6 +250,11 @@ def _results(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
         "summaries": [results.summary(found, test_set) for test_set in test_sets],
         "directions": results.DIRECTIONS,
     }
+
+
+def _brought(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Quality judges of this run whose weights the user brought."""
+    return [m for m in BROUGHT_METRICS if any(m in table for table in tables.values())]
 
 
 def _paper_rows(rows: Mapping[str, tuple[float, ...]]) -> dict[str, dict[str, float]]:
@@ -315,12 +324,13 @@ def _figure(value: Any) -> str:
 
 
 def cell(metric: str, value: float) -> str:
-    """Format a value: WER in percent with one decimal, DNSMOS with two, the others with three."""
+    """Format a value: WER in percent with one decimal, scores of quality with two, the others
+    with three."""
     if pd.isna(value):
         return "–"
     if metric in figures.PERCENT:
         return f"{100 * value:.1f}"
-    return f"{value:.2f}" if metric == "dnsmos" else f"{value:.3f}"
+    return f"{value:.2f}" if metric in QUALITY else f"{value:.3f}"
 
 
 def span(metric: str, low: float, high: float) -> str:

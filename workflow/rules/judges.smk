@@ -104,6 +104,7 @@ rule judge:
         audio=rules.synthesise.output.sums,
     output:
         scores="<root>/eval/{system}/seed{seed}/scores.parquet",
+        emotion="<root>/eval/{system}/seed{seed}/emotion_posteriors.parquet",
         vad="<root>/eval/{system}/seed{seed}/word_vad.parquet",
         metrics="<root>/eval/{system}/seed{seed}/metrics.json",
         record="<root>/eval/{system}/seed{seed}/record_judge.json",
