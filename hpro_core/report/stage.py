@@ -7,8 +7,10 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from hpro_core.analysis.breakdown import CONFUSION_COLUMNS
 from hpro_core.analysis.scores import BROUGHT_METRICS, PROSODY_METRICS, SPEECH_METRICS
 from hpro_core.analysis.tables import cautions_of
+from hpro_core.constants import EMOTIONS
 from hpro_core.io import check_type, read_json, read_text, write_text
 from hpro_core.judges.provenance import read_provenance
 from hpro_core.params import SEEDLESS, Codec, Label, Report, Speech, read_plain, read_section
@@ -30,6 +32,9 @@ EMOTION_TEACHERS = {
 
 QUALITY = ("dnsmos", "distillmos", *BROUGHT_METRICS)
 """Predicted mean opinion scores."""
+
+BREAKDOWN_METRICS = ("wer", "wvad_ccc", "emo_sim", *PROSODY_METRICS)
+"""Metrics of the tables by emotion and speaker; the others are in their CSV files."""
 
 TITLES = {
     "comparison": "Comparison (the paper's Table I)",
@@ -61,6 +66,7 @@ def build(root: Path, settings: Report, params: Path) -> Path:
     context = {
         **_header(root, params),
         **_results(tables),
+        **_breakdowns(root),
         "judged_by": sorted(judges.items()),
         "cautions": cautions_of(root, names, seeds),
         "judges": measurements(root / "judge" / "metrics.json", "hpro judge-recordings"),
@@ -255,6 +261,22 @@ def _results(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
 def _brought(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     """Quality judges of this run whose weights the user brought."""
     return [m for m in BROUGHT_METRICS if any(m in table for table in tables.values())]
+
+
+def _breakdowns(root: Path) -> dict[str, Any]:
+    """Tables by emotion and speaker, and the confusion of emotions."""
+    needed = [*("system", "test_set"), *("n", "seeds"), *BREAKDOWN_METRICS]
+    by = {
+        what: results.read_breakdown(root, f"by_{what}", [*needed[:2], what, *needed[2:]])
+        for what in ("emotion", "speaker")
+    }
+    confusion = results.read_breakdown(root, "confusion", CONFUSION_COLUMNS)
+    return {
+        "by": by,
+        "breakdown_metrics": BREAKDOWN_METRICS,
+        "confusion": confusion,
+        "emotions": EMOTIONS,
+    }
 
 
 def _paper_rows(rows: Mapping[str, tuple[float, ...]]) -> dict[str, dict[str, float]]:
