@@ -15,6 +15,7 @@ from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
 from hpro_core.corpus.audio import decode_file, write_wav
 from hpro_core.errors import HproError
+from hpro_core.io import sha256_of
 from hpro_core.judges import affect, prosody, stage
 from hpro_core.judges.asr import (
     BASE,
@@ -42,6 +43,7 @@ from hpro_core.tables import (
     write_table,
 )
 from hpro_core.text.normalise import normalised_words
+from tests.published import save_scoreq
 from tests.recorded import record
 
 ON_CPU = Compute(device="cpu", bf16=False)
@@ -393,6 +395,27 @@ def test_speech_without_the_words_has_no_agreement(trained: Path, weights_folder
     assert scores["n_pauses_synthesis"].isna().tolist() == lost.tolist()
     assert scores.loc[lost, list(CORRELATIONS)].isna().all(axis=None)
     assert scores["n_pauses_recording"].notna().all()
+
+
+def test_a_quality_judge_that_the_user_brings_scores_the_checked_clips(
+    trained: Path, weights_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "adapt_nr_synthetic.onnx"
+    save_scoreq(path)
+    root = shutil.copytree(trained, tmp_path / "results")
+    settings = SETTINGS.model_copy(update={"scoreq": str(path)})
+    work = tmp_path / "work"
+    stage.judge(root, "recordings", 0, settings, weights_folder, ON_CPU, work, set())
+    folder = root / "eval/recordings/seed0"
+    scores = read_table(folder / "scores.parquet", SCORES)
+    assert scores["scoreq"].isna().tolist() == scores["dnsmos"].isna().tolist()
+    for utt_id, found in scores.set_index("utt_id")["scoreq"].dropna().items():
+        audio_T = read_wav(root / f"corpus/acted/audio/{utt_id}.wav").astype(float)
+        padded = -(-len(audio_T) // 320) * 320
+        assert found == pytest.approx((audio_T**2).sum() / padded, rel=1e-4)
+    report = json.loads((folder / "metrics.json").read_text())
+    assert report["judges"]["scoreq"] == f"scoreq, sha256 {sha256_of(path)}"
+    assert report["test_sets"]["acted"]["scoreq"]["value"] == scores["scoreq"].mean()
 
 
 @pytest.fixture

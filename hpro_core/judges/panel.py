@@ -20,6 +20,7 @@ from hpro_core.judges.apply import (
     Clip,
     in_batches,
     load_affect,
+    load_quality_judges,
     load_recogniser,
     load_speaker_encoder,
 )
@@ -124,6 +125,7 @@ class JudgePanel:
             BATCH,
             "judges: DistillMOS",
         )
+        self._quality_judges = load_quality_judges(settings, compute)
         self._counter = WordErrorCounter()
         self._aligner = PocketsphinxAligner()
 
@@ -159,8 +161,8 @@ class JudgePanel:
 
         Args:
             synthesis: rows of a SYNTHESIS table.
-            checked: utt_ids that the second recogniser, DNSMOS and DistillMOS, the slowest
-                embedded judges, score.
+            checked: utt_ids that the second recogniser and the quality judges, the slowest ones,
+                score.
 
         Returns:
             A SCORES table in the order of `synthesis`; and the judged affect. Without affect where
@@ -179,6 +181,9 @@ class JudgePanel:
         naturalness = _by_id(
             checked_clips, self._naturalness(checked_clips, self._work / "distillmos")
         )
+        brought: dict[str, dict[str, float]] = {name: {} for name in BROUGHT_METRICS}
+        for name, judge in self._quality_judges.items():
+            brought[name] = _by_id(checked_clips, judge(checked_clips, self._work / name))
         transcripts = self._transcribe(clips, self._work / "asr")
         trusted = [clip for clip in clips if clip.corpus not in self._withheld]
         judged = self._affect.predict(trusted, self._work)
@@ -201,7 +206,7 @@ class JudgePanel:
                 "distillmos": naturalness.get(utt_id),
                 "speaker_sim": similarity,
                 **self._prosody(clip, row["words"].split()),
-                **dict.fromkeys(BROUGHT_METRICS),
+                **{name: scores.get(utt_id) for name, scores in brought.items()},
             })  # fmt: skip
         return pd.DataFrame(rows), judged
 
