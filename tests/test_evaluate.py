@@ -12,6 +12,7 @@ import soundfile
 import torch
 
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
+from hpro_core.analysis.scores import PROSODY_METRICS
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
 from hpro_core.corpus.audio import decode_file, write_wav
 from hpro_core.errors import HproError
@@ -50,6 +51,7 @@ ON_CPU = Compute(device="cpu", bf16=False)
 NOWHERE = Path("/nonexistent")
 """The embedded judges keep no shards."""
 EXCERPT = Path(__file__).parent.parent / "data" / "raw" / "amazon_queen"
+WEIGHTS = Path(__file__).parent.parent / "weights"
 SETTINGS = Evaluate(
     judge_epochs=2,
     judge_learning_rate=1e-3,
@@ -63,7 +65,7 @@ SETTINGS = Evaluate(
 @pytest.fixture(scope="module")
 def weights_folder() -> Path:
     """What `hpro weights fetch` brought; a test fails with that hint where it is missing."""
-    return Path(__file__).parent.parent / "weights"
+    return WEIGHTS
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -317,7 +319,7 @@ def _synthesis(root: Path, system: str, change) -> None:  # type: ignore[no-unty
 @pytest.fixture(scope="module")
 def trained(root: Path) -> Path:
     stage.train(root, SETTINGS, threads=1)
-    stage.judge_recordings(root, SETTINGS, ON_CPU, NOWHERE, set())
+    stage.judge_recordings(root, SETTINGS, WEIGHTS, ON_CPU, NOWHERE, set())
     return root
 
 
@@ -341,6 +343,11 @@ def test_training_writes_judges_and_their_accuracy(trained: Path) -> None:
     assert 0 <= accuracy["emotion"]["accuracy"] <= 1
     assert -1 <= accuracy["word_vad"]["ccc"] <= 1
     assert accuracy["floor"]["acted"]["emo_sim"] < 1
+    quality = accuracy["quality"]["acted"]
+    assert quality["n"] == 2  # of four, as check_every says
+    for judge in ("dnsmos", "distillmos"):
+        assert quality[judge]["noisy_is_lower"] in (0.5, 1)
+        assert 1 < quality[judge]["noisy"] < quality[judge]["recordings"] < 5
     recorded = trained / "judge" / "recordings"
     assert len(read_table(recorded / "emotion_posteriors.parquet", EMOTION_POSTERIORS)) == 4
 
@@ -358,6 +365,9 @@ def test_recordings_are_the_ceiling(trained: Path, weights_folder: Path) -> None
     assert scores["dnsmos"].isna().tolist() == scores["n_errors_check"].isna().tolist()
     assert scores["distillmos"].isna().tolist() == scores["dnsmos"].isna().tolist()
     assert scores["distillmos"].dropna().between(1, 5).all()
+    accuracy = json.loads((trained / "judge/metrics.json").read_text())["quality"]["acted"]
+    for judge in ("dnsmos", "distillmos"):  # the same recordings
+        assert accuracy[judge]["recordings"] == pytest.approx(scores[judge].mean())
     assert scores[list(CORRELATIONS)].to_numpy(float) == pytest.approx(1.0)
     same = scores["n_pauses_recording"]
     assert (scores["n_pauses_both"] == same).all()
@@ -370,7 +380,7 @@ def test_recordings_are_the_ceiling(trained: Path, weights_folder: Path) -> None
 
 @pytest.mark.full
 def test_a_quieter_copy_is_realigned_and_nearly_as_good(
-    trained: Path, weights_folder: Path
+    trained: Path, weights_folder: Path, tmp_path: Path
 ) -> None:
     scores, figures = _judged(trained, "tokenrecon", weights_folder)
     assert figures["n_wvad"] == 4
@@ -383,6 +393,22 @@ def test_a_quieter_copy_is_realigned_and_nearly_as_good(
     )
     assert posteriors["utt_id"].tolist() == scores["utt_id"].tolist()
     assert scores[["energy_corr", "rate_corr"]].min(axis=None) > 0.5
+
+    # The same copies as re-renderings: their agreement is a ceiling.
+    root = shutil.copytree(trained, tmp_path / "results")
+    words = read_table(root / "align/words.parquet", WORDS)
+    words = words[words["utt_id"].isin(scores["utt_id"])]
+    again = words.assign(utt_id=words["utt_id"] + ".quieter")
+    write_table(again, root / "corpus/acted" / stage.RERENDERED_WORDS, WORDS)
+    for utt_id in scores["utt_id"]:
+        copy = root / f"eval/tokenrecon/seed0/audio/{utt_id}.wav"
+        shutil.copy(copy, root / f"corpus/acted/audio/{utt_id}.quieter.wav")
+    stage.judge_recordings(root, SETTINGS, WEIGHTS, ON_CPU, NOWHERE, set())
+    accuracy = json.loads((root / "judge/metrics.json").read_text())
+    ceiling = accuracy["ceiling"]["acted"]["quieter"]
+    assert {m: ceiling.get(m) for m in PROSODY_METRICS} == {
+        m: figures[m]["value"] if m in figures else None for m in PROSODY_METRICS
+    }
 
 
 def test_speech_without_the_words_has_no_agreement(trained: Path, weights_folder: Path) -> None:
@@ -442,7 +468,7 @@ def _graded(root: Path, recall: float) -> None:
 def test_an_unknown_set_is_scaled_by_itself_and_its_affect_withheld(
     unknown: Path, weights_folder: Path
 ) -> None:
-    stage.judge_recordings(unknown, SETTINGS, ON_CPU, NOWHERE, set())
+    stage.judge_recordings(unknown, SETTINGS, WEIGHTS, ON_CPU, NOWHERE, set())
     recorded = unknown / "judge/recordings"
     scale = affect.read_scales(recorded / "scales.json")["mine"]
     test = read_table(recorded.parents[1] / "corpus/utterances.parquet", UTTERANCES)
@@ -470,7 +496,7 @@ def test_an_unknown_set_is_scaled_by_itself_and_its_affect_withheld(
 
 def test_a_graded_judge_scores_an_unknown_set(unknown: Path, weights_folder: Path) -> None:
     _graded(unknown, recall=0.6)
-    stage.judge_recordings(unknown, SETTINGS, ON_CPU, NOWHERE, set())
+    stage.judge_recordings(unknown, SETTINGS, WEIGHTS, ON_CPU, NOWHERE, set())
     stage.judge(unknown, "recordings", 0, SETTINGS, weights_folder, ON_CPU, NOWHERE, set())
     folder = unknown / "eval/recordings/seed0"
     scores = read_table(folder / "scores.parquet", SCORES)

@@ -21,10 +21,12 @@ from torchaudio.models import wav2vec2_model
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.corpus.audio import write_wav
 from hpro_core.errors import HproError
+from hpro_core.judges import stage
 from hpro_core.judges.apply import Clip, load_quality_judges
 from hpro_core.judges.files import published_judge_files, quality_judge_files
 from hpro_core.judges.mel import mel_filters
 from hpro_core.judges.nisqa import Nisqa, segments
+from hpro_core.judges.realignment import read_wav
 from hpro_core.judges.scoreq import Scoreq
 from hpro_core.judges.utmos import Utmos
 from hpro_core.params import Compute, Evaluate
@@ -287,6 +289,17 @@ def test_a_scoreq_with_reference_is_refused(tmp_path: Path) -> None:
 # --- together
 
 
+def test_noise_has_the_stated_level(tmp_path: Path) -> None:
+    audio_T = noise(2.0) / 2
+    write_wav(tmp_path / "a.wav", audio_T)
+    clip = Clip("a", "", "", (), np.empty((0, 2)), tmp_path / "a.wav", "acted")
+    (tmp_path / "noisy").mkdir()
+    noisy = stage._with_noise(clip, tmp_path / "noisy")
+    added_T = read_wav(noisy.audio) - read_wav(clip.audio)
+    snr_db = 10 * np.log10(np.mean(audio_T**2) / np.mean(added_T**2))
+    assert snr_db == pytest.approx(stage.NOISE_SNR_DB, abs=0.1)
+
+
 def test_configured_judges_score_clips_and_are_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,14 +315,16 @@ def test_configured_judges_score_clips_and_are_found_again(
         path = tmp_path / f"{i}.wav"
         write_wav(path, noise(seconds, i))
         clips.append(Clip(str(i), "", "", (), np.empty((0, 2)), path, "acted"))
-    assert load_quality_judges(SETTINGS, Compute(device="cpu", bf16=False)) == {}
-    judges = load_quality_judges(settings, Compute(device="cpu", bf16=False))
+    on_cpu, weights = Compute(device="cpu", bf16=False), Path(__file__).parents[1] / "weights"
+    embedded = ["dnsmos", "distillmos"]
+    assert list(load_quality_judges(SETTINGS, weights, on_cpu)) == embedded
+    judges = load_quality_judges(settings, weights, on_cpu)
     found = {name: judge(clips, tmp_path / "work" / name) for name, judge in judges.items()}
-    assert list(found) == list(files)
+    assert list(found) == [*embedded, *files]
     assert all(np.isfinite(scores).all() and len(set(scores)) == 2 for scores in found.values())
     for kind in (Utmos, Nisqa, Scoreq):
         monkeypatch.setattr(kind, "predict", None)  # every score is in a shard
-    again = load_quality_judges(settings, Compute(device="cpu", bf16=False))
+    again = load_quality_judges(settings, weights, on_cpu)
     assert {n: judge(clips, tmp_path / "work" / n) for n, judge in again.items()} == found
 
 

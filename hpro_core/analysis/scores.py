@@ -24,13 +24,16 @@ METRICS = (*SPEECH_METRICS, *PROSODY_METRICS)
 BROUGHT_METRICS = ("utmos", "nisqa", "scoreq")
 """Quality judges whose weights the user brings (higher is better); columns only with them."""
 
+QUALITY_METRICS = ("dnsmos", "distillmos", *BROUGHT_METRICS)
+"""Predicted mean opinion scores, of the utterances that `check_every` chooses."""
+
 COUNTS = ("n", "n_wvad", "n_checked")
 """Columns with numbers of utterances; see `counts`."""
 
 _ERRORS = {"wer": "n_errors", "wer_check": "n_errors_check"}
 _SCORED = {
     "wer_check": "n_errors_check",
-    **{metric: metric for metric in ("dnsmos", "distillmos", *BROUGHT_METRICS)},
+    **{metric: metric for metric in QUALITY_METRICS},
     **dict.fromkeys(PROSODY_METRICS, "n_pauses_recording"),
     "wvad_ccc": "emo_sim",
     "emo_sim": "emo_sim",

@@ -121,16 +121,33 @@ def load_speaker_encoder(settings: Evaluate, weights: Path, compute: Compute) ->
     return in_batches(lambda audios: embed_batch(encoder, audios), BATCH, "judges: voice")
 
 
-def load_quality_judges(settings: Evaluate, compute: Compute) -> dict[str, JudgeFn]:
-    """Load the quality judges whose weights the user brings, which return the score of each clip.
+def load_quality_judges(settings: Evaluate, weights: Path, compute: Compute) -> dict[str, JudgeFn]:
+    """Load DNSMOS, DistillMOS and the quality judges whose weights the user brings.
 
     Returns:
-        Judge by column of SCORES; empty if none is configured.
+        By column of SCORES: judge that returns the score of each clip.
 
     Raises:
         HproError: a file is missing, broken or of another model.
     """
-    device, judges = device_of(compute.device), dict[str, JudgeFn]()
+    from hpro_core.judges.distillmos import load_distillmos, score
+    from hpro_core.judges.dnsmos import Dnsmos
+
+    quality = Dnsmos(find_weights("dnsmos", weights), compute.threads)
+    natural = load_distillmos(find_weights("distillmos", weights))
+    windows, device = settings.dnsmos_windows, device_of(compute.device)
+    judges = {
+        "dnsmos": in_batches(
+            lambda audios: [quality.score(audio_T, windows).ovrl for audio_T in audios],
+            BATCH,
+            "judges: DNSMOS",
+        ),
+        "distillmos": in_batches(
+            lambda audios: [score(natural, audio_T) for audio_T in audios],
+            BATCH,
+            "judges: DistillMOS",
+        ),
+    }
     if settings.utmos:
         from hpro_core.judges.utmos import Utmos
 

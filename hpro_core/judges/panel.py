@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
-from hpro_core.analysis.scores import BROUGHT_METRICS
+from hpro_core.analysis.scores import QUALITY_METRICS
 from hpro_core.constants import EMOTIONS
 from hpro_core.errors import HproError
-from hpro_core.judges import affect, distillmos, word_prosody
+from hpro_core.judges import affect, word_prosody
 from hpro_core.judges.apply import (
     AffectOutputs,
     Clip,
@@ -25,7 +25,6 @@ from hpro_core.judges.apply import (
     load_speaker_encoder,
 )
 from hpro_core.judges.asr import BASE, BATCH, WhisperASR, WordErrorCounter
-from hpro_core.judges.dnsmos import Dnsmos
 from hpro_core.judges.metrics import ccc, cosine
 from hpro_core.judges.realignment import read_wav, realign, spans_by_utterance
 from hpro_core.params import Compute, Evaluate
@@ -112,20 +111,7 @@ class JudgePanel:
         self._transcribe_check = in_batches(
             checking.transcribe_batch, BATCH, "judges: words, second recogniser"
         )
-        quality = Dnsmos(find_weights("dnsmos", weights), compute.threads)
-        windows = settings.dnsmos_windows
-        self._quality = in_batches(
-            lambda audios: [quality.score(audio_T, windows).ovrl for audio_T in audios],
-            BATCH,
-            "judges: DNSMOS",
-        )
-        naturalness = distillmos.load_distillmos(find_weights("distillmos", weights))
-        self._naturalness = in_batches(
-            lambda audios: [distillmos.score(naturalness, audio_T) for audio_T in audios],
-            BATCH,
-            "judges: DistillMOS",
-        )
-        self._quality_judges = load_quality_judges(settings, compute)
+        self._quality_judges = load_quality_judges(settings, weights, compute)
         self._counter = WordErrorCounter()
         self._aligner = PocketsphinxAligner()
 
@@ -177,13 +163,9 @@ class JudgePanel:
         again = _by_id(
             checked_clips, self._transcribe_check(checked_clips, self._work / "asr_check")
         )
-        quality = _by_id(checked_clips, self._quality(checked_clips, self._work / "dnsmos"))
-        naturalness = _by_id(
-            checked_clips, self._naturalness(checked_clips, self._work / "distillmos")
-        )
-        brought: dict[str, dict[str, float]] = {name: {} for name in BROUGHT_METRICS}
+        quality: dict[str, dict[str, float]] = {name: {} for name in QUALITY_METRICS}
         for name, judge in self._quality_judges.items():
-            brought[name] = _by_id(checked_clips, judge(checked_clips, self._work / name))
+            quality[name] = _by_id(checked_clips, judge(checked_clips, self._work / name))
         transcripts = self._transcribe(clips, self._work / "asr")
         trusted = [clip for clip in clips if clip.corpus not in self._withheld]
         judged = self._affect.predict(trusted, self._work)
@@ -202,11 +184,9 @@ class JudgePanel:
                 "corpus": row["corpus"],
                 **self._word_errors(row["text"], transcript, again.get(utt_id)),
                 **self._affect_agreement(utt_id, judged.get(utt_id)),
-                "dnsmos": quality.get(utt_id),
-                "distillmos": naturalness.get(utt_id),
+                **{name: scores.get(utt_id) for name, scores in quality.items()},
                 "speaker_sim": similarity,
                 **self._prosody(clip, row["words"].split()),
-                **{name: scores.get(utt_id) for name, scores in brought.items()},
             })  # fmt: skip
         return pd.DataFrame(rows), judged
 

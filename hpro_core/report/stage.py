@@ -8,7 +8,12 @@ import jinja2
 import pandas as pd
 
 from hpro_core.analysis.breakdown import CONFUSION_COLUMNS
-from hpro_core.analysis.scores import BROUGHT_METRICS, PROSODY_METRICS, SPEECH_METRICS
+from hpro_core.analysis.scores import (
+    BROUGHT_METRICS,
+    PROSODY_METRICS,
+    QUALITY_METRICS,
+    SPEECH_METRICS,
+)
 from hpro_core.analysis.tables import cautions_of
 from hpro_core.constants import EMOTIONS
 from hpro_core.io import check_type, read_json, read_text, write_text
@@ -29,9 +34,6 @@ EMOTION_TEACHERS = {
     "emotion2vec": "emotion2vec",
 }
 """Descriptions of the values of `label.vad_teacher` and `label.emotion_teacher`."""
-
-QUALITY = ("dnsmos", "distillmos", *BROUGHT_METRICS)
-"""Predicted mean opinion scores."""
 
 BREAKDOWN_METRICS = ("wer", "wvad_ccc", "emo_sim", *PROSODY_METRICS)
 """Metrics of the tables by emotion and speaker; the others are in their CSV files."""
@@ -352,7 +354,7 @@ def cell(metric: str, value: float) -> str:
         return "–"
     if metric in figures.PERCENT:
         return f"{100 * value:.1f}"
-    return f"{value:.2f}" if metric in QUALITY else f"{value:.3f}"
+    return f"{value:.2f}" if metric in QUALITY_METRICS else f"{value:.3f}"
 
 
 def span(metric: str, low: float, high: float) -> str:

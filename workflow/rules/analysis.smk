@@ -51,7 +51,9 @@ rule tables_all:
         ),
         metrics=of_runs("eval", [*table_systems(), *VARIANTS], "metrics.json"),
         scores=of_runs("eval", [*table_systems(), *VARIANTS], "scores.parquet"),
-        emotion=of_runs("eval", [*table_systems(), *VARIANTS], "emotion_posteriors.parquet"),
+        emotion=of_runs(
+            "eval", [*table_systems(), *VARIANTS], "emotion_posteriors.parquet"
+        ),
         utterances=rules.corpus_split.output.utterances,
     output:
         report(
