@@ -464,6 +464,9 @@ class Evaluate(Section):
     audeering: UserPath = ""
     speaker: Literal["embedded", "wavlm"] = "embedded"
     wavlm: UserPath = ""
+    utmos: UserPath = ""
+    nisqa: UserPath = ""
+    scoreq: UserPath = ""
     batch_size: int = Field(default=8, ge=1)
     asr_windows_s: list[int] = [20, 30]
     judge_epochs: int = Field(ge=1)

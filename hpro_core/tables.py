@@ -134,6 +134,9 @@ SYNTHESIS = _schema(
     unique=["utt_id"],
 )
 
+_score = pa.Column(float, nullable=True)
+_correlation = pa.Column(float, pa.Check.in_range(-1.0, 1.0), nullable=True)
+_count = pa.Column("Int64", pa.Check.ge(0), nullable=True)
 SCORES = _schema(
     {
         "utt_id": _utt_id,
@@ -141,16 +144,27 @@ SCORES = _schema(
         "transcript": pa.Column(str),  # output of the ASR judge, normalised; may be empty
         "n_errors": pa.Column(int, pa.Check.ge(0)),  # word errors
         # Word errors of the second ASR judge; null for utterances that it skips
-        # (evaluate.check_every).
+        # (evaluate.check_every). DNSMOS and DistillMOS score the same utterances.
         "n_errors_check": pa.Column("Int64", pa.Check.ge(0), nullable=True),
         "n_words": pa.Column(int, pa.Check.gt(0)),  # words of the reference, normalised
         # Null if the aligner does not find the words, or if emo_sim is.
         "wvad_ccc": pa.Column(float, pa.Check.in_range(-1.0, 1.0), nullable=True),
         # Null if the affect of the test set is not judged, or the sentence has no recording.
         "emo_sim": pa.Column(float, pa.Check.in_range(-1.0, 1.0001), nullable=True),
-        "dnsmos": pa.Column(float, nullable=True),  # null if n_errors_check is
+        "dnsmos": _score,  # null if n_errors_check is
+        "distillmos": _score,  # null if n_errors_check is
         # Null without a reference recording.
         "speaker_sim": pa.Column(float, pa.Check.in_range(-1.0001, 1.0001), nullable=True),
+        # Correlation with the recording over words. Null if a series has fewer than three values or
+        # is constant, if the aligner does not find the words, and without a recording.
+        **dict.fromkeys(("f0_corr", "energy_corr", "rate_corr"), _correlation),
+        # Pauses at the same place in both, in the synthesis, in the recording. All are null without
+        # a recording, the first two if the aligner does not find the words.
+        "n_pauses_both": _count,
+        "n_pauses_synthesis": _count,
+        "n_pauses_recording": _count,
+        # Judges whose weights the user brings; null without them.
+        **dict.fromkeys(("utmos", "nisqa", "scoreq"), _score),
     },
     unique=["utt_id"],
 )

@@ -6,9 +6,11 @@ import sys
 from types import ModuleType
 
 import numpy as np
+import onnx
 import soundfile
 import torch
 import yaml
+from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMForXVector
 from whisper.model import ModelDimensions, Whisper
@@ -231,3 +233,22 @@ def die_after_four(monkeypatch):
 
     monkeypatch.setattr(StandIn, "inference", dying)
     return heard
+
+
+def save_scoreq(path, outputs=1):
+    """An ONNX file with the published input and output: the mean square times 1, 2, ... ."""
+    factors = helper.make_tensor("factors", TensorProto.FLOAT, [1, outputs], range(1, outputs + 1))
+    axes = helper.make_tensor("axes", TensorProto.INT64, [1], [1])
+    graph = helper.make_graph(
+        [
+            helper.make_node("Mul", ["audio_input", "audio_input"], ["squares"]),
+            helper.make_node("ReduceMean", ["squares", "axes"], ["power"], keepdims=1),
+            helper.make_node("MatMul", ["power", "factors"], ["mos_output"]),
+        ],
+        "scoreq",
+        [helper.make_tensor_value_info("audio_input", TensorProto.FLOAT, ["batch", "samples"])],
+        [helper.make_tensor_value_info("mos_output", TensorProto.FLOAT, ["batch", outputs])],
+        [factors, axes],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, path)

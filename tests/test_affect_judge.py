@@ -13,7 +13,7 @@ from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
 from hpro_core.judges import affect
 from hpro_core.judges import affect_training as training
-from hpro_core.judges.accuracy import Judgements, ceilings
+from hpro_core.judges.accuracy import Judgements, ceilings, quality_accuracy
 from hpro_core.judges.metrics import ccc
 from hpro_core.params import Evaluate
 
@@ -284,6 +284,11 @@ def test_it_learns_what_pitch_says_and_tells_others(trained: affect.AffectJudge)
     assert np.mean(right) >= 0.9
     agreement = [ccc(judged[u][1], known.vad[u]).mean() for u, _ in sounds.clips]
     assert np.mean(agreement) > 0.5
+
+
+def test_quality_of_recordings_by_hand():
+    found = quality_accuracy({"dnsmos": [3.0, 2.0, 4.0]}, {"dnsmos": [1.0, 2.0, 3.0]})
+    assert found == {"dnsmos": {"recordings": 3.0, "noisy": 2.0, "noisy_is_lower": 2 / 3}}
 
 
 def test_ceilings_by_hand():

@@ -12,9 +12,11 @@ import soundfile
 import torch
 
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
+from hpro_core.analysis.scores import PROSODY_METRICS
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
 from hpro_core.corpus.audio import decode_file, write_wav
 from hpro_core.errors import HproError
+from hpro_core.io import sha256_of
 from hpro_core.judges import affect, prosody, stage
 from hpro_core.judges.asr import (
     BASE,
@@ -28,6 +30,7 @@ from hpro_core.judges.dnsmos import Dnsmos
 from hpro_core.judges.metrics import ccc, cosine
 from hpro_core.judges.realignment import read_wav
 from hpro_core.judges.speaker import embed_batch, load_encoder
+from hpro_core.judges.word_prosody import CORRELATIONS
 from hpro_core.params import Compute, Evaluate
 from hpro_core.pretrained.weights import find_weights
 from hpro_core.tables import (
@@ -41,12 +44,14 @@ from hpro_core.tables import (
     write_table,
 )
 from hpro_core.text.normalise import normalised_words
+from tests.published import save_scoreq
 from tests.recorded import record
 
 ON_CPU = Compute(device="cpu", bf16=False)
 NOWHERE = Path("/nonexistent")
 """The embedded judges keep no shards."""
 EXCERPT = Path(__file__).parent.parent / "data" / "raw" / "amazon_queen"
+WEIGHTS = Path(__file__).parent.parent / "weights"
 SETTINGS = Evaluate(
     judge_epochs=2,
     judge_learning_rate=1e-3,
@@ -60,7 +65,7 @@ SETTINGS = Evaluate(
 @pytest.fixture(scope="module")
 def weights_folder() -> Path:
     """What `hpro weights fetch` brought; a test fails with that hint where it is missing."""
-    return Path(__file__).parent.parent / "weights"
+    return WEIGHTS
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -314,7 +319,7 @@ def _synthesis(root: Path, system: str, change) -> None:  # type: ignore[no-unty
 @pytest.fixture(scope="module")
 def trained(root: Path) -> Path:
     stage.train(root, SETTINGS, threads=1)
-    stage.judge_recordings(root, SETTINGS, ON_CPU, NOWHERE, set())
+    stage.judge_recordings(root, SETTINGS, WEIGHTS, ON_CPU, NOWHERE, set())
     return root
 
 
@@ -338,6 +343,11 @@ def test_training_writes_judges_and_their_accuracy(trained: Path) -> None:
     assert 0 <= accuracy["emotion"]["accuracy"] <= 1
     assert -1 <= accuracy["word_vad"]["ccc"] <= 1
     assert accuracy["floor"]["acted"]["emo_sim"] < 1
+    quality = accuracy["quality"]["acted"]
+    assert quality["n"] == 2  # of four, as check_every says
+    for judge in ("dnsmos", "distillmos"):
+        assert quality[judge]["noisy_is_lower"] in (0.5, 1)
+        assert 1 < quality[judge]["noisy"] < quality[judge]["recordings"] < 5
     recorded = trained / "judge" / "recordings"
     assert len(read_table(recorded / "emotion_posteriors.parquet", EMOTION_POSTERIORS)) == 4
 
@@ -353,6 +363,16 @@ def test_recordings_are_the_ceiling(trained: Path, weights_folder: Path) -> None
         assert figures[metric]["value"] == heard[column].sum() / heard["n_words"].sum()
     assert figures["n_checked"] == 2  # of four, as check_every says
     assert scores["dnsmos"].isna().tolist() == scores["n_errors_check"].isna().tolist()
+    assert scores["distillmos"].isna().tolist() == scores["dnsmos"].isna().tolist()
+    assert scores["distillmos"].dropna().between(1, 5).all()
+    accuracy = json.loads((trained / "judge/metrics.json").read_text())["quality"]["acted"]
+    for judge in ("dnsmos", "distillmos"):  # the same recordings
+        assert accuracy[judge]["recordings"] == pytest.approx(scores[judge].mean())
+    assert scores[list(CORRELATIONS)].to_numpy(float) == pytest.approx(1.0)
+    same = scores["n_pauses_recording"]
+    assert (scores["n_pauses_both"] == same).all()
+    assert (scores["n_pauses_synthesis"] == same).all()
+    assert scores[["utmos", "nisqa", "scoreq"]].isna().all(axis=None)
     twice = scores[scores["dnsmos"].notna()]
     assert (twice["n_errors"] != twice["n_errors_check"]).any()  # two recognisers, not one twice
     assert figures["wer"]["lo"] <= figures["wer"]["value"] <= figures["wer"]["hi"]
@@ -360,7 +380,7 @@ def test_recordings_are_the_ceiling(trained: Path, weights_folder: Path) -> None
 
 @pytest.mark.full
 def test_a_quieter_copy_is_realigned_and_nearly_as_good(
-    trained: Path, weights_folder: Path
+    trained: Path, weights_folder: Path, tmp_path: Path
 ) -> None:
     scores, figures = _judged(trained, "tokenrecon", weights_folder)
     assert figures["n_wvad"] == 4
@@ -368,6 +388,27 @@ def test_a_quieter_copy_is_realigned_and_nearly_as_good(
     assert scores["emo_sim"].mean() > 0.8
     vad = read_table(trained / "eval" / "tokenrecon" / "seed0" / "word_vad.parquet", WORD_VAD)
     assert set(vad["utt_id"]) == set(scores["utt_id"])
+    posteriors = read_table(
+        trained / "eval/tokenrecon/seed0/emotion_posteriors.parquet", EMOTION_POSTERIORS
+    )
+    assert posteriors["utt_id"].tolist() == scores["utt_id"].tolist()
+    assert scores[["energy_corr", "rate_corr"]].min(axis=None) > 0.5
+
+    # The same copies as re-renderings: their agreement is a ceiling.
+    root = shutil.copytree(trained, tmp_path / "results")
+    words = read_table(root / "align/words.parquet", WORDS)
+    words = words[words["utt_id"].isin(scores["utt_id"])]
+    again = words.assign(utt_id=words["utt_id"] + ".quieter")
+    write_table(again, root / "corpus/acted" / stage.RERENDERED_WORDS, WORDS)
+    for utt_id in scores["utt_id"]:
+        copy = root / f"eval/tokenrecon/seed0/audio/{utt_id}.wav"
+        shutil.copy(copy, root / f"corpus/acted/audio/{utt_id}.quieter.wav")
+    stage.judge_recordings(root, SETTINGS, WEIGHTS, ON_CPU, NOWHERE, set())
+    accuracy = json.loads((root / "judge/metrics.json").read_text())
+    ceiling = accuracy["ceiling"]["acted"]["quieter"]
+    assert {m: ceiling.get(m) for m in PROSODY_METRICS} == {
+        m: figures[m]["value"] if m in figures else None for m in PROSODY_METRICS
+    }
 
 
 def test_speech_without_the_words_has_no_agreement(trained: Path, weights_folder: Path) -> None:
@@ -376,6 +417,31 @@ def test_speech_without_the_words_has_no_agreement(trained: Path, weights_folder
     assert figures["wvad_ccc"]["value"] < 0.3
     assert min(figures[metric]["value"] for metric in ("wer", "wer_check")) > 0.8
     assert figures["speaker_sim"]["value"] < 0.7
+    lost = scores["wvad_ccc"].isna()
+    assert scores["n_pauses_synthesis"].isna().tolist() == lost.tolist()
+    assert scores.loc[lost, list(CORRELATIONS)].isna().all(axis=None)
+    assert scores["n_pauses_recording"].notna().all()
+
+
+def test_a_quality_judge_that_the_user_brings_scores_the_checked_clips(
+    trained: Path, weights_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "adapt_nr_synthetic.onnx"
+    save_scoreq(path)
+    root = shutil.copytree(trained, tmp_path / "results")
+    settings = SETTINGS.model_copy(update={"scoreq": str(path)})
+    work = tmp_path / "work"
+    stage.judge(root, "recordings", 0, settings, weights_folder, ON_CPU, work, set())
+    folder = root / "eval/recordings/seed0"
+    scores = read_table(folder / "scores.parquet", SCORES)
+    assert scores["scoreq"].isna().tolist() == scores["dnsmos"].isna().tolist()
+    for utt_id, found in scores.set_index("utt_id")["scoreq"].dropna().items():
+        audio_T = read_wav(root / f"corpus/acted/audio/{utt_id}.wav").astype(float)
+        padded = -(-len(audio_T) // 320) * 320
+        assert found == pytest.approx((audio_T**2).sum() / padded, rel=1e-4)
+    report = json.loads((folder / "metrics.json").read_text())
+    assert report["judges"]["scoreq"] == f"scoreq, sha256 {sha256_of(path)}"
+    assert report["test_sets"]["acted"]["scoreq"]["value"] == scores["scoreq"].mean()
 
 
 @pytest.fixture
@@ -402,7 +468,7 @@ def _graded(root: Path, recall: float) -> None:
 def test_an_unknown_set_is_scaled_by_itself_and_its_affect_withheld(
     unknown: Path, weights_folder: Path
 ) -> None:
-    stage.judge_recordings(unknown, SETTINGS, ON_CPU, NOWHERE, set())
+    stage.judge_recordings(unknown, SETTINGS, WEIGHTS, ON_CPU, NOWHERE, set())
     recorded = unknown / "judge/recordings"
     scale = affect.read_scales(recorded / "scales.json")["mine"]
     test = read_table(recorded.parents[1] / "corpus/utterances.parquet", UTTERANCES)
@@ -421,6 +487,7 @@ def test_an_unknown_set_is_scaled_by_itself_and_its_affect_withheld(
     scores = read_table(folder / "scores.parquet", SCORES)
     assert scores[["wvad_ccc", "emo_sim"]].isna().all(axis=None)
     assert scores[["n_errors", "speaker_sim"]].notna().all(axis=None)
+    assert scores[list(CORRELATIONS)].to_numpy(float) == pytest.approx(1.0)  # needs no affect
     report = json.loads((folder / "metrics.json").read_text())
     assert report["test_sets"]["mine"].keys() & {"wer", "wvad_ccc", "emo_sim"} == {"wer"}
     assert "was not trained on mine, and its accuracy" in report["affect_notes"]["mine"]
@@ -429,7 +496,7 @@ def test_an_unknown_set_is_scaled_by_itself_and_its_affect_withheld(
 
 def test_a_graded_judge_scores_an_unknown_set(unknown: Path, weights_folder: Path) -> None:
     _graded(unknown, recall=0.6)
-    stage.judge_recordings(unknown, SETTINGS, ON_CPU, NOWHERE, set())
+    stage.judge_recordings(unknown, SETTINGS, WEIGHTS, ON_CPU, NOWHERE, set())
     stage.judge(unknown, "recordings", 0, SETTINGS, weights_folder, ON_CPU, NOWHERE, set())
     folder = unknown / "eval/recordings/seed0"
     scores = read_table(folder / "scores.parquet", SCORES)

@@ -8,7 +8,13 @@ import pandas as pd
 import pytest
 
 from hpro_core.analysis import tables
-from hpro_core.analysis.scores import METRICS, ids_to_check, metric_summary, ratio
+from hpro_core.analysis.scores import (
+    METRICS,
+    PROSODY_METRICS,
+    ids_to_check,
+    metric_summary,
+    ratio,
+)
 from hpro_core.analysis.statistics import Ratio, interval, paired_difference
 from hpro_core.errors import HproError
 from hpro_core.io import read_json, write_json
@@ -16,6 +22,7 @@ from hpro_core.judges.provenance import JudgeProvenance, to_json
 from hpro_core.params import SEEDLESS, Evaluate, Tables
 from hpro_core.tables import SCORES, write_table
 from tests.recorded import record
+from tests.scores import quality_and_prosody
 
 SETTINGS = Evaluate(
     judge_epochs=1,
@@ -25,6 +32,8 @@ SETTINGS = Evaluate(
     bootstrap_samples=200,
     seed=0,
 )
+PAUSES_OF = ("both", "synthesis", "recording")
+PROSODY_COLUMNS = ("f0_corr", "energy_corr", "rate_corr", *(f"n_pauses_{of}" for of in PAUSES_OF))
 ROWS = Tables(
     comparison=["recordings", "tokenrecon", "sft", "hpro"],
     progressive=["sft", "frame", "hpro"],
@@ -46,6 +55,7 @@ def scores(seed: int, n: int = 6) -> pd.DataFrame:
             "emo_sim": generator.uniform(0, 1, 2 * n),
             "dnsmos": generator.uniform(1, 5, 2 * n),
             "speaker_sim": generator.uniform(0, 1, 2 * n),
+            **quality_and_prosody(2 * n, generator),
         }
     )
 
@@ -127,6 +137,59 @@ def test_words_that_were_not_found_count_as_no_agreement() -> None:
     assert ratio([table], "wvad_ccc").numerator_SN.sum() == 0
 
 
+def test_words_that_were_not_found_count_as_no_prosody() -> None:
+    table = scores(0).assign(n_words=5)
+    table.loc[[0, 1], ["f0_corr", "n_pauses_both", "n_pauses_synthesis"]] = None  # not found
+    table.loc[1, "n_words"] = 2  # too short for a correlation
+    table.loc[2, "f0_corr"] = None  # found, but without pitch
+    own = table.iloc[:6]
+    found = metric_summary(table, SETTINGS)["acted"]
+    assert found["f0_corr"]["value"] == pytest.approx(own["f0_corr"].sum() / 4)
+    both, spoken, recorded = (own[f"n_pauses_{of}"].sum() for of in PAUSES_OF)
+    assert found["pause_f1"]["value"] == pytest.approx(2 * both / (spoken + recorded))
+
+
+def test_f1_of_pauses_by_hand() -> None:
+    # 1 of 2 and 3, 1 of 1 and 1, 0 of 0 and 1: precision 2/3, recall 2/5, their harmonic mean 1/2
+    table = scores(0, n=3)
+    for column, counted in zip(PAUSES_OF, ([1, 1, 0], [2, 1, 0], [3, 1, 1]), strict=True):
+        table[f"n_pauses_{column}"] = counted * 2
+    assert ratio([table[:3]], "pause_f1").value == pytest.approx(0.5)
+    table[["n_pauses_both", "n_pauses_synthesis", "n_pauses_recording"]] = 0
+    assert np.isnan(ratio([table[:3]], "pause_f1").value)
+    assert "pause_f1" not in metric_summary(table, SETTINGS)["acted"]
+
+
+def test_draws_without_a_pause_are_left_out() -> None:
+    found = interval(Ratio(np.array([[2.0, 0.0]]), np.array([[4.0, 0.0]])), 200, 0)
+    assert found == (0.5, 0.5, 0.5)
+
+
+def test_prosody_without_recordings_has_no_value(root: Path) -> None:
+    for path in sorted(root.glob("eval/*/seed*/scores.parquet")):
+        table = pd.read_parquet(path)
+        table.loc[table["corpus"] == "acted", [*PROSODY_COLUMNS]] = None
+        write(root, path.parts[-3], int(path.parent.name.removeprefix("seed")), table)
+    tables.write_tables(root, ROWS, [0, 1], SETTINGS)
+    found = pd.read_csv(root / "tables/comparison.csv").set_index("test_set")
+    assert found.loc["acted", [*PROSODY_METRICS]].isna().all(axis=None)
+    assert found.loc["controlled", [*PROSODY_METRICS]].notna().all(axis=None)
+    gaps = pd.read_csv(root / "tables/differences.csv").groupby("test_set")["metric"].agg(set)
+    assert gaps["controlled"] - gaps["acted"] == set(PROSODY_METRICS)
+
+
+def test_judges_that_the_user_brings_have_columns(root: Path) -> None:
+    for path in sorted(root.glob("eval/*/seed*/scores.parquet")):
+        table = pd.read_parquet(path).assign(nisqa=3.5)
+        write(root, path.parts[-3], int(path.parent.name.removeprefix("seed")), table)
+    tables.write_tables(root, ROWS, [0, 1], SETTINGS)
+    found = pd.read_csv(root / "tables/comparison.csv")
+    assert tuple(found.columns) == (*tables.COLUMNS, "nisqa", "nisqa_lo", "nisqa_hi")
+    assert set(found["nisqa"]) == {3.5}
+    assert "| pauses | NISQA |" in (root / "tables/comparison.md").read_text()
+    assert "nisqa" in set(pd.read_csv(root / "tables/differences.csv")["metric"])
+
+
 def test_checks_are_averaged_over_the_checked_utterances() -> None:
     table = scores(0)
     unheard = [0, 2, 3, 5]
@@ -163,6 +226,10 @@ def test_tables_have_every_cell(root: Path) -> None:
         assert seeds == {s: 1 if s in SEEDLESS else 2 for s in systems}
         lines = (root / "tables" / f"{name}.md").read_text().splitlines()
         rows, below = lines[: 2 + len(table)], lines[2 + len(table) :]
+        assert all(line.count("|") == rows[0].count("|") for line in rows)
+        assert below[:3] == ["", "Prosody against the recording:", ""]
+        rows, below = below[3 : 5 + len(table)], below[5 + len(table) :]
+        assert rows[0] == "| system | test set | words found | F0 | energy | rate | pauses |"
         assert all(line.count("|") == rows[0].count("|") for line in rows)
         assert below == ["", tables.COUNTS_NOTE]
 

@@ -451,7 +451,8 @@ def all_published(folder: Path, **changes) -> Evaluate:
 
 
 def hear_recordings(root, settings, teachers=frozenset()):
-    stage.judge_recordings(root, settings, ON_CPU, root.parent / "work/recordings", teachers)
+    work = root.parent / "work/recordings"
+    stage.judge_recordings(root, settings, REPO / "weights", ON_CPU, work, teachers)
 
 
 def judged(root, system, settings, teachers=frozenset(), work="work"):

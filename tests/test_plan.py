@@ -294,7 +294,8 @@ def test_unit_costs_stand_in_the_docs():
                                 "| HPRO stage III, sentence | 0.270 | 18.2 |"],
         "docs/alignment.md": ["42 times real time per core"],
         "docs/labels.md": ["48.5 min", "9.9 s for everything"],
-        "docs/judges.md": ["0.79 s per clip on one core (second recogniser 0.25, DNSMOS 0.14)",
+        "docs/judges.md": ["0.97 s per clip on one core (second recogniser 0.25, DNSMOS 0.14, "
+                           "DistillMOS 0.17, prosody 0.01)",
                            "159 s on two cores for 2,093 recordings"],
         "docs/log/index.md": ["10,796 sentences were rendered within 35 s"],
         "docs/corpora.md": ["51.4 / 8.2 / 4.5", "946 clips, 43.4 minutes"],

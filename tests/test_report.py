@@ -15,7 +15,13 @@ import yaml
 from snakemake.utils import update_config
 
 from hpro_core import dataset
-from hpro_core.analysis.scores import METRICS
+from hpro_core.analysis.breakdown import CONFUSION_COLUMNS
+from hpro_core.analysis.scores import (
+    BROUGHT_METRICS,
+    METRICS,
+    PROSODY_METRICS,
+    SPEECH_METRICS,
+)
 from hpro_core.analysis.statistics import Interval
 from hpro_core.constants import EMOTIONS
 from hpro_core.errors import HproError
@@ -147,6 +153,16 @@ def write_tables(root, rng):
                     }
                 rows.append(row)
         pd.DataFrame(rows).to_csv(root / f"tables/{name}.csv", index=False)
+    for what, groups in (("emotion", ["happy", "sad"]), ("speaker", ["ann"])):
+        rows = [
+            {"system": "sft", "test_set": "controlled", what: group, "n": 2, "seeds": 1}
+            | {metric: rng.uniform(0.1, 0.9) for metric in METRICS}
+            for group in groups
+        ]
+        pd.DataFrame(rows).to_csv(root / f"tables/by_{what}.csv", index=False)
+    confused = [("sft", "controlled", "happy", 3, 0, 0, 1, 2, 0, 0, 0, 0, 0)]
+    table = pd.DataFrame(confused, columns=list(CONFUSION_COLUMNS))
+    table.to_csv(root / "tables/confusion.csv", index=False)
 
 
 def write_eval(root, system, ids, number, rng):
@@ -159,7 +175,9 @@ def write_eval(root, system, ids, number, rng):
             tone = 0.1 * np.sin(2 * np.pi * (150 + 20 * number) * np.arange(16000) / 16000)
             soundfile.write(root / audio, tone, 16000)
             made.append((i, name, "ann", SENTENCE, WORDS_OF_IT, audio, 1.0, None, 25, i[-1] != "4"))
-            scores.append((i, name, "you could not pile it a paper", 3, 2, 7, 0.4, 0.9, 3.1, 0.8))
+            judged = ("you could not pile it a paper", 3, 2, 7, 0.4, 0.9, 3.1, 3.3, 0.8)
+            prosody = (0.5, 0.6, 0.7, 0, 1, 1, None, None, None)
+            scores.append((i, name, *judged, *prosody))
             vad += [(i, w, *rng.uniform(0.2, 0.8, 3)) for w in range(7)]
     write_table(frame(made, SYNTHESIS), folder / "synthesis.parquet", SYNTHESIS)
     write_table(frame(scores, SCORES), folder / "scores.parquet", SCORES)
@@ -233,12 +251,44 @@ def test_every_figure_is_that_of_the_table(finished, page, name):
         assert cells[4] == f"{ccc[0]} <small>[{ccc[1]}, {ccc[2]}]</small>"
         assert cells[0] == "3 <small>2, 1</small>"
         assert cells[6].startswith(f"{row['dnsmos']:.2f} <small>")
-        assert len(cells) == 2 + len(METRICS)
+        assert len(cells) == 2 + len(SPEECH_METRICS)
+        line = table.split(f'data-prosody="{row["system"]}"')[1].split("</tr>")[0]
+        cells = re.findall(r"<td>(.*?)</td>", line)
+        assert cells[1].startswith(f"{row['f0_corr']:.3f} <small>[{row['f0_corr_lo']:.3f}, ")
+        assert len(cells) == 1 + len(PROSODY_METRICS)
+
+
+def test_groups_and_confusion_are_those_of_their_tables(finished, page):
+    for what in ("emotion", "speaker"):
+        lines = page.split(f'<tr data-group="{what}">')[1:]
+        for line, row in zip(
+            lines, pd.read_csv(finished / f"tables/by_{what}.csv").to_dict("records"), strict=True
+        ):
+            cells = re.findall(r"<td>(.*?)</td>", line.split("</tr>")[0])
+            assert cells[:3] == ["controlled", row[what], "2"]
+            assert cells[3] == f"{100 * row['wer']:.1f}"
+            assert cells[6] == f"{row['f0_corr']:.3f}"
+    [line] = page.split('<tr data-confusion="sft">')[1:]
+    cells = re.findall(r"<td>(.*?)</td>", line.split("</tr>")[0])
+    counts = ["0", "0", "1", "<strong>2</strong>", "0", "0", "0", "0", "0"]
+    assert cells == ["controlled", "happy", "3", *counts]
+
+
+def test_a_run_without_emotions_has_no_such_tables(finished, tmp_path):
+    root = shutil.copytree(finished, tmp_path / "made_up")
+    for name in ("by_emotion", "confusion"):
+        path = root / f"tables/{name}.csv"
+        path.write_text(path.read_text().splitlines()[0] + "\n")
+    page = build(root)
+    assert "By speaker</summary>" in page
+    assert "By emotion</summary>" not in page
+    assert "Confusion of emotions" not in page
 
 
 def test_every_metric_has_a_column_and_a_plot(page):
-    assert tuple(figures.METRIC_NAMES) == METRICS
-    for name in figures.METRIC_NAMES.values():
+    assert tuple(figures.METRIC_NAMES) == (*METRICS, *BROUGHT_METRICS)
+    for metric in METRICS:
+        name = figures.METRIC_NAMES[metric]
         assert page.count(f"<th>{name}</th>") == len(results.TABLES) * len(SETS)
         assert page.count(f">{name}</text>") == len(SETS)
 

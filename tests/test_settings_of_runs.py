@@ -16,6 +16,7 @@ ADDED = {
     ("reward", "dev_evaluations"): 3,
     ("reward", "dev_sentences"): 48,
     ("evaluate", "asr_windows_s"): [20, 30],
+    **{("evaluate", judge): "" for judge in ("utmos", "nisqa", "scoreq")},
 }
 """Settings that were constants in the code when the files were recorded, with their values then."""
 ROUNDING = {("synthesis", "batch_size"): (32, 84)}

@@ -100,7 +100,7 @@ def wheel(member: str = "inside/net.bin", content: bytes = CONTENT) -> bytes:
 
 def test_the_list_is_complete_and_names_no_host() -> None:
     rows = weights.weight_files()
-    names = {"whisper_tiny_en", "whisper_base", "ge2e", "dnsmos", "warriner"}
+    names = {"whisper_tiny_en", "whisper_base", "ge2e", "dnsmos", "distillmos", "warriner"}
     assert {r.name for r in rows} == names
     assert len({(r.package, r.member) for r in rows}) == len(rows)
     assert len({(r.name, r.file, r.sha256) for r in rows}) == len({(r.name, r.file) for r in rows})

@@ -6,6 +6,7 @@ so they are fixed before any run. Each is decided by the 95 % intervals of its o
 differences.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -19,12 +20,13 @@ from hpro_core.analysis.significance import Comparison, compare, holm
 from hpro_core.analysis.tables import (
     BASELINE,
     COUNTS_NOTE,
-    METRIC_COLUMNS,
     METRIC_NAMES,
     Scores,
     cautions_of,
+    judged_metrics,
     markdown,
     markdown_table,
+    metric_columns,
     metric_values,
     read_scores,
     select_test_set,
@@ -40,7 +42,8 @@ MAIN_METRICS = ("wer", "wvad_ccc", "emo_sim")
 ALL_SEEDS = "all"
 """Value of the column `seed` in rows over all seeds."""
 
-COLUMNS = ("system", "test_set", *COUNTS, "seed", *METRIC_COLUMNS)
+COLUMNS = ("system", "test_set", *COUNTS, "seed", *metric_columns(METRICS))
+"""Columns of claims.csv; those of BROUGHT_METRICS follow if they were judged."""
 TEST_COLUMNS = (
     *("system", "test_set", "metric", "n", f"above_{BASELINE}", "lo", "hi", "p"),
     *("p_holm", "seeds_agree", "seeds"),
@@ -114,16 +117,18 @@ def write_claims(
 
 
 def values_by_seed(scores: Scores, seeds: Sequence[int], settings: Claims) -> pd.DataFrame:
-    """Return the table of claims.csv (COLUMNS): by system and test set, each seed and then ALL."""
+    """Return the table of claims.csv: by system and test set, each seed and then ALL."""
+    metrics = judged_metrics(scores)
     rows = []
     for system, judged in scores.items():
         for test_set in test_sets(scores):
             chosen = select_test_set(judged, test_set)
             parts = [] if system in SEEDLESS else list(zip(map(str, seeds), chosen, strict=True))
             for name, part in [*((seed, [table]) for seed, table in parts), (ALL_SEEDS, chosen)]:
-                found = metric_values(part, settings.bootstrap_samples, settings.seed)
+                found = metric_values(part, metrics, settings.bootstrap_samples, settings.seed)
                 rows.append([system, test_set, *counts(part).values(), name, *found])
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    first = ["system", "test_set", *COUNTS, "seed"]
+    return pd.DataFrame(rows, columns=[*first, *metric_columns(metrics)])
 
 
 def test_variants(scores: Scores) -> pd.DataFrame:
@@ -135,10 +140,10 @@ def test_variants(scores: Scores) -> pd.DataFrame:
     return pd.concat(families, ignore_index=True)
 
 
-def judged_metrics(scores: Scores, test_set: str) -> list[str]:
-    """Return the metrics of a test set: all, or those without affect if it is not judged."""
+def metrics_on(scores: Scores, test_set: str) -> list[str]:
+    """Return the metrics with a value on a test set: without affect if it is not judged there."""
     chosen = select_test_set(next(iter(scores.values())), test_set)
-    return [metric for metric in METRICS if ratio(chosen, metric).numerator_SN.size]
+    return [m for m in judged_metrics(scores) if not math.isnan(ratio(chosen, m).value)]
 
 
 def difference(scores: Scores, test_set: str, metric: str, pair: tuple[str, str]) -> Comparison:
@@ -198,7 +203,7 @@ def _family(scores: Scores, test_set: str) -> pd.DataFrame:
     rows = []
     for system in scores:
         if system not in (*SEEDLESS, BASELINE):
-            for metric in judged_metrics(scores, test_set):
+            for metric in metrics_on(scores, test_set):
                 gap = difference(scores, test_set, metric, (system, BASELINE))
                 n = ratio(select_test_set(scores[system], test_set), metric).numerator_SN.shape[1]
                 found = [system, test_set, metric, n, gap.difference, gap.lo, gap.hi, gap.p]
@@ -300,7 +305,7 @@ def _rewards_table(scores: Scores, test_set: str, terms: pd.DataFrame) -> str:
         for term, metric in reward_vs_judges.JUDGED_BY.items():
             change = f"{mean_change[system, term]:+.2f} ± {spread[system, term]:.2f}"
             cells.append(change if weights[system, term] else f"({change})")
-            if metric not in judged_metrics(scores, test_set):
+            if metric not in metrics_on(scores, test_set):
                 cells.append(UNJUDGED)
             elif start in scores:
                 gap = difference(scores, test_set, metric, (system, start))
@@ -322,7 +327,7 @@ def _line(scores: Scores, test_set: str, ordering: Ordering) -> str:
     missing = {name for pair in ordering.pairs for name in pair} - scores.keys()
     if missing:
         return f"{start}**{UNJUDGED}** ({', '.join(sorted(missing))} in no table)"
-    if ordering.metric not in judged_metrics(scores, test_set):
+    if ordering.metric not in metrics_on(scores, test_set):
         return f"{start}**{UNJUDGED}**"
     gaps = [difference(scores, test_set, ordering.metric, pair) for pair in ordering.pairs]
     numbers = [

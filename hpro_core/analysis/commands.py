@@ -15,13 +15,15 @@ Out = Annotated[Path | None, typer.Option(help="Folder of the tables; default: <
 
 @app.command()
 def tables(root: Root, params: Params, out: Out = None) -> None:
-    """Write the comparison, progressive and ablation tables."""
+    """Write the comparison, progressive and ablation tables, and those by emotion and speaker."""
+    from hpro_core.analysis.breakdown import write_breakdowns
     from hpro_core.analysis.tables import write_tables
 
     rows = p.read_section(params, "tables", p.Tables)
     seeds, external = p.read_plain(params, "seeds", list), p.read_plain(params, "external", dict)
     settings = p.read_section(params, "evaluate", p.Evaluate)
     write_tables(root, rows, seeds, settings, out, external)
+    write_breakdowns(root, rows, seeds, settings, out, external)
 
 
 @app.command()

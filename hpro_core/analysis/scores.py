@@ -7,10 +7,25 @@ import numpy as np
 import pandas as pd
 
 from hpro_core.analysis.statistics import Ratio, interval
+from hpro_core.judges.word_prosody import CORRELATIONS, MIN_WORDS, PAUSES
 from hpro_core.params import Evaluate
 
-METRICS = ("wer", "wer_check", "wvad_ccc", "emo_sim", "dnsmos", "speaker_sim")
-"""Metrics in the column order of the tables; higher is better for all but the two WERs."""
+SPEECH_METRICS = (
+    *("wer", "wer_check", "wvad_ccc", "emo_sim", "dnsmos", "distillmos", "speaker_sim"),
+)
+"""Metrics of the main tables; higher is better for all but the two WERs."""
+
+PROSODY_METRICS = (*CORRELATIONS, "pause_f1")
+"""Agreement with the prosody of the recording, in tables of their own; higher is better."""
+
+METRICS = (*SPEECH_METRICS, *PROSODY_METRICS)
+"""Metrics of every run in the column order of the tables."""
+
+BROUGHT_METRICS = ("utmos", "nisqa", "scoreq")
+"""Quality judges whose weights the user brings (higher is better); columns only with them."""
+
+QUALITY_METRICS = ("dnsmos", "distillmos", *BROUGHT_METRICS)
+"""Predicted mean opinion scores, of the utterances that `check_every` chooses."""
 
 COUNTS = ("n", "n_wvad", "n_checked")
 """Columns with numbers of utterances; see `counts`."""
@@ -18,7 +33,8 @@ COUNTS = ("n", "n_wvad", "n_checked")
 _ERRORS = {"wer": "n_errors", "wer_check": "n_errors_check"}
 _SCORED = {
     "wer_check": "n_errors_check",
-    "dnsmos": "dnsmos",
+    **{metric: metric for metric in QUALITY_METRICS},
+    **dict.fromkeys(PROSODY_METRICS, "n_pauses_recording"),
     "wvad_ccc": "emo_sim",
     "emo_sim": "emo_sim",
     "speaker_sim": "speaker_sim",
@@ -27,11 +43,11 @@ _SCORED = {
 
 
 def ids_to_check(utterances: pd.DataFrame, settings: Evaluate) -> set[str]:
-    """Choose the utterances for DNSMOS and the second recogniser; returns their utt_ids.
+    """Choose the utterances for the quality judges and the second recogniser.
 
     One in `check_every` utterances of each test set is drawn. The draw depends on the seed only, so
-    it is the same for every system. These two judges support no claim and take half of the judging
-    time.
+    it is the same for every system. These judges support no claim and take half of the judging
+    time. Returns the chosen utt_ids.
 
     Args:
         utterances: table with the columns utt_id and corpus.
@@ -47,14 +63,15 @@ def ids_to_check(utterances: pd.DataFrame, settings: Evaluate) -> set[str]:
 def ratio(scores: Sequence[pd.DataFrame], metric: str) -> Ratio:
     """Return numerator and denominator of a metric for each seed and utterance.
 
-    If the aligner does not find the words of an utterance, its wVAD-CCC counts as 0. Excluding such
-    utterances would score a system on its intelligible utterances only. Utterances that a judge
-    did not score are left out; none is left if the affect of the test set is not judged.
+    If the aligner does not find the words of an utterance, its wVAD-CCC counts as 0, and so do its
+    correlations of prosody (of at least MIN_WORDS words) and pauses. Excluding such utterances
+    would score a system on its intelligible utterances only. Utterances that a judge did not score
+    are left out; none is left if the affect of the test set is not judged.
 
     Args:
         scores: one SCORES table per seed, for one test set, with the same utterances in the same
             order.
-        metric: one of METRICS.
+        metric: one of METRICS or BROUGHT_METRICS.
     """
     if metric in _SCORED:
         scores = [s[s[_SCORED[metric]].notna()] for s in scores]
@@ -64,6 +81,14 @@ def ratio(scores: Sequence[pd.DataFrame], metric: str) -> Ratio:
             for column in (_ERRORS[metric], "n_words")
         )
         return Ratio(errors, words)
+    if metric == "pause_f1":
+        both, synthesis, recording = (_stacked(scores, column) for column in PAUSES)
+        return Ratio(2 * both, synthesis + recording)
+    if metric in CORRELATIONS:
+        found = np.stack([s[[metric, PAUSES[1]]].notna().to_numpy() for s in scores])
+        long = np.stack([(s["n_words"] >= MIN_WORDS).to_numpy() for s in scores])
+        counted_SN = found[:, :, 0] | (~found[:, :, 1] & long)
+        return Ratio(_stacked(scores, metric), counted_SN.astype(float))
     columns = [s[metric].astype(float) for s in scores]
     return Ratio.mean_of(np.stack([c.fillna(0.0) if metric == "wvad_ccc" else c for c in columns]))
 
@@ -77,7 +102,7 @@ def counts(scores: Sequence[pd.DataFrame]) -> dict[str, float]:
     Returns:
         COUNTS: `n`, all utterances; `n_wvad`, those whose words the aligner found in the
         synthesis, mean over seeds (the others count as 0 in wVAD-CCC); `n_checked`, those that
-        DNSMOS and the second recogniser scored.
+        the quality judges and the second recogniser scored.
     """
     found = [int(table["wvad_ccc"].notna().sum()) for table in scores]
     return {
@@ -85,6 +110,12 @@ def counts(scores: Sequence[pd.DataFrame]) -> dict[str, float]:
         "n_wvad": sum(found) / len(found),
         "n_checked": int(scores[0]["dnsmos"].notna().sum()),
     }
+
+
+def metrics_of(scores: Sequence[pd.DataFrame]) -> list[str]:
+    """Return METRICS, and those of BROUGHT_METRICS that any of these SCORES tables has."""
+    brought = [m for m in BROUGHT_METRICS if any(table[m].notna().any() for table in scores)]
+    return [*METRICS, *brought]
 
 
 def metric_summary(scores: pd.DataFrame, settings: Evaluate) -> dict[str, dict]:
@@ -99,9 +130,14 @@ def metric_summary(scores: pd.DataFrame, settings: Evaluate) -> dict[str, dict]:
     }
 
 
+def _stacked(scores: Sequence[pd.DataFrame], column: str) -> np.ndarray:
+    """A column of each seed, float (S, N); 0 where it is null."""
+    return np.stack([s[column].astype(float).fillna(0.0).to_numpy() for s in scores])
+
+
 def _intervals(rows: pd.DataFrame, settings: Evaluate) -> dict[str, dict[str, float]]:
     found = {
         metric: interval(ratio([rows], metric), settings.bootstrap_samples, settings.seed)
-        for metric in METRICS
+        for metric in metrics_of([rows])
     }
     return {metric: each._asdict() for metric, each in found.items() if not math.isnan(each.value)}

@@ -33,16 +33,15 @@ class Ratio(NamedTuple):
 
     @property
     def value(self) -> float:
-        """The metric over all seeds and utterances; NaN without utterances."""
-        if not self.numerator_SN.size:
-            return float("nan")
-        return float(self.numerator_SN.sum() / self.denominator_SN.sum())
+        """The metric over all seeds and utterances; NaN if the denominators sum to 0."""
+        below = self.denominator_SN.sum()
+        return float(self.numerator_SN.sum() / below) if below else float("nan")
 
 
 def interval(ratio: Ratio, draws: int, seed: int) -> Interval:
     """Compute a metric and its 95 % interval, from `draws` resamples of seeds and utterances.
 
-    All three are NaN without utterances.
+    All three are NaN if the denominators sum to 0.
     """
     return _interval(ratio.value, _resampled(ratio, draws, seed))
 
@@ -62,7 +61,10 @@ def paired_difference(system: Ratio, baseline: Ratio, draws: int, seed: int) -> 
 
 
 def _resampled(ratio: Ratio, draws: int, seed: int) -> np.ndarray:
-    """The metric in each draw, float (B,). Draws depend only on the shape and the seed."""
+    """The metric in each draw, float (B,). Draws depend only on the shape and the seed.
+
+    NaN in a draw whose denominators sum to 0.
+    """
     n_seeds, n_utterances = ratio.numerator_SN.shape
     if not n_utterances:
         return np.full(draws, np.nan)
@@ -73,10 +75,13 @@ def _resampled(ratio: Ratio, draws: int, seed: int) -> np.ndarray:
     times_BS = np.stack([np.bincount(drawn, minlength=n_seeds) for drawn in drawn_BS])
     above_B = np.einsum("bs,sn,bn->b", times_BS, ratio.numerator_SN, times_BN, optimize=True)
     below_B = np.einsum("bs,sn,bn->b", times_BS, ratio.denominator_SN, times_BN, optimize=True)
-    return above_B / below_B
+    return np.divide(above_B, below_B, out=np.full(draws, np.nan), where=below_B > 0)
 
 
 def _interval(value: float, resampled_B: np.ndarray) -> Interval:
     tail = (1 - COVERAGE) / 2
-    lo, hi = np.quantile(resampled_B, (tail, 1 - tail))
+    defined_B = resampled_B[~np.isnan(resampled_B)]
+    if not len(defined_B):
+        return Interval(value, float("nan"), float("nan"))
+    lo, hi = np.quantile(defined_B, (tail, 1 - tail))
     return Interval(value, float(lo), float(hi))

@@ -7,7 +7,16 @@ from pathlib import Path
 import pandas as pd
 
 from hpro_core import records
-from hpro_core.analysis.scores import COUNTS, METRICS, counts, ratio
+from hpro_core.analysis.scores import (
+    BROUGHT_METRICS,
+    COUNTS,
+    METRICS,
+    PROSODY_METRICS,
+    SPEECH_METRICS,
+    counts,
+    metrics_of,
+    ratio,
+)
 from hpro_core.analysis.statistics import interval, paired_difference
 from hpro_core.errors import HproError
 from hpro_core.io import read_json, write_csv_table, write_json, write_text
@@ -19,13 +28,20 @@ from hpro_core.tables import SCORES, read_table
 BASELINE = "sft"
 """Baseline of every other policy, paired by utterance."""
 
-METRIC_COLUMNS = tuple(f"{metric}{end}" for metric in METRICS for end in ("", "_lo", "_hi"))
-"""Each metric with the ends of its interval."""
-COLUMNS = ("system", "test_set", *COUNTS, "seeds", *METRIC_COLUMNS)
+
+def metric_columns(metrics: Iterable[str]) -> list[str]:
+    """Return each metric with the ends of its interval."""
+    return [f"{metric}{end}" for metric in metrics for end in ("", "_lo", "_hi")]
+
+
+COLUMNS = ("system", "test_set", *COUNTS, "seeds", *metric_columns(METRICS))
+"""Columns of every table; those of BROUGHT_METRICS follow if they were judged."""
 
 COUNTS_NOTE = (
     "words found: utterances whose words the aligner found in the synthesis, mean over seeds; the "
-    "others count as 0 in wVAD-CCC. checked: utterances that the second ASR and DNSMOS scored."
+    "others count as 0 in wVAD-CCC and prosody. checked: utterances that the second ASR and the "
+    "quality judges scored. F0, energy, rate: correlation with the recording over the words of an "
+    "utterance. Pauses: F1 of gaps between words that are longer than 150 ms."
 )
 """Explanation of the columns COUNTS, below each Markdown table."""
 
@@ -38,7 +54,15 @@ METRIC_NAMES = {
     "wvad_ccc": "wVAD-CCC",
     "emo_sim": "EMO-SIM",
     "dnsmos": "DNSMOS",
+    "distillmos": "DistillMOS",
     "speaker_sim": "speaker similarity",
+    "f0_corr": "F0",
+    "energy_corr": "energy",
+    "rate_corr": "rate",
+    "pause_f1": "pauses",
+    "utmos": "UTMOS",
+    "nisqa": "NISQA",
+    "scoreq": "SCOREQ",
 }
 
 Scores = dict[str, list[pd.DataFrame]]
@@ -57,9 +81,9 @@ def write_tables(
 
     differences.csv has, for each policy except `sft` and each external system, its difference from
     `sft` in each metric (system minus `sft`) with the interval of the paired bootstrap, over the
-    utterances that both have. metrics/<test set>/<system>.json
-    has SUMMARY, means over seeds, for `dvc metrics`. Where the affect of a test set is not judged,
-    the cells of wVAD-CCC and EMO-SIM are empty, and the other two files leave them out.
+    utterances that both have. metrics/<test set>/<system>.json has SUMMARY, means over seeds, for
+    `dvc metrics`. Where the affect of a test set is not judged, the cells of wVAD-CCC and EMO-SIM
+    are empty, and the other two files leave them out.
 
     Args:
         root: results folder of the run.
@@ -192,6 +216,7 @@ def _read(root: Path, system: str, seed: int) -> pd.DataFrame:
 
 def summarise(scores: Scores, draws: int, seed: int) -> pd.DataFrame:
     """Aggregate scores to COLUMNS, over all seeds: one row per system and test set."""
+    metrics = judged_metrics(scores)
     rows = []
     for system, tables in scores.items():
         for test_set in test_sets(scores):
@@ -199,13 +224,21 @@ def summarise(scores: Scores, draws: int, seed: int) -> pd.DataFrame:
             if chosen[0].empty:  # an external system without audio of this set
                 continue
             found = [system, test_set, *counts(chosen).values(), len(chosen)]
-            rows.append([*found, *metric_values(chosen, draws, seed)])
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+            rows.append([*found, *metric_values(chosen, metrics, draws, seed)])
+    first = ["system", "test_set", *COUNTS, "seeds"]
+    return pd.DataFrame(rows, columns=[*first, *metric_columns(metrics)])
 
 
-def metric_values(chosen: Sequence[pd.DataFrame], draws: int, seed: int) -> list[float]:
-    """Compute METRIC_COLUMNS from the SCORES tables of one system on one test set, one per seed."""
-    return [end for m in METRICS for end in interval(ratio(chosen, m), draws, seed)]
+def judged_metrics(scores: Scores) -> list[str]:
+    """Return METRICS, and those of BROUGHT_METRICS that were judged."""
+    return metrics_of([table for tables in scores.values() for table in tables])
+
+
+def metric_values(
+    chosen: Sequence[pd.DataFrame], metrics: Iterable[str], draws: int, seed: int
+) -> list[float]:
+    """Compute the `metric_columns` of one system on one test set; one SCORES table per seed."""
+    return [end for m in metrics for end in interval(ratio(chosen, m), draws, seed)]
 
 
 def test_sets(scores: Scores) -> list[str]:
@@ -232,7 +265,7 @@ def differences(
             pair = _paired(
                 *(select_test_set(scores[name], test_set) for name in (system, baseline))
             )
-            for metric in METRICS:
+            for metric in judged_metrics(scores):
                 own, other = (ratio(tables, metric) for tables in pair)
                 gap = paired_difference(own, other, settings.bootstrap_samples, settings.seed)
                 if not math.isnan(gap.value):
@@ -256,14 +289,28 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Format a table of COLUMNS as Markdown: values with 95 % intervals."""
-    names = (METRIC_NAMES[metric] for metric in METRICS)
-    header = ["system", "test set", "n", "words found", "checked", "seeds", *names]
+    """Format a table of COLUMNS as Markdown, values with 95 % intervals.
+
+    A second table has the prosody and the quality judges whose weights the user brought.
+    """
+    brought = [metric for metric in BROUGHT_METRICS if metric in table]
+    counted = [("n", "n"), ("words found", "n_wvad"), ("checked", "n_checked"), ("seeds", "seeds")]
+    main = _markdown(table, counted, SPEECH_METRICS)
+    return f"{main}\nProsody against the recording:\n\n" + _markdown(
+        table, counted[1:2], (*PROSODY_METRICS, *brought)
+    )
+
+
+def _markdown(
+    table: pd.DataFrame, counted: Sequence[tuple[str, str]], metrics: Sequence[str]
+) -> str:
+    names = (METRIC_NAMES[metric] for metric in metrics)
+    header = ["system", "test set", *(name for name, _ in counted), *names]
     rows = []
     for row in table.to_dict("records"):
         cells = [row["system"], row["test_set"]]
-        cells += [f"{round(row[column], 1):g}" for column in (*COUNTS, "seeds")]
-        for metric in METRICS:
+        cells += [f"{round(row[column], 1):g}" for _, column in counted]
+        for metric in metrics:
             value, lo, hi = (row[f"{metric}{end}"] for end in ("", "_lo", "_hi"))
             cells.append("–" if math.isnan(value) else f"{value:.3f} [{lo:.3f}, {hi:.3f}]")
         rows.append(cells)

@@ -3,7 +3,7 @@
 Letters: N utterances, W words, 9 emotions, 3 valence, arousal and dominance.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -69,6 +69,29 @@ def ceilings(judged: Judgements, rerendered: Judgements) -> dict[str, dict[str, 
     return {
         kind: {"n": len(pairs[kind]), "emo_sim": float(mean_2[0]), "wvad_ccc": float(mean_2[1])}
         for kind, mean_2 in means.items()
+    }
+
+
+def quality_accuracy(
+    clean: Mapping[str, Sequence[float]], noisy: Mapping[str, Sequence[float]]
+) -> dict[str, dict[str, float]]:
+    """Summarise the scores of recordings, and of the same recordings with noise.
+
+    Args:
+        clean: scores of recordings, by column of SCORES.
+        noisy: scores of the same recordings with noise, in the same order.
+
+    Returns:
+        By column: mean `recordings`, mean `noisy`, and the fraction `noisy_is_lower` of recordings
+        that score lower with noise.
+    """
+    return {
+        name: {
+            "recordings": float(np.mean(scores)),
+            "noisy": float(np.mean(noisy[name])),
+            "noisy_is_lower": float(np.mean(np.array(noisy[name]) < np.array(scores))),
+        }
+        for name, scores in clean.items()
     }
 
 

@@ -51,7 +51,7 @@ AffectOutputs = dict[str, tuple[np.ndarray, np.ndarray | None]]
 
 
 class PublishedJudge(Identified, Protocol):
-    """A published recogniser or speaker encoder."""
+    """A published recogniser, speaker encoder or quality judge."""
 
     def predict(self, clips: Sequence[AlignedUtterance]) -> Sequence[Any]:
         """Return one result per clip."""
@@ -119,6 +119,48 @@ def load_speaker_encoder(settings: Evaluate, weights: Path, compute: Compute) ->
         )
     encoder = load_encoder(find_weights("ge2e", weights))
     return in_batches(lambda audios: embed_batch(encoder, audios), BATCH, "judges: voice")
+
+
+def load_quality_judges(settings: Evaluate, weights: Path, compute: Compute) -> dict[str, JudgeFn]:
+    """Load DNSMOS, DistillMOS and the quality judges whose weights the user brings.
+
+    Returns:
+        By column of SCORES: judge that returns the score of each clip.
+
+    Raises:
+        HproError: a file is missing, broken or of another model.
+    """
+    from hpro_core.judges.distillmos import load_distillmos, score
+    from hpro_core.judges.dnsmos import Dnsmos
+
+    quality = Dnsmos(find_weights("dnsmos", weights), compute.threads)
+    natural = load_distillmos(find_weights("distillmos", weights))
+    windows, device = settings.dnsmos_windows, device_of(compute.device)
+    judges = {
+        "dnsmos": in_batches(
+            lambda audios: [quality.score(audio_T, windows).ovrl for audio_T in audios],
+            BATCH,
+            "judges: DNSMOS",
+        ),
+        "distillmos": in_batches(
+            lambda audios: [score(natural, audio_T) for audio_T in audios],
+            BATCH,
+            "judges: DistillMOS",
+        ),
+    }
+    if settings.utmos:
+        from hpro_core.judges.utmos import Utmos
+
+        judges["utmos"] = with_result_cache(Utmos(Path(settings.utmos), device))
+    if settings.nisqa:
+        from hpro_core.judges.nisqa import Nisqa
+
+        judges["nisqa"] = with_result_cache(Nisqa(Path(settings.nisqa), device))
+    if settings.scoreq:
+        from hpro_core.judges.scoreq import Scoreq
+
+        judges["scoreq"] = with_result_cache(Scoreq(Path(settings.scoreq), compute.threads))
+    return judges
 
 
 @dataclass(frozen=True)
@@ -207,6 +249,9 @@ def _samples(clip: AlignedUtterance) -> np.ndarray:
 def _code() -> dict[str, object]:
     """Hash of the code that loads published judges and their audio; part of their identity."""
     package = Path(__file__).parents[1]
-    names = ("asr", "realignment", "apply", "wavlm", "whisper", "whisper_parts")
+    names = (
+        *("asr", "realignment", "apply", "wavlm", "whisper", "whisper_parts"),
+        *("mel", "quality", "utmos", "nisqa", "scoreq"),
+    )
     here = (package / "judges" / f"{name}.py" for name in names)
     return {"judged_by": fingerprint(*here, package / "label" / "hugging_face.py")}

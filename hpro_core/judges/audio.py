@@ -209,7 +209,7 @@ def _import_recordings(
         write_judgements(out / "judge" / "recordings", {})
         affect.write_scales(out / "judge" / "recordings" / affect.SCALES, {})
         return False
-    judge_recordings(out, models.settings, models.compute, models.work, frozenset())
+    judge_recordings(out, models.settings, models.weights, models.compute, models.work, frozenset())
     return True
 
 

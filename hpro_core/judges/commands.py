@@ -22,15 +22,21 @@ def judge_train(root: Root, params: Params, threads: Threads = 1) -> None:
 
 
 @app.command()
-def judge_recordings(root: Root, params: Params, work: Work, threads: Threads = 1) -> None:
-    """Judge the affect of the reference recordings and measure the affect judges' accuracy."""
+def judge_recordings(
+    root: Root,
+    params: Params,
+    work: Work,
+    weights: Weights = Path("weights"),
+    threads: Threads = 1,
+) -> None:
+    """Judge the affect of the reference recordings and measure the judges' accuracy."""
     from hpro_core.judges.configured import teachers_of
     from hpro_core.judges.stage import judge_recordings as judge_all
 
     label = p.read_section(params, "label", p.Label)
     teachers = teachers_of(label, p.read_section(params, "codec", p.Codec))
     settings = p.read_section(params, "evaluate", p.Evaluate)
-    judge_all(root, settings, p.read_compute(params, threads), work, teachers)
+    judge_all(root, settings, weights, p.read_compute(params, threads), work, teachers)
 
 
 AudioOption = Annotated[

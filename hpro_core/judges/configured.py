@@ -8,6 +8,7 @@ from collections.abc import Set
 from pathlib import Path
 
 from hpro_core.io import sha256_of
+from hpro_core.judges.files import quality_judge_files
 from hpro_core.label.files import hugging_face_weights
 from hpro_core.params import Codec, Evaluate, Label
 from hpro_core.pretrained.weights import weight_files
@@ -17,6 +18,9 @@ MODEL_NAMES = {
     "audeering": "wav2vec2-large-robust-12-ft-emotion-msp-dim",
 }
 """Names of the published models that can be teachers and judges."""
+
+QUALITY_NAMES = {"utmos": "utmos22-strong", "nisqa": "nisqa-v2", "scoreq": "scoreq"}
+"""Names of the quality judges whose weights the user brings."""
 
 
 def judge_identities(root: Path, settings: Evaluate) -> dict[str, str]:
@@ -31,11 +35,14 @@ def judge_identities(root: Path, settings: Evaluate) -> dict[str, str]:
         judges["asr"] = _file_identity("openai-whisper", Path(settings.whisper))
     judges["asr_check"] = _shipped_identity("whisper_base", "model.bin")
     judges["dnsmos"] = _shipped_identity("dnsmos", "sig_bak_ovr.onnx")
+    judges["distillmos"] = _shipped_identity("distillmos", "distill_mos_v7.pt")
     judges["speaker"] = _shipped_identity("ge2e", "pretrained.pt")
     if settings.speaker == "wavlm":
         judges["speaker"] = _file_identity(
             "wavlm-base-plus-sv", hugging_face_weights(Path(settings.wavlm))
         )
+    for name, path in quality_judge_files(settings).items():
+        judges[name] = _file_identity(QUALITY_NAMES[name], path)
     return judges
 
 

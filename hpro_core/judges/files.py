@@ -27,6 +27,13 @@ def published_judge_files(settings: Evaluate) -> Iterator[Path]:
     yield from affect_judge_files(settings)
     if settings.speaker == "wavlm":
         yield from hugging_face(Path(settings.wavlm))
+    yield from quality_judge_files(settings).values()
+
+
+def quality_judge_files(settings: Evaluate) -> dict[str, Path]:
+    """Return the files of the quality judges whose weights the user brings, by column."""
+    files = {"utmos": settings.utmos, "nisqa": settings.nisqa, "scoreq": settings.scoreq}
+    return {name: Path(path) for name, path in files.items() if path}
 
 
 def affect_judge_files(settings: Evaluate) -> Iterator[Path]:

@@ -14,9 +14,16 @@ from hpro_core.constants import SAMPLE_RATE_HZ
 
 
 def mel_spectrogram(
-    audio_T: np.ndarray, n_fft: int, window: int, hop: int, n_mels: int, power: float
+    audio_T: np.ndarray,
+    n_fft: int,
+    window: int,
+    hop: int,
+    n_mels: int,
+    power: float,
+    max_hz: float = SAMPLE_RATE_HZ / 2,
+    pad_mode: str = "constant",
 ) -> np.ndarray:
-    """Compute a mel spectrogram with centred frames; both ends are zero-padded.
+    """Compute a mel spectrogram with centred frames; both ends are padded.
 
     Args:
         audio_T: float32 (T,), 16 kHz.
@@ -25,6 +32,8 @@ def mel_spectrogram(
         hop: hop length in samples.
         n_mels: number of mel channels.
         power: exponent of the amplitudes: 1 or 2.
+        max_hz: upper end of the last channel; channels above half the sample rate are 0.
+        pad_mode: how the ends are padded: zeros (constant) or reflected.
 
     Returns:
         float32 (C, F).
@@ -35,16 +44,18 @@ def mel_spectrogram(
         hop,
         window,
         torch.hann_window(window),
-        pad_mode="constant",
+        pad_mode=pad_mode,
         return_complex=True,
     )
-    return (torch.from_numpy(mel_filters(n_fft, n_mels)) @ spectrum_KF.abs() ** power).numpy()
+    return (
+        torch.from_numpy(mel_filters(n_fft, n_mels, max_hz)) @ spectrum_KF.abs() ** power
+    ).numpy()
 
 
 @functools.cache
-def mel_filters(n_fft: int, n_mels: int) -> np.ndarray:
-    """Slaney mel filter bank: triangles of unit area from 0 to 8 kHz, float32 (C, K)."""
-    edges = np.linspace(0.0, _mel(SAMPLE_RATE_HZ / 2), n_mels + 2)
+def mel_filters(n_fft: int, n_mels: int, max_hz: float = SAMPLE_RATE_HZ / 2) -> np.ndarray:
+    """Slaney mel filter bank: triangles of unit area from 0 Hz to `max_hz`, float32 (C, K)."""
+    edges = np.linspace(0.0, _mel(max_hz), n_mels + 2)
     edges_hz = np.where(edges < 15, edges * 200 / 3, 1000 * 6.4 ** ((edges - 15) / 27))
     bins_hz_K = np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE_HZ)
     width_hz = np.diff(edges_hz)[:, None]

@@ -11,18 +11,20 @@ import numpy as np
 import pandas as pd
 
 from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
+from hpro_core.analysis.scores import QUALITY_METRICS
 from hpro_core.constants import EMOTIONS
 from hpro_core.errors import HproError
-from hpro_core.judges import affect
+from hpro_core.judges import affect, word_prosody
 from hpro_core.judges.apply import (
+    AffectOutputs,
     Clip,
     in_batches,
     load_affect,
+    load_quality_judges,
     load_recogniser,
     load_speaker_encoder,
 )
 from hpro_core.judges.asr import BASE, BATCH, WhisperASR, WordErrorCounter
-from hpro_core.judges.dnsmos import Dnsmos
 from hpro_core.judges.metrics import ccc, cosine
 from hpro_core.judges.realignment import read_wav, realign, spans_by_utterance
 from hpro_core.params import Compute, Evaluate
@@ -127,13 +129,7 @@ class JudgePanel:
         self._transcribe_check = in_batches(
             checking.transcribe_batch, BATCH, "judges: words, second recogniser"
         )
-        quality = Dnsmos(find_weights("dnsmos", weights), compute.threads)
-        windows = settings.dnsmos_windows
-        self._quality = in_batches(
-            lambda audios: [quality.score(audio_T, windows).ovrl for audio_T in audios],
-            BATCH,
-            "judges: DNSMOS",
-        )
+        self._quality_judges = load_quality_judges(settings, weights, compute)
         self._counter = WordErrorCounter()
         self._aligner = PocketsphinxAligner()
 
@@ -164,17 +160,16 @@ class JudgePanel:
 
     def scores(
         self, synthesis: Sequence[Row], checked: Collection[str]
-    ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    ) -> tuple[pd.DataFrame, AffectOutputs]:
         """Score utterances.
 
         Args:
             synthesis: rows of a SYNTHESIS table.
-            checked: utt_ids that the second recogniser and DNSMOS, the slowest embedded judges,
+            checked: utt_ids that the second recogniser and the quality judges, the slowest ones,
                 score.
 
         Returns:
-            A SCORES table in the order of `synthesis`; and by utt_id the judged affect of each
-            word, float (W, 3), for utterances whose words the aligner found. Without affect where
+            A SCORES table in the order of `synthesis`; and the judged affect. Without affect where
             the judge is not trusted (`affect_notes`).
 
         Raises:
@@ -186,34 +181,42 @@ class JudgePanel:
         again = _by_id(
             checked_clips, self._transcribe_check(checked_clips, self._work / "asr_check")
         )
-        quality = _by_id(checked_clips, self._quality(checked_clips, self._work / "dnsmos"))
+        quality: dict[str, dict[str, float]] = {name: {} for name in QUALITY_METRICS}
+        for name, judge in self._quality_judges.items():
+            quality[name] = _by_id(checked_clips, judge(checked_clips, self._work / name))
         transcripts = self._transcribe(clips, self._work / "asr")
         trusted = [clip for clip in clips if self._has_affect(clip.corpus, clip.utt_id)]
         judged = self._affect.predict(trusted, self._work)
         similarities = self._similarities(synthesis, clips)
         rows = []
-        for row, transcript, similarity in zip(synthesis, transcripts, similarities, strict=True):
+        for row, clip, transcript, similarity in zip(
+            track(synthesis, len(synthesis), "judges: prosody of words"),
+            clips,
+            transcripts,
+            similarities,
+            strict=True,
+        ):
             utt_id = row["utt_id"]
             rows.append({
                 "utt_id": utt_id,
                 "corpus": row["corpus"],
                 **self._word_errors(row["text"], transcript, again.get(utt_id)),
                 **self._affect_agreement(utt_id, judged.get(utt_id)),
-                "dnsmos": quality.get(utt_id),
+                **{name: scores.get(utt_id) for name, scores in quality.items()},
                 "speaker_sim": similarity,
+                **self._prosody(clip, row["words"].split()),
             })  # fmt: skip
-        found = {utt_id: vad_W3 for utt_id, (_, vad_W3) in judged.items() if vad_W3 is not None}
-        return pd.DataFrame(rows), found
+        return pd.DataFrame(rows), judged
 
     def _has_affect(self, test_set: str, utt_id: str) -> bool:
         """Whether affect is judged: the judge is trusted, and there is a recording to compare."""
         return test_set not in self._withheld and utt_id in self._recorded
 
     def _clip(self, row: Row) -> Clip:
-        """An utterance; with word times if its affect is judged and the aligner finds its words."""
+        """An utterance; with word times if the aligner finds its words."""
         path, words = self._root / row["audio"], tuple(row["words"].split())
         spans: list[affect.Span] | None
-        if not self._has_affect(row["corpus"], row["utt_id"]):
+        if row["utt_id"] not in self._recorded:  # nothing is compared with a recording
             spans = None
         elif row["audio"] == self._recorded.audio(row["utt_id"]):
             spans = self._recorded.spans(row["utt_id"])
@@ -252,12 +255,21 @@ class JudgePanel:
 
     def _agreement(self, utt_id: str, vad_W3: np.ndarray) -> float:
         recorded_W3 = self._recorded.vad(utt_id)
-        if len(recorded_W3) != len(vad_W3):
-            raise HproError(
-                f"{utt_id}: the recording has {len(recorded_W3)} words, the synthesis has "
-                f"{len(vad_W3)}: run `hpro judge-recordings` and `hpro synthesise` again"
-            )
+        _check_words(utt_id, len(recorded_W3), len(vad_W3))
         return float(ccc(vad_W3, recorded_W3).mean())
+
+    def _prosody(self, clip: Clip, words: Sequence[str]) -> dict[str, float | None]:
+        """Columns of SCORES that compare prosody with that of the recording; null without one."""
+        if clip.utt_id not in self._recorded:
+            return dict.fromkeys((*word_prosody.CORRELATIONS, *word_prosody.PAUSES))
+        spans_W2 = np.array(self._recorded.spans(clip.utt_id))
+        _check_words(clip.utt_id, len(spans_W2), len(words))
+        audio = self._root / self._recorded.audio(clip.utt_id)
+        recording = word_prosody.spoken_words(read_wav(audio), spans_W2, words)
+        synthesis = None
+        if clip.words:
+            synthesis = word_prosody.spoken_words(read_wav(clip.audio), clip.spans_s, words)
+        return word_prosody.agreement(recording, synthesis)
 
     def _similarities(self, synthesis: Sequence[Row], clips: Sequence[Clip]) -> list[float | None]:
         """Cosine of the speaker embeddings of each utterance and its reference recording.
@@ -284,6 +296,14 @@ class JudgePanel:
         """A reference recording for the speaker judge, without text and word times."""
         path = self._root / self._recorded.audio(utt_id)
         return Clip(utt_id, "", "", (), np.empty((0, 2)), path, corpus="")
+
+
+def _check_words(utt_id: str, recorded: int, synthesised: int) -> None:
+    if recorded != synthesised:
+        raise HproError(
+            f"{utt_id}: the recording has {recorded} words, the synthesis has {synthesised}: "
+            "run `hpro judge-recordings` and `hpro synthesise` again"
+        )
 
 
 def _by_id(clips: Sequence[Clip], made: Sequence[Any]) -> dict[str, Any]:

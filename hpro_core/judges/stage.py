@@ -4,26 +4,44 @@ They train the affect judge, measure the accuracy of the affect judges on record
 system.
 """
 
-from collections.abc import Set
+import math
+import tempfile
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
 from hpro_core import records
-from hpro_core.analysis.scores import ids_to_check, metric_summary
+from hpro_core.align.pocketsphinx_aligner import PocketsphinxAligner
+from hpro_core.analysis.scores import PROSODY_METRICS, ids_to_check, metric_summary, ratio
 from hpro_core.constants import SPLITS
+from hpro_core.corpus.audio import write_wav
 from hpro_core.errors import HproError
 from hpro_core.io import write_json
 from hpro_core.judges import affect
-from hpro_core.judges.accuracy import Judgements, affect_accuracy, ceilings
+from hpro_core.judges.accuracy import (
+    Judgements,
+    affect_accuracy,
+    ceilings,
+    quality_accuracy,
+)
 from hpro_core.judges.affect_training import Features, read_labels, train_judge
-from hpro_core.judges.apply import AffectJudges, AffectOutputs, Clip, load_affect
+from hpro_core.judges.apply import (
+    AffectJudges,
+    AffectOutputs,
+    Clip,
+    JudgeFn,
+    load_affect,
+    load_quality_judges,
+)
 from hpro_core.judges.configured import affect_judge_identities, judge_identities, teacher_judges
 from hpro_core.judges.panel import JudgePanel
 from hpro_core.judges.provenance import JudgeProvenance, to_json
-from hpro_core.judges.realignment import read_wav, spans_by_utterance
+from hpro_core.judges.realignment import read_wav, realign, spans_by_utterance
+from hpro_core.judges.word_prosody import agreement, spoken_words
 from hpro_core.label.teachers import posterior_table, vad_table
 from hpro_core.params import Compute, Evaluate
 from hpro_core.progress import track
@@ -43,6 +61,9 @@ from hpro_core.tables import (
 RERENDERED_WORDS = "again_words.parquet"
 """Word times of the second renderings of a corpus (`corpus.controlled.ceilings`)."""
 
+NOISE_SNR_DB = 10.0
+"""Level of speech above the noise that the quality judges are graded with (ours)."""
+
 MAX_SCALE_RECORDINGS = 300
 """Largest number of recordings for the scale of an unknown test set (ours): the base's judge took
 93 for `acted`."""
@@ -61,18 +82,25 @@ def train(root: Path, settings: Evaluate, threads: int) -> None:
 
 
 def judge_recordings(
-    root: Path, settings: Evaluate, compute: Compute, work: Path, teachers: Set[str]
+    root: Path,
+    settings: Evaluate,
+    weights: Path,
+    compute: Compute,
+    work: Path,
+    teachers: Set[str],
 ) -> None:
-    """Run the affect judges on the recordings of `test`, and measure their accuracy.
+    """Run the affect judges on the recordings of `test`, and measure the accuracy of judges.
 
     Writes judge/recordings/{emotion_posteriors,word_vad}.parquet, which every system is compared
     with, judge/recordings/scales.json, the channel scales of test sets that the embedded judge was
-    not trained on, and judge/metrics.json: accuracy against exact labels, floors and ceilings. The
-    accuracy on an unknown test set is an entry of its own.
+    not trained on, and judge/metrics.json: accuracy against exact labels, floors and ceilings, and
+    the scores of the quality judges on recordings with and without noise. The accuracy on an
+    unknown test set is an entry of its own.
 
     Args:
         root: results folder of the run, with a trained judge unless both judges are published.
         settings: configured judges; seed of the floors.
+        weights: folder of the downloaded weights.
         compute: number of CPU threads; device of the published judges.
         work: folder for the shards of the published judges.
         teachers: teachers of the run's labels, to record which judges are also teachers.
@@ -91,11 +119,15 @@ def judge_recordings(
     by_set = {name: [(c.utt_id, c.corpus) for c in clips if c.corpus == name] for name in unknown}
     known = [(clip.utt_id, clip.corpus) for clip in clips if clip.corpus not in unknown]
     metrics = affect_accuracy(known, judged, labels, settings.seed)
-    metrics["ceiling"] = {
-        corpus: ceilings(judged, _rerendered(root, corpus, judged, judges, work))
-        for corpus in utterances["corpus"].unique()
-        if (root / "corpus" / corpus / RERENDERED_WORDS).is_file()
-    }
+    metrics["ceiling"] = {}
+    for corpus in utterances["corpus"].unique():
+        if (root / "corpus" / corpus / RERENDERED_WORDS).is_file():
+            found = ceilings(judged, _rerendered(root, corpus, judged, judges, work))
+            prosody = _prosody_ceilings(root, corpus, [c for c in clips if c.corpus == corpus])
+            metrics["ceiling"][corpus] = {k: {**found[k], **prosody[k]} for k in found}
+    metrics["quality"] = _quality(
+        clips, load_quality_judges(settings, weights, compute), settings, work
+    )
     if judges.embedded is not None:
         metrics = {"trained_on": judges.embedded.trained_on, **metrics}
     if unknown:
@@ -141,11 +173,13 @@ def _with_scales(
     return scales
 
 
-def write_judgements(folder: Path, judged: Judgements) -> None:
-    """Write the judged affect of the `test` recordings, which every system is compared with."""
+def write_judgements(
+    folder: Path, judged: Mapping[str, tuple[np.ndarray, np.ndarray | None]]
+) -> None:
+    """Write the judged emotion of utterances, and the word affect of those with word times."""
     posteriors = posterior_table({u: posterior_9 for u, (posterior_9, _) in judged.items()})
     write_table(posteriors, folder / "emotion_posteriors.parquet", EMOTION_POSTERIORS)
-    vad = vad_table({u: vad_W3 for u, (_, vad_W3) in judged.items()})
+    vad = vad_table({u: vad_W3 for u, (_, vad_W3) in judged.items() if vad_W3 is not None})
     write_table(vad, folder / "word_vad.parquet", WORD_VAD)
 
 
@@ -161,8 +195,9 @@ def judge(
 ) -> None:
     """Score the synthesis of a system.
 
-    Reads eval/<system>/seed<k>/synthesis.parquet. Writes scores.parquet, word_vad.parquet (judged
-    word affect of utterances whose words the aligner found) and metrics.json to the same folder.
+    Reads eval/<system>/seed<k>/synthesis.parquet. Writes scores.parquet, emotion_posteriors.parquet
+    (judged emotion of utterances), word_vad.parquet (judged word affect of utterances whose words
+    the aligner found) and metrics.json to the same folder.
 
     Args:
         root: results folder of the run.
@@ -221,9 +256,9 @@ def score(
     rows = [{str(k): v for k, v in row.items()} for row in synthesis.to_dict("records")]
     lacking = pd.DataFrame(without_audio(folder).items(), columns=["utt_id", "corpus"])
     sentences = pd.concat([synthesis[["utt_id", "corpus"]], lacking], ignore_index=True)
-    scores, vad = panel.scores(rows, ids_to_check(sentences, settings))
+    scores, judged = panel.scores(rows, ids_to_check(sentences, settings))
     write_table(scores, folder / "scores.parquet", SCORES)
-    write_table(vad_table(vad), folder / "word_vad.parquet", WORD_VAD)
+    write_judgements(folder, judged)
     report = {
         "system": system,
         "seed": seed,
@@ -268,6 +303,65 @@ def _rerendered(
     names = [name for name in sorted(set(words["utt_id"])) if name.rsplit(".", 1)[0] in judged]
     chosen = {name: (corpus, folder / "audio" / f"{name}.wav") for name in names}
     return _of_words(judges.predict(_clips(words, chosen), work / f"again_{corpus}"))
+
+
+def _prosody_ceilings(
+    root: Path, corpus: str, recordings: Sequence[Clip]
+) -> dict[str, dict[str, float]]:
+    """By kind of re-rendering: its PROSODY_METRICS, aligned as syntheses are."""
+    folder, aligner = root / "corpus" / corpus, PocketsphinxAligner()
+    rerendered = set(read_table(folder / RERENDERED_WORDS, WORDS)["utt_id"])
+    rows: dict[str, list[dict]] = {}
+    for clip in track(recordings, len(recordings), f"judges: prosody of re-rendered {corpus}"):
+        recorded = spoken_words(read_wav(clip.audio), clip.spans_s, clip.words)
+        for name in sorted(n for n in rerendered if n.rsplit(".", 1)[0] == clip.utt_id):
+            audio_T = read_wav(folder / "audio" / f"{name}.wav")
+            spans = realign(aligner, audio_T, clip.words)
+            again = spans and spoken_words(audio_T, np.array(spans), clip.words)
+            row = {**agreement(recorded, again or None), "n_words": len(clip.words)}
+            rows.setdefault(name.rsplit(".", 1)[1], []).append(row)
+    values = {
+        kind: {m: ratio([pd.DataFrame(found)], m).value for m in PROSODY_METRICS}
+        for kind, found in rows.items()
+    }
+    return {
+        kind: {m: v for m, v in own.items() if not math.isnan(v)} for kind, own in values.items()
+    }
+
+
+def _quality(
+    clips: Sequence[Clip], judges: Mapping[str, JudgeFn], settings: Evaluate, work: Path
+) -> dict[str, dict]:
+    """By test set: number of recordings that are judged in every system, and their quality scores.
+
+    The scores with noise show whether a judge finds a degradation that everybody hears.
+    """
+    names = pd.DataFrame({"utt_id": [c.utt_id for c in clips], "corpus": [c.corpus for c in clips]})
+    checked = ids_to_check(names, settings)
+    found = {}
+    for corpus in sorted(set(names["corpus"])):
+        chosen = [c for c in clips if c.corpus == corpus and c.utt_id in checked]
+        with tempfile.TemporaryDirectory() as folder:
+            noisy = [_with_noise(clip, Path(folder)) for clip in chosen]
+            scores = [
+                {
+                    name: judge(part, work / f"{name}_{corpus}_{kind}")
+                    for name, judge in judges.items()
+                }
+                for kind, part in (("recordings", chosen), ("noisy", noisy))
+            ]
+        found[corpus] = {"n": len(chosen), **quality_accuracy(*scores)}
+    return found
+
+
+def _with_noise(clip: Clip, folder: Path) -> Clip:
+    """A copy of a clip in `folder`, with white noise at NOISE_SNR_DB."""
+    audio_T = read_wav(clip.audio)
+    level = np.sqrt(np.mean(audio_T**2)) * 10 ** (-NOISE_SNR_DB / 20)
+    noise_T = np.random.default_rng(0).normal(0.0, level, len(audio_T))
+    path = folder / f"{clip.utt_id}.wav"
+    write_wav(path, np.clip(audio_T + noise_T, -1.0, 1.0).astype(np.float32))
+    return replace(clip, audio=path)
 
 
 def _clips(words: pd.DataFrame, chosen: dict[str, tuple[str, Path]]) -> list[Clip]:

@@ -27,8 +27,8 @@ PEAK_MEMORY_GB = 18.2  # peak memory of that reward step, the largest of all tra
 RENDER_S = 35 * 16 / 10_796  # core seconds per sentence (docs/log/index.md, the H100's 16 cores)
 ALIGN_RATE = 42  # seconds of speech per core second, pocketsphinx (docs/alignment.md)
 LABEL_RATE = 48.5 * 60 / 9.9  # same, weak teachers (docs/labels.md)
-JUDGE_S = 0.79  # core seconds per clip (docs/judges.md)
-CHECK_S = 0.25 + 0.14  # the part of JUDGE_S for the second ASR judge and DNSMOS
+JUDGE_S = 0.97  # core seconds per clip (docs/judges.md)
+CHECK_S = 0.25 + 0.14 + 0.17  # the part of JUDGE_S for the second ASR, DNSMOS and DistillMOS
 JUDGE_TRAIN_S = 159 * 2 / (2_093 * 20)  # core seconds per recording and epoch (docs/judges.md)
 
 POLICY_PARAMETERS = 505_803_812

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from hpro_core.analysis.scores import SPEECH_METRICS
 from hpro_core.constants import VAD
 from hpro_core.errors import HproError
 from hpro_core.io import CURVES, read_csv_table
@@ -24,7 +25,15 @@ METRIC_NAMES = {
     "wvad_ccc": "wVAD-CCC ↑",
     "emo_sim": "EMO-SIM ↑",
     "dnsmos": "DNSMOS ↑",
+    "distillmos": "DistillMOS ↑",
     "speaker_sim": "SPK-SIM ↑",
+    "f0_corr": "F0 ↑",
+    "energy_corr": "energy ↑",
+    "rate_corr": "rate ↑",
+    "pause_f1": "pauses ↑",
+    "utmos": "UTMOS ↑",
+    "nisqa": "NISQA ↑",
+    "scoreq": "SCOREQ ↑",
 }
 PERCENT = ("wer", "wer_check")
 """Metrics that are fractions in the tables and percentages in the report."""
@@ -56,22 +65,27 @@ _STYLE: dict[Any, Any] = {
 def intervals(rows: pd.DataFrame) -> str:
     """Plot every system's metrics on one test set as points with 95 % intervals.
 
-    Each row has a system, with the columns of the result tables.
+    Each row has a system, with the columns of the result tables. Speech and prosody are on two
+    lines; judges whose weights the user brought are with prosody.
     """
+    second = [metric for metric in METRIC_NAMES if metric in rows and metric not in SPEECH_METRICS]
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(10, 0.9 + 0.26 * len(rows)), layout="constrained")
-        axes = figure.subplots(1, len(METRIC_NAMES), sharey=True)
-        for axis, (metric, name) in zip(axes, METRIC_NAMES.items(), strict=True):
+        figure = Figure(figsize=(10, 1.5 + 0.52 * len(rows)), layout="constrained")
+        axes = figure.subplots(2, len(SPEECH_METRICS), sharey=True)
+        drawn = [*SPEECH_METRICS, *second]
+        for axis, metric in zip(axes.flat[: len(drawn)], drawn, strict=True):
             scale = 100 if metric in PERCENT else 1
             for height, row in enumerate(rows.to_dict("records")):
                 value, low, high = (scale * row[metric + end] for end in ("", "_lo", "_hi"))
                 colour = SYSTEM_COLOURS.get(row["system"], OTHER_COLOUR)
                 axis.plot([low, high], [height, height], color=colour, linewidth=2)
                 axis.plot(value, height, "o", color=colour, markersize=4)
-            axis.set_title(name)
+            axis.set_title(METRIC_NAMES[metric])
             axis.grid(axis="x", color="#eeeeee")
-        axes[0].set_yticks(range(len(rows)), rows["system"].tolist())
-        axes[0].invert_yaxis()
+        for axis in axes[1, len(second) :]:
+            axis.set_axis_off()
+        axes[0, 0].set_yticks(range(len(rows)), rows["system"].tolist())
+        axes[0, 0].invert_yaxis()
         return _svg(figure)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hpro_core.analysis.scores import METRICS
+from hpro_core.analysis.scores import BROUGHT_METRICS, METRICS
 from hpro_core.judges.asr import WordErrorCounter
 from hpro_core.judges.audio import LIST, notes_of
 from hpro_core.judges.provenance import read_provenance
@@ -34,7 +34,7 @@ def build_judged(out: Path, systems: Sequence[str], list_name: str, per_set: int
     table = pd.read_csv(out / "tables" / "comparison.csv")
     gaps = pd.read_csv(out / "tables" / "differences.csv")
     loaded = [load_system(out, name, 0) for name in systems]
-    shown = [m for m in METRICS if table[m].notna().any()]
+    shown = [m for m in (*METRICS, *BROUGHT_METRICS) if m in table and table[m].notna().any()]
     accuracy = out / "judge" / "metrics.json"
     context = {
         "name": out.name,

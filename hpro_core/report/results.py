@@ -1,7 +1,7 @@
 """The three tables of a run, compared with the paper's orderings."""
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from hpro_core.analysis.statistics import Interval
 from hpro_core.analysis.tables import COLUMNS
-from hpro_core.io import read_csv_table
+from hpro_core.io import read_csv_table, read_text
 from hpro_core.report.paper import CLAIMS, LOWER_IS_BETTER, Claim
 
 TABLES = ("comparison", "progressive", "ablation")
@@ -54,6 +54,24 @@ def read_tables(root: Path) -> dict[str, pd.DataFrame]:
         )
         for name in TABLES
     }
+
+
+def read_breakdown(root: Path, name: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Read the rows of tables/{by_emotion,by_speaker,confusion}.csv; it may have none.
+
+    Args:
+        root: results folder of the run.
+        name: file name without ending.
+        columns: columns that are needed; the first three are text.
+
+    Raises:
+        HproError: the table is missing or lacks a column.
+    """
+    path, hint = root / "tables" / f"{name}.csv", "run `hpro tables`"
+    if len(read_text(path, hint).splitlines()) == 1:
+        return []
+    table = read_csv_table(path, columns, columns[:3], hint)
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def systems_of(tables: dict[str, pd.DataFrame]) -> list[str]:

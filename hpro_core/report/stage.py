@@ -7,8 +7,15 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from hpro_core.analysis.scores import METRICS
+from hpro_core.analysis.breakdown import CONFUSION_COLUMNS
+from hpro_core.analysis.scores import (
+    BROUGHT_METRICS,
+    PROSODY_METRICS,
+    QUALITY_METRICS,
+    SPEECH_METRICS,
+)
 from hpro_core.analysis.tables import cautions_of
+from hpro_core.constants import EMOTIONS
 from hpro_core.io import check_type, read_json, read_text, write_text
 from hpro_core.judges.provenance import read_provenance
 from hpro_core.params import SEEDLESS, Codec, Label, Report, Speech, read_plain, read_section
@@ -27,6 +34,9 @@ EMOTION_TEACHERS = {
     "emotion2vec": "emotion2vec",
 }
 """Descriptions of the values of `label.vad_teacher` and `label.emotion_teacher`."""
+
+BREAKDOWN_METRICS = ("wer", "wvad_ccc", "emo_sim", *PROSODY_METRICS)
+"""Metrics of the tables by emotion and speaker; the others are in their CSV files."""
 
 TITLES = {
     "comparison": "Comparison (the paper's Table I)",
@@ -58,6 +68,7 @@ def build(root: Path, settings: Report, params: Path) -> Path:
     context = {
         **_header(root, params),
         **_results(tables),
+        **_breakdowns(root),
         "judged_by": sorted(judges.items()),
         "cautions": cautions_of(root, names, seeds, external),
         "judges": measurements(root / "judge" / "metrics.json", "hpro judge-recordings"),
@@ -238,13 +249,35 @@ def _results(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
         "titles": TITLES,
         "tables": {name: table.to_dict("records") for name, table in tables.items()},
         "test_sets": test_sets,
-        "metrics": METRICS,
+        "metrics": SPEECH_METRICS,
+        "prosody_metrics": [*PROSODY_METRICS, *_brought(tables)],
         "metric_names": figures.METRIC_NAMES,
         "paper": {name: _paper_rows(rows) for name, rows in paper.PAPER_VALUES.items()},
         "paper_only": _paper_only(tables),
         "ordering_results": results.by_claim(found),
         "summaries": [results.summary(found, test_set) for test_set in test_sets],
         "directions": results.DIRECTIONS,
+    }
+
+
+def _brought(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Quality judges of this run whose weights the user brought."""
+    return [m for m in BROUGHT_METRICS if any(m in table for table in tables.values())]
+
+
+def _breakdowns(root: Path) -> dict[str, Any]:
+    """Tables by emotion and speaker, and the confusion of emotions."""
+    needed = [*("system", "test_set"), *("n", "seeds"), *BREAKDOWN_METRICS]
+    by = {
+        what: results.read_breakdown(root, f"by_{what}", [*needed[:2], what, *needed[2:]])
+        for what in ("emotion", "speaker")
+    }
+    confusion = results.read_breakdown(root, "confusion", CONFUSION_COLUMNS)
+    return {
+        "by": by,
+        "breakdown_metrics": BREAKDOWN_METRICS,
+        "confusion": confusion,
+        "emotions": EMOTIONS,
     }
 
 
@@ -315,12 +348,13 @@ def _figure(value: Any) -> str:
 
 
 def cell(metric: str, value: float) -> str:
-    """Format a value: WER in percent with one decimal, DNSMOS with two, the others with three."""
+    """Format a value: WER in percent with one decimal, scores of quality with two, the others
+    with three."""
     if pd.isna(value):
         return "–"
     if metric in figures.PERCENT:
         return f"{100 * value:.1f}"
-    return f"{value:.2f}" if metric == "dnsmos" else f"{value:.3f}"
+    return f"{value:.2f}" if metric in QUALITY_METRICS else f"{value:.3f}"
 
 
 def span(metric: str, low: float, high: float) -> str:

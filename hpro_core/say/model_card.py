@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hpro_core.analysis.scores import METRICS
+from hpro_core.analysis.scores import SPEECH_METRICS
 from hpro_core.corpus.readers.registry import READERS
 from hpro_core.io import check_type, read_json
 from hpro_core.judges.provenance import read_provenance
@@ -141,10 +141,14 @@ def _metrics(run: Path, system: str, seed: str) -> Iterator[str]:
     )  # fmt: skip
     yield "Brackets: 95 % bootstrap intervals over the utterances of one seed. They are of the"
     yield "test sentences of the run, with other utterances of the speaker as references.\n"
-    yield "| test set | utterances | " + " | ".join(f"`{metric}`" for metric in METRICS) + " |"
-    yield "|---|---|" + "---|" * len(METRICS)
+    yield (
+        "| test set | utterances | " + " | ".join(f"`{metric}`" for metric in SPEECH_METRICS) + " |"
+    )
+    yield "|---|---|" + "---|" * len(SPEECH_METRICS)
     for name, values in stored.items():
-        cells = [_cell(values.get(metric), f"{path}, {name}, {metric}") for metric in METRICS]
+        cells = [
+            _cell(values.get(metric), f"{path}, {name}, {metric}") for metric in SPEECH_METRICS
+        ]
         yield f"| {name} | {values.get('n', '')} | " + " | ".join(cells) + " |"
     yield "\nWER is a fraction, and lower is better. Judges:\n"
     for what, model in sorted(read_provenance(path).judges.items()):

@@ -141,14 +141,15 @@ def files_of(
         case "judge":
             clips = list(spoken.glob("audio/*.wav"))
             heard = [*model(judge), *recorded, words, spoken / "synthesis.parquet", *clips]
-            names = ("scores.parquet", "word_vad.parquet", "metrics.json")
-            return [*heard, *recordings], [spoken / n for n in names]
+            names = ("scores.parquet", "emotion_posteriors.parquet", "word_vad.parquet")
+            return [*heard, *recordings], [spoken / n for n in (*names, "metrics.json")]
         case "tables":
             names = ("comparison", "progressive", "ablation")
             out = Path(options.get("--out", root / "tables"))
             made = [out / f"{n}.{kind}" for n in names for kind in ("csv", "md")]
             made += [out / f"metrics/acted/{path.parts[-3]}.json" for path in judged(root)]
-            return judged(root), [*made, out / "differences.csv"]
+            made += [out / f"{n}.csv" for n in ("differences", "by_emotion", "by_speaker")]
+            return [*judged(root), utterances], [*made, out / "confusion.csv"]
         case "report":
             curves = [root / "codec/style/training.csv", *root.glob("tables/*.csv")]
             read = [*judged(root), *curves, *labels, *splits, utterances, words]

@@ -12,7 +12,10 @@ from tests.workflow.project import Project
 pytestmark = pytest.mark.workflow
 
 SYSTEMS = ("recordings", "tokenrecon", "sft", "frame", "joint")
-METRICS = ("wer", "wer_check", "wvad_ccc", "emo_sim", "dnsmos", "speaker_sim")
+METRICS = (
+    *("wer", "wer_check", "wvad_ccc", "emo_sim", "dnsmos", "distillmos", "speaker_sim"),
+    *("f0_corr", "energy_corr", "rate_corr", "pause_f1"),
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 # Result tables of a run, with the paper's figures beside them, and claims: statistical tests of all
 # systems of the tables over several seeds (config/claims.yaml).
+BREAKDOWNS = ["by_emotion", "by_speaker", "confusion"]
 
 
 rule tables:
@@ -15,6 +16,8 @@ rule tables:
         ),
         metrics=of_runs("eval", table_systems(), "metrics.json"),
         scores=of_runs("eval", table_systems(), "scores.parquet"),
+        emotion=of_runs("eval", table_systems(), "emotion_posteriors.parquet"),
+        utterances=rules.corpus_split.output.utterances,
     output:
         report(
             expand("<root>/tables/{table}.csv", table=TABLES),
@@ -23,6 +26,7 @@ rule tables:
         ),
         expand("<root>/tables/{table}.md", table=TABLES),
         "<root>/tables/differences.csv",
+        expand("<root>/tables/{table}.csv", table=BREAKDOWNS),
         directory("<root>/tables/metrics"),
         "<root>/tables/record_tables.json",
     log:
@@ -56,6 +60,10 @@ rule tables_all:
         ),
         metrics=of_runs("eval", [*table_systems(), *VARIANTS], "metrics.json"),
         scores=of_runs("eval", [*table_systems(), *VARIANTS], "scores.parquet"),
+        emotion=of_runs(
+            "eval", [*table_systems(), *VARIANTS], "emotion_posteriors.parquet"
+        ),
+        utterances=rules.corpus_split.output.utterances,
     output:
         report(
             expand("<root>/tables_all/{table}.csv", table=TABLES),
@@ -64,6 +72,7 @@ rule tables_all:
         ),
         expand("<root>/tables_all/{table}.md", table=TABLES),
         "<root>/tables_all/differences.csv",
+        expand("<root>/tables_all/{table}.csv", table=BREAKDOWNS),
         directory("<root>/tables_all/metrics"),
         "<root>/tables_all/record_tables.json",
     log:

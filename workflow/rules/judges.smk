@@ -3,6 +3,10 @@
 from hpro_core.judges import files as judges
 
 PUBLISHED_AFFECT = [str(path) for path in judges.affect_judge_files(SETTINGS.evaluate)]
+PUBLISHED_GRADED = [  # on recordings
+    *PUBLISHED_AFFECT,
+    *map(str, judges.quality_judge_files(SETTINGS.evaluate).values()),
+]
 PUBLISHED_JUDGES = [
     str(path) for path in judges.published_judge_files(SETTINGS.evaluate)
 ]
@@ -55,7 +59,7 @@ rule judge_recordings:
             "codec.checkpoint",
         ),
         judge=JUDGE,
-        published=PUBLISHED_AFFECT,
+        published=PUBLISHED_GRADED,
         utterances=rules.corpus_split.output.utterances,
         words=WORDS,
         emotion=of_sets("truth_emotion.parquet", CONTROLLED),
@@ -74,10 +78,10 @@ rule judge_recordings:
         "<benchmarks>/evaluate/judge_recordings.tsv"
     conda:
         "../envs/hpro.yaml"
-    threads: THREADS if PUBLISHED_AFFECT else 1
+    threads: THREADS if PUBLISHED_GRADED else 1
     resources:
-        gpu=1 if PUBLISHED_AFFECT else 0,
-        mem_mb=lambda wildcards, attempt: (12000 if PUBLISHED_AFFECT else 4000)
+        gpu=1 if PUBLISHED_GRADED else 0,
+        mem_mb=lambda wildcards, attempt: (12000 if PUBLISHED_GRADED else 4000)
         * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
@@ -104,6 +108,7 @@ rule judge:
         audio=rules.synthesise.output.sums,
     output:
         scores="<root>/eval/{system}/seed{seed}/scores.parquet",
+        emotion="<root>/eval/{system}/seed{seed}/emotion_posteriors.parquet",
         vad="<root>/eval/{system}/seed{seed}/word_vad.parquet",
         metrics="<root>/eval/{system}/seed{seed}/metrics.json",
         record="<root>/eval/{system}/seed{seed}/record_judge.json",
