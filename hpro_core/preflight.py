@@ -49,6 +49,7 @@ LICENCES = {
     "audeering's model": "CC BY-NC-SA 4.0: no commercial use",
     "emotion2vec": "its own: read its model card",
     "WavLM": "that of microsoft/UniSpeech: read its model card",
+    "NISQA": "weights CC BY-NC-SA 4.0: no commercial use",
 }
 
 
@@ -387,6 +388,7 @@ def _licences(settings: Params) -> Iterator[Check]:
         "audeering's model": "audeering" in (settings.label.vad_teacher, settings.evaluate.vad),
         "emotion2vec": _uses_emotion2vec(settings),
         "WavLM": settings.evaluate.speaker == "wavlm",
+        "NISQA": bool(settings.evaluate.nisqa),
     }
     for name, used in models.items():
         if used:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import sys
 from types import ModuleType
 
@@ -12,6 +13,8 @@ import torch
 import yaml
 from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
+from torch import nn
+from torchaudio.models import wav2vec2_model
 from transformers import Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMForXVector
 from whisper.model import ModelDimensions, Whisper
 
@@ -252,3 +255,115 @@ def save_scoreq(path, outputs=1):
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.save(model, path)
+
+
+UTMOS_NAMES = (
+    (r"^feature_extractor\.conv_layers\.0\.layer_norm", "feature_extractor.conv_layers.0.2"),
+    (r"^(feature_extractor\.conv_layers\.\d)\.conv", r"\1.0"),
+    (r"^encoder\.feature_projection\.layer_norm", "layer_norm"),
+    (r"^encoder\.feature_projection\.projection", "post_extract_proj"),
+    (r"pos_conv_embed\.conv\.parametrizations\.weight\.original0", "pos_conv.0.weight_g"),
+    (r"pos_conv_embed\.conv\.parametrizations\.weight\.original1", "pos_conv.0.weight_v"),
+    (r"pos_conv_embed\.conv", "pos_conv.0"),
+    (r"^encoder\.transformer\.", "encoder."),
+    (r"(layers\.\d)\.layer_norm", r"\1.self_attn_layer_norm"),
+    (r"\.attention\.", ".self_attn."),
+    (r"\.feed_forward\.intermediate_dense", ".fc1"),
+    (r"\.feed_forward\.output_dense", ".fc2"),
+)
+"""Pattern in a name of torchaudio's wav2vec2 -> the name in fairseq's and UTMOS's file."""
+
+
+def save_utmos(path):
+    """Write the published file at a tiny size; returns its parts as other implementations."""
+    torch.manual_seed(0)
+    encoder = wav2vec2_model(
+        extractor_mode="group_norm",
+        extractor_conv_layer_config=[(8, 10, 5), *[(8, 3, 2)] * 4, *[(8, 2, 2)] * 2],
+        extractor_conv_bias=False,
+        encoder_embed_dim=128,
+        encoder_projection_dropout=0.1,
+        encoder_pos_conv_kernel=8,
+        encoder_pos_conv_groups=4,
+        encoder_num_layers=2,
+        encoder_num_heads=2,
+        encoder_attention_dropout=0.1,
+        encoder_ff_interm_features=16,
+        encoder_ff_interm_dropout=0.0,
+        encoder_dropout=0.1,
+        encoder_layer_norm_first=False,
+        encoder_layer_drop=0.0,
+        aux_num_out=None,
+    ).eval()
+    head = nn.ModuleDict(
+        {
+            "blstm": nn.LSTM(128 + 3 + 5, 6, batch_first=True, bidirectional=True),
+            "projection": nn.Sequential(nn.Linear(12, 7), nn.ReLU(), nn.Linear(7, 1)),
+        }
+    )
+    condition = {"domain_emb": torch.randn(1, 3), "judge_emb": torch.randn(1, 5)}
+    weights = {f"wav2vec2.{fairseq_name(n)}": w for n, w in encoder.state_dict().items()}
+    weights["wav2vec2.mask_emb"] = torch.randn(128)
+    torch.save({**weights, **condition, **head.state_dict()}, path)
+    return encoder, head, condition
+
+
+def fairseq_name(name):
+    for pattern, theirs in UTMOS_NAMES:
+        name = re.sub(pattern, theirs, name)
+    return name
+
+
+NISQA_ARGS = {
+    **{"ms_sr": None, "ms_fmax": 20000, "ms_n_fft": 4096, "ms_hop_length": 0.01},
+    **{"ms_win_length": 0.02, "ms_n_mels": 48, "ms_seg_length": 15, "ms_seg_hop_length": 4},
+    **{"cnn_model": "adapt", "cnn_c_out_1": 3, "cnn_c_out_2": 4, "cnn_c_out_3": 5},
+    **{"cnn_kernel_size": (3, 3), "cnn_fc_out_h": None, "cnn_pool_1": [24, 7]},
+    **{"cnn_pool_2": [12, 5], "cnn_pool_3": [6, 3], "td": "self_att", "td_sa_d_model": 8},
+    **{"td_sa_nhead": 1, "td_sa_pos_enc": False, "td_sa_num_layers": 2, "td_sa_h": 6},
+    **{"td_2": "skip", "pool": "att", "pool_att_h": 7, "double_ended": False, "dim": True},
+}
+
+
+def nisqa_shapes():
+    """Names and shapes in the published file, at the sizes of NISQA_ARGS."""
+    outs, shapes = (1, 3, 4, 5, 5, 5, 5), {}
+    for i in range(1, 7):
+        shapes[f"cnn.model.conv{i}.weight"] = (outs[i], outs[i - 1], 3, 3)
+        shapes[f"cnn.model.conv{i}.bias"] = (outs[i],)
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            shapes[f"cnn.model.bn{i}.{part}"] = (outs[i],)
+        shapes[f"cnn.model.bn{i}.num_batches_tracked"] = ()
+    start = "time_dependency.model."
+    shapes |= {f"{start}norm1.weight": (8,), f"{start}norm1.bias": (8,)}
+    shapes |= {f"{start}linear.weight": (8, 30), f"{start}linear.bias": (8,)}
+    for layer in (0, 1):
+        own = f"{start}layers.{layer}."
+        shapes |= {f"{own}self_attn.in_proj_weight": (24, 8), f"{own}self_attn.in_proj_bias": (24,)}
+        shapes |= {f"{own}self_attn.out_proj.weight": (8, 8)}
+        shapes |= {f"{own}self_attn.out_proj.bias": (8,)}
+        shapes |= {f"{own}linear1.weight": (6, 8), f"{own}linear1.bias": (6,)}
+        shapes |= {f"{own}linear2.weight": (8, 6), f"{own}linear2.bias": (8,)}
+        shapes |= {f"{own}norm{i}.{part}": (8,) for i in (1, 2) for part in ("weight", "bias")}
+    for dimension in range(5):
+        own = f"pool_layers.{dimension}.model."
+        shapes |= {f"{own}linear1.weight": (7, 8), f"{own}linear1.bias": (7,)}
+        shapes |= {f"{own}linear2.weight": (1, 7), f"{own}linear2.bias": (1,)}
+        shapes |= {f"{own}linear3.weight": (1, 8), f"{own}linear3.bias": (1,)}
+    return shapes
+
+
+def save_nisqa(path, one_head=False, **changes):
+    """Write nisqa.tar, or nisqa_mos_only.tar with `one_head`, at a tiny size."""
+    torch.manual_seed(1)
+    weights = {
+        name: torch.tensor(7) if name.endswith("tracked") else torch.randn(shape).abs() * 0.3
+        if name.endswith("running_var") else 0.4 * torch.randn(shape)
+        for name, shape in nisqa_shapes().items()
+    }  # fmt: skip
+    kept = weights
+    if one_head:
+        kept = {n: w for n, w in weights.items() if not re.match(r"pool_layers\.[1-4]", n)}
+        kept = {n.replace("pool_layers.0.", "pool."): w for n, w in kept.items()}
+    torch.save({"args": NISQA_ARGS | changes, "model_state_dict": kept}, path)
+    return weights

@@ -367,6 +367,9 @@ def teachers(folder: Path) -> None:
     published.save_emotion2vec(folder / "emotion2vec")
     published.save_wavlm(folder / "wavlm", form="safetensors")
     published.save_whisper(folder / "whisper.pt", n_mels=80)
+    published.save_utmos(folder / "utmos.pt")
+    published.save_nisqa(folder / "nisqa.tar")
+    published.save_scoreq(folder / "scoreq.onnx")
     config = WhisperConfig(
         vocab_size=70, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
         decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, num_mel_bins=8,

@@ -33,8 +33,11 @@ from hpro_core.corpus.readers.registry import PUBLISHED
 from hpro_core.errors import HproError
 from hpro_core.judges import affect, affect_training
 from hpro_core.judges.audio_lists import read_list
+from hpro_core.judges.nisqa import Nisqa
 from hpro_core.judges.panel import ReferenceRecordings
 from hpro_core.judges.provenance import common_provenance
+from hpro_core.judges.scoreq import Scoreq
+from hpro_core.judges.utmos import Utmos
 from hpro_core.judges.wavlm import WavlmSpeakerEncoder
 from hpro_core.judges.whisper import WhisperTranscripts
 from hpro_core.label.audeering import AudeeringWordVad
@@ -666,6 +669,15 @@ def _teachers() -> Iterator[Target]:
         )  # fmt: skip
     yield Target("teacher: emotion2vec", "teachers", ("emotion2vec/*",), _emotion2vec, weight=4)
     yield Target("judge: WavLM", "teachers", ("wavlm/*",), _wavlm, names=("clip.wav",), weight=4)
+    for name, judge in (
+        ("utmos.pt", lambda path: Utmos(path, CPU)),
+        ("nisqa.tar", lambda path: Nisqa(path, CPU)),
+        ("scoreq.onnx", lambda path: Scoreq(path, 1)),
+    ):
+        yield Target(
+            f"judge: {name}", "teachers", (name,),
+            lambda f, name=name, judge=judge: judge(f / name).predict([_clip(f)]), weight=2,
+        )  # fmt: skip
     yield Target("judge: Whisper", "teachers", ("whisper.pt",), _whisper, weight=3)
     yield Target(
         "codec: Whisper's decoder", "teachers",

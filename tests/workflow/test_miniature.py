@@ -46,7 +46,8 @@ def test_tables_have_every_system_and_no_empty_cell(results: Path) -> None:
         if name == "comparison":
             table = [row for row in table if row["system"] != "clips"]
         assert {(row["system"], row["test_set"]) for row in table} == expected
-        assert all(cell.strip() not in ("", "nan") for row in table for cell in row.values())
+        cells = [row[name] for row in table for name in row if not name.startswith("pause_f1")]
+        assert all(cell.strip() not in ("", "nan") for cell in cells)  # there may be no pause
         assert {"n", "seeds"} <= set(table[0])
         assert {f"{m}{end}" for m in METRICS for end in ("", "_lo", "_hi")} <= set(table[0])
         assert (results / f"tables/{name}.md").is_file()
