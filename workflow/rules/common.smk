@@ -194,7 +194,11 @@ def existing(folder, name):
     DVC tracks whole folders, so all files in them must be up to date.
     """
     found = glob_wildcards(f"{ROOT}/{folder}/{{system}}/seed{{seed}}/{name}")
-    pairs = [pair for pair in zip(found.system, found.seed) if pair[0] in [*SYSTEMS, *EXTERNAL]]
+    pairs = [
+        pair
+        for pair in zip(found.system, found.seed)
+        if pair[0] in [*SYSTEMS, *EXTERNAL]
+    ]
     return [f"{ROOT}/{folder}/{system}/seed{seed}/{name}" for system, seed in pairs]
 
 
