@@ -137,7 +137,7 @@ def files_of(
             return [utterances, words, *truth, *recordings], model(judge)
         case "judge-recordings":
             read = [*model(judge), utterances, words, *truth, *recordings]
-            return read, [judge / "metrics.json", *recorded]
+            return read, [judge / "metrics.json", judge / "recordings/scales.json", *recorded]
         case "judge":
             clips = list(spoken.glob("audio/*.wav"))
             heard = [*model(judge), *recorded, words, spoken / "synthesis.parquet", *clips]
