@@ -6,7 +6,7 @@ Snakefile writes (`results/<run>/params/<stage>.yaml`). Both have the section un
 
 import pkgutil
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from copy import copy
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -28,6 +28,9 @@ from pydantic import (
 
 from hpro_core.errors import HproError
 from hpro_core.io import read_json, read_yaml
+
+MAX_SYSTEM_CHARACTERS = 40
+"""Longest name of an external system (ours)."""
 
 SEEDLESS = ("recordings", "tokenrecon")
 """Ceiling systems: the recordings, and their resynthesis from their own speech tokens.
@@ -556,9 +559,7 @@ class Params(Section):
                     raise ValueError(f"variants.{name}.start: circular, {circle}")
                 seen.append(start)
         for name in self.external:
-            if name in ("sft", *SEEDLESS, *self.variants):
-                raise ValueError(f"external.{name}: a system of this project has that name")
-            if problem := _folder_problem(name, "base"):
+            if problem := _external_problem(name, self.variants):
                 raise ValueError(f"external.{name}: {problem}")
         systems = [*SEEDLESS, "sft", *self.variants, *self.external]
         for table, rows in self.tables.model_dump().items():
@@ -686,6 +687,26 @@ def _folder_problem(name: str, taken: str) -> str | None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         return "use letters, digits, '_' and '-' only, a letter or digit first"
     return None
+
+
+def _external_problem(name: str, variants: Collection[str] = ()) -> str | None:
+    """The reason why a name is not usable for an external system; else None."""
+    if name in ("sft", *SEEDLESS, *variants):
+        return "a system of this project has that name"
+    if len(name) > MAX_SYSTEM_CHARACTERS:
+        return f"the name has more than {MAX_SYSTEM_CHARACTERS} characters"
+    return _folder_problem(name, "base")
+
+
+def check_external_names(names: Iterable[str]) -> None:
+    """Check the names of external systems without the rest of the settings.
+
+    Raises:
+        HproError: a name is not usable.
+    """
+    for name in names:
+        if problem := _external_problem(name):
+            raise HproError(f"external.{name}: {problem}")
 
 
 def _judge_training_sets(base: Path) -> list[str] | None:

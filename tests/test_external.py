@@ -18,6 +18,7 @@ from hpro_core.analysis import tables as result_tables
 from hpro_core.errors import HproError
 from hpro_core.io import read_json, write_json
 from hpro_core.judges.audio_lists import find_list, named_folders, read_list
+from hpro_core.params import check_external_names
 from hpro_core.synthesis import external, imported
 from tests.test_evaluate_tables import ROWS, SETTINGS, scores, write
 from tests.workflow.project import REPO
@@ -61,6 +62,20 @@ def test_every_format_becomes_16_khz_mono(tmp_path: Path) -> None:
         assert found.duration_s[name] == pytest.approx(1.0, abs=0.05)
 
 
+def test_an_import_replaces_no_system_of_the_run_and_no_input(tmp_path: Path) -> None:
+    own = tmp_path / "run/eval/self/seed0/audio"
+    tone(own / "a.wav")
+    with pytest.raises(HproError, match="is inside the results of the run"):
+        external.import_run(tmp_path / "run", "self", 0, own)
+    assert (own / "a.wav").is_file()
+    write_json(tmp_path / "run/eval/hpro/seed0/record_synthesise.json", {})
+    with pytest.raises(HproError, match=r"is of a system of this run: rename external\.hpro"):
+        external.import_run(tmp_path / "run", "hpro", 0, tmp_path)
+    for name in ("sft", "recordings", "../../x", "x" * 300):
+        with pytest.raises(HproError, match="external"):
+            check_external_names([name])
+
+
 def test_missing_broken_and_surplus_files_are_counted_and_the_rest_is_judged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -72,7 +87,9 @@ def test_missing_broken_and_surplus_files_are_counted_and_the_rest_is_judged(
     tone(folder / "e.wav", 31.0)
     soundfile.write(folder / "f.wav", np.zeros(RATE_HZ), RATE_HZ)
     tone(folder / "other.wav")
-    external.import_system(tmp_path, "theirs", 0, folder, sentences(*"abcdef"))
+    tone(folder / "g.wav", 0.05)
+    (folder / "h.wav").symlink_to("nowhere.wav")
+    external.import_system(tmp_path, "theirs", 0, folder, sentences(*"abcdefgh"))
     made = tmp_path / "eval" / "theirs" / "seed0"
     table = tables.read_table(made / "synthesis.parquet", tables.SYNTHESIS)
     assert table[["utt_id", "audio", "reference"]].to_numpy().tolist() == [
@@ -81,19 +98,20 @@ def test_missing_broken_and_surplus_files_are_counted_and_the_rest_is_judged(
     reasons = {
         "b": "unreadable audio", "c": "no audio file",
         "d": "several audio files: d.flac, d.wav", "e": "longer than 30 s", "f": "silent audio",
+        "g": "shorter than 0.1 s", "h": "not a file but a folder, a pipe or a broken link",
     }  # fmt: skip
     outcome = read_json(made / "import.json")
     assert outcome["without_audio"] == {
         utt_id: {"test_set": "acted", "reason": reason} for utt_id, reason in reasons.items()
     }
     assert outcome["surplus_files"] == ["other.wav"]
-    assert imported.without_audio(made) == dict.fromkeys("bcdef", "acted")
+    assert imported.without_audio(made) == dict.fromkeys("bcdefgh", "acted")
     said = capsys.readouterr().out
-    assert "theirs: audio of 1 of 6 sentences; 1 no audio file (c)" in said
+    assert "theirs: audio of 1 of 8 sentences; 1 no audio file (c)" in said
     assert "surplus files: 1 (other.wav)" in said
     note = imported.import_note(made, "theirs")
     assert note is not None
-    assert "theirs lacks 5 of the test sentences: 1 no audio file (c)" in note
+    assert "theirs lacks 7 of the test sentences: 1 no audio file (c)" in note
 
 
 @pytest.mark.parametrize(
@@ -145,8 +163,10 @@ def test_the_test_list_of_a_run_names_prompts_and_recordings(tmp_path: Path) -> 
         assert sentence.recording is not None
         assert sentence.reference.is_file()
         assert sentence.recording.is_file()
+    with pytest.raises(HproError, match="list exists and is not an empty folder: name a new one"):
+        external.write_test_list(run, tmp_path / "list")
     with pytest.raises(HproError, match="name the results folder of a finished run"):
-        external.write_test_list(tmp_path / "nothing", tmp_path / "list")
+        external.write_test_list(tmp_path / "nothing", tmp_path / "other")
 
 
 # --- lists
@@ -201,6 +221,8 @@ def test_emergent_tts_eval_as_it_is_published(tmp_path: Path) -> None:
         ("a.csv", "utterance,text\n../a,Hi.\n", "line 2: the id '../a' is not usable"),
         ("a.csv", "utterance,text,test_set\na,Hi.,../x\n", "line 2: the test set '../x' is not"),
         ("a.csv", "utterance,text\n", "has no sentence"),
+        ("meta.lst", "a|Go on|or stop.\n", "line 1: the third field, 'or stop.', is not an audio"),
+        ("a.csv", "utterance;text\na;Hi.\n", "columns are separated by commas"),
         ("meta.lst", "a|b|c|d|e|f\n", "line 1: 6 fields, but a line of meta.lst has 2 to 5"),
         ("a.jsonl", "{\n", "line 1: not JSON"),
         ("a.jsonl", '{"category": 1}\n', "line 1: category or text_to_synthesize is missing"),
@@ -301,9 +323,12 @@ def hpro(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["hpro", "--audio", "theirs"], "give either a system of a run with --root, or --audio"),
         (["--audio", "nowhere"], "nowhere is not a folder"),
         (["--audio", "theirs"], "theirs has no list"),
-        (["--audio", "theirs", "--list", "meta.lst", "--out", "theirs"], "holds an input"),
-        (["--audio", "theirs", "--list", "meta.lst", "--out", "."], "holds an input"),
-        (["--audio", "theirs", "--list", "meta.lst", "--out", "other"], "other has other files"),
+        (["--audio", "theirs", "--list", "meta.lst", "--out", "theirs"], "theirs exists: remove"),
+        (["--audio", "theirs", "--list", "meta.lst", "--out", "meta.lst"], "meta.lst exists"),
+        (["--audio", "theirs", "--list", "meta.lst", "--out", "other"], "other exists: remove it"),
+        (["--audio", "theirs", "--list", "meta.lst", "--out", "x" * 300], "File name too long"),
+        (["--audio", "x" * 300], "is not a folder"),
+        (["--audio", ""], "--audio is empty"),
         (["--audio", "theirs", "--list", "russian.lst"], "unsupported characters: 'П'"),
         (["--audio", "theirs", "--list", "others.lst"], "no file is named as a sentence"),
         (["--audio", "recordings=theirs", "--list", "meta.lst"], "name it otherwise"),
@@ -320,6 +345,8 @@ def test_wrong_arguments_are_one_line(tmp_path: Path, arguments: list[str], mess
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "other/eval/mine.wav").is_file()
+    kept = {"theirs", "other", "meta.lst", "others.lst", "russian.lst"}
+    assert {path.name for path in tmp_path.iterdir()} - {"results"} == kept
 
 
 @pytest.mark.full
@@ -377,6 +404,8 @@ def test_recordings_are_a_row_and_compared_with(tmp_path: Path) -> None:
         shutil.copy(raw / row["audio"], tmp_path / "theirs" / f"{row['utt_id']}.mp3")
         rows.append({"utterance": row["utt_id"], "text": row["text"], "test_set": "acted",
                      "recording": raw / row["audio"], "reference": raw / row["audio"]})  # fmt: skip
+    rows[4]["recording"] = rows[0]["recording"]  # of another sentence
+    rows[3]["reference"] = tmp_path / "nowhere.wav"
     pd.DataFrame(rows).to_csv(tmp_path / "theirs/list.csv", index=False)
     done = hpro(
         "judge", "--audio", tmp_path / "theirs", "--out", tmp_path / "judged", "--work",
@@ -387,8 +416,15 @@ def test_recordings_are_a_row_and_compared_with(tmp_path: Path) -> None:
     # not judged as `acted`, which the affect judge knows: anybody may give a list that name
     assert set(table["test_set"]) == {"acted_listed"}
     assert list(table.index) == ["recordings", "theirs"]
-    assert table.loc["theirs", "wer"] == table.loc["recordings", "wer"]
+    assert table["n"].to_dict() == {"recordings": 4, "theirs": 5}
+    assert table["n_wvad"].to_dict() == {"recordings": 4, "theirs": 4}  # words found
     assert table.loc["theirs", "speaker_sim"] == pytest.approx(1.0, abs=1e-4)
+    gaps = pd.read_csv(tmp_path / "judged/tables/differences.csv")
+    assert gaps.empty  # one system, and recordings are no system
+    with_recording = pd.read_parquet(tmp_path / "judged/eval/theirs/seed0/scores.parquet")
+    assert with_recording["f0_corr"].notna().sum() == 4
     assert table["emo_sim"].isna().all()
     notes = (tmp_path / "judged/tables/comparison.md").read_text()
     assert "No wVAD-CCC and EMO-SIM on acted_listed" in notes
+    assert "Unusable recordings: 1 the words do not fit the audio" in notes
+    assert "No speaker similarity with unusable prompts: 1 no audio file (nowhere.wav)" in notes

@@ -104,7 +104,9 @@ def counts(scores: Sequence[pd.DataFrame]) -> dict[str, float]:
         synthesis, mean over seeds (the others count as 0 in wVAD-CCC); `n_checked`, those that
         the quality judges and the second recogniser scored.
     """
-    found = [int(table["wvad_ccc"].notna().sum()) for table in scores]
+    # Where the affect is not judged, prosody has been measured on the words found.
+    column = "wvad_ccc" if scores[0]["emo_sim"].notna().any() else "n_pauses_synthesis"
+    found = [int(table[column].notna().sum()) for table in scores]
     return {
         "n": len(scores[0]),
         "n_wvad": sum(found) / len(found),

@@ -4,8 +4,10 @@ The output folder has the layout of a run, as far as there is something to write
 """
 
 import hashlib
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,8 +22,9 @@ from hpro_core.analysis.tables import (
     markdown,
     summarise,
 )
+from hpro_core.corpus.walk import entries_of
 from hpro_core.errors import HproError
-from hpro_core.io import write_csv_table, write_text
+from hpro_core.io import check_type, read_json, write_csv_table, write_json, write_text
 from hpro_core.judges import affect
 from hpro_core.judges.audio_lists import ListedSentence, read_list
 from hpro_core.judges.configured import judge_identities
@@ -30,20 +33,22 @@ from hpro_core.judges.panel import JudgePanel
 from hpro_core.judges.provenance import JudgeProvenance, common_provenance
 from hpro_core.judges.stage import judge_recordings, score, write_judgements
 from hpro_core.params import Align, Compute, Evaluate
-from hpro_core.pretrained.base import unpack_model
+from hpro_core.pretrained.base import SUMS, unpack_model
 from hpro_core.synthesis.external import convert, files_by_sentence, import_system
-from hpro_core.synthesis.imported import import_note
+from hpro_core.synthesis.imported import by_reason, import_note
 from hpro_core.text.normalise import normalised_words
 
 LIST = "judged_sentences.csv"
-"""The judged sentences, in the output folder; marks a folder of `hpro judge --audio`."""
+"""The judged sentences, in the output folder."""
 
-FOLDERS = ("align", "corpus", "eval", "judge", "prompts", "report", "tables")
-"""Folders of the output."""
+NOTES = "notes.json"
+"""What was left out of the list, in the output folder."""
+
+MIN_PROMPT_S = 0.8
+"""Shortest prompt of speaker similarity, in seconds: that of `hpro say`."""
 
 RECORDINGS = "recordings"
 _SEED = 0
-_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ def judge_audio(
     Args:
         folders: name of each system -> folder of its audio files, named by the ids of the list.
         list_path: list of sentences, see `read_list`.
-        out: folder to write; an earlier output of this function is replaced.
+        out: empty folder to write, see `new_folder`.
         models: the judges.
         align_by: section `align`; word times of the recordings are by pocketsphinx.
 
@@ -85,29 +90,67 @@ def judge_audio(
         The scores of each system.
 
     Raises:
-        HproError: the list, a folder, a judge's file or `out` is not usable.
+        HproError: the list, a folder or a judge's file is not usable.
     """
     if RECORDINGS in folders:
         raise HproError(f"{RECORDINGS!r} is the row of the list's recordings: name it otherwise")
-    sentences = _judgeable(read_list(list_path), folders)
-    for folder in (*folders.values(), list_path.parent):
-        if out.resolve() == folder.resolve():
-            raise HproError(f"{out} holds an input: name another folder, --out FOLDER")
-    _prepare(out, sentences)
+    sentences, notes = _judgeable(read_list(list_path), folders)
     if not all_affect_published(models.settings):
+        if not os.path.isfile(models.base / SUMS):
+            raise HproError(
+                f"{models.base} has no affect judge: run hpro in the folder of the project, or "
+                "name a base in params.yaml"
+            )
         unpack_model(models.base, "judge", out)
         sentences = _renamed(sentences, affect.known_sets(out / "judge"))
-    recorded = _import_recordings(out, sentences, align_by, models)
-    listed, prompts = _with_prompts(out, sentences)
+    _write_list(out, sentences)
+    listed, prompts, prompt_notes = _with_prompts(out, sentences)
+    recorded, recording_notes = _import_recordings(out, sentences, align_by, models)
+    write_json(out / NOTES, {"notes": [*notes, *recording_notes, *prompt_notes]})
+    for name, folder in folders.items():  # all of them before the first is judged
+        import_system(out, name, _SEED, folder, listed)
     scores: Scores = {}
     if recorded:
         _write_recordings(out, listed)
-        scores[RECORDINGS] = [_score(out, RECORDINGS, models, prompts)]
-    for name, folder in folders.items():
-        import_system(out, name, _SEED, folder, listed)
-        scores[name] = [_score(out, name, models, prompts)]
+        scores[RECORDINGS] = [_score(out, RECORDINGS, listed, models, prompts)]
+    for name in folders:
+        scores[name] = [_score(out, name, listed, models, prompts)]
     _write_tables(out, scores, list(folders), models.settings)
     return scores
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Make a folder under its name only when it is complete.
+
+    Yields:
+        A folder beside `out`, which becomes `out`, or is removed after an exception.
+
+    Raises:
+        HproError: `out` is not new or empty, or cannot be created.
+    """
+    if os.path.lexists(out) and not (os.path.isdir(out) and not entries_of(out)):
+        raise HproError(f"{out} exists: remove it, or name another folder with --out")
+    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    with _named(out):
+        partial.mkdir(parents=True)
+    try:
+        yield partial
+        with _named(out):
+            partial.replace(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _named(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HproError(
+            f"{out} cannot be written ({error.strerror}): name another folder with --out"
+        ) from error
 
 
 def notes_of(out: Path, systems: Sequence[str]) -> list[str]:
@@ -123,41 +166,36 @@ def notes_of(out: Path, systems: Sequence[str]) -> list[str]:
     folders = [out / "eval" / name / f"seed{_SEED}" for name in systems]
     found = common_provenance([folder / "metrics.json" for folder in folders]).affect_notes
     lacking = (import_note(folder, name) for folder, name in zip(folders, systems, strict=True))
-    notes = [*found.values(), *(note for note in lacking if note)]
-    if RECORDINGS not in systems:
-        notes.insert(0, "The list has no recordings, so nothing is compared with a recording.")
-    return notes
+    kept = check_type(read_json(out / NOTES).get("notes"), list[str], str(out / NOTES))
+    return [*kept, *found.values(), *(note for note in lacking if note)]
 
 
 def _judgeable(
     listed: Sequence[ListedSentence], folders: Mapping[str, Path]
-) -> list[ListedSentence]:
-    """Leave out sentences whose text cannot be judged, and test sets that no system has spoken."""
-    wrong = [sentence for sentence in listed if sentence.problem]
-    for sentence in wrong[:_NAMED]:
-        print(f"left out: {sentence.where}: {sentence.problem}: {sentence.text[:80]!r}")
-    if len(wrong) > _NAMED:
-        print(f"left out: {len(wrong) - _NAMED} more sentences")
-    usable = [sentence for sentence in listed if not sentence.problem]
+) -> tuple[list[ListedSentence], list[str]]:
+    """Leave out sentences whose text cannot be judged, and test sets that no system has spoken.
+
+    Returns:
+        The other sentences, and notes on what is left out.
+    """
+    wrong = {sentence.utt_id: sentence.problem for sentence in listed if sentence.problem}
+    usable = [sentence for sentence in listed if sentence.utt_id not in wrong]
+    notes = [f"Left out of the list: {', '.join(by_reason(wrong))}."] if wrong else []
     if not usable:
-        raise HproError(f"{wrong[0].where}: {wrong[0].problem}; no sentence of the list is left")
+        first = listed[0]
+        raise HproError(f"{first.where}: {first.problem}; no sentence of the list is left")
     ids = [sentence.utt_id for sentence in usable]
     spoken = {utt_id for folder in folders.values() for utt_id in files_by_sentence(folder, ids)[0]}
     sets = {sentence.test_set for sentence in usable if sentence.utt_id in spoken}
+    if not sets:
+        folder = next(iter(folders.values()))
+        raise HproError(f"{folder}: no file is named as a sentence of the list ({ids[0]}.wav)")
     if unspoken := sorted({sentence.test_set for sentence in usable} - sets):
-        if not sets:
-            folder = next(iter(folders.values()))
-            raise HproError(f"{folder}: no file is named as a sentence of the list ({ids[0]}.wav)")
-        print(f"left out: test sets without any audio: {', '.join(unspoken)}")
-    return [sentence for sentence in usable if sentence.test_set in sets]
+        notes.append(f"Test sets without any audio are left out: {', '.join(unspoken)}.")
+    return [sentence for sentence in usable if sentence.test_set in sets], notes
 
 
-def _prepare(out: Path, sentences: Sequence[ListedSentence]) -> None:
-    """Remove an earlier output, and write the list."""
-    if out.exists() and not (out / LIST).is_file() and any(out.iterdir()):
-        raise HproError(f"{out} has other files: name another folder, --out FOLDER")
-    for name in FOLDERS:
-        shutil.rmtree(out / name, ignore_errors=True)
+def _write_list(out: Path, sentences: Sequence[ListedSentence]) -> None:
     rows = [
         {"utterance": s.utt_id, "text": s.text, "test_set": s.test_set, "listed_in": s.where}
         for s in sentences
@@ -170,20 +208,28 @@ def _renamed(sentences: Sequence[ListedSentence], known: Mapping[str, int]) -> l
 
     The judge would take that corpus's channel scale for them.
     """
-    return [
-        replace(s, test_set=f"{s.test_set}_listed") if s.test_set in known else s for s in sentences
-    ]
+    taken = {*known, *(sentence.test_set for sentence in sentences)}
+    names: dict[str, str] = {}
+    for name in sorted(taken & known.keys()):
+        free = f"{name}_listed"
+        while free in taken:
+            free = f"{free}_listed"
+        taken.add(free)
+        names[name] = free
+    return [replace(s, test_set=names.get(s.test_set, s.test_set)) for s in sentences]
 
 
 def _import_recordings(
     out: Path, sentences: Sequence[ListedSentence], align_by: Align, models: JudgeModels
-) -> bool:
-    """Write the tables of the recordings and their judged affect; False if there are none."""
+) -> tuple[bool, list[str]]:
+    """Write the tables of the recordings and their judged affect.
+
+    Returns:
+        Whether any is usable, and notes on those that are not.
+    """
     files = {s.utt_id: [s.recording] for s in sentences if s.recording is not None}
     folder = out / "corpus" / "audio"
     durations, lost = convert(files, list(files), folder, "recordings: import")
-    for utt_id, reason in list(lost.items())[:_NAMED]:
-        print(f"recording of {utt_id}: {reason}: {files[utt_id][0]}")
     rows = [
         {
             "utt_id": s.utt_id, "corpus": s.test_set, "speaker": "unknown", "text": s.text,
@@ -200,28 +246,35 @@ def _import_recordings(
     if rows:
         wanted = {"backend": "pocketsphinx", "max_rejected_fraction": 1.0}
         align(out, align_by.model_copy(update=wanted), models.compute.threads)
-        words = tables.read_table(out / "align" / "words.parquet", tables.WORDS)
-        table = table[table["utt_id"].isin(set(words["utt_id"]))]
+        refused = tables.read_table(out / "align" / "rejected.parquet", tables.REJECTED)
+        lost |= dict(zip(refused["utt_id"], refused["reason"], strict=True))
+        table = table[~table["utt_id"].isin(list(refused["utt_id"]))]
         tables.write_table(table, path, tables.UTTERANCES)
-    print(f"recordings: {len(table)} of {len(sentences)} sentences, with the words found in them")
+    print(f"recordings: {len(table)} of {len(sentences)} sentences", flush=True)
+    notes = [f"Unusable recordings: {', '.join(by_reason(lost))}."] if lost else []
+    if not files:
+        notes = ["The list has no recordings, so nothing is compared with a recording."]
     if table.empty:
         tables.write_table(tables.empty(tables.WORDS), out / "align/words.parquet", tables.WORDS)
         write_judgements(out / "judge" / "recordings", {})
         affect.write_scales(out / "judge" / "recordings" / affect.SCALES, {})
-        return False
+        return False, notes
     judge_recordings(out, models.settings, models.weights, models.compute, models.work, frozenset())
-    return True
+    return True, notes
 
 
 def _with_prompts(
     out: Path, sentences: Sequence[ListedSentence]
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The sentences as rows of a SYNTHESIS table, and the prompts' audio files by their ids."""
+) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
+    """The sentences as rows of a SYNTHESIS table, the prompts' files by their ids, and notes."""
     names = {s.reference: _prompt_id(s.reference) for s in sentences if s.reference is not None}
     files = {name: [path] for path, name in names.items()}
-    durations, lost = convert(files, list(files), out / "prompts", "prompts: import")
-    for name, reason in list(lost.items())[:_NAMED]:
-        print(f"prompt {files[name][0]}: {reason}: no speaker similarity with it")
+    label = "prompts: import"
+    durations, lost = convert(files, list(files), out / "prompts", label, MIN_PROMPT_S)
+    shown = {files[name][0].name: reason for name, reason in lost.items()}
+    notes = []
+    if shown:
+        notes = [f"No speaker similarity with unusable prompts: {', '.join(by_reason(shown))}."]
     prompt_of = {
         s.utt_id: names[s.reference]
         for s in sentences
@@ -237,7 +290,7 @@ def _with_prompts(
         for s in sentences
     ]  # fmt: skip
     prompts = {name: f"prompts/{name}.wav" for name in durations}
-    return pd.DataFrame(rows, dtype=object), prompts
+    return pd.DataFrame(rows, dtype=object), prompts, notes
 
 
 def _prompt_id(path: Path) -> str:
@@ -254,12 +307,18 @@ def _write_recordings(out: Path, listed: pd.DataFrame) -> None:
     tables.write_table(table[list(tables.SYNTHESIS.columns)], path, tables.SYNTHESIS)
 
 
-def _score(out: Path, system: str, models: JudgeModels, prompts: Mapping[str, str]) -> pd.DataFrame:
+def _score(
+    out: Path,
+    system: str,
+    listed: pd.DataFrame,
+    models: JudgeModels,
+    prompts: Mapping[str, str],
+) -> pd.DataFrame:
     work = models.work / system
     panel = JudgePanel(out, models.settings, models.weights, models.compute, work, prompts)
     provenance = JudgeProvenance(judge_identities(out, models.settings), {})
     folder = out / "eval" / system / f"seed{_SEED}"
-    scores = score(panel, folder, system, _SEED, models.settings, provenance)
+    scores = score(panel, folder, system, _SEED, models.settings, provenance, listed)
     return scores.sort_values("utt_id").reset_index(drop=True)
 
 

@@ -5,6 +5,7 @@ folder.
 """
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from hpro_core.corpus.recording import csv_table, summary
 from hpro_core.errors import HproError
 from hpro_core.io import parquet_errors, read_text
+from hpro_core.synthesis.external import SUFFIXES
 from hpro_core.text.normalise import transcript_problem
 
 REQUIRED = ("utterance", "text")
@@ -78,9 +80,10 @@ def read_list(path: Path) -> list[ListedSentence]:
     readers = {
         ".csv": _read_csv, ".lst": _read_meta, ".jsonl": _read_jsonl, ".parquet": _read_parquet
     }  # fmt: skip
-    if path.suffix not in readers:
+    suffix = path.suffix.lower()
+    if suffix not in readers:
         raise HproError(f"{path}: a list ends in {', '.join(readers)}")
-    sentences = readers[path.suffix](path)
+    sentences = readers[suffix](path)
     if not sentences:
         raise HproError(f"{path} has no sentence")
     for sentence in sentences:
@@ -93,14 +96,16 @@ def read_list(path: Path) -> list[ListedSentence]:
 
 
 def find_list(folder: Path) -> Path:
-    """Return the only list in a folder: *.csv, *.lst or *.jsonl.
+    """Return the only list in a folder: *.csv, *.lst, *.jsonl or *.parquet.
 
     Raises:
         HproError: there is none, or several.
     """
-    found = sorted(path for end in ("csv", "lst", "jsonl") for path in folder.glob(f"*.{end}"))
+    found = sorted(
+        path for end in ("csv", "lst", "jsonl", "parquet") for path in folder.glob(f"*.{end}")
+    )
     if len(found) != 1:
-        n = "several lists" if found else "no list (*.csv, *.lst or *.jsonl)"
+        n = "several lists" if found else "no list (*.csv, *.lst, *.jsonl or *.parquet)"
         raise HproError(f"{folder} has {n}: name the list of the sentences, --list FILE")
     return found[0]
 
@@ -127,7 +132,8 @@ def set_name(path: Path) -> str:
 def _read_csv(path: Path) -> list[ListedSentence]:
     names, rows, faults = csv_table(read_text(path, "name a list of sentences"), path)
     if missing := [name for name in REQUIRED if name not in names]:
-        raise HproError(f"{path}, line 1: column {missing[0]!r} is missing")
+        hint = "columns are separated by commas, and their names are in lower case"
+        raise HproError(f"{path}, line 1: column {missing[0]!r} is missing ({hint})")
     known = (*REQUIRED, *OPTIONAL)
     if unknown := [name for name in names if name not in known]:
         raise HproError(f"{path}, line 1: column {unknown[0]!r} is unknown: use {', '.join(known)}")
@@ -135,7 +141,7 @@ def _read_csv(path: Path) -> list[ListedSentence]:
         raise HproError(summary(faults))
     return [
         ListedSentence(
-            utt_id=row["utterance"].strip(),
+            utt_id=row["utterance"].strip().removesuffix(".wav"),
             text=row["text"].strip(),
             test_set=row.get("test_set", "").strip() or set_name(path),
             reference=_path(path, row.get("reference", "")),
@@ -164,6 +170,12 @@ def _read_meta(path: Path) -> list[ListedSentence]:
         elif len(cells) > 3:
             prompt, text = cells[2:4]
             recording = "".join(cells[4:])
+        if prompt and Path(prompt).suffix.lower() not in SUFFIXES:
+            raise HproError(
+                f"{where}: the third field, {prompt[:_SHOWN]!r}, is not an audio file: write "
+                "id|text, id|text|prompt, or id|text of the prompt|prompt|text|recording; a text "
+                "must not contain '|'"
+            )
         sentences.append(
             ListedSentence(
                 cells[0].removesuffix(".wav"),
@@ -194,7 +206,7 @@ def _read_jsonl(path: Path) -> list[ListedSentence]:
 
 
 def _read_parquet(path: Path) -> list[ListedSentence]:
-    with parquet_errors(path):
+    with parquet_errors(path, "get the list again"):
         names = pq.read_schema(path).names
         if missing := [name for name in EMERGENT if name not in names]:
             raise HproError(f"{path}: column {missing[0]!r} is missing")
@@ -235,8 +247,10 @@ def named_folders(given: Sequence[str]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for text in given:
+        if not text.strip():
+            raise HproError("--audio is empty: give FOLDER or NAME=FOLDER")
         before, _, after = text.partition("=")
-        folder = Path(text) if not after or Path(text).is_dir() else Path(after)
+        folder = Path(text) if not after or os.path.isdir(text) else Path(after)
         name = folder.resolve().name if folder == Path(text) else before
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
             raise HproError(
@@ -245,7 +259,7 @@ def named_folders(given: Sequence[str]) -> dict[str, Path]:
             )
         if name in found:
             raise HproError(f"--audio {text}: the name {name!r} is a duplicate: give NAME=FOLDER")
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise HproError(
                 f"{folder} is not a folder: name the folder of the system's audio files"
             )

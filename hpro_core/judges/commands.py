@@ -56,7 +56,7 @@ ListOption = Annotated[
 ]
 OutOption = Annotated[
     Path | None,
-    typer.Option(help="With --audio: folder to write; default: results/judged/<first name>."),
+    typer.Option(help="With --audio: new folder to write; default: results/judged/<first name>."),
 ]
 WorkOption = Annotated[
     Path | None, typer.Option(help="Folder for results of published judges; a killed run resumes.")
@@ -125,11 +125,13 @@ def judge_audio(
     samples = p.read_section(params, "report", p.Report).samples
     compute = p.read_compute(params, threads)
 
-    from hpro_core.judges.audio import JudgeModels, judge_audio
+    from hpro_core.judges.audio import JudgeModels, judge_audio, new_folder
     from hpro_core.report.judged import build_judged
 
     models = JudgeModels(settings, compute, base, weights, work or Path("work/judged", target.name))
-    scores = judge_audio(folders, sentences, target, models, align_by)
+    with new_folder(target) as partial:
+        scores = judge_audio(folders, sentences, partial, models, align_by)
+        build_judged(partial, target.name, list(scores), str(sentences), samples)
+        records.write(partial, "judge", sys.argv[2:])
     print((target / "tables" / "comparison.md").read_text(encoding="utf-8"), end="")
-    build_judged(target, list(scores), str(sentences), samples)
-    records.write(target, "judge", sys.argv[2:])
+    print(f"\n{target}: tables/comparison.md, tables/differences.csv, report/index.html")

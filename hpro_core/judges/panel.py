@@ -148,7 +148,7 @@ class JudgePanel:
             if reason := judge.withheld(name):
                 withheld.add(name)
                 notes[name] = (
-                    f"No wVAD-CCC and EMO-SIM on {name} (words found: 0): {reason} "
+                    f"No wVAD-CCC and EMO-SIM on {name}: {reason} "
                     "(docs/judges.md, Unknown test sets)."
                 )
             else:

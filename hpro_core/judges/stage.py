@@ -231,6 +231,7 @@ def score(
     seed: int,
     settings: Evaluate,
     provenance: JudgeProvenance,
+    sentences: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Score the synthesis in a folder and write the outputs of `judge` to it.
 
@@ -241,6 +242,8 @@ def score(
         seed: policy seed.
         settings: as for `judge`.
         provenance: the judges; the panel adds its notes on unknown test sets.
+        sentences: columns utt_id and corpus of all test sentences, among which those for the
+            slowest judges are chosen; by default those of the synthesis and of its import.
 
     Returns:
         The SCORES table.
@@ -254,8 +257,9 @@ def score(
             f"{folder / 'synthesis.parquet'} has no utterances: run `hpro synthesise` again"
         )
     rows = [{str(k): v for k, v in row.items()} for row in synthesis.to_dict("records")]
-    lacking = pd.DataFrame(without_audio(folder).items(), columns=["utt_id", "corpus"])
-    sentences = pd.concat([synthesis[["utt_id", "corpus"]], lacking], ignore_index=True)
+    if sentences is None:
+        lacking = pd.DataFrame(without_audio(folder).items(), columns=["utt_id", "corpus"])
+        sentences = pd.concat([synthesis[["utt_id", "corpus"]], lacking], ignore_index=True)
     scores, judged = panel.scores(rows, ids_to_check(sentences, settings))
     write_table(scores, folder / "scores.parquet", SCORES)
     write_judgements(folder, judged)

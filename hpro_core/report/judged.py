@@ -19,11 +19,14 @@ BASELINE_COLUMN = 4
 """Place of the difference among the columns of differences.csv; its name has the baseline's."""
 
 
-def build_judged(out: Path, systems: Sequence[str], list_name: str, per_set: int) -> Path:
+def build_judged(
+    out: Path, name: str, systems: Sequence[str], list_name: str, per_set: int
+) -> Path:
     """Write report/index.html of judged audio; returns its path.
 
     Args:
         out: output folder of `judge_audio`.
+        name: title of the page.
         systems: rows of its table, in order.
         list_name: the list of sentences, to be shown.
         per_set: number of sentences with players, per test set.
@@ -37,7 +40,7 @@ def build_judged(out: Path, systems: Sequence[str], list_name: str, per_set: int
     shown = [m for m in (*METRICS, *BROUGHT_METRICS) if m in table and table[m].notna().any()]
     accuracy = out / "judge" / "metrics.json"
     context = {
-        "name": out.name,
+        "name": name,
         "list_name": list_name,
         "date": provenance.date_of([out / LIST]),
         "revision": provenance.git_revision(),

@@ -87,7 +87,9 @@ def build(root: Path, settings: Report, params: Path) -> Path:
         ),
         "again": f"{policies[-1]}/seed{seeds[0]}" if policies else "",
     }
-    return write_page(root / "report" / "index.html", "page.html", context)
+    page = write_page(root / "report" / "index.html", "page.html", context)
+    print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    return page
 
 
 def training_commands(params: Path, policies: Sequence[str]) -> dict[str, str]:
@@ -377,5 +379,4 @@ def write_page(path: Path, template: str, context: Mapping[str, Any]) -> Path:
     environment.globals.update(cell=cell, span=span, style=style)
     page = environment.get_template(template).render(**context)
     write_text(path, page)
-    print(f"report: {path} ({len(page.encode()) / 1e6:.1f} MB)")
     return path

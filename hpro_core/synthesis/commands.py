@@ -33,6 +33,7 @@ def import_audio(system: str, root: Root, params: Params, seed: Seed = 0) -> Non
     from hpro_core.synthesis.external import import_run
 
     folders = p.read_plain(params, "external", dict)
+    p.check_external_names(folders)
     if system not in folders:
         raise HproError(f"external has no {system!r}; it has: {', '.join(folders) or 'none'}")
     import_run(root, system, seed, Path(folders[system]))

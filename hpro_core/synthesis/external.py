@@ -5,6 +5,7 @@ import converts them to 16 kHz WAV and writes the table that synthesis writes, s
 tables and report treat the system as any other.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.corpus.audio import MAX_DURATION_S, decode_file, write_wav
 from hpro_core.corpus.containers import Unusable
 from hpro_core.corpus.recording import printable
-from hpro_core.corpus.walk import entries_of, is_file, is_folder
+from hpro_core.corpus.walk import entries_of, is_folder
 from hpro_core.errors import HproError
 from hpro_core.io import (
     read_bytes,
@@ -31,6 +32,10 @@ from hpro_core.io import (
 from hpro_core.progress import track
 from hpro_core.synthesis.imported import IMPORT, NO_FILE, by_reason, first_names
 from hpro_core.tables import SYNTHESIS, UTTERANCES, read_table, write_table
+
+MIN_DURATION_S = 0.1
+"""Shortest audio of a system, in seconds: the minimum of the affect models. It may be a bad
+synthesis, but judges of quality give any clip a score."""
 
 SUFFIXES = frozenset(
     {f".{name.lower()}" for name in soundfile.available_formats()}
@@ -77,8 +82,18 @@ def import_run(root: Path, system: str, seed: int, folder: Path) -> None:
         folder: audio files, named <utt_id> and any suffix of `SUFFIXES`.
 
     Raises:
-        HproError: the folder is missing, or no sentence has usable audio.
+        HproError: the folder is missing or inside the results of the run, a system of the run has
+            this name, or no sentence has usable audio.
     """
+    if (root / "eval" / system / f"seed{seed}" / "record_synthesise.json").is_file():
+        raise HproError(
+            f"{root}/eval/{system} is of a system of this run: rename external.{system}"
+        )
+    if os.path.realpath(folder).startswith(os.path.join(os.path.realpath(root), "")):
+        raise HproError(
+            f"external.{system}: {folder} is inside the results of the run, which the import "
+            "writes: copy the audio elsewhere"
+        )
     path = root / "eval" / "recordings" / f"seed{seed}" / "synthesis.parquet"
     import_system(root, system, seed, folder, read_table(path, SYNTHESIS))
 
@@ -149,7 +164,11 @@ def import_audio(folder: Path, utt_ids: Sequence[str], out: Path, label: str) ->
 
 
 def convert(
-    files: Mapping[str, Sequence[Path]], names: Sequence[str], out: Path, label: str
+    files: Mapping[str, Sequence[Path]],
+    names: Sequence[str],
+    out: Path,
+    label: str,
+    min_duration_s: float = MIN_DURATION_S,
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Convert audio files to 16 kHz WAV, `out`/<name>.wav.
 
@@ -158,6 +177,7 @@ def convert(
         names: names to convert, in this order.
         out: folder, which is created.
         label: label of the progress line.
+        min_duration_s: shorter audio is a fault.
 
     Returns:
         Name -> duration in seconds, and name -> why there is no usable audio.
@@ -167,7 +187,7 @@ def convert(
     lost: dict[str, str] = {}
     for name in track(names, len(names), label):
         try:
-            samples_T = _decoded(files.get(name, ()))
+            samples_T = _decoded(files.get(name, ()), min_duration_s)
         except Unusable as error:
             lost[name] = str(error)
             continue
@@ -176,12 +196,17 @@ def convert(
     return durations, lost
 
 
-def _decoded(files: Sequence[Path]) -> np.ndarray:
-    if not files or not files[0].is_file():
+def _decoded(files: Sequence[Path], min_duration_s: float) -> np.ndarray:
+    if not files or not os.path.lexists(files[0]):
         raise Unusable(NO_FILE)
     if len(files) > 1:
         raise Unusable(f"several audio files: {', '.join(path.name for path in files)}")
-    return decode_file(files[0], MAX_DURATION_S)
+    if not os.path.isfile(files[0]):
+        raise Unusable("not a file but a folder, a pipe or a broken link")
+    samples_T = decode_file(files[0], MAX_DURATION_S)
+    if len(samples_T) < min_duration_s * SAMPLE_RATE_HZ:
+        raise Unusable(f"shorter than {min_duration_s:g} s")
+    return samples_T
 
 
 def files_by_sentence(
@@ -192,11 +217,11 @@ def files_by_sentence(
     Raises:
         HproError: the folder is missing or has no audio file.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise HproError(f"{folder} is not a folder: name the folder of the system's audio files")
     wanted = set(utt_ids)
     entries = entries_of(folder)
-    audio = [e.name for e in entries if is_file(e) and Path(e.name).suffix.lower() in SUFFIXES]
+    audio = [entry.name for entry in entries if Path(entry.name).suffix.lower() in SUFFIXES]
     if not audio:
         inner = [printable(entry.name) for entry in entries if is_folder(entry)]
         hint = f"; it has the folders {first_names(inner)}: name one of them" if inner else ""
@@ -220,8 +245,11 @@ def write_test_list(root: Path, out: Path) -> None:
     the reference recordings that the run's own policies get.
 
     Raises:
-        HproError: the run has no synthesised recordings, or a file cannot be written.
+        HproError: `out` is not new or empty, the run has no synthesised recordings, or a file
+            cannot be written.
     """
+    if os.path.exists(out) and not (os.path.isdir(out) and not entries_of(out)):
+        raise HproError(f"{out} exists and is not an empty folder: name a new one")
     paths = sorted(root.glob("eval/recordings/seed*/synthesis.parquet"))
     if not paths:
         raise HproError(
