@@ -54,8 +54,10 @@ claims: setup         ## five seeds of every variant, tested against SFT: docs/c
 data/raw/queen/queen.1c:  ## all of the acted speech, from a Debian package: docs/corpora.md
 	workflow/scripts/queen.sh $@
 
-SHOUTS := data/raw/hedgewars/metadata.csv data/raw/nexuiz/metadata.csv
-$(SHOUTS):            ## labelled shouts of two games, from their Debian packages: docs/judges.md
+data/raw/hedgewars/metadata.csv:  ## labelled shouts of a game, from its Debian package: docs/judges.md
+	python3 workflow/scripts/game_voices.py $(@D)
+
+data/raw/nexuiz/metadata.csv:     ## the same of another game
 	python3 workflow/scripts/game_voices.py $(@D)
 
 base: setup data/raw/queen/queen.1c   ## trains the models of data/base anew, from nothing
