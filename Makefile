@@ -54,6 +54,12 @@ claims: setup         ## five seeds of every variant, tested against SFT: docs/c
 data/raw/queen/queen.1c:  ## all of the acted speech, from a Debian package: docs/corpora.md
 	workflow/scripts/queen.sh $@
 
+data/raw/hedgewars/metadata.csv:  ## labelled shouts of a game, from its Debian package: docs/judges.md
+	python3 workflow/scripts/game_voices.py $(@D)
+
+data/raw/nexuiz/metadata.csv:     ## the same of another game
+	python3 workflow/scripts/game_voices.py $(@D)
+
 base: setup data/raw/queen/queen.1c   ## trains the models of data/base anew, from nothing
 	$(call snakemake_with,config/base.yaml $(CONFIG)) --config run=base \
 		--set-threads sft=1 judge_train=1 label=2 -- base_make tables
