@@ -97,8 +97,12 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def judged_systems(root: Path) -> tables.Scores:
+    return tables.read_scores(root, tables.systems_of(ROWS), [0, 1])
+
+
 def test_rows_are_the_metrics_of_their_utterances(root: Path) -> None:
-    write_breakdowns(root, ROWS, [0, 1], SETTINGS)
+    write_breakdowns(root, judged_systems(root), [0, 1], SETTINGS)
     for what, groups in (("emotion", INTENDED), ("speaker", dict.fromkeys(INTENDED, SPEAKERS))):
         found = pd.read_csv(root / f"tables/by_{what}.csv")
         expected = []
@@ -120,7 +124,7 @@ def test_rows_are_the_metrics_of_their_utterances(root: Path) -> None:
 
 
 def test_confusion_counts_the_assigned_emotions(root: Path) -> None:
-    write_breakdowns(root, ROWS, [0, 1], SETTINGS, root / "elsewhere")
+    write_breakdowns(root, judged_systems(root), [0, 1], SETTINGS, root / "elsewhere")
     found = pd.read_csv(root / "elsewhere/confusion.csv")
     assert tuple(found.columns) == CONFUSION_COLUMNS
     assert found["test_set"].unique().tolist() == ["controlled"]  # acted has no emotions
@@ -147,7 +151,7 @@ def test_without_emotions_or_affect_the_tables_have_no_rows(root: Path) -> None:
         name = "emotion_posteriors.parquet"
         write_table(empty(EMOTION_POSTERIORS), folder / name, EMOTION_POSTERIORS)
         recorded_in(root, folder, system, seed, (name,))
-    write_breakdowns(root, ROWS, [0, 1], SETTINGS)
+    write_breakdowns(root, judged_systems(root), [0, 1], SETTINGS)
     for name in ("by_emotion", "confusion"):
         assert pd.read_csv(root / f"tables/{name}.csv").empty
     assert len(pd.read_csv(root / "tables/by_speaker.csv")) == 2 * 2 * 3
@@ -157,4 +161,4 @@ def test_posteriors_of_another_system_are_refused(root: Path) -> None:
     path = root / "eval/sft/seed1/emotion_posteriors.parquet"
     path.write_bytes((root / "eval/sft/seed0/emotion_posteriors.parquet").read_bytes())
     with pytest.raises(HproError, match=r"emotion_posteriors.parquet was changed after"):
-        write_breakdowns(root, ROWS, [0, 1], SETTINGS)
+        write_breakdowns(root, judged_systems(root), [0, 1], SETTINGS)

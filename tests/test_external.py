@@ -24,6 +24,7 @@ from tests.test_evaluate_tables import ROWS, SETTINGS, scores, write
 from tests.workflow.project import REPO
 
 RATE_HZ = 44100
+TAKEN = " exists and is not an empty folder: name a new folder"
 
 
 def tone(path: Path, seconds: float = 1.0, **how: object) -> Path:
@@ -163,7 +164,7 @@ def test_the_test_list_of_a_run_names_prompts_and_recordings(tmp_path: Path) -> 
         assert sentence.recording is not None
         assert sentence.reference.is_file()
         assert sentence.recording.is_file()
-    with pytest.raises(HproError, match="list exists and is not an empty folder: name a new one"):
+    with pytest.raises(HproError, match=f"list{TAKEN}"):
         external.write_test_list(run, tmp_path / "list")
     with pytest.raises(HproError, match="name the results folder of a finished run"):
         external.write_test_list(tmp_path / "nothing", tmp_path / "other")
@@ -222,7 +223,7 @@ def test_emergent_tts_eval_as_it_is_published(tmp_path: Path) -> None:
         ("a.csv", "utterance,text,test_set\na,Hi.,../x\n", "line 2: the test set '../x' is not"),
         ("a.csv", "utterance,text\n", "has no sentence"),
         ("meta.lst", "a|Go on|or stop.\n", "line 1: the third field, 'or stop.', is not an audio"),
-        ("a.csv", "utterance;text\na;Hi.\n", "columns are separated by commas"),
+        ("a.csv", "utterance;text\na;Hi.\n", "separate columns by commas"),
         ("meta.lst", "a|b|c|d|e|f\n", "line 1: 6 fields, but a line of meta.lst has 2 to 5"),
         ("a.jsonl", "{\n", "line 1: not JSON"),
         ("a.jsonl", '{"category": 1}\n', "line 1: category or text_to_synthesize is missing"),
@@ -323,9 +324,18 @@ def hpro(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["hpro", "--audio", "theirs"], "give either a system of a run with --root, or --audio"),
         (["--audio", "nowhere"], "nowhere is not a folder"),
         (["--audio", "theirs"], "theirs has no list"),
-        (["--audio", "theirs", "--list", "meta.lst", "--out", "theirs"], "theirs exists: remove"),
-        (["--audio", "theirs", "--list", "meta.lst", "--out", "meta.lst"], "meta.lst exists"),
-        (["--audio", "theirs", "--list", "meta.lst", "--out", "other"], "other exists: remove it"),
+        (
+            ["--audio", "theirs", "--list", "meta.lst", "--out", "theirs"],
+            f"theirs{TAKEN}",
+        ),
+        (
+            ["--audio", "theirs", "--list", "meta.lst", "--out", "meta.lst"],
+            f"meta.lst{TAKEN}",
+        ),
+        (
+            ["--audio", "theirs", "--list", "meta.lst", "--out", "other"],
+            f"other{TAKEN}",
+        ),
         (["--audio", "theirs", "--list", "meta.lst", "--out", "x" * 300], "File name too long"),
         (["--audio", "x" * 300], "is not a folder"),
         (["--audio", ""], "--audio is empty"),
@@ -352,7 +362,8 @@ def test_wrong_arguments_are_one_line(tmp_path: Path, arguments: list[str], mess
 @pytest.mark.full
 def test_two_foreign_systems_are_judged_from_a_meta_lst(tmp_path: Path) -> None:
     absent = [name for name in ("espeak-ng", "flite") if not shutil.which(name)]
-    if absent and not os.environ.get("CI"):
+    if absent:
+        assert not os.environ.get("CI"), f"install {' and '.join(absent)}"
         pytest.skip(f"not on this machine: {', '.join(absent)}")
     texts = {"u1": "The weather is very nice today.", "u2": "I cannot believe that you did this.",
              "u3": "Please close the window before you leave."}  # fmt: skip

@@ -1,6 +1,6 @@
 """Tables by intended emotion and by speaker, and the confusion of intended and judged emotion."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +12,19 @@ from hpro_core.analysis.tables import (
     judged_metrics,
     metric_columns,
     metric_values,
-    read_scores,
     select_test_set,
-    systems_of,
     test_sets,
 )
 from hpro_core.constants import EMOTIONS
 from hpro_core.io import write_csv_table
-from hpro_core.params import Evaluate, Tables
+from hpro_core.params import Evaluate
 from hpro_core.tables import EMOTION_POSTERIORS, UTTERANCES, read_table
 
 CONFUSION_COLUMNS = ("system", "test_set", "emotion", "n", *EMOTIONS)
 
 
 def write_breakdowns(
-    root: Path,
-    tables: Tables,
-    seeds: Sequence[int],
-    settings: Evaluate,
-    out: Path | None = None,
-    external: Collection[str] = (),
+    root: Path, scores: Scores, seeds: Sequence[int], settings: Evaluate, out: Path | None = None
 ) -> None:
     """Write by_emotion.csv, by_speaker.csv and confusion.csv.
 
@@ -44,17 +37,15 @@ def write_breakdowns(
 
     Args:
         root: results folder of the run.
-        tables: tables of the run; their rows are the systems.
+        scores: scores of the systems of the tables, as `write_tables` returns them.
         seeds: policy seeds.
         settings: number of resamples and seed of the intervals.
         out: output folder; `root`/tables by default.
-        external: the systems that are not of this project.
 
     Raises:
-        HproError: a table is missing or invalid, or systems were judged on different utterances.
+        HproError: a table is missing or invalid.
     """
     folder = root / "tables" if out is None else out
-    scores = read_scores(root, systems_of(tables), seeds, external)
     judged = sorted({u for of_seeds in scores.values() for u in of_seeds[0]["utt_id"]})
     path = root / "corpus" / "utterances.parquet"
     utterances = read_table(path, UTTERANCES, only={"utt_id": judged}).set_index("utt_id")
@@ -91,8 +82,8 @@ def _confusion(
 ) -> pd.DataFrame:
     rows = []
     for system, tables in scores.items():
-        pairs = zip(seeds, tables, strict=False)  # one table if the system has no seeds
-        assigned = pd.concat([_assigned(root, system, seed) for seed, _ in pairs])
+        own_seeds = seeds[: len(tables)]  # the first one of a system that is no policy
+        assigned = pd.concat([_assigned(root, system, seed) for seed in own_seeds])
         intended = assigned.index.to_series().map(emotion)
         for test_set in test_sets(scores):
             own = assigned.index.isin(select_test_set(tables[:1], test_set)[0]["utt_id"])

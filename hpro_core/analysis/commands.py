@@ -22,8 +22,8 @@ def tables(root: Root, params: Params, out: Out = None) -> None:
     rows = p.read_section(params, "tables", p.Tables)
     seeds, external = p.read_plain(params, "seeds", list), p.read_plain(params, "external", dict)
     settings = p.read_section(params, "evaluate", p.Evaluate)
-    write_tables(root, rows, seeds, settings, out, external)
-    write_breakdowns(root, rows, seeds, settings, out, external)
+    scores = write_tables(root, rows, seeds, settings, out, external)
+    write_breakdowns(root, scores, seeds, settings, out)
 
 
 @app.command()

@@ -76,7 +76,7 @@ def write_tables(
     settings: Evaluate,
     out: Path | None = None,
     external: Collection[str] = (),
-) -> None:
+) -> Scores:
     """Write comparison, progressive, ablation (.csv, .md), differences.csv and metrics/.
 
     differences.csv has, for each policy except `sft` and each external system, its difference from
@@ -92,6 +92,9 @@ def write_tables(
         settings: number of resamples and seed of the intervals.
         out: output folder; `root`/tables by default.
         external: the systems that are not of this project (`external` of the settings).
+
+    Returns:
+        The scores of every system of the tables.
 
     Raises:
         HproError: a system was not judged, systems of this project were judged on different
@@ -117,6 +120,7 @@ def write_tables(
         for test_set in test_sets(scores):
             if summary := _summary(select_test_set(of_seeds, test_set)):
                 write_json(folder / "metrics" / test_set / f"{system}.json", summary)
+    return scores
 
 
 def _summary(chosen: Sequence[pd.DataFrame]) -> dict[str, float]:

@@ -5,9 +5,7 @@ The output folder has the layout of a run, as far as there is something to write
 
 import hashlib
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +20,6 @@ from hpro_core.analysis.tables import (
     markdown,
     summarise,
 )
-from hpro_core.corpus.walk import entries_of
 from hpro_core.errors import HproError
 from hpro_core.io import check_type, read_json, write_csv_table, write_json, write_text
 from hpro_core.judges import affect
@@ -34,6 +31,7 @@ from hpro_core.judges.provenance import JudgeProvenance, common_provenance
 from hpro_core.judges.stage import judge_recordings, score, write_judgements
 from hpro_core.params import Align, Compute, Evaluate
 from hpro_core.pretrained.base import SUMS, unpack_model
+from hpro_core.say.sentences import MIN_REFERENCE_S
 from hpro_core.synthesis.external import convert, files_by_sentence, import_system
 from hpro_core.synthesis.imported import by_reason, import_note
 from hpro_core.text.normalise import normalised_words
@@ -43,9 +41,6 @@ LIST = "judged_sentences.csv"
 
 NOTES = "notes.json"
 """What was left out of the list, in the output folder."""
-
-MIN_PROMPT_S = 0.8
-"""Shortest prompt of speaker similarity, in seconds: that of `hpro say`."""
 
 RECORDINGS = "recordings"
 _SEED = 0
@@ -82,7 +77,7 @@ def judge_audio(
     Args:
         folders: name of each system -> folder of its audio files, named by the ids of the list.
         list_path: list of sentences, see `read_list`.
-        out: empty folder to write, see `new_folder`.
+        out: empty folder to write, see `hpro_core.new_folder`.
         models: the judges.
         align_by: section `align`; word times of the recordings are by pocketsphinx.
 
@@ -117,40 +112,6 @@ def judge_audio(
         scores[name] = [_score(out, name, listed, models, prompts)]
     _write_tables(out, scores, list(folders), models.settings)
     return scores
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """Make a folder under its name only when it is complete.
-
-    Yields:
-        A folder beside `out`, which becomes `out`, or is removed after an exception.
-
-    Raises:
-        HproError: `out` is not new or empty, or cannot be created.
-    """
-    if os.path.lexists(out) and not (os.path.isdir(out) and not entries_of(out)):
-        raise HproError(f"{out} exists: remove it, or name another folder with --out")
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    with _named(out):
-        partial.mkdir(parents=True)
-    try:
-        yield partial
-        with _named(out):
-            partial.replace(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextmanager
-def _named(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise HproError(
-            f"{out} cannot be written ({error.strerror}): name another folder with --out"
-        ) from error
 
 
 def notes_of(out: Path, systems: Sequence[str]) -> list[str]:
@@ -270,7 +231,7 @@ def _with_prompts(
     names = {s.reference: _prompt_id(s.reference) for s in sentences if s.reference is not None}
     files = {name: [path] for path, name in names.items()}
     label = "prompts: import"
-    durations, lost = convert(files, list(files), out / "prompts", label, MIN_PROMPT_S)
+    durations, lost = convert(files, list(files), out / "prompts", label, MIN_REFERENCE_S)
     shown = {files[name][0].name: reason for name, reason in lost.items()}
     notes = []
     if shown:

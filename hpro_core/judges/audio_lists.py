@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from hpro_core.corpus.recording import csv_table, summary
+from hpro_core.corpus.sentence_csv import sentence_rows
 from hpro_core.errors import HproError
 from hpro_core.io import parquet_errors, read_text
 from hpro_core.synthesis.external import SUFFIXES
@@ -130,20 +130,13 @@ def set_name(path: Path) -> str:
 
 
 def _read_csv(path: Path) -> list[ListedSentence]:
-    names, rows, faults = csv_table(read_text(path, "name a list of sentences"), path)
-    if missing := [name for name in REQUIRED if name not in names]:
-        hint = "columns are separated by commas, and their names are in lower case"
-        raise HproError(f"{path}, line 1: column {missing[0]!r} is missing ({hint})")
-    known = (*REQUIRED, *OPTIONAL)
-    if unknown := [name for name in names if name not in known]:
-        raise HproError(f"{path}, line 1: column {unknown[0]!r} is unknown: use {', '.join(known)}")
-    if faults:
-        raise HproError(summary(faults))
+    hint = "separate columns by commas, and write their names in lower case"
+    rows = sentence_rows(path, REQUIRED, OPTIONAL, hint)
     return [
         ListedSentence(
-            utt_id=row["utterance"].strip().removesuffix(".wav"),
-            text=row["text"].strip(),
-            test_set=row.get("test_set", "").strip() or set_name(path),
+            utt_id=row["utterance"].removesuffix(".wav"),
+            text=row["text"],
+            test_set=row.get("test_set") or set_name(path),
             reference=_path(path, row.get("reference", "")),
             recording=_path(path, row.get("recording", "")),
             where=where,

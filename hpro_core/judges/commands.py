@@ -125,7 +125,8 @@ def judge_audio(
     samples = p.read_section(params, "report", p.Report).samples
     compute = p.read_compute(params, threads)
 
-    from hpro_core.judges.audio import JudgeModels, judge_audio, new_folder
+    from hpro_core.judges.audio import JudgeModels, judge_audio
+    from hpro_core.new_folder import new_folder
     from hpro_core.report.judged import build_judged
 
     models = JudgeModels(settings, compute, base, weights, work or Path("work/judged", target.name))

@@ -11,6 +11,7 @@ Letters: T samples, W windows, F frames, K bins of a spectrum, C channels, D tra
 """
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ class DistillMos(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         bins = _N_FFT // 2 + 1
-        for place, (ins, outs) in enumerate(zip((2, *_CHANNELS), _CHANNELS, strict=False)):
+        for place, (ins, outs) in enumerate(pairwise((2, *_CHANNELS))):
             stride = (1 if place == 0 else 2, 2 if place == len(_CHANNELS) - 1 else 1)
             layers += [nn.Conv2d(ins, outs, 3, stride, padding=(0, 1)), nn.LeakyReLU(0.1)]
             bins = (bins - 3) // stride[0] + 1

@@ -6,7 +6,8 @@ score is used. Network and front-end are reimplemented.
 Letters: T samples, C mel channels, F frames, S segments, K frames of a segment, D features.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,9 @@ from torch.nn import functional
 
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
-from hpro_core.io import fingerprint, read_pt
+from hpro_core.io import read_pt
 from hpro_core.judges.mel import mel_spectrogram
-from hpro_core.judges.quality import check_judge, score_clips
-from hpro_core.label.teachers import AlignedUtterance
+from hpro_core.judges.quality import ClipJudge, check_judge
 from hpro_core.train.checkpoint import build_on_meta, check_fit
 
 ORIGIN = "nisqa.tar of gabrielmittag/NISQA"
@@ -50,7 +50,7 @@ class NisqaNetwork(nn.Module):
         height, width = settings["cnn_kernel_size"]
         self.pools = [settings[f"cnn_pool_{i}"] for i in (1, 2, 3)]
         self.cnn = nn.ModuleDict()
-        for i, (c_in, c_out) in enumerate(zip((1, *outs), outs, strict=False), start=1):
+        for i, (c_in, c_out) in enumerate(pairwise((1, *outs)), start=1):
             last = i == len(outs)  # its kernel covers the width, so that one column remains
             kernel, padding = (height, self.pools[2][1] if last else width), (1, 0 if last else 1)
             self.cnn[f"conv{i}"] = nn.Conv2d(c_in, c_out, kernel, padding=padding)
@@ -86,7 +86,7 @@ class NisqaNetwork(nn.Module):
         return self.pool["linear3"]((weight_1S1 * hidden_1SD).sum(dim=1))[0, 0]
 
 
-class Nisqa:
+class Nisqa(ClipJudge):
     """Published judge that scores whole clips, one at a time."""
 
     def __init__(self, path: Path, device: torch.device):
@@ -95,20 +95,11 @@ class Nisqa:
         Raises:
             HproError: the file is missing, broken or of another network (NISQA-TTS has another).
         """
-        self.weights = path
-        self.identity: dict[str, object] = {"judge": ORIGIN, "files": fingerprint(path)}
+        super().__init__(path, ORIGIN)
         self._device = device
         self._settings, network = _load(path)
         self._network = network.to(device).eval()
         check_judge(self._score, path, ORIGIN)
-
-    def predict(self, clips: Sequence[AlignedUtterance]) -> list[float]:
-        """Predict the overall score of each clip, about 1 to 5.
-
-        Raises:
-            HproError: audio is unusable, or a score is not finite.
-        """
-        return score_clips(clips, self._score, self.weights)
 
     @torch.inference_mode()
     def _score(self, audio_T: np.ndarray) -> float:

@@ -6,23 +6,20 @@ Letters: T samples.
 """
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
 from hpro_core.errors import HproError
-from hpro_core.io import fingerprint
-from hpro_core.judges.quality import check_judge, score_clips
-from hpro_core.label.teachers import AlignedUtterance
+from hpro_core.judges.quality import ClipJudge, check_judge
 
 ORIGIN = "adapt_nr_synthetic.onnx of SCOREQ's authors"
 MULTIPLE = 320
 """Clips are zero-padded to a multiple of this number of samples: wav2vec2's stride (authors)."""
 
 
-class Scoreq:
+class Scoreq(ClipJudge):
     """Published judge that scores whole clips, one at a time, on the CPU."""
 
     def __init__(self, path: Path, threads: int):
@@ -32,8 +29,7 @@ class Scoreq:
             HproError: the file is missing, broken or of another network, such as SCOREQ's with a
                 reference, which returns an embedding.
         """
-        self.weights = path
-        self.identity: dict[str, object] = {"judge": "SCOREQ", "files": fingerprint(path)}
+        super().__init__(path, "SCOREQ")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         try:
@@ -43,14 +39,6 @@ class Scoreq:
         except Exception as error:  # onnxruntime raises exceptions of many types
             raise HproError(f"{path} cannot be read ({str(error)[:160]}): use {ORIGIN}") from error
         check_judge(self._score, path, ORIGIN)
-
-    def predict(self, clips: Sequence[AlignedUtterance]) -> list[float]:
-        """Predict the score of each clip, about 1 to 5.
-
-        Raises:
-            HproError: audio is unusable, or a score is not finite.
-        """
-        return score_clips(clips, self._score, self.weights)
 
     def _score(self, audio_T: np.ndarray) -> float:
         lacking = math.ceil(len(audio_T) / MULTIPLE) * MULTIPLE - len(audio_T)

@@ -15,9 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from hpro_core.io import fingerprint
-from hpro_core.judges.quality import check_judge, score_clips
-from hpro_core.label.teachers import AlignedUtterance
+from hpro_core.judges.quality import ClipJudge, check_judge
 from hpro_core.train.checkpoint import build_on_meta, check_fit, state_dict_of
 
 ORIGIN = "utmos22_strong_step7459_v1.pt of tarepan/SpeechMOS"
@@ -71,7 +69,7 @@ class UtmosNetwork(nn.Module):
         return self.projection(hidden_BFD).mean(dim=(1, 2)) * 2 + 3
 
 
-class Utmos:
+class Utmos(ClipJudge):
     """Published judge that scores whole clips, one at a time, because padding changes a score."""
 
     def __init__(self, path: Path, device: torch.device):
@@ -80,19 +78,10 @@ class Utmos:
         Raises:
             HproError: the file is missing, broken or of another model.
         """
-        self.weights = path
-        self.identity: dict[str, object] = {"judge": ORIGIN, "files": fingerprint(path)}
+        super().__init__(path, ORIGIN)
         self._device = device
         self._network = _load(path).to(device).eval()
         check_judge(self._score, path, ORIGIN)
-
-    def predict(self, clips: Sequence[AlignedUtterance]) -> list[float]:
-        """Predict the score of each clip, about 1 to 5.
-
-        Raises:
-            HproError: audio is unusable, or a score is not finite.
-        """
-        return score_clips(clips, self._score, self.weights)
 
     @torch.inference_mode()
     def _score(self, audio_T: np.ndarray) -> float:

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from hpro_core.analysis.scores import BROUGHT_METRICS, METRICS
@@ -12,7 +11,7 @@ from hpro_core.judges.asr import WordErrorCounter
 from hpro_core.judges.audio import LIST, notes_of
 from hpro_core.judges.provenance import read_provenance
 from hpro_core.report import figures, provenance
-from hpro_core.report.samples import Sample, System, load_system, system_sample
+from hpro_core.report.samples import Sample, System, evenly_spaced, load_system, system_sample
 from hpro_core.report.stage import measurements, write_page
 
 BASELINE_COLUMN = 4
@@ -67,11 +66,9 @@ def _samples(out: Path, systems: Sequence[System], per_set: int) -> list[Sample]
     spoken = Counter(utt_id for system in systems for utt_id in system.scores)
     chosen: list[str] = []
     for test_set in dict.fromkeys(row["corpus"] for row in rows.values()):
-        ids = sorted(utt_id for utt_id, row in rows.items() if row["corpus"] == test_set)
+        ids = [utt_id for utt_id, row in rows.items() if row["corpus"] == test_set]
         most = max(spoken[utt_id] for utt_id in ids)
-        ids = [utt_id for utt_id in ids if spoken[utt_id] == most]
-        places = np.linspace(0, len(ids) - 1, min(per_set, len(ids))).round().astype(int)
-        chosen += [ids[place] for place in places]
+        chosen += evenly_spaced([u for u in ids if spoken[u] == most], per_set)
     counter = WordErrorCounter()
     return [
         Sample(

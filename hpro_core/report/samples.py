@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,10 +106,16 @@ def choose_sentences(systems: Sequence[System], per_set: int) -> list[str]:
     corpora = {utt_id: row["corpus"] for utt_id, row in systems[0].synthesis.items()}
     picked: list[str] = []
     for corpus in dict.fromkeys(corpora.values()):
-        ids = sorted(utt_id for utt_id in shared if corpora[utt_id] == corpus)
-        places = np.linspace(0, len(ids) - 1, min(per_set, len(ids))).round().astype(int)
-        picked += [ids[place] for place in places]
+        picked += evenly_spaced([u for u in shared if corpora[u] == corpus], per_set)
     return picked
+
+
+def evenly_spaced(utt_ids: Iterable[str], n: int) -> list[str]:
+    """Choose up to `n` ids, evenly spaced over the sorted ones."""
+    ids = sorted(utt_ids)
+    return [
+        ids[place] for place in np.linspace(0, len(ids) - 1, min(n, len(ids))).round().astype(int)
+    ]
 
 
 def samples(

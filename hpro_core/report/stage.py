@@ -367,7 +367,7 @@ def span(metric: str, low: float, high: float) -> str:
 
 
 def write_page(path: Path, template: str, context: Mapping[str, Any]) -> Path:
-    """Render a template of this folder to a self-contained page; returns its path."""
+    """Render a template of this folder, with those of macros.html; returns the page's path."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

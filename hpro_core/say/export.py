@@ -8,6 +8,7 @@ import yaml
 
 from hpro_core.errors import HproError
 from hpro_core.io import read_text, replacing, write_json, write_text
+from hpro_core.new_folder import check_new
 from hpro_core.params import Synthesis
 from hpro_core.policy.cosyvoice2 import CosyVoice2LM
 from hpro_core.policy.llm_file import QWEN_FOLDER, write_llm
@@ -46,8 +47,7 @@ def export(source: PolicyFolder, settings: Synthesis, card: str, base: str, out:
         HproError: `out` has files, a file of the policy or tokenizer is missing or does not fit,
             or the disk is full.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise HproError(f"{out} exists and is not an empty folder: name a new folder")
+    check_new(out)
     policy = load_policy(source.policy)
     if source.kind == EMBEDDED:
         load_tokenizer(source.tokenizer)

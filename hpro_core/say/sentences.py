@@ -12,9 +12,8 @@ import numpy as np
 from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ
 from hpro_core.corpus.audio import decode_file
 from hpro_core.corpus.containers import Unusable
-from hpro_core.corpus.recording import csv_table, summary
+from hpro_core.corpus.sentence_csv import sentence_rows
 from hpro_core.errors import HproError
-from hpro_core.io import read_text
 from hpro_core.say.policy_folder import COSYVOICE2, EMBEDDED
 from hpro_core.text.normalise import (
     COSYVOICE2_TAGS,
@@ -78,19 +77,9 @@ def read_sentences(path: Path) -> list[Sentence]:
             cell of a required column is empty.
     """
     hint = "give a CSV file with the columns text and reference"
-    names, rows, faults = csv_table(read_text(path, hint), path)
-    if faults:
-        raise HproError(summary(faults))
-    known = (*REQUIRED, *OPTIONAL)
-    if missing := [name for name in REQUIRED if name not in names]:
-        raise HproError(f"{path}, line 1: column {missing[0]!r} is missing: {hint}")
-    if unknown := [name for name in names if name not in known]:
-        raise HproError(f"{path}, line 1: column {unknown[0]!r} is unknown: use {', '.join(known)}")
-    if not rows:
-        raise HproError(f"{path} has no sentence: {hint}")
+    rows = sentence_rows(path, REQUIRED, OPTIONAL, hint)
     return [
-        _sentence(path, number, where, {name: cell.strip() for name, cell in row.items()})
-        for number, (where, row) in enumerate(rows, start=1)
+        _sentence(path, number, where, row) for number, (where, row) in enumerate(rows, start=1)
     ]
 
 

@@ -29,6 +29,7 @@ from hpro_core.io import (
     write_json,
     write_text,
 )
+from hpro_core.new_folder import check_new
 from hpro_core.progress import track
 from hpro_core.synthesis.imported import IMPORT, NO_FILE, by_reason, first_names
 from hpro_core.tables import SYNTHESIS, UTTERANCES, read_table, write_table
@@ -248,8 +249,7 @@ def write_test_list(root: Path, out: Path) -> None:
         HproError: `out` is not new or empty, the run has no synthesised recordings, or a file
             cannot be written.
     """
-    if os.path.exists(out) and not (os.path.isdir(out) and not entries_of(out)):
-        raise HproError(f"{out} exists and is not an empty folder: name a new one")
+    check_new(out)
     paths = sorted(root.glob("eval/recordings/seed*/synthesis.parquet"))
     if not paths:
         raise HproError(
