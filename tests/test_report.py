@@ -394,9 +394,16 @@ def test_curves_are_those_of_this_run(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "trained"),
     [
-        ({"base": ""}, {"speech/tokenizer", "codec/content", "codec/style"}),
+        ({"base": ""}, {"speech/tokenizer", "speech/vocoder", "codec/content", "codec/style"}),
+        (
+            {"base": "", "vocoder": {"method": "griffin_lim"}},
+            {"speech/tokenizer", "codec/content", "codec/style"},
+        ),
         ({"base": "data/base"}, set()),
-        ({"base": "", "codec": {"checkpoint": "model.pt"}}, {"speech/tokenizer"}),
+        (
+            {"base": "", "codec": {"checkpoint": "model.pt"}},
+            {"speech/tokenizer", "speech/vocoder"},
+        ),
         ({"base": "", "speech": {"preset": "cosyvoice2"}}, {"codec/content", "codec/style"}),
     ],
 )
