@@ -196,8 +196,10 @@ def test_a_missing_file_is_named(file: str, packed: Path, tmp_path: Path):
 def test_a_base_that_is_none_is_refused(packed: Path, tmp_path: Path):
     with pytest.raises(HproError, match=r"SHA256SUMS does not exist: name a base in params\.yaml"):
         base.unpack_model(tmp_path / "nowhere", "judge", tmp_path)
-    with pytest.raises(HproError, match=r"no model 'vocoder'; it has: tokenizer, codec, policy"):
-        base.unpack_model(packed, "vocoder", tmp_path)
+    with pytest.raises(
+        HproError, match=r"no model 'aligner'; it has: tokenizer, vocoder, codec, policy"
+    ):
+        base.unpack_model(packed, "aligner", tmp_path)
     (packed / base.SUMS).write_text("")
     with pytest.raises(HproError, match="differs from its hash"):
         base.unpack_model(packed, "judge", tmp_path)

@@ -63,7 +63,9 @@ def finished(tmp_path_factory):
     write_tables(root, rng)
     for number, system in enumerate(ALL_SYSTEMS):
         write_eval(root, system, ids, number, rng)
-    for name in ("speech/tokenizer", "codec/content", "codec/style", "policy/sft/seed0"):
+    for name in (
+        "speech/tokenizer", "speech/vocoder", "codec/content", "codec/style", "policy/sft/seed0",
+    ):  # fmt: skip
         write_curves(root / name, ["loss", "mel_l1"], rng)
     for name in ALL_SYSTEMS[3:]:
         write_curves(root / f"policy/{name}/seed0", ["loss"], rng)

@@ -276,7 +276,9 @@ def run(folder: Path) -> None:
     for number, system in enumerate(SYSTEMS):
         test_report.write_eval(folder, system, ids, number, rng)
     terms = ["loss", "kl", "cp", "sp", "asr", "wvad", "ser"]
-    for name in ("speech/tokenizer", "codec/content", "codec/style", "policy/sft/seed0"):
+    for name in (
+        "speech/tokenizer", "speech/vocoder", "codec/content", "codec/style", "policy/sft/seed0",
+    ):  # fmt: skip
         test_report.write_curves(folder / name, ["loss"], rng)
     _write_reward(folder / "policy/hpro/seed0", terms, rng)
     files.write_json(
