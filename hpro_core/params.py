@@ -159,6 +159,17 @@ class Speech(Section):
     seed: int = Field(description="random seed")
 
 
+class Vocoder(Section):
+    method: Literal["istft", "griffin_lim"]
+    steps: int = Field(ge=1, description="training steps")
+    adversarial_from: int = Field(ge=1, description="first step with the discriminator")
+    batch_size: int = Field(ge=2, description="crops per step")
+    segment_s: float = Field(gt=0, description="length of a crop")
+    learning_rate: float = Field(gt=0, description="learning rate")
+    ema: float = Field(ge=0, lt=1, description="decay of the averaged weights, which are saved")
+    seed: int = Field(description="random seed")
+
+
 class CodecStage(Section):
     leave_out: list[str] = Field(default=[], description="corpora that this training leaves out")
     steps: int = Field(ge=1, description="training steps")
@@ -522,6 +533,7 @@ class Params(Section):
     align: Align
     label: Label
     speech: Speech
+    vocoder: Vocoder
     dataset: Dataset
     codec: WholeCodec
     policy: Policy

@@ -21,6 +21,7 @@ from hpro_core.pretrained.packing import pack, rows_of_bytes, unpack
 from hpro_core.pretrained.sentences import known_sentences, sentence_hashes
 from hpro_core.speech.stage import load_tokenizer
 from hpro_core.speech.tokenizer import SpeechTokenizer, TokenizerConfig
+from hpro_core.speech.vocoder import ISTFT, Vocoder, VocoderConfig, load_vocoder
 from hpro_core.train.checkpoint import save_model
 from tests.rank_training import POLICY
 from tests.test_corpus import settings
@@ -28,6 +29,7 @@ from tests.test_corpus_splits import PRESCRIBED, one_set, write_set
 
 LOAD = {
     "tokenizer": load_tokenizer,
+    "vocoder": load_vocoder,
     "codec": load_codec,
     "policy": load_policy,
     "judge": affect.load,
@@ -41,6 +43,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, examples) -> Path:
     torch.manual_seed(0)
     tokenizer = SpeechTokenizer(TokenizerConfig(width=16, speaker_dim=8))
     save_model(root / "speech/tokenizer", tokenizer, {"model": vars(tokenizer.config)})
+    vocoder = Vocoder(VocoderConfig(width=16, blocks=1, pitch_width=16, pitch_blocks=1))
+    save_model(root / "speech/vocoder", vocoder, {"kind": ISTFT, "model": vars(vocoder.config)})
     codec = make_codec("embedded")
     save_model(root / "codec/style", codec, {"model": vars(codec.config)})
     save_policy(root / "policy/sft/seed0", make_policy(POLICY, examples), variant="sft", seed=0)
@@ -192,8 +196,10 @@ def test_a_missing_file_is_named(file: str, packed: Path, tmp_path: Path):
 def test_a_base_that_is_none_is_refused(packed: Path, tmp_path: Path):
     with pytest.raises(HproError, match=r"SHA256SUMS does not exist: name a base in params\.yaml"):
         base.unpack_model(tmp_path / "nowhere", "judge", tmp_path)
-    with pytest.raises(HproError, match=r"no model 'vocoder'; it has: tokenizer, codec, policy"):
-        base.unpack_model(packed, "vocoder", tmp_path)
+    with pytest.raises(
+        HproError, match=r"no model 'aligner'; it has: tokenizer, vocoder, codec, policy"
+    ):
+        base.unpack_model(packed, "aligner", tmp_path)
     (packed / base.SUMS).write_text("")
     with pytest.raises(HproError, match="differs from its hash"):
         base.unpack_model(packed, "judge", tmp_path)

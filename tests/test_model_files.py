@@ -83,10 +83,12 @@ from hpro_core.codec.training import load_codec
 from hpro_core.judges import affect
 from hpro_core.policy.sft import load_policy
 from hpro_core.speech.stage import load_tokenizer
+from hpro_core.speech.vocoder import load_vocoder
 
 root = Path(sys.argv[1])
 load_policy(root / "policy/base"), load_codec(root / "codec/style")
 load_tokenizer(root / "speech/tokenizer"), affect.load(root / "judge")
+assert load_vocoder(root / "speech/vocoder") is not None
 print(*sys.modules)
 """
     command = [sys.executable, "-c", code, str(tmp_path)]

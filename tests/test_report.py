@@ -69,7 +69,9 @@ def finished(tmp_path_factory):
     write_tables(root, rng)
     for number, system in enumerate(ALL_SYSTEMS):
         write_eval(root, system, ids, number, rng)
-    for name in ("speech/tokenizer", "codec/content", "codec/style", "policy/sft/seed0"):
+    for name in (
+        "speech/tokenizer", "speech/vocoder", "codec/content", "codec/style", "policy/sft/seed0",
+    ):  # fmt: skip
         write_curves(root / name, ["loss", "mel_l1"], rng)
     for name in ALL_SYSTEMS[3:]:
         write_curves(root / f"policy/{name}/seed0", ["loss"], rng)
@@ -444,9 +446,16 @@ def test_curves_are_those_of_this_run(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "trained"),
     [
-        ({"base": ""}, {"speech/tokenizer", "codec/content", "codec/style"}),
+        ({"base": ""}, {"speech/tokenizer", "speech/vocoder", "codec/content", "codec/style"}),
+        (
+            {"base": "", "vocoder": {"method": "griffin_lim"}},
+            {"speech/tokenizer", "codec/content", "codec/style"},
+        ),
         ({"base": "data/base"}, set()),
-        ({"base": "", "codec": {"checkpoint": "model.pt"}}, {"speech/tokenizer"}),
+        (
+            {"base": "", "codec": {"checkpoint": "model.pt"}},
+            {"speech/tokenizer", "speech/vocoder"},
+        ),
         ({"base": "", "speech": {"preset": "cosyvoice2"}}, {"codec/content", "codec/style"}),
     ],
 )

@@ -40,6 +40,7 @@ from hpro_core.speech import cosyvoice2_stage
 from hpro_core.speech.cosyvoice2 import FlowDecoder, S3Tokenizer
 from hpro_core.speech.stage import encode
 from hpro_core.speech.tokenizer import SpeechTokenizer, TokenizerConfig
+from hpro_core.speech.vocoder import ISTFT, Vocoder, VocoderConfig
 from hpro_core.synthesis.stage import load_decoder, sample_batch, sample_tokens
 from hpro_core.tables import SPEECH_TOKENS, UTTERANCES, read_table, write_table
 from hpro_core.text.normalise import normalised_words
@@ -94,6 +95,9 @@ def run(tmp_path: Path) -> Path:
     config = PolicyConfig(**sizes, n_symbols=N_SYMBOLS, reference_width=8, tokens_per_symbol=1.7)
     save_policy(root / "policy/hpro/seed0", SpeechLM(config).eval(), variant="hpro", seed=0)
     save_model(root / "speech/tokenizer", SpeechTokenizer(TINY), {"model": asdict(TINY)})
+    sizes_of_vocoder = VocoderConfig(width=16, blocks=1, pitch_width=16, pitch_blocks=1)
+    vocoder = Vocoder(sizes_of_vocoder)
+    save_model(root / "speech/vocoder", vocoder, {"kind": ISTFT, "model": asdict(sizes_of_vocoder)})
     return root
 
 
@@ -419,7 +423,8 @@ def test_the_sums_are_those_of_sha256sum(exported):
     assert done.returncode == 0
     names = {line.split("  ")[1] for line in (exported / "SHA256SUMS").read_text().splitlines()}
     model = {"config.json", "model.safetensors"}
-    assert names == model | {f"tokenizer/{name}" for name in model} | {"settings.yaml"}
+    speech = {f"{folder}/{name}" for folder in ("tokenizer", "vocoder") for name in model}
+    assert names == model | speech | {"settings.yaml"}
 
 
 def test_a_completed_card_and_further_files_are_no_fault(exported):
@@ -444,7 +449,7 @@ def test_a_changed_or_lost_file_of_an_export_is_named(exported, name):
     [
         (lambda text: text.replace("  ", " "), "SHA256SUMS, line 1: '.*' is not a SHA-256 and"),
         (lambda text: "", "SHA256SUMS lacks config.json"),
-        (lambda text: text + "0" * 64 + "  ../../x\n", "line 6: '.*' is not a SHA-256 and"),
+        (lambda text: text + "0" * 64 + "  ../../x\n", "line 8: '.*' is not a SHA-256 and"),
     ],
 )
 def test_a_broken_list_of_sums_is_refused(exported, change, message):

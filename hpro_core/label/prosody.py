@@ -1,4 +1,4 @@
-"""Pitch and level of speech, for the weak teacher only.
+"""Pitch and level of speech, for the weak teacher and for training the vocoder.
 
 The judges have their own features (hpro_core/judges). Nothing is shared, so that a reward is not
 evaluated with its own features. Letters: T sample, F frame, K sample of a frame, L lag.

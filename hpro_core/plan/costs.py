@@ -92,7 +92,7 @@ def cost_of(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> 
             return Cost(job, None, None)
         case "judge":
             return Cost(job, _judging(job, settings, speech))
-        case "tokenizer" | "tokenize":
+        case "tokenizer" | "vocoder" | "tokenize":
             return Cost(job, None, None)
     return Cost(job)
 

@@ -1,8 +1,9 @@
 """The shipped base: pretrained models from which a run starts (data/base/README.md).
 
-It has one folder for each of four models: the speech tokenizer with its decoder, the codec, the
-policy, and the affect judge. Beside them are hashes of all training sentences, and SHA256SUMS.
-The Snakefile imports these names, so torch and pandera are imported inside the functions.
+It has one folder for each of five models: the speech tokenizer with its decoder, the vocoder, the
+codec, the policy, and the affect judge. Beside them are hashes of all training sentences, and
+SHA256SUMS. The Snakefile imports these names, so torch and pandera are imported inside the
+functions.
 """
 
 from pathlib import Path
@@ -15,6 +16,7 @@ from hpro_core.pretrained.sentences import SENTENCES, sentence_hashes
 
 MODELS = {
     "tokenizer": "speech/tokenizer",
+    "vocoder": "speech/vocoder",
     "codec": "codec/style",
     "policy": "policy/base",
     "judge": "judge",

@@ -18,7 +18,16 @@ from hpro_core.analysis.tables import cautions_of
 from hpro_core.constants import EMOTIONS
 from hpro_core.io import check_type, read_json, read_text, write_text
 from hpro_core.judges.provenance import read_provenance
-from hpro_core.params import SEEDLESS, Codec, Label, Report, Speech, read_plain, read_section
+from hpro_core.params import (
+    SEEDLESS,
+    Codec,
+    Label,
+    Report,
+    Speech,
+    Vocoder,
+    read_plain,
+    read_section,
+)
 from hpro_core.report import counts, figures, paper, provenance, results
 from hpro_core.report.samples import Sample, System, load_system, samples
 
@@ -98,6 +107,8 @@ def training_commands(params: Path, policies: Sequence[str]) -> dict[str, str]:
     base = read_plain(params, "base", str)
     if not base and read_section(params, "speech", Speech).preset == "embedded":
         found["speech/tokenizer"] = "hpro tokenizer"
+        if read_section(params, "vocoder", Vocoder).method == "istft":
+            found["speech/vocoder"] = "hpro vocoder"
     if not base and not read_section(params, "codec", Codec).checkpoint:
         found |= {"codec/content": "hpro codec-content", "codec/style": "hpro codec-style"}
     for name in policies:

@@ -22,6 +22,7 @@ from hpro_core.say.policy_folder import (
     write_sums,
 )
 from hpro_core.speech.stage import load_tokenizer
+from hpro_core.speech.vocoder import load_vocoder
 from hpro_core.train.checkpoint import MODEL_FILES
 
 COSYVOICE2_FILES = ("speech_tokenizer_v2.onnx", "campplus.onnx", "flow.pt", "hift.pt")
@@ -32,9 +33,9 @@ def export(source: PolicyFolder, settings: Synthesis, card: str, base: str, out:
     """Write an exported folder; SHA256SUMS is its last file.
 
     The folder has the policy (config.json, model.safetensors, for CosyVoice2 also llm.pt), the
-    tokenizer with its decoder (tokenizer/), the sampling settings (settings.yaml) and the model
-    card (README.md), with the description of the base (BASE.md) if the run started from one that
-    has it.
+    tokenizer with its decoder (tokenizer/), the vocoder (vocoder/), the sampling settings
+    (settings.yaml) and the model card (README.md), with the description of the base (BASE.md) if
+    the run started from one that has it.
 
     Args:
         source: a policy of a run.
@@ -56,6 +57,10 @@ def export(source: PolicyFolder, settings: Synthesis, card: str, base: str, out:
         files = _cosyvoice2_files(source.tokenizer)
     _copy(source.policy, out, MODEL_FILES)
     _copy(source.tokenizer, out / TOKENIZER, files)
+    vocoder = source.tokenizer.parent / "vocoder"
+    if source.kind == EMBEDDED and vocoder.is_dir():
+        griffin_lim = load_vocoder(vocoder) is None
+        _copy(vocoder, out / "vocoder", ["config.json"] if griffin_lim else MODEL_FILES)
     if isinstance(policy, CosyVoice2LM):
         write_json(out / TOKENIZER / "config.json", {"kind": COSYVOICE2})
         write_llm(policy, out / "llm.pt")

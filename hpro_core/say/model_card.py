@@ -168,7 +168,7 @@ def _cell(value: object, where: str) -> str:
 def _limits(kind: str, label: Label) -> Iterator[str]:
     if kind == EMBEDDED:
         yield (
-            "- A small model with Griffin-Lim at 16 kHz: it sounds muffled, and words that its "
+            "- A small model with a small decoder at 16 kHz: it sounds muffled, and words that its "
             "data rarely have are hardly intelligible. Compare the word error rates above."
         )
     yield "- English only. Texts of up to 60 words, references of 0.8 to 30 s."

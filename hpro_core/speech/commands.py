@@ -1,4 +1,4 @@
-"""`hpro tokenizer`, `hpro tokenizer-published` and `hpro tokenize`."""
+"""`hpro tokenizer`, `hpro tokenizer-published`, `hpro tokenize` and `hpro vocoder`."""
 
 from pathlib import Path
 
@@ -20,6 +20,18 @@ def tokenizer(
 
     run = Run(root, params, work, p.read_compute(params, threads), profile)
     train(run, p.read_section(params, "speech", p.Speech))
+
+
+@app.command()
+def vocoder(
+    root: Root, params: Params, work: Work, threads: Threads = 1, profile: Profile = False
+) -> None:
+    """Train the vocoder, from mel frames to audio; with Griffin-Lim nothing is trained."""
+    from hpro_core.speech.vocoder_training import train
+    from hpro_core.train.run import Run
+
+    run = Run(root, params, work, p.read_compute(params, threads), profile)
+    train(run, p.read_section(params, "vocoder", p.Vocoder))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Speech tokens to audio with the decoder of the embedded tokenizer and Griffin-Lim."""
+"""Speech tokens to audio with the decoder of the embedded tokenizer and a vocoder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,31 +11,36 @@ from hpro_core.errors import HproError
 from hpro_core.speech.features import MelFrontend
 from hpro_core.speech.stage import load_tokenizer
 from hpro_core.speech.tokenizer import SpeechTokenizer, codes_of
+from hpro_core.speech.vocoder import Vocoder, load_vocoder, white_noise
 
 
 class TokenDecoder:
     """Decodes speech tokens to audio; the output depends on tokens and speaker embedding only.
 
     Utterances are decoded one by one. Griffin-Lim amplifies the rounding differences between a
-    batch and a single row to audible ones, and it takes most of the time anyway.
+    batch and a single row to audible ones.
     """
 
-    def __init__(self, tokenizer: SpeechTokenizer):
+    def __init__(self, tokenizer: SpeechTokenizer, vocoder: Vocoder | None = None):
         """
         Args:
             tokenizer: trained tokenizer on the CPU; it is set to eval mode.
+            vocoder: trained vocoder on the CPU, set to eval mode; None: Griffin-Lim.
         """
         self.tokenizer = tokenizer.eval()
+        self.vocoder = None if vocoder is None else vocoder.eval()
         self.frontend = MelFrontend()
 
     @classmethod
     def load(cls, folder: Path) -> "TokenDecoder":
         """Load the decoder from a tokenizer folder, `results/<run>/speech/tokenizer`.
 
+        The vocoder is that of the folder `vocoder` beside it, see `load_vocoder`.
+
         Raises:
             HproError: a file is missing or does not fit.
         """
-        return cls(load_tokenizer(folder))
+        return cls(load_tokenizer(folder), load_vocoder(folder.parent / "vocoder"))
 
     def decode(
         self, tokens: Sequence[np.ndarray], embeddings: Sequence[np.ndarray]
@@ -55,7 +60,14 @@ class TokenDecoder:
         """
         self._check(tokens, embeddings)
         pairs = zip(tokens, embeddings, strict=True)
-        return [self.frontend.synthesise(self.mel(*pair)).numpy() for pair in pairs]
+        return [self.audio(self.mel(*pair)).numpy() for pair in pairs]
+
+    @torch.no_grad()
+    def audio(self, mel_FM: Tensor) -> Tensor:
+        """Synthesise audio, float32 (160 F,) in [-1, 1], from log-mel frames, float32 (F, 80)."""
+        if self.vocoder is None:
+            return self.frontend.synthesise(mel_FM)
+        return self.vocoder(mel_FM[None], white_noise(len(mel_FM), seed=0))[0].clamp(-1.0, 1.0)
 
     @torch.no_grad()
     def mel(self, tokens_L: np.ndarray, embedding_E: np.ndarray) -> Tensor:

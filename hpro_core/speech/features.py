@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torchaudio import transforms
+from torchaudio.functional import melscale_fbanks
 
 from hpro_core.constants import SAMPLE_RATE_HZ, TOKEN_RATE_HZ
 
@@ -39,6 +40,18 @@ _MARGIN = 4  # silent frames at both ends, for a fade at the edges of an utteran
 def n_tokens(n_samples: SizeT) -> SizeT:
     """Compute the number of speech tokens, ceil(n_samples / 640), of an int or an int64 array."""
     return -(-n_samples // SAMPLES_PER_TOKEN)
+
+
+def mel_bank(n_fft: int) -> Tensor:
+    """Filters of the mel bands for a transform of `n_fft` samples, float32 (n_fft / 2 + 1, 80).
+
+    They are scaled so that a spectrum of the same window has the same mel amplitudes whatever
+    number of zeros the transform adds.
+    """
+    bank_KM = melscale_fbanks(
+        n_fft // 2 + 1, 0.0, SAMPLE_RATE_HZ / 2, N_MELS, SAMPLE_RATE_HZ, norm=None, mel_scale="htk"
+    )
+    return bank_KM * (_N_FFT / n_fft)
 
 
 class MelFrontend(nn.Module):
@@ -70,6 +83,17 @@ class MelFrontend(nn.Module):
         # Frame 0 is centred on the first sample of the padding, so frame f + 1 is frame f here.
         amplitudes = self.spectrogram(padded)[:, 1 : 1 + length // HOP]
         return self.to_mel(amplitudes).clamp(min=FLOOR).log().T.contiguous()
+
+    @torch.no_grad()
+    def analyse_batch(self, audio_BT: Tensor) -> Tensor:
+        """Compute the log-mel frames of audio of whole tokens, float32 (B, T); see `analyse`.
+
+        Returns:
+            float32 (B, 4 L, 80).
+        """
+        padded_BT = nn.functional.pad(audio_BT, (HOP // 2, HOP // 2))
+        amplitudes_BKF = self.spectrogram(padded_BT)[:, :, 1 : 1 + audio_BT.shape[1] // HOP]
+        return self.to_mel(amplitudes_BKF).clamp(min=FLOOR).log().mT.contiguous()
 
     @torch.no_grad()
     def synthesise(self, log_mel_FM: Tensor, seed: int = 0) -> Tensor:

@@ -123,9 +123,9 @@ KINDS: dict[str, Callable[[Running], None]] = {
     TWO_RUNS: run_twice,
 }
 OF_THE_JOB = {"SIGKILL of the job", "SIGTERM of the job"}
-"""Kinds that need the job's own process; others strike as long as Snakemake is there."""
+"""Kinds that end the job's own process; others strike as long as Snakemake is there."""
 ERRORS = {"no more files", "disk full", "read-only folder"}
-"""Kinds after which the job itself fails, with a message."""
+"""Kinds after which the job itself fails, with a message: it has to be there."""
 
 
 def mount_disk(folder: Path) -> bool:

@@ -80,8 +80,10 @@ class Plan:
         targets = [] if self.whole else ["--", *self.job.outputs, *self.job.removed]
         return ["snakemake", "--cores", "2", *targets]
 
-    def earlier(self) -> "Plan":
-        return replace(self, share=min(self.share, 1.0) * 0.75, n_outputs=None)
+    def earlier(self, left: int) -> "Plan":
+        """The plan of the next attempt; the last of those left comes as soon as it can."""
+        share = min(self.share, 1.0) * 0.75 if left > 1 else 0.0
+        return replace(self, share=share, n_outputs=None)
 
 
 def drawn(seed: int, k: int, jobs: Sequence[Job]) -> Plan:
@@ -150,7 +152,7 @@ def perform(plan: Plan, base: Path, folder: Path) -> Outcome:
         base: folder of the undisturbed project.
         folder: of the copy; it stays, for `discard`.
     """
-    for _ in range(ATTEMPTS):
+    for left in reversed(range(ATTEMPTS)):
         outcome = Outcome(plan)
         try:
             _copy(plan, base, folder)
@@ -160,7 +162,7 @@ def perform(plan: Plan, base: Path, folder: Path) -> Outcome:
             outcome.lost = len(lost_utterances(folder, utterances_of(base)))
             return outcome
         except Missed:
-            plan = plan.earlier()
+            plan = plan.earlier(left)
         except Broken as error:
             outcome.problems.append(str(error))
             return outcome
@@ -303,7 +305,7 @@ def _wait_for_moment(
             return sum(path.exists() for path in outputs) >= plan.n_outputs
         return time.monotonic() - began >= plan.share * plan.job.duration_s
 
-    of_the_job = plan.kind in OF_THE_JOB
+    of_the_job = plan.kind in OF_THE_JOB | ERRORS
     while job.is_running() if of_the_job else run.poll() is None:
         if due():
             return

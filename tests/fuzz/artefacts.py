@@ -41,6 +41,7 @@ from hpro_core.pretrained import base
 from hpro_core.say.policy_folder import write_sums
 from hpro_core.shards import write as write_shards
 from hpro_core.speech.tokenizer import SpeechTokenizer, TokenizerConfig
+from hpro_core.speech.vocoder import ISTFT, Vocoder, VocoderConfig
 from hpro_core.text.phones import N_TRANSCRIPT_SYMBOLS
 from hpro_core.train.checkpoint import save_model
 from hpro_core.train.loop import Loop, fit
@@ -170,6 +171,8 @@ def models(folder: Path) -> None:
         TokenizerConfig(width=8, speaker_dim=4, encoder_blocks=1, decoder_blocks=1, frame_blocks=1)
     )
     save_model(folder / "tokenizer", tokenizer, {"model": vars(tokenizer.config)})
+    vocoder = Vocoder(VocoderConfig(width=8, blocks=1, pitch_width=8, pitch_blocks=1))
+    save_model(folder / "vocoder", vocoder, {"kind": ISTFT, "model": vars(vocoder.config)})
     grade = affect.Grade(corpus="shouts", recordings=223, classes=4, recall=0.6)
     judge = affect.AffectJudge({"acted": 3, "controlled": 2}, grade)
     scale = affect.Scale(["train", "dev"], 40, torch.ones(2, affect.N_CHANNELS))
@@ -177,6 +180,7 @@ def models(folder: Path) -> None:
     affect.save(judge, folder / "judge")
     save_policy(folder / "qwen", CosyVoice2LM(SMALL_QWEN))
     shutil.copytree(folder / "tokenizer", folder / "root/speech/tokenizer")
+    shutil.copytree(folder / "vocoder", folder / "root/speech/vocoder")
 
 
 def say(folder: Path) -> None:
@@ -188,6 +192,7 @@ def say(folder: Path) -> None:
     models(folder / "made")
     shutil.copytree(folder / "made/policy", folder / "exported")
     shutil.copytree(folder / "made/tokenizer", folder / "exported/tokenizer")
+    shutil.copytree(folder / "made/vocoder", folder / "exported/vocoder")
     shutil.rmtree(folder / "made")
     whole = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
     text = yaml.safe_dump({"synthesis": whole["synthesis"]})
@@ -271,7 +276,9 @@ def run(folder: Path) -> None:
     for number, system in enumerate(SYSTEMS):
         test_report.write_eval(folder, system, ids, number, rng)
     terms = ["loss", "kl", "cp", "sp", "asr", "wvad", "ser"]
-    for name in ("speech/tokenizer", "codec/content", "codec/style", "policy/sft/seed0"):
+    for name in (
+        "speech/tokenizer", "speech/vocoder", "codec/content", "codec/style", "policy/sft/seed0",
+    ):  # fmt: skip
         test_report.write_curves(folder / name, ["loss"], rng)
     _write_reward(folder / "policy/hpro/seed0", terms, rng)
     files.write_json(

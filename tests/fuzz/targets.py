@@ -59,6 +59,7 @@ from hpro_core.say import policy_folder, sentences
 from hpro_core.speech import crops
 from hpro_core.speech.cosyvoice2 import CamPlus
 from hpro_core.speech.stage import load_tokenizer
+from hpro_core.speech.vocoder import load_vocoder
 from hpro_core.synthesis import imported
 from hpro_core.synthesis.stage import load_decoder
 from hpro_core.text.tokenizers import load_frontend
@@ -321,7 +322,9 @@ def _models() -> Iterator[Target]:
                  codec_again, weight=6)  # fmt: skip
     yield Target("model: tokenizer", "models", ("tokenizer/*",),
                  lambda f: _sized(load_tokenizer(f / "tokenizer")), weight=6)  # fmt: skip
-    yield Target("model: decoder of a run", "models", ("root/speech/tokenizer/config.json",),
+    yield Target("model: vocoder", "models", ("vocoder/*",),
+                 lambda f: _vocoder(f / "vocoder"), weight=6)  # fmt: skip
+    yield Target("model: decoder of a run", "models", ("root/speech/*/config.json",),
                  lambda f: callable(load_decoder(f / "root", CPU)))  # fmt: skip
     yield Target("model: affect judge", "models", ("judge/*",), _judge, weight=6)
     yield Target("affect judge: scales", "models", ("scales.json",), _scales)
@@ -374,6 +377,11 @@ def _sized(model: Any) -> tuple:
     return dataclasses.asdict(model.config), model
 
 
+def _vocoder(folder: Path) -> object:
+    found = load_vocoder(folder)
+    return "griffin_lim" if found is None else _sized(found)
+
+
 def _judge(folder: Path) -> object:
     judge = affect.load(folder / "judge")
     frames_FC = np.random.default_rng(0).normal(size=(30, affect.N_CHANNELS)).astype(np.float32)
@@ -399,6 +407,7 @@ def _taken(folder: Path, name: str) -> object:
     place = folder / "root" / base.MODELS[name]
     load = {
         "tokenizer": load_tokenizer,
+        "vocoder": load_vocoder,
         "codec": load_codec,
         "policy": load_policy,
         "judge": affect.load,

@@ -31,8 +31,8 @@ OF_POLICIES = {
 OF_SFT = {"sft", "synthesise sft", "judge sft", *OF_POLICIES}
 EVERYTHING = {
     "corpus-read acted", "corpus-render controlled", "corpus-split", "align", "align-check",
-    "label", "tokenizer", "tokenize", "dataset", "codec-content", "codec-style", "judge-train",
-    "judge-recordings", *OF_SFT,
+    "label", "tokenizer", "tokenize", "vocoder", "dataset", "codec-content", "codec-style",
+    "judge-train", "judge-recordings", *OF_SFT,
     *(f"{step} {name}" for step in ("synthesise", "judge") for name in SYSTEMS),
 }  # fmt: skip
 """What the stand-in does in a run of the default: "command name"."""

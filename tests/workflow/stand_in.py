@@ -18,14 +18,15 @@ from pathlib import Path
 ROOMS = {
     "corpus-read": "corpus", "corpus-render": "corpus", "corpus-split": "corpus",
     "align": "align", "align-check": "align",
-    "label": "label", "tokenizer": "speech", "tokenize": "speech", "dataset": "dataset.py",
+    "label": "label", "tokenizer": "speech", "tokenize": "speech", "vocoder": "speech",
+    "dataset": "dataset.py",
     "codec-content": "codec", "codec-style": "codec", "sft": "policy", "reward": "reward",
     "synthesise": "synthesis", "judge-train": "judges", "judge-recordings": "judges",
     "judge": "judges", "tables": "analysis", "report": "report", "base-take": "pretrained",
 }  # fmt: skip
 PLACES = {
-    "tokenizer": "speech/tokenizer", "codec": "codec/style", "policy": "policy/base",
-    "judge": "judge",
+    "tokenizer": "speech/tokenizer", "vocoder": "speech/vocoder", "codec": "codec/style",
+    "policy": "policy/base", "judge": "judge",
 }  # fmt: skip
 """Where a run keeps the models of a base."""
 
@@ -75,6 +76,7 @@ def files_of(
     truth = list(root.glob("corpus/*/truth_*.parquet"))
     tokenizer = root / "speech/tokenizer/model.safetensors"
     tokens = root / "speech/speech_tokens.parquet"
+    vocoder = root / "speech/vocoder/model.safetensors"
     policy = root / f"policy/{name}/seed{seed}"
     spoken = root / f"eval/{name}/seed{seed}"
     judge = root / "judge"
@@ -108,6 +110,8 @@ def files_of(
             return [utterances, words, *recordings], trained(tokenizer.parent)
         case "tokenize":
             return [utterances, *recordings, tokenizer], [tokens]
+        case "vocoder":
+            return [utterances, *recordings, tokenizer, tokens], trained(vocoder.parent)
         case "dataset":
             made = [*splits, *mapped, root / "dataset/rejected.parquet"]
             return [utterances, words, *labels, tokens], made
@@ -129,7 +133,7 @@ def files_of(
         case "synthesise":
             if name == "recordings":
                 return [splits[2], mapped[2], *recordings], [spoken / "synthesis.parquet"]
-            models = [tokenizer]
+            models = [tokenizer, vocoder]
             models += [] if name == "tokenrecon" else [policy / "model.safetensors"]
             made = [spoken / "synthesis.parquet", spoken / "audio/a.wav", spoken / "audio/b.wav"]
             return [splits[2], splits[0], mapped[2], mapped[0], *models], made

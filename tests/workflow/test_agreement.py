@@ -239,7 +239,7 @@ def test_a_base_takes_the_place_of_trainings(twin: Project) -> None:
     remade = twin.repro()
     assert {f"base-take {model}" for model in MODELS} <= remade
     assert {"corpus-split", "tokenize", "sft", "judge-recordings", "reward hpro"} <= remade
-    assert not {"tokenizer", "codec-content", "codec-style", "judge-train"} & remade
+    assert not {"tokenizer", "vocoder", "codec-content", "codec-style", "judge-train"} & remade
     assert twin.is_settled()
     (base / "judge/model.safetensors").write_text("another")
     assert {"base-take judge", "judge-recordings", "judge sft"} <= twin.snakemake()

@@ -24,7 +24,16 @@ HERE = (  # what a site without accounting says, and a test that does not want t
     "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1",
     "--seconds-between-status-checks", "1", "--latency-wait", "5",
 )  # fmt: skip
-WITH_GPU = {"tokenizer", "tokenize", "codec_content", "codec_style", "sft", "reward", "synthesise"}
+WITH_GPU = {
+    "tokenizer",
+    "tokenize",
+    "vocoder",
+    "codec_content",
+    "codec_style",
+    "sft",
+    "reward",
+    "synthesise",
+}
 IN_SHARDS = {"align", "label", "tokenize", "dataset"}
 REWARD_LOG = "logs/miniature/reward/frame_seed0.log"
 FRAME = f"{RESULTS}/policy/frame/seed0/model.safetensors"

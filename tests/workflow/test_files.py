@@ -124,7 +124,7 @@ def test_published_models_take_the_place_of_trainings(project: Project, tmp_path
     plan = twin.run("snakemake", "--cores", "1", "--dry-run").stdout
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", plan, flags=re.MULTILINE))
     assert jobs["codec_released"] == jobs["tokenize"] == jobs["report"] == "1"
-    assert not {"tokenizer", "codec_content", "codec_style"} & jobs.keys()
+    assert not {"tokenizer", "vocoder", "codec_content", "codec_style"} & jobs.keys()
     for folder, names in brought.items():
         (twin.folder / folder / names[0]).unlink()
         missing = twin.run("snakemake", "--cores", "1", "--dry-run", check=False).stdout
@@ -145,7 +145,7 @@ def test_a_base_takes_the_place_of_trainings(project: Project, tmp_path: Path) -
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", plan, flags=re.MULTILINE))
     assert {jobs[f"base_{model}"] for model in MODELS} == {"1"}
     assert jobs["sft"] == jobs["judge_recordings"] == jobs["report"] == "1"
-    assert not {"tokenizer", "codec_content", "codec_style", "judge_train"} & jobs.keys()
+    assert not {"tokenizer", "vocoder", "codec_content", "codec_style", "judge_train"} & jobs.keys()
     assert re.search(rf"hpro sft .* --start {RUN}/policy/base ", plan)
     for file in files:
         file.unlink()

@@ -3,6 +3,8 @@
 
 if config["base"]:
     for model, place in MODELS.items():
+        if model == "vocoder" and not ISTFT:
+            continue
 
         rule:
             name:
@@ -40,6 +42,7 @@ else:
             key=key("base_make", "base-make"),
             utterances=rules.corpus_split.output.utterances,
             tokenizer=TOKENIZER,
+            vocoder=SOUND,
             codec=CODEC,
             judge=[f"{ROOT}/judge/{name}" for name in MODEL],
             policy=policy_files("sft", SEEDS[0]),

@@ -7,6 +7,7 @@ rule report:
         tables=rules.tables.output,
         curves=[
             *TOKENIZER_CURVES,
+            *VOCODER_CURVES,
             *CODEC_CURVES,
             *of_runs("policy", table_systems(POLICIES), "training.csv"),
         ],

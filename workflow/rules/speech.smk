@@ -7,7 +7,14 @@ if not PUBLISHED:
     DECODER = [f"{ROOT}/speech/tokenizer/model.safetensors", *DECODER]
 TOKENIZER = [] if PUBLISHED else DECODER
 TOKENIZER_CURVES = []
+VOCODER_CURVES = []
+ISTFT = not PUBLISHED and config["vocoder"]["method"] == "istft"
+# What the decoder of speech tokens needs besides: the vocoder, or CosyVoice2's flow and vocoder
 SOUND = []
+if not PUBLISHED:
+    SOUND = [f"{ROOT}/speech/vocoder/config.json"]
+if ISTFT:
+    SOUND = [f"{ROOT}/speech/vocoder/model.safetensors", *SOUND]
 
 if not PUBLISHED and not config["base"]:
 
@@ -110,8 +117,74 @@ rule tokenize:
         " {params.shard:q} 2>&1 | tee {log:q}"
 
 
+if ISTFT and not config["base"]:
+
+    rule vocoder:
+        input:
+            key=key("vocoder", "vocoder", "vocoder", "compute"),
+            utterances=rules.corpus_split.output.utterances,
+            audio=of_sets("audio.sha256"),
+            tokenizer=TOKENIZER,
+            tokens=[f"{ROOT}/speech/{shard}speech_tokens.parquet" for shard in SHARDS],
+        output:
+            SOUND,
+            curves="<root>/speech/vocoder/training.csv",
+            board=directory("<root>/speech/vocoder/tensorboard"),
+            record="<root>/speech/vocoder/record_vocoder.json",
+        log:
+            "<logs>/speech/vocoder.log",
+        benchmark:
+            "<benchmarks>/speech/vocoder.tsv"
+        conda:
+            "../envs/hpro.yaml"
+        threads: 1  # runs at the same time as other trainings
+        resources:
+            gpu=1,
+            mem_mb=lambda wildcards, attempt: 4000 * attempt,
+            runtime=lambda wildcards, attempt: 480 * attempt,
+        params:
+            root=root_of,
+            work=f"{WORK}/vocoder",
+        message:
+            "vocoder: training the vocoder"
+        shell:
+            "hpro vocoder --root {params.root:q} --params {input.key:q}"
+            " --work {params.work:q} --threads {threads} 2>&1 | tee {log:q}"
+
+    VOCODER_CURVES = [rules.vocoder.output.curves]
+
+elif not PUBLISHED and not ISTFT:
+
+    rule vocoder:
+        input:
+            key=key("vocoder", "vocoder", "vocoder", "compute"),
+        output:
+            SOUND,
+            "<root>/speech/vocoder/record_vocoder.json",
+        log:
+            "<logs>/speech/vocoder.log",
+        benchmark:
+            "<benchmarks>/speech/vocoder.tsv"
+        conda:
+            "../envs/hpro.yaml"
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 1000 * attempt,
+            runtime=lambda wildcards, attempt: 10 * attempt,
+        params:
+            root=root_of,
+            work=f"{WORK}/vocoder",
+        message:
+            "vocoder: Griffin-Lim"
+        shell:
+            "hpro vocoder --root {params.root:q} --params {input.key:q}"
+            " --work {params.work:q} 2>&1 | tee {log:q}"
+
+
 rule phase_speech:
     input:
         TOKENIZER_CURVES,
+        VOCODER_CURVES,
+        [] if PUBLISHED else SOUND,
         [f"<root>/speech/{shard}speech_tokens.parquet" for shard in SHARDS],
         DECODER,
