@@ -110,6 +110,9 @@ class Controlled(Section):
     dev: int = Field(ge=5, description="utterances for dev")
     test: int = Field(ge=5, description="utterances for test")
     judge: int = Field(ge=0, description="utterances for judge")
+    drawn_voices: int = Field(
+        default=0, ge=0, le=9999, description="further voices of train, with drawn timbres"
+    )
     seed: int = Field(description="random seed")
 
 

@@ -17,7 +17,7 @@ from hpro_core.corpus.controlled import render as controlled
 from hpro_core.corpus.controlled.ceilings import KINDS, ceiling_plans
 from hpro_core.corpus.controlled.sentence_plans import Plan, plans
 from hpro_core.corpus.controlled.sentences import FEELING, STYLES, TEMPLATES, sentences
-from hpro_core.corpus.controlled.voices import TIMBRES, Timbre
+from hpro_core.corpus.controlled.voices import TIMBRES, Timbre, drawn_voices, timbre_of
 from hpro_core.judges.prosody import contours
 from hpro_core.params import Controlled
 from hpro_core.text.normalise import normalised_words
@@ -165,6 +165,30 @@ def test_speakers_take_equal_parts_whatever_is_said(planned: list[Plan]) -> None
         heard = Counter(plan.speaker for plan in planned if plan.style == style)
         assert set(heard) == set(TIMBRES)
         assert max(heard.values()) < 1.5 * heard.total() / len(TIMBRES)
+
+
+def test_drawn_voices_speak_half_of_train_and_change_nothing_else(planned: list[Plan]) -> None:
+    more = plans("told", LARGE.model_copy(update={"drawn_voices": 150}))
+    drawn = Counter(plan.speaker for plan in more if plan.speaker not in TIMBRES)
+    assert set(drawn) <= set(drawn_voices(150))
+    assert len(drawn) > 140
+    assert drawn.total() == pytest.approx(1000, abs=80)
+    assert {plan.split for plan in more if plan.speaker not in TIMBRES} == {"train"}
+    for before, after in zip(planned, more, strict=True):
+        assert replace(after, speaker=before.speaker) == before
+
+
+def test_a_drawn_timbre_depends_on_its_name_and_is_of_an_adult() -> None:
+    drawn = [timbre_of(name) for name in drawn_voices(300)]
+    assert drawn[:20] == [timbre_of(name) for name in drawn_voices(20)]
+    assert len(set(drawn)) == 300
+    for timbre in drawn:
+        assert -12 <= timbre.pitch_st <= 4
+        assert 0.82 <= timbre.formant <= 1.12
+    pitch, formant = np.array([[t.pitch_st, np.log2(t.formant)] for t in drawn]).T
+    assert 0.5 < np.corrcoef(pitch, formant)[0, 1] < 0.95
+    with pytest.raises(KeyError):
+        timbre_of("voice_one")
 
 
 # --- labels ------------------------------------------------------------------------------------
@@ -328,16 +352,17 @@ def centroid_hz(spoken: voice.RenderedSpeech) -> float:
     return float(power @ np.fft.rfftfreq(len(spoken.samples), 1 / SAMPLE_RATE_HZ) / power.sum())
 
 
-@pytest.mark.parametrize("name", TIMBRES)
+@pytest.mark.parametrize("name", [*TIMBRES, "voice_000", "voice_007"])
 def test_speech_lies_inside_the_word_times(name: str, speaker: voice.Voice):
     for text in (TEXT, QUESTION, "Nobody enjoyed the movie before my mother did."):
-        spoken = said(speaker, in_style("neutral", text=text), TIMBRES[name], text)
+        timbre = timbre_of(name)
+        spoken = said(speaker, in_style("neutral", text=text), timbre, text)
         level = np.sqrt(np.convolve(spoken.samples**2, np.ones(160) / 160, mode="same"))
         loud_s = np.flatnonzero(level > 0.01 * level.max()) / SAMPLE_RATE_HZ
         assert len(spoken.spans_s) == len(text.split())
         assert -0.02 < loud_s[0] - spoken.spans_s[0, 0] < 0.06
         silent_s = 0.2 if text[-2] in "td" else 0.1  # a last t may have no sound
-        assert -silent_s < loud_s[-1] - spoken.spans_s[-1, 1] < 0.02
+        assert -silent_s / timbre.speed < loud_s[-1] - spoken.spans_s[-1, 1] < 0.02
 
 
 @pytest.mark.parametrize("name", TIMBRES)

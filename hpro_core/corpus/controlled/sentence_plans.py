@@ -9,8 +9,11 @@ import numpy as np
 from hpro_core.constants import SPLITS
 from hpro_core.corpus.controlled import affect
 from hpro_core.corpus.controlled.sentences import Sentence, sentences
-from hpro_core.corpus.controlled.voices import TIMBRES
+from hpro_core.corpus.controlled.voices import TIMBRES, drawn_voices, timbre_of
 from hpro_core.params import Controlled
+
+_DRAWN_FRACTION = 0.5
+"""Fraction of train with drawn voices (ours): the eight, which are tested, keep half of it."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Plan:
     utt_id: str  # name of the audio file without suffix
     split: str  # split of the sentence
     sentence: Sentence  # its text and words
-    speaker: str  # key of `TIMBRES`
+    speaker: str  # as `timbre_of` knows it
     style: str  # rendered style; `sentence.style` is the style that the words suggest
     strength: float  # strength of the style, in `affect.STRENGTH`
     emphasised: int  # index of the emphasised word
@@ -45,14 +48,15 @@ class Plan:
     @property
     def controls(self) -> affect.WordControls:
         own = affect.controls(self.signed_W3, self.feeling_W3, self.emphasis_W)
-        return TIMBRES[self.speaker].applied(own)
+        return timbre_of(self.speaker).applied(own)
 
 
 def plans(name: str, settings: Controlled) -> list[Plan]:
     """Return the plans of all splits: speaker, style, strength and emphasis are sampled.
 
     Each split has its own random series: a larger size adds plans at its end, and no split depends
-    on the size of another.
+    on the size of another. Drawn voices replace the speaker of one in two plans of train, and
+    change nothing else.
     """
     sizes = {split: getattr(settings, split) for split in SPLITS}
     return [plan for split, size in sizes.items() for plan in _series(name, split, size, settings)]
@@ -60,12 +64,17 @@ def plans(name: str, settings: Controlled) -> list[Plan]:
 
 def _series(name: str, split: str, size: int, settings: Controlled) -> Iterator[Plan]:
     rng = np.random.default_rng([settings.seed, 1, *split.encode()])
+    drawn = drawn_voices(settings.drawn_voices if split == "train" else 0)
+    drawn_rng = np.random.default_rng([settings.seed, 3, *split.encode()])
     for index, sentence in enumerate(sentences(split, size, settings.seed)):
+        speaker = str(rng.choice(list(TIMBRES)))
+        if drawn and drawn_rng.random() < _DRAWN_FRACTION:
+            speaker = str(drawn_rng.choice(drawn))
         yield Plan(
             utt_id=f"{name}_{split}_{index:05d}",
             split=split,
             sentence=sentence,
-            speaker=str(rng.choice(list(TIMBRES))),
+            speaker=speaker,
             **draw_rendering(sentence, rng),
             seed=[settings.seed, *split.encode(), index],
         )
