@@ -15,13 +15,13 @@ from hpro_core.corpus import stage
 from hpro_core.corpus.controlled import affect, voice
 from hpro_core.corpus.controlled import render as controlled
 from hpro_core.corpus.controlled.ceilings import KINDS, ceiling_plans
-from hpro_core.corpus.controlled.sentence_plans import Plan, plans
+from hpro_core.corpus.controlled.sentence_plans import Plan, plans, text_plans
 from hpro_core.corpus.controlled.sentences import FEELING, STYLES, TEMPLATES, sentences
 from hpro_core.corpus.controlled.voices import TIMBRES, Timbre, drawn_voices, timbre_of
 from hpro_core.judges.prosody import contours
 from hpro_core.params import Controlled
 from hpro_core.text.normalise import normalised_words
-from tests.test_corpus import settings
+from tests.test_corpus import settings, write_metadata
 
 SMALL = Controlled(train=12, dev=5, test=5, judge=5, seed=0)
 LARGE = Controlled(train=2000, dev=200, test=500, judge=500, seed=0)
@@ -189,6 +189,48 @@ def test_a_drawn_timbre_depends_on_its_name_and_is_of_an_adult() -> None:
     assert 0.5 < np.corrcoef(pitch, formant)[0, 1] < 0.95
     with pytest.raises(KeyError):
         timbre_of("voice_one")
+
+
+def test_the_sentences_of_a_corpus_are_rendered_in_all_voices_with_exact_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    texts = ["Who goes there?", "Run!", "who goes there", "Leave the old lamp, friend.", "no " * 20]
+    write_metadata(
+        folder,
+        [
+            {"utterance": str(i), "speaker": "ann", "text": text, "audio": "a.wav"}
+            for i, text in enumerate(texts)
+        ],
+    )
+    (folder / "a.wav").touch()
+    told = {"reader": "controlled", "path": str(folder), "texts": "csv", "split": "train"}
+    corpus = settings(Path(), sets={"told": told})
+    more = SMALL.model_copy(update={"text_renderings": 3, "drawn_voices": 5})
+    stage.render(tmp_path, "told", corpus, more, workers=1)
+    assert "told: 2 sentences; left out 2 by their length" in capsys.readouterr().out
+    utterances = tables.read_table(
+        tmp_path / "corpus/told/utterances.parquet", tables.UTTERANCES
+    ).sort_values("utt_id")
+    assert list(utterances.words) == ["who goes there"] * 3 + ["leave the old lamp friend"] * 3
+    assert set(utterances.split) == {"train"}
+    assert utterances.utt_id.iloc[0] == "told_train_00000"
+    for name, rows in (("truth_words", 24), ("truth_vad", 24), ("truth_emotion", 6)):
+        assert len(pd.read_parquet(tmp_path / f"corpus/told/{name}.parquet")) == rows
+
+
+def test_rendered_texts_have_every_voice_style_and_place_of_affect() -> None:
+    wanted = LARGE.model_copy(update={"text_renderings": 5, "drawn_voices": 20})
+    found = text_plans("told", ["one two three four.", "is it five?"] * 200, wanted)
+    assert len(found) == 2000
+    assert set(Counter(plan.speaker for plan in found)) == {*TIMBRES, *drawn_voices(20)}
+    assert min(Counter(plan.style for plan in found).values()) > 300
+    for n_words in (4, 3):
+        chosen = [plan for plan in found if plan.n_words == n_words]
+        assert {plan.sentence.feeling[0] for plan in chosen} == set(range(n_words))
+        assert {plan.emphasised for plan in chosen} == set(range(n_words))
+    assert len({tuple(plan.seed) for plan in found}) == 2000
 
 
 # --- labels ------------------------------------------------------------------------------------
@@ -520,7 +562,8 @@ def test_a_sentence_that_cannot_be_said_again_is_listed(tmp_path: Path, monkeypa
         return list(zip(lengths, spans, strict=True))
 
     monkeypatch.setattr(controlled, "_render_all", outcomes)
-    utterances, lost = controlled.render(tmp_path, "told", SMALL, settings(Path()), workers=1)
+    planned = plans("told", SMALL)
+    utterances, lost = controlled.render(tmp_path, "told", planned, settings(Path()), workers=1)
     tests = utterances.utt_id[utterances.split == "test"]
     assert set(lost) == {f"{utt_id}.redrawn" for utt_id in tests}
     assert set(lost.values()) == {"phones and words do not match"}

@@ -59,6 +59,12 @@ WRONG = [
     ("variants.no kl", SOME, r"variants.no kl: use letters, digits, '_' and '-' only"),
     ("corpus.sets.shards", MINE, r"corpus: sets.shards: is already a folder of the run"),
     ("corpus.sets.-mine", MINE, r"corpus: sets.-mine: use letters, digits, '_' and '-' only"),
+    ("corpus.sets.mine", MINE | {"texts": "csv"}, r"corpus.sets.mine: texts is for the reader c"),
+    (
+        "corpus.sets.mine",
+        MINE | {"reader": "controlled", "texts": "csv"},
+        r"corpus.sets.mine: the texts of a corpus are .*: add split: train",
+    ),
     ("corpus", None, r"corpus: input should be a valid dictionary"),
     ("speech.preset", "cosyvoice2", r"speech.path: name the folder CosyVoice2-0.5B"),
     ("dataset.policy_text", "qwen", r"dataset.policy_text: set phones for this policy.preset"),

@@ -1,6 +1,6 @@
 """Rendering plans of the controlled corpus: sentences with speaker, style, strength, emphasis."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from hpro_core.constants import SPLITS
 from hpro_core.corpus.controlled import affect
-from hpro_core.corpus.controlled.sentences import Sentence, sentences
+from hpro_core.corpus.controlled.sentences import STYLES, Sentence, sentences
 from hpro_core.corpus.controlled.voices import TIMBRES, drawn_voices, timbre_of
 from hpro_core.params import Controlled
 
@@ -49,6 +49,41 @@ class Plan:
     def controls(self) -> affect.WordControls:
         own = affect.controls(self.signed_W3, self.feeling_W3, self.emphasis_W)
         return timbre_of(self.speaker).applied(own)
+
+
+def text_plans(name: str, texts: Sequence[str], settings: Controlled) -> list[Plan]:
+    """Return the plans of sentences that do not belong to the grammar, all for train.
+
+    Their words suggest no style: style, strength, emphasis and the word at which the affect peaks
+    are drawn independently of them. The voices are those of train in `plans`.
+
+    Args:
+        name: prefix of utt_id.
+        texts: normalised words of the sentences, with a full stop or question mark at the end.
+        settings: number of renderings of each, voices and seed.
+    """
+    rng = np.random.default_rng([settings.seed, 4])
+    speakers = [*TIMBRES, *drawn_voices(settings.drawn_voices)]
+    found = []
+    for index, text in enumerate(text for text in texts for _ in range(settings.text_renderings)):
+        words = text[:-1].split()
+        peak = int(rng.integers(len(words)))
+        style = str(rng.choice(STYLES))
+        others = tuple(i for i in range(len(words)) if i != peak) or (peak,)
+        sentence = Sentence(text, " ".join(words), style, (peak, peak + 1), others, pairs=())
+        found.append(
+            Plan(
+                utt_id=f"{name}_train_{index:05d}",
+                split="train",
+                sentence=sentence,
+                speaker=str(rng.choice(speakers)),
+                style=style,
+                strength=float(rng.uniform(*affect.STRENGTH)),
+                emphasised=_emphasised(sentence, rng),
+                seed=[settings.seed, 5, index],
+            )
+        )
+    return found
 
 
 def plans(name: str, settings: Controlled) -> list[Plan]:
