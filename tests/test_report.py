@@ -1,5 +1,7 @@
 """The report of a small made-up run: figures are those of its tables, nothing is fetched."""
 
+import base64
+import io
 import json
 import os
 import re
@@ -26,7 +28,7 @@ from hpro_core.analysis.statistics import Interval
 from hpro_core.constants import EMOTIONS
 from hpro_core.errors import HproError
 from hpro_core.params import Dataset, Label, Report, read_section
-from hpro_core.report import figures, paper, results, stage
+from hpro_core.report import figures, limitations, paper, results, stage, training
 from hpro_core.report.provenance import git_revision
 from hpro_core.report.samples import diff_words
 from hpro_core.tables import (
@@ -162,6 +164,15 @@ def write_tables(root, rng):
             for group in groups
         ]
         pd.DataFrame(rows).to_csv(root / f"tables/by_{what}.csv", index=False)
+    policies = [name for name in ALL_SYSTEMS if name not in ("recordings", "tokenrecon", "sft")]
+    gaps = [
+        (system, test_set, metric, 3, value := rng.normal(0, 0.1), value - 0.15, value + 0.15)
+        for system in policies
+        for test_set in SETS
+        for metric in METRICS
+    ]
+    columns = ["system", "test_set", "metric", "n", "above_sft", "lo", "hi"]
+    pd.DataFrame(gaps, columns=columns).to_csv(root / "tables/differences.csv", index=False)
     confused = [("sft", "controlled", "happy", 3, 0, 0, 1, 2, 0, 0, 0, 0, 0)]
     table = pd.DataFrame(confused, columns=list(CONFUSION_COLUMNS))
     table.to_csv(root / "tables/confusion.csv", index=False)
@@ -214,6 +225,11 @@ def write_params(root, vad_teacher, emotion_teacher):
     (root / "params.yaml").write_text("# <settings>\n" + yaml.safe_dump(settings))
 
 
+def cells_of(line):
+    """Content of each <td> of a row."""
+    return re.findall(r"<td[^>]*>(.*?)</td>", line, flags=re.DOTALL)
+
+
 def frame(rows, schema):
     return pd.DataFrame(rows, columns=list(schema.columns))
 
@@ -245,7 +261,7 @@ def test_every_figure_is_that_of_the_table(finished, page, name):
     for row in pd.read_csv(finished / f"tables/{name}.csv").to_dict("records"):
         table = page.split(f'data-table="{name}" data-test-set="{row["test_set"]}"')[1]
         line = table.split(f'data-system="{row["system"]}"')[1].split("</tr>")[0]
-        cells = re.findall(r"<td>(.*?)</td>", line)
+        cells = [re.sub(r' <small class="paper">.*?</small>', "", c) for c in cells_of(line)]
         for place, metric in ((2, "wer"), (3, "wer_check")):
             wer = [f"{100 * row[metric + end]:.1f}" for end in ("", "_lo", "_hi")]
             assert cells[place] == f"{wer[0]} <small>[{wer[1]}, {wer[2]}]</small>"
@@ -255,25 +271,37 @@ def test_every_figure_is_that_of_the_table(finished, page, name):
         assert cells[6].startswith(f"{row['dnsmos']:.2f} <small>")
         assert len(cells) == 2 + len(SPEECH_METRICS)
         line = table.split(f'data-prosody="{row["system"]}"')[1].split("</tr>")[0]
-        cells = re.findall(r"<td>(.*?)</td>", line)
+        cells = cells_of(line)
         assert cells[1].startswith(f"{row['f0_corr']:.3f} <small>[{row['f0_corr_lo']:.3f}, ")
         assert len(cells) == 1 + len(PROSODY_METRICS)
 
 
 def test_groups_and_confusion_are_those_of_their_tables(finished, page):
     for what in ("emotion", "speaker"):
-        lines = page.split(f'<tr data-group="{what}">')[1:]
-        for line, row in zip(
-            lines, pd.read_csv(finished / f"tables/by_{what}.csv").to_dict("records"), strict=True
-        ):
-            cells = re.findall(r"<td>(.*?)</td>", line.split("</tr>")[0])
-            assert cells[:3] == ["controlled", row[what], "2"]
-            assert cells[3] == f"{100 * row['wer']:.1f}"
-            assert cells[6] == f"{row['f0_corr']:.3f}"
-    [line] = page.split('<tr data-confusion="sft">')[1:]
-    cells = re.findall(r"<td>(.*?)</td>", line.split("</tr>")[0])
-    counts = ["0", "0", "1", "<strong>2</strong>", "0", "0", "0", "0", "0"]
-    assert cells == ["controlled", "happy", "3", *counts]
+        rows = pd.read_csv(finished / f"tables/by_{what}.csv").to_dict("records")
+        assert page.count(f'<tr data-group="{what}"') == len(rows)
+        for row in rows:
+            start = f'data-test-set="controlled" data-name="{row[what]}" data-of="sft">'
+            [line] = page.split(f'<tr data-group="{what}" {start}')[1:]
+            cells = cells_of(line.split("</tr>")[0])
+            assert cells[0] == "2"
+            assert cells[1] == f"{100 * row['wer']:.1f}"
+            assert cells[4] == f"{row['f0_corr']:.3f}"
+    [line] = page.split('<tr data-confusion="sft" data-test-set="controlled"')[1:]
+    assert line.startswith(' data-emotion="happy">')
+    row = line.split("</tr>")[0]
+    named = dict(re.findall(r'<td data-label="(\w+)"[^>]*>(.*?)</td>', row))
+    assert named == {"fearful": "1", "happy": "<strong>2</strong>", "n": "3"}  # the others are 0
+
+
+def test_groups_by_length_are_those_of_the_scores(page):
+    """All sentences of the fixture have seven words, and three errors."""
+    lines = page.split('<tr data-group="length"')[1:]
+    assert len(lines) == len(SETS) * len(ALL_SYSTEMS)
+    for line in lines:
+        assert 'data-name="5 to 8 words"' in line
+        cells = cells_of(line.split("</tr>")[0])
+        assert cells[:4] == ["3", f"{100 * 3 / 7:.1f}", "0.400", "0.900"]
 
 
 def test_a_run_without_emotions_has_no_such_tables(finished, tmp_path):
@@ -291,24 +319,109 @@ def test_every_metric_has_a_column_and_a_plot(page):
     assert tuple(figures.METRIC_NAMES) == (*METRICS, *BROUGHT_METRICS)
     for metric in METRICS:
         name = figures.METRIC_NAMES[metric]
-        assert page.count(f"<th>{name}</th>") == len(results.TABLES) * len(SETS)
-        assert page.count(f">{name}</text>") == len(SETS)
+        tables = re.findall(r"<table[^>]* data-table=.*?</table>", page, flags=re.DOTALL)
+        tables += re.findall(r"<caption>[^<]*: prosody</caption>.*?</table>", page, flags=re.DOTALL)
+        heads = [table for table in tables if f'<th scope="col">{name}</th>' in table]
+        assert len(heads) == len(results.TABLES) * len(SETS)
+        plots = page.split('<section id="results">')[1].split("</section>")[0]
+        assert plots.count(f'<p class="panel-title">{name}</p><svg') == len(SETS)
 
 
 def test_the_paper_stands_beside_it(page):
     table = page.split('data-table="progressive" data-test-set="controlled"')[1]
     line = table.split('data-system="word"')[1].split("</tr>")[0]
-    assert re.findall(r'<td class="paper">(.*?)</td>', line) == ["4.0", "0.350", "0.653", "3.70"]
+    said = re.findall(r'<small class="paper">paper (.*?)</small>', line)
+    assert said == ["4.0", "0.350", "0.653", "3.70"]
     assert "not comparable in absolute terms" in page
     assert "cosyvoice3 4.9 / 0.275" in re.sub(r"\s+", " ", page)
 
 
-def test_one_file_that_fetches_nothing(page):
+def test_a_page_that_fetches_nothing(page):
+    """What it loads is in it; the audio of other sentences is beside it, as scripts."""
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page)
-    assert "<script" not in page
+    scripts = re.findall(r"<script([^>]*)>(.*?)</script>", page, flags=re.DOTALL)
+    for attributes, code in scripts:
+        assert "src" not in attributes
+        if not attributes:
+            assert not re.findall(r"https?:(?!//www\.w3\.org/)|fetch\(|XMLHttp|import\b", code)
     assert "@import" not in page
+    assert "url(" not in page.split("</style>")[0]
     assert page.count("<audio") == 2 * len(SETS) * len(ALL_SYSTEMS)
     assert page.count("data:audio/mpeg;base64,") == page.count("<audio")
+
+
+def read_index(page):
+    [found] = re.findall(r'id="sentence-index">(.*?)</script>', page, flags=re.DOTALL)
+    return json.loads(found)
+
+
+def read_sentence(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("hproSentence(")
+    return json.loads(text.removeprefix("hproSentence(").removesuffix(");\n"))
+
+
+def test_the_browser_has_every_sentence_and_score(finished, page):
+    index = read_index(page)
+    assert [system["name"] for system in index["systems"]] == stage.order_systems(ALL_SYSTEMS)
+    entries = {entry["id"]: entry for entry in index["sentences"]}
+    assert set(entries) == {f"{name}_{i}" for name in SETS for i in (4, 5, 6)}
+    keys = [metric["key"] for metric in index["metrics"]]
+    for entry in entries.values():
+        scores = dict(zip(keys, entry["scores"], strict=True))
+        assert scores["wer"] == [0.429] * len(ALL_SYSTEMS)
+        assert scores["wvad_ccc"] == [0.4] * len(ALL_SYSTEMS)
+        assert entry["emotionKind"] == "weak label"
+        assert entry["text"] == SENTENCE
+    files = {path.stem for path in (finished / "report/sentences").glob("*.js")}
+    assert files | set(index["embedded"]) == set(entries)
+    assert not files & set(index["embedded"])
+
+
+def test_a_sentence_beside_the_page_has_all_that_the_player_shows(finished, page):
+    [name, *_] = sorted(path.stem for path in (finished / "report/sentences").glob("*.js"))
+    content = read_sentence(finished / f"report/sentences/{name}.js")
+    assert content["words"] == WORDS_OF_IT.split()
+    assert content["times"][1] == [0.2, 0.4]
+    labels = pd.read_parquet(finished / "label/word_vad.parquet")
+    expected = labels[labels["utt_id"] == name].sort_values("word_index")
+    assert np.allclose(content["label"], expected[["valence", "arousal", "dominance"]], atol=6e-4)
+    assert content["labelKind"] == "weak label"
+    takes = {take["system"]: take for take in content["takes"]}
+    assert list(takes) == stage.order_systems(ALL_SYSTEMS)
+    assert takes["diffro"]["vad"] is None
+    assert len(takes["hpro"]["vad"]) == len(content["words"])
+    for number, system in enumerate(ALL_SYSTEMS):  # tones of 150 Hz and more
+        heard = [f0 for f0 in takes[system]["f0"] if f0 is not None]
+        assert np.median(heard) == pytest.approx(150 + 20 * number, rel=0.03)
+        audio, rate = soundfile.read(io.BytesIO(base64.b64decode(takes[system]["audio"])))
+        assert (rate, len(audio)) == (16000, 16000)
+
+
+def test_sentences_of_an_earlier_report_are_removed(finished):
+    left = finished / "report/sentences/old_1.js"
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.touch()
+    build(finished)
+    assert not left.exists()
+
+
+def test_the_first_screen_compares_with_the_baseline(finished, page):
+    first = page.split('<section id="summary">')[1].split("</section>")[0]
+    assert "No difference between hpro and sft is shown: there is one training seed" in first
+    gaps = pd.read_csv(finished / "tables/differences.csv")
+    rows = gaps[(gaps["system"] == "hpro") & (gaps["test_set"] == "controlled")]
+    table = first.split('data-comparison="hpro" data-test-set="controlled"')[1].split("</table>")[0]
+    assert table.count("<tr data-metric=") == len(rows) == len(METRICS)
+    for row in rows.to_dict("records"):
+        line = table.split(f'data-metric="{row["metric"]}"')[1].split("</tr>")[0]
+        ends = [row[end] for end in ("above_sft", "lo", "hi")]
+        digits, scale = (1, 100) if row["metric"] in figures.PERCENT else (3, 1)
+        value, lo, hi = (f"{scale * end:+.{digits}f}" for end in ends)
+        assert cells_of(line)[6] == f"{value} [{lo}, {hi}]"
+        shown = ends[1] > 0 or ends[2] < 0
+        assert ("no difference shown" in cells_of(line)[7]) == (not shown)
+    assert "about 1 " in re.sub(r"\s+", " ", first)  # of 22 intervals
 
 
 def test_names_of_svg_elements_do_not_clash(page):
@@ -321,21 +434,23 @@ def test_sections_and_counts(page):
     for name in ("results", "reading", "listen", "training", "judges", "alignment", "weak"):
         assert f'<section id="{name}">' in page
     line = page.split('data-stage="read acted"')[1].split("</tr>")[0]
-    assert re.findall(r"<td>(\d+)</td>", line) == ["9", "8", "1"]
+    assert cells_of(line)[:3] == ["9", "8", "1"]
     assert "1 longer than 9 s" in line
     line = page.split('data-stage="split"')[1].split("</tr>")[0]
-    assert re.findall(r"<td>(\d+)</td>", line) == ["16", "16", "0"]
+    assert cells_of(line)[:3] == ["16", "16", "0"]
     assert "does not add up" not in page
     assert "controlled · median_ms</th><td>7.5" in page
     assert "0.05 [0.04, 0.06]" in page
-    assert "<th>asr</th><td>an ear, sha256 ab</td>" in page
+    assert '<th scope="row">asr</th><td>an ear</td>' in page
+    hashes = page.split("SHA-256 of their weights</summary>")[1].split("</details>")[0]
+    assert '<th scope="row">asr</th><td>an ear, sha256 ab</td>' in hashes
     assert "EMO-SIM is not independent here: a teacher judged it" in page
     assert "<summary>policy/hpro</summary>" in page
     line = page.split("Share of each weighted term")[1].split("</table>")[0]
-    assert "<th>hpro</th><td>0</td>" in line
-    assert "<td>25.4 %</td>" in line
+    assert '<th scope="row">hpro</th><td data-label="seed">0</td>' in line
+    assert '<td data-label="cp">25.4 %</td>' in line
     assert "the term kl is dead; step 60: the reward rises while judges fall" in line
-    assert "<td>40</td>" in line
+    assert '<td data-label="kept step">40</td>' in line
     assert "One training seed only" in page
     assert "they do not include the variance over training seeds" in page
     assert "Embedded judges chose the kept step of hpro " in page
@@ -367,10 +482,11 @@ def test_affect_that_is_not_judged_is_empty_with_its_reason(finished, tmp_path):
         write_json(path.with_name("metrics.json"), who | {"affect_notes": {"acted": reason}})
     page = build(root)
     assert f'<p class="caution">{reason}</p>' in page
-    assert "nan" not in re.sub(r"<svg.*?</svg>|data:audio[^\"]*", "", page, flags=re.DOTALL)
+    said = re.sub(r"<svg.*?</svg>|data:audio[^\"]*", "", page, flags=re.DOTALL)
+    assert not re.search(r"\bnan\b", said, flags=re.IGNORECASE)
     table = page.split('data-table="comparison" data-test-set="acted"')[1].split("</table>")[0]
     line = table.split('data-system="hpro"')[1].split("</tr>")[0]
-    cells = re.findall(r"<td>(.*?)</td>", line)
+    cells = [re.sub(r' <small class="paper">.*?</small>', "", cell) for cell in cells_of(line)]
     assert cells[4] == cells[5] == "– <small></small>"
     assert "CCC –, SIM –" in page
     tables = results.read_tables(root)
@@ -431,7 +547,7 @@ def test_what_a_training_wrote_oddly_is_named(finished, name, key, odd, tmp_path
     with pytest.raises(
         HproError, match=rf"{name}.*delete \S*/policy/hpro/seed0 and run Snakemake again"
     ):
-        stage.reward_diagnostics(tmp_path, ["sft", "hpro"], [0])
+        training.reward_diagnostics(tmp_path, ["sft", "hpro"], [0])
 
 
 def test_curves_are_those_of_this_run(tmp_path):
@@ -490,7 +606,7 @@ def test_word_times_without_reference_are_said_to_be_unmeasured(page, other_page
 def test_weak_points_name_the_teachers(finished, tmp_path, vad, emotion, words, utterances):
     write_params(tmp_path, vad, emotion)
     label = read_section(tmp_path / "params.yaml", "label", Label)
-    points = "".join(stage.limitations(finished, results.read_tables(finished), [], label))
+    points = "".join(limitations.limitations(finished, results.read_tables(finished), label))
     assert f"affect of words by {words}" in points
     assert f"emotion by {utterances}" in points
 
@@ -543,7 +659,7 @@ def test_orderings_are_counted_and_none_is_called_shown():
 def test_weak_points_of_several_seeds_are_others(finished):
     tables = {name: table.assign(seeds=3) for name, table in results.read_tables(finished).items()}
     label = read_section(finished / "params.yaml", "label", Label)
-    points = " ".join(stage.limitations(finished, tables, [], label))
+    points = " ".join(limitations.limitations(finished, tables, label))
     assert "too narrow for few seeds" in points
     assert "One training seed" not in points
 

@@ -1,23 +1,15 @@
-"""Inline SVG figures: results with intervals, training curves, affect over words.
+"""Figures of the report, each a list of small plots: intervals of systems, training curves."""
 
-A function that plots returns one <svg> element.
-"""
-
-import io
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import matplotlib as mpl
-import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from hpro_core.analysis.scores import SPEECH_METRICS
-from hpro_core.constants import VAD
 from hpro_core.errors import HproError
 from hpro_core.io import CURVES, read_csv_table
+from hpro_core.report.svg import Panel
 
 METRIC_NAMES = {
     "wer": "WER (%) ↓",
@@ -38,55 +30,81 @@ METRIC_NAMES = {
 PERCENT = ("wer", "wer_check")
 """Metrics that are fractions in the tables and percentages in the report."""
 
-TERM_COLOURS = {"train": "#9aa5b1", "dev": "#c8442d", "probe": "#2f6db5"}
-SYSTEM_COLOURS = {
-    "truth": "#000000",
-    "recordings": "#444444",
-    "tokenrecon": "#9aa5b1",
-    "sft": "#2f6db5",
-    "frame": "#2a9d8f",
-    "word": "#e0a100",
-    "hpro": "#c8442d",
-}
-"""Colours of the main systems; ablations share OTHER_COLOUR."""
+MAIN_SYSTEMS = ("recordings", "tokenrecon", "sft", "frame", "word", "hpro")
+"""Systems that are shown first, in this order: ceilings, then the training stages. Each has a
+colour of its own; the others share one."""
 
-OTHER_COLOUR = "#c9bfd6"
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "hpro",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9,
-}
+_LABELS = 78  # user units for the names of systems
+_ROW = 15  # user units for each system
 
 
-def intervals(rows: pd.DataFrame) -> str:
-    """Plot every system's metrics on one test set as points with 95 % intervals.
+class Plot(NamedTuple):
+    """One small plot of a figure."""
 
-    Each row has a system, with the columns of the result tables. Speech and prosody are on two
-    lines; judges whose weights the user brought are with prosody.
+    title: str
+    svg: str
+
+
+class Curves(NamedTuple):
+    """The curves of one training: a table per seed with the columns step, split, term, value."""
+
+    name: str
+    tables: list[pd.DataFrame]
+
+    @property
+    def steps(self) -> int:
+        """Number of the last step that any seed logged."""
+        return max(int(table["step"].max()) for table in self.tables)
+
+
+def style_of(system: str) -> str:
+    """Return the class of a system's colour."""
+    return f"s-{system}" if system in MAIN_SYSTEMS else "s-other"
+
+
+def shorten(name: str, length: int = 13) -> str:
+    """Shorten a name for the margin of a plot."""
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
+def scaled(metric: str, value: float) -> float:
+    """Return a value of the tables in the unit of the report."""
+    return 100 * value if metric in PERCENT else value
+
+
+def intervals(rows: pd.DataFrame) -> list[Plot]:
+    """Plot every system's metrics on one test set as points with 95 % intervals, a plot per metric.
+
+    Each row has a system, with the columns of the result tables. Metrics without a value on the
+    test set have no plot.
     """
-    second = [metric for metric in METRIC_NAMES if metric in rows and metric not in SPEECH_METRICS]
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(10, 1.5 + 0.52 * len(rows)), layout="constrained")
-        axes = figure.subplots(2, len(SPEECH_METRICS), sharey=True)
-        drawn = [*SPEECH_METRICS, *second]
-        for axis, metric in zip(axes.flat[: len(drawn)], drawn, strict=True):
-            scale = 100 if metric in PERCENT else 1
-            for height, row in enumerate(rows.to_dict("records")):
-                value, low, high = (scale * row[metric + end] for end in ("", "_lo", "_hi"))
-                colour = SYSTEM_COLOURS.get(row["system"], OTHER_COLOUR)
-                axis.plot([low, high], [height, height], color=colour, linewidth=2)
-                axis.plot(value, height, "o", color=colour, markersize=4)
-            axis.set_title(METRIC_NAMES[metric])
-            axis.grid(axis="x", color="#eeeeee")
-        for axis in axes[1, len(second) :]:
-            axis.set_axis_off()
-        axes[0, 0].set_yticks(range(len(rows)), rows["system"].tolist())
-        axes[0, 0].invert_yaxis()
-        return _svg(figure)
+    order = [*SPEECH_METRICS, *(m for m in METRIC_NAMES if m not in SPEECH_METRICS)]
+    return [
+        Plot(METRIC_NAMES[metric], _interval_plot(rows, metric))
+        for metric in order
+        if metric in rows and rows[metric].notna().any()
+    ]
+
+
+def _interval_plot(rows: pd.DataFrame, metric: str) -> str:
+    values = [
+        (row["system"], *(scaled(metric, row[metric + end]) for end in ("", "_lo", "_hi")))
+        for row in rows.to_dict("records")
+    ]
+    panel = Panel(
+        x=[number for row in values for number in row[1:]],
+        y=[0.0, float(max(1, len(values) - 1))],
+        height=30 + _ROW * max(2, len(values)),
+        left=_LABELS,
+        numbered=False,
+    )
+    for place, (system, value, low, high) in enumerate(values):
+        height = float(max(1, len(values) - 1) - place)
+        panel.label_row(height, shorten(system))
+        panel.bar(low, high, height, style_of(system))
+        panel.dot(value, height, style_of(system), f"{system}: {value:.4g} [{low:.4g}, {high:.4g}]")
+    said = "; ".join(f"{system} {value:.3g}" for system, value, _, _ in values)
+    return panel.render(f"{METRIC_NAMES[metric]}: {said}")
 
 
 def training_files(
@@ -108,87 +126,53 @@ def training_files(
     return found
 
 
-def training_curves(paths: Sequence[Path]) -> str:
-    """Plot every term of one training over its steps, one panel per term.
-
-    Each seed has a training.csv, with the columns step, split, term, value.
+def read_curves(name: str, paths: Sequence[Path]) -> Curves:
+    """Read the training.csv of each seed of a training.
 
     Raises:
         HproError: a file lacks a column or is empty.
     """
-    curves = [read_csv_table(path, CURVES, ("split", "term"), "train again") for path in paths]
-    terms = list(dict.fromkeys(term for table in curves for term in table["term"]))
-    columns = min(5, len(terms))
-    lines = -(-len(terms) // columns)
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(10, 1.7 * lines), layout="constrained")
-        axes = figure.subplots(lines, 5, squeeze=False).ravel()
-        for axis, term in zip(axes, terms, strict=False):
-            for table in curves:
-                _draw_term(axis, table[table["term"] == term])
-            axis.set_title(term)
-            axis.tick_params(labelsize=7)
-        for axis in axes[len(terms) :]:
-            axis.set_axis_off()
-        return _svg(figure)
+    tables = [read_csv_table(path, CURVES, ("split", "term"), "train again") for path in paths]
+    return Curves(name, tables)
 
 
-def word_traces(words: Sequence[str], traces: Mapping[str, pd.DataFrame]) -> str:
-    """Plot valence, arousal and dominance of each word, one line per system.
+def training_curves(stages: Sequence[Curves]) -> list[Plot]:
+    """Plot every term of one or several trainings, one after another, a plot per term.
 
-    Each trace is a table with word_index and the three dimensions.
+    A vertical line is the start of each training after the first. Terms that only one value was
+    logged of have no plot.
     """
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(10, 2.5), layout="constrained")
-        axes = figure.subplots(1, 3, sharey=True)
-        for axis, dimension in zip(axes, VAD, strict=True):
-            for name, table in traces.items():
-                rows = table.sort_values("word_index")
-                axis.plot(
-                    rows["word_index"].to_numpy(),
-                    rows[dimension].to_numpy(),
-                    label=name if name in SYSTEM_COLOURS else "ablations",
-                    **_line(name),
-                )
-            axis.set_title(dimension)
-            axis.set_ylim(0, 1)
-            axis.set_xticks(range(len(words)), words, rotation=50, ha="right", fontsize=7)
-        handles, names = axes[0].get_legend_handles_labels()
-        entries = dict(zip(names, handles, strict=True))  # one legend entry for all ablations
-        figure.legend(
-            [*entries.values()], [*entries], loc="outside right center", fontsize=7, frameon=False
-        )
-        return _svg(figure)
+    terms = dict.fromkeys(
+        term for stage in stages for table in stage.tables for term in table["term"]
+    )
+    starts, at = [], 0
+    for stage in stages:
+        starts.append(at)
+        at += stage.steps
+    plots = (_term_plot(stages, starts, term) for term in terms)
+    return [plot for plot in plots if plot is not None]
 
 
-def _line(name: str) -> dict:
-    if name == "truth":
-        return {"color": SYSTEM_COLOURS[name], "linewidth": 2.2, "linestyle": ":"}
-    width = 1.4 if name in SYSTEM_COLOURS else 0.7
-    return {"color": SYSTEM_COLOURS.get(name, OTHER_COLOUR), "linewidth": width}
-
-
-def _draw_term(axis, rows: pd.DataFrame) -> None:
-    for split, colour in TERM_COLOURS.items():
-        part = rows[rows["split"] == split].sort_values("step")
-        marker = "." if split == "dev" else None
-        values = part["value"].to_numpy(dtype=np.float64)
-        axis.plot(part["step"].to_numpy(), values, color=colour, marker=marker, linewidth=1)
-
-
-def _svg(figure: Figure) -> str:
-    """Render the figure as an <svg> element; the output is deterministic."""
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
-    return text[text.index("<svg") :]
-
-
-def unique_ids(svgs: Iterable[str]) -> list[str]:
-    """Make the element ids of several figures unique, so that they can share one page."""
-    renamed = []
-    for number, svg in enumerate(svgs):
-        svg = re.sub(r'\bid="', f'id="f{number}-', svg)
-        svg = re.sub(r'(xlink:href|href)="#', rf'\1="#f{number}-', svg)
-        renamed.append(re.sub(r"url\(#", f"url(#f{number}-", svg))
-    return renamed
+def _term_plot(stages: Sequence[Curves], starts: Sequence[int], term: str) -> Plot | None:
+    lines = [
+        (start, split, rows.sort_values("step"))
+        for stage, start in zip(stages, starts, strict=True)
+        for table in stage.tables
+        for split, rows in table[table["term"] == term].groupby("split", sort=False)
+    ]
+    if max(len(rows) for _, _, rows in lines) < 2:
+        return None
+    panel = Panel(
+        x=[start + step for start, _, rows in lines for step in rows["step"]],
+        y=[float(value) for _, _, rows in lines for value in rows["value"]],
+    )
+    if len(stages) > 1:
+        for stage, start in zip(stages, starts, strict=True):
+            panel.mark(start, "stage", f"{stage.name} starts at step {start}")
+            panel.note(start, shorten(stage.name.removeprefix("policy/"), 10))
+    said = []
+    for start, split, rows in lines:
+        values = [float(value) for value in rows["value"]]
+        panel.line([start + int(step) for step in rows["step"]], values, f"l-{split}", str(split))
+        said.append(f"{split} from {values[0]:.3g} to {values[-1]:.3g}")
+    return Plot(term, panel.render(f"{term} over steps: {'; '.join(said[:6])}"))

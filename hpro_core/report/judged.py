@@ -11,8 +11,9 @@ from hpro_core.judges.asr import WordErrorCounter
 from hpro_core.judges.audio import LIST, notes_of
 from hpro_core.judges.provenance import read_provenance
 from hpro_core.report import figures, provenance
+from hpro_core.report.measured import measurements
+from hpro_core.report.page import write_page
 from hpro_core.report.samples import Sample, System, evenly_spaced, load_system, system_sample
-from hpro_core.report.stage import measurements, write_page
 
 BASELINE_COLUMN = 4
 """Place of the difference among the columns of differences.csv; its name has the baseline's."""
@@ -76,7 +77,6 @@ def _samples(out: Path, systems: Sequence[System], per_set: int) -> list[Sample]
             corpus=rows[utt_id]["corpus"],
             speaker=rows[utt_id]["speaker"],
             text=(text := rows[utt_id]["text"]),
-            traces="",
             systems=[
                 system_sample(out, system, utt_id, counter.count(text, text).transcript)
                 for system in systems

@@ -47,6 +47,11 @@ class Claim(NamedTuple):
     worse: str
     meaning: str
 
+    @property
+    def trivial(self) -> bool:
+        """Whether any policy meets it: the tokens of the recording are its ceiling."""
+        return self.better == "tokenrecon"
+
 
 CLAIMS = (
     Claim("comparison", "wvad_ccc", "tokenrecon", "hpro", "the tokens can carry more affect"),

@@ -1,8 +1,9 @@
-"""The same test sentences by every system: audio, ASR transcript, affect over words."""
+"""The same test sentences by every system: audio and ASR transcript."""
 
 import base64
 import io
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,13 @@ import soundfile
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
 from hpro_core.io import read_wav
-from hpro_core.judges.asr import WordErrorCounter
-from hpro_core.report.figures import word_traces
-from hpro_core.tables import SCORES, SYNTHESIS, UTTERANCES, WORD_VAD, read_table
+from hpro_core.tables import SCORES, SYNTHESIS, WORD_VAD, read_table
 
 Rows = dict[str, dict[Hashable, Any]]
 """A table as rows by utt_id."""
 
-_MP3_COMPRESSION = 0.75  # ours: about 24 kbit/s at 16 kHz; chosen by listening
+MP3_URI = "data:audio/mpeg;base64,"
+_MP3_COMPRESSION = 0.6  # ours: about 28 kbit/s at 16 kHz, variable
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class SystemSample:
     """One sentence by one system."""
 
     system: str
-    audio: str  # data URI
+    path: str  # of the WAV file, relative to the results folder of the run
+    audio: str  # MP3, as data URI
     word_diff: list[tuple[str, str]]  # kind (equal, substitute, insert, delete) and words
     n_errors: int
     wvad_ccc: float  # NaN if the words were not found or the affect is not judged
@@ -57,7 +58,6 @@ class Sample:
     corpus: str
     speaker: str
     text: str
-    traces: str  # <svg>, or empty
     systems: list[SystemSample]
 
 
@@ -76,22 +76,21 @@ def load_system(root: Path, name: str, seed: int) -> System:
     return System(
         name=name,
         seed=seed,
-        synthesis=_rows(folder / "synthesis.parquet", SYNTHESIS),
-        scores=_rows(folder / "scores.parquet", SCORES),
+        synthesis=rows_by_id(folder / "synthesis.parquet", SYNTHESIS),
+        scores=rows_by_id(folder / "scores.parquet", SCORES),
         word_vad=read_table(vad_path, WORD_VAD) if vad_path.is_file() else None,
     )
 
 
-def _rows(
+def rows_by_id(
     path: Path, schema: pa.DataFrameSchema, only: Mapping[str, list[str]] | None = None
 ) -> Rows:
+    """Read a table as rows by utt_id; `only` is as for `read_table`."""
     return {row["utt_id"]: row for row in read_table(path, schema, only).to_dict("records")}
 
 
-def choose_sentences(systems: Sequence[System], per_set: int) -> list[str]:
-    """Choose up to `per_set` sentences of each test set that all systems share.
-
-    They are evenly spaced over the sorted ids.
+def shared_sentences(systems: Sequence[System]) -> list[str]:
+    """Return the sentences that all systems have, sorted.
 
     Raises:
         HproError: the systems have no sentence in common.
@@ -103,11 +102,26 @@ def choose_sentences(systems: Sequence[System], per_set: int) -> list[str]:
             f"{names} have no test sentence in common: run `hpro synthesise` and "
             "`hpro judge` for them again"
         )
-    corpora = {utt_id: row["corpus"] for utt_id, row in systems[0].synthesis.items()}
-    picked: list[str] = []
-    for corpus in dict.fromkeys(corpora.values()):
-        picked += evenly_spaced([u for u in shared if corpora[u] == corpus], per_set)
-    return picked
+    return sorted(shared)
+
+
+def choose_sentences(shared: Sequence[str], test_sets: Mapping[str, str], n: int) -> list[str]:
+    """Choose up to `n` sentences of each test set, evenly spaced over the sorted ids.
+
+    Args:
+        shared: utt_ids to choose from.
+        test_sets: utt_id -> test set.
+        n: number per test set.
+
+    Returns:
+        The first of each set, then the second of each, and so on.
+    """
+    by_set = [
+        evenly_spaced([u for u in shared if test_sets[u] == name], n)
+        for name in dict.fromkeys(test_sets.values())
+    ]
+    turns = itertools.zip_longest(*by_set)
+    return [utt_id for turn in turns for utt_id in turn if utt_id is not None]
 
 
 def evenly_spaced(utt_ids: Iterable[str], n: int) -> list[str]:
@@ -116,50 +130,6 @@ def evenly_spaced(utt_ids: Iterable[str], n: int) -> list[str]:
     return [
         ids[place] for place in np.linspace(0, len(ids) - 1, min(n, len(ids))).round().astype(int)
     ]
-
-
-def samples(
-    root: Path, systems: Sequence[System], per_set: int, external: Collection[str] = ()
-) -> list[Sample]:
-    """Collect the `choose_sentences` sentences of all systems, in the given order of systems.
-
-    Systems of this project choose the sentences; an external one that lacks a sentence is left out
-    there.
-
-    Raises:
-        HproError: a table or an audio file is missing.
-    """
-    own = [system for system in systems if system.name not in external]
-    chosen = choose_sentences(own or systems, per_set)
-    known = _rows(root / "corpus" / "utterances.parquet", UTTERANCES, only={"utt_id": chosen})
-    truth = read_table(root / "label" / "word_vad.parquet", WORD_VAD, only={"utt_id": chosen})
-    return [_sample(root, utt_id, known[utt_id], truth, systems) for utt_id in chosen]
-
-
-def _sample(
-    root: Path,
-    utt_id: str,
-    utterance: Mapping[Hashable, Any],
-    truth: pd.DataFrame,
-    systems: Sequence[System],
-) -> Sample:
-    words = utterance["words"].split()
-    kept = {"truth": truth} | {s.name: s.word_vad for s in systems if s.word_vad is not None}
-    traces = {name: table[table["utt_id"] == utt_id] for name, table in kept.items()}
-    reference = WordErrorCounter().count(utterance["text"], utterance["text"]).transcript
-    present = {name: rows for name, rows in traces.items() if len(rows)}
-    return Sample(
-        utt_id=utt_id,
-        corpus=utterance["corpus"],
-        speaker=utterance["speaker"],
-        text=utterance["text"],
-        traces=word_traces(words, present) if present else "",
-        systems=[
-            system_sample(root, system, utt_id, reference)
-            for system in systems
-            if utt_id in system.scores
-        ],
-    )
 
 
 def system_sample(root: Path, system: System, utt_id: str, reference: str) -> SystemSample:
@@ -171,6 +141,7 @@ def system_sample(root: Path, system: System, utt_id: str, reference: str) -> Sy
     score = system.scores[utt_id]
     return SystemSample(
         system=system.name,
+        path=system.synthesis[utt_id]["audio"],
         audio=mp3_uri(root / system.synthesis[utt_id]["audio"]),
         word_diff=diff_words(reference, score["transcript"]),
         n_errors=int(score["n_errors"]),
@@ -221,6 +192,6 @@ def mp3_uri(path: Path) -> str:
         format="MP3",
         subtype="MPEG_LAYER_III",
         compression_level=_MP3_COMPRESSION,
-        bitrate_mode="CONSTANT",
+        bitrate_mode="VARIABLE",
     )
-    return f"data:audio/mpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return f"{MP3_URI}{base64.b64encode(stream.getvalue()).decode()}"

@@ -1,22 +1,16 @@
 """The report stage: read the results of a run and write report/index.html."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
-from hpro_core.analysis.breakdown import CONFUSION_COLUMNS
-from hpro_core.analysis.scores import (
-    BROUGHT_METRICS,
-    PROSODY_METRICS,
-    QUALITY_METRICS,
-    SPEECH_METRICS,
-)
-from hpro_core.analysis.tables import cautions_of
-from hpro_core.constants import EMOTIONS
-from hpro_core.io import check_type, read_json, read_text, write_text
+from hpro_core.analysis.reward_vs_judges import TERM_NAMES
+from hpro_core.analysis.scores import BROUGHT_METRICS, PROSODY_METRICS, SPEECH_METRICS
+from hpro_core.analysis.tables import cautions_of, read_scores
+from hpro_core.io import read_text
 from hpro_core.judges.provenance import read_provenance
 from hpro_core.params import (
     SEEDLESS,
@@ -27,78 +21,92 @@ from hpro_core.params import (
     Vocoder,
     read_plain,
     read_section,
+    read_variants,
 )
-from hpro_core.report import counts, figures, paper, provenance, results
-from hpro_core.report.samples import Sample, System, load_system, samples
-
-MAIN_SYSTEMS = ("recordings", "tokenrecon", "sft", "frame", "word", "hpro")
-"""Systems that are shown first, in this order: ceilings, then the training stages."""
-
-VAD_TEACHERS = {
-    "weak": "weak formulas over word norms, pitch, level and rate",
-    "audeering": "audeering's model",
-}
-EMOTION_TEACHERS = {
-    "weak": "a weak formula over that and punctuation",
-    "emotion2vec": "emotion2vec",
-}
-"""Descriptions of the values of `label.vad_teacher` and `label.emotion_teacher`."""
-
-BREAKDOWN_METRICS = ("wer", "wvad_ccc", "emo_sim", *PROSODY_METRICS)
-"""Metrics of the tables by emotion and speaker; the others are in their CSV files."""
+from hpro_core.report import (
+    comparison,
+    counts,
+    figures,
+    groups,
+    jobs,
+    limitations,
+    listen,
+    paper,
+    provenance,
+    results,
+    training,
+)
+from hpro_core.report.figures import MAIN_SYSTEMS
+from hpro_core.report.measured import measurements
+from hpro_core.report.page import write_page
+from hpro_core.report.samples import System, load_system
 
 TITLES = {
     "comparison": "Comparison (the paper's Table I)",
     "progressive": "Progressive stages (the paper's Table II)",
     "ablation": "Ablation of rewards (the paper's Table III)",
 }
+EVIDENCE = Path(__file__).parents[2] / "docs" / "findings.md"
+"""The runs with five seeds; only in a checkout of the project."""
 
 
 def build(root: Path, settings: Report, params: Path) -> Path:
-    """Write the report of a run as one self-contained HTML file; returns its path.
+    """Write the report of a run: report/index.html, and report/sentences/ beside it.
 
-    The same results at the same git revision give identical bytes. The page shows the settings file
-    `params` of the run in full.
+    The same results and benchmarks at the same git revision give identical bytes. The page shows
+    the settings file `params` of the run in full. It works alone; the audio of most sentences is in
+    the files beside it. Returns the path of the page.
 
     Raises:
         HproError: a result is missing; the message names the command that creates it.
     """
     tables = results.read_tables(root)
     seeds, external = read_plain(params, "seeds", list), read_plain(params, "external", dict)
-    systems = [
-        load_system(root, name, seeds[0]) for name in order_systems(results.systems_of(tables))
-    ]
-    sentences = samples(root, systems, settings.samples, external)
-    names = [system.name for system in systems]
+    names = order_systems(results.systems_of(tables))
+    systems = [load_system(root, name, seeds[0]) for name in names]
     policies = [name for name in names if name not in (*SEEDLESS, *external)]
-    of_first = root / "eval" / systems[0].name / f"seed{seeds[0]}"
-    judges = read_provenance(of_first / "metrics.json").judges  # `hpro tables`: all have the same
     label = read_section(params, "label", Label)
+    test_sets = _first_sets(root, tables)
+    labels = limitations.label_kinds(root, test_sets, label)
+    of_first = root / "eval" / names[0] / f"seed{seeds[0]}"
+    judges = read_provenance(of_first / "metrics.json").judges  # `hpro tables`: all have the same
+    remove_outdated(root / "report" / listen.FOLDER)
     context = {
         **_header(root, params),
-        **_results(tables),
-        **_breakdowns(root),
+        **_comparisons(root, tables, test_sets, list(external)),
+        **_results(tables, test_sets),
+        **_groups(root, names, seeds, external),
+        **_training(root, params, names, policies, seeds),
         "judged_by": sorted(judges.items()),
         "cautions": cautions_of(root, names, seeds, external),
-        "judges": measurements(root / "judge" / "metrics.json", "hpro judge-recordings"),
+        "judges": measurements(
+            root / "judge" / "metrics.json",
+            "hpro judge-recordings",
+            without=("judges", "judged_by_teachers"),
+        ),
         "alignment": _alignment(root / "align" / "accuracy.json"),
         "counts": counts.stage_counts(root),
         "splits": counts.split_counts(root).to_dict("records"),
         "stopped": [_length_limits(system) for system in systems if system.name not in external],
-        "reward_diagnostics": reward_diagnostics(root, names, seeds),
-        "limitations": limitations(root, tables, systems, label),
-        "labels": _labels(root, results.test_sets_of(tables), label),
+        "limitations": limitations.limitations(root, tables, label),
+        "labels": limitations.label_source(labels, label),
+        "label_kinds": labels,
         "without_traces": [system.name for system in systems if system.word_vad is None],
-        **_figures(
-            tables,
-            sentences,
-            figures.training_files(root, training_commands(params, policies), seeds),
+        "jobs": jobs.read_jobs(root.parent.parent / "benchmarks" / root.name),
+        "browser": listen.write_browser(
+            root, systems, settings.samples, labels, list(external), test_sets
         ),
         "again": f"{policies[-1]}/seed{seeds[0]}" if policies else "",
     }
     page = write_page(root / "report" / "index.html", "page.html", context)
     print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
     return page
+
+
+def remove_outdated(folder: Path) -> None:
+    """Remove the files of sentences that an earlier report wrote."""
+    for path in sorted(folder.glob("*.js")):
+        path.unlink()
 
 
 def training_commands(params: Path, policies: Sequence[str]) -> dict[str, str]:
@@ -125,122 +133,110 @@ def order_systems(names: Iterable[str]) -> list[str]:
     ]
 
 
-def measurements(path: Path, command: str) -> list[tuple[str, str]]:
-    """Flatten a JSON file of measurements into a list of names and formatted values.
+def _first_sets(root: Path, tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Test sets in the order of the page: those with judged affect and exact labels first."""
+    every = pd.concat(tables.values())
 
-    An object with the keys value, lo and hi becomes one value with its interval. The command that
-    creates the file is for the error message.
+    def rank(test_set: str) -> tuple[bool, bool]:
+        judged = every.loc[every["test_set"] == test_set, "emo_sim"].notna().any()
+        exact = (root / "corpus" / test_set / "truth_vad.parquet").is_file()
+        return not judged, not exact
 
-    Raises:
-        HproError: the file is missing or is not JSON.
-    """
-    return list(_flat(read_json(path, f"run `{command}`"), ""))
+    return sorted(results.test_sets_of(dict(tables)), key=rank)
+
+
+def _comparisons(
+    root: Path,
+    tables: Mapping[str, pd.DataFrame],
+    test_sets: Sequence[str],
+    external: Sequence[str],
+) -> dict[str, Any]:
+    """The first screen, and the differences of all policies."""
+    gaps = comparison.read_differences(root)
+    floors = comparison.read_floors(root / "judge" / "metrics.json")
+    rows = _every_row(tables)
+    system = comparison.compared_system(tables, external)
+    compared = (
+        [comparison.compare(system, rows, gaps, test_set, floors) for test_set in test_sets]
+        if system is not None
+        else []
+    )
+    names = [name for name in order_systems(set(gaps["system"])) if name != system]
+    others = {
+        test_set: [comparison.compare(name, rows, gaps, test_set, floors) for name in names]
+        for test_set in test_sets
+    }
+    n, by_chance = comparison.expected_by_chance(compared)
+    return {
+        "comparisons": compared,
+        "headline": comparison.headline(compared) if compared else "",
+        "n_intervals": n,
+        "by_chance": by_chance,
+        "other_comparisons": {
+            test_set: [each for each in found if each.rows] for test_set, found in others.items()
+        },
+        "evidence": _evidence(root),
+    }
+
+
+def _evidence(root: Path) -> str:
+    """Link from the report to docs/findings.md; empty for results outside of the checkout."""
+    page, project = (root / "report").resolve(), EVIDENCE.parents[1].resolve()
+    if not (EVIDENCE.is_file() and page.is_relative_to(project)):
+        return ""
+    return Path(os.path.relpath(EVIDENCE.resolve(), page)).as_posix()
+
+
+def _every_row(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all tables, each system and test set once, in the order of the page."""
+    every = pd.concat(tables.values()).drop_duplicates(["system", "test_set"])
+    order = order_systems(results.systems_of(dict(tables)))
+    return every.sort_values("system", key=lambda names: names.map(order.index))
+
+
+def _groups(
+    root: Path, names: Sequence[str], seeds: Sequence[int], external: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Tables by emotion, speaker and length, and the confusion of emotions."""
+    scores = read_scores(root, names, seeds, list(external))
+    return {
+        "groups": {
+            "emotion": groups.read_groups(root, "emotion", names),
+            "speaker": groups.read_groups(root, "speaker", names),
+            "length": groups.by_length(scores, names),
+        },
+        "group_metrics": groups.METRICS,
+        "confusions": groups.read_confusions(root, names),
+    }
+
+
+def _training(
+    root: Path,
+    params: Path,
+    names: Sequence[str],
+    policies: Sequence[str],
+    seeds: Sequence[int],
+) -> dict[str, Any]:
+    """Curves and diagnostics of all trainings."""
+    files = figures.training_files(root, training_commands(params, policies), seeds)
+    curves = {name: figures.read_curves(name, paths) for name, paths in files.items()}
+    starts = {
+        name: variant.start for name, variant in read_variants(params).items() if name in policies
+    }
+    longest = max((training.path_of(name, starts) for name in starts), key=len, default=[])
+    return {
+        "path": longest,
+        "main_terms": ("loss", *TERM_NAMES, "grad_norm"),
+        "path_plots": training.path_plots(longest, curves) if len(longest) > 1 else [],
+        "curves": {name: figures.training_curves([each]) for name, each in curves.items()},
+        "reward_diagnostics": training.reward_diagnostics(root, names, seeds),
+        "term_checks": training.term_checks(starts, curves, comparison.read_differences(root)),
+    }
 
 
 def _alignment(path: Path) -> list[tuple[str, str]]:
     """Accuracy of the word times; empty if no corpus has reference times."""
     return measurements(path, "hpro align-check") if path.is_file() else []
-
-
-def reward_diagnostics(
-    root: Path, systems: Iterable[str], seeds: Iterable[int]
-) -> list[dict[str, Any]]:
-    """Read the diagnostics of each reward training; systems without one are skipped.
-
-    Each entry has the gradient share of every term before the first step, the kept step if judges
-    chose it, and the warnings.
-
-    Raises:
-        HproError: a file is invalid.
-    """
-    found = []
-    for system in systems:
-        for seed in seeds:
-            path = root / "policy" / system / f"seed{seed}" / "gradient_norms.json"
-            if not path.is_file():
-                continue
-            again = f"delete {path.parent} and run Snakemake again"
-            shares, found_then = _gradient_shares(path, again)
-            kept_step, alarms = _probe_results(path.with_name("metrics.json"), again)
-            found.append({
-                "system": system,
-                "seed": seed,
-                "shares": shares,
-                "kept_step": kept_step,
-                "warnings": [*found_then, *alarms],
-            })  # fmt: skip
-    return found
-
-
-def _gradient_shares(path: Path, again: str) -> tuple[dict[str, float], list[str]]:
-    """Gradient share of each term before the first step, and warnings."""
-    stored = read_json(path, again)
-    terms = check_type(stored.get("terms"), dict[str, dict[str, float]], f"{path}, terms", again)
-    shares = {name: values.get("share") for name, values in terms.items()}
-    warnings = check_type(stored.get("warnings"), list[str], f"{path}, warnings", again)
-    return check_type(shares, dict[str, float], f"{path}, share", again), warnings
-
-
-def _probe_results(path: Path, again: str) -> tuple[int | None, list[str]]:
-    """The kept step if judges chose it, else None; and the alarms during training."""
-    stored = read_json(path, again) if path.is_file() else {}
-    kept, alarms = stored.get("kept_step"), stored.get("alarms", {})
-    alarms = check_type(alarms, dict[str, str], f"{path}, alarms", again)
-    if kept is not None:
-        kept = check_type(kept, int, f"{path}, kept_step", again)
-    return kept, [f"step {step}: {reason}" for step, reason in alarms.items()]
-
-
-_ONE_SEED = "Intervals are over utterances; they do not include the variance over training seeds."
-_FEW_SEEDS = (
-    "Intervals are bootstrap intervals over seeds and utterances, which are too narrow for few "
-    "seeds; all seeds share the base, the tokenizer, the codec and the judges."
-)
-
-
-def limitations(
-    root: Path, tables: Mapping[str, pd.DataFrame], systems: list[System], label: Label
-) -> list[str]:
-    """List the limitations of a run, from its results and its label teachers."""
-    every = pd.concat(tables.values())
-    points = [
-        f"The smallest test set has {int(every['n'].min())} utterances. "
-        + (_ONE_SEED if int(every["seeds"].max()) == 1 else _FEW_SEEDS),
-        "Labels of real speech are estimates (docs/labels.md): affect of words by "
-        f"{VAD_TEACHERS[label.vad_teacher]}, emotion by {EMOTION_TEACHERS[label.emotion_teacher]}. "
-        "On real speech, the affect metrics measure agreement with these estimates.",
-        "The judges are models, small ones by default; section Judges lists them and their "
-        "accuracy. There was no listening test: this report has no MOS.",
-    ]
-    if _is_small(root):
-        points += [
-            "The policy, tokenizer and codec have a few million parameters and were trained for "
-            "minutes; those of the paper have hundreds of millions.",
-            "At this scale, an ordering that does not hold is weak evidence against the paper, and "
-            "one that holds is weak evidence for it.",
-        ]
-    if int(every["seeds"].max()) == 1:
-        points.insert(0, "One training seed only: no difference between systems is established.")
-    if not (root / "align" / "accuracy.json").is_file():
-        points.append("Word times were not compared with reference times (`hpro align-check`).")
-    uneven = [c.stage for c in counts.stage_counts(root) if not c.adds_up]
-    if uneven:
-        points.insert(0, f"Utterances are unaccounted for in: {', '.join(uneven)}.")
-    return points
-
-
-def _labels(root: Path, test_sets: Iterable[str], label: Label) -> str:
-    """Source of the word labels in the figures."""
-    made_by = f"by {VAD_TEACHERS[label.vad_teacher]}"
-    exact = [s for s in test_sets if (root / "corpus" / s / "truth_vad.parquet").is_file()]
-    return f"exact on {', '.join(exact)}, {made_by} elsewhere" if exact else made_by
-
-
-def _is_small(root: Path) -> bool:
-    """Whether the policies are the small ones of this project."""
-    configs = sorted(root.glob("policy/*/seed*/config.json"))
-    kinds = {read_json(path).get("policy") for path in configs}
-    return kinds != {"cosyvoice2"}
 
 
 def _header(root: Path, params: Path) -> dict[str, Any]:
@@ -255,9 +251,10 @@ def _header(root: Path, params: Path) -> dict[str, Any]:
     }
 
 
-def _results(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
-    found = results.ordering_results(tables)
-    test_sets = results.test_sets_of(tables)
+def _results(tables: Mapping[str, pd.DataFrame], test_sets: Sequence[str]) -> dict[str, Any]:
+    every = results.ordering_results(dict(tables))
+    found = [each for each in every if not each.claim.trivial]
+    rows = _every_row(tables)
     return {
         "titles": TITLES,
         "tables": {name: table.to_dict("records") for name, table in tables.items()},
@@ -270,28 +267,16 @@ def _results(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
         "ordering_results": results.by_claim(found),
         "summaries": [results.summary(found, test_set) for test_set in test_sets],
         "directions": results.DIRECTIONS,
+        "intervals": {
+            test_set: figures.intervals(rows[rows["test_set"] == test_set])
+            for test_set in test_sets
+        },
     }
 
 
 def _brought(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     """Quality judges of this run whose weights the user brought."""
     return [m for m in BROUGHT_METRICS if any(m in table for table in tables.values())]
-
-
-def _breakdowns(root: Path) -> dict[str, Any]:
-    """Tables by emotion and speaker, and the confusion of emotions."""
-    needed = [*("system", "test_set"), *("n", "seeds"), *BREAKDOWN_METRICS]
-    by = {
-        what: results.read_breakdown(root, f"by_{what}", [*needed[:2], what, *needed[2:]])
-        for what in ("emotion", "speaker")
-    }
-    confusion = results.read_breakdown(root, "confusion", CONFUSION_COLUMNS)
-    return {
-        "by": by,
-        "breakdown_metrics": BREAKDOWN_METRICS,
-        "confusion": confusion,
-        "emotions": EMOTIONS,
-    }
 
 
 def _paper_rows(rows: Mapping[str, tuple[float, ...]]) -> dict[str, dict[str, float]]:
@@ -312,28 +297,6 @@ def _paper_only(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, dict[
     }
 
 
-def _figures(
-    tables: Mapping[str, pd.DataFrame], sentences: list[Sample], curves_of: Mapping[str, list[Path]]
-) -> dict[str, Any]:
-    """All figures of the page, with unique element ids."""
-    every = pd.concat(tables.values()).drop_duplicates(["system", "test_set"])
-    order = order_systems(results.systems_of(dict(tables)))
-    every = every.sort_values("system", key=lambda names: names.map(order.index))
-    by_set = {
-        name: figures.intervals(every[every["test_set"] == name])
-        for name in results.test_sets_of(dict(tables))
-    }
-    curves = {name: figures.training_curves(paths) for name, paths in curves_of.items()}
-    drawn = iter(
-        figures.unique_ids([*by_set.values(), *curves.values(), *(s.traces for s in sentences)])
-    )
-    return {
-        "intervals": {name: next(drawn) for name in by_set},
-        "curves": {name: next(drawn) for name in curves},
-        "samples": [(sample, next(drawn)) for sample in sentences],
-    }
-
-
 def _length_limits(system: System) -> dict[str, Any]:
     """Number of utterances of a system that reached the length limit."""
     return {
@@ -342,52 +305,3 @@ def _length_limits(system: System) -> dict[str, Any]:
         "utterances": len(system.synthesis),
         "endless": sum(not row["stopped"] for row in system.synthesis.values()),
     }
-
-
-def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict) and {"value", "lo", "hi"} <= value.keys():
-        yield name, f"{_figure(value['value'])} [{_figure(value['lo'])}, {_figure(value['hi'])}]"
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{name} · {key}" if name else str(key))
-    elif isinstance(value, list):
-        yield name, ", ".join(_figure(item) for item in value)
-    else:
-        yield name, _figure(value)
-
-
-def _figure(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def cell(metric: str, value: float) -> str:
-    """Format a value: WER in percent with one decimal, scores of quality with two, the others
-    with three."""
-    if pd.isna(value):
-        return "–"
-    if metric in figures.PERCENT:
-        return f"{100 * value:.1f}"
-    return f"{value:.2f}" if metric in QUALITY_METRICS else f"{value:.3f}"
-
-
-def span(metric: str, low: float, high: float) -> str:
-    """Format an interval with the decimals of `cell`; empty for a value that was not judged."""
-    if pd.isna(low):
-        return ""
-    return f"[{cell(metric, low)}, {cell(metric, high)}]"
-
-
-def write_page(path: Path, template: str, context: Mapping[str, Any]) -> Path:
-    """Render a template of this folder, with those of macros.html; returns the page's path."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-    environment.globals.update(cell=cell, span=span, style=style)
-    page = environment.get_template(template).render(**context)
-    write_text(path, page)
-    return path

@@ -3,7 +3,6 @@
 import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -53,8 +52,9 @@ from hpro_core.policy.sft import load_policy, rewarded_steps, save_policy
 from hpro_core.pretrained import base, weights
 from hpro_core.pretrained.packing import pack
 from hpro_core.pretrained.sentences import known_sentences
-from hpro_core.report import counts, figures, results, samples
+from hpro_core.report import counts, figures, listen, results, samples, training
 from hpro_core.report import stage as report
+from hpro_core.report.measured import measurements
 from hpro_core.say import policy_folder, sentences
 from hpro_core.speech import crops
 from hpro_core.speech.cosyvoice2 import CamPlus
@@ -572,16 +572,18 @@ def _report() -> Iterator[Target]:
     yield Target("report: tables", "run", ("tables/*.csv",), _report_tables, weight=4)
     curves = "policy/sft/seed0/training.csv"
     yield Target(
-        "report: curves", "run", (curves,), lambda f: figures.training_curves([f / curves])
-    )
+        "report: curves", "run", (curves,),
+        lambda f: figures.training_curves([figures.read_curves("sft", [f / curves])]),
+    )  # fmt: skip
     yield Target(
         "report: trainings", "run", ("policy/hpro/seed0/*.json",),
-        lambda f: report.reward_diagnostics(f, ["sft", "hpro"], [0]), weight=4,
+        lambda f: [*map(dataclasses.asdict, training.reward_diagnostics(f, ["sft", "hpro"], [0]))],
+        weight=4,
     )  # fmt: skip
     figures_of_words = "align/accuracy.json"
     yield Target(
         "report: measurements", "run", (figures_of_words,),
-        lambda f: report.measurements(f / figures_of_words, "hpro align-check"),
+        lambda f: measurements(f / figures_of_words, "hpro align-check"),
     )  # fmt: skip
     yield Target(
         "report: counts", "run", ("corpus/**/*.parquet", "align/*.parquet", "dataset/*.parquet"),
@@ -589,9 +591,9 @@ def _report() -> Iterator[Target]:
     )  # fmt: skip
     yield Target(
         "report: samples", "run",
-        ("eval/sft/seed0/*.parquet", "eval/sft/seed0/audio/*", "label/word_vad.parquet",
-         "corpus/utterances.parquet"),
-        _samples, names=("sft", "sentence"), weight=1,
+        ("eval/sft/seed0/*.parquet", "eval/sft/seed0/audio/*", "label/*.parquet",
+         "corpus/utterances.parquet", "align/words.parquet"),
+        _samples, writes=("report/*",), names=("sft", "sentence"), weight=1,
     )  # fmt: skip
     yield Target(
         "report: whole", "run", ("**/*.json", "**/*.csv", "params.yaml"), _whole_report,
@@ -605,34 +607,14 @@ def _report_tables(folder: Path) -> object:
     return found, [tuple(each) for each in found_results], results.summary(found_results, "acted")
 
 
-@contextmanager
-def _undrawn() -> Iterator[None]:
-    """Figures are made, but not drawn, which takes seconds: `report: curves` is for that."""
-    with mock.patch.object(figures, "_svg", return_value="<svg></svg>"):
-        yield
-
-
-@_undrawn()
 def _samples(folder: Path) -> object:
     systems = [samples.load_system(folder, name, 0) for name in ("recordings", "sft")]
-    return [dataclasses.asdict(each) for each in samples.samples(folder, systems, 1)]
-
-
-def _read_curves(path: Path) -> Any:
-    return io.read_csv_table(path, figures.CURVES, ("split", "term"), "train again")
+    labels = listen.Labels("weak label", "weak label", [])
+    return dataclasses.asdict(listen.write_browser(folder, systems, 1, labels))
 
 
 def _whole_report(folder: Path) -> object:
-    """The page, with its curves read and no figure drawn: `report: curves` does that."""
-    drawn = "<svg></svg>"
-    with (
-        mock.patch.object(figures, "intervals", return_value=drawn),
-        mock.patch.object(samples, "word_traces", return_value=drawn),
-        mock.patch.object(
-            figures, "training_curves", lambda paths: [*map(_read_curves, paths)] and drawn
-        ),
-    ):
-        path = report.build(folder, p.Report(samples=1), folder / "params.yaml")
+    path = report.build(folder, p.Report(samples=1), folder / "params.yaml")
     return path.read_text(encoding="utf-8")
 
 

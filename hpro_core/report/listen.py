@@ -1,0 +1,277 @@
+"""Data of the report's browser of sentences: an index, and one file per sentence.
+
+A page opened from a disk may not read files, but may run scripts: the files beside the page are
+JSON in a function call, `hproSentence({...})`, and the page loads that of a sentence when it is
+chosen. The audio of some sentences is in the page itself.
+"""
+
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
+from hpro_core.errors import HproError
+from hpro_core.io import read_wav, write_text
+from hpro_core.judges.asr import WordErrorCounter
+from hpro_core.judges.prosody import FRAME_RATE_HZ, contours
+from hpro_core.report.figures import METRIC_NAMES, PERCENT, style_of
+from hpro_core.report.samples import (
+    MP3_URI,
+    Sample,
+    System,
+    choose_sentences,
+    rows_by_id,
+    shared_sentences,
+    system_sample,
+)
+from hpro_core.tables import EMOTION_POSTERIORS, UTTERANCES, WORD_VAD, WORDS, read_table
+
+FOLDER = "sentences"
+"""Folder of the files beside the page."""
+
+EMBEDDED_BYTES = 2_800_000
+"""Most audio in the page itself, as base64 (ours: the page stays below 5 MB)."""
+
+METRICS = ("wer", "wvad_ccc", "emo_sim", "dnsmos", "speaker_sim", "f0_corr", "energy_corr")
+"""Metrics by which the browser orders sentences."""
+
+_EVERY = 2  # frames of pitch and level are kept
+CONTOUR_HZ = FRAME_RATE_HZ // _EVERY
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Where the labels of a run are from, in words for the page."""
+
+    words: str  # of the words of real speech, such as "weak label"
+    emotion: str  # of the emotion of real speech
+    exact: Collection[str]  # test sets with exact labels
+
+    def kind(self, test_set: str) -> str:
+        """Describe the word labels of a test set."""
+        return "exact label" if test_set in self.exact else self.words
+
+
+@dataclass(frozen=True)
+class Browser:
+    """What the page itself holds of the sentences."""
+
+    index: str  # JSON, safe inside <script>
+    embedded: list[tuple[Sample, str]]  # sentences with audio in the page, and their JSON
+    n: int  # all sentences
+    chosen: int  # sentences that `report.samples` asks for
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """Tables of the run, by utt_id."""
+
+    root: Path
+    utterances: Mapping[str, Mapping[Any, Any]]
+    label_vad: Mapping[str, list[list[float]]]
+    emotions: Mapping[str, str]  # most probable emotion by the labels
+    times: Mapping[str, list[list[float]]]  # of the recording's words
+    judged_vad: Mapping[str, Mapping[str, list[list[float]]]]  # by system, then utt_id
+    labels: Labels
+
+
+def write_browser(
+    root: Path,
+    systems: Sequence[System],
+    per_set: int,
+    labels: Labels,
+    external: Collection[str] = (),
+    first_sets: Sequence[str] = (),
+) -> Browser:
+    """Write the file of each sentence; return the index and the sentences of the page itself.
+
+    Systems of this project define the sentences; an external one that lacks a sentence is left out
+    there.
+
+    Args:
+        root: results folder of the run; the files are in report/sentences.
+        systems: all systems, in the order of the page.
+        per_set: number of sentences per test set that have their audio in the page, as far as
+            EMBEDDED_BYTES allows.
+        labels: origin of the labels.
+        external: names of systems that are not of this project.
+        first_sets: test sets in the order of the page.
+
+    Raises:
+        HproError: a table or an audio file is missing, or the systems share no sentence.
+    """
+    own = [system for system in systems if system.name not in external]
+    shared = shared_sentences(own or systems)
+    sets = {u: str((own or list(systems))[0].synthesis[u]["corpus"]) for u in shared}
+    ordered = sorted(shared, key=lambda u: (_place(sets[u], first_sets), u))
+    sets = {utt_id: sets[utt_id] for utt_id in ordered}
+    sources = _read_sources(root, ordered, systems, labels)
+    chosen = choose_sentences(ordered, sets, per_set)
+    embedded: list[tuple[Sample, str]] = []
+    n_bytes = 0
+    counter = WordErrorCounter()
+    for utt_id in [*chosen, *(u for u in ordered if u not in set(chosen))]:
+        sample = _sample(sources, systems, utt_id, counter)
+        size = sum(len(take.audio) for take in sample.systems)
+        inside = utt_id in chosen and (not embedded or n_bytes + size <= EMBEDDED_BYTES)
+        if inside:
+            n_bytes += size
+            embedded.append((sample, script_json(_sentence(sources, sample, audio=False))))
+        else:
+            content = _json(_sentence(sources, sample, audio=True))
+            write_text(root / "report" / FOLDER / f"{utt_id}.js", f"hproSentence({content});\n")
+    index = _index(sources, systems, ordered, [sample.utt_id for sample, _ in embedded])
+    return Browser(script_json(index), embedded, len(ordered), len(chosen))
+
+
+def script_json(content: Any) -> str:
+    """Encode as JSON that cannot end the <script> element that it is in."""
+    return _json(content).replace("<", "\\u003c")
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _read_sources(
+    root: Path, utt_ids: Sequence[str], systems: Iterable[System], labels: Labels
+) -> _Sources:
+    only = {"utt_id": list(utt_ids)}
+    utterances = rows_by_id(root / "corpus" / "utterances.parquet", UTTERANCES, only)
+    if unknown := [utt_id for utt_id in utt_ids if utt_id not in utterances]:
+        raise HproError(
+            f"corpus/utterances.parquet lacks {unknown[0]}, which was judged: run "
+            "`hpro synthesise` and `hpro judge` again"
+        )
+    words = read_table(root / "align" / "words.parquet", WORDS, only)
+    label_vad = read_table(root / "label" / "word_vad.parquet", WORD_VAD, only)
+    emotions = read_table(root / "label" / "emotion_posteriors.parquet", EMOTION_POSTERIORS, only)
+    names = np.array(EMOTIONS)[emotions[list(EMOTIONS)].to_numpy(float).argmax(axis=1)]
+    return _Sources(
+        root=root,
+        utterances=utterances,
+        label_vad=_by_word(label_vad, VAD),
+        emotions=dict(zip(emotions["utt_id"], names.tolist(), strict=True)),
+        times=_by_word(words, ("start_s", "end_s")),
+        judged_vad={s.name: _by_word(s.word_vad, VAD) for s in systems if s.word_vad is not None},
+        labels=labels,
+    )
+
+
+def _by_word(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, list[list[float]]]:
+    """utt_id -> the columns of each word, rounded to milliseconds or thousandths."""
+    ordered = table.sort_values(["utt_id", "word_index"])
+    values = ordered[list(columns)].to_numpy(float).round(3).tolist()
+    found: dict[str, list[list[float]]] = {}
+    for utt_id, row in zip(ordered["utt_id"], values, strict=True):
+        found.setdefault(utt_id, []).append(row)
+    return found
+
+
+def _sample(
+    sources: _Sources, systems: Sequence[System], utt_id: str, counter: WordErrorCounter
+) -> Sample:
+    utterance = sources.utterances[utt_id]
+    reference = counter.count(utterance["text"], utterance["text"]).transcript
+    return Sample(
+        utt_id=utt_id,
+        corpus=utterance["corpus"],
+        speaker=utterance["speaker"],
+        text=utterance["text"],
+        systems=[
+            system_sample(sources.root, system, utt_id, reference)
+            for system in systems
+            if utt_id in system.scores
+        ],
+    )
+
+
+def _sentence(sources: _Sources, sample: Sample, audio: bool) -> dict[str, Any]:
+    """The content of a sentence's file; without the audio if the page has it."""
+    utterance = sources.utterances[sample.utt_id]
+    takes = []
+    for take in sample.systems:
+        content: dict[str, Any] = {
+            "system": take.system,
+            "diff": take.word_diff,
+            "errors": take.n_errors,
+            "vad": sources.judged_vad.get(take.system, {}).get(sample.utt_id),
+            **_contours(sources.root / take.path),
+        }
+        if audio:
+            content["audio"] = take.audio.removeprefix(MP3_URI)
+        takes.append(content)
+    return {
+        "id": sample.utt_id,
+        "words": utterance["words"].split(),
+        "times": sources.times.get(sample.utt_id),
+        "label": sources.label_vad.get(sample.utt_id),
+        "labelKind": sources.labels.kind(sample.corpus),
+        "takes": takes,
+    }
+
+
+def _contours(path: Path) -> dict[str, list[int | None]]:
+    """F0 in Hz (null: unvoiced) and level in dB of full scale, CONTOUR_HZ values per second."""
+    found = contours(read_wav(path, SAMPLE_RATE_HZ, "run `hpro synthesise` again"))
+    pitch = 100 * 2 ** (found.pitch_st_F[::_EVERY] / 12)
+    return {
+        "f0": [None if math.isnan(value) else round(value) for value in pitch.tolist()],
+        "level": [round(value) for value in found.level_db_F[::_EVERY].tolist()],
+    }
+
+
+def _index(
+    sources: _Sources, systems: Sequence[System], ordered: Sequence[str], embedded: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "systems": [{"name": s.name, "style": style_of(s.name)} for s in systems],
+        "metrics": [
+            {
+                "key": metric,
+                "name": METRIC_NAMES[metric].rstrip(" ↓↑"),
+                "lower": METRIC_NAMES[metric].endswith("↓"),
+                "percent": metric in PERCENT,
+            }
+            for metric in METRICS
+        ],
+        "contourHz": CONTOUR_HZ,
+        "folder": FOLDER,
+        "embedded": list(embedded),
+        "sentences": [_entry(sources, systems, utt_id) for utt_id in ordered],
+    }
+
+
+def _entry(sources: _Sources, systems: Sequence[System], utt_id: str) -> dict[str, Any]:
+    utterance = sources.utterances[utt_id]
+    own = utterance["emotion"]
+    of_corpus = isinstance(own, str)
+    return {
+        "id": utt_id,
+        "set": utterance["corpus"],
+        "speaker": utterance["speaker"],
+        "text": utterance["text"],
+        "emotion": own if of_corpus else sources.emotions.get(utt_id, ""),
+        "emotionKind": "intended" if of_corpus else sources.labels.emotion,
+        "scores": [
+            [_score(system.scores.get(utt_id), metric) for system in systems] for metric in METRICS
+        ],
+    }
+
+
+def _score(row: Mapping[Any, Any] | None, metric: str) -> float | None:
+    """A metric of one utterance; None if it was not judged."""
+    if row is None:
+        return None
+    value = row["n_errors"] / row["n_words"] if metric == "wer" else row[metric]
+    return None if value is None or pd.isna(value) else round(float(value), 3)
+
+
+def _place(name: str, order: Sequence[str]) -> int:
+    return list(order).index(name) if name in order else len(order)
