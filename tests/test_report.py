@@ -60,8 +60,11 @@ WORDS_OF_IT = "you could not pilot a paper bag"
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("results") / "made_up")
+
+
+def make_run(root):
     """Everything that a report needs, for eight utterances per corpus."""
-    root = tmp_path_factory.mktemp("results") / "made_up"
     rng = np.random.default_rng(0)
     ids = {name: [f"{name}_{i}" for i in range(N_UTTERANCES)] for name in SETS}
     write_corpus(root, ids, rng)
@@ -164,7 +167,8 @@ def write_tables(root, rng):
             for group in groups
         ]
         pd.DataFrame(rows).to_csv(root / f"tables/by_{what}.csv", index=False)
-    policies = [name for name in ALL_SYSTEMS if name not in ("recordings", "tokenrecon", "sft")]
+    every = dict.fromkeys(name for names in SYSTEMS.values() for name in names)
+    policies = [name for name in every if name not in ("recordings", "tokenrecon", "sft")]
     gaps = [
         (system, test_set, metric, 3, value := rng.normal(0, 0.1), value - 0.15, value + 0.15)
         for system in policies

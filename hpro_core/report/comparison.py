@@ -59,6 +59,10 @@ class Comparison:
     sentence: str
     plots: list[Plot]
 
+    def of(self, metric: str) -> Difference | None:
+        """Return the difference in a metric; None if it was not judged."""
+        return next((row for row in self.rows if row.metric == metric), None)
+
 
 def read_differences(root: Path) -> pd.DataFrame:
     """Read tables/differences.csv; it has no rows in a run without the baseline.

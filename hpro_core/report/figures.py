@@ -139,8 +139,8 @@ def read_curves(name: str, paths: Sequence[Path]) -> Curves:
 def training_curves(stages: Sequence[Curves]) -> list[Plot]:
     """Plot every term of one or several trainings, one after another, a plot per term.
 
-    A vertical line is the start of each training after the first. Terms that only one value was
-    logged of have no plot.
+    A vertical line is the start of each training after the first. Terms that were logged at
+    one step only have no plot.
     """
     terms = dict.fromkeys(
         term for stage in stages for table in stage.tables for term in table["term"]
@@ -160,7 +160,7 @@ def _term_plot(stages: Sequence[Curves], starts: Sequence[int], term: str) -> Pl
         for table in stage.tables
         for split, rows in table[table["term"] == term].groupby("split", sort=False)
     ]
-    if max(len(rows) for _, _, rows in lines) < 2:
+    if len({start + step for start, _, rows in lines for step in rows["step"]}) < 2:
         return None
     panel = Panel(
         x=[start + step for start, _, rows in lines for step in rows["step"]],
@@ -173,6 +173,9 @@ def _term_plot(stages: Sequence[Curves], starts: Sequence[int], term: str) -> Pl
     said = []
     for start, split, rows in lines:
         values = [float(value) for value in rows["value"]]
-        panel.line([start + int(step) for step in rows["step"]], values, f"l-{split}", str(split))
+        steps = [start + int(step) for step in rows["step"]]
+        if len(steps) == 1:
+            panel.dot(steps[0], values[0], f"l-{split}", f"{split} {values[0]:.3g}")
+        panel.line(steps, values, f"l-{split}", str(split))
         said.append(f"{split} from {values[0]:.3g} to {values[-1]:.3g}")
     return Plot(term, panel.render(f"{term} over steps: {'; '.join(said[:6])}"))

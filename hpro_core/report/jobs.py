@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpro_core.errors import HproError
 from hpro_core.io import csv_lines, read_text
 
 HINT = "delete it and run its job again"
@@ -27,10 +28,13 @@ class Job:
 def read_jobs(folder: Path) -> list[Job]:
     """Read benchmarks/<run>/**/*.tsv, longest first; empty if the folder does not exist.
 
+    The job of the report itself is left out: its file is that of an earlier report.
+
     Raises:
         HproError: a file cannot be read.
     """
-    jobs = [_read(path, folder) for path in sorted(folder.rglob("*.tsv"))]
+    paths = sorted(path for path in folder.rglob("*.tsv") if path.stem != "report")
+    jobs = [_read(path, folder) for path in paths]
     return sorted(jobs, key=lambda job: -job.seconds)
 
 
@@ -41,13 +45,21 @@ def clock(seconds: float) -> str:
 
 
 def _read(path: Path, folder: Path) -> Job:
-    """The first repetition of a job; Snakemake writes "-" or NA for what it did not measure."""
+    """The first repetition of a job."""
     lines = list(csv_lines(read_text(path, HINT).replace("\t", ","), str(path)))
-    (_, header), (_, cells) = lines[0], lines[1]
-    row = dict(zip(header, cells, strict=True))
+    if len(lines) < 2 or not {"s", "max_rss", "cpu_time"} <= set(lines[0][1]):
+        raise HproError(f"{path} is no benchmark file of Snakemake: {HINT}")
+    row = dict(zip(lines[0][1], lines[1][1], strict=True))
     name = path.relative_to(folder).with_suffix("").as_posix()
-    return Job(name, _number(row["s"]), _number(row["max_rss"]), _number(row["cpu_time"]))
+    seconds, peak_mb, cpu_s = (_number(row[key], path) for key in ("s", "max_rss", "cpu_time"))
+    return Job(name, seconds, peak_mb, cpu_s)
 
 
-def _number(text: str) -> float:
-    return math.nan if text in ("-", "NA", "") else float(text)
+def _number(text: str, path: Path) -> float:
+    """A measurement; Snakemake writes "-" or NA for what it did not measure."""
+    if text in ("-", "NA", ""):
+        return math.nan
+    try:
+        return float(text)
+    except ValueError as error:
+        raise HproError(f"{path} has {text!r} instead of a number: {HINT}") from error

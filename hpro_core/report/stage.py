@@ -70,7 +70,7 @@ def build(root: Path, settings: Report, params: Path) -> Path:
     labels = limitations.label_kinds(root, test_sets, label)
     of_first = root / "eval" / names[0] / f"seed{seeds[0]}"
     judges = read_provenance(of_first / "metrics.json").judges  # `hpro tables`: all have the same
-    remove_outdated(root / "report" / listen.FOLDER)
+    empty_folder(root / "report" / listen.FOLDER)
     context = {
         **_header(root, params),
         **_comparisons(root, tables, test_sets, list(external)),
@@ -103,8 +103,9 @@ def build(root: Path, settings: Report, params: Path) -> Path:
     return page
 
 
-def remove_outdated(folder: Path) -> None:
-    """Remove the files of sentences that an earlier report wrote."""
+def empty_folder(folder: Path) -> None:
+    """Create the folder of the sentences, without the files of an earlier report."""
+    folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.glob("*.js")):
         path.unlink()
 

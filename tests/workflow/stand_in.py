@@ -157,7 +157,7 @@ def files_of(
         case "report":
             curves = [root / "codec/style/training.csv", *root.glob("tables/*.csv")]
             read = [*judged(root), *curves, *labels, *splits, utterances, words]
-            return read, [root / "report/index.html"]
+            return read, [root / "report/index.html", root / "report/sentences/a.js"]
     raise SystemExit(f"stand-in: unknown command {command}")
 
 

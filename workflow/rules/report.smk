@@ -1,4 +1,4 @@
-# An HTML page with figures, tables and audio samples.
+# An HTML page with figures, tables and audio samples; the audio of most sentences is beside it.
 
 
 rule report:
@@ -33,6 +33,7 @@ rule report:
             caption="../report/index.rst",
             category="Report",
         ),
+        directory("<root>/report/sentences"),
         "<root>/report/record_report.json",
     log:
         "<logs>/report/report.log",
