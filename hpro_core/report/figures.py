@@ -163,7 +163,7 @@ def _term_plot(stages: Sequence[Curves], starts: Sequence[int], term: str) -> Pl
     if len({start + step for start, _, rows in lines for step in rows["step"]}) < 2:
         return None
     panel = Panel(
-        x=[start + step for start, _, rows in lines for step in rows["step"]],
+        x=[*starts, *(start + step for start, _, rows in lines for step in rows["step"])],
         y=[float(value) for _, _, rows in lines for value in rows["value"]],
     )
     if len(stages) > 1:

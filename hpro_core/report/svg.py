@@ -68,7 +68,7 @@ class Panel:
         if math.isfinite(low) and math.isfinite(high):
             height = self._py(y)
             self._drawn.append(
-                f'<path class="bar {style}" d="M{self._px(low)} {height}H{self._px(high)}"/>'
+                f'<path class="interval {style}" d="M{self._px(low)} {height}H{self._px(high)}"/>'
             )
 
     def mark(self, x: float, style: str, title: str) -> None:

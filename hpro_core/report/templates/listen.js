@@ -273,7 +273,7 @@
     return node;
   };
   const drawAffect = (take) => {
-    const n = sentence.words.length, left = 22, width = 260, height = 132, bottom = 92;
+    const n = sentence.words.length, left = 40, width = 260, height = 132, bottom = 92;
     const x = (word) => left + ((word + 0.5) / n) * (width - left - 4), y = (v) => bottom - v * (bottom - 6);
     const recorded = sentence.takes.find((each) => each.system === "recordings");
     const lines = [["label", sentence.label], ["judged", recorded?.vad], ["shown", take.vad]];

@@ -1,0 +1,242 @@
+"""The report in a browser: its layout at four widths, its player, and 2,000 sentences."""
+
+import hashlib
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from hpro_core.params import Report
+from hpro_core.report import stage
+from hpro_core.tables import SCORES, SYNTHESIS, UTTERANCES, WORD_VAD, read_table, write_table
+from tests import test_report as made
+from tests.recorded import record
+
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="the package playwright is not installed"
+)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed"),
+]
+WIDTHS = (400, 768, 1280, 1920)
+AXE = "AXE_MIN_JS"
+"""Variable with the path of axe.min.js of the npm package axe-core 4.14.1."""
+
+AXE_SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
+OUTSIDE = """() => [...document.querySelectorAll("body *")].filter((node) => {
+  const box = node.getBoundingClientRect();
+  if (node.closest(".links, .skip") || getComputedStyle(node).position === "absolute") return false;
+  return box.width > 0 && (box.right > document.documentElement.clientWidth + 1 || box.left < -1);
+}).map((node) => node.outerHTML.slice(0, 120))"""
+CLIPPED = """() => [...document.querySelectorAll("table, figure")].filter((node) =>
+  node.scrollWidth > node.parentNode.clientWidth + 1).map((node) => node.innerText.slice(0, 60))"""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    root = made.make_run(tmp_path_factory.mktemp("results") / "made_up")
+    return stage.build(root, Report(samples=1), root / "params.yaml")
+
+
+class Opened:
+    """A page from file://, with its errors and requests."""
+
+    def __init__(self, browser, path: Path, width: int = 1280, scheme: str = "light") -> None:
+        view = {"width": width, "height": 900}
+        self.context = browser.new_context(viewport=view, color_scheme=scheme)
+        self.page = self.context.new_page()
+        self.faults: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda line: self.faults.append(line.text))
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        start = time.monotonic()
+        self.page.goto(path.as_uri())
+        self.page.wait_for_selector("#takes input")
+        self.seconds = time.monotonic() - start
+
+    def open_all(self) -> None:
+        self.page.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = true))")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_is_wider_than_the_page(chromium, report, width, scheme):
+    opened = Opened(chromium, report, width, scheme)
+    for _ in range(2):
+        assert opened.page.evaluate(OUTSIDE) == []
+        assert opened.page.evaluate(CLIPPED) == []
+        assert opened.page.evaluate("document.documentElement.scrollWidth") == width
+        opened.open_all()
+    assert opened.faults == []
+    assert {url.split(":")[0] for url in opened.requests} <= {"file", "data", "blob"}
+    assert opened.seconds < 2
+    opened.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1280])
+def test_axe_finds_no_fault(chromium, report, width, scheme):
+    if AXE not in os.environ:
+        pytest.skip(f"{AXE} does not name axe.min.js of axe-core 4.14.1")
+    source = Path(os.environ[AXE]).read_bytes()
+    assert hashlib.sha256(source).hexdigest() == AXE_SHA256
+    opened = Opened(chromium, report, width, scheme)
+    opened.open_all()
+    opened.page.evaluate(source.decode())
+    found = opened.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    assert [(fault["id"], fault["impact"]) for fault in found["violations"]] == []
+    assert len(found["passes"]) > 20
+    opened.context.close()
+
+
+def test_the_theme_is_chosen_and_kept(chromium, report):
+    opened = Opened(chromium, report, scheme="light")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    assert opened.page.evaluate(paper) == "rgb(255, 255, 255)"
+    button = opened.page.locator("#theme")
+    button.click()
+    assert button.inner_text() == "Theme: light"
+    button.click()
+    assert button.inner_text() == "Theme: dark"
+    dark = opened.page.evaluate(paper)
+    assert dark != "rgb(255, 255, 255)"
+    opened.page.reload()
+    assert opened.page.evaluate(paper) == dark
+    opened.page.emulate_media(media="print")
+    assert opened.page.evaluate(paper) == "rgb(255, 255, 255)"
+    assert not opened.page.locator(".bar").is_visible()
+    opened.context.close()
+
+
+def test_a_key_switches_the_system_at_the_same_position(chromium, report):
+    """By keyboard alone: a sentence is played, moved in, and heard by another system."""
+    opened = Opened(chromium, report)
+    page = opened.page
+    player, clock = page.locator("#player"), page.locator("#clock")
+    assert player.get_attribute("data-system") == "hpro"
+    assert "of 1.00 s" in clock.inner_text()
+    page.locator("#play").focus()
+    page.keyboard.press("l")
+    assert clock.inner_text() == "0.50 of 1.00 s"
+    views = ("wave", "spectrum", "contour")
+    before = [page.locator(f"#{view}").evaluate("(c) => c.toDataURL()") for view in views]
+    legend = page.locator("#shown-system").inner_text()
+    page.keyboard.press("1")
+    assert player.get_attribute("data-system") == "recordings"
+    assert clock.inner_text() == "0.50 of 1.00 s"
+    after = [page.locator(f"#{view}").evaluate("(c) => c.toDataURL()") for view in views]
+    assert all(one != other for one, other in zip(before, after, strict=True))
+    assert page.locator("#shown-system").inner_text() == "recordings" != legend
+    page.keyboard.press("k")
+    assert page.locator("#play").inner_text() == "Stop"
+    page.wait_for_function("parseFloat(document.getElementById('clock').textContent) > 0.55")
+    page.keyboard.press("3")  # while it plays
+    assert player.get_attribute("data-system") == "sft"
+    assert page.locator("#play").inner_text() == "Stop"
+    page.wait_for_function("document.getElementById('play').textContent === 'Play'")  # its end
+    assert clock.inner_text() == "0.00 of 1.00 s"
+    assert opened.faults == []
+    opened.context.close()
+
+
+def test_the_next_sentence_is_loaded_from_beside_the_page(chromium, report):
+    opened = Opened(chromium, report)
+    page = opened.page
+    first = page.locator("#about").inner_text()
+    page.locator("#play").focus()
+    page.keyboard.press("n")
+    page.wait_for_function(
+        "(first) => document.getElementById('about').textContent !== first", arg=first
+    )
+    page.wait_for_function("!document.getElementById('play').disabled")
+    loaded = [Path(url).name for url in opened.requests if "/sentences/" in url]
+    assert len(loaded) == 1
+    assert loaded[0].removesuffix(".js") in page.locator("#about").inner_text()
+    assert page.locator("#takes input").count() == len(made.ALL_SYSTEMS)
+    assert opened.faults == []
+    opened.context.close()
+
+
+def test_a_missing_file_of_a_sentence_is_named(chromium, report, tmp_path):
+    alone = Path(shutil.copy(report, tmp_path / "index.html"))
+    opened = Opened(chromium, alone)
+    opened.page.locator("#play").focus()
+    opened.page.keyboard.press("n")
+    problem = opened.page.locator("#problem")
+    problem.wait_for(state="visible")
+    assert "is missing: copy the folder with the page" in problem.inner_text()
+    opened.context.close()
+
+
+def test_sentences_are_ordered_by_a_metric(chromium, report):
+    opened = Opened(chromium, report)
+    page = opened.page
+    listed = page.locator("#sentences option")
+    assert listed.count() == 6
+    page.locator("#by-set").select_option("acted")
+    assert listed.count() == 3
+    page.locator("#by-metric").select_option("f0_corr")
+    for order in ("best", "worst", "median"):
+        page.locator("#by-order").select_option(order)
+        assert listed.count() == 3
+    assert "F0 0.50" in listed.first.inner_text()
+    assert opened.faults == []
+    opened.context.close()
+
+
+def test_two_thousand_sentences_open_in_three_seconds(chromium, tmp_path):
+    root = made.make_run(tmp_path / "made_up")
+    enlarge(root, 2000)
+    path = stage.build(root, Report(samples=6), root / "params.yaml")
+    assert path.stat().st_size < 5e6
+    opened = Opened(chromium, path)
+    assert opened.seconds < 3
+    assert opened.page.locator("#sentences option").count() == 2000
+    start = time.monotonic()
+    opened.page.locator("#by-order").select_option("worst")
+    opened.page.wait_for_function("!document.getElementById('play').disabled")
+    assert time.monotonic() - start < 3
+    assert opened.faults == []
+    opened.context.close()
+
+
+def enlarge(root: Path, n: int) -> None:
+    """Give every system n sentences of `controlled`, all with the audio of one."""
+    kept = "controlled_4"
+    ids = [f"controlled_{1000 + i}" for i in range(n)]
+
+    def repeated(path: Path, schema) -> None:
+        table = read_table(path, schema)
+        row = table[table["utt_id"] == kept]
+        more = pd.concat([row] * n, ignore_index=True)
+        more["utt_id"] = np.repeat(ids, len(row))
+        write_table(more, path, schema)
+
+    utterances = root / "corpus/utterances.parquet"
+    table = read_table(utterances, UTTERANCES)
+    row = table[table["utt_id"] == kept]
+    more = pd.concat([row] * n, ignore_index=True).assign(utt_id=ids)
+    write_table(pd.concat([table, more]), utterances, UTTERANCES)
+    for system in made.ALL_SYSTEMS:
+        folder = root / "eval" / system / "seed0"
+        soundfile.write(folder / f"audio/{kept}.wav", np.zeros(1600), 16000)
+        for name, schema in (("synthesis", SYNTHESIS), ("scores", SCORES), ("word_vad", WORD_VAD)):
+            if (folder / f"{name}.parquet").is_file():
+                repeated(folder / f"{name}.parquet", schema)
+        record(root, folder / "scores.parquet", system, 0)
