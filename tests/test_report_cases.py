@@ -3,21 +3,26 @@
 import json
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 import yaml
 
 from hpro_core.analysis.statistics import Interval
+from hpro_core.codec.training import make_codec
 from hpro_core.errors import HproError
 from hpro_core.report import comparison, figures, jobs, paper, results, svg
 from hpro_core.report.comparison import BETTER, NOT_SHOWN, WORSE
 from hpro_core.report.page import short_revision, unhashed
 from hpro_core.report.training import path_of
-from hpro_core.tables import SYNTHESIS, UTTERANCES, read_table, write_table
+from hpro_core.tables import DATASET, SYNTHESIS, UTTERANCES, read_table, write_table
+from hpro_core.train.checkpoint import save_model
+from hpro_core.train.examples import spans_to_frames
 from tests import test_report as made
 from tests.test_report import build, read_index, read_sentence
 
@@ -74,6 +79,26 @@ def test_a_silent_system_has_a_flat_picture(run):
         assert set(takes["word"]["f0"]) == {None}
         assert set(takes["word"]["level"]) == {-80}
         assert set(takes["hpro"]["level"]) != {-80}
+
+
+def test_the_reward_model_is_shown_on_the_recording(run):
+    codec = make_codec("embedded").eval()
+    save_model(run / "codec/style", codec, {"model": asdict(codec.config)})
+    build(run)
+    [path, *_] = sorted((run / "report/sentences").glob("*.js"))
+    content = read_sentence(path)
+    row = read_table(run / "dataset/test.parquet", DATASET, {"utt_id": [path.stem]}).iloc[0]
+    spans = spans_to_frames(np.stack([row["word_start_s"], row["word_end_s"]], 1), 35)
+    with torch.no_grad():
+        expected = codec(
+            torch.tensor(row["tokens"].astype(np.int64))[None],
+            torch.tensor([35]),
+            torch.tensor(spans)[None],
+            torch.zeros(1, 1, dtype=torch.int64),
+        ).vad_BW3[0]
+    assert np.allclose(content["reward"], expected, atol=6e-4)
+    assert len(content["reward"]) == len(content["words"]) > 1
+    assert np.std(content["reward"]) > 0
 
 
 def test_text_from_right_to_left_keeps_its_direction(run):

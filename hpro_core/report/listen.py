@@ -21,6 +21,7 @@ from hpro_core.io import read_wav, write_text
 from hpro_core.judges.asr import WordErrorCounter
 from hpro_core.judges.prosody import FRAME_RATE_HZ, contours
 from hpro_core.report.figures import METRIC_NAMES, PERCENT, style_of
+from hpro_core.report.reward_model import recordings_vad
 from hpro_core.report.samples import (
     MP3_URI,
     Sample,
@@ -78,6 +79,7 @@ class _Sources:
     emotions: Mapping[str, str]  # most probable emotion by the labels
     times: Mapping[str, list[list[float]]]  # of the recording's words
     judged_vad: Mapping[str, Mapping[str, list[list[float]]]]  # by system, then utt_id
+    reward_vad: Mapping[str, list[list[float]]]  # of the reward model on the recording
     labels: Labels
 
 
@@ -149,7 +151,9 @@ def _read_sources(
             f"corpus/utterances.parquet lacks {unknown[0]}, which was judged: run "
             "`hpro synthesise` and `hpro judge` again"
         )
-    words = read_table(root / "align" / "words.parquet", WORDS, only)
+    times = _by_word(
+        read_table(root / "align" / "words.parquet", WORDS, only), ("start_s", "end_s")
+    )
     label_vad = read_table(root / "label" / "word_vad.parquet", WORD_VAD, only)
     emotions = read_table(root / "label" / "emotion_posteriors.parquet", EMOTION_POSTERIORS, only)
     names = np.array(EMOTIONS)[emotions[list(EMOTIONS)].to_numpy(float).argmax(axis=1)]
@@ -158,8 +162,9 @@ def _read_sources(
         utterances=utterances,
         label_vad=_by_word(label_vad, VAD),
         emotions=dict(zip(emotions["utt_id"], names.tolist(), strict=True)),
-        times=_by_word(words, ("start_s", "end_s")),
+        times=times,
         judged_vad={s.name: _by_word(s.word_vad, VAD) for s in systems if s.word_vad is not None},
+        reward_vad=recordings_vad(root, utt_ids),
         labels=labels,
     )
 
@@ -212,6 +217,7 @@ def _sentence(sources: _Sources, sample: Sample, audio: bool) -> dict[str, Any]:
         "words": utterance["words"].split(),
         "times": sources.times.get(sample.utt_id),
         "label": sources.label_vad.get(sample.utt_id),
+        "reward": sources.reward_vad.get(sample.utt_id),
         "labelKind": sources.labels.kind(sample.corpus),
         "takes": takes,
     }

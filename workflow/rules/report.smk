@@ -17,6 +17,7 @@ rule report:
         spoken=of_runs("eval", table_systems(), "synthesis.parquet"),
         utterances=rules.corpus_split.output.utterances,
         words=WORDS,
+        codec=CODEC,
         labels=LABELS,
         dataset=DATASET,
         alignment=rules.align_check.output if TEXTGRIDS else [],

@@ -276,7 +276,8 @@
     const n = sentence.words.length, left = 40, width = 260, height = 132, bottom = 92;
     const x = (word) => left + ((word + 0.5) / n) * (width - left - 4), y = (v) => bottom - v * (bottom - 6);
     const recorded = sentence.takes.find((each) => each.system === "recordings");
-    const lines = [["label", sentence.label], ["judged", recorded?.vad], ["shown", take.vad]];
+    const lines = [["label", sentence.label], ["reward", sentence.reward],
+      ["judged", recorded?.vad], ["shown", take.vad]];
     const panels = DIMENSIONS.map((name, d) => {
       const plot = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "plot", role: "img",
         "aria-label": `${name} of each word; the values are in the table below` });
@@ -297,12 +298,13 @@
     });
     by("affect").replaceChildren(...panels);
     by("label-kind").textContent = sentence.label ? `${sentence.labelKind} of the recording` : "no label";
+    by("reward-key").hidden = !sentence.reward;
     by("shown-system").textContent = take.vad ? system : `${system}: its words were not found`;
     const head = ["word", ...DIMENSIONS.flatMap((name) =>
-      [sentence.labelKind, "judge, recording", `judge, ${system}`].map((who) => `${name}: ${who}`))];
+      [sentence.labelKind, "reward model, recording", "judge, recording", `judge, ${system}`].map((who) => `${name}: ${who}`))];
     const body = sentence.words.map((word, place) => make("tr", {}, make("th", { scope: "row" }, word),
       ...DIMENSIONS.flatMap((_, d) => lines.map(([, rows], which) => make("td",
-        { "data-label": head[1 + 3 * d + which] }, rows ? rows[place][d].toFixed(2) : "–")))));
+        { "data-label": head[1 + lines.length * d + which] }, rows ? rows[place][d].toFixed(2) : "–")))));
     by("affect-table").replaceChildren(make("table", { class: "stack m" },
       make("caption", {}, `Affect of each word, ${system}`),
       make("thead", {}, make("tr", {}, ...head.map((name) => make("th", { scope: "col" }, name)))),
