@@ -275,7 +275,8 @@
   const drawAffect = (take) => {
     const n = sentence.words.length, left = 40, width = 260, height = 132, bottom = 92;
     const x = (word) => left + ((word + 0.5) / n) * (width - left - 4), y = (v) => bottom - v * (bottom - 6);
-    const recorded = sentence.takes.find((each) => each.system === "recordings");
+    const isRecording = system === "recordings";
+    const recorded = sentence.takes.find((each) => each.system === "recordings" && !isRecording);
     const lines = [["label", sentence.label], ["reward", sentence.reward],
       ["judged", recorded?.vad], ["shown", take.vad]];
     const panels = DIMENSIONS.map((name, d) => {
@@ -298,6 +299,7 @@
     });
     by("affect").replaceChildren(...panels);
     by("label-kind").textContent = sentence.label ? `${sentence.labelKind} of the recording` : "no label";
+    by("judged-key").hidden = !recorded?.vad;
     by("reward-key").hidden = !sentence.reward;
     by("shown-system").textContent = take.vad ? system : `${system}: its words were not found`;
     const head = ["word", ...DIMENSIONS.flatMap((name) =>
@@ -329,6 +331,9 @@
     by("heard").replaceChildren("ASR: ", ...take.diff.flatMap(([kind, words]) => [make("span",
       { class: kind, title: marks[kind] + words, dir: "auto" }, words), " "]));
     by("player").dataset.system = system;
+    for (const part of document.querySelectorAll(".of-recording")) {
+      part.hidden = system !== "recordings" || !sentence.times;
+    }
     show();
   };
   const show = () => {
@@ -413,6 +418,7 @@
     }
     const names = sentence.takes.map((take) => take.system);
     if (!names.includes(system)) system = names.includes("hpro") ? "hpro" : names[0];
+    const metric = by("by-metric").value;
     const shown = ["wer", "wvad_ccc", "emo_sim"].filter((key) => metrics.has(key));
     const radios = names.map((name, place) => {
       const key = place < 9 ? `${place + 1} ` : place === 9 ? "0 " : "";
@@ -420,8 +426,9 @@
       const said = shown.map((each) => `${metrics.get(each).name} ${format(each, score(entry, each, name))}`);
       const style = index.systems.find((each) => each.name === name).style;
       return make("label", { class: style, title: said.join(", ") }, input, `${key}${name}`,
-        make("small", {}, ` ${format("wvad_ccc", score(entry, "wvad_ccc", name))}`));
+        make("small", {}, ` ${format(metric, score(entry, metric, name))}`));
     });
+    by("shown-metric").textContent = metrics.get(metric).name;
     by("takes").replaceChildren(by("takes").querySelector("legend"), ...radios);
     draw();
     if (again) start();

@@ -34,7 +34,7 @@
 
   const opened = [];
   addEventListener("beforeprint", () => {
-    for (const part of document.querySelectorAll("details:not([open], .chosen)")) {
+    for (const part of document.querySelectorAll("details.printed:not([open])")) {
       opened.push(part);
       part.open = true;
     }
