@@ -16,7 +16,7 @@ import yaml
 from hpro_core.analysis.statistics import Interval
 from hpro_core.codec.training import make_codec
 from hpro_core.errors import HproError
-from hpro_core.report import comparison, figures, jobs, paper, results, svg
+from hpro_core.report import comparison, figures, jobs, paper, results, stage, svg
 from hpro_core.report.comparison import BETTER, NOT_SHOWN, WORSE
 from hpro_core.report.page import short_revision, unhashed
 from hpro_core.report.training import path_of
@@ -279,6 +279,33 @@ def test_plots_leave_out_what_is_not_finite():
     assert drawn.split('class="line a" d="')[1].split('"')[0].count("M") == 2
     assert not re.search("nan|inf|gone", drawn)
     assert 'aria-label="a &lt; b"' in drawn
+
+
+def test_many_speakers_are_shown_for_two_systems(run):
+    table = pd.read_csv(run / "tables/by_speaker.csv")
+    rows = [
+        table.assign(system=system, speaker=f"speaker {i}")
+        for system in ("sft", "word", "hpro")
+        for i in range(21)
+    ]
+    pd.concat(rows).to_csv(run / "tables/by_speaker.csv", index=False)
+    lines = build(run).split('<tr data-group="speaker"')[1:]
+    assert {re.findall('data-of="(.*?)"', line)[0] for line in lines} == {"sft", "hpro"}
+    assert len(lines) == 2 * 21
+    pd.concat([row for row in rows if "speaker 20" not in set(row["speaker"])]).to_csv(
+        run / "tables/by_speaker.csv", index=False
+    )
+    assert build(run).count('<tr data-group="speaker"') == 3 * 20
+
+
+def test_the_evidence_is_linked_within_the_project_only(tmp_path):
+    assert stage._evidence(stage.EVIDENCE.parents[1] / "results/x") == "../../../docs/findings.md"
+    assert stage._evidence(tmp_path) == ""
+    assert stage.EVIDENCE.is_file()
+
+
+def test_labels_are_never_called_the_truth(run):
+    assert "truth" not in build(run)
 
 
 def test_hashes_are_shortened():

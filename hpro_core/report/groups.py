@@ -18,6 +18,10 @@ LENGTHS = ((1, 4), (5, 8), (9, 12), (13, None))
 """Classes of sentences (ours): fewest and most words of the reference."""
 
 
+MOST_GROUPS = 20
+"""Most groups of a table with all systems (ours); with more it has two systems only."""
+
+
 @dataclass(frozen=True)
 class GroupRow:
     """Metrics of a system on one group of utterances."""
@@ -77,6 +81,18 @@ def by_length(scores: Scores, systems: Sequence[str]) -> list[GroupRow]:
                     GroupRow(test_set, length_name(fewest, most), system, int(inside.sum()), values)
                 )
     return _sorted(rows, [length_name(*each) for each in LENGTHS], systems)
+
+
+def thinned(rows: Sequence[GroupRow], pair: Sequence[str]) -> tuple[list[GroupRow], bool]:
+    """Keep the systems of `pair` only if there are more than MOST_GROUPS groups.
+
+    Returns:
+        The kept rows, and whether some were left out.
+    """
+    if len({row.group for row in rows}) <= MOST_GROUPS:
+        return list(rows), False
+    kept = [row for row in rows if row.system in pair]
+    return kept, len(kept) < len(rows)
 
 
 def length_name(fewest: int, most: int | None) -> str:

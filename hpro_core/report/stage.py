@@ -67,6 +67,8 @@ def build(root: Path, settings: Report, params: Path) -> Path:
     policies = [name for name in names if name not in (*SEEDLESS, *external)]
     label = read_section(params, "label", Label)
     test_sets = _first_sets(root, tables)
+    compared = comparison.compared_system(tables, list(external))
+    pair = [comparison.BASELINE, compared] if compared else names[:2]
     labels = limitations.label_kinds(root, test_sets, label)
     of_first = root / "eval" / names[0] / f"seed{seeds[0]}"
     judges = read_provenance(of_first / "metrics.json").judges  # `hpro tables`: all have the same
@@ -75,7 +77,7 @@ def build(root: Path, settings: Report, params: Path) -> Path:
         **_header(root, params),
         **_comparisons(root, tables, test_sets, list(external)),
         **_results(tables, test_sets),
-        **_groups(root, names, seeds, external),
+        **_groups(root, names, seeds, external, pair),
         **_training(root, params, names, policies, seeds),
         "judged_by": sorted(judges.items()),
         "cautions": cautions_of(root, names, seeds, external),
@@ -196,16 +198,22 @@ def _every_row(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _groups(
-    root: Path, names: Sequence[str], seeds: Sequence[int], external: Mapping[str, Any]
+    root: Path,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    external: Mapping[str, Any],
+    pair: Sequence[str],
 ) -> dict[str, Any]:
     """Tables by emotion, speaker and length, and the confusion of emotions."""
     scores = read_scores(root, names, seeds, list(external))
+    every = {
+        "emotion": groups.read_groups(root, "emotion", names),
+        "speaker": groups.read_groups(root, "speaker", names),
+        "length": groups.by_length(scores, names),
+    }
     return {
-        "groups": {
-            "emotion": groups.read_groups(root, "emotion", names),
-            "speaker": groups.read_groups(root, "speaker", names),
-            "length": groups.by_length(scores, names),
-        },
+        "groups": {what: groups.thinned(rows, pair) for what, rows in every.items()},
+        "group_pair": pair,
         "group_metrics": groups.METRICS,
         "confusions": groups.read_confusions(root, names),
     }

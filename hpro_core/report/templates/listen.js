@@ -201,7 +201,7 @@
   const drawSpectrum = () => {
     const [pen, width, height] = surface("spectrum");
     const { found, frames, bins } = decibels(buffer().getChannelData(0));
-    const top = found.reduce((most, value) => Math.max(most, value), -60);
+    const top = found.reduce((most, value) => Math.max(most, value), 0);
     const [ink, page] = ["ink", "page"].map((name) => resolved(name).match(/[\d.]+/g).map(Number));
     const image = new ImageData(frames, bins);
     for (let frame = 0; frame < frames; frame++) {
@@ -385,7 +385,9 @@
     const found = ordered(), key = by("by-metric").value, of = by("by-system").value;
     const made = found.map((entry) => {
       const said = `${metrics.get(key).name} ${format(key, score(entry, key, of))}`;
-      return new Option(`${said} · ${entry.set}${entry.emotion ? ` · ${entry.emotion}` : ""} · ${entry.text}`, entry.id);
+      const weak = entry.emotionKind === "intended" ? "" : ` (${entry.emotionKind})`;
+      const emotion = entry.emotion ? ` · ${entry.emotion}${weak}` : "";
+      return new Option(`${said} · ${entry.set}${emotion} · ${entry.text}`, entry.id);
     });
     by("sentences").replaceChildren(...made);
     by("found").textContent = `${found.length} of ${index.sentences.length} sentences` +
