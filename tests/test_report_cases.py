@@ -304,6 +304,21 @@ def test_the_evidence_is_linked_within_the_project_only(tmp_path):
     assert stage.EVIDENCE.is_file()
 
 
+def test_models_have_their_recorded_hashes(run):
+    model = run / "policy/hpro/seed0/model.safetensors"
+    made.write_json(
+        run / "policy/hpro/seed0/record_reward.json",
+        {"made": {"policy/hpro/seed0/model.safetensors": "ab" * 32, "policy/x.json": "cd" * 32}},
+    )
+    page = build(run)
+    line = f'<th scope="row">{model.relative_to(run)}</th><td>{"ab" * 32}</td>'
+    assert line in page.split("SHA-256 of the models</summary>")[1]
+    assert "cd" * 32 not in page
+    made.write_json(run / "policy/hpro/seed0/record_reward.json", {"made": [1]})
+    with pytest.raises(HproError, match=r"record_reward\.json, made"):
+        build(run)
+
+
 def test_labels_are_never_called_the_truth(run):
     assert "truth" not in build(run)
 

@@ -7,11 +7,17 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from hpro_core.io import check_type, read_json
+from hpro_core.records import PREFIX
+
 PACKAGES = (
     *("torch", "torchaudio", "transformers", "numpy", "pandas", "snakemake", "dvc"),
     *("pocketsphinx", "hibari-tts", "openai-whisper", "ctranslate2", "speechmos", "soundfile"),
 )
 """Packages whose version can affect results."""
+
+MODEL_FOLDERS = ("codec/*", "judge", "policy/*", "policy/*/seed*", "speech/*")
+"""Folders of a run with trained models and the records that name their hashes."""
 
 SOURCES = (":/", ":(top,exclude)dvc.lock", ":(top,exclude)results")
 """Git's pathspec of the tracked files that no run writes."""
@@ -38,6 +44,20 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def model_hashes(root: Path) -> list[tuple[str, str]]:
+    """Return the models of a run and their SHA-256, as the records beside them name them.
+
+    Raises:
+        HproError: a record is invalid.
+    """
+    found: dict[str, str] = {}
+    for folder in MODEL_FOLDERS:
+        for path in sorted(root.glob(f"{folder}/{PREFIX}*.json")):
+            made = check_type(read_json(path).get("made"), dict[str, str], f"{path}, made")
+            found |= {name: made[name] for name in made if name.endswith("model.safetensors")}
+    return sorted(found.items())
 
 
 def date_of(paths: Iterable[Path]) -> str:

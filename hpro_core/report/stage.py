@@ -255,6 +255,7 @@ def _header(root: Path, params: Path) -> dict[str, Any]:
         "date": provenance.date_of(files),
         "revision": provenance.git_revision(),
         "versions": provenance.versions(),
+        "model_hashes": provenance.model_hashes(root),
         "params": read_text(params),
         "params_name": params.name,
     }
