@@ -181,6 +181,10 @@ def test_a_missing_file_of_a_sentence_is_named(chromium, report, tmp_path):
     problem = opened.page.locator("#problem")
     problem.wait_for(state="visible")
     assert "is missing: copy the folder with the page" in problem.inner_text()
+    assert not opened.page.locator("#play").is_visible()
+    opened.page.keyboard.press("p")
+    opened.page.locator("#play").wait_for(state="visible")
+    assert not problem.is_visible()
     opened.context.close()
 
 

@@ -57,7 +57,7 @@
 
   // --- sound --------------------------------------------------------------------------------------
   let sentence = null, system = "", buffers = new Map(), position = 0, turn = 0;
-  let context = null, playing = null;
+  let context = null, playing = null, frame = 0;
   const buffer = () => buffers.get(system);
   const duration = () => buffer()?.duration ?? 0;
   const now = () => (playing ? playing.from + context.currentTime - playing.at : position);
@@ -84,7 +84,7 @@
     };
     source.start(0, position);
     playing = { source, gain, from: position, at: context.currentTime };
-    requestAnimationFrame(follow);
+    frame ||= requestAnimationFrame(follow);
     show();
   };
   const stop = () => {
@@ -93,6 +93,7 @@
     show();
   };
   const seek = (seconds) => {
+    if (!buffer()) return;
     const again = playing !== null;
     silence();
     position = Math.max(0, Math.min(seconds, Math.max(0, duration() - 0.02)));
@@ -346,9 +347,10 @@
     moveCursor();
   };
   const follow = () => {
+    frame = 0;
     if (!playing) return;
     show();
-    requestAnimationFrame(follow);
+    frame = requestAnimationFrame(follow);
   };
 
   // --- choice of a sentence -----------------------------------------------------------------------
@@ -411,13 +413,15 @@
       if (mine !== turn) return;
       sentence = content;
       buffers = new Map(decoded);
-      by("problem").hidden = true;
     } catch (error) {
       if (mine !== turn) return;
       by("problem").textContent = error.message;
-      by("problem").hidden = false;
-      return;
+      [sentence, buffers] = [null, new Map()];
     }
+    by("problem").hidden = sentence !== null;
+    if (!sentence && by("shown").contains(document.activeElement)) by("player").focus();
+    by("shown").hidden = sentence === null;
+    if (!sentence) return;
     const names = sentence.takes.map((take) => take.system);
     if (!names.includes(system)) system = names.includes("hpro") ? "hpro" : names[0];
     const metric = by("by-metric").value;
@@ -453,9 +457,9 @@
       seek((event.offsetX / event.currentTarget.clientWidth) * longest()));
   }
   by("player").addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || !sentence) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     const place = "1234567890".indexOf(event.key);
-    const names = sentence.takes.map((take) => take.system);
+    const names = sentence ? sentence.takes.map((take) => take.system) : [];
     if (place >= 0 && place < names.length) choose(names[place]);
     else if (event.key === "k") toggle();
     else if (event.key === "j") seek(now() - STEP_S);
