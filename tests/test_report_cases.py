@@ -18,6 +18,7 @@ from hpro_core.codec.training import make_codec
 from hpro_core.errors import HproError
 from hpro_core.report import comparison, figures, jobs, paper, results, stage, svg
 from hpro_core.report.comparison import BETTER, NOT_SHOWN, WORSE
+from hpro_core.report.measured import by_group
 from hpro_core.report.page import short_revision, unhashed
 from hpro_core.report.training import path_of
 from hpro_core.tables import DATASET, SYNTHESIS, UTTERANCES, read_table, write_table
@@ -317,6 +318,11 @@ def test_models_have_their_recorded_hashes(run):
     made.write_json(run / "policy/hpro/seed0/record_reward.json", {"made": [1]})
     with pytest.raises(HproError, match=r"record_reward\.json, made"):
         build(run)
+
+
+def test_measurements_are_grouped_by_the_first_part_of_their_names():
+    rows = [("wer", "1"), ("a · b · c", "2"), ("n", "3"), ("a · d", "4")]
+    assert by_group(rows) == [("", [("wer", "1"), ("n", "3")]), ("a", [("b · c", "2"), ("d", "4")])]
 
 
 def test_labels_are_never_called_the_truth(run):

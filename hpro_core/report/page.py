@@ -11,6 +11,7 @@ import pandas as pd
 from hpro_core.analysis.scores import QUALITY_METRICS
 from hpro_core.io import write_text
 from hpro_core.report import comparison, figures
+from hpro_core.report.measured import by_group
 
 TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = (
@@ -42,7 +43,7 @@ def write_page(path: Path, template: str, context: Mapping[str, Any]) -> Path:
         listen_script=_asset(LISTEN_SCRIPT),
         sections=SECTIONS,
     )
-    environment.filters.update(unhashed=unhashed, short_revision=short_revision)
+    environment.filters.update(by_group=by_group, unhashed=unhashed, short_revision=short_revision)
     page = environment.get_template(template).render(**context)
     write_text(path, page)
     return path
