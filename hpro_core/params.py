@@ -70,10 +70,22 @@ class CorpusSet(Section):
         "msp_podcast", "ravdess",
     ] = Field(description="reader of the corpus (docs/corpora.md)")  # fmt: skip
     path: UserPath = Field(description="folder or file of the corpus")
-    split: Literal["", "train", "judge"] = Field(
+    split: Literal["", "train", "judge", "test"] = Field(
         default="",
         description="split of the whole set; empty: the corpus's own splits, or the fractions",
     )
+    speakers: list[str] = Field(
+        default=[], description="only these speakers of the corpus; empty: all of them"
+    )
+    leave_out_speakers: list[str] = Field(default=[], description="all speakers but these")
+
+    @model_validator(mode="after")
+    def _speakers_are_of_a_corpus(self) -> "CorpusSet":
+        if self.speakers and self.leave_out_speakers:
+            raise ValueError("speakers and leave_out_speakers are both given: remove one of them")
+        if self.reader == "controlled" and (self.speakers or self.leave_out_speakers):
+            raise ValueError("the reader controlled has no speakers to choose: remove the list")
+        return self
 
 
 class Splits(Section):

@@ -59,6 +59,22 @@ WRONG = [
     ("variants.no kl", SOME, r"variants.no kl: use letters, digits, '_' and '-' only"),
     ("corpus.sets.shards", MINE, r"corpus: sets.shards: is already a folder of the run"),
     ("corpus.sets.-mine", MINE, r"corpus: sets.-mine: use letters, digits, '_' and '-' only"),
+    (
+        "corpus.sets.acted.speakers",
+        "bob",
+        r"corpus.sets.acted.speakers: input should be a valid list, not 'bob'",
+    ),
+    (
+        "corpus.sets.mine",
+        MINE | {"speakers": ["ann"], "leave_out_speakers": ["bea"]},
+        r"corpus.sets.mine: speakers and leave_out_speakers are both given: remove one of them",
+    ),
+    (
+        "corpus.sets.controlled.leave_out_speakers",
+        ["heart"],
+        r"corpus.sets.controlled: the reader controlled has no speakers to choose",
+    ),
+    ("corpus.sets.acted.split", "dev", r"acted.split: input should be '', 'train', 'judge' or"),
     ("corpus", None, r"corpus: input should be a valid dictionary"),
     ("speech.preset", "cosyvoice2", r"speech.path: name the folder CosyVoice2-0.5B"),
     ("dataset.policy_text", "qwen", r"dataset.policy_text: set phones for this policy.preset"),

@@ -9,7 +9,7 @@ import pandas as pd
 from hpro_core import tables
 from hpro_core.corpus.audio import write_wav
 from hpro_core.corpus.controlled import render as controlled
-from hpro_core.corpus.readers.registry import read_entries
+from hpro_core.corpus.readers.registry import of_speakers, read_entries
 from hpro_core.corpus.recording import MAX_SET_BYTES, Fault, Recording, metadata_faults, summary
 from hpro_core.corpus.usable import SINGLE_UTTERANCE, Clip, check_faults, reasons_by_id, sifted
 from hpro_core.errors import HproError
@@ -30,11 +30,13 @@ def read(root: Path, name: str, corpus: Corpus) -> None:
 
     Raises:
         HproError: the set is unknown or a rendered one, its metadata cannot be used, no utterance
-            is usable, or the rejected fraction exceeds `corpus.max_rejected_fraction`. Clips
-            outside the limits of duration are listed as rejected but do not count.
+            is usable, the corpus lacks a listed speaker, or the rejected fraction exceeds
+            `corpus.max_rejected_fraction`. Clips outside the limits of duration are listed as
+            rejected but do not count.
     """
     chosen = _chosen(corpus, name, rendered=False)
-    found = read_entries(chosen.reader, Path(chosen.path), f"corpus.sets.{name}.path")
+    path = Path(chosen.path)
+    found = of_speakers(read_entries(chosen.reader, path, f"corpus.sets.{name}.path"), chosen, path)
     if problems := metadata_faults(found):
         raise HproError(summary(problems))
     folder = root / "corpus" / name
