@@ -63,12 +63,16 @@ class Compute(Section):
     )
 
 
+CorpusReader = Literal[
+    "amazon_queen", "amazon_queen_scenes", "csv", "crema_d", "emov_db", "emovoice_db", "esd",
+    "expresso", "iemocap", "librispeech", "libritts", "lssed", "msp_podcast", "ravdess",
+]  # fmt: skip
+
+
 class CorpusSet(Section):
-    reader: Literal[
-        "amazon_queen", "amazon_queen_scenes", "csv", "controlled", "crema_d", "emov_db",
-        "emovoice_db", "esd", "expresso", "iemocap", "librispeech", "libritts", "lssed",
-        "msp_podcast", "ravdess",
-    ] = Field(description="reader of the corpus (docs/corpora.md)")  # fmt: skip
+    reader: CorpusReader | Literal["controlled"] = Field(
+        description="reader of the corpus (docs/corpora.md)"
+    )
     path: UserPath = Field(description="folder or file of the corpus")
     split: Literal["", "train", "judge", "test"] = Field(
         default="",
@@ -78,13 +82,29 @@ class CorpusSet(Section):
         default=[], description="only these speakers of the corpus; empty: all of them"
     )
     leave_out_speakers: list[str] = Field(default=[], description="all speakers but these")
+    texts: CorpusReader | Literal[""] = Field(
+        default="",
+        description="for `controlled`: reader of the corpus at `path` whose sentences are "
+        "rendered; empty: those of a grammar",
+    )
 
     @model_validator(mode="after")
     def _speakers_are_of_a_corpus(self) -> "CorpusSet":
         if self.speakers and self.leave_out_speakers:
             raise ValueError("speakers and leave_out_speakers are both given: remove one of them")
-        if self.reader == "controlled" and (self.speakers or self.leave_out_speakers):
+        chosen = self.speakers or self.leave_out_speakers
+        if chosen and self.reader == "controlled" and not self.texts:
             raise ValueError("the reader controlled has no speakers to choose: remove the list")
+        return self
+
+    @model_validator(mode="after")
+    def _texts_are_rendered_for_training(self) -> "CorpusSet":
+        if self.texts and self.reader != "controlled":
+            raise ValueError(f"texts is for the reader controlled, not {self.reader}: remove it")
+        if self.texts and self.split != "train":
+            raise ValueError(
+                "the texts of a corpus are rendered for training only: add split: train"
+            )
         return self
 
 
@@ -122,6 +142,12 @@ class Controlled(Section):
     dev: int = Field(ge=5, description="utterances for dev")
     test: int = Field(ge=5, description="utterances for test")
     judge: int = Field(ge=0, description="utterances for judge")
+    drawn_voices: int = Field(
+        default=0, ge=0, le=9999, description="further voices of train, with drawn timbres"
+    )
+    text_renderings: int = Field(
+        default=1, ge=1, description="renderings of each sentence of a set with `texts`"
+    )
     seed: int = Field(description="random seed")
 
 

@@ -25,7 +25,7 @@ from hpro_core.errors import HproError
 from hpro_core.io import open_binary, safetensors_header, sha256_of
 from hpro_core.judges.files import WHISPER_SHA256, all_affect_published, published_judge_files
 from hpro_core.label.files import affect_models
-from hpro_core.params import CorpusSet, Params
+from hpro_core.params import Params
 from hpro_core.plan.cost_table import GIGA, estimate_costs
 from hpro_core.plan.costs import PEAK_MEMORY_GB, POLICY_PARAMETERS
 from hpro_core.pretrained.base import FILES, SUMS, read_checksums
@@ -93,8 +93,9 @@ def _tried(what: str, examine: Callable[[], str], then: str = "") -> Check:
 
 def _corpora(settings: Params) -> Iterator[Check]:
     for name, chosen in settings.corpus.sets.items():
-        if chosen.reader != "controlled":
-            yield _tried(f"corpus.sets.{name} ({chosen.reader})", partial(_corpus, chosen))
+        reader = chosen.texts or chosen.reader
+        if reader != "controlled":
+            yield _tried(f"corpus.sets.{name} ({reader})", partial(_corpus, reader, chosen.path))
 
 
 def _external(settings: Params) -> Iterator[Check]:
@@ -107,29 +108,29 @@ def _audio_of_system(folder: Path) -> str:
     return f"{len(files)} audio files"
 
 
-def _corpus(chosen: CorpusSet) -> str:
+def _corpus(reader: str, folder: str) -> str:
     """Description of the content of a corpus folder; HproError if a check fails."""
-    path = Path(chosen.path)
-    source = f": {PUBLISHED[chosen.reader].INFO.source}" if chosen.reader in PUBLISHED else ""
-    if not chosen.path or not path.exists():
-        raise HproError(f"{chosen.path!r} does not exist: set the path{source}")
+    path = Path(folder)
+    source = f": {PUBLISHED[reader].INFO.source}" if reader in PUBLISHED else ""
+    if not folder or not path.exists():
+        raise HproError(f"{folder!r} does not exist: set the path{source}")
     if path.is_file():
         _check_file(path)
         return f"{path}, {path.stat().st_size / GIGA:.2f} GB"
-    if chosen.reader == "csv":
+    if reader == "csv":
         found = list(csv_folder.read(path))
         if problems := metadata_faults(found):
             raise HproError(summary(problems))
         return f"{path}: {len(found)} utterances; `hpro corpus check {path}` decodes all of them"
-    if chosen.reader not in PUBLISHED:
+    if reader not in PUBLISHED:
         _check_file(path / "metadata.csv")
         return f"{path} has a metadata.csv"
-    patterns = PUBLISHED[chosen.reader].INFO.patterns
+    patterns = PUBLISHED[reader].INFO.patterns
     if not any(next(path.glob(pattern), None) for pattern in patterns):
         raise HproError(
             f"{path} is not this corpus ({' or '.join(patterns)} not found); {_other(path)}{source}"
         )
-    if chosen.reader == "lssed":
+    if reader == "lssed":
         _check_file(path / TRANSCRIPTS)
     for file in sorted(each for each in path.glob("[!.]*") if each.is_file()):
         _check_file(file)

@@ -15,13 +15,13 @@ from hpro_core.corpus import stage
 from hpro_core.corpus.controlled import affect, voice
 from hpro_core.corpus.controlled import render as controlled
 from hpro_core.corpus.controlled.ceilings import KINDS, ceiling_plans
-from hpro_core.corpus.controlled.sentence_plans import Plan, plans
+from hpro_core.corpus.controlled.sentence_plans import Plan, plans, text_plans
 from hpro_core.corpus.controlled.sentences import FEELING, STYLES, TEMPLATES, sentences
-from hpro_core.corpus.controlled.voices import TIMBRES, Timbre
+from hpro_core.corpus.controlled.voices import TIMBRES, Timbre, drawn_voices, timbre_of
 from hpro_core.judges.prosody import contours
 from hpro_core.params import Controlled
 from hpro_core.text.normalise import normalised_words
-from tests.test_corpus import settings
+from tests.test_corpus import settings, write_metadata
 
 SMALL = Controlled(train=12, dev=5, test=5, judge=5, seed=0)
 LARGE = Controlled(train=2000, dev=200, test=500, judge=500, seed=0)
@@ -165,6 +165,72 @@ def test_speakers_take_equal_parts_whatever_is_said(planned: list[Plan]) -> None
         heard = Counter(plan.speaker for plan in planned if plan.style == style)
         assert set(heard) == set(TIMBRES)
         assert max(heard.values()) < 1.5 * heard.total() / len(TIMBRES)
+
+
+def test_drawn_voices_speak_half_of_train_and_change_nothing_else(planned: list[Plan]) -> None:
+    more = plans("told", LARGE.model_copy(update={"drawn_voices": 150}))
+    drawn = Counter(plan.speaker for plan in more if plan.speaker not in TIMBRES)
+    assert set(drawn) <= set(drawn_voices(150))
+    assert len(drawn) > 140
+    assert drawn.total() == pytest.approx(1000, abs=80)
+    assert {plan.split for plan in more if plan.speaker not in TIMBRES} == {"train"}
+    for before, after in zip(planned, more, strict=True):
+        assert replace(after, speaker=before.speaker) == before
+
+
+def test_a_drawn_timbre_depends_on_its_name_and_is_of_an_adult() -> None:
+    drawn = [timbre_of(name) for name in drawn_voices(300)]
+    assert drawn[:20] == [timbre_of(name) for name in drawn_voices(20)]
+    assert len(set(drawn)) == 300
+    for timbre in drawn:
+        assert -12 <= timbre.pitch_st <= 4
+        assert 0.82 <= timbre.formant <= 1.12
+    pitch, formant = np.array([[t.pitch_st, np.log2(t.formant)] for t in drawn]).T
+    assert 0.5 < np.corrcoef(pitch, formant)[0, 1] < 0.95
+    with pytest.raises(KeyError):
+        timbre_of("voice_one")
+
+
+def test_the_sentences_of_a_corpus_are_rendered_in_all_voices_with_exact_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    texts = ["Who goes there?", "Run!", "who goes there", "Leave the old lamp, friend.", "no " * 20]
+    write_metadata(
+        folder,
+        [
+            {"utterance": str(i), "speaker": "ann", "text": text, "audio": "a.wav"}
+            for i, text in enumerate(texts)
+        ],
+    )
+    (folder / "a.wav").touch()
+    told = {"reader": "controlled", "path": str(folder), "texts": "csv", "split": "train"}
+    corpus = settings(Path(), sets={"told": told})
+    more = SMALL.model_copy(update={"text_renderings": 3, "drawn_voices": 5})
+    stage.render(tmp_path, "told", corpus, more, workers=1)
+    assert "told: 2 sentences; left out 2 by their length" in capsys.readouterr().out
+    utterances = tables.read_table(
+        tmp_path / "corpus/told/utterances.parquet", tables.UTTERANCES
+    ).sort_values("utt_id")
+    assert list(utterances.words) == ["who goes there"] * 3 + ["leave the old lamp friend"] * 3
+    assert set(utterances.split) == {"train"}
+    assert utterances.utt_id.iloc[0] == "told_train_00000"
+    for name, rows in (("truth_words", 24), ("truth_vad", 24), ("truth_emotion", 6)):
+        assert len(pd.read_parquet(tmp_path / f"corpus/told/{name}.parquet")) == rows
+
+
+def test_rendered_texts_have_every_voice_style_and_place_of_affect() -> None:
+    wanted = LARGE.model_copy(update={"text_renderings": 5, "drawn_voices": 20})
+    found = text_plans("told", ["one two three four.", "is it five?"] * 200, wanted)
+    assert len(found) == 2000
+    assert set(Counter(plan.speaker for plan in found)) == {*TIMBRES, *drawn_voices(20)}
+    assert min(Counter(plan.style for plan in found).values()) > 300
+    for n_words in (4, 3):
+        chosen = [plan for plan in found if plan.n_words == n_words]
+        assert {plan.sentence.feeling[0] for plan in chosen} == set(range(n_words))
+        assert {plan.emphasised for plan in chosen} == set(range(n_words))
+    assert len({tuple(plan.seed) for plan in found}) == 2000
 
 
 # --- labels ------------------------------------------------------------------------------------
@@ -328,16 +394,17 @@ def centroid_hz(spoken: voice.RenderedSpeech) -> float:
     return float(power @ np.fft.rfftfreq(len(spoken.samples), 1 / SAMPLE_RATE_HZ) / power.sum())
 
 
-@pytest.mark.parametrize("name", TIMBRES)
+@pytest.mark.parametrize("name", [*TIMBRES, "voice_000", "voice_007"])
 def test_speech_lies_inside_the_word_times(name: str, speaker: voice.Voice):
     for text in (TEXT, QUESTION, "Nobody enjoyed the movie before my mother did."):
-        spoken = said(speaker, in_style("neutral", text=text), TIMBRES[name], text)
+        timbre = timbre_of(name)
+        spoken = said(speaker, in_style("neutral", text=text), timbre, text)
         level = np.sqrt(np.convolve(spoken.samples**2, np.ones(160) / 160, mode="same"))
         loud_s = np.flatnonzero(level > 0.01 * level.max()) / SAMPLE_RATE_HZ
         assert len(spoken.spans_s) == len(text.split())
         assert -0.02 < loud_s[0] - spoken.spans_s[0, 0] < 0.06
         silent_s = 0.2 if text[-2] in "td" else 0.1  # a last t may have no sound
-        assert -silent_s < loud_s[-1] - spoken.spans_s[-1, 1] < 0.02
+        assert -silent_s / timbre.speed < loud_s[-1] - spoken.spans_s[-1, 1] < 0.02
 
 
 @pytest.mark.parametrize("name", TIMBRES)
@@ -495,7 +562,8 @@ def test_a_sentence_that_cannot_be_said_again_is_listed(tmp_path: Path, monkeypa
         return list(zip(lengths, spans, strict=True))
 
     monkeypatch.setattr(controlled, "_render_all", outcomes)
-    utterances, lost = controlled.render(tmp_path, "told", SMALL, settings(Path()), workers=1)
+    planned = plans("told", SMALL)
+    utterances, lost = controlled.render(tmp_path, "told", planned, settings(Path()), workers=1)
     tests = utterances.utt_id[utterances.split == "test"]
     assert set(lost) == {f"{utt_id}.redrawn" for utt_id in tests}
     assert set(lost.values()) == {"phones and words do not match"}

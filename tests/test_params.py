@@ -75,6 +75,12 @@ WRONG = [
         r"corpus.sets.controlled: the reader controlled has no speakers to choose",
     ),
     ("corpus.sets.acted.split", "dev", r"acted.split: input should be '', 'train', 'judge' or"),
+    ("corpus.sets.mine", MINE | {"texts": "csv"}, r"corpus.sets.mine: texts is for the reader c"),
+    (
+        "corpus.sets.mine",
+        MINE | {"reader": "controlled", "texts": "csv"},
+        r"corpus.sets.mine: the texts of a corpus are .*: add split: train",
+    ),
     ("corpus", None, r"corpus: input should be a valid dictionary"),
     ("speech.preset", "cosyvoice2", r"speech.path: name the folder CosyVoice2-0.5B"),
     ("dataset.policy_text", "qwen", r"dataset.policy_text: set phones for this policy.preset"),

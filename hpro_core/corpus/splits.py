@@ -138,8 +138,8 @@ def _ordered(settings: WholeCorpus) -> list[str]:
 def _left_out(entered: pd.DataFrame, settings: WholeCorpus) -> dict[str, str]:
     """Utterances that a single-split set shares with other sets of its reader -> reason.
 
-    They do not count as rejected. Sets of `csv` are not compared: their ids and groups are
-    independent.
+    They do not count as rejected. Sets of `csv` and sets of rendered texts are not compared: their
+    ids and groups are independent.
 
     Raises:
         HproError: no utterance of a set is left.
@@ -149,7 +149,7 @@ def _left_out(entered: pd.DataFrame, settings: WholeCorpus) -> dict[str, str]:
     for name in _ordered(settings):
         chosen = settings.sets[name]
         others = earlier.setdefault(chosen.reader, [])
-        if chosen.split and chosen.reader != "csv":
+        if chosen.split and chosen.reader != "csv" and not chosen.texts:
             for other in others:
                 lost |= _shared(entered, name, other)
             _report_left_out(lost, entered.utt_id[entered.corpus == name], name)

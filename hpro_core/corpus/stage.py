@@ -9,13 +9,19 @@ import pandas as pd
 from hpro_core import tables
 from hpro_core.corpus.audio import write_wav
 from hpro_core.corpus.controlled import render as controlled
+from hpro_core.corpus.controlled.sentence_plans import plans, text_plans
 from hpro_core.corpus.readers.registry import of_speakers, read_entries
 from hpro_core.corpus.recording import MAX_SET_BYTES, Fault, Recording, metadata_faults, summary
 from hpro_core.corpus.usable import SINGLE_UTTERANCE, Clip, check_faults, reasons_by_id, sifted
 from hpro_core.errors import HproError
 from hpro_core.params import Controlled, Corpus, CorpusSet
+from hpro_core.text.normalise import normalised_words, transcript_problem
 
 STAGE = "corpus-read"
+
+WORDS_PER_S = 1.8
+"""Words of a sentence to render per second of the longest utterance (ours). Slow rendered speech
+has about two."""
 
 
 def read(root: Path, name: str, corpus: Corpus) -> None:
@@ -65,12 +71,50 @@ def render(root: Path, name: str, corpus: Corpus, settings: Controlled, workers:
         HproError: the set is unknown or not a rendered one, or the rejected fraction exceeds
             `corpus.max_rejected_fraction`.
     """
-    _chosen(corpus, name, rendered=True)
+    chosen = _chosen(corpus, name, rendered=True)
     folder = root / "corpus" / name
-    utterances, lost = controlled.render(folder, name, settings, corpus, workers)
+    planned = plans(name, settings)
+    if chosen.texts:
+        texts = sentences_to_render(name, chosen, corpus.max_duration_s)
+        planned = text_plans(name, texts, settings)
+    utterances, lost = controlled.render(folder, name, planned, corpus, workers)
     faults = [Fault(utt_id, reason, utt_id) for utt_id, reason in lost.items()]
     check_faults(faults, len(utterances) + len(lost), corpus.max_rejected_fraction, name)
     _write(folder, name, utterances, lost)
+
+
+def sentences_to_render(name: str, chosen: CorpusSet, max_duration_s: float) -> list[str]:
+    """Return the distinct sentences of a corpus, normalised, each with its final mark.
+
+    Sentences of one word, and those that may exceed the limit of duration at `WORDS_PER_S`, are
+    left out; their number is printed.
+
+    Args:
+        name: name of the set, for messages.
+        chosen: the set; `texts` is the reader of the corpus at `path`.
+        max_duration_s: longest utterance.
+
+    Raises:
+        HproError: the corpus cannot be read, or has no such sentence.
+    """
+    entries = _entries(name, chosen, chosen.texts)
+    found: dict[str, str] = {}
+    for entry in entries:
+        if isinstance(entry, Recording) and not transcript_problem(entry.text):
+            mark = "?" if entry.text.rstrip(" \"'”’").endswith("?") else "."
+            found.setdefault(normalised_words(entry.text), mark)
+    most = int(WORDS_PER_S * max_duration_s)
+    texts = [f"{w}{mark}" for w, mark in found.items() if 2 <= len(w.split()) <= most]
+    if not texts:
+        raise HproError(f"corpus.sets.{name}: {chosen.path} has no sentence of 2 to {most} words")
+    print(f"{name}: {len(texts)} sentences; left out {len(found) - len(texts)} by their length")
+    return texts
+
+
+def _entries(name: str, chosen: CorpusSet, reader: str) -> list[Recording | Fault]:
+    """The utterances of a set's corpus, of the speakers that it has chosen."""
+    path = Path(chosen.path)
+    return of_speakers(read_entries(reader, path, f"corpus.sets.{name}.path"), chosen, path)
 
 
 def _chosen(corpus: Corpus, name: str, rendered: bool) -> CorpusSet:
@@ -82,7 +126,7 @@ def _chosen(corpus: Corpus, name: str, rendered: bool) -> CorpusSet:
         raise HproError(f"corpus.sets.{name}: reader {chosen.reader!r} is for `hpro {command}`")
     if len(name) > MAX_SET_BYTES:
         raise HproError(f"corpus.sets.{name}: the name has more than {MAX_SET_BYTES} characters")
-    if not rendered and not chosen.path:
+    if (chosen.texts or not rendered) and not chosen.path:
         raise HproError(f"corpus.sets.{name}.path: '' is not a folder")
     return chosen
 

@@ -64,7 +64,7 @@ def _amount(
         return _split(*given[name], "--hours", chosen, settings)
     if (read := _read_already(name, settings.run)) is not None:
         return _split(*read, f"results/{settings.run}", chosen, settings)
-    if chosen.reader == "controlled":
+    if chosen.reader == "controlled" and not chosen.texts:
         counts = settings.controlled
         n = counts.train + counts.dev + counts.test + counts.judge
         hours = n * RENDERED_S / 3600

@@ -101,6 +101,8 @@ def _data(run: Path, corpus: Corpus, base: str) -> Iterator[str]:
     for name, settings in corpus.sets.items():
         if settings.reader == "controlled":
             title, licence = _RENDERED
+            if settings.texts:
+                title += f"; sentences of {READERS[settings.texts].INFO.title}"
         elif settings.reader == "csv":
             title, licence = _OWN
         else:

@@ -13,8 +13,8 @@ from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ, VAD
 from hpro_core.corpus.audio import write_wav
 from hpro_core.corpus.controlled import affect
 from hpro_core.corpus.controlled.ceilings import ceiling_plans
-from hpro_core.corpus.controlled.sentence_plans import Plan, plans
-from hpro_core.params import Controlled, Corpus
+from hpro_core.corpus.controlled.sentence_plans import Plan
+from hpro_core.params import Corpus
 from hpro_core.progress import track
 
 Rendered = tuple[Plan, float, np.ndarray]
@@ -22,15 +22,15 @@ Rendered = tuple[Plan, float, np.ndarray]
 
 
 def render(
-    folder: Path, name: str, settings: Controlled, corpus: Corpus, workers: int
+    folder: Path, name: str, planned: list[Plan], corpus: Corpus, workers: int
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Render the corpus into `folder` and write its truth tables there.
+    """Render a corpus into `folder` and write its truth tables there.
 
     Args:
         folder: output folder for audio/<utt_id>.wav, truth_words, truth_vad and truth_emotion; for
             test sentences also audio/<utt_id>.<kind>.wav and again_words (see `ceilings`).
         name: name of the set; the prefix of utt_id.
-        settings: number of utterances of each split, and the seed.
+        planned: its utterances (`sentence_plans`).
         corpus: limits of duration.
         workers: number of processes.
 
@@ -39,7 +39,6 @@ def render(
     """
     shutil.rmtree(folder / "audio", ignore_errors=True)
     (folder / "audio").mkdir(parents=True)
-    planned = plans(name, settings)
     kept, lost = _rendered(planned, folder / "audio", corpus, workers)
     _write_truth(folder, kept)
     ceilings = [

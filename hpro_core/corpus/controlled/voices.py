@@ -1,11 +1,19 @@
-"""Eight speakers from one synthetic voice, by constant changes of pitch, spectrum and tempo.
+"""Speakers from one synthetic voice, by constant changes of pitch, spectrum and tempo.
+
+Eight have names and speak in every split. Any number of further ones, with drawn timbres, can speak
+in the train split (`controlled.drawn_voices`), so that a speaker encoder learns more than eight
+points. All are changes of the same voice: for voices that are new in this sense, take other
+synthesisers or people (docs/speech_tokens.md).
 
 All numbers are ours. Formant factors follow vocal-tract lengths of adults (a man's tract is about
 15 % longer than a woman's; Fant 1960). Pitch correlates with them, but neither determines the
 other. Letters: W word.
 """
 
+import re
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from hpro_core.corpus.controlled.affect import WordControls
 
@@ -43,3 +51,29 @@ TIMBRES = {
     "hugo": Timbre(-7.5, 0.95, 0.97, 4.0, 0.0),
 }
 """Speaker -> timbre; `ada` is hibari's own voice."""
+
+_DRAWN = "voice_{:03d}"
+
+
+def drawn_voices(number: int) -> list[str]:
+    """Names of the first `number` speakers with drawn timbres."""
+    return [_DRAWN.format(index) for index in range(number)]
+
+
+def timbre_of(speaker: str) -> Timbre:
+    """Timbre of a speaker; a drawn one depends on its name alone.
+
+    Raises:
+        KeyError: there is no such speaker.
+    """
+    if not (index := re.fullmatch(r"voice_(\d{3,})", speaker)):
+        return TIMBRES[speaker]
+    rng = np.random.default_rng([30, int(index[1])])
+    octaves = rng.uniform(np.log2(0.82), np.log2(1.12))
+    return Timbre(
+        pitch_st=float(np.clip(35.0 * octaves - 3.0 + 2.5 * rng.normal(), -12.0, 4.0)),
+        formant=float(2.0**octaves),
+        speed=float(rng.uniform(0.9, 1.12)),
+        breath_db=float(rng.uniform(-3.0, 5.0)),
+        tilt_db=float(rng.uniform(-1.0, 1.0)),
+    )
