@@ -25,7 +25,7 @@ def changed(tmp_path, dotted, value):
     return file
 
 
-@pytest.mark.parametrize("name", ["acted", "base", "claims"])
+@pytest.mark.parametrize("name", ["acted", "base", "claims", "voices"])
 def test_the_shipped_differences_are_valid_and_have_a_run_of_their_own(name):
     whole = yaml.safe_load(SHIPPED.read_text())
     file = SHIPPED.parent / "config" / f"{name}.yaml"
