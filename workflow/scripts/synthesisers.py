@@ -17,7 +17,7 @@ from hpro_core.corpus.controlled.sentences import sentences
 
 PER_VOICE = 12
 SEED = 30
-"""Of the sentences (ours): other ones than those of the default run (0) and of claims (1 to 3)."""
+"""Of the sentences (ours). Other seeds: the default run (0), claims (1 to 3)."""
 
 
 class Voice(NamedTuple):
