@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hpro_core.corpus.check import check
+from hpro_core.corpus.check import check, format_report
 from hpro_core.corpus.readers.registry import PUBLISHED, READERS, of_speakers, read_entries
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.errors import HproError
@@ -60,6 +60,8 @@ def test_a_run_and_the_check_leave_out_the_same(tmp_path: Path):
     contents = check_agrees(tmp_path / "mine", tmp_path / "out", corpus)
     assert dict(contents.speakers) == {"s0": 3, "s2": 3}
     assert (contents.faults, contents.left_out) == ([], [])
+    text = "\n".join(format_report(READERS["csv"].INFO, contents))
+    assert "\n2 speakers, those of the set in the settings\n" in text
     corpus = some_speakers(tmp_path / "mine", speakers=["s1", "s2"])
     contents = check_agrees(tmp_path / "mine", tmp_path / "out", corpus)
     assert dict(contents.speakers) == {"s1": 3, "s2": 3}

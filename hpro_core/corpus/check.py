@@ -146,7 +146,8 @@ def _lines(info: CorpusInfo, contents: Contents) -> Iterator[str]:
     seconds = sorted(chain.from_iterable(contents.seconds.values()))
     yield f"{info.title}. Licence: {info.licence}. Source: {info.source}"
     yield f"{len(seconds)} utterances, {sum(seconds) / 3600:.2f} hours"
-    yield f"{len(contents.speakers)} speakers"
+    chosen = ", those of the set in the settings" if contents.speakers_chosen else ""
+    yield f"{len(contents.speakers)} speakers{chosen}"
     if seconds:
         middle = seconds[len(seconds) // 2]
         yield f"from {seconds[0]:.1f} to {seconds[-1]:.1f} s, half of them above {middle:.1f} s"
