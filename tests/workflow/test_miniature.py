@@ -112,7 +112,7 @@ def test_every_job_left_a_log_and_a_benchmark(project: Project) -> None:
     }
     assert logs == times
     assert (project.folder / "benchmarks/miniature/runs.csv").is_file()  # the whole run's time
-    assert len(logs) == 30
+    assert len(logs) == 31
 
 
 def test_a_second_run_does_nothing(project: Project) -> None:
