@@ -700,8 +700,15 @@ class Params(Section):
             yield "codec.guided_attention_weight: guided attention needs phones: set 0.0"
 
     def _judge_contradictions(self) -> Iterator[str]:
-        judge_sets = _judge_training_sets(Path(self.base)) if self.base else None
-        if judge_sets is None or not self.reward.probe_every:
+        if not self.reward.probe_every:
+            return
+        if self.base:
+            judge_sets, whose = _judge_training_sets(Path(self.base)), "the judge of the base"
+        else:
+            sets = self.corpus.sets.items()
+            judge_sets = [name for name, chosen in sets if chosen.reader == "controlled"]
+            whose = "the judge of the run"
+        if judge_sets is None:
             return
         left_out = self.reward.leave_out
         rewarded = [
@@ -711,7 +718,7 @@ class Params(Section):
         ]
         if not any(name in judge_sets and not self.corpus.sets[name].split for name in rewarded):
             yield (
-                f"reward.probe_every: the judge of the base knows {', '.join(judge_sets)}, and "
+                f"reward.probe_every: {whose} knows {', '.join(judge_sets) or 'no corpus'}, and "
                 f"the dev sentences of the rewards are of none of them ({', '.join(rewarded)}): "
                 "set it to 0"
             )
