@@ -60,6 +60,12 @@ data/raw/hedgewars/metadata.csv:  ## labelled shouts of a game, from its Debian 
 data/raw/nexuiz/metadata.csv:     ## the same of another game
 	python3 workflow/scripts/game_voices.py $(@D)
 
+data/raw/announcements/metadata.csv: | setup  ## one speaker that nothing was trained on: docs/corpora.md
+	python -m workflow.scripts.announcements $(@D)
+
+data/raw/synthesisers/metadata.csv: | setup   ## seven voices of flite and espeak-ng: docs/corpora.md
+	python -m workflow.scripts.synthesisers $(@D)
+
 base: setup data/raw/queen/queen.1c data/raw/hedgewars/metadata.csv   ## trains the models of data/base anew, from nothing
 	$(call snakemake_with,config/base.yaml $(CONFIG)) --config run=base \
 		--set-threads sft=1 judge_train=1 label=2 -- base_make tables

@@ -74,15 +74,28 @@ class CorpusSet(Section):
         description="reader of the corpus (docs/corpora.md)"
     )
     path: UserPath = Field(description="folder or file of the corpus")
-    split: Literal["", "train", "judge"] = Field(
+    split: Literal["", "train", "judge", "test"] = Field(
         default="",
         description="split of the whole set; empty: the corpus's own splits, or the fractions",
     )
+    speakers: list[str] = Field(
+        default=[], description="only these speakers of the corpus; empty: all of them"
+    )
+    leave_out_speakers: list[str] = Field(default=[], description="all speakers but these")
     texts: CorpusReader | Literal[""] = Field(
         default="",
         description="for `controlled`: reader of the corpus at `path` whose sentences are "
         "rendered; empty: those of a grammar",
     )
+
+    @model_validator(mode="after")
+    def _speakers_are_of_a_corpus(self) -> "CorpusSet":
+        if self.speakers and self.leave_out_speakers:
+            raise ValueError("speakers and leave_out_speakers are both given: remove one of them")
+        chosen = self.speakers or self.leave_out_speakers
+        if chosen and self.reader == "controlled" and not self.texts:
+            raise ValueError("the reader controlled has no speakers to choose: remove the list")
+        return self
 
     @model_validator(mode="after")
     def _texts_are_rendered_for_training(self) -> "CorpusSet":
