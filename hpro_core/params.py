@@ -70,7 +70,7 @@ CorpusReader = Literal[
 
 
 class CorpusSet(Section):
-    reader: CorpusReader | Literal["controlled"] = Field(
+    reader: Literal[CorpusReader, "controlled"] = Field(
         description="reader of the corpus (docs/corpora.md)"
     )
     path: UserPath = Field(description="folder or file of the corpus")
@@ -82,7 +82,7 @@ class CorpusSet(Section):
         default=[], description="only these speakers of the corpus; empty: all of them"
     )
     leave_out_speakers: list[str] = Field(default=[], description="all speakers but these")
-    texts: CorpusReader | Literal[""] = Field(
+    texts: Literal[CorpusReader, ""] = Field(
         default="",
         description="for `controlled`: reader of the corpus at `path` whose sentences are "
         "rendered; empty: those of a grammar",
