@@ -70,10 +70,11 @@ voices: setup data/raw/queen/queen.1c data/raw/synthesisers/metadata.csv \
 	data/raw/announcements/metadata.csv  ## the base on voices it was not trained on: docs/speech_tokens.md
 	$(call snakemake_with,config/voices.yaml $(CONFIG))
 
-base: setup data/raw/queen/queen.1c   ## trains the models of data/base anew, from nothing
+base: setup data/raw/queen/queen.1c data/raw/hedgewars/metadata.csv   ## trains the models of data/base anew, from nothing
 	$(call snakemake_with,config/base.yaml $(CONFIG)) --config run=base \
 		--set-threads sft=1 judge_train=1 label=2 -- base_make tables
 	cp -r results/base/base/. data/base/
+	hpro judge-grade data/raw/hedgewars --base data/base
 	cp results/base/tables/comparison.csv data/base/figures.csv
 
 pull: setup           ## the run of dvc.lock from the DVC remote; takes no CONFIG, since DVC reads params.yaml alone

@@ -70,7 +70,7 @@ CorpusReader = Literal[
 
 
 class CorpusSet(Section):
-    reader: CorpusReader | Literal["controlled"] = Field(
+    reader: Literal[CorpusReader, "controlled"] = Field(
         description="reader of the corpus (docs/corpora.md)"
     )
     path: UserPath = Field(description="folder or file of the corpus")
@@ -82,7 +82,7 @@ class CorpusSet(Section):
         default=[], description="only these speakers of the corpus; empty: all of them"
     )
     leave_out_speakers: list[str] = Field(default=[], description="all speakers but these")
-    texts: CorpusReader | Literal[""] = Field(
+    texts: Literal[CorpusReader, ""] = Field(
         default="",
         description="for `controlled`: reader of the corpus at `path` whose sentences are "
         "rendered; empty: those of a grammar",
@@ -713,8 +713,15 @@ class Params(Section):
             yield "codec.guided_attention_weight: guided attention needs phones: set 0.0"
 
     def _judge_contradictions(self) -> Iterator[str]:
-        judge_sets = _judge_training_sets(Path(self.base)) if self.base else None
-        if judge_sets is None or not self.reward.probe_every:
+        if not self.reward.probe_every:
+            return
+        if self.base:
+            judge_sets, whose = _judge_training_sets(Path(self.base)), "the judge of the base"
+        else:
+            sets = self.corpus.sets.items()
+            judge_sets = [name for name, chosen in sets if chosen.reader == "controlled"]
+            whose = "the judge of the run"
+        if judge_sets is None:
             return
         left_out = self.reward.leave_out
         rewarded = [
@@ -724,7 +731,7 @@ class Params(Section):
         ]
         if not any(name in judge_sets and not self.corpus.sets[name].split for name in rewarded):
             yield (
-                f"reward.probe_every: the judge of the base knows {', '.join(judge_sets)}, and "
+                f"reward.probe_every: {whose} knows {', '.join(judge_sets) or 'no corpus'}, and "
                 f"the dev sentences of the rewards are of none of them ({', '.join(rewarded)}): "
                 "set it to 0"
             )

@@ -66,7 +66,8 @@ def intervals(rows: pd.DataFrame) -> str:
     """Plot every system's metrics on one test set as points with 95 % intervals.
 
     Each row has a system, with the columns of the result tables. Speech and prosody are on two
-    lines; judges whose weights the user brought are with prosody.
+    lines; judges whose weights the user brought are with prosody. A metric without any value is
+    marked as not judged.
     """
     second = [metric for metric in METRIC_NAMES if metric in rows and metric not in SPEECH_METRICS]
     with mpl.rc_context(_STYLE):
@@ -82,6 +83,9 @@ def intervals(rows: pd.DataFrame) -> str:
                 axis.plot(value, height, "o", color=colour, markersize=4)
             axis.set_title(METRIC_NAMES[metric])
             axis.grid(axis="x", color="#eeeeee")
+            if rows[metric].isna().all():
+                axis.text(0.5, 0.5, "not judged", transform=axis.transAxes, ha="center")
+                axis.set_xticks([])
         for axis in axes[1, len(second) :]:
             axis.set_axis_off()
         axes[0, 0].set_yticks(range(len(rows)), rows["system"].tolist())
