@@ -191,6 +191,8 @@ class Speech(Section):
     affect_weight: float = Field(ge=0)
     feature_matching_weight: float = Field(ge=0)
     tempo_spread: float = Field(ge=0, lt=1)
+    voice_spread: float = Field(default=0.0, ge=0, lt=1)
+    channel_spread: float = Field(default=0.0, ge=0, le=2)
     ema: float = Field(ge=0, lt=1)
     width: int = Field(ge=8, multiple_of=2)
     speaker_dim: int = Field(ge=1, description="size of the speaker vector")

@@ -19,6 +19,8 @@ ADDED = {
     **{("evaluate", judge): "" for judge in ("utmos", "nisqa", "scoreq")},
     ("controlled", "drawn_voices"): 0,
     ("controlled", "text_renderings"): 1,
+    ("speech", "voice_spread"): 0.0,
+    ("speech", "channel_spread"): 0.0,
 }
 """Settings that were constants in the code when the files were recorded, with their values then."""
 OF_BASE = {("controlled", "drawn_voices"): 200, ("controlled", "text_renderings"): 2}
