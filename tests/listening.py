@@ -7,8 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import norm
+from typer.testing import CliRunner
 
+from hpro_core.constants import SAMPLE_RATE_HZ
+from hpro_core.corpus.audio import write_wav
 from hpro_core.listening.answers import COLUMNS
+from hpro_core.listening.commands import app
 from hpro_core.listening.design import FORMAT, Design
 
 
@@ -105,3 +109,36 @@ def write_json(path: Path, design: Design, rater: int, rows: list[dict], session
     }  # fmt: skip
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
+
+
+def spoken_folders(folder: Path, n_sentences: int) -> Path:
+    """Write short audio of two systems, recordings, and their list with emotions."""
+    generator = np.random.default_rng(0)
+    rows = ["utterance,text,recording,emotion,test_set"]
+    emotions = ("happy", "sad", "")
+    for number in range(n_sentences):
+        name = f"s{number:02d}"
+        rows.append(
+            f"{name},Sentence number {number}.,recordings/{name}.wav,"
+            f"{emotions[number % 3]},{'first' if number % 2 else 'second'}"
+        )
+        for place, system in enumerate(("recordings", "one", "two")):
+            (folder / system).mkdir(parents=True, exist_ok=True)
+            time_T = np.arange(4800 + 320 * number) / SAMPLE_RATE_HZ
+            tone_T = np.sin(2 * np.pi * (140 + 40 * place + number) * time_T)
+            noise_T = generator.normal(size=len(time_T))
+            write_wav(folder / system / f"{name}.wav", 0.2 * tone_T + 0.03 * noise_T)
+    (folder / "list.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def built(folder: Path, out: Path, *options: str) -> Path:
+    """Build a listening test of `spoken_folders` by its command; returns its folder."""
+    arguments = ["build", str(out), "--list", str(folder / "list.csv"), *options]
+    for system in ("one", "two"):
+        arguments += ["--audio", str(folder / system)]
+    done = CliRunner().invoke(app, arguments)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return out

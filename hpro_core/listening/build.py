@@ -224,18 +224,7 @@ def _ids(sounds: Sounds, seed: int) -> dict[Clip, str]:
 def _sessions(
     orders: Orders, rated: Sequence[Spoken], systems: Sequence[str], ids: Mapping[Clip, str]
 ) -> list[list[SessionPart]]:
-    numbers = range(1, MAX_TONES + 1)
-    checks_of = {_check(n): n for n in numbers}
-    with_tones = {
-        checks_of[key.system]: clip
-        for key, clip in ids.items()
-        if key.system in checks_of and key.tones
-    }
-    without = {
-        checks_of[key.system]: clip
-        for key, clip in ids.items()
-        if key.system in checks_of and not key.tones
-    }
+    with_tones, without = _check_clips(ids)
 
     def clip(sentence: int, system: int) -> str:
         return ids[Clip(utt_id=rated[sentence].utt_id, system=systems[system])]
@@ -261,6 +250,16 @@ def _sessions(
             parts.append(SessionPart(part=cast(Part, part), trials=[list(t) for t in mixed]))
         sessions.append(parts)
     return sessions
+
+
+def _check_clips(ids: Mapping[Clip, str]) -> tuple[dict[int, str], dict[int, str]]:
+    """Ids of the clips of the checks by number of tones: with the tones, and without."""
+    number_of = {_check(n): n for n in range(1, MAX_TONES + 1)}
+    of_checks = [(key, clip) for key, clip in ids.items() if key.system in number_of]
+    return (
+        {number_of[key.system]: clip for key, clip in of_checks if key.tones},
+        {number_of[key.system]: clip for key, clip in of_checks if not key.tones},
+    )
 
 
 def _write(design: Design, sounds: Mapping[str, np.ndarray], single: bool, out: Path) -> None:
@@ -289,11 +288,15 @@ def _write(design: Design, sounds: Mapping[str, np.ndarray], single: bool, out: 
 
 def _training(design: Design) -> list[Example]:
     of = {clip.system: name for name, clip in design.clips.items()}
-    return [(of[NOT_RATED + kind], kind) for kind in TRAINING]
+    has_range = any(system.role == "reference" for system in design.systems)
+    return [
+        (of[NOT_RATED + kind], kind if has_range or kind == "tones" else "example")
+        for kind in TRAINING
+    ]
 
 
 def _minutes(design: Design, seconds: Mapping[str, float]) -> int:
-    """Length of the longest session, rounded up."""
+    """Length of the longest session, rounded up, with a minute of training."""
     lengths = [
         sum(
             ANSWER_S + sum(seconds[clip] for clip in clips)
@@ -316,12 +319,10 @@ def _summary(design: Design, material: Material, rated: Sequence[Spoken]) -> lis
     if not design.pairs:
         lines.append("no preference, or only one system: nothing is compared in pairs")
     for part in design.sessions[0]:
-        lengths = {
-            len(p.trials) for session in design.sessions for p in session if p.part == part.part
-        }
-        n = str(min(lengths)) if len(lengths) == 1 else f"{min(lengths)} to {max(lengths)}"
+        lengths = [len(p.trials) for each in design.sessions for p in each if p.part == part.part]
+        low, high = min(lengths), max(lengths)
+        n = f"{low}" if low == high else f"{low} to {high}"
         lines.append(f"{part.part}: {n} trials per rater, with checks")
-    lines.append(
-        f"a cycle is {len(design.sessions)} raters: then all clips are rated equally often"
-    )
+    n_raters = len(design.sessions)
+    lines.append(f"a cycle is {n_raters} raters, after which all clips have equally many answers")
     return lines

@@ -93,8 +93,9 @@ class Orders:
     def parts_of(self, session: int) -> list[str]:
         """Order of the parts: the two ratings alternate over raters, the preference is last."""
         _, shift = self._place(session)
+        swapped = (session + shift // self.n_systems) % 2  # each sentence and system in both orders
         parts = list(self.parts)
-        if parts[:2] == ["naturalness", "emotion"] and (shift // self.n_systems) % 2:
+        if parts[:2] == ["naturalness", "emotion"] and swapped:
             parts[:2] = parts[1::-1]
         return parts
 

@@ -317,6 +317,7 @@ function showTraining(step) {
   const notes = {
     good: "An example of the best speech in this test. Set a comfortable volume now.",
     bad: "An example of the worst speech in this test.",
+    example: "An example of the speech in this test. Set a comfortable volume now.",
     tones: "An example of a check: count the tones after the speech.",
   };
   const note = `Training ${step} of ${test.training.length}. ${notes[example.kind]}`;

@@ -10,7 +10,7 @@ import jinja2
 from hpro_core.listening.design import FORMAT, Design
 
 Example = tuple[str, str]
-"""Id of a training clip, and what it shows: "good", "bad" or "tones"."""
+"""Id of a training clip, and what it shows: "good", "bad", "tones", or any "example"."""
 
 
 def page(
