@@ -63,8 +63,9 @@ class Deviations:
         )
 
 
-def rated(latent: float) -> int:
-    return int(np.clip(np.floor(latent + 0.5), 1, 5))
+def rated(latent: np.ndarray) -> np.ndarray:
+    """Ratings of latent values."""
+    return np.clip(np.floor(latent + 0.5), 1, 5)
 
 
 def answers_of(design: Design, rater: int, drawn: Deviations, attentive: bool = True) -> list[dict]:
@@ -82,7 +83,7 @@ def answers_of(design: Design, rater: int, drawn: Deviations, attentive: bool = 
                 gap = latent[1] - latent[0]
                 answer = "none" if abs(gap) < 0.3 else "ab"[int(gap > 0)]
             else:
-                answer = str(rated(latent[0]))
+                answer = str(int(rated(np.array(latent[0]))))
         rows.append({
             "trial": number, "part": part, "clip": clips[0], "clip_b": "".join(clips[1:]),
             "answer": answer, "plays": len(clips), "seconds": 4.2,

@@ -14,7 +14,7 @@ from hpro_core.io import write_csv_table, write_text
 from hpro_core.listening.agreement import alpha
 from hpro_core.listening.answers import Session, read_sessions
 from hpro_core.listening.design import Design
-from hpro_core.listening.estimates import Comparisons, Estimate, mean
+from hpro_core.listening.estimates import AdditiveModel, Estimate, mean
 from hpro_core.listening.figure import means_figure
 from hpro_core.listening.page import render
 
@@ -206,15 +206,16 @@ def _differences(ratings: pd.DataFrame, systems: Sequence[str]) -> pd.DataFrame:
         of = ratings[ratings["part"] == part]
         if of.empty:
             continue
-        model = Comparisons(
-            _scores(of),
+        model = AdditiveModel(
             of["system"].map(places).to_numpy(),
             of["rater"].to_numpy(),
             of["utt_id"].to_numpy(),
             len(systems),
         )
         pairs = list(combinations(systems, 2))
-        found = [model.difference(places[system], places[base]) for base, system in pairs]
+        found = [
+            model.difference(_scores(of), places[system], places[base]) for base, system in pairs
+        ]
         rows += [
             {"part": part, "system": system, "baseline": base, "difference": estimate.value,
              "lo": estimate.lo, "hi": estimate.hi, "p": estimate.p, "p_holm": corrected}
@@ -298,6 +299,7 @@ def _page(
         n_raters=int((tables.raters["excluded"] == "").sum()),
         max_failed=max_failed,
         exclusions=_exclusions(tables.raters),
+        lead=_lead(design, tables),
         notes=[*notes, *_cautions(design, tables)],
         figure=figure,
         parts=[
@@ -322,6 +324,26 @@ def _page(
         number=number,
         p_value=p_value,
     )
+
+
+def _lead(design: Design, tables: Tables) -> list[str]:
+    """The comparisons of the compared systems, one sentence each."""
+    compared = [system.name for system in design.systems if system.role == "system"]
+    gaps = tables.differences
+    gaps = gaps[gaps["system"].isin(compared) & gaps["baseline"].isin(compared)]
+    lines = [
+        f"{NAMES[row['part']]}, {row['system']} minus {row['baseline']}: "
+        f"{number(row['difference'])} ({number(row['lo'])} to {number(row['hi'])}), "
+        f"{verdict(row['difference'], row['p_holm'])}."
+        for row in gaps.to_dict("records")
+    ]
+    for row in tables.preference.to_dict("records"):
+        shown = verdict(row["preference"] - 0.5, row["p_holm"], "preferred")
+        lines.append(
+            f"Preference, {row['system']} to {row['baseline']}: {number(row['preference'])} "
+            f"({number(row['lo'])} to {number(row['hi'])}), {shown}."
+        )
+    return lines
 
 
 def _records(table: pd.DataFrame, part: str) -> list[dict]:

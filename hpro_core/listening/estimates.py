@@ -59,46 +59,37 @@ def mean(scores_N: np.ndarray, raters_N: np.ndarray, items_N: np.ndarray, null: 
     return _estimate(value, influence_N, raters_N, items_N, null)
 
 
-class Comparisons:
-    """The additive model of scores of several systems."""
+class AdditiveModel:
+    """Least squares of score = system + rater + item, for given raters and items."""
 
     def __init__(
-        self,
-        scores_N: np.ndarray,
-        systems_N: np.ndarray,
-        raters_N: np.ndarray,
-        items_N: np.ndarray,
-        n_systems: int,
+        self, systems_N: np.ndarray, raters_N: np.ndarray, items_N: np.ndarray, n_systems: int
     ) -> None:
-        """Fit the model.
+        """Prepare the model.
 
         Args:
-            scores_N: scores.
             systems_N: system of each score, int, from 0.
-            raters_N: rater of each score.
+            raters_N: rater of each score, any sortable values.
             items_N: item of each score.
             n_systems: K.
         """
-        _, rater_N = np.unique(raters_N, return_inverse=True)
-        _, item_N = np.unique(items_N, return_inverse=True)
-        self._scores_N, self._raters_N, self._items_N = scores_N, rater_N, item_N
-        n, n_raters = len(scores_N), int(rater_N.max(initial=-1)) + 1
-        n_parameters = n_systems + n_raters + int(item_N.max(initial=-1)) + 1
-        design_NP = np.zeros((n, n_parameters))
-        rows = np.arange(n)
-        design_NP[rows, systems_N] = 1
-        design_NP[rows, n_systems + rater_N] = 1
-        design_NP[rows, n_systems + n_raters + item_N] = 1
-        self._gram_PP = design_NP.T @ design_NP
-        self._inverse_PP = np.linalg.pinv(self._gram_PP, hermitian=True)
-        self._design_NP = design_NP
-        rank = int(np.linalg.matrix_rank(self._gram_PP, hermitian=True))
-        residuals_N = scores_N - design_NP @ (self._inverse_PP @ (design_NP.T @ scores_N))
-        free = n - rank
-        self._residuals_N = residuals_N * np.sqrt(n / free) if free > 0 else None
+        _, self._raters_N = np.unique(raters_N, return_inverse=True)
+        _, self._items_N = np.unique(items_N, return_inverse=True)
+        n, n_raters = len(systems_N), int(self._raters_N.max(initial=-1)) + 1
+        n_parameters = n_systems + n_raters + int(self._items_N.max(initial=-1)) + 1
+        self._design_NP = np.zeros((n, n_parameters))
+        self._design_NP[np.arange(n), systems_N] = 1
+        self._design_NP[np.arange(n), n_systems + self._raters_N] = 1
+        self._design_NP[np.arange(n), n_systems + n_raters + self._items_N] = 1
+        self._gram_PP = self._design_NP.T @ self._design_NP
+        self._inverse_PP, rank = _pseudo_inverse(self._gram_PP)
+        self._freedom = n - rank
 
-    def difference(self, system: int, baseline: int) -> Estimate:
-        """Estimate the difference, system minus baseline; NaN if the scores do not connect them."""
+    def difference(self, scores_N: np.ndarray, system: int, baseline: int) -> Estimate:
+        """Estimate the difference of scores, system minus baseline.
+
+        NaN if no raters and items connect the two.
+        """
         contrast_P = np.zeros(len(self._gram_PP))
         contrast_P[system] += 1
         contrast_P[baseline] -= 1
@@ -106,11 +97,20 @@ class Comparisons:
         if not np.allclose(self._gram_PP @ solved_P, contrast_P, atol=1e-6):
             return Estimate(NAN, NAN, NAN, NAN)
         weights_N = self._design_NP @ solved_P
-        value = float(weights_N @ self._scores_N)
-        if self._residuals_N is None:
+        value = float(weights_N @ scores_N)
+        if self._freedom <= 0:
             return Estimate(value, NAN, NAN, NAN)
-        influence_N = weights_N * self._residuals_N
+        fitted_N = self._design_NP @ (self._inverse_PP @ (self._design_NP.T @ scores_N))
+        influence_N = weights_N * (scores_N - fitted_N) * np.sqrt(len(scores_N) / self._freedom)
         return _estimate(value, influence_N, self._raters_N, self._items_N, 0.0)
+
+
+def _pseudo_inverse(gram_PP: np.ndarray) -> tuple[np.ndarray, int]:
+    """Moore-Penrose inverse of a symmetric matrix without negative eigenvalues, and its rank."""
+    values_P, vectors_PP = np.linalg.eigh(gram_PP)
+    kept_P = values_P > 1e-10 * values_P.max(initial=0.0)
+    vectors_PP = vectors_PP[:, kept_P]
+    return (vectors_PP / values_P[kept_P]) @ vectors_PP.T, int(kept_P.sum())
 
 
 def _estimate(
