@@ -150,6 +150,20 @@ def test_clips_become_equally_loud_without_clipping():
     assert audio.levelled({"soft": noise_T})[1] == audio.TARGET_LUFS
 
 
+def test_the_low_anchor_halves_the_range_of_levels():
+    generator = np.random.default_rng(0)
+    noise_T = generator.normal(size=2 * SAMPLE_RATE_HZ) * np.repeat([0.1, 0.01], SAMPLE_RATE_HZ)
+
+    def level_db(samples_T: np.ndarray) -> float:
+        return float(20 * np.log10(samples_T.std()))
+
+    made_T = audio.low_anchor(noise_T)
+    halves = [slice(2000, 14000), slice(18000, 30000)]
+    assert level_db(noise_T[halves[0]]) - level_db(noise_T[halves[1]]) == pytest.approx(20, abs=1)
+    assert level_db(made_T[halves[0]]) - level_db(made_T[halves[1]]) == pytest.approx(10, abs=1)
+    assert not audio.low_anchor(np.zeros(4000)).any()
+
+
 def test_the_low_anchor_has_one_pitch_and_no_band_above_3500_hz():
     """A vowel-like sound whose pitch falls from 220 to 140 Hz."""
     time_T = np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ

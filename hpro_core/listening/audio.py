@@ -26,6 +26,9 @@ ANCHOR_F0_HZ = 100.0
 ANCHOR_CUTOFF_HZ = 3500.0
 """Upper cut-off frequency of the low anchor (that of ITU-R BS.1534-3)."""
 
+ANCHOR_FLOOR = 0.01
+"""Level of a frame of the low anchor that becomes silent, as a fraction of the loudest frame's."""
+
 LPC_ORDER = 16
 _FRAME, _HOP = 512, 128  # 32 and 8 ms
 
@@ -106,29 +109,40 @@ def low_anchor(samples_T: np.ndarray) -> np.ndarray:
     """Make the low anchor of a recording: a buzzing monotone below 3.5 kHz (ours).
 
     The low-pass filter of BS.1534 alone leaves the emotion of a recording intact, and noise its
-    intonation. Here linear prediction of each frame (order 16) filters a pulse train of constant
-    pitch: the words and their timing stay, pitch and voice quality do not. The result is low on
-    naturalness and on expressiveness.
+    intonation. Here linear prediction (order 16) of each frame filters a pulse train of constant
+    pitch, the range of levels in decibels is halved, and frames below `ANCHOR_FLOOR` are silent:
+    the words and their timing stay; pitch, stress and voice quality do not. The result is low on
+    naturalness and on expressiveness (docs/listening.md, "Low anchor").
     """
-    pulses = np.zeros(len(samples_T) + _FRAME)
     period = round(SAMPLE_RATE_HZ / ANCHOR_F0_HZ)
+    pulses = np.zeros(len(samples_T) + _FRAME)
     pulses[::period] = np.sqrt(period)  # power 1
     padded = np.pad(samples_T.astype(np.float64), (_FRAME // 2, _FRAME))
     window = signal.get_window("hann", _FRAME)
+    starts = range(0, len(samples_T), _HOP)
+    predicted = [_predict(padded[start : start + _FRAME] * window) for start in starts]
+    loudest = max(gain for _, gain in predicted)
     out = np.zeros(len(padded) + _FRAME)
-    for start in range(0, len(samples_T), _HOP):
-        frame = padded[start : start + _FRAME] * window
-        correlation = np.correlate(frame, frame, "full")[_FRAME - 1 :][: LPC_ORDER + 1]
-        if correlation[0] <= 1e-9:
+    for start, (predictor, gain) in zip(starts, predicted, strict=True):
+        if gain <= ANCHOR_FLOOR * loudest:
             continue
-        correlation[0] *= 1 + 1e-4  # white-noise correction, -40 dB
-        predictor = solve_toeplitz(correlation[:-1], correlation[1:])
-        gain = np.sqrt(max(correlation[0] - predictor @ correlation[1:], 0.0) / _FRAME)
-        excitation = np.pad(pulses[start : start + _FRAME] * window * gain, (0, _FRAME))
+        level = np.sqrt(gain * loudest)  # half of the decibels below the loudest frame
+        excitation = np.pad(pulses[start : start + _FRAME] * window * level, (0, _FRAME))
         out[start : start + 2 * _FRAME] += signal.lfilter([1.0], [1.0, *-predictor], excitation)
     low = signal.butter(8, ANCHOR_CUTOFF_HZ, fs=SAMPLE_RATE_HZ, output="sos")
     spoken = signal.sosfiltfilt(low, out[_FRAME // 2 :][: len(samples_T)])
     return spoken / max(1.0, np.abs(spoken).max())
+
+
+def _predict(frame: np.ndarray) -> tuple[np.ndarray, float]:
+    """Coefficients of linear prediction of a windowed frame, and the level of its residual."""
+    correlation = np.correlate(frame, frame, "full")[_FRAME - 1 :][: LPC_ORDER + 1]
+    if correlation[0] <= 1e-9:
+        return np.zeros(LPC_ORDER), 0.0
+    correlation[0] *= 1 + 1e-4  # white-noise correction, -40 dB
+    predictor = solve_toeplitz(correlation[:-1], correlation[1:])
+    squared = correlation[0] - predictor @ correlation[1:]
+    return predictor, float(np.sqrt(max(squared, 0.0) / _FRAME))
 
 
 def with_tones(samples_T: np.ndarray, n_tones: int) -> np.ndarray:
