@@ -447,7 +447,7 @@ def test_foreign_and_duplicate_files_are_refused_by_name(design, drawn, tmp_path
         with pytest.raises(HproError, match=message):
             read_sessions([tmp_path], design)
         (tmp_path / name).unlink()
-    with pytest.raises(HproError, match=r"missing\.csv does not exist"):
+    with pytest.raises(HproError, match=r"missing\.csv does not exist: name files of"):
         read_sessions([tmp_path / "missing.csv"], design)
     (tmp_path / "empty").mkdir()
     with pytest.raises(HproError, match="no file of answers"):

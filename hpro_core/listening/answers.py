@@ -86,6 +86,8 @@ def read_sessions(paths: Sequence[Path], design: Design) -> tuple[list[Session],
 def _files(paths: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
+        if not os.path.lexists(path):
+            raise HproError(f"{path} does not exist: name files of answers, or folders of them")
         if not os.path.isdir(path):
             files.append(path)
             continue

@@ -160,6 +160,7 @@ def _pairs(material: Material, settings: Settings) -> list[tuple[str, str]]:
 
 
 Sounds = dict[Clip, np.ndarray]
+"""Audio of each clip, float (T,)."""
 
 
 def _sounds(
