@@ -1,6 +1,7 @@
 """Listening tests: choice and orders, clips, what the page has and hides, answers, analysis."""
 
 import base64
+import dataclasses
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ from hpro_core.errors import HproError
 from hpro_core.listening import audio, sources
 from hpro_core.listening.analyse import analyse, verdict
 from hpro_core.listening.answers import read_sessions
+from hpro_core.listening.build import Settings, build
 from hpro_core.listening.design import Design, read_design
 from hpro_core.listening.orders import Orders, balanced, in_blocks, williams
 from tests.listening import (
@@ -294,6 +296,17 @@ def test_without_recordings_and_emotions_systems_alone_are_compared(folders, tmp
     design = read_design(built(tmp_path / "audio", tmp_path / "out") / "design.json")
     assert [system.role for system in design.systems] == ["system", "system"]
     assert not design.emotion_intended
+
+
+def test_one_system_alone_is_rated_and_not_compared(folders, tmp_path):
+    material = sources.of_folders({"one": folders / "one"}, folders / "list.csv")
+    material = dataclasses.replace(material, has_recordings=False)
+    settings = Settings("t", 4, 2, ("naturalness", "preference"), (), 0, False)
+    design = build(material, "one", settings, tmp_path)
+    assert {part for part, _ in design.trials_of(1)} == {"naturalness"}
+    assert design.pairs == []
+    with pytest.raises(HproError, match="a preference needs two systems"):
+        build(material, "one", dataclasses.replace(settings, parts=("preference",)), tmp_path)
 
 
 def test_a_sentence_that_a_system_lacks_is_left_out_and_named(folders, tmp_path):

@@ -81,29 +81,20 @@ def build(material: Material, source: str, settings: Settings, out: Path) -> Des
         HproError: audio is unusable, a pair names no compared system, or the single page would
             exceed `MAX_SINGLE_BYTES`.
     """
-    systems = _systems(material)
-    pairs = _pairs(material, settings)
-    strata = [f"{spoken.test_set}\0{spoken.emotion}" for spoken in material.sentences]
-    chosen = balanced(strata, settings.sentences, settings.seed)
-    others = [place for place in range(len(strata)) if place not in set(chosen)]
-    extra = [material.sentences[place] for place in (*others, *chosen)]
-    rated = [material.sentences[place] for place in chosen]
-
-    sounds, loudness = _sounds(material, rated, [system.name for system in systems], extra)
-    ids = _ids(sounds, settings.seed)
-    names = [system.name for system in systems]
-    parts = [part for part in settings.parts if part != "preference" or pairs]
-    if not parts:
+    systems, pairs = _systems(material), _pairs(material, settings)
+    if settings.parts == ("preference",) and not pairs:
         raise HproError("a preference needs two systems: name another one")
-    intended = any(spoken.emotion for spoken in rated)
+    rated, extra = _chosen(material, settings)
+    names = [system.name for system in systems]
+    sounds, loudness = _sounds(material, rated, names, extra)
+    ids = _ids(sounds, settings.seed)
     orders = Orders(
         blocks=in_blocks(range(len(rated)), settings.per_rater),
-        parts=parts,
+        parts=[part for part in settings.parts if part != "preference" or pairs],
         n_systems=len(names),
         pairs=[(names.index(first), names.index(second)) for first, second in pairs],
         seed=settings.seed,
     )
-    used = {key.utt_id for key in sounds}
     design = with_id(
         Design(
             format=FORMAT,
@@ -112,19 +103,10 @@ def build(material: Material, source: str, settings: Settings, out: Path) -> Des
             source=source,
             seed=settings.seed,
             loudness_lufs=round(loudness, 3),
-            emotion_intended=intended,
+            emotion_intended=any(spoken.emotion for spoken in rated),
             systems=systems,
-            pairs=pairs if "preference" in parts else [],
-            sentences=[
-                Sentence(
-                    utt_id=spoken.utt_id,
-                    text=" ".join(spoken.text.split()),
-                    emotion=spoken.emotion,
-                    test_set=spoken.test_set,
-                )
-                for spoken in sorted(material.sentences, key=lambda spoken: spoken.utt_id)
-                if spoken.utt_id in used
-            ],
+            pairs=pairs if "preference" in orders.parts else [],
+            sentences=_sentences(material, {key.utt_id for key in sounds}),
             clips={ids[key]: key for key in sorted(sounds, key=lambda key: ids[key])},
             sessions=_sessions(orders, rated, names, ids),
         )
@@ -133,6 +115,29 @@ def build(material: Material, source: str, settings: Settings, out: Path) -> Des
     for line in _summary(design, material, rated):
         print(line, flush=True)
     return design
+
+
+def _chosen(material: Material, settings: Settings) -> tuple[list[Spoken], list[Spoken]]:
+    """The rated sentences; and all sentences, the others first."""
+    strata = [f"{spoken.test_set}\0{spoken.emotion}" for spoken in material.sentences]
+    chosen = balanced(strata, settings.sentences, settings.seed)
+    others = [place for place in range(len(strata)) if place not in set(chosen)]
+    rated, rest = ([material.sentences[at] for at in places] for places in (chosen, others))
+    return rated, [*rest, *rated]
+
+
+def _sentences(material: Material, used: set[str]) -> list[Sentence]:
+    """The used sentences, sorted by id."""
+    return [
+        Sentence(
+            utt_id=spoken.utt_id,
+            text=" ".join(spoken.text.split()),
+            emotion=spoken.emotion,
+            test_set=spoken.test_set,
+        )
+        for spoken in sorted(material.sentences, key=lambda spoken: spoken.utt_id)
+        if spoken.utt_id in used
+    ]
 
 
 def _systems(material: Material) -> list[System]:
