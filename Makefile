@@ -20,7 +20,7 @@ $(if $(missing),$(error CONFIG: there is no $(missing)))
 snakemake_with = snakemake --cores all$(if $(strip $(1)), --configfile $(strip $(1)))
 CHOSEN := $(addprefix --configfile ,$(CONFIG))
 
-.PHONY: setup setup-dev run plan ablations claims base pull test test-all slow faults fuzz lint types docs \
+.PHONY: setup setup-dev run plan ablations claims voices base pull test test-all slow faults fuzz lint types docs \
 	ci bench schema pins clean
 .NOTPARALLEL:
 
@@ -60,10 +60,21 @@ data/raw/hedgewars/metadata.csv:  ## labelled shouts of a game, from its Debian 
 data/raw/nexuiz/metadata.csv:     ## the same of another game
 	python3 workflow/scripts/game_voices.py $(@D)
 
-base: setup data/raw/queen/queen.1c   ## trains the models of data/base anew, from nothing
+data/raw/announcements/metadata.csv: | setup  ## one speaker that nothing was trained on: docs/corpora.md
+	python -m workflow.scripts.announcements $(@D)
+
+data/raw/synthesisers/metadata.csv: | setup   ## seven voices of flite and espeak-ng: docs/corpora.md
+	python -m workflow.scripts.synthesisers $(@D)
+
+voices: setup data/raw/queen/queen.1c data/raw/synthesisers/metadata.csv \
+	data/raw/announcements/metadata.csv  ## the base on voices it was not trained on: docs/speech_tokens.md
+	$(call snakemake_with,config/voices.yaml $(CONFIG))
+
+base: setup data/raw/queen/queen.1c data/raw/hedgewars/metadata.csv   ## trains the models of data/base anew, from nothing
 	$(call snakemake_with,config/base.yaml $(CONFIG)) --config run=base \
 		--set-threads sft=1 judge_train=1 label=2 -- base_make tables
 	cp -r results/base/base/. data/base/
+	hpro judge-grade data/raw/hedgewars --base data/base
 	cp results/base/tables/comparison.csv data/base/figures.csv
 
 pull: setup           ## the run of dvc.lock from the DVC remote; takes no CONFIG, since DVC reads params.yaml alone

@@ -18,6 +18,7 @@ from hpro_core.codec import commands as codec
 from hpro_core.corpus import commands as corpus
 from hpro_core.judges import commands as judges
 from hpro_core.label import commands as label
+from hpro_core.listening import commands as listening
 from hpro_core.policy import commands as policy
 from hpro_core.pretrained import commands as pretrained
 from hpro_core.report import commands as report
@@ -53,6 +54,7 @@ app.add_typer(corpus.checks, name="corpus")
 app.add_typer(pretrained.weights, name="weights")
 app.add_typer(codec.released, name="codec")
 app.add_typer(policy.llm, name="policy")
+app.add_typer(listening.app, name="listen")
 
 
 def main() -> None:

@@ -70,19 +70,32 @@ CorpusReader = Literal[
 
 
 class CorpusSet(Section):
-    reader: CorpusReader | Literal["controlled"] = Field(
+    reader: Literal[CorpusReader, "controlled"] = Field(
         description="reader of the corpus (docs/corpora.md)"
     )
     path: UserPath = Field(description="folder or file of the corpus")
-    split: Literal["", "train", "judge"] = Field(
+    split: Literal["", "train", "judge", "test"] = Field(
         default="",
         description="split of the whole set; empty: the corpus's own splits, or the fractions",
     )
-    texts: CorpusReader | Literal[""] = Field(
+    speakers: list[str] = Field(
+        default=[], description="only these speakers of the corpus; empty: all of them"
+    )
+    leave_out_speakers: list[str] = Field(default=[], description="all speakers but these")
+    texts: Literal[CorpusReader, ""] = Field(
         default="",
         description="for `controlled`: reader of the corpus at `path` whose sentences are "
         "rendered; empty: those of a grammar",
     )
+
+    @model_validator(mode="after")
+    def _speakers_are_of_a_corpus(self) -> "CorpusSet":
+        if self.speakers and self.leave_out_speakers:
+            raise ValueError("speakers and leave_out_speakers are both given: remove one of them")
+        chosen = self.speakers or self.leave_out_speakers
+        if chosen and self.reader == "controlled" and not self.texts:
+            raise ValueError("the reader controlled has no speakers to choose: remove the list")
+        return self
 
     @model_validator(mode="after")
     def _texts_are_rendered_for_training(self) -> "CorpusSet":
@@ -178,6 +191,8 @@ class Speech(Section):
     affect_weight: float = Field(ge=0)
     feature_matching_weight: float = Field(ge=0)
     tempo_spread: float = Field(ge=0, lt=1)
+    voice_spread: float = Field(default=0.0, ge=0, lt=1)
+    channel_spread: float = Field(default=0.0, ge=0, le=2)
     ema: float = Field(ge=0, lt=1)
     width: int = Field(ge=8, multiple_of=2)
     speaker_dim: int = Field(ge=1, description="size of the speaker vector")
@@ -700,8 +715,15 @@ class Params(Section):
             yield "codec.guided_attention_weight: guided attention needs phones: set 0.0"
 
     def _judge_contradictions(self) -> Iterator[str]:
-        judge_sets = _judge_training_sets(Path(self.base)) if self.base else None
-        if judge_sets is None or not self.reward.probe_every:
+        if not self.reward.probe_every:
+            return
+        if self.base:
+            judge_sets, whose = _judge_training_sets(Path(self.base)), "the judge of the base"
+        else:
+            sets = self.corpus.sets.items()
+            judge_sets = [name for name, chosen in sets if chosen.reader == "controlled"]
+            whose = "the judge of the run"
+        if judge_sets is None:
             return
         left_out = self.reward.leave_out
         rewarded = [
@@ -711,7 +733,7 @@ class Params(Section):
         ]
         if not any(name in judge_sets and not self.corpus.sets[name].split for name in rewarded):
             yield (
-                f"reward.probe_every: the judge of the base knows {', '.join(judge_sets)}, and "
+                f"reward.probe_every: {whose} knows {', '.join(judge_sets) or 'no corpus'}, and "
                 f"the dev sentences of the rewards are of none of them ({', '.join(rewarded)}): "
                 "set it to 0"
             )

@@ -174,6 +174,14 @@ def _judging(settings: Params) -> Iterator[Check]:
             what = f"recordings of {name} for the affect judge"
             finding = "none, so its affect would not be judged: raise controlled.judge"
             yield Check("FAIL", what, finding)
+    tested = [name for name, each in sets.items() if not each.split and name not in rendered]
+    if tested:
+        finding = (
+            "will be empty: the affect judge of the run is trained on rendered speech and not "
+            "graded on real speech (docs/judges.md). For these columns set evaluate.emotion and "
+            "evaluate.vad"
+        )
+        yield Check("note", f"wVAD-CCC and EMO-SIM on {', '.join(tested)}", finding)
 
 
 def _models(settings: Params) -> Iterator[Check]:

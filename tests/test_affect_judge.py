@@ -316,17 +316,33 @@ def test_the_same_seed_gives_the_same_judge():
     assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
 
 
-def test_a_set_without_labels_is_centred_but_not_learned():
+def test_a_set_without_labels_is_unknown_to_the_judge():
     labelled, known = made_up(6, seed=0)
     other, _ = made_up(3, seed=1, corpus="acted")
     sounds = training.Features(
         labelled.clips + other.clips, labelled.frames | other.frames, labelled.spans | other.spans
     )
     judge = training.train_judge(sounds, known, SETTINGS.model_copy(update={"judge_epochs": 1}))
-    assert judge.trained_on == {"acted": 3, "told": 6}
-    scaled = torch.cat([judge.scaled("acted", other.frames[u]) for u, _ in other.clips])
+    assert judge.trained_on == {"told": 6}
+    assert judge.withheld("acted") is not None
+    with pytest.raises(HproError, match="no channel scale for the test set 'acted'"):
+        judge.scaled("acted", other.frames["acted_0"])
+    scaled = torch.cat([judge.scaled("told", labelled.frames[u]) for u, _ in labelled.clips])
     assert scaled.mean(0).abs().max() < 1e-3
     assert not judge.training
+    alone = training.train_judge(labelled, known, SETTINGS.model_copy(update={"judge_epochs": 1}))
+    weights = judge.state_dict()
+    assert all(torch.equal(weights[name], own) for name, own in alone.state_dict().items())
+
+
+def test_the_scale_of_a_set_is_of_all_its_recordings_though_some_have_no_labels():
+    sounds, known = made_up(6, seed=0)
+    first = sounds.clips[0][0]
+    partly = training.Labels({u: p for u, p in known.posteriors.items() if u != first}, known.vad)
+    judge = training.train_judge(sounds, partly, SETTINGS.model_copy(update={"judge_epochs": 1}))
+    assert judge.trained_on == {"told": 6}
+    scale_2C = affect.scale_of([sounds.frames[u] for u, _ in sounds.clips])
+    assert torch.equal(judge.get_buffer("scale_told"), scale_2C)
 
 
 def test_too_few_labels_and_labels_of_other_words_are_refused():

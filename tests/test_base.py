@@ -1,5 +1,6 @@
 """The shipped base: models packed small, taken whole, and never a test of what they know."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ from torch import nn
 
 from hpro_core import tables
 from hpro_core.codec.training import load_codec, make_codec
+from hpro_core.constants import EMOTIONS
 from hpro_core.corpus import splits
+from hpro_core.corpus.audio import write_wav
 from hpro_core.errors import HproError
 from hpro_core.io import read_json
-from hpro_core.judges import affect
+from hpro_core.judges import affect, grading
 from hpro_core.policy.sft import load_policy, make_policy, save_policy
 from hpro_core.pretrained import base
 from hpro_core.pretrained.packing import pack, rows_of_bytes, unpack
@@ -27,6 +30,7 @@ from tests.rank_training import POLICY
 from tests.test_corpus import settings
 from tests.test_corpus_splits import PRESCRIBED, one_set, write_set
 
+SHIPPED = Path(__file__).parents[1] / "data/base"
 LOAD = {
     "tokenizer": load_tokenizer,
     "vocoder": load_vocoder,
@@ -203,6 +207,67 @@ def test_a_base_that_is_none_is_refused(packed: Path, tmp_path: Path):
     (packed / base.SUMS).write_text("")
     with pytest.raises(HproError, match="differs from its hash"):
         base.unpack_model(packed, "judge", tmp_path)
+
+
+# --- the grade of its judge
+
+
+def shouts(folder: Path, emotions: str = "happy,sad") -> Path:
+    """A corpus of four short tones, labelled in turn."""
+    (folder / "audio").mkdir(parents=True)
+    lines = ["utterance,speaker,text,audio,emotion"]
+    for index in range(4):
+        tone_T = 0.1 * np.sin(np.arange(8000) * 0.02 * (1 + index))
+        write_wav(folder / f"audio/{index}.wav", tone_T.astype(np.float32))
+        lines.append(f"{index},ann,Oh!,audio/{index}.wav,{emotions.split(',')[index % 2]}")
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_a_grade_is_measured_and_written_to_the_base(packed: Path, tmp_path: Path, monkeypatch):
+    asked = []
+
+    def posterior(judge, test_set, frames_FC):
+        """Happy in three of four clips, and unknown emotions are more probable than both."""
+        asked.append((test_set, judge.scaled(test_set, frames_FC)))
+        posterior_9 = np.ones(9)
+        posterior_9[[EMOTIONS.index("happy"), EMOTIONS.index("sad")]] = 0.2, 0.1
+        return posterior_9 if len(asked) < 4 else posterior_9 * np.eye(9)[EMOTIONS.index("sad")]
+
+    monkeypatch.setattr(affect.AffectJudge, "posterior", posterior)
+    grade = grading.grade_base(packed, shouts(tmp_path / "shouts"))
+    assert grade == affect.Grade(corpus="shouts", recordings=4, classes=2, recall=0.75)
+    assert {name for name, _ in asked} == {"shouts"}
+    scaled = torch.cat([frames_FC for _, frames_FC in asked])
+    assert scaled.mean(0).abs().max() < 1e-3  # by the corpus's own scale
+    base.unpack_model(packed, "judge", tmp_path / "other")  # the hashes are those of now
+    assert affect.load(tmp_path / "other/judge").grade == grade
+    config = read_json(packed / "judge/config.json")
+    assert config == {"trained_on": {"told": 3}, "grade": grade.model_dump()}
+
+
+def test_a_corpus_that_gives_no_grade_is_refused(packed: Path, tmp_path: Path):
+    before = (packed / "judge/config.json").read_bytes()
+    for name, emotions, message in (
+        ("told", "happy,sad", "was trained on told: grade it on another corpus"),
+        ("one", "sad,sad", "one: a grade needs recordings of two emotions or more"),
+        ("some", "happy,", r"some: 2 of 4 rows of metadata\.csv are faulty or have no emotion"),
+    ):
+        with pytest.raises(HproError, match=message):
+            grading.grade_base(packed, shouts(tmp_path / name, emotions))
+    (packed / "judge/config.json").write_bytes(before + b" ")
+    with pytest.raises(HproError, match=r"config\.json differs from its hash"):
+        grading.grade_base(packed, shouts(tmp_path / "shouts"))
+
+
+def test_the_shipped_judge_knows_controlled_and_its_grade_is_below_the_bar(tmp_path: Path):
+    base.unpack_model(SHIPPED, "judge", tmp_path)
+    judge = affect.load(tmp_path / "judge")
+    assert judge.trained_on == {"controlled": 3000}
+    assert judge.grade is not None
+    assert judge.grade.gain < affect.MIN_RECALL_GAIN
+    reason = r"acted, and on an unknown corpus \(hedgewars, 208 rec.* 0\.29 \(chance 0\.25\)"
+    assert re.search(reason, judge.withheld("acted") or "")
 
 
 # --- what a base knows

@@ -188,6 +188,92 @@ def test_a_set_for_the_judges_alone(tmp_path: Path):
     ]
 
 
+def write_voices(root: Path, speakers: list[str], **columns: list) -> None:
+    """A set of `PRESCRIBED` splits, and `voices`."""
+    write_set(root, "mine", one_set(words=list("abcdefgh"), split=PRESCRIBED))
+    n = len(speakers)
+    voices = one_set(words=[f"word {index}" for index in range(n)], speaker=speakers)
+    ids = [f"voices_{index}" for index in range(n)]
+    write_set(root, "voices", voices.assign(utt_id=ids, corpus="voices", **columns))
+
+
+def voices_sets(**changes: object) -> WholeCorpus:
+    """`mine`, and `voices`, all of which is a test set."""
+    mine = {"reader": "csv", "path": "unused"}
+    return settings(Path(), sets={"voices": mine | {"split": "test"}, "mine": mine}, **changes)
+
+
+def test_a_test_set_has_equally_many_utterances_of_each_speaker(tmp_path: Path):
+    speakers = ["ann"] * 40 + ["bea"] * 10 + ["cid"] * 3 + ["dan"] * 10
+    write_voices(tmp_path, speakers, split=["train"] * 63)
+    kept, lost = run(tmp_path, voices_sets(max_rejected_fraction=0.0, max_test_utterances=18))
+    voices = kept[kept.corpus == "voices"]
+    assert set(voices.split) == {"test"}
+    assert voices.speaker.value_counts().to_dict() == {"ann": 5, "bea": 5, "cid": 3, "dan": 5}
+    assert kept.split[kept.corpus == "mine"].tolist() == PRESCRIBED
+    assert lost.reason.value_counts()["test set is full"] == 63 - 18
+    again, _ = run(tmp_path, voices_sets(max_rejected_fraction=0.0, max_test_utterances=18))
+    pd.testing.assert_frame_equal(again, kept)
+    other = voices_sets(max_rejected_fraction=0.0, max_test_utterances=18, seed=1)
+    assert set(run(tmp_path, other)[0].utt_id) != set(kept.utt_id)
+    whole, _ = run(tmp_path, voices_sets(max_rejected_fraction=0.0, max_test_utterances=63))
+    assert (whole.corpus == "voices").sum() == 63
+
+
+def test_no_speaker_of_a_test_set_is_without_reference(tmp_path: Path):
+    write_voices(tmp_path, [name for name in "abcd" for _ in range(4)])
+    for limit, n_speakers in ((5, 2), (6, 3), (9, 4)):
+        corpus = voices_sets(max_rejected_fraction=0.0, max_test_utterances=limit)
+        voices = run(tmp_path, corpus)[0].query("corpus == 'voices'")
+        sizes = voices.speaker.value_counts()
+        assert (len(sizes), sizes.min()) == (n_speakers, 2)
+        assert len(voices) == limit - (limit == 5)
+
+
+def test_sentences_of_a_test_set_are_in_no_training(tmp_path: Path):
+    write_voices(tmp_path, ["ann"] * 4)
+    voices = tables.read_table(tmp_path / "corpus/voices/utterances.parquet", tables.UTTERANCES)
+    write_set(tmp_path, "voices", voices.assign(words=["a", "b", "x", "y"]))
+    kept, lost = run(tmp_path, voices_sets(max_rejected_fraction=0.3))
+    assert (kept.corpus == "voices").sum() == 4
+    assert lost[lost.stage == "corpus-split"].values.tolist() == [
+        ["mine_0", "corpus-split", "same sentence as in test"],
+        ["mine_1", "corpus-split", "same sentence as in test"],
+    ]
+
+
+def test_a_test_set_of_known_sentences_is_refused(tmp_path: Path, monkeypatch):
+    write_voices(tmp_path, ["ann"] * 4)
+    known = {f"word {index}" for index in range(4)}
+    monkeypatch.setattr(splits, "known_sentences", lambda base, words: words.isin(known))
+    corpus = voices_sets(max_rejected_fraction=1.0)
+    with pytest.raises(HproError, match=r"'voices'.* \(4 the base was trained on this sentence\)"):
+        splits.split(tmp_path, corpus, tmp_path)
+    known.remove("word 0")  # and the only other utterance of its speaker is known
+    with pytest.raises(HproError, match=r"\(3 the base was trained on this sentence, 1 no other "):
+        splits.split(tmp_path, corpus, tmp_path)
+
+
+def test_a_training_set_is_without_the_scenes_of_a_test_set(tmp_path: Path):
+    """Both are of one game: the test set has some of its speakers, the training set the others."""
+    groups = ["g0", "g1", "new", "new"]
+    write_voices(tmp_path, ["ann"] * 4, group=groups)
+    rest = one_set(words=list("ijkl"), group=["new", "g8", "g9", "g8"])
+    rest = rest.assign(utt_id=[f"rest_{index + 20}" for index in range(4)], corpus="rest")
+    write_set(tmp_path, "rest", rest)
+    mine = {"reader": "amazon_queen", "path": "unused"}
+    sets = {"mine": mine, "rest": mine | {"split": "train"}, "voices": mine | {"split": "test"}}
+    renamed = {f"voices_{index}": f"voices_{index + 40}" for index in range(4)}
+    voices = tables.read_table(tmp_path / "corpus/voices/utterances.parquet", tables.UTTERANCES)
+    write_set(tmp_path, "voices", voices.assign(utt_id=voices.utt_id.map(renamed)))
+    kept, lost = run(tmp_path, settings(Path(), sets=sets, max_rejected_fraction=0.0))
+    assert kept.utt_id[kept.corpus == "voices"].tolist() == ["voices_42", "voices_43"]
+    assert kept.utt_id[kept.corpus == "rest"].tolist() == ["rest_21", "rest_22", "rest_23"]
+    reasons = dict(zip(lost.utt_id, lost.reason, strict=True))
+    assert reasons["voices_40"] == "same group as in another split of set mine"
+    assert reasons["rest_20"] == "same group as in another split of set voices"
+
+
 def test_two_sets_with_equal_ids(tmp_path: Path):
     for name in ("a", "a_b"):
         table = one_set(words=list("abcdefgh"), split=PRESCRIBED)

@@ -8,8 +8,10 @@ import pytest
 
 from hpro_core import dataset
 from hpro_core.constants import EMOTIONS
+from hpro_core.corpus.splits import split
 from hpro_core.errors import HproError
 from hpro_core.params import Dataset
+from hpro_core.synthesis.stage import references_of
 from hpro_core.tables import (
     DATASET,
     EMOTION_POSTERIORS,
@@ -20,11 +22,13 @@ from hpro_core.tables import (
     WORD_VAD,
     WORDS,
     read_table,
+    rejected,
     write_table,
 )
 from hpro_core.text.phones import SYMBOLS, encode
 from hpro_core.train import examples as of_file
 from hpro_core.train.facts import facts_of
+from tests.test_corpus import settings
 
 LENIENT = Dataset(policy_text="phones", codec_text="phones", max_rejected_fraction=0.9)
 SPLIT_OF = {"a_1": "train", "a_2": "train", "a_3": "dev", "a_4": "test", "a_5": "judge", "a_6": ""}
@@ -155,6 +159,47 @@ def test_a_test_utterance_that_lost_its_reference_is_rejected(root):
     assert dict(zip(lost["utt_id"], lost["reason"], strict=True)) == {
         "a_1": "no word times",
         "a_4": "no other utterance of the speaker in test or train",
+    }
+
+
+def test_a_set_that_is_all_test_has_its_references_in_itself(root, tmp_path):
+    """Corpus stages and dataset: set `a` prescribes splits, all of set `b` is a test set."""
+    utterances = stored(root, "corpus/utterances")
+    for name, first, past, labels in (
+        ("a", 0, 4, ["train", "train", "dev", "test"]), ("b", 4, 6, "")
+    ):  # fmt: skip
+        ids = utterances.utt_id[first:past].str.replace("a_", f"{name}_")
+        table = utterances[first:past].assign(utt_id=ids, corpus=name, words=ids, split=labels)
+        table = table.assign(emotion=None, label=None)
+        write_table(table, root / f"corpus/{name}/utterances.parquet", UTTERANCES)
+        write_table(rejected([], "corpus-read"), root / f"corpus/{name}/rejected.parquet", REJECTED)
+    for name in list(TABLES)[1:]:
+        table = stored(root, name)
+        save(root, name, table.assign(utt_id=table.utt_id.replace({"a_5": "b_5", "a_6": "b_6"})))
+    sets = {"a": {"reader": "csv", "path": "unused"}}
+    sets["b"] = sets["a"] | {"split": "test"}
+    split(root, settings(tmp_path, sets=sets))
+
+    utterances = stored(root, "corpus/utterances")
+    save(root, "corpus/utterances", utterances.assign(words="good day"))  # as aligned
+    dataset.build(root, LENIENT)
+    loaded = {name: dataset.load(root / f"dataset/{name}.parquet") for name in TRAINING_SPLITS}
+    assert {name: [e.utt_id for e in rows] for name, rows in loaded.items()} == {
+        "train": ["a_2"], "dev": ["a_3"], "test": ["a_4", "b_5", "b_6"]  # a_1 is for the judges
+    }  # fmt: skip
+    test = list(loaded["test"])
+    references = references_of(test, test, list(loaded["train"]), seed=0)
+    assert {name: found.utt_id for name, found in references.items()} == {
+        "a_4": "a_2", "b_5": "b_6", "b_6": "b_5"
+    }  # fmt: skip
+    words = stored(root, "align/words")
+    save(root, "align/words", words[words.utt_id != "b_6"])
+    dataset.build(root, LENIENT)
+    assert [e.utt_id for e in dataset.load(root / "dataset/test.parquet")] == ["a_4"]
+    lost = read_table(root / "dataset/rejected.parquet", REJECTED)
+    assert dict(zip(lost["utt_id"], lost["reason"], strict=True)) == {
+        "b_5": "no other utterance of the speaker in test or train",
+        "b_6": "no word times",
     }
 
 

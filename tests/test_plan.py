@@ -287,6 +287,41 @@ def test_tables_that_were_read_win_over_published_sizes(paper, tmp_path, monkeyp
     assert given.hours == 3.0
 
 
+def lssed(settings: p.Params, **changes: object) -> p.Params:
+    """Settings with LSSED read otherwise, and with the aligner whose cost is known."""
+    sets = settings.model_dump()["corpus"]["sets"]
+    sets["lssed"] |= changes
+    return changed(settings, corpus={"sets": sets}, align={"backend": "pocketsphinx"})
+
+
+def test_a_set_that_is_all_test_costs_what_is_tested(paper):
+    """LSSED is read and stored as a whole, but only 700 of its utterances pass the other stages."""
+    train, test = (estimate_costs(lssed(paper, split=split)) for split in ("train", "test"))
+    found = [bill.speech["lssed"] for bill in (train, test)]
+    assert [(each.test, each.judge) for each in found if each] == [(0, 0), (700, 0)]
+    fewer = (206 + 25 / 60) * (1 - 700 / 147_025)
+    for rule, rate in (("align", costs.ALIGN_RATE), ("label", costs.LABEL_RATE)):
+        before, after = cost(train, rule).cpu, cost(test, rule).cpu
+        assert before is not None
+        assert after is not None
+        assert before.value - after.value == pytest.approx(fewer / rate)
+    assert cost(train, "corpus_read").stored == cost(test, "corpus_read").stored
+
+
+def test_nothing_is_trained_on_a_set_that_is_all_test(paper):
+    """With LSSED's mean duration replaced, only trainings on it change their cost."""
+    given = {"lssed": (2000.0, 147_025)}
+    for split, equal in (("train", False), ("test", True), ("judge", True)):
+        settings = lssed(paper, split=split)
+        bills = [estimate_costs(settings), estimate_costs(settings, given)]
+        assert (cost(bills[0], "sft").gpu == cost(bills[1], "sft").gpu) is equal
+
+
+def test_speakers_of_a_published_corpus_have_no_published_size(paper):
+    assert amounts(lssed(paper, speakers=["s1"]), {})["lssed"] is None
+    assert amounts(lssed(paper, speakers=[]), {})["lssed"] is not None
+
+
 def test_unit_costs_stand_in_the_docs():
     places = {
         "docs/performance.md": ["| SFT | 0.104 |", "| codec, stage A | 0.077 |",

@@ -313,6 +313,17 @@ def test_a_test_set_that_the_judge_would_refuse_is_named_before_the_trainings(se
     ]
 
 
+def test_test_sets_whose_affect_will_not_be_judged_are_named_before_the_trainings(settings):
+    what = "wVAD-CCC and EMO-SIM on emovoice, lssed"
+    (found,) = [check for check in checks(settings, Path("weights")) if check.what == what]
+    assert found.status == "note"
+    assert "will be empty" in found.finding
+    published = {"emotion": "emotion2vec", "emotion2vec": "e", "vad": "audeering", "audeering": "a"}
+    whole = settings.model_dump()
+    asked = p.Params.model_validate({**whole, "evaluate": {**whole["evaluate"], **published}})
+    assert what not in [check.what for check in checks(asked, Path("weights"))]
+
+
 def test_the_shipped_default_needs_its_base_alone(settings, monkeypatch, tmp_path):
     default = read_settings(SHIPPED, [])
     found = failed(checks(default, Path("weights")))

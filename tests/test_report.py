@@ -494,6 +494,7 @@ def test_affect_that_is_not_judged_is_empty_with_its_reason(finished, tmp_path):
     cells = [re.sub(r' <small class="paper">.*?</small>', "", cell) for cell in cells_of(line)]
     assert cells[4] == cells[5] == "– <small></small>"
     assert "CCC –, SIM –" in page
+    assert page.count("not judged</text>") == 2  # in the plot of `acted`
     tables = results.read_tables(root)
     orderings = results.ordering_results(tables)
     metrics = {name: {r.claim.metric for r in orderings if r.test_set == name} for name in SETS}

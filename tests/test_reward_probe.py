@@ -195,7 +195,9 @@ def test_a_watch_loads_its_judges_at_the_first_probe(policy, examples, settings,
         watching.probe(policy)
 
 
-def test_a_probe_leaves_out_corpora_that_the_judge_does_not_know(examples, settings, tmp_path):
+def test_a_probe_leaves_out_corpora_that_the_judge_does_not_know(
+    examples, settings, tmp_path, capsys
+):
     run = run_in(tmp_path)
     mine = [replace(e, utt_id=f"mine_{e.utt_id}", corpus="mine") for e in examples[4:]]
     write_dataset(tmp_path, examples[:4], [*examples[4:], *mine])
@@ -204,6 +206,7 @@ def test_a_probe_leaves_out_corpora_that_the_judge_does_not_know(examples, setti
     write_json(tmp_path / "judge/config.json", {"trained_on": known})
     watching = watch(run, reward, settings, PARAMS.with_name("weights"))
     assert {e.corpus for e in watching.sentences} == known.keys()
+    assert "probes: without the dev sentences of mine, on which the aff" in capsys.readouterr().out
     write_json(tmp_path / "judge/config.json", {"trained_on": {"other": 1}})
     with pytest.raises(HproError, match=r"trained on other, .* rewards are of .*mine: set reward"):
         watch(run, reward, settings, PARAMS.with_name("weights"))

@@ -379,6 +379,7 @@ def exported(run, policy, tmp_path) -> Path:
     """An exported policy, moved away from its run, which is gone."""
     metrics = {"value": 0.1, "lo": 0.05, "hi": 0.2}
     judged = {"judges": {"asr": "whisper, sha256 0"}, "judged_by_teachers": {}}
+    judged["affect_notes"] = {"acted": "No wVAD-CCC and EMO-SIM on acted: unknown."}
     sets = {"acted": {"n": 22, "wer": metrics, "wvad_ccc": metrics | {"lo": None}}}
     path = run / "eval/hpro/seed0/metrics.json"
     path.parent.mkdir(parents=True)
@@ -406,6 +407,7 @@ def test_the_card_is_filled_from_the_run(run, exported):
     assert "# hpro, seed0 of run embedded" in card
     assert "| acted | 22 | 0.100 [0.050, 0.200] | – | – |" in card
     assert "- asr: whisper, sha256 0" in card
+    assert "\nNo wVAD-CCC and EMO-SIM on acted: unknown.\n" in card
     assert "| acted | Flight of the Amazon Queen" in card
     assert "not to be sold" in card
     assert "| controlled | train | 1 | 0.0 | 1 |" in card

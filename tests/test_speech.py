@@ -20,8 +20,10 @@ from hpro_core.speech.crops import (
     Crops,
     CropSampler,
     Utterance,
+    at_frequencies,
     at_tempo,
     by_corpus,
+    channel_gain,
     labelled_words,
     load,
     pad_mels,
@@ -421,6 +423,51 @@ def test_crops_are_slower_or_faster_and_their_references_as_they_were():
     assert (batch.reference_BFM.diff(dim=1) == 1).all()
     assert batch.reference_lengths_B.tolist() == [25] * 32
     assert batch.phone_lengths_B.tolist() == [2] * 32
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.0, 1.1])
+def test_frequencies_are_those_of_a_tone_that_was_moved(factor: float):
+    time_s = np.arange(16000, dtype=np.float32) / SAMPLE_RATE_HZ
+    frontend = MelFrontend()
+    for hz in (300.0, 1000.0, 3000.0):
+        plain, moved = (
+            frontend.analyse(torch.from_numpy(0.5 * np.sin(2 * np.pi * f * time_s))).numpy()[50]
+            for f in (hz, hz * factor)
+        )
+        found = at_frequencies(plain[None], factor)[0]
+        assert found.dtype == np.float32
+        weight = {name: np.exp(mel) ** 2 for name, mel in (("found", found), ("moved", moved))}
+        band = {name: (w @ np.arange(N_MELS)) / w.sum() for name, w in weight.items()}
+        assert band["found"] == pytest.approx(band["moved"], abs=0.25)
+
+
+def test_a_channel_is_a_smooth_gain_of_the_given_size():
+    gains = np.stack([channel_gain(np.random.default_rng(i), 0.3) for i in range(2000)])
+    assert gains.shape == (2000, N_MELS)
+    assert gains.mean(1).std() == pytest.approx(0.3, rel=0.1)
+    assert np.abs(np.diff(gains, axis=1)).max() < 0.06
+    assert (gains[:, 0] - gains[:, -1]).std() == pytest.approx(2 * 0.15, rel=0.1)
+
+
+def test_a_crop_and_its_reference_change_voice_and_channel_together():
+    rng = np.random.default_rng(0)
+    rows = rng.uniform(0, 1, (2, N_MELS)).astype(np.float16)
+    members = [
+        spoken(n, "acted", "tam", np.tile(rows[i], (100, 1)), [], ()) for i, n in enumerate("uv")
+    ]
+    plain = CropSampler(members, 8, 1.0, 0).batch_at(1)
+    for changes in ({"channel_spread": 0.3}, {"voice_spread": 0.2}):
+        batch = CropSampler(members, 8, 1.0, 0, **changes).batch_at(1)
+        assert not torch.allclose(batch.mel_BFM, plain.mel_BFM, atol=1e-2)
+        assert (batch.mel_BFM >= SILENCE).all()
+        assert batch.mel_BFM.diff(dim=1).abs().max() == 0  # the same for every frame
+    gain = CropSampler(members, 8, 1.0, 0, channel_spread=0.3).batch_at(1)
+    torch.testing.assert_close(
+        gain.mel_BFM - plain.mel_BFM, gain.reference_BFM - plain.reference_BFM
+    )
+    same = [members[0], spoken("w", "acted", "tam", members[0].mel_FM, [], ())]
+    voice = CropSampler(same, 8, 1.0, 0, voice_spread=0.2).batch_at(1)
+    assert torch.equal(voice.mel_BFM, voice.reference_BFM)
 
 
 def test_crops_depend_on_seed_and_step_only():

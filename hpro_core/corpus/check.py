@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from hpro_core.corpus.readers.about import CorpusInfo
-from hpro_core.corpus.readers.registry import READERS, detect_reader, read_entries
+from hpro_core.corpus.readers.registry import READERS, detect_reader, of_speakers, read_entries
 from hpro_core.corpus.recording import Fault, Recording, metadata_faults
 from hpro_core.corpus.splits import groups_problem
 from hpro_core.corpus.usable import Clip, rejection_problem, sifted
@@ -37,10 +37,12 @@ class Contents:
         speakers: number of usable utterances of each speaker.
         splits: number of usable utterances of each split that the corpus prescribes.
         faults: utterances that a run refuses or rejects.
-        left_out: utterances outside the limits of duration, which a run leaves out.
+        left_out: utterances that a run leaves out: outside the limits of duration, or with a
+            fault in a corpus of which speakers are chosen.
         stops: reasons why a run stops at this corpus as a whole, in sentences.
         unknown_tags: bracketed text that is not a known mark and is read as words -> its
             utterances.
+        speakers_chosen: whether the set has only some speakers of the corpus.
     """
 
     seconds: dict[tuple[str, str], list[float]] = field(default_factory=dict)
@@ -50,6 +52,7 @@ class Contents:
     left_out: list[Fault] = field(default_factory=list)
     stops: list[str] = field(default_factory=list)
     unknown_tags: dict[str, list[str]] = field(default_factory=dict)
+    speakers_chosen: bool = False
 
     @property
     def n_utterances(self) -> int:
@@ -63,17 +66,18 @@ def check(folder: Path, corpus: Corpus, reader: str = "") -> tuple[CorpusInfo, C
     Args:
         folder: of the corpus.
         corpus: limits of duration and of the rejected fraction. If one of its sets has this
-            folder, the name, reader and split of that set are used.
+            folder, the name, reader, split and speakers of that set are used.
         reader: a name of `READERS`; "" for the reader of the set, or to recognise it.
 
     Raises:
-        HproError: no reader fits, or the folder as a whole cannot be read.
+        HproError: no reader fits, the folder as a whole cannot be read, or it lacks a speaker that
+            the set lists.
     """
     name, chosen = _set_of(folder, corpus, reader)
     if chosen.reader not in READERS:
         raise HproError(f"--reader {chosen.reader}: unknown reader; known: {', '.join(READERS)}")
-    found = read_entries(chosen.reader, folder, "PATH")
-    contents = Contents()
+    found = of_speakers(read_entries(chosen.reader, folder, "PATH"), chosen, folder)
+    contents = Contents(speakers_chosen=bool(chosen.speakers or chosen.leave_out_speakers))
     clips = _examine(found, corpus, contents, f"checking {name}")
     for clip in clips:
         _count(contents, clip)
@@ -142,7 +146,8 @@ def _lines(info: CorpusInfo, contents: Contents) -> Iterator[str]:
     seconds = sorted(chain.from_iterable(contents.seconds.values()))
     yield f"{info.title}. Licence: {info.licence}. Source: {info.source}"
     yield f"{len(seconds)} utterances, {sum(seconds) / 3600:.2f} hours"
-    yield f"{len(contents.speakers)} speakers"
+    chosen = ", those of the set in the settings" if contents.speakers_chosen else ""
+    yield f"{len(contents.speakers)} speakers{chosen}"
     if seconds:
         middle = seconds[len(seconds) // 2]
         yield f"from {seconds[0]:.1f} to {seconds[-1]:.1f} s, half of them above {middle:.1f} s"
@@ -154,7 +159,9 @@ def _lines(info: CorpusInfo, contents: Contents) -> Iterator[str]:
     yield f"faults: {len(contents.faults)}"
     yield from _by_kind(contents.faults)
     if contents.left_out:
-        yield f"left out by a run (outside the duration limits): {len(contents.left_out)}"
+        unknown = ", or a fault of an unknown speaker" if contents.speakers_chosen else ""
+        why = f"outside the duration limits{unknown}"
+        yield f"left out by a run ({why}): {len(contents.left_out)}"
         yield from _by_kind(contents.left_out)
     if contents.unknown_tags:
         yield f"unknown marks, read as words: {len(contents.unknown_tags)}"

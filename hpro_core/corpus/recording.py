@@ -55,7 +55,8 @@ class Fault:
     reason: str  # short text; up to a colon it is the same for all faults of a kind
     where: str  # file, line or field if any, and the wrong value
     stops: bool = False  # an error of the metadata; a run stops at it before any audio is read
-    left_out: bool = False  # outside the limits of duration; not counted as a fault of the corpus
+    left_out: bool = False  # outside the limits of duration, or perhaps of a speaker that is not
+    # used; not counted as a fault of the corpus
 
     def __post_init__(self) -> None:
         for name in ("utterance", "reason", "where"):

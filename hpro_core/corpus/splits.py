@@ -43,7 +43,8 @@ def split(root: Path, settings: WholeCorpus, base: Path | None = None, n_shards:
     No group and no normalised sentence is in two splits. A test set has at most
     `max_test_utterances`, and every speaker in it has another utterance in test or train. A set
     that is all in one split excludes utterances that another set of its reader contains, and
-    groups that are in another split of that set.
+    groups that are in another split of that set. In a set that is all test, the speakers have
+    equally many utterances as far as possible.
 
     Args:
         root: results folder of the run, with all sets read.
@@ -102,13 +103,31 @@ def summary(utterances: pd.DataFrame) -> pd.DataFrame:
 def rejected(entered: pd.DataFrame, settings: WholeCorpus) -> dict[str, str]:
     """Return utt_id -> reason: the test set is full, a repeated sentence, or no reference."""
     lost: dict[str, str] = {}
-    for _, table in entered[entered.split == "test"].groupby("corpus"):
+    limit = settings.splits.max_test_utterances
+    for name, table in entered[entered.split == "test"].groupby("corpus"):
         rng = np.random.default_rng([settings.splits.seed, len(table)])
-        surplus = rng.permutation(table.utt_id.to_numpy())[settings.splits.max_test_utterances :]
-        lost |= dict.fromkeys(sorted(surplus), OVER_TEST_LIMIT)
-    kept = entered[~entered.utt_id.isin(lost)]
-    lost |= _repeats(kept)
-    return lost | tables.without_reference(kept[~kept.utt_id.isin(lost)])
+        if settings.sets[str(name)].split == "test":
+            chosen = _equally_by_speaker(table, limit, rng)
+        else:
+            chosen = rng.permutation(table.utt_id.to_numpy())[:limit].tolist()
+        lost |= dict.fromkeys(sorted(set(table.utt_id) - set(chosen)), OVER_TEST_LIMIT)
+    within = entered[~entered.utt_id.isin(lost)]
+    lost |= _repeats(within)
+    return lost | tables.without_reference(within[~within.utt_id.isin(lost)])
+
+
+def _equally_by_speaker(table: pd.DataFrame, limit: int, rng: np.random.Generator) -> list[str]:
+    """Up to `limit` random utterances, equally many of each speaker as far as possible.
+
+    A speaker has none or at least two of them, since the reference of each is another one.
+    """
+    order = table.loc[rng.permutation(table.index)]
+    speaker_N = pd.factorize(order.speaker)[0]
+    turn_N = (order.groupby("speaker").cumcount() - 1).clip(lower=0)  # the first two count as one
+    chosen = order.iloc[np.lexsort((speaker_N, turn_N))[:limit]]
+    number_N = chosen.groupby("speaker").speaker.transform("size")
+    total_N = chosen.speaker.map(table.speaker.value_counts())
+    return chosen.utt_id[(number_N > 1) | (total_N == 1)].tolist()
 
 
 def _ordered(settings: WholeCorpus) -> list[str]:
@@ -318,7 +337,8 @@ def _check_splits(kept: pd.DataFrame, settings: WholeCorpus) -> None:
                 "one for this split alone (corpus.sets.<set>.split), or prescribe it (reader csv)"
             )
     for name, chosen in settings.sets.items():
-        if not chosen.split and not ((kept.split == "test") & (kept.corpus == name)).any():
+        tested = (kept.split == "test") & (kept.corpus == name)
+        if chosen.split in ("", "test") and not tested.any():
             raise HproError(
                 f"corpus {name!r} has no test utterance: each set needs some, unless it is only "
                 f"for training or judges (corpus.sets.{name}.split: train or judge)"

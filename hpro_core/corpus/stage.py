@@ -10,7 +10,7 @@ from hpro_core import tables
 from hpro_core.corpus.audio import write_wav
 from hpro_core.corpus.controlled import render as controlled
 from hpro_core.corpus.controlled.sentence_plans import plans, text_plans
-from hpro_core.corpus.readers.registry import read_entries
+from hpro_core.corpus.readers.registry import of_speakers, read_entries
 from hpro_core.corpus.recording import MAX_SET_BYTES, Fault, Recording, metadata_faults, summary
 from hpro_core.corpus.usable import SINGLE_UTTERANCE, Clip, check_faults, reasons_by_id, sifted
 from hpro_core.errors import HproError
@@ -36,11 +36,13 @@ def read(root: Path, name: str, corpus: Corpus) -> None:
 
     Raises:
         HproError: the set is unknown or a rendered one, its metadata cannot be used, no utterance
-            is usable, or the rejected fraction exceeds `corpus.max_rejected_fraction`. Clips
-            outside the limits of duration are listed as rejected but do not count.
+            is usable, the corpus lacks a listed speaker, or the rejected fraction exceeds
+            `corpus.max_rejected_fraction`. Clips outside the limits of duration are listed as
+            rejected but do not count.
     """
     chosen = _chosen(corpus, name, rendered=False)
-    found = read_entries(chosen.reader, Path(chosen.path), f"corpus.sets.{name}.path")
+    path = Path(chosen.path)
+    found = of_speakers(read_entries(chosen.reader, path, f"corpus.sets.{name}.path"), chosen, path)
     if problems := metadata_faults(found):
         raise HproError(summary(problems))
     folder = root / "corpus" / name
@@ -95,7 +97,7 @@ def sentences_to_render(name: str, chosen: CorpusSet, max_duration_s: float) -> 
     Raises:
         HproError: the corpus cannot be read, or has no such sentence.
     """
-    entries = read_entries(chosen.texts, Path(chosen.path), f"corpus.sets.{name}.path")
+    entries = _entries(name, chosen, chosen.texts)
     found: dict[str, str] = {}
     for entry in entries:
         if isinstance(entry, Recording) and not transcript_problem(entry.text):
@@ -107,6 +109,12 @@ def sentences_to_render(name: str, chosen: CorpusSet, max_duration_s: float) -> 
         raise HproError(f"corpus.sets.{name}: {chosen.path} has no sentence of 2 to {most} words")
     print(f"{name}: {len(texts)} sentences; left out {len(found) - len(texts)} by their length")
     return texts
+
+
+def _entries(name: str, chosen: CorpusSet, reader: str) -> list[Recording | Fault]:
+    """The utterances of a set's corpus, of the speakers that it has chosen."""
+    path = Path(chosen.path)
+    return of_speakers(read_entries(reader, path, f"corpus.sets.{name}.path"), chosen, path)
 
 
 def _chosen(corpus: Corpus, name: str, rendered: bool) -> CorpusSet:

@@ -72,8 +72,8 @@ def read_labels(root: Path, utterances: pd.DataFrame) -> Labels:
 def train_judge(features: Features, labels: Labels, settings: Evaluate) -> AffectJudge:
     """Train the judge on the recordings that have exact labels of emotion and word affect.
 
-    The feature normalisation uses all recordings, with or without labels. A test set without labels
-    (acted speech) is therefore normalised too, although the judge is trained on another set.
+    A test set without such a recording is unknown to the judge. The feature normalisation of a set
+    with some uses all of its recordings.
 
     Returns:
         The judge in eval mode.
@@ -90,7 +90,8 @@ def train_judge(features: Features, labels: Labels, settings: Evaluate) -> Affec
             "corpus in corpus.sets and controlled.judge above 0"
         )
     torch.manual_seed(settings.seed)
-    counts = Counter(corpus for _, corpus in features.clips)
+    labelled = {corpus for _, corpus in clips}
+    counts = Counter(corpus for _, corpus in features.clips if corpus in labelled)
     judge = AffectJudge(dict(sorted(counts.items())))
     for name in counts:
         judge.set_scale(

@@ -21,7 +21,7 @@ from hpro_core.synthesis.external import SUFFIXES
 from hpro_core.text.normalise import transcript_problem
 
 REQUIRED = ("utterance", "text")
-OPTIONAL = ("reference", "recording", "test_set")
+OPTIONAL = ("reference", "recording", "test_set", "emotion")
 """Columns of a CSV list."""
 
 EMERGENT = ("category", "text_to_synthesize")
@@ -45,6 +45,7 @@ class ListedSentence:
         reference: recording of the voice (the prompt), or None.
         recording: the same sentence as spoken by a person, or None.
         where: file and line, for messages.
+        emotion: intended emotion, or empty; only `hpro listen` uses it.
     """
 
     utt_id: str
@@ -53,6 +54,7 @@ class ListedSentence:
     reference: Path | None
     recording: Path | None
     where: str
+    emotion: str = ""
 
     @property
     def problem(self) -> str:
@@ -140,6 +142,7 @@ def _read_csv(path: Path) -> list[ListedSentence]:
             reference=_path(path, row.get("reference", "")),
             recording=_path(path, row.get("recording", "")),
             where=where,
+            emotion=row.get("emotion", ""),
         )
         for where, row in rows
     ]

@@ -1,4 +1,4 @@
-"""`hpro judge-train`, `hpro judge-recordings` and `hpro judge`."""
+"""`hpro judge-train`, `hpro judge-grade`, `hpro judge-recordings` and `hpro judge`."""
 
 import sys
 from pathlib import Path
@@ -19,6 +19,26 @@ def judge_train(root: Root, params: Params, threads: Threads = 1) -> None:
     from hpro_core.judges.stage import train
 
     train(root, p.read_section(params, "evaluate", p.Evaluate), threads)
+
+
+@app.command()
+def judge_grade(
+    corpus: Annotated[
+        Path,
+        typer.Argument(help="Labelled corpus: a folder with a metadata.csv (docs/corpora.md)."),
+    ],
+    base: Annotated[Path, typer.Option(help="Folder of the base.")] = Path("data/base"),
+) -> None:
+    """Measure the affect judge of a base on real speech with labels, and write the grade to it."""
+    from hpro_core.judges.affect import MIN_RECALL_GAIN
+    from hpro_core.judges.grading import grade_base
+
+    grade = grade_base(base, corpus)
+    shown = "shown" if grade.gain >= MIN_RECALL_GAIN else "withheld"
+    print(
+        f"{base}: emotion recall {grade.recall:.2f} on {grade.recordings} recordings of "
+        f"{grade.corpus} (chance {1 / grade.classes:.2f}); affect of unknown test sets is {shown}"
+    )
 
 
 @app.command()

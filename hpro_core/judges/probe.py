@@ -34,9 +34,9 @@ MODELS = ("judge/model.safetensors", "judge/config.json", "speech/tokenizer/conf
 def watch(run: Run, settings: Reward, synthesis: Synthesis, weights: Path) -> ProbeSettings:
     """Choose the dev sentences of a reward training's probes, and define the probes.
 
-    The sentences are of test sets that the affect judge was trained on, since it has no scale for
-    others here. Decoder and judges are loaded at the first probe, since only the main process
-    probes.
+    The sentences are of corpora that the affect judge was trained on: elsewhere it is not trusted
+    and has no scale. Corpora left out are printed. Decoder and judges are loaded at the first
+    probe, since only the main process probes.
 
     Args:
         run: reads the dataset of its results, and at the first probe the trained tokenizer and
@@ -57,6 +57,12 @@ def watch(run: Run, settings: Reward, synthesis: Synthesis, weights: Path) -> Pr
         raise HproError(
             f"the affect judge was trained on {', '.join(known)}, and the dev sentences of the "
             f"rewards are of {', '.join(sorted(unknown))}: set reward.probe_every to 0"
+        )
+    if unknown:
+        print(
+            f"probes: without the dev sentences of {', '.join(sorted(unknown))}, on which the "
+            "affect judge was not trained",
+            flush=True,
         )
     chosen = probe_set(dev, train, settings.probe_sentences, synthesis.seed)
 

@@ -65,8 +65,8 @@ NOISE_SNR_DB = 10.0
 """Level of speech above the noise that the quality judges are graded with (ours)."""
 
 MAX_SCALE_RECORDINGS = 300
-"""Largest number of recordings for the scale of an unknown test set (ours): the base's judge took
-93 for `acted`."""
+"""Largest number of recordings for the scale of an unknown test set (ours): 40 give the same
+accuracy (docs/judges.md)."""
 
 
 def train(root: Path, settings: Evaluate, threads: int) -> None:

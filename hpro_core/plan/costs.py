@@ -68,13 +68,13 @@ def cost_of(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> 
             cpu = None if n is None else Hours(n * RENDER_S / 3600)
             return Cost(job, cpu, stored=_audio_bytes(settings, speech, rendered=True))
         case "align":
-            hours = _total("hours", settings, speech)
+            hours = _split_hours(settings, speech)
             known = hours is not None and settings.align.backend == "pocketsphinx"
             return Cost(job, Hours((hours or 0.0) / ALIGN_RATE) if known else None)
         case "label":
             if {settings.label.emotion_teacher, settings.label.vad_teacher} != {"weak"}:
                 return Cost(job, None, None)
-            hours = _total("hours", settings, speech)
+            hours = _split_hours(settings, speech)
             return Cost(job, None if hours is None else Hours(hours / LABEL_RATE))
         case "codec_content" | "codec_style" | "sft" | "reward":
             return _training(job, settings, speech)
@@ -160,7 +160,7 @@ def _training(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -
     trained_on = [
         amount
         for name, amount in speech.items()
-        if settings.corpus.sets[name].split != "judge" and name not in left_out
+        if settings.corpus.sets[name].split in ("", "train") and name not in left_out
     ]
     if step_s is None or not trained_on or any(amount is None for amount in trained_on):
         return Cost(job, NO_HOURS, None, stored)
@@ -226,6 +226,15 @@ def _audio_bytes(
 ) -> int | None:
     hours = _total("hours", settings, speech, rendered)
     return None if hours is None else round(hours * 3600 * WAV_BYTES_S)
+
+
+def _split_hours(settings: Params, speech: Mapping[str, Amount | None]) -> float | None:
+    """Hours of what has a split: of a set that is all test, only its test utterances."""
+    hours = _total("hours", settings, speech)
+    if hours is None:
+        return None
+    tests = [a for name, a in speech.items() if a and settings.corpus.sets[name].split == "test"]
+    return hours - sum(a.hours * (1 - a.test / a.utterances) for a in tests)
 
 
 def _total(

@@ -67,10 +67,12 @@ def _amount(
     if chosen.reader == "controlled" and not chosen.texts:
         counts = settings.controlled
         n = counts.train + counts.dev + counts.test + counts.judge
-        test, judge = (counts.test, counts.judge) if not chosen.split else (0, n)
-        judge = judge if chosen.split != "train" else 0
-        return Amount(n * RENDERED_S / 3600, n, test, judge, "docs/corpora.md")
-    if chosen.reader in PUBLISHED and not chosen.path.endswith(".1c"):
+        hours = n * RENDERED_S / 3600
+        if chosen.split:
+            return _split(hours, n, "docs/corpora.md", chosen, settings)
+        return Amount(hours, n, counts.test, counts.judge, "docs/corpora.md")
+    whole = not (chosen.speakers or chosen.leave_out_speakers or chosen.path.endswith(".1c"))
+    if chosen.reader in PUBLISHED and whole:
         return _split(*PUBLISHED[chosen.reader], chosen, settings)
     return None
 
@@ -95,7 +97,8 @@ def _read_already(name: str, run: str) -> tuple[float, int] | None:
 def _split(hours: float, n: int, source: str, chosen: CorpusSet, settings: Params) -> Amount:
     splits = settings.corpus.splits
     if chosen.split:
-        return Amount(hours, n, 0, n if chosen.split == "judge" else 0, source)
+        test = min(n, splits.max_test_utterances) if chosen.split == "test" else 0
+        return Amount(hours, n, test, n if chosen.split == "judge" else 0, source)
     wanted = PRESCRIBED_TESTS.get(chosen.reader, round(splits.test_fraction * n))
     test = min(wanted, splits.max_test_utterances)
     return Amount(hours, n, test, round(splits.judge_fraction * n), source)

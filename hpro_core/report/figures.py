@@ -9,7 +9,7 @@ import pandas as pd
 from hpro_core.analysis.scores import SPEECH_METRICS
 from hpro_core.errors import HproError
 from hpro_core.io import CURVES, read_csv_table
-from hpro_core.report.svg import Panel
+from hpro_core.report.svg import Panel, without_plot
 
 METRIC_NAMES = {
     "wer": "WER (%) ↓",
@@ -75,18 +75,20 @@ def scaled(metric: str, value: float) -> float:
 def intervals(rows: pd.DataFrame) -> list[Plot]:
     """Plot every system's metrics on one test set as points with 95 % intervals, a plot per metric.
 
-    Each row has a system, with the columns of the result tables. Metrics without a value on the
-    test set have no plot.
+    Each row has a system, with the columns of the result tables. A metric without any value is
+    marked as not judged.
     """
     order = [*SPEECH_METRICS, *(m for m in METRIC_NAMES if m not in SPEECH_METRICS)]
     return [
         Plot(METRIC_NAMES[metric], _interval_plot(rows, metric))
         for metric in order
-        if metric in rows and rows[metric].notna().any()
+        if metric in rows
     ]
 
 
 def _interval_plot(rows: pd.DataFrame, metric: str) -> str:
+    if rows[metric].isna().all():
+        return without_plot("not judged")
     values = [
         (row["system"], *(scaled(metric, row[metric + end]) for end in ("", "_lo", "_hi")))
         for row in rows.to_dict("records")

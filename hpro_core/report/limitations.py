@@ -35,7 +35,7 @@ def limitations(root: Path, tables: Mapping[str, pd.DataFrame], label: Label) ->
         + (_ONE_SEED if int(every["seeds"].max()) == 1 else _FEW_SEEDS),
         "Labels of real speech are estimates (docs/labels.md): affect of words by "
         f"{VAD_TEACHERS[label.vad_teacher]}, emotion by {EMOTION_TEACHERS[label.emotion_teacher]}. "
-        "On real speech, the affect metrics measure agreement with these estimates.",
+        "Rewards that are trained on real speech are trained on these estimates.",
         "The judges are models, small ones by default; section Judges lists them and their "
         "accuracy. There was no listening test: this report has no MOS.",
     ]

@@ -128,6 +128,16 @@ class Panel:
         return f"{self._height - _BOTTOM - inner * (y - low) / (high - low):.1f}"
 
 
+def without_plot(reason: str) -> str:
+    """Return an <svg> element that says why there is no plot."""
+    said = escape(reason)
+    return (
+        f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{said}">'
+        f'<text class="note" x="{WIDTH / 2}" y="{HEIGHT / 2}" text-anchor="middle">{said}</text>'
+        "</svg>"
+    )
+
+
 def extent(values: Iterable[float]) -> tuple[float, float]:
     """Return a range around the finite values, never empty, with a margin of 4 %."""
     finite = [float(value) for value in values if math.isfinite(value)]

@@ -153,8 +153,11 @@ def _metrics(run: Path, system: str, seed: str) -> Iterator[str]:
         ]
         yield f"| {name} | {values.get('n', '')} | " + " | ".join(cells) + " |"
     yield "\nWER is a fraction, and lower is better. Judges:\n"
-    for what, model in sorted(read_provenance(path).judges.items()):
+    provenance = read_provenance(path)
+    for what, model in sorted(provenance.judges.items()):
         yield f"- {what}: {model}"
+    for note in provenance.affect_notes.values():
+        yield f"\n{note}"
 
 
 def _cell(value: object, where: str) -> str:

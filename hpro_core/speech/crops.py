@@ -6,7 +6,9 @@ nine emotions, then V, A, D.
 Every corpus of the run (acted, controlled, ..) has the same share of a batch, whatever its size;
 within a corpus all utterances are equally likely. Crops start and end between words, so that their
 phones are known; utterances without word times are cut anywhere. In training the tempo of the crops
-is changed (`at_tempo`), as augmentation for a training set of a few hours.
+is changed (`at_tempo`), as augmentation for a training set of a few hours. With `voice_spread` and
+`channel_spread` a crop and its reference also change together, as if another speaker had said them
+in another recording (`at_frequencies`, `channel_gain`).
 """
 
 import math
@@ -253,8 +255,7 @@ def _padded_phones(phones: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
 def at_tempo(mel_FM: np.ndarray, longer: float) -> np.ndarray:
     """Change the tempo of log-mel frames by cubic spline interpolation in time.
 
-    With linear interpolation the decoder learns blurred spectra. Frequencies are unchanged, because
-    they carry speaker and emotion (docs/log/index.md).
+    With linear interpolation the decoder learns blurred spectra. Frequencies are unchanged.
 
     Args:
         mel_FM: (4 L, 80).
@@ -267,6 +268,44 @@ def at_tempo(mel_FM: np.ndarray, longer: float) -> np.ndarray:
     frames_F = np.linspace(0, len(mel_FM) - 1, tokens * FRAMES_PER_TOKEN)
     spline = CubicSpline(np.arange(len(mel_FM)), mel_FM.astype(np.float32))
     return spline(frames_F).astype(np.float32)
+
+
+def at_frequencies(mel_FM: np.ndarray, factor: float) -> np.ndarray:
+    """Multiply all frequencies of log-mel frames, pitch and formants, by a factor.
+
+    Linear interpolation between bands. With a factor below 1 the highest bands repeat the last one.
+
+    Args:
+        mel_FM: (F, 80).
+        factor: above 1: as of a shorter vocal tract and a higher voice.
+
+    Returns:
+        float32 (F, 80).
+    """
+    mel_M = (np.arange(N_MELS) + 1) * _hz_to_mel(SAMPLE_RATE_HZ / 2) / (N_MELS + 1)
+    hz_M = 700.0 * (10.0 ** (mel_M / 2595.0) - 1.0)  # HTK
+    source_M = _hz_to_mel(hz_M / factor) / mel_M[0] - 1
+    source_M = source_M.clip(0, N_MELS - 1)
+    below_M = np.minimum(source_M.astype(np.int64), N_MELS - 2)
+    part_M = (source_M - below_M).astype(np.float32)
+    values_FM = mel_FM.astype(np.float32)
+    return values_FM[:, below_M] * (1 - part_M) + values_FM[:, below_M + 1] * part_M
+
+
+def channel_gain(rng: np.random.Generator, spread: float) -> np.ndarray:
+    """Draw a smooth gain over the mel bands, float32 (80,) in nats: level, tilt and one bend.
+
+    Args:
+        rng: source of the draw.
+        spread: standard deviation of the level; that of tilt and bend is half of it.
+    """
+    phase_M = np.pi * (np.arange(N_MELS) + 0.5) / N_MELS
+    level, tilt, bend = rng.normal(size=3) * np.array([1.0, 0.5, 0.5]) * spread
+    return (level + tilt * np.cos(phase_M) + bend * np.cos(2 * phase_M)).astype(np.float32)
+
+
+def _hz_to_mel(hz: np.ndarray | float) -> np.ndarray:
+    return 2595.0 * np.log10(1.0 + np.asarray(hz) / 700.0)
 
 
 def _resample_affect(affect_LA: np.ndarray, size: int) -> np.ndarray:
@@ -304,6 +343,8 @@ class CropSampler:
         segment_s: float,
         seed: int,
         tempo_spread: float = 0.0,
+        voice_spread: float = 0.0,
+        channel_spread: float = 0.0,
     ):
         """
         Args:
@@ -312,11 +353,15 @@ class CropSampler:
             segment_s: length of a crop before its tempo changes; shorter utterances are used whole.
             seed: seed of all draws.
             tempo_spread: largest absolute natural logarithm of the length ratio; 0: no change.
+            voice_spread: largest absolute natural logarithm of the frequency ratio; 0: no change.
+            channel_spread: see `channel_gain`; 0: no change.
         """
         self.batch_size = batch_size
         self.tokens = max(1, round(segment_s * TOKEN_RATE_HZ))
         self.seed = seed
         self.tempo_spread = tempo_spread
+        self.voice_spread = voice_spread
+        self.channel_spread = channel_spread
         self._sets = by_corpus(utterances)
         self._speakers = _grouped(utterances, _voices(utterances))
 
@@ -335,6 +380,19 @@ class CropSampler:
             mels = tuple(map(at_tempo, mels, longer_B))
             sizes = [len(mel) // FRAMES_PER_TOKEN for mel in mels]
             affects = tuple(map(_resample_affect, affects, sizes))
+        if self.voice_spread:
+            factor_B = np.exp(rng.uniform(-self.voice_spread, self.voice_spread, len(chosen)))
+            mels = tuple(map(at_frequencies, mels, factor_B))
+            references = list(map(at_frequencies, references, factor_B))
+        if self.channel_spread:
+            gains = [channel_gain(rng, self.channel_spread) for _ in chosen]
+            mels, references = (
+                [
+                    np.maximum(mel_FM + gain_M, SILENCE)
+                    for mel_FM, gain_M in zip(of, gains, strict=True)
+                ]
+                for of in (mels, references)
+            )
         labels = *_padded_phones(phones), _padded_affect(affects)
         return Crops(*pad_mels(mels), *pad_mels(references), *labels)
 

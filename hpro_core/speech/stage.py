@@ -83,7 +83,7 @@ def train(run: Run, settings: Speech) -> None:
     model = TokenizerTraining(tokenizer).to(device)
     sampler = CropSampler(
         train_set, settings.batch_size, settings.segment_s, settings.seed,
-        settings.tempo_spread,
+        settings.tempo_spread, settings.voice_spread, settings.channel_spread,
     )  # fmt: skip
     batch_at: Callable[[int], Crops] = sampler.batch_at
     if device.type != "cpu":  # a GPU step is faster than one core prepares the crops

@@ -34,6 +34,7 @@ from hpro_core.align.textgrid import write_words
 from hpro_core.codec.model import CodecConfig, HdEmo
 from hpro_core.judges import affect
 from hpro_core.label import result_cache as label_shards
+from hpro_core.listening.design import read_design, with_id, write_design
 from hpro_core.params import Dataset
 from hpro_core.policy.cosyvoice2 import CosyVoice2Config, CosyVoice2LM
 from hpro_core.policy.sft import make_policy, save_policy
@@ -50,6 +51,15 @@ from tests import published, test_queen_file, test_report, test_text_tokenizers
 from tests.conftest import make_example
 from tests.fuzz.containers import tarred, zipped
 from tests.fuzz.sounds import sealed_page
+from tests.listening import (
+    Deviations,
+    Population,
+    answers_of,
+    built,
+    spoken_folders,
+    write_csv,
+    write_json,
+)
 from tests.rank_training import POLICY
 
 REPO = Path(__file__).parents[2]
@@ -198,6 +208,19 @@ def say(folder: Path) -> None:
     text = yaml.safe_dump({"synthesis": whole["synthesis"]})
     (folder / "exported/settings.yaml").write_text(text, encoding="utf-8")
     write_sums(folder / "exported")
+
+
+def listening(folder: Path) -> None:
+    """The design of a listening test, and the answers of two raters."""
+    made = built(spoken_folders(folder / "made", 4), folder / "test", "--per-rater", "2")
+    design = with_id(read_design(made / "design.json").model_copy(update={"source": "made"}))
+    write_design(folder / "design.json", design)
+    for path in (folder / "made", folder / "test"):
+        shutil.rmtree(path)
+    levels = {"recordings": 4.0, "one": 2.5, "two": 3.0, "anchor": 1.5}
+    drawn = Deviations(Population(levels), np.random.default_rng(0))
+    write_csv(folder / "1.csv", design, 1, answers_of(design, 1, drawn))
+    write_json(folder / "2.json", design, 2, answers_of(design, 2, drawn))
 
 
 def external(folder: Path) -> None:
@@ -511,7 +534,7 @@ GROUPS = {
     "base": shipped, "checkpoints": checkpoints, "run": run, "sharded": sharded,
     "teachers": teachers, "cosyvoice2": cosyvoice2, "game": game, "alignments": alignments,
     "archives": archives, "measures": measures, "preflight": needs,
-    "say": say, "external": external,
+    "say": say, "external": external, "listening": listening,
 }  # fmt: skip
 
 

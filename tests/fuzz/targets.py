@@ -44,6 +44,9 @@ from hpro_core.label.emotion2vec import Emotion2vecPosteriors
 from hpro_core.label.exact import ExactLabels
 from hpro_core.label.result_cache import read_shard, write_shard
 from hpro_core.label.teachers import AlignedUtterance
+from hpro_core.listening.analyse import results as listening_results
+from hpro_core.listening.answers import read_sessions
+from hpro_core.listening.design import read_design
 from hpro_core.plan import cost_table, durations
 from hpro_core.plan.jobs import Job
 from hpro_core.plan.settings import read_settings
@@ -334,6 +337,9 @@ def _models() -> Iterator[Target]:
     for name in ("list.csv", "meta.lst", "emergent.jsonl", "emergent.parquet"):
         yield Target(f"judge --audio: {name}", "external", (name,),
                      lambda f, name=name: _listed(f / name))  # fmt: skip
+    yield Target("listening: design", "listening", ("design.json",),
+                 lambda f: read_design(f / "design.json").model_dump(), guarded=True)  # fmt: skip
+    yield Target("listening: answers", "listening", ("1.csv", "2.json"), _answered, weight=6)
     yield Target("external: import", "external", ("import.json",), _imported)
     for name in base.MODELS:
         yield Target(
@@ -361,6 +367,13 @@ def _listed(path: Path) -> object:
         {**{name: str(value) for name, value in vars(each).items()}, "problem": each.problem}
         for each in read_list(path)
     ]
+
+
+def _answered(folder: Path) -> object:
+    design = read_design(folder / "design.json")
+    sessions, notes = read_sessions([folder / "1.csv", folder / "2.json"], design)
+    one_line(notes)
+    return listening_results(design, sessions, max_failed=5)
 
 
 def _imported(folder: Path) -> object:

@@ -22,14 +22,12 @@ from pathlib import Path
 import ctranslate2
 import numpy as np
 
-from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ
+from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.corpus.audio import decode_file
 from hpro_core.corpus.controlled.affect import controls
 from hpro_core.corpus.controlled.voice import Voice
 from hpro_core.corpus.controlled.voices import TIMBRES
-from hpro_core.corpus.readers import csv_folder
-from hpro_core.corpus.recording import Recording
-from hpro_core.judges import affect
+from hpro_core.judges import affect, grading
 from hpro_core.judges.prosody import contours
 from hpro_core.judges.whisper_parts import log_mel
 from hpro_core.pretrained.weights import find_weights
@@ -123,10 +121,7 @@ def _moments(values: np.ndarray) -> tuple[float, ...]:
 
 def read(folder: Path, extractor: Extractor) -> tuple[list[Clip], dict[str, str]]:
     """Read a corpus with emotions; also return the phrase of each prompt."""
-    found = list(csv_folder.read(folder))
-    recordings = [each for each in found if isinstance(each, Recording) and each.emotion]
-    if len(recordings) < len(found):
-        raise SystemExit(f"{folder}: {len(found) - len(recordings)} rows cannot be used")
+    recordings = grading.labelled_recordings(folder)
     clips = [
         extractor.clip(each.speaker, each.group, str(each.emotion), decode_file(each.audio))
         for each in track(recordings, len(recordings), f"features of {folder.name}")
@@ -217,9 +212,7 @@ def carried(train: Sequence[Clip], test: Sequence[Clip], names: Sequence[str]) -
 
 def recall(clips: Sequence[Clip], predicted: Sequence[str]) -> float:
     """Unweighted average recall."""
-    emotions_N, predicted_N = np.array([clip.emotion for clip in clips]), np.array(predicted)
-    right = [(predicted_N[emotions_N == e] == e).mean() for e in np.unique(emotions_N)]
-    return float(np.mean(right))
+    return grading.recall([clip.emotion for clip in clips], predicted)
 
 
 def stated(clips: Sequence[Clip], predicted: Sequence[str]) -> str:
@@ -235,14 +228,6 @@ def stated(clips: Sequence[Clip], predicted: Sequence[str]) -> str:
     return f"{recall(clips, predicted):.2f} ({low:.2f} to {high:.2f})"
 
 
-def judged(judge: affect.AffectJudge, clips: Sequence[Clip], scale: str) -> list[str]:
-    """Most probable of the emotions of `clips`, by a judge with a scale that it has."""
-    classes = sorted({clip.emotion for clip in clips})
-    columns = [EMOTIONS.index(name) for name in classes]
-    posteriors = [judge.posterior(scale, affect.input_features(clip.audio_T)) for clip in clips]
-    return [classes[posterior_9[columns].argmax()] for posterior_9 in posteriors]
-
-
 def judge_table(judge: affect.AffectJudge, corpora: dict[str, list[Clip]]) -> str:
     """Recall of the judge with each scale that it has and with that of the corpus."""
     lines = ["| scale of | " + " | ".join(corpora) + " |", "|---" * (len(corpora) + 1) + "|"]
@@ -251,7 +236,8 @@ def judge_table(judge: affect.AffectJudge, corpora: dict[str, list[Clip]]) -> st
         for clips in corpora.values():
             frames = [affect.input_features(clip.audio_T) for clip in clips]
             judge.scales = {scale: affect.Scale([], len(clips), affect.scale_of(frames))}
-            cells.append(stated(clips, judged(judge, clips, scale)))
+            emotions = sorted({clip.emotion for clip in clips})
+            cells.append(stated(clips, grading.most_probable(judge, scale, frames, emotions)))
         lines.append(f"| {scale} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -1,5 +1,9 @@
 """Registry of corpus readers by name, and recognition of the reader for a folder."""
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from hpro_core.corpus.readers import (
@@ -22,6 +26,7 @@ from hpro_core.corpus.readers import (
 from hpro_core.corpus.readers.about import Reader
 from hpro_core.corpus.recording import Fault, Recording
 from hpro_core.errors import HproError
+from hpro_core.params import CorpusSet
 
 PUBLISHED: dict[str, Reader] = {
     "crema_d": crema_d,
@@ -47,6 +52,10 @@ READERS: dict[str, Reader] = {
 """All readers that params.yaml can name except `controlled`, which is rendered."""
 
 
+LISTED_NAMES = 20
+"""Largest number of names that the error for an unknown speaker lists."""
+
+
 def read_entries(reader: str, path: Path, setting: str) -> list[Recording | Fault]:
     """Return all utterances of a corpus in a fixed order, with a fault for each unusable one.
 
@@ -59,6 +68,55 @@ def read_entries(reader: str, path: Path, setting: str) -> list[Recording | Faul
     if not (of_game and reader.startswith("amazon_queen")) and not path.is_dir():
         raise HproError(f"{setting}: {str(path)!r} is not a folder")
     return list(READERS[reader].read(path))
+
+
+def of_speakers(
+    found: Sequence[Recording | Fault], chosen: CorpusSet, path: Path
+) -> list[Recording | Fault]:
+    """Return the utterances of the speakers of a set, as if its corpus had no others.
+
+    The speaker of a fault is unknown. With a choice of speakers, faults of audio and transcripts
+    are left out, so that they do not count as rejected; a run stops at those of metadata.
+
+    Args:
+        found: all utterances of the corpus.
+        chosen: the set.
+        path: of the corpus, for messages.
+
+    Raises:
+        HproError: the corpus has no speaker of a name that the set lists, or no utterance is left.
+    """
+    if not chosen.speakers and not chosen.leave_out_speakers:
+        return list(found)
+    counts = Counter(entry.speaker for entry in found if isinstance(entry, Recording))
+    _check_speakers(chosen, counts, path)
+    listed = set(chosen.speakers or counts.keys()) - set(chosen.leave_out_speakers)
+    if not listed:
+        raise HproError(
+            f"{path}: leave_out_speakers names all {len(counts)} speakers of the corpus: no "
+            "utterance is left; remove a name"
+        )
+    kept: list[Recording | Fault] = []
+    for entry in found:
+        if isinstance(entry, Fault):
+            kept.append(entry if entry.stops else replace(entry, left_out=True))
+        elif entry.speaker in listed:
+            kept.append(entry)
+    return kept
+
+
+def _check_speakers(chosen: CorpusSet, counts: Counter[str], path: Path) -> None:
+    """Refuse names that are not of the corpus."""
+    lists = {"speakers": chosen.speakers, "leave_out_speakers": chosen.leave_out_speakers}
+    for setting, names in lists.items():
+        for name in names:
+            if name not in counts:
+                known = get_close_matches(name, counts) or sorted(counts)
+                more = ", .." if len(known) > LISTED_NAMES or len(known) < len(counts) else ""
+                raise HproError(
+                    f"{path}: {setting}: the corpus has no speaker {name!r} "
+                    f"({', '.join(known[:LISTED_NAMES])}{more})"
+                )
 
 
 def detect_reader(path: Path) -> str:

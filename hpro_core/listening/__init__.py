@@ -1,0 +1,1 @@
+"""Listening tests: a page that people rate audio with, and the analysis of their answers."""
