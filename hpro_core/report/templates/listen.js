@@ -302,7 +302,7 @@
     by("label-kind").textContent = sentence.label ? `${sentence.labelKind} of the recording` : "no label";
     by("judged-key").hidden = !recorded?.vad;
     by("reward-key").hidden = !sentence.reward;
-    by("shown-system").textContent = take.vad ? system : `${system}: its words were not found`;
+    by("shown-system").textContent = take.vad ? system : `${system}: not judged, or its words were not found`;
     const head = ["word", ...DIMENSIONS.flatMap((name) =>
       [sentence.labelKind, "reward model, recording", "judge, recording", `judge, ${system}`].map((who) => `${name}: ${who}`))];
     const body = sentence.words.map((word, place) => make("tr", {}, make("th", { scope: "row" }, word),
