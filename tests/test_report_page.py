@@ -120,7 +120,30 @@ def test_the_theme_is_chosen_and_kept(chromium, report):
     assert opened.page.evaluate(paper) == dark
     opened.page.emulate_media(media="print")
     assert opened.page.evaluate(paper) == "rgb(255, 255, 255)"
-    assert not opened.page.locator(".bar").is_visible()
+    assert not opened.page.locator("nav").is_visible()
+    opened.context.close()
+
+
+def test_a_print_has_light_pictures_and_whole_tables(chromium, report):
+    opened = Opened(chromium, report, width=718, scheme="dark")  # A4 with margins
+    page = opened.page
+    corner = (
+        "[...document.getElementById('spectrum').getContext('2d').getImageData(9, 2, 1, 1).data]"
+    )
+    heads = "document.querySelector('[data-comparison] thead').getBoundingClientRect().height"
+    dark = page.evaluate(corner)
+    assert page.evaluate(heads) <= 1  # the rows are stacked
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert sum(page.evaluate(corner)) > sum(dark)
+    assert page.evaluate(heads) > 10
+    assert page.evaluate("document.documentElement.scrollWidth") == 718
+    assert not page.evaluate(OUTSIDE)
+    assert not page.evaluate(CLIPPED)
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen")
+    assert page.locator("#theme").inner_text() == "Theme: system"
+    assert opened.faults == []
     opened.context.close()
 
 

@@ -34,12 +34,14 @@
 
   const opened = [];
   addEventListener("beforeprint", () => {
+    show("light"); // pictures of the player are drawn again
     for (const part of document.querySelectorAll("details.printed:not([open])")) {
       opened.push(part);
       part.open = true;
     }
   });
   addEventListener("afterprint", () => {
+    show(theme);
     for (const part of opened.splice(0)) part.open = false;
   });
 })();
