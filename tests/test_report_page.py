@@ -125,26 +125,28 @@ def test_the_theme_is_chosen_and_kept(chromium, report):
 
 
 def test_a_print_has_light_pictures_and_whole_tables(chromium, report):
-    opened = Opened(chromium, report, width=718, scheme="dark")  # A4 with margins
-    page = opened.page
-    corner = (
-        "[...document.getElementById('spectrum').getContext('2d').getImageData(9, 2, 1, 1).data]"
-    )
     heads = "document.querySelector('[data-comparison] thead').getBoundingClientRect().height"
-    dark = page.evaluate(corner)
-    assert page.evaluate(heads) <= 1  # the rows are stacked
-    page.emulate_media(media="print")
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert sum(page.evaluate(corner)) > sum(dark)
-    assert page.evaluate(heads) > 10
-    assert page.evaluate("document.documentElement.scrollWidth") == 718
-    assert not page.evaluate(OUTSIDE)
-    assert not page.evaluate(CLIPPED)
-    page.evaluate("dispatchEvent(new Event('afterprint'))")
-    page.emulate_media(media="screen")
-    assert page.locator("#theme").inner_text() == "Theme: system"
-    assert opened.faults == []
-    opened.context.close()
+    picture = "document.getElementById('spectrum').toDataURL()"
+    shown, printed = {}, {}
+    for scheme in ("light", "dark"):
+        opened = Opened(chromium, report, width=718, scheme=scheme)  # A4 with margins
+        page = opened.page
+        assert page.evaluate(heads) <= 1  # the rows are stacked
+        shown[scheme] = page.evaluate(picture)
+        page.emulate_media(media="print")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        printed[scheme] = page.evaluate(picture)
+        assert page.evaluate(heads) > 10
+        assert page.evaluate("document.documentElement.scrollWidth") == 718
+        assert page.evaluate(OUTSIDE) == []
+        assert page.evaluate(CLIPPED) == []
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        page.emulate_media(media="screen")
+        assert page.locator("#theme").inner_text() == "Theme: system"
+        assert opened.faults == []
+        opened.context.close()
+    assert shown["light"] != shown["dark"]
+    assert printed["light"] == printed["dark"]
 
 
 def test_a_key_switches_the_system_at_the_same_position(chromium, report):
