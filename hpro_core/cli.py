@@ -15,6 +15,7 @@ from hpro_core.align import commands as align
 from hpro_core.analysis import commands as analysis
 from hpro_core.codec import commands as codec
 from hpro_core.command_groups import Commands
+from hpro_core.command_line import prepared
 from hpro_core.corpus import commands as corpus
 from hpro_core.judges import commands as judges
 from hpro_core.label import commands as label
@@ -66,7 +67,7 @@ def options(
 
 def main() -> None:
     """Run a command; report an error in one line, and an unexpected exception as a bug."""
-    process.run(_run)
+    process.run(_run, lambda arguments: prepared(typer.main.get_command(app), arguments))
 
 
 def _run() -> None:

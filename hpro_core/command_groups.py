@@ -5,6 +5,7 @@ from typing import Any
 from typer.core import TyperGroup
 
 from hpro_core import process
+from hpro_core.command_line import show_defaults
 
 GROUPS = {
     "Use: speech, judgements and corpora of your own": (
@@ -37,6 +38,7 @@ class Commands(TyperGroup):
         super().__init__(**attributes)
         for name, command in self.commands.items():
             command.rich_help_panel = GROUP_OF.get(name)  # type: ignore[attr-defined]
+        show_defaults(self)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names of the commands in the order of `GROUPS`, then others."""
