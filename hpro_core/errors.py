@@ -30,6 +30,6 @@ def escaped(text: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[object]) -> str:
-    """Return "; did you mean 'x'?" with the known name that is closest; "" if none is close."""
+    """Return "; did you mean x?" with the known name that is closest; "" if none is close."""
     close = get_close_matches(name, map(str, known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"; did you mean {close[0]}?" if close else ""

@@ -8,10 +8,9 @@ import pkgutil
 import re
 from collections.abc import Collection, Iterable, Iterator
 from copy import copy
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -26,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from hpro_core.errors import HproError
+from hpro_core.errors import HproError, did_you_mean
 from hpro_core.io import read_json, read_yaml
 
 MAX_SYSTEM_CHARACTERS = 40
@@ -300,9 +299,8 @@ def _of_known_terms(values: Any) -> Any:
     known = [*Weights.model_fields, *own_terms()]
     for name in values if isinstance(values, dict) else ():
         if name not in known:
-            close = get_close_matches(str(name), known, n=1)
-            meant = f"; did you mean {close[0]}?" if close else ""
-            raise ValueError(f"{name}: is no reward term ({', '.join(known)}){meant}")
+            hint = did_you_mean(str(name), known)
+            raise ValueError(f"{name}: is no reward term ({', '.join(known)}){hint}")
     return values
 
 
@@ -604,8 +602,11 @@ class Params(Section):
             seen = [name]
             while (start := self.variants[seen[-1]].start) != "sft":
                 if start not in self.variants:
-                    known = ", ".join(["sft", *self.variants])
-                    raise ValueError(f"variants.{seen[-1]}.start: no policy {start!r} ({known})")
+                    known = ["sft", *self.variants]
+                    raise ValueError(
+                        f"variants.{seen[-1]}.start: no policy {start!r} ({', '.join(known)})"
+                        f"{did_you_mean(start, known)}"
+                    )
                 if start in seen:
                     circle = " from ".join([*seen, start])
                     raise ValueError(f"variants.{name}.start: circular, {circle}")
@@ -617,7 +618,10 @@ class Params(Section):
         for table, rows in self.tables.model_dump().items():
             for row in rows:
                 if row not in systems:
-                    raise ValueError(f"tables.{table}: no system {row!r} ({', '.join(systems)})")
+                    raise ValueError(
+                        f"tables.{table}: no system {row!r} ({', '.join(systems)})"
+                        f"{did_you_mean(row, systems)}"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -634,6 +638,7 @@ class Params(Section):
                     raise ValueError(
                         f"{section}.leave_out: corpus.sets has no {name!r} "
                         f"({', '.join(self.corpus.sets)}): correct or remove the name"
+                        f"{did_you_mean(name, self.corpus.sets)}"
                     )
         return self
 
@@ -846,7 +851,10 @@ def read_variant(path: str | Path, name: str) -> Variant:
     variants = read_yaml(Path(path)).get("variants", {})
     if name not in variants:
         known = ", ".join(sorted(variants))
-        raise HproError(f"{path}: no variant {name!r} (known: {known}); add it under variants:")
+        raise HproError(
+            f"{path}: no variant {name!r} (known: {known}); add it under variants:"
+            f"{did_you_mean(name, variants)}"
+        )
     return validate_section(variants[name], Variant, path, f"variants.{name}")
 
 
@@ -877,28 +885,35 @@ def validate_section(
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        key, problem = problem_of(error, name)
+        key, problem = problem_of(error, name, kind)
         raise HproError(": ".join(filter(None, [str(path), key, problem]))) from error
 
 
-def problem_of(error: ValidationError, name: str = "") -> tuple[str, str]:
+def problem_of(
+    error: ValidationError, name: str = "", kind: type[Section] = Params
+) -> tuple[str, str]:
     """Return the dotted name of the first wrong setting, and its problem.
 
     The name is empty if settings contradict each other; the text then begins with a setting.
-    `name` is the dotted name of the section that was checked, empty for the whole file.
+    `name` is the dotted name of the section that was checked, empty for the whole file; `kind` is
+    its type.
     """
     # A misspelt setting is also reported as missing; the misspelling is more informative.
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    return ".".join(str(part) for part in (name, *first["loc"]) if part != ""), _cure(first)
+    place = ".".join(str(part) for part in (name, *first["loc"]) if part != "")
+    return place, _cure(first, kind)
 
 
-def _cure(problem: Any) -> str:
+def _cure(problem: Any, kind: type[Section]) -> str:
     message = problem["msg"]
+    hint = ""
     match problem["type"]:
         case "extra_forbidden":
-            if new := RENAMED.get(str(problem["loc"][-1])):
+            *section, name = problem["loc"]
+            if new := RENAMED.get(str(name)):
                 return f"is now called {new}: rename it"
-            return "is not a setting; correct a misspelling or remove it"
+            hint = did_you_mean(str(name), _settings_in(kind, section))
+            return f"is not a setting{hint or '; correct a misspelling or remove it'}"
         case "missing":
             return "is missing; copy it from the params.yaml that the project ships"
         case "value_error":
@@ -908,4 +923,20 @@ def _cure(problem: Any) -> str:
                 "a path must not contain { } < > or a line break, or begin with '-': rename "
                 f"it, not {problem['input']!r}"
             )
-    return f"{message[0].lower()}{message[1:]}, not {problem['input']!r}"
+        case "literal_error":
+            known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+            hint = did_you_mean(str(problem["input"]), known)
+    return f"{message[0].lower()}{message[1:]}, not {problem['input']!r}{hint}"
+
+
+def _settings_in(kind: Any, place: Iterable[Any]) -> list[str]:
+    """Names of the settings in a section, whose place is relative to a section of type `kind`."""
+    for part in place:
+        kind = kind.model_fields[part].annotation if _is_section(kind) else get_args(kind)[-1]
+        if get_origin(kind) is not dict:  # a section or None
+            kind = next(filter(_is_section, get_args(kind)), kind)
+    return list(kind.model_fields) if _is_section(kind) else []
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)

@@ -221,15 +221,15 @@ def test_without_a_project_the_error_names_what_to_do(
     ("line", "refused"),
     [
         ("reward hrpo", "no variant 'hrpo' (frame, word, hpro, no_content, no_emotion, no_frame, "
-         "no_wvad, diffro, joint); did you mean 'hpro'?"),
+         "no_wvad, diffro, joint); did you mean hpro?"),
         ("reward-watched zzz", "no variant 'zzz' (frame, word, hpro, no_content, no_emotion, "
          "no_frame, no_wvad, diffro, joint)"),
         ("synthesise token-recon", "no system 'token-recon' (recordings, tokenrecon, sft, frame, "
          "word, hpro, no_content, no_emotion, no_frame, no_wvad, diffro, joint); did you mean "
-         "'tokenrecon'?"),
+         "tokenrecon?"),
         ("judge sfr", "no system 'sfr' (recordings, tokenrecon, sft, frame, word, hpro, "
-         "no_content, no_emotion, no_frame, no_wvad, diffro, joint); did you mean 'sft'?"),
-        ("corpus-read actd", "no set 'actd' (acted, controlled); did you mean 'acted'?"),
+         "no_content, no_emotion, no_frame, no_wvad, diffro, joint); did you mean sft?"),
+        ("corpus-read actd", "no set 'actd' (acted, controlled); did you mean acted?"),
         ("import-audio other", "no external system 'other' (none)"),
     ],
 )  # fmt: skip
@@ -248,9 +248,9 @@ def test_a_misspelt_name_is_refused_before_anything_heavy_is_loaded(project: Pat
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
-    assert done.stdout.endswith("did you mean 'hpro'?\n\n")
+    assert done.stdout.endswith("did you mean hpro?\n\n")
 
 
 def test_a_hint_has_the_closest_name_or_none() -> None:
-    assert did_you_mean("shard", ["shards", "seeds"]) == "; did you mean 'shards'?"
+    assert did_you_mean("shard", ["shards", "seeds"]) == "; did you mean shards?"
     assert did_you_mean("x", ["shards", "seeds"]) == ""

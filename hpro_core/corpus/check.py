@@ -19,7 +19,7 @@ from hpro_core.corpus.readers.registry import READERS, detect_reader, of_speaker
 from hpro_core.corpus.recording import Fault, Recording, metadata_faults
 from hpro_core.corpus.splits import groups_problem
 from hpro_core.corpus.usable import Clip, rejection_problem, sifted
-from hpro_core.errors import HproError, escaped
+from hpro_core.errors import HproError, did_you_mean, escaped
 from hpro_core.io import write_text
 from hpro_core.params import Corpus, CorpusSet
 from hpro_core.text.normalise import COSYVOICE2_TAGS, unknown_tags
@@ -75,7 +75,10 @@ def check(folder: Path, corpus: Corpus, reader: str = "") -> tuple[CorpusInfo, C
     """
     name, chosen = _set_of(folder, corpus, reader)
     if chosen.reader not in READERS:
-        raise HproError(f"--reader {chosen.reader}: unknown reader; known: {', '.join(READERS)}")
+        raise HproError(
+            f"--reader {chosen.reader}: unknown reader; known: {', '.join(READERS)}"
+            f"{did_you_mean(chosen.reader, READERS)}"
+        )
     found = of_speakers(read_entries(chosen.reader, folder, "PATH"), chosen, folder)
     contents = Contents(speakers_chosen=bool(chosen.speakers or chosen.leave_out_speakers))
     clips = _examine(found, corpus, contents, f"checking {name}")
