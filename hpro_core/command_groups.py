@@ -20,7 +20,7 @@ GROUPS = {
         "judge-recordings", "tables", "claims", "report",
     ),
     "Maintenance: models, weights, measurements": (
-        "weights", "base-make", "judge-grade", "codec", "policy", "benchmark", "params-schema",
+        "weights", "base-make", "judge-grade", "codec", "policy", "benchmark",
     ),
 }  # fmt: skip
 """Title of a group -> names of its commands. `judge` is also a stage."""

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from hpro_core import params as p
 from hpro_core.errors import HproError, did_you_mean
 from hpro_core.io import read_yaml
+from hpro_core.params import SEEDLESS
 from hpro_core.process import SNAKEMAKE
 
 MARKERS = ("params.yaml", "Snakefile")
@@ -212,7 +212,10 @@ def _run_of(settings: Path) -> str:
     folder = settings.absolute().parent
     if folder.name == "params" and folder.parent.parent.name == "results":
         return folder.parent.name
-    return p.read_plain(settings, "run", str)
+    run = read_yaml(settings).get("run")
+    if not isinstance(run, str):
+        raise HproError(f"{settings} has no `run`: give --root, the results folder of the run")
+    return run
 
 
 def _check_run(name: str, run: str, settings: Path) -> None:
@@ -249,7 +252,7 @@ def check_names(
         ("import-audio", "system"): ("external system", external),
     }
     if variants is not None and "audio" not in given:
-        systems = [*p.SEEDLESS, "sft", *variants]
+        systems = [*SEEDLESS, "sft", *variants]
         known["synthesise", "system"] = ("system", systems)
         known["judge", "system"] = ("system", [*systems, *(external or [])])
     for (of, argument), (kind, names) in known.items():

@@ -119,8 +119,10 @@ class Corpus(Section):
     """Section `corpus`; the extract for one set has only that set, and no `splits`."""
 
     sets: dict[str, CorpusSet] = Field(min_length=1)
-    min_duration_s: float = Field(gt=0)
-    max_duration_s: float = Field(gt=0, le=30)
+    min_duration_s: float = Field(gt=0, description="shortest duration of a clip that is used")
+    max_duration_s: float = Field(
+        gt=0, le=30, description="longest duration of a clip that is used"
+    )
     max_rejected_fraction: float = Field(ge=0, le=1)
     splits: Splits | None = None
 
@@ -152,13 +154,19 @@ class Controlled(Section):
 
 class Align(Section):
     backend: Literal["pocketsphinx", "mfa"]
-    mfa_acoustic_model: UserPath
-    mfa_dictionary: UserPath
-    mfa_g2p_model: UserPath
-    mfa_min_log_likelihood: float | None
-    mfa_max_duration_deviation: float | None = Field(gt=0)
+    mfa_acoustic_model: UserPath = Field(description="MFA's acoustic model")
+    mfa_dictionary: UserPath = Field(description="MFA's pronunciation dictionary")
+    mfa_g2p_model: UserPath = Field(description="MFA's model of unknown words")
+    mfa_min_log_likelihood: float | None = Field(
+        description="least log likelihood of an alignment by MFA that is kept; null: any"
+    )
+    mfa_max_duration_deviation: float | None = Field(
+        gt=0, description="largest deviation of phone durations that is kept; null: any"
+    )
     mfa_command: str
-    max_rejected_fraction: float = Field(ge=0, le=1)
+    max_rejected_fraction: float = Field(
+        ge=0, le=1, description="largest fraction of utterances that may be rejected"
+    )
 
 
 class Label(Section):
@@ -308,15 +316,15 @@ class RewardStage(Section):
     temperature: float = Field(
         gt=0, description="temperature of the straight-through Gumbel-softmax"
     )
-    weights: Weights
+    weights: Weights = Field(description="weights of the terms of the objective")
 
 
 class Reward(Section):
     """Section `reward`; the extract for a variant has only its stage."""
 
-    leave_out: list[str] = Field(default=[])
+    leave_out: list[str] = Field(default=[], description="corpora that the rewards leave out")
     steps: int = Field(ge=1, description="training steps")
-    batch_size: int = Field(ge=1)
+    batch_size: int = Field(ge=1, description="utterances per step, each with `samples`")
     learning_rate: float = Field(gt=0, description="learning rate")
     clip_norm: float = Field(gt=0, description="largest norm of the gradient")
     frame_norm: Literal["l1", "mse"] = Field(description="norm of L_sp and L_cp")
@@ -326,17 +334,27 @@ class Reward(Section):
         description="Jacobi iterations from the recording's history to the policy's own",
     )
     samples: int = Field(default=1, ge=1, description="samples that a step averages over")
-    gumbel_rao_samples: int = Field(default=0, ge=0)
+    gumbel_rao_samples: int = Field(
+        default=0, ge=0, description="extra Gumbel draws for a less noisy gradient; 0: none"
+    )
     top_p: float = Field(
         gt=0, le=1, description="probability of the nucleus that samples are drawn from"
     )
     top_k: int = Field(ge=1, description="largest number of tokens in that nucleus")
-    decay_fraction: float = Field(ge=0, le=1)
+    decay_fraction: float = Field(
+        ge=0,
+        le=1,
+        description="last fraction of the steps, in which the learning rate falls linearly to zero",
+    )
     ema: float = Field(ge=0, lt=1, description="decay of the averaged weights, which are saved")
     accumulate: int = Field(default=1, ge=1)
     checkpointing: bool = False
-    dev_evaluations: int = Field(default=3, ge=1)
-    dev_sentences: int = Field(default=48, ge=1)
+    dev_evaluations: int = Field(
+        default=3, ge=1, description="points of the dev curve after the initial one"
+    )
+    dev_sentences: int = Field(
+        default=48, ge=1, description="approximate number of sentences per point of the dev curve"
+    )
     probe_every: int = Field(default=0, ge=0, multiple_of=10)
     probe_sentences: int = Field(default=48, ge=1, description="dev sentences per evaluation")
     wer_margin: float = Field(default=0.01, ge=0)
@@ -520,13 +538,17 @@ class Evaluate(Section):
     nisqa: UserPath = ""
     scoreq: UserPath = ""
     batch_size: int = Field(default=8, ge=1)
-    asr_windows_s: list[int] = [20, 30]
+    asr_windows_s: list[int] = Field(
+        default=[20, 30], description="lengths in seconds that the embedded ASR pads audio to"
+    )
     judge_epochs: int = Field(ge=1)
     judge_learning_rate: float = Field(
         gt=0, description="learning rate of the affect judge's training"
     )
     check_every: int = Field(ge=1)
-    dnsmos_windows: int = Field(ge=1)
+    dnsmos_windows: int = Field(
+        ge=1, description="windows of an utterance that DNSMOS averages over"
+    )
     bootstrap_samples: int = Field(ge=1)
     seed: int = Field(description="random seed")
 
@@ -565,25 +587,25 @@ class Params(Section):
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     base: UserPath
     shards: int = Field(ge=1, le=99_999)
-    compute: Compute
-    corpus: WholeCorpus
+    compute: Compute = Field(description="device and precision of trainings and judges")
+    corpus: WholeCorpus = Field(description="corpora and their splits")
     controlled: Controlled
-    align: Align
+    align: Align = Field(description="word boundaries")
     label: Label
     speech: Speech
     vocoder: Vocoder
-    dataset: Dataset
+    dataset: Dataset = Field(description="texts that the models are given")
     codec: WholeCodec
-    policy: Policy
-    sft: Sft
-    reward: WholeReward
+    policy: Policy = Field(description="language model over speech tokens, which the rewards train")
+    sft: Sft = Field(description="supervised fine-tuning, from which the rewards start")
+    reward: WholeReward = Field(description="reward optimisation of the policy, in three stages")
     variants: dict[str, Variant]
-    synthesis: Synthesis
+    synthesis: Synthesis = Field(description="sampling of the test sentences")
     tables: Tables
     external: dict[str, Annotated[UserPath, Field(min_length=1)]] = {}
     evaluate: Evaluate
     claims: Claims
-    report: Report
+    report: Report = Field(description="the report of a run")
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Params":

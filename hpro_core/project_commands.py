@@ -1,4 +1,4 @@
-"""Commands about a whole run and its settings, from `hpro benchmark` to `hpro params-schema`."""
+"""Commands about a whole run and its settings, from `hpro benchmark` to `hpro verify`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -97,12 +97,3 @@ def verify(root: Path) -> None:
     if problems:
         raise HproError(f"{root}: {len(problems)} problems in {n_files} files, see above")
     print(f"{root}: {n_files} files match their records")
-
-
-@app.command()
-def params_schema() -> None:
-    """Print the JSON schema of params.yaml."""
-    import json
-
-    draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    print(json.dumps(draft | p.Params.model_json_schema(), indent=2))

@@ -142,6 +142,12 @@ def test_settings_of_another_run_are_refused(project: Path) -> None:
         completed("align --root results/other")
 
 
+def test_settings_without_a_run_are_refused(project: Path) -> None:
+    (project / "part.yaml").write_text("align: {}\n")
+    with pytest.raises(HproError, match=r"^part.yaml has no `run`: give --root"):
+        completed("align --params part.yaml")
+
+
 def test_a_job_of_the_workflow_is_not_touched(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
