@@ -40,7 +40,7 @@ for commands in (
     say, judges, analysis, report, project_commands,
 ):  # fmt: skip
     app.add_typer(commands.app)
-app.add_typer(corpus.checks, name="corpus")
+app.add_typer(corpus.checks, name="corpus", help="Corpora of your own: import and check.")
 app.add_typer(pretrained.weights, name="weights")
 app.add_typer(codec.released, name="codec")
 app.add_typer(policy.llm, name="policy")

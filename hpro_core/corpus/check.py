@@ -160,12 +160,12 @@ def _lines(info: CorpusInfo, contents: Contents) -> Iterator[str]:
     for (emotion, label), each in sorted(contents.seconds.items()):
         yield f"{emotion:<12} {label:<16} {len(each):>10} {sum(each) / 60:>9.1f}"
     yield f"faults: {len(contents.faults)}"
-    yield from _by_kind(contents.faults)
+    yield from by_kind(contents.faults)
     if contents.left_out:
         unknown = ", or a fault of an unknown speaker" if contents.speakers_chosen else ""
         why = f"outside the duration limits{unknown}"
         yield f"left out by a run ({why}): {len(contents.left_out)}"
-        yield from _by_kind(contents.left_out)
+        yield from by_kind(contents.left_out)
     if contents.unknown_tags:
         yield f"unknown marks, read as words: {len(contents.unknown_tags)}"
         for mark, names in list(contents.unknown_tags.items())[:EXAMPLES]:
@@ -175,7 +175,8 @@ def _lines(info: CorpusInfo, contents: Contents) -> Iterator[str]:
         yield f"a run stops here: {sentence}"
 
 
-def _by_kind(faults: Sequence[Fault]) -> Iterator[str]:
+def by_kind(faults: Sequence[Fault]) -> Iterator[str]:
+    """The lines of faults: a line for each kind, below it the first `EXAMPLES`."""
     for kind, k in Counter(fault.kind for fault in faults).most_common():
         yield f"  {kind}: {k}"
         examples = [fault for fault in faults if fault.kind == kind][:EXAMPLES]
