@@ -48,6 +48,17 @@ WORK = {
 }
 """Command -> its folder in work/<run>, as the rules have it; `label` adds that of a shard."""
 
+NAMED = {
+    "reward": ("variant", "variant"),
+    "reward-watched": ("variant", "variant"),
+    "corpus-read": ("name", "set"),
+    "corpus-render": ("name", "set"),
+    "import-audio": ("system", "external system"),
+    "synthesise": ("system", "system"),
+    "judge": ("system", "system"),
+}
+"""Command -> its argument that the settings must have, and the kind of name."""
+
 SHOWN_DEFAULTS = {
     "root": "results/<run> of params.yaml",
     "params": "params.yaml",
@@ -104,29 +115,15 @@ def prepared(commands: Any, arguments: Sequence[str]) -> list[str]:
     command, name, first = _command(commands, arguments)
     if command is None or SNAKEMAKE in os.environ or {"-h", "--help"} & set(arguments):
         return complete
-    here, project = Path.cwd(), find_project(Path.cwd())
-    words = list(_words(command, arguments, first))
-    if project is not None and project != here:
-        said = f"hpro: working in {project}: paths in messages are relative to it"
-        print(said, file=sys.stderr, flush=True)
-        for word in words:
-            complete[word.place] = word.head + _moved(word, here, project)
-        os.chdir(project)
-        words = list(_words(command, complete, first))
-    given = {word.parameter.name: word.value for word in words}
-    wanted = [
-        parameter.name
-        for parameter in _with_default(command)
-        if parameter.name not in given
-        and (parameter.default is _no_default or (parameter.name != "params" and "system" in given))
-    ]
-    added: dict[str, str] = {}
-    if project is not None and wanted and "audio" not in given:
-        added = _defaults(name, given, wanted)
+    project = find_project(Path.cwd())
+    if project is not None and project != Path.cwd():
+        complete = _entered(project, command, complete, first)
+    given = {word.parameter.name: word.value for word in _words(command, complete, first)}
+    added = {} if project is None else _defaults(name, given, _left_out(command, given))
     settings = Path(({"params": MARKERS[0]} | given | added)["params"])
-    if settings.is_file():
+    if name in NAMED and settings.is_file():
         check_names(name, given, read_yaml(settings), settings)
-    end = arguments.index("--") if "--" in arguments else len(arguments)
+    end = complete.index("--") if "--" in complete else len(complete)
     new = [part for option, value in added.items() for part in (f"--{option}", value)]
     return [*complete[:end], *new, *complete[end:]]
 
@@ -176,6 +173,28 @@ def _words(command: Any, arguments: Sequence[str], first: int) -> Iterator[Word]
         place += 1
 
 
+def _entered(project: Path, command: Any, arguments: list[str], first: int) -> list[str]:
+    """Change to the folder of the project; return the arguments with their paths from there."""
+    here, moved = Path.cwd(), list(arguments)
+    for word in _words(command, arguments, first):
+        moved[word.place] = word.head + _moved(word, here, project)
+    said = f"hpro: working in {project}: paths in messages are relative to it"
+    print(said, file=sys.stderr, flush=True)
+    os.chdir(project)
+    return moved
+
+
+def _left_out(command: Any, given: Mapping[str, str]) -> list[str]:
+    """The options that `prepared` adds: required ones, and those of `hpro judge SYSTEM`."""
+    of_system = "system" in given and "audio" not in given
+    return [
+        option.name
+        for option in _with_default(command)
+        if option.name not in given
+        and (option.default is _no_default or (of_system and option.name != "params"))
+    ]
+
+
 def _moved(word: Word, here: Path, project: Path) -> str:
     """A value for the folder of the project instead of the user's."""
     if word.parameter.name in FOLDERS:
@@ -195,6 +214,8 @@ def _relative(path: str, here: Path, project: Path) -> str:
 
 def _defaults(name: str, given: Mapping[str, str], wanted: Sequence[str]) -> dict[str, str]:
     """Values of the options that were left out."""
+    if not wanted:
+        return {}
     settings = Path(given.get("params", MARKERS[0]))
     run = Path(given["root"]).name if "root" in given else _run_of(settings)
     if "params" in wanted and "root" in given:
@@ -233,8 +254,8 @@ def check_names(
     """Refuse a variant, system or corpus that the settings do not have.
 
     Args:
-        command: name of the command.
-        given: values of the arguments.
+        command: a command of `NAMED`.
+        given: values of its arguments.
         settings: of the whole run, or the key file of a stage; names of a section that it does not
             have are not checked.
         path: of the settings, for messages.
@@ -242,21 +263,23 @@ def check_names(
     Raises:
         HproError: no such name; the message has the names that there are.
     """
+    argument, kind = NAMED[command]
+    name, names = given.get(argument, ""), _names(kind, settings)
+    if name and names is not None and name not in names:
+        listed = ", ".join(names) or "none"
+        raise HproError(f"{path}: no {kind} {name!r} ({listed}){did_you_mean(name, names)}")
+
+
+def _names(kind: str, settings: Mapping[str, Any]) -> list[str] | None:
+    """Names of a kind in `NAMED`; None if the settings do not have their section."""
     variants, external = settings.get("variants"), settings.get("external")
-    sets = (settings.get("corpus") or {}).get("sets")
-    known: dict[tuple[str, str], tuple[str, Any]] = {
-        ("reward", "variant"): ("variant", variants),
-        ("reward-watched", "variant"): ("variant", variants),
-        ("corpus-read", "name"): ("set", sets),
-        ("corpus-render", "name"): ("set", sets),
-        ("import-audio", "system"): ("external system", external),
-    }
-    if variants is not None and "audio" not in given:
-        systems = [*SEEDLESS, "sft", *variants]
-        known["synthesise", "system"] = ("system", systems)
-        known["judge", "system"] = ("system", [*systems, *(external or [])])
-    for (of, argument), (kind, names) in known.items():
-        name = given.get(argument, "")
-        if of == command and name and names is not None and name not in names:
-            listed = ", ".join(names) or "none"
-            raise HproError(f"{path}: no {kind} {name!r} ({listed}){did_you_mean(name, names)}")
+    match kind:
+        case "set":
+            found = (settings.get("corpus") or {}).get("sets")
+        case "variant":
+            found = variants
+        case "external system":
+            found = external
+        case _:
+            found = None if variants is None else [*SEEDLESS, "sft", *variants, *(external or [])]
+    return None if found is None else list(found)

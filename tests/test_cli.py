@@ -46,7 +46,7 @@ def test_every_command_is_in_one_group() -> None:
     names = [name for group in GROUPS.values() for name in group]
     assert len(names) == len(set(names))
     shown = {name for name, command in COMMANDS.commands.items() if not command.hidden}
-    assert shown - set(names) == set()
+    assert shown - set(names) == set(), "add it to hpro_core/command_groups.py"
 
 
 def test_help_shows_the_groups_in_order() -> None:
@@ -243,6 +243,18 @@ def test_a_name_that_the_settings_lack_is_refused(project: Path, line: str, refu
     with pytest.raises(HproError) as error:
         completed(line)
     assert str(error.value) == f"params.yaml: {refused}"
+
+
+def test_names_are_not_checked_without_their_section(project: Path) -> None:
+    (project / "key.yaml").write_text("run: embedded\nsynthesis: {}\n")
+    assert "--params key.yaml" in completed("synthesise any --params key.yaml")
+
+
+def test_only_commands_with_a_name_read_the_settings(project: Path) -> None:
+    (project / "params.yaml").write_text("run: [")
+    assert completed("verify results/embedded") == "verify results/embedded"
+    with pytest.raises(HproError, match=r"^params.yaml"):
+        completed("judge hpro")
 
 
 def test_a_misspelt_name_is_refused_before_anything_heavy_is_loaded(project: Path) -> None:
