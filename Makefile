@@ -110,7 +110,7 @@ types: setup-dev
 faults: setup-dev     ## N runs disturbed at points drawn by SEED, restarted, compared: docs/reliability.md; resumable
 	python -m tests.faults.run --trials $(or $(N),200) --seed $(or $(SEED),1)
 
-docs: setup-dev       ## docs/settings.md, and docs/ as a site: open site/index.html
+docs: setup-dev       ## docs/settings.md, the schema, and docs/ as a site: open site/index.html
 	python -m workflow.scripts.settings_reference
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
@@ -119,8 +119,8 @@ ci: lint types test test-all docs
 bench: setup          ## cost of each stage per unit of work, against a straightforward way: docs/performance.md
 	python benchmarks/bench.py --json benchmarks/bench.json --markdown docs/performance.md
 
-schema: setup         ## after a change of hpro_core/params.py
-	hpro params-schema > workflow/schemas/params.schema.json
+schema: setup         ## after a change of hpro_core/params.py or params.yaml: schema for editors, docs/settings.md
+	python -m workflow.scripts.settings_reference
 
 pins: setup-dev       ## after a change of the dependencies in pyproject.toml; OPTIONS=--upgrade renews all
 	workflow/scripts/pins.sh $(OPTIONS)

@@ -12,6 +12,7 @@ from hpro_core.plan.cost_table import print_costs
 from hpro_core.plan.jobs import JOBS_FILE, jobs_of_workflow, write_jobs
 from hpro_core.plan.live import show_progress
 from hpro_core.plan.live_run import guard_run
+from hpro_core.plan.request import guard_request
 from hpro_core.plan.settings import PARAMS, settings_of_workflow
 from hpro_core.process import QUIET_SHELL_PREFIX, SHELL_PREFIX
 
@@ -67,5 +68,6 @@ elif workflow.is_main_process:
     guard_run(
         workflow, SETTINGS.run, config, lambda: write_changed(keys), WorkflowError
     )
+    guard_request(workflow, SETTINGS, WorkflowError)
     if show_progress(workflow, logger, SETTINGS.run):
         shell.prefix(QUIET_SHELL_PREFIX)

@@ -6,15 +6,16 @@ imports expensive modules inside, so that `hpro --help` is fast.
 
 import os
 import sys
-from typing import Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from hpro_core import dataset_commands, process, project_commands
+from hpro_core import __version__, dataset_commands, process, project_commands
 from hpro_core.align import commands as align
 from hpro_core.analysis import commands as analysis
 from hpro_core.codec import commands as codec
+from hpro_core.command_groups import Commands
+from hpro_core.command_line import prepared
 from hpro_core.corpus import commands as corpus
 from hpro_core.judges import commands as judges
 from hpro_core.label import commands as label
@@ -27,22 +28,11 @@ from hpro_core.say import commands as say
 from hpro_core.speech import commands as speech
 from hpro_core.synthesis import commands as synthesis
 
-
-class Commands(TyperGroup):
-    """Command group that re-raises errors for which typer prints "Aborted." or nothing."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (EOFError, BrokenPipeError) as error:
-            raise process.Raised from error
-
-
 app = typer.Typer(
     cls=Commands,
     help="HPRO: from raw emotional speech to a reward-optimised TTS policy, stage by stage.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 for commands in (
@@ -50,16 +40,34 @@ for commands in (
     say, judges, analysis, report, project_commands,
 ):  # fmt: skip
     app.add_typer(commands.app)
-app.add_typer(corpus.checks, name="corpus")
+app.add_typer(corpus.checks, name="corpus", help="Corpora of your own: import and check.")
 app.add_typer(pretrained.weights, name="weights")
 app.add_typer(codec.released, name="codec")
 app.add_typer(policy.llm, name="policy")
 app.add_typer(listening.app, name="listen")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"hpro {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Options of no command."""
+
+
 def main() -> None:
     """Run a command; report an error in one line, and an unexpected exception as a bug."""
-    process.run(_run)
+    process.run(_run, lambda arguments: prepared(typer.main.get_command(app), arguments))
 
 
 def _run() -> None:

@@ -1,6 +1,8 @@
-"""The exception that the command line prints as a one-line message."""
+"""The exception that the command line prints as a one-line message, and hints in messages."""
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 _BREAKS = re.compile(r"\s*[\n\r\t\v\f\x1c-\x1f\x85\u2028\u2029]\s*")
 
@@ -25,3 +27,9 @@ def escaped(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def did_you_mean(name: str, known: Iterable[object]) -> str:
+    """Return "; did you mean x?" with the known name that is closest; "" if none is close."""
+    close = get_close_matches(name, map(str, known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

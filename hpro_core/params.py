@@ -8,10 +8,9 @@ import pkgutil
 import re
 from collections.abc import Collection, Iterable, Iterator
 from copy import copy
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -26,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from hpro_core.errors import HproError
+from hpro_core.errors import HproError, did_you_mean
 from hpro_core.io import read_json, read_yaml
 
 MAX_SYSTEM_CHARACTERS = 40
@@ -120,8 +119,10 @@ class Corpus(Section):
     """Section `corpus`; the extract for one set has only that set, and no `splits`."""
 
     sets: dict[str, CorpusSet] = Field(min_length=1)
-    min_duration_s: float = Field(gt=0)
-    max_duration_s: float = Field(gt=0, le=30)
+    min_duration_s: float = Field(gt=0, description="shortest duration of a clip that is used")
+    max_duration_s: float = Field(
+        gt=0, le=30, description="longest duration of a clip that is used"
+    )
     max_rejected_fraction: float = Field(ge=0, le=1)
     splits: Splits | None = None
 
@@ -153,13 +154,19 @@ class Controlled(Section):
 
 class Align(Section):
     backend: Literal["pocketsphinx", "mfa"]
-    mfa_acoustic_model: UserPath
-    mfa_dictionary: UserPath
-    mfa_g2p_model: UserPath
-    mfa_min_log_likelihood: float | None
-    mfa_max_duration_deviation: float | None = Field(gt=0)
+    mfa_acoustic_model: UserPath = Field(description="MFA's acoustic model")
+    mfa_dictionary: UserPath = Field(description="MFA's pronunciation dictionary")
+    mfa_g2p_model: UserPath = Field(description="MFA's model of unknown words")
+    mfa_min_log_likelihood: float | None = Field(
+        description="least log likelihood of an alignment by MFA that is kept; null: any"
+    )
+    mfa_max_duration_deviation: float | None = Field(
+        gt=0, description="largest deviation of phone durations that is kept; null: any"
+    )
     mfa_command: str
-    max_rejected_fraction: float = Field(ge=0, le=1)
+    max_rejected_fraction: float = Field(
+        ge=0, le=1, description="largest fraction of utterances that may be rejected"
+    )
 
 
 class Label(Section):
@@ -300,9 +307,8 @@ def _of_known_terms(values: Any) -> Any:
     known = [*Weights.model_fields, *own_terms()]
     for name in values if isinstance(values, dict) else ():
         if name not in known:
-            close = get_close_matches(str(name), known, n=1)
-            meant = f"; did you mean {close[0]}?" if close else ""
-            raise ValueError(f"{name}: is no reward term ({', '.join(known)}){meant}")
+            hint = did_you_mean(str(name), known)
+            raise ValueError(f"{name}: is no reward term ({', '.join(known)}){hint}")
     return values
 
 
@@ -310,15 +316,15 @@ class RewardStage(Section):
     temperature: float = Field(
         gt=0, description="temperature of the straight-through Gumbel-softmax"
     )
-    weights: Weights
+    weights: Weights = Field(description="weights of the terms of the objective")
 
 
 class Reward(Section):
     """Section `reward`; the extract for a variant has only its stage."""
 
-    leave_out: list[str] = Field(default=[])
+    leave_out: list[str] = Field(default=[], description="corpora that the rewards leave out")
     steps: int = Field(ge=1, description="training steps")
-    batch_size: int = Field(ge=1)
+    batch_size: int = Field(ge=1, description="utterances per step, each with `samples`")
     learning_rate: float = Field(gt=0, description="learning rate")
     clip_norm: float = Field(gt=0, description="largest norm of the gradient")
     frame_norm: Literal["l1", "mse"] = Field(description="norm of L_sp and L_cp")
@@ -328,17 +334,27 @@ class Reward(Section):
         description="Jacobi iterations from the recording's history to the policy's own",
     )
     samples: int = Field(default=1, ge=1, description="samples that a step averages over")
-    gumbel_rao_samples: int = Field(default=0, ge=0)
+    gumbel_rao_samples: int = Field(
+        default=0, ge=0, description="extra Gumbel draws for a less noisy gradient; 0: none"
+    )
     top_p: float = Field(
         gt=0, le=1, description="probability of the nucleus that samples are drawn from"
     )
     top_k: int = Field(ge=1, description="largest number of tokens in that nucleus")
-    decay_fraction: float = Field(ge=0, le=1)
+    decay_fraction: float = Field(
+        ge=0,
+        le=1,
+        description="last fraction of the steps, in which the learning rate falls linearly to zero",
+    )
     ema: float = Field(ge=0, lt=1, description="decay of the averaged weights, which are saved")
     accumulate: int = Field(default=1, ge=1)
     checkpointing: bool = False
-    dev_evaluations: int = Field(default=3, ge=1)
-    dev_sentences: int = Field(default=48, ge=1)
+    dev_evaluations: int = Field(
+        default=3, ge=1, description="points of the dev curve after the initial one"
+    )
+    dev_sentences: int = Field(
+        default=48, ge=1, description="approximate number of sentences per point of the dev curve"
+    )
     probe_every: int = Field(default=0, ge=0, multiple_of=10)
     probe_sentences: int = Field(default=48, ge=1, description="dev sentences per evaluation")
     wer_margin: float = Field(default=0.01, ge=0)
@@ -522,13 +538,17 @@ class Evaluate(Section):
     nisqa: UserPath = ""
     scoreq: UserPath = ""
     batch_size: int = Field(default=8, ge=1)
-    asr_windows_s: list[int] = [20, 30]
+    asr_windows_s: list[int] = Field(
+        default=[20, 30], description="lengths in seconds that the embedded ASR pads audio to"
+    )
     judge_epochs: int = Field(ge=1)
     judge_learning_rate: float = Field(
         gt=0, description="learning rate of the affect judge's training"
     )
     check_every: int = Field(ge=1)
-    dnsmos_windows: int = Field(ge=1)
+    dnsmos_windows: int = Field(
+        ge=1, description="windows of an utterance that DNSMOS averages over"
+    )
     bootstrap_samples: int = Field(ge=1)
     seed: int = Field(description="random seed")
 
@@ -567,25 +587,25 @@ class Params(Section):
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     base: UserPath
     shards: int = Field(ge=1, le=99_999)
-    compute: Compute
-    corpus: WholeCorpus
+    compute: Compute = Field(description="device and precision of trainings and judges")
+    corpus: WholeCorpus = Field(description="corpora and their splits")
     controlled: Controlled
-    align: Align
+    align: Align = Field(description="word boundaries")
     label: Label
     speech: Speech
     vocoder: Vocoder
-    dataset: Dataset
+    dataset: Dataset = Field(description="texts that the models are given")
     codec: WholeCodec
-    policy: Policy
-    sft: Sft
-    reward: WholeReward
+    policy: Policy = Field(description="language model over speech tokens, which the rewards train")
+    sft: Sft = Field(description="supervised fine-tuning, from which the rewards start")
+    reward: WholeReward = Field(description="reward optimisation of the policy, in three stages")
     variants: dict[str, Variant]
-    synthesis: Synthesis
+    synthesis: Synthesis = Field(description="sampling of the test sentences")
     tables: Tables
     external: dict[str, Annotated[UserPath, Field(min_length=1)]] = {}
     evaluate: Evaluate
     claims: Claims
-    report: Report
+    report: Report = Field(description="the report of a run")
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Params":
@@ -604,8 +624,11 @@ class Params(Section):
             seen = [name]
             while (start := self.variants[seen[-1]].start) != "sft":
                 if start not in self.variants:
-                    known = ", ".join(["sft", *self.variants])
-                    raise ValueError(f"variants.{seen[-1]}.start: no policy {start!r} ({known})")
+                    known = ["sft", *self.variants]
+                    raise ValueError(
+                        f"variants.{seen[-1]}.start: no policy {start!r} ({', '.join(known)})"
+                        f"{did_you_mean(start, known)}"
+                    )
                 if start in seen:
                     circle = " from ".join([*seen, start])
                     raise ValueError(f"variants.{name}.start: circular, {circle}")
@@ -617,7 +640,10 @@ class Params(Section):
         for table, rows in self.tables.model_dump().items():
             for row in rows:
                 if row not in systems:
-                    raise ValueError(f"tables.{table}: no system {row!r} ({', '.join(systems)})")
+                    raise ValueError(
+                        f"tables.{table}: no system {row!r} ({', '.join(systems)})"
+                        f"{did_you_mean(row, systems)}"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -634,6 +660,7 @@ class Params(Section):
                     raise ValueError(
                         f"{section}.leave_out: corpus.sets has no {name!r} "
                         f"({', '.join(self.corpus.sets)}): correct or remove the name"
+                        f"{did_you_mean(name, self.corpus.sets)}"
                     )
         return self
 
@@ -846,7 +873,10 @@ def read_variant(path: str | Path, name: str) -> Variant:
     variants = read_yaml(Path(path)).get("variants", {})
     if name not in variants:
         known = ", ".join(sorted(variants))
-        raise HproError(f"{path}: no variant {name!r} (known: {known}); add it under variants:")
+        raise HproError(
+            f"{path}: no variant {name!r} (known: {known}); add it under variants:"
+            f"{did_you_mean(name, variants)}"
+        )
     return validate_section(variants[name], Variant, path, f"variants.{name}")
 
 
@@ -877,28 +907,35 @@ def validate_section(
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        key, problem = problem_of(error, name)
+        key, problem = problem_of(error, name, kind)
         raise HproError(": ".join(filter(None, [str(path), key, problem]))) from error
 
 
-def problem_of(error: ValidationError, name: str = "") -> tuple[str, str]:
+def problem_of(
+    error: ValidationError, name: str = "", kind: type[Section] = Params
+) -> tuple[str, str]:
     """Return the dotted name of the first wrong setting, and its problem.
 
     The name is empty if settings contradict each other; the text then begins with a setting.
-    `name` is the dotted name of the section that was checked, empty for the whole file.
+    `name` is the dotted name of the section that was checked, empty for the whole file; `kind` is
+    its type.
     """
     # A misspelt setting is also reported as missing; the misspelling is more informative.
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    return ".".join(str(part) for part in (name, *first["loc"]) if part != ""), _cure(first)
+    place = ".".join(str(part) for part in (name, *first["loc"]) if part != "")
+    return place, _cure(first, kind)
 
 
-def _cure(problem: Any) -> str:
+def _cure(problem: Any, kind: type[Section]) -> str:
     message = problem["msg"]
+    hint = ""
     match problem["type"]:
         case "extra_forbidden":
-            if new := RENAMED.get(str(problem["loc"][-1])):
+            *section, name = problem["loc"]
+            if new := RENAMED.get(str(name)):
                 return f"is now called {new}: rename it"
-            return "is not a setting; correct a misspelling or remove it"
+            hint = did_you_mean(str(name), _settings_in(kind, section))
+            return f"is not a setting{hint or '; correct a misspelling or remove it'}"
         case "missing":
             return "is missing; copy it from the params.yaml that the project ships"
         case "value_error":
@@ -908,4 +945,20 @@ def _cure(problem: Any) -> str:
                 "a path must not contain { } < > or a line break, or begin with '-': rename "
                 f"it, not {problem['input']!r}"
             )
-    return f"{message[0].lower()}{message[1:]}, not {problem['input']!r}"
+        case "literal_error":
+            known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+            hint = did_you_mean(str(problem["input"]), known)
+    return f"{message[0].lower()}{message[1:]}, not {problem['input']!r}{hint}"
+
+
+def _settings_in(kind: Any, place: Iterable[Any]) -> list[str]:
+    """Names of the settings in a section, whose place is relative to a section of type `kind`."""
+    for part in place:
+        kind = kind.model_fields[part].annotation if _is_section(kind) else get_args(kind)[-1]
+        if get_origin(kind) is not dict:  # a section or None
+            kind = next(filter(_is_section, get_args(kind)), kind)
+    return list(kind.model_fields) if _is_section(kind) else []
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)

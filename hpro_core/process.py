@@ -69,8 +69,12 @@ class Raised(Exception):
     """Wraps an error, its cause, that typer would otherwise hide or print as "Aborted."."""
 
 
-def run(commands: Callable[[], object]) -> NoReturn:
+def run(
+    commands: Callable[[], object], prepare: Callable[[list[str]], list[str]] = list
+) -> NoReturn:
     """Run the command line and exit.
+
+    `prepare` completes its arguments before another process with the same ones is waited for.
 
     The exit status is 0, that of typer for wrong usage, 1 for an HproError, 70 for an unexpected
     error, or 128 and the number of the signal.
@@ -80,6 +84,7 @@ def run(commands: Callable[[], object]) -> NoReturn:
     _end_with_snakemake()
     threading.excepthook = _report_of_thread
     try:
+        sys.argv[1:] = prepare(sys.argv[1:])
         with one_at_a_time(sys.argv[1:]):
             commands()
         status: Any = 0

@@ -1,4 +1,4 @@
-"""Commands about a whole run and its settings, from `hpro benchmark` to `hpro params-schema`."""
+"""Commands about a whole run and its settings, from `hpro benchmark` to `hpro verify`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from hpro_core import params as p
-from hpro_core.errors import HproError
+from hpro_core.errors import HproError, did_you_mean
 from hpro_core.options import Differences, Params, Threads, Weights
 
 app = typer.Typer()
@@ -28,7 +28,10 @@ def benchmark(
     from hpro_core.benchmark import FULL_SIZE, TRAININGS, measure
 
     if training not in TRAININGS:
-        raise HproError(f"no training {training!r}: use one of {', '.join(TRAININGS)}")
+        raise HproError(
+            f"no training {training!r}: use one of {', '.join(TRAININGS)}"
+            f"{did_you_mean(training, TRAININGS)}"
+        )
     reward = p.read_section(params, "reward", p.Reward)
     cost = measure(training, FULL_SIZE, reward, device, threads, steps, checkpointing)
     print(json.dumps(dataclasses.asdict(cost), indent=2))
@@ -94,12 +97,3 @@ def verify(root: Path) -> None:
     if problems:
         raise HproError(f"{root}: {len(problems)} problems in {n_files} files, see above")
     print(f"{root}: {n_files} files match their records")
-
-
-@app.command()
-def params_schema() -> None:
-    """Print the JSON schema of params.yaml."""
-    import json
-
-    draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    print(json.dumps(draft | p.Params.model_json_schema(), indent=2))

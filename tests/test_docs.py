@@ -1,5 +1,7 @@
 """The documentation as a site: what mkdocs, which `make docs` runs, does not check by itself."""
 
+import copy
+import json
 import posixpath
 import re
 import subprocess
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from workflow.scripts.settings_reference import PAGE, Comments, Reference, reference
+from workflow.scripts.settings_reference import PAGE, SCHEMA, Comments, Reference, reference
 from workflow.scripts.site_hooks import FETCHED, without_outside_links
 
 REPO = Path(__file__).parents[1]
@@ -145,7 +147,41 @@ def test_every_entry_of_the_log_has_an_anchor_of_its_own() -> None:
 
 
 def test_the_settings_reference_is_up_to_date() -> None:
-    assert PAGE.read_text(encoding="utf-8") == reference(), "run `make docs`"
+    assert PAGE.read_text(encoding="utf-8") == reference().page(), "run `make docs`"
+
+
+def test_the_schema_describes_every_setting() -> None:
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    forms = {"": schema, **schema["$defs"]}
+    settings = {
+        f"{name}.{key}": inner.get("description", "")
+        for name, form in forms.items()
+        for key, inner in form.get("properties", {}).items()
+    }
+    assert len(settings) > 190
+    origins = re.compile(r"(paper|inferred|released code|CosyVoice2|ours|; )*")
+    assert [name for name, text in settings.items() if origins.fullmatch(text)] == []
+
+
+def test_the_settings_name_their_schema_for_editors() -> None:
+    first = (REPO / "params.yaml").read_text(encoding="utf-8").splitlines()[0]
+    assert first == f"# yaml-language-server: $schema={SCHEMA.relative_to(REPO)}"
+
+
+def test_comments_of_one_section_type_are_kept_where_they_agree() -> None:
+    stage = {"type": "object", "properties": {"steps": {"type": "integer", "description": "n"}}}
+    schema: dict = {
+        "properties": {name: {"$ref": "#/$defs/Stage"} for name in ("one", "two")},
+        "$defs": {"Stage": stage},
+    }
+    text = "one: {steps: 1}  # first\ntwo: {steps: 2}  # second\n"
+    described = Reference(text, copy.deepcopy(schema)).described_schema()
+    assert [described["properties"][name]["description"] for name in ("one", "two")] == [
+        "first", "second",
+    ]  # fmt: skip
+    assert described["$defs"]["Stage"]["properties"]["steps"]["description"] == "n"
+    described = Reference(text.replace("second", "first"), schema).described_schema()
+    assert described["$defs"]["Stage"]["properties"]["steps"]["description"] == "n; first"
 
 
 SETTINGS = """# head

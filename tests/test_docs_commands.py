@@ -21,6 +21,7 @@ from dvc.cli.parser import get_main_parser
 from snakemake.cli import get_argument_parser
 
 from hpro_core.cli import app
+from hpro_core.command_line import prepared
 
 REPO = Path(__file__).parents[1]
 PAGES = [
@@ -131,6 +132,7 @@ def tracked() -> frozenset[str]:
 
 def of_hpro(words: list[str], whole: bool) -> list[str]:
     command, name = hpro_command(), "hpro"
+    words = prepared(command, words) if whole else words
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
         name, *words = words
         if name in ("stage", "step", "command"):  # <stage>: any of them
@@ -291,7 +293,7 @@ def test_shell_blocks_are_fenced(page: Path) -> None:
     [
         ("hpro aling", "no command aling"),
         ("hpro align --shards 3 --root results/x --params params.yaml  # needs: a run", "--shards"),
-        ("hpro align  # needs: a run", "Missing option '--root'"),
+        ("hpro base-make out  # needs: a run", "Missing option '--policy'"),
         ("hpro verify results/embedded", "results/embedded is in no fresh clone"),
         ("make rum", "no target rum"),
         ("make run CONFIGS=config/tiny.yaml", "no variable CONFIGS"),

@@ -42,7 +42,16 @@ def test_the_shipped_settings_are_valid_and_complete():
 FULL_POLICY = {"preset": "cosyvoice2", "path": "CosyVoice2-0.5B", "dropout": 0.0}
 SOME, MINE = {"start": "sft", "stage": "word"}, {"reader": "csv", "path": "mine"}
 WRONG = [
-    ("report.smaples", 3, r"report.smaples: is not a setting"),
+    ("report.smaples", 3, r"report.smaples: is not a setting; did you mean samples\?$"),
+    ("shard", 3, r"shard: is not a setting; did you mean shards\?$"),
+    ("xyzzy", 3, r"xyzzy: is not a setting; correct a misspelling or remove it$"),
+    ("corpus.sets.acted.readr", "csv", r"acted.readr: is not a setting; did you mean reader\?$"),
+    ("corpus.sets.acted.reader", "cvs", r"reader: input should be .*'cvs'; did you mean csv\?$"),
+    ("codec.style.step", 1, r"codec.style.step: is not a setting; did you mean steps\?$"),
+    ("reward.word.temperatur", 1.0, r"is not a setting; did you mean temperature\?$"),
+    ("variants.hpro.override", {"frame_nrom": "l1"}, r"not a setting; did you mean frame_norm\?$"),
+    ("variants.word.start", "farme", r"no policy 'farme' \(.*\); did you mean frame\?$"),
+    ("sft.leave_out", ["acetd"], r"correct or remove the name; did you mean acted\?$"),
     ("sft.steps", -1, r"sft.steps: input should be greater than or equal to 1, not -1"),
     ("sft.steps", "many", r"sft.steps: input should be a valid integer, not 'many'"),
     ("reward.word.weights.wvad", "tiny", r"wvad: input should be a valid number, not 'tiny'"),

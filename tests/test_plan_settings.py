@@ -144,7 +144,7 @@ def test_the_file_that_has_the_value_is_named(tmp_path: Path) -> None:
         (
             "all_ablations",
             None,
-            r"all_ablations is not a settings file, it does not exist: targets",
+            r"all_ablations is not a settings file, it does not exist: targets.*`--`$",
         ),
         ("metrics.json", '{"system": "sft", "wer": 1}', r"metrics.json is not a settings file, it"),
         ("model.bin", "\x00\x01", r"model.bin"),
@@ -160,6 +160,12 @@ def test_a_target_that_was_taken_for_a_settings_file(
         read_settings(SHIPPED, [file])
     if content != "\x00\x01":
         assert "come after `--`" in str(error.value)
+
+
+def test_a_misspelt_settings_file_has_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(SHIPPED.parent)
+    with pytest.raises(HproError, match=r"after `--`; did you mean config/tiny.yaml\?$"):
+        read_settings(SHIPPED, [Path("config/tny.yaml")])
 
 
 def workflow(

@@ -19,7 +19,7 @@ from hpro_core.corpus.readers.registry import READERS, detect_reader, of_speaker
 from hpro_core.corpus.recording import Fault, Recording, metadata_faults
 from hpro_core.corpus.splits import groups_problem
 from hpro_core.corpus.usable import Clip, rejection_problem, sifted
-from hpro_core.errors import HproError, escaped
+from hpro_core.errors import HproError, did_you_mean, escaped
 from hpro_core.io import write_text
 from hpro_core.params import Corpus, CorpusSet
 from hpro_core.text.normalise import COSYVOICE2_TAGS, unknown_tags
@@ -75,7 +75,10 @@ def check(folder: Path, corpus: Corpus, reader: str = "") -> tuple[CorpusInfo, C
     """
     name, chosen = _set_of(folder, corpus, reader)
     if chosen.reader not in READERS:
-        raise HproError(f"--reader {chosen.reader}: unknown reader; known: {', '.join(READERS)}")
+        raise HproError(
+            f"--reader {chosen.reader}: unknown reader; known: {', '.join(READERS)}"
+            f"{did_you_mean(chosen.reader, READERS)}"
+        )
     found = of_speakers(read_entries(chosen.reader, folder, "PATH"), chosen, folder)
     contents = Contents(speakers_chosen=bool(chosen.speakers or chosen.leave_out_speakers))
     clips = _examine(found, corpus, contents, f"checking {name}")
@@ -157,12 +160,12 @@ def _lines(info: CorpusInfo, contents: Contents) -> Iterator[str]:
     for (emotion, label), each in sorted(contents.seconds.items()):
         yield f"{emotion:<12} {label:<16} {len(each):>10} {sum(each) / 60:>9.1f}"
     yield f"faults: {len(contents.faults)}"
-    yield from _by_kind(contents.faults)
+    yield from by_kind(contents.faults)
     if contents.left_out:
         unknown = ", or a fault of an unknown speaker" if contents.speakers_chosen else ""
         why = f"outside the duration limits{unknown}"
         yield f"left out by a run ({why}): {len(contents.left_out)}"
-        yield from _by_kind(contents.left_out)
+        yield from by_kind(contents.left_out)
     if contents.unknown_tags:
         yield f"unknown marks, read as words: {len(contents.unknown_tags)}"
         for mark, names in list(contents.unknown_tags.items())[:EXAMPLES]:
@@ -172,7 +175,8 @@ def _lines(info: CorpusInfo, contents: Contents) -> Iterator[str]:
         yield f"a run stops here: {sentence}"
 
 
-def _by_kind(faults: Sequence[Fault]) -> Iterator[str]:
+def by_kind(faults: Sequence[Fault]) -> Iterator[str]:
+    """The lines of faults: a line for each kind, below it the first `EXAMPLES`."""
     for kind, k in Counter(fault.kind for fault in faults).most_common():
         yield f"  {kind}: {k}"
         examples = [fault for fault in faults if fault.kind == kind][:EXAMPLES]

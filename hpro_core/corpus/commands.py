@@ -40,6 +40,34 @@ def corpus_split(root: Root, params: Params) -> None:
     split(root, corpus, Path(base) if base else None, shards)
 
 
+@checks.command("import")
+def corpus_import(
+    source: Annotated[Path, typer.Argument(help="Folder of the corpus; it is not changed.")],
+    out: Annotated[Path, typer.Argument(help="New folder, for corpus.sets with reader: csv.")],
+    layout: Annotated[
+        str, typer.Option(help="ljspeech, vctk or mfa; by default it is recognised.")
+    ] = "",
+    speaker: Annotated[
+        str, typer.Option(help="Name of the only speaker; by default that of the folder.")
+    ] = "",
+    faults: Annotated[Path | None, typer.Option(help="CSV file for all faults.")] = None,
+) -> None:
+    """Write the table of the reader csv for LJSpeech, VCTK or MFA folders; no audio is copied."""
+    from hpro_core.corpus.check import Contents, by_kind, write_faults
+    from hpro_core.corpus.layouts import import_corpus
+    from hpro_core.errors import escaped
+
+    found = import_corpus(source, out, layout, speaker)
+    speakers = len({each.speaker for each in found.recordings})
+    print(f"{found.layout}: {len(found.recordings)} utterances, {speakers} speakers")
+    print(f"faults, left out of the table: {len(found.faults)}")
+    lines = [*by_kind(found.faults), *found.notes]
+    print("".join(f"{escaped(line)}\n" for line in lines), end="")
+    if faults is not None:
+        write_faults(Contents(left_out=list(found.faults)), faults)
+    print(f"{out}: {{reader: csv, path: {out}}}; `hpro corpus check {out}` decodes all audio")
+
+
 @checks.command("check")
 def corpus_check(
     path: Path,

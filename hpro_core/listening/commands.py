@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hpro_core.errors import HproError
+from hpro_core.errors import HproError, did_you_mean
 
 app = typer.Typer(help="Listening tests: build the page for raters, analyse their answers.")
 
@@ -56,7 +56,10 @@ def build(
         raise HproError("give either --run RESULTS, or --audio NAME=FOLDER with --list")
     wanted = [name.strip() for name in parts.split(",")]
     if unknown := [name for name in wanted if name not in PARTS]:
-        raise HproError(f"--parts: {unknown[0]!r} is unknown: use {', '.join(PARTS)}")
+        raise HproError(
+            f"--parts: {unknown[0]!r} is unknown: use {', '.join(PARTS)}"
+            f"{did_you_mean(unknown[0], PARTS)}"
+        )
     pairs = [tuple(text.split(":")) for text in pair or []]
     if wrong := [":".join(names) for names in pairs if len(names) != 2]:
         raise HproError(f"--pair {wrong[0]}: write FIRST:SECOND")

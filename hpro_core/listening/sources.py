@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from hpro_core.constants import EMOTIONS, SAMPLE_RATE_HZ
 from hpro_core.corpus.audio import MAX_DURATION_S, decode_file
 from hpro_core.corpus.containers import Unusable
 from hpro_core.corpus.walk import entries_of, is_folder
-from hpro_core.errors import HproError
+from hpro_core.errors import HproError, did_you_mean
 from hpro_core.io import RERUN_HINT, read_wav
 from hpro_core.judges.audio_lists import ListedSentence, read_list
 from hpro_core.synthesis.external import files_by_sentence
@@ -93,10 +92,9 @@ def of_run(root: Path, systems: Sequence[str]) -> Material:
     for name in named:
         if name not in there:
             known = [each for each in there if each != RECORDINGS]
-            close = get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
             raise HproError(
-                f"{root} has no synthesised system {name!r}{hint} (it has {', '.join(known)})"
+                f"{root} has no synthesised system {name!r} (it has {', '.join(known)})"
+                f"{did_you_mean(name, known)}"
             )
     if not named:
         raise HproError(f"{root} has neither of {', '.join(DEFAULT_SYSTEMS)}: name systems")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from hpro_core.errors import HproError
+from hpro_core.errors import HproError, did_you_mean
 from hpro_core.io import read_yaml, yaml_mapping
 from hpro_core.params import Params, problem_of
 
@@ -126,7 +126,8 @@ def _differences(files: Iterable[Path]) -> list[Source]:
     found = []
     for file in files:
         if not file.exists():
-            raise HproError(f"{file} is not a settings file, it does not exist: {TARGETS}")
+            hint = did_you_mean(str(file), (*Path().glob("*.yaml"), *Path().glob("config/*.yaml")))
+            raise HproError(f"{file} is not a settings file, it does not exist: {TARGETS}{hint}")
         values = read_yaml(file, f"name a settings file; {TARGETS}")
         if not values.keys() & Params.model_fields.keys():
             raise HproError(f"{file} is not a settings file, it has no known section: {TARGETS}")

@@ -1,6 +1,7 @@
 """The files around the workflow say the same: settings, schema, pins, environments, DVC stages."""
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ from hpro_core.params import Params
 from hpro_core.pretrained.base import FILES, MODELS, SUMS
 from tests.workflow.conda_channel import closure
 from tests.workflow.project import REPO, RUN, Project
+from workflow.scripts.settings_reference import reference
 
 NOT_DVC = {"tables_all", "base"}
 """Folders of results that are made on request and that DVC does not track."""
@@ -50,9 +52,22 @@ def pins() -> list[str]:
 
 
 def test_the_schema_is_that_of_the_settings() -> None:
-    written = yaml.safe_load(read("workflow/schemas/params.schema.json"))
-    assert written.pop("$schema") == "https://json-schema.org/draft/2020-12/schema"
-    assert written == Params.model_json_schema(), "run `make schema`"
+    written = json.loads(read("workflow/schemas/params.schema.json"))
+    assert written["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert written == reference().described_schema(), "run `make schema`"
+    assert without_descriptions(written) == without_descriptions(
+        {"$schema": written["$schema"], **Params.model_json_schema()}
+    )
+
+
+def without_descriptions(form: Any) -> Any:
+    """A schema without what only editors show; a setting may have the name `description`."""
+    if isinstance(form, list):
+        return [without_descriptions(each) for each in form]
+    if not isinstance(form, dict):
+        return form
+    kept = {k: v for k, v in form.items() if k != "description" or not isinstance(v, str)}
+    return {key: without_descriptions(value) for key, value in kept.items()}
 
 
 def test_the_settings_fit_their_schema() -> None:

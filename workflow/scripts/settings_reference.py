@@ -1,7 +1,8 @@
-"""Writes docs/settings.md: every setting with its default, type, limits, meaning and origin.
+"""Writes docs/settings.md and the JSON schema of params.yaml, which editors show.
 
-Default and origin are those of params.yaml and its comments; type, limits and meaning are those of
-`hpro_core/params.py`, by its JSON schema. Run by `make docs`:
+Both have the meaning of every setting: its description in `hpro_core/params.py` and its comment in
+params.yaml, with the origin of the default. Type and limits are those of `hpro_core/params.py`. Run
+by `make docs` and `make schema`:
 
     python -m workflow.scripts.settings_reference
 """
@@ -16,8 +17,12 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from hpro_core.params import Params
+
 REPO = Path(__file__).parents[2]
 PAGE = REPO / "docs/settings.md"
+SCHEMA = REPO / "workflow/schemas/params.schema.json"
+DRAFT = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
 
 HEAD = """# Settings
 
@@ -118,7 +123,8 @@ class Reference:
         rows = [*self.rows(top, {"properties": known})]
         parts = [HEAD, self.origins(), "## Whole run\n", table(rows)]
         for key, value, form in sections:
-            notes = [self.beside(key, value), *self.notes(value)]
+            about = self.schema["properties"][key.value].get("description", "")
+            notes = [about, self.beside(key, value), *self.notes(value)]
             parts += [f"## {key.value}\n", *(f"{sentence(note)}\n" for note in notes if note)]
             found = [*self.rows(value, form)]
             parts.append(table(found))
@@ -126,6 +132,35 @@ class Reference:
         if lacking := [row.key for row in rows if row.kind and not row.meaning]:
             raise ValueError(f"no description and no comment: {', '.join(lacking)}")
         return "\n".join(parts)
+
+    def described_schema(self) -> dict[str, Any]:
+        """The schema, with description and comment of every setting as its description.
+
+        A section type that several settings share has the comments that all of them have.
+        """
+        found: dict[int, tuple[dict[str, Any], set[str]]] = {}
+        self._collect(self.root, self.schema, "", found)
+        for form, comments in found.values():
+            shared = comments.pop() if len(comments) == 1 else ""
+            if text := "; ".join(filter(None, [form.get("description", ""), shared])):
+                form["description"] = text
+        return DRAFT | self.schema
+
+    def _collect(
+        self,
+        node: yaml.MappingNode,
+        form: dict[str, Any],
+        inherited: str,
+        found: dict[int, tuple[dict[str, Any], set[str]]],
+    ) -> None:
+        """Collect the comments of each setting of a mapping, by the identity of its schema."""
+        for key, value in node.value:
+            inner = form.get("properties", {}).get(key.value)
+            if inner is not None:
+                comment = inherited if node.flow_style else self.beside(key, value)
+                found.setdefault(id(inner), (inner, set()))[1].add(comment)
+                if isinstance(value, yaml.MappingNode):
+                    self._collect(value, self.resolved(inner), comment, found)
 
     def origins(self) -> str:
         """The tags of origins that the head of the file explains, as a list."""
@@ -281,11 +316,12 @@ def table(rows: list[Row]) -> str:
     return "\n".join([*lines, ""])
 
 
-def reference() -> str:
-    """What docs/settings.md holds when it is up to date."""
-    schema = json.loads((REPO / "workflow/schemas/params.schema.json").read_text(encoding="utf-8"))
-    return Reference((REPO / "params.yaml").read_text(encoding="utf-8"), schema).page()
+def reference() -> Reference:
+    """The settings of this repository."""
+    return Reference((REPO / "params.yaml").read_text(encoding="utf-8"), Params.model_json_schema())
 
 
 if __name__ == "__main__":
-    PAGE.write_text(reference(), encoding="utf-8")
+    PAGE.write_text(reference().page(), encoding="utf-8")
+    text = json.dumps(reference().described_schema(), indent=2)
+    SCHEMA.write_text(f"{text}\n", encoding="utf-8")
