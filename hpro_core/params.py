@@ -761,8 +761,8 @@ class Params(Section):
         if not any(name in judge_sets and not self.corpus.sets[name].split for name in rewarded):
             yield (
                 f"reward.probe_every: {whose} knows {', '.join(judge_sets) or 'no corpus'}, and "
-                f"the dev sentences of the rewards are of none of them ({', '.join(rewarded)}): "
-                "set it to 0"
+                "the dev sentences of the rewards are of none of them "
+                f"({', '.join(rewarded) or 'they have no set'}): set it to 0"
             )
 
 

@@ -41,8 +41,7 @@ def read(root: Path, name: str, corpus: Corpus) -> None:
             rejected but do not count.
     """
     chosen = _chosen(corpus, name, rendered=False)
-    path = Path(chosen.path)
-    found = of_speakers(read_entries(chosen.reader, path, f"corpus.sets.{name}.path"), chosen, path)
+    found = _entries(name, chosen, chosen.reader)
     if problems := metadata_faults(found):
         raise HproError(summary(problems))
     folder = root / "corpus" / name
@@ -73,10 +72,11 @@ def render(root: Path, name: str, corpus: Corpus, settings: Controlled, workers:
     """
     chosen = _chosen(corpus, name, rendered=True)
     folder = root / "corpus" / name
-    planned = plans(name, settings)
     if chosen.texts:
         texts = sentences_to_render(name, chosen, corpus.max_duration_s)
         planned = text_plans(name, texts, settings)
+    else:
+        planned = plans(name, settings)
     utterances, lost = controlled.render(folder, name, planned, corpus, workers)
     faults = [Fault(utt_id, reason, utt_id) for utt_id, reason in lost.items()]
     check_faults(faults, len(utterances) + len(lost), corpus.max_rejected_fraction, name)
@@ -97,9 +97,8 @@ def sentences_to_render(name: str, chosen: CorpusSet, max_duration_s: float) -> 
     Raises:
         HproError: the corpus cannot be read, or has no such sentence.
     """
-    entries = _entries(name, chosen, chosen.texts)
     found: dict[str, str] = {}
-    for entry in entries:
+    for entry in _entries(name, chosen, chosen.texts):
         if isinstance(entry, Recording) and not transcript_problem(entry.text):
             mark = "?" if entry.text.rstrip(" \"'”’").endswith("?") else "."
             found.setdefault(normalised_words(entry.text), mark)

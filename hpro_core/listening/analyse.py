@@ -107,7 +107,9 @@ def _raters(design: Design, sessions: Sequence[Session], max_failed: int) -> pd.
         trials = design.trials_of(session.rater)
         checks = [
             (expected, answer.answer)
-            for (part, clips), answer in zip(trials, session.answers, strict=False)
+            for (part, clips), answer in zip(
+                trials[: len(session.answers)], session.answers, strict=True
+            )
             if (expected := design.expected(part, clips)) is not None
         ]
         n_failed = sum(expected != given for expected, given in checks)

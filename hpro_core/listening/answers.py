@@ -135,10 +135,12 @@ def read_session(path: Path, design: Design) -> Session:
         raise HproError(
             f"{path} has {len(rows)} answers, but rater {rater} has {len(trials)} trials: {_HINT}"
         )
-    answers = []
-    for number, ((where, row), trial) in enumerate(zip(rows, trials, strict=False), start=1):
-        answers.append(_answer(where, row, number, *trial))
-    return Session(path, rater, session, tuple(answers))
+    answered = zip(rows, trials[: len(rows)], strict=True)
+    answers = tuple(
+        _answer(where, row, number, *trial)
+        for number, ((where, row), trial) in enumerate(answered, start=1)
+    )
+    return Session(path, rater, session, answers)
 
 
 Rows = list[tuple[str, dict[str, Any]]]

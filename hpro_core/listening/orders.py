@@ -156,8 +156,8 @@ class Orders:
         """Return the numbers of tones, 1 to `MAX_TONES`, of the checks of each part."""
         numbers = self._generator(session, "tones").permutation(MAX_TONES) + 1
         n_checks = [CHECKS[part] for part in self.parts]
-        split = np.split(numbers, np.cumsum(n_checks))
-        return {part: found.tolist() for part, found in zip(self.parts, split, strict=False)}
+        *split, _spare = np.split(numbers, np.cumsum(n_checks))
+        return {part: found.tolist() for part, found in zip(self.parts, split, strict=True)}
 
     def _place(self, session: int) -> tuple[int, int]:
         """Block of a session, and its shift in the Latin square."""

@@ -167,9 +167,11 @@ def perform(plan: Plan, base: Path, folder: Path) -> Outcome:
             outcome.problems.append(str(error))
             return outcome
         finally:
-            for process in processes_in(folder):
+            left = processes_in(folder)
+            for process in left:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
+            psutil.wait_procs(left, ORPHAN_S)  # until then a disk of the trial is in use
     outcome.problems.append(f"no fault: the job was over each of {ATTEMPTS} times")
     return outcome
 

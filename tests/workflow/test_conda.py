@@ -151,7 +151,11 @@ def test_the_real_commands_need_no_more_than_their_environments(
         recorded.mkdir()
         for name in archive.namelist():
             (recorded / f"acted_{Path(name).name}").write_bytes(archive.read(name))
-    settings = {"corpus": {"sets": {"controlled": None}}, "align": {"backend": "mfa"}}
+    settings = {
+        "corpus": {"sets": {"controlled": None}},
+        "align": {"backend": "mfa"},
+        "reward": {"probe_every": 0},  # the judge knows rendered speech only
+    }
     (project.folder / "mfa.yaml").write_text(yaml.safe_dump(settings))
     run = ("snakemake", "--cores", "all", "--use-conda", "--configfile", "mfa.yaml")
     out = project.run(*run, "--", words).stdout
