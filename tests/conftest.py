@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that the processes end at about the same time."""
     place = {name: index for index, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
+@pytest.fixture(scope="module", name="chromium")
+def chromium_browser() -> Iterator:
+    """Debian's Chromium, see `browser.chromium`."""
+    from tests.browser import chromium  # Playwright is slow to import
+
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

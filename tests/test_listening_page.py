@@ -8,26 +8,10 @@ import pytest
 from hpro_core.listening.analyse import analyse
 from hpro_core.listening.answers import read_session
 from hpro_core.listening.design import Design, read_design
+from tests.browser import WIDTHS, Opened
 from tests.listening import built, spoken_folders
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="the package playwright is not installed"
-)
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.full,
-    pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed"),
-]
-WIDTHS = (400, 768, 1280, 1920)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with playwright.sync_playwright() as play:
-        flags = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
+pytestmark = pytest.mark.full
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +21,12 @@ def test_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built(spoken_folders(folder / "audio", 5), folder / "test")
 
 
-class Watched:
-    """A page from file://, with all its errors and requests."""
+class Watched(Opened):
+    """The page of a listening test, for one rater."""
 
-    def __init__(self, browser, folder: Path, rater: int, **options) -> None:
+    def __init__(self, browser, folder: Path, rater: int, **context) -> None:
         self.address = f"{(folder / 'page' / 'index.html').as_uri()}?rater={rater}"
-        self.context = browser.new_context(accept_downloads=True, **options)
-        self.page = self.context.new_page()
-        self.faults: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda line: self.faults.append(line.text))
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(self.address)
+        super().__init__(browser, self.address, accept_downloads=True, **context)
 
     def press(self, key: str) -> None:
         self.page.keyboard.press(key)
@@ -120,7 +97,7 @@ def test_a_session_by_keyboard_with_a_reload_is_analysed(chromium, test_folder, 
     assert set(tables.choices["answer"]) == {"none"}
 
     assert watched.faults == []
-    assert all(url.startswith(("file:", "blob:", "data:")) for url in watched.requests)
+    assert watched.is_offline()
 
 
 def test_a_rating_before_the_end_of_the_clip_is_refused(chromium, test_folder):
@@ -154,10 +131,6 @@ def test_a_page_with_all_audio_inside_plays(chromium, test_folder, tmp_path):
 def test_no_screen_is_wider_than_the_window_or_has_an_accessibility_fault(
     chromium, test_folder, scheme
 ):
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright",
-        reason="the package axe-playwright-python is not installed",
-    ).Axe()
     design = read_design(test_folder / "design.json")
     watched = Watched(chromium, test_folder, 3, color_scheme=scheme)
     n_screens = 0
@@ -170,8 +143,8 @@ def test_no_screen_is_wider_than_the_window_or_has_an_accessibility_fault(
             sizes = "[document.documentElement.scrollWidth, innerWidth]"
             wide, window = watched.page.evaluate(sizes)
             assert wide <= window, (watched.heading(), width)
-        found = axe.run(watched.page).response["violations"]
-        assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
+        faults = watched.axe_faults()
+        assert [name for name, impact in faults if impact in ("serious", "critical")] == []
 
     check()
     watched.press("Enter")

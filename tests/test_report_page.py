@@ -1,7 +1,5 @@
 """The report in a browser: its layout at four widths, its player, and 2,000 sentences."""
 
-import hashlib
-import os
 import shutil
 import time
 from pathlib import Path
@@ -15,36 +13,10 @@ from hpro_core.params import Report
 from hpro_core.report import stage
 from hpro_core.tables import SCORES, SYNTHESIS, UTTERANCES, WORD_VAD, read_table, write_table
 from tests import test_report as made
+from tests.browser import CLIPPED, OUTSIDE, WIDTHS, Opened
 from tests.recorded import record
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="the package playwright is not installed"
-)
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.full,
-    pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed"),
-]
-WIDTHS = (400, 768, 1280, 1920)
-AXE = "AXE_MIN_JS"
-"""Variable with the path of axe.min.js of the npm package axe-core 4.14.1."""
-
-AXE_SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
-OUTSIDE = """() => [...document.querySelectorAll("body *")].filter((node) => {
-  const box = node.getBoundingClientRect();
-  if (node.closest(".links, .skip") || getComputedStyle(node).position === "absolute") return false;
-  return box.width > 0 && (box.right > document.documentElement.clientWidth + 1 || box.left < -1);
-}).map((node) => node.outerHTML.slice(0, 120))"""
-CLIPPED = """() => [...document.querySelectorAll("table, figure")].filter((node) =>
-  node.scrollWidth > node.parentNode.clientWidth + 1).map((node) => node.innerText.slice(0, 60))"""
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+pytestmark = pytest.mark.full
 
 
 @pytest.fixture(scope="module")
@@ -53,38 +25,23 @@ def report(tmp_path_factory):
     return stage.build(root, Report(samples=1), root / "params.yaml")
 
 
-class Opened:
-    """A page from file://, with its errors and requests."""
-
-    def __init__(self, browser, path: Path, width: int = 1280, scheme: str = "light") -> None:
-        view = {"width": width, "height": 900}
-        self.context = browser.new_context(viewport=view, color_scheme=scheme)
-        self.page = self.context.new_page()
-        self.faults: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda line: self.faults.append(line.text))
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        start = time.monotonic()
-        self.page.goto(path.as_uri())
-        self.page.wait_for_selector("#takes input")
-        self.seconds = time.monotonic() - start
-
-    def open_all(self) -> None:
-        self.page.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = true))")
+def open_report(browser, path: Path, width: int = 1280, scheme: str = "light") -> Opened:
+    view = {"width": width, "height": 900}
+    address = path.as_uri()
+    return Opened(browser, address, "#takes input", viewport=view, color_scheme=scheme)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_is_wider_than_the_page(chromium, report, width, scheme):
-    opened = Opened(chromium, report, width, scheme)
+    opened = open_report(chromium, report, width, scheme)
     for _ in range(2):
         assert opened.page.evaluate(OUTSIDE) == []
         assert opened.page.evaluate(CLIPPED) == []
         assert opened.page.evaluate("document.documentElement.scrollWidth") == width
-        opened.open_all()
+        opened.open_details()
     assert opened.faults == []
-    assert {url.split(":")[0] for url in opened.requests} <= {"file", "data", "blob"}
+    assert opened.is_offline()
     assert opened.seconds < 2
     opened.context.close()
 
@@ -92,21 +49,14 @@ def test_nothing_is_wider_than_the_page(chromium, report, width, scheme):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1280])
 def test_axe_finds_no_fault(chromium, report, width, scheme):
-    if AXE not in os.environ:
-        pytest.skip(f"{AXE} does not name axe.min.js of axe-core 4.14.1")
-    source = Path(os.environ[AXE]).read_bytes()
-    assert hashlib.sha256(source).hexdigest() == AXE_SHA256
-    opened = Opened(chromium, report, width, scheme)
-    opened.open_all()
-    opened.page.evaluate(source.decode())
-    found = opened.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    assert [(fault["id"], fault["impact"]) for fault in found["violations"]] == []
-    assert len(found["passes"]) > 20
+    opened = open_report(chromium, report, width, scheme)
+    opened.open_details()
+    assert opened.axe_faults() == []
     opened.context.close()
 
 
 def test_the_theme_is_chosen_and_kept(chromium, report):
-    opened = Opened(chromium, report, scheme="light")
+    opened = open_report(chromium, report, scheme="light")
     paper = "getComputedStyle(document.body).backgroundColor"
     assert opened.page.evaluate(paper) == "rgb(255, 255, 255)"
     button = opened.page.locator("#theme")
@@ -129,7 +79,7 @@ def test_a_print_has_light_pictures_and_whole_tables(chromium, report):
     picture = "document.getElementById('spectrum').toDataURL()"
     shown, printed = {}, {}
     for scheme in ("light", "dark"):
-        opened = Opened(chromium, report, width=718, scheme=scheme)  # A4 with margins
+        opened = open_report(chromium, report, width=718, scheme=scheme)  # A4 with margins
         page = opened.page
         assert page.evaluate(heads) <= 1  # the rows are stacked
         shown[scheme] = page.evaluate(picture)
@@ -151,7 +101,7 @@ def test_a_print_has_light_pictures_and_whole_tables(chromium, report):
 
 def test_a_key_switches_the_system_at_the_same_position(chromium, report):
     """By keyboard alone: a sentence is played, moved in, and heard by another system."""
-    opened = Opened(chromium, report)
+    opened = open_report(chromium, report)
     page = opened.page
     player, clock = page.locator("#player"), page.locator("#clock")
     assert player.get_attribute("data-system") == "hpro"
@@ -181,7 +131,7 @@ def test_a_key_switches_the_system_at_the_same_position(chromium, report):
 
 
 def test_the_next_sentence_is_loaded_from_beside_the_page(chromium, report):
-    opened = Opened(chromium, report)
+    opened = open_report(chromium, report)
     page = opened.page
     first = page.locator("#about").inner_text()
     page.locator("#play").focus()
@@ -200,7 +150,7 @@ def test_the_next_sentence_is_loaded_from_beside_the_page(chromium, report):
 
 def test_a_missing_file_of_a_sentence_is_named(chromium, report, tmp_path):
     alone = Path(shutil.copy(report, tmp_path / "index.html"))
-    opened = Opened(chromium, alone)
+    opened = open_report(chromium, alone)
     opened.page.locator("#play").focus()
     opened.page.keyboard.press("n")
     problem = opened.page.locator("#problem")
@@ -214,7 +164,7 @@ def test_a_missing_file_of_a_sentence_is_named(chromium, report, tmp_path):
 
 
 def test_sentences_are_ordered_by_a_metric(chromium, report):
-    opened = Opened(chromium, report)
+    opened = open_report(chromium, report)
     page = opened.page
     listed = page.locator("#sentences option")
     assert listed.count() == 6
@@ -234,7 +184,7 @@ def test_two_thousand_sentences_open_in_three_seconds(chromium, tmp_path):
     enlarge(root, 2000)
     path = stage.build(root, Report(samples=6), root / "params.yaml")
     assert path.stat().st_size < 5e6
-    opened = Opened(chromium, path)
+    opened = open_report(chromium, path)
     assert opened.seconds < 3
     assert opened.page.locator("#sentences option").count() == 2000
     start = time.monotonic()
