@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
+from hpro_core.html import environment
 from hpro_core.listening.design import FORMAT, Design
 
 Example = tuple[str, str]
@@ -46,7 +45,7 @@ def page(
             for clip, kind in training
         ],
     }
-    return render("page.html", title=design.title, data=in_script(data), script=_text("page.js"))
+    return render("page.html", title=design.title, data=in_script(data))
 
 
 def in_script(data: Mapping[str, Any]) -> str:
@@ -57,16 +56,5 @@ def in_script(data: Mapping[str, Any]) -> str:
 
 def render(template: str, **context: Any) -> str:
     """Render a template of this folder with the style of its page."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = _text(template.replace(".html", ".css"))
-    return environment.get_template(template).render(style=style, **context)
-
-
-def _text(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+    style = template.replace(".html", ".css")
+    return environment(Path(__file__).parent, style).get_template(template).render(**context)

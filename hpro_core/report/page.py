@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from hpro_core.analysis.scores import QUALITY_METRICS
+from hpro_core.html import environment
 from hpro_core.io import write_text
 from hpro_core.report import comparison, figures
 from hpro_core.report.measured import by_group
@@ -21,30 +21,20 @@ SECTIONS = (
 """Sections of the report of a run, in their order. `page.html` includes them; `judged.html` is the
 other page, and both use `macros.html`."""
 
-STYLE, SCRIPT, LISTEN_SCRIPT = "page.css", "page.js", "listen.js"
-
 
 def write_page(path: Path, template: str, context: Mapping[str, Any]) -> Path:
     """Render a template of the folder `templates`; returns the page's path."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(
+    templates = environment(
+        TEMPLATES,
+        "page.css",
         cell=cell,
         span=span,
         signed=comparison.signed,
         style_of=figures.style_of,
-        style=_asset(STYLE),
-        script=_asset(SCRIPT),
-        listen_script=_asset(LISTEN_SCRIPT),
         sections=SECTIONS,
     )
-    environment.filters.update(by_group=by_group, unhashed=unhashed, short_revision=short_revision)
-    page = environment.get_template(template).render(**context)
+    templates.filters.update(by_group=by_group, unhashed=unhashed, short_revision=short_revision)
+    page = templates.get_template(template).render(**context)
     write_text(path, page)
     return path
 
@@ -74,7 +64,3 @@ def unhashed(name: str) -> str:
 def short_revision(revision: str) -> str:
     """Shorten the hash of a git revision to twelve digits; the rest of the text stays."""
     return re.sub(r"^([0-9a-f]{12})[0-9a-f]{28}", r"\1", revision)
-
-
-def _asset(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")
