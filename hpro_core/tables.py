@@ -134,6 +134,11 @@ SYNTHESIS = _schema(
     unique=["utt_id"],
 )
 
+GENERATED_TOKENS = _schema(
+    {"utt_id": _utt_id, "tokens": pa.Column(object)},  # as in SPEECH_TOKENS
+    unique=["utt_id"],
+)
+
 _score = pa.Column(float, nullable=True)
 _correlation = pa.Column(float, pa.Check.in_range(-1.0, 1.0), nullable=True)
 _count = pa.Column("Int64", pa.Check.ge(0), nullable=True)

@@ -388,6 +388,12 @@ def test_a_quieter_copy_is_realigned_and_nearly_as_good(
     assert scores["emo_sim"].mean() > 0.8
     vad = read_table(trained / "eval" / "tokenrecon" / "seed0" / "word_vad.parquet", WORD_VAD)
     assert set(vad["utt_id"]) == set(scores["utt_id"])
+    times = read_table(trained / "eval" / "tokenrecon" / "seed0" / "words.parquet", WORDS)
+    keys = ["utt_id", "word_index"]
+    assert times.set_index(keys).index.equals(vad.set_index(keys).index)
+    aligned = read_table(trained / "align/words.parquet", WORDS).merge(times, on=keys)
+    assert (aligned["word_x"] == aligned["word_y"]).all()
+    assert (aligned["start_s_x"] - aligned["start_s_y"]).abs().median() < 0.02
     posteriors = read_table(
         trained / "eval/tokenrecon/seed0/emotion_posteriors.parquet", EMOTION_POSTERIORS
     )

@@ -33,6 +33,7 @@ from hpro_core.report.provenance import git_revision
 from hpro_core.report.samples import diff_words
 from hpro_core.tables import (
     EMOTION_POSTERIORS,
+    GENERATED_TOKENS,
     REJECTED,
     SCORES,
     SPEECH_TOKENS,
@@ -203,6 +204,14 @@ def write_eval(root, system, ids, number, rng):
     write_json(folder / "metrics.json", who)
     if system != "diffro":
         write_table(frame(vad, WORD_VAD), folder / "word_vad.parquet", WORD_VAD)
+        words = [
+            (row[0], w, word, 0.1 * w, 0.1 * w + 0.1, None)
+            for row in made
+            for w, word in enumerate(WORDS_OF_IT.split())
+        ]
+        write_table(frame(words, WORDS), folder / "words.parquet", WORDS)
+        tokens = [(row[0], rng.integers(0, 6561, 25).astype(np.int16)) for row in made]
+        write_table(frame(tokens, GENERATED_TOKENS), folder / "tokens.parquet", GENERATED_TOKENS)
 
 
 def write_curves(folder, terms, rng):
@@ -386,15 +395,15 @@ def test_a_sentence_beside_the_page_has_all_that_the_player_shows(finished, page
     [name, *_] = sorted(path.stem for path in (finished / "report/sentences").glob("*.js"))
     content = read_sentence(finished / f"report/sentences/{name}.js")
     assert content["words"] == WORDS_OF_IT.split()
-    assert content["times"][1] == [0.2, 0.4]
     labels = pd.read_parquet(finished / "label/word_vad.parquet")
     expected = labels[labels["utt_id"] == name].sort_values("word_index")
     assert np.allclose(content["label"], expected[["valence", "arousal", "dominance"]], atol=6e-4)
     assert content["labelKind"] == "weak label"
     takes = {take["system"]: take for take in content["takes"]}
     assert list(takes) == stage.order_systems(ALL_SYSTEMS)
-    assert takes["diffro"]["vad"] is None
+    assert takes["diffro"]["vad"] is takes["diffro"]["times"] is None
     assert len(takes["hpro"]["vad"]) == len(content["words"])
+    assert takes["hpro"]["times"][1] == [0.1, 0.2]
     for number, system in enumerate(ALL_SYSTEMS):  # tones of 150 Hz and more
         heard = [f0 for f0 in takes[system]["f0"] if f0 is not None]
         assert np.median(heard) == pytest.approx(150 + 20 * number, rel=0.03)

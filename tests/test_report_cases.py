@@ -21,7 +21,7 @@ from hpro_core.report.comparison import BETTER, NOT_SHOWN, WORSE
 from hpro_core.report.measured import by_group
 from hpro_core.report.page import short_revision, unhashed
 from hpro_core.report.training import path_of
-from hpro_core.tables import DATASET, SYNTHESIS, UTTERANCES, read_table, write_table
+from hpro_core.tables import GENERATED_TOKENS, SYNTHESIS, UTTERANCES, WORDS, read_table, write_table
 from hpro_core.train.checkpoint import save_model
 from hpro_core.train.examples import spans_to_frames
 from tests import test_report as made
@@ -82,24 +82,30 @@ def test_a_silent_system_has_a_flat_picture(run):
         assert set(takes["hpro"]["level"]) != {-80}
 
 
-def test_the_reward_model_is_shown_on_the_recording(run):
+def test_the_reward_model_is_shown_on_the_tokens_of_each_system(run):
     codec = make_codec("embedded").eval()
     save_model(run / "codec/style", codec, {"model": asdict(codec.config)})
     build(run)
     [path, *_] = sorted((run / "report/sentences").glob("*.js"))
     content = read_sentence(path)
-    row = read_table(run / "dataset/test.parquet", DATASET, {"utt_id": [path.stem]}).iloc[0]
-    spans = spans_to_frames(np.stack([row["word_start_s"], row["word_end_s"]], 1), 35)
-    with torch.no_grad():
-        expected = codec(
-            torch.tensor(row["tokens"].astype(np.int64))[None],
-            torch.tensor([35]),
-            torch.tensor(spans)[None],
-            torch.zeros(1, 1, dtype=torch.int64),
-        ).vad_BW3[0]
-    assert np.allclose(content["reward"], expected, atol=6e-4)
-    assert len(content["reward"]) == len(content["words"]) > 1
-    assert np.std(content["reward"]) > 0
+    takes = {take["system"]: take for take in content["takes"]}
+    assert takes["diffro"]["reward"] is None  # without tokens
+    for system in ("recordings", "hpro"):
+        folder, only = run / f"eval/{system}/seed0", {"utt_id": [path.stem]}
+        [tokens] = read_table(folder / "tokens.parquet", GENERATED_TOKENS, only)["tokens"]
+        words = read_table(folder / "words.parquet", WORDS, only)
+        spans = spans_to_frames(words[["start_s", "end_s"]].to_numpy(), len(tokens))
+        with torch.no_grad():
+            expected = codec(
+                torch.tensor(tokens.astype(np.int64))[None],
+                torch.tensor([len(tokens)]),
+                torch.tensor(spans)[None],
+                torch.zeros(1, 1, dtype=torch.int64),
+            ).vad_BW3[0]
+        assert np.allclose(takes[system]["reward"], expected, atol=6e-4)
+        assert len(takes[system]["reward"]) == len(content["words"]) > 1
+        assert np.std(takes[system]["reward"]) > 0
+    assert takes["recordings"]["reward"] != takes["hpro"]["reward"]
 
 
 def test_text_from_right_to_left_keeps_its_direction(run):

@@ -3,7 +3,7 @@
 Letters: T samples, W words, 9 emotions, 3 valence, arousal and dominance.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -160,7 +160,7 @@ class JudgePanel:
 
     def scores(
         self, synthesis: Sequence[Row], checked: Collection[str]
-    ) -> tuple[pd.DataFrame, AffectOutputs]:
+    ) -> tuple[pd.DataFrame, AffectOutputs, pd.DataFrame]:
         """Score utterances.
 
         Args:
@@ -169,8 +169,9 @@ class JudgePanel:
                 score.
 
         Returns:
-            A SCORES table in the order of `synthesis`; and the judged affect. Without affect where
-            the judge is not trusted (`affect_notes`).
+            A SCORES table in the order of `synthesis`; the judged affect, without utterances
+            where the judge is not trusted (`affect_notes`); and a WORDS table of the utterances
+            whose words the aligner found.
 
         Raises:
             HproError: audio is unusable, or an utterance has another number of words than its
@@ -206,7 +207,7 @@ class JudgePanel:
                 "speaker_sim": similarity,
                 **self._prosody(clip, row["words"].split()),
             })  # fmt: skip
-        return pd.DataFrame(rows), judged
+        return pd.DataFrame(rows), judged, _word_table(clips)
 
     def _has_affect(self, test_set: str, utt_id: str) -> bool:
         """Whether affect is judged: the judge is trusted, and there is a recording to compare."""
@@ -296,6 +297,16 @@ class JudgePanel:
         """A reference recording for the speaker judge, without text and word times."""
         path = self._root / self._recorded.audio(utt_id)
         return Clip(utt_id, "", "", (), np.empty((0, 2)), path, corpus="")
+
+
+def _word_table(clips: Iterable[Clip]) -> pd.DataFrame:
+    """Return the word times of clips as a WORDS table, without scores of the aligner."""
+    rows = [
+        (clip.utt_id, index, word, start_s, end_s, None)
+        for clip in clips
+        for index, (word, (start_s, end_s)) in enumerate(zip(clip.words, clip.spans_s, strict=True))
+    ]
+    return pd.DataFrame(rows, columns=list(WORDS.columns))
 
 
 def _check_words(utt_id: str, recorded: int, synthesised: int) -> None:

@@ -196,8 +196,8 @@ def judge(
     """Score the synthesis of a system.
 
     Reads eval/<system>/seed<k>/synthesis.parquet. Writes scores.parquet, emotion_posteriors.parquet
-    (judged emotion of utterances), word_vad.parquet (judged word affect of utterances whose words
-    the aligner found) and metrics.json to the same folder.
+    (judged emotion of utterances), words.parquet and word_vad.parquet (times and judged affect of
+    the words of utterances where the aligner found them) and metrics.json to the same folder.
 
     Args:
         root: results folder of the run.
@@ -260,9 +260,10 @@ def score(
     if sentences is None:
         lacking = pd.DataFrame(without_audio(folder).items(), columns=["utt_id", "corpus"])
         sentences = pd.concat([synthesis[["utt_id", "corpus"]], lacking], ignore_index=True)
-    scores, judged = panel.scores(rows, ids_to_check(sentences, settings))
+    scores, judged, words = panel.scores(rows, ids_to_check(sentences, settings))
     write_table(scores, folder / "scores.parquet", SCORES)
     write_judgements(folder, judged)
+    write_table(words, folder / "words.parquet", WORDS)
     report = {
         "system": system,
         "seed": seed,

@@ -20,8 +20,8 @@ from hpro_core.errors import HproError
 from hpro_core.io import read_wav, write_text
 from hpro_core.judges.asr import WordErrorCounter
 from hpro_core.judges.prosody import FRAME_RATE_HZ, contours
+from hpro_core.report import reward_model
 from hpro_core.report.figures import METRIC_NAMES, PERCENT, style_of
-from hpro_core.report.reward_model import recordings_vad
 from hpro_core.report.samples import (
     MP3_URI,
     Sample,
@@ -31,7 +31,7 @@ from hpro_core.report.samples import (
     shared_sentences,
     system_sample,
 )
-from hpro_core.tables import EMOTION_POSTERIORS, UTTERANCES, WORD_VAD, WORDS, read_table
+from hpro_core.tables import EMOTION_POSTERIORS, UTTERANCES, WORD_VAD, read_table
 
 FOLDER = "sentences"
 """Folder of the files beside the page."""
@@ -77,9 +77,9 @@ class _Sources:
     utterances: Mapping[str, Mapping[Any, Any]]
     label_vad: Mapping[str, list[list[float]]]
     emotions: Mapping[str, str]  # most probable emotion by the labels
-    times: Mapping[str, list[list[float]]]  # of the recording's words
+    times: Mapping[str, Mapping[str, list[list[float]]]]  # of words, by system, then utt_id
     judged_vad: Mapping[str, Mapping[str, list[list[float]]]]  # by system, then utt_id
-    reward_vad: Mapping[str, list[list[float]]]  # of the reward model on the recording
+    reward_vad: Mapping[str, Mapping[str, list[list[float]]]]  # by system, then utt_id
     labels: Labels
 
 
@@ -151,9 +151,8 @@ def _read_sources(
             f"corpus/utterances.parquet lacks {unknown[0]}, which was judged: run "
             "`hpro synthesise` and `hpro judge` again"
         )
-    times = _by_word(
-        read_table(root / "align" / "words.parquet", WORDS, only), ("start_s", "end_s")
-    )
+    edges = ("start_s", "end_s")
+    times = {s.name: _by_word(s.words, edges) for s in systems if s.words is not None}
     label_vad = read_table(root / "label" / "word_vad.parquet", WORD_VAD, only)
     emotions = read_table(root / "label" / "emotion_posteriors.parquet", EMOTION_POSTERIORS, only)
     names = np.array(EMOTIONS)[emotions[list(EMOTIONS)].to_numpy(float).argmax(axis=1)]
@@ -164,9 +163,24 @@ def _read_sources(
         emotions=dict(zip(emotions["utt_id"], names.tolist(), strict=True)),
         times=times,
         judged_vad={s.name: _by_word(s.word_vad, VAD) for s in systems if s.word_vad is not None},
-        reward_vad=recordings_vad(root, utt_ids),
+        reward_vad=reward_model.word_vad(root / "codec" / "style", _spoken(systems, times)),
         labels=labels,
     )
+
+
+def _spoken(
+    systems: Iterable[System], times: Mapping[str, Mapping[str, list[list[float]]]]
+) -> dict[str, reward_model.Spoken]:
+    """Tokens and word times of the utterances that have both, by system."""
+    return {
+        system.name: {
+            utt_id: (tokens, np.array(times[system.name][utt_id]))
+            for utt_id, tokens in system.tokens[["utt_id", "tokens"]].itertuples(index=False)
+            if utt_id in times[system.name]
+        }
+        for system in systems
+        if system.tokens is not None and system.name in times
+    }
 
 
 def _by_word(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, list[list[float]]]:
@@ -206,7 +220,9 @@ def _sentence(sources: _Sources, sample: Sample, audio: bool) -> dict[str, Any]:
             "system": take.system,
             "diff": take.word_diff,
             "errors": take.n_errors,
+            "times": sources.times.get(take.system, {}).get(sample.utt_id),
             "vad": sources.judged_vad.get(take.system, {}).get(sample.utt_id),
+            "reward": sources.reward_vad.get(take.system, {}).get(sample.utt_id),
             **_contours(sources.root / take.path),
         }
         if audio:
@@ -215,9 +231,7 @@ def _sentence(sources: _Sources, sample: Sample, audio: bool) -> dict[str, Any]:
     return {
         "id": sample.utt_id,
         "words": utterance["words"].split(),
-        "times": sources.times.get(sample.utt_id),
         "label": sources.label_vad.get(sample.utt_id),
-        "reward": sources.reward_vad.get(sample.utt_id),
         "labelKind": sources.labels.kind(sample.corpus),
         "takes": takes,
     }

@@ -17,7 +17,14 @@ import soundfile
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
 from hpro_core.io import read_wav
-from hpro_core.tables import SCORES, SYNTHESIS, WORD_VAD, read_table
+from hpro_core.tables import (
+    GENERATED_TOKENS,
+    SCORES,
+    SYNTHESIS,
+    WORD_VAD,
+    WORDS,
+    read_table,
+)
 
 Rows = dict[str, dict[Hashable, Any]]
 """A table as rows by utt_id."""
@@ -35,6 +42,8 @@ class System:
     synthesis: Rows
     scores: Rows
     word_vad: pd.DataFrame | None  # judged word affect; None if the file is missing
+    words: pd.DataFrame | None  # word times; None if the file is missing
+    tokens: pd.DataFrame | None  # speech tokens; None if the file is missing, as of other systems
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ class Sample:
 
 
 def load_system(root: Path, name: str, seed: int) -> System:
-    """Read a system's synthesis, scores and, if present, judged word affect for one policy seed.
+    """Read a system's synthesis, scores and, if present, words and tokens for one policy seed.
 
     Raises:
         HproError: the system was not synthesised or not judged.
@@ -72,13 +81,16 @@ def load_system(root: Path, name: str, seed: int) -> System:
         if not (folder / f"{file}.parquet").is_file():
             run = f"`hpro {command} {name} --seed {seed}`"
             raise HproError(f"{folder}/{file}.parquet does not exist: run {run} first")
-    vad_path = folder / "word_vad.parquet"
+    optional = {
+        name: read_table(path, schema) if (path := folder / f"{name}.parquet").is_file() else None
+        for name, schema in (("word_vad", WORD_VAD), ("words", WORDS), ("tokens", GENERATED_TOKENS))
+    }
     return System(
         name=name,
         seed=seed,
         synthesis=rows_by_id(folder / "synthesis.parquet", SYNTHESIS),
         scores=rows_by_id(folder / "scores.parquet", SCORES),
-        word_vad=read_table(vad_path, WORD_VAD) if vad_path.is_file() else None,
+        **optional,
     )
 
 

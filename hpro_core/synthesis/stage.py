@@ -26,7 +26,7 @@ from hpro_core.progress import track
 from hpro_core.speech import cosyvoice2
 from hpro_core.speech.crops import read_audio
 from hpro_core.speech.decoder import TokenDecoder
-from hpro_core.tables import SYNTHESIS, UTTERANCES, read_table, write_table
+from hpro_core.tables import GENERATED_TOKENS, SYNTHESIS, UTTERANCES, read_table, write_table
 from hpro_core.train.batching import Example, collate
 from hpro_core.train.examples import SpeakerIndex, positions
 from hpro_core.train.loop import device_of, set_threads
@@ -41,7 +41,9 @@ def synthesise(
     test: list[Example],
     others: Sequence[Example],
 ) -> None:
-    """Write eval/<system>/seed<k>/synthesis.parquet and, except for recordings, its audio.
+    """Write synthesis.parquet and tokens.parquet to eval/<system>/seed<k>, and the audio.
+
+    Recordings have no audio there: that of the corpus is named.
 
     Args:
         root: results folder of the run.
@@ -70,15 +72,18 @@ def synthesise(
             "reference": [references[e.utt_id].utt_id for e in test],
         }
     )
+    if system in ("recordings", "tokenrecon"):
+        sampled = {e.utt_id: GeneratedTokens(torch.as_tensor(e.tokens), True) for e in test}
+    else:
+        policy = load_policy(root / "policy" / system / f"seed{seed}").to(device)
+        sampled = sample_tokens(policy, test, references, settings, seed, device, system)
     if system == "recordings":
         audio = _recordings(root, test)
     else:
-        if system == "tokenrecon":
-            sampled = {e.utt_id: GeneratedTokens(torch.as_tensor(e.tokens), True) for e in test}
-        else:
-            policy = load_policy(root / "policy" / system / f"seed{seed}").to(device)
-            sampled = sample_tokens(policy, test, references, settings, seed, device, system)
         audio = _write_audio(root, folder, test, sampled, references, settings.batch_size, device)
+    tokens = {u: result.tokens.numpy().astype(np.int16) for u, result in sampled.items()}
+    generated = pd.DataFrame({"utt_id": list(tokens), "tokens": list(tokens.values())})
+    write_table(generated, root / folder / "tokens.parquet", GENERATED_TOKENS)
     write_table(rows.merge(audio, on="utt_id"), root / folder / "synthesis.parquet", SYNTHESIS)
 
 

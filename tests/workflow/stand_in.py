@@ -131,11 +131,12 @@ def files_of(
             made = [*trained(policy), policy / "metrics.json", policy / "gradient_norms.json"]
             return [*splits[:2], *mapped[:2], *models], made
         case "synthesise":
+            made = [spoken / "synthesis.parquet", spoken / "tokens.parquet"]
             if name == "recordings":
-                return [splits[2], mapped[2], *recordings], [spoken / "synthesis.parquet"]
+                return [splits[2], mapped[2], *recordings], made
             models = [tokenizer, vocoder]
             models += [] if name == "tokenrecon" else [policy / "model.safetensors"]
-            made = [spoken / "synthesis.parquet", spoken / "audio/a.wav", spoken / "audio/b.wav"]
+            made += [spoken / "audio/a.wav", spoken / "audio/b.wav"]
             return [splits[2], splits[0], mapped[2], mapped[0], *models], made
         case "judge-train":
             return [utterances, words, *truth, *recordings], model(judge)
@@ -145,8 +146,9 @@ def files_of(
         case "judge":
             clips = list(spoken.glob("audio/*.wav"))
             heard = [*model(judge), *recorded, words, spoken / "synthesis.parquet", *clips]
-            names = ("scores.parquet", "emotion_posteriors.parquet", "word_vad.parquet")
-            return [*heard, *recordings], [spoken / n for n in (*names, "metrics.json")]
+            tables = ("scores", "emotion_posteriors", "word_vad", "words")
+            made = [spoken / f"{name}.parquet" for name in tables]
+            return [*heard, *recordings], [*made, spoken / "metrics.json"]
         case "tables":
             names = ("comparison", "progressive", "ablation")
             out = Path(options.get("--out", root / "tables"))

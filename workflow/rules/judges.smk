@@ -110,6 +110,7 @@ rule judge:
         scores="<root>/eval/{system}/seed{seed}/scores.parquet",
         emotion="<root>/eval/{system}/seed{seed}/emotion_posteriors.parquet",
         vad="<root>/eval/{system}/seed{seed}/word_vad.parquet",
+        words="<root>/eval/{system}/seed{seed}/words.parquet",
         metrics="<root>/eval/{system}/seed{seed}/metrics.json",
         record="<root>/eval/{system}/seed{seed}/record_judge.json",
     log:

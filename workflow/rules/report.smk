@@ -23,6 +23,8 @@ rule report:
         alignment=rules.align_check.output if TEXTGRIDS else [],
         judge=rules.judge_recordings.output,
         vad=of_runs("eval", table_systems(), "word_vad.parquet"),
+        times=of_runs("eval", table_systems(), "words.parquet"),
+        tokens=of_runs("eval", table_systems(SYSTEMS), "tokens.parquet"),
         rejected=[
             rules.corpus_split.output.rejected,
             UNALIGNED,

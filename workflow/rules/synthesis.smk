@@ -12,6 +12,7 @@ rule synthesise:
         sound=SOUND,
     output:
         table="<root>/eval/{system}/seed{seed}/synthesis.parquet",
+        tokens="<root>/eval/{system}/seed{seed}/tokens.parquet",
         audio=directory("<root>/eval/{system}/seed{seed}/audio"),
         sums="<root>/eval/{system}/seed{seed}/audio.sha256",
         record="<root>/eval/{system}/seed{seed}/record_synthesise.json",

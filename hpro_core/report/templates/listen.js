@@ -187,11 +187,12 @@
     cursor(pen, width, height);
   };
   const drawWords = (pen, width, height) => {
-    if (!sentence.times || system !== "recordings") return;
+    const { times } = takeOf();
+    if (!times) return;
     pen.strokeStyle = pen.fillStyle = resolved("ink");
     pen.globalAlpha = 0.55;
     pen.font = `${Math.round(11 * (devicePixelRatio || 1))}px system-ui, sans-serif`;
-    sentence.times.forEach(([from, to], place) => {
+    times.forEach(([from, to], place) => {
       const left = (from / longest()) * width, right = (to / longest()) * width;
       pen.fillRect(left, 0, 1, height);
       pen.fillRect(right, 0, 1, height);
@@ -278,7 +279,7 @@
     const x = (word) => left + ((word + 0.5) / n) * (width - left - 4), y = (v) => bottom - v * (bottom - 6);
     const isRecording = system === "recordings";
     const recorded = sentence.takes.find((each) => each.system === "recordings" && !isRecording);
-    const lines = [["label", sentence.label], ["reward", sentence.reward],
+    const lines = [["label", sentence.label], ["reward", take.reward],
       ["judged", recorded?.vad], ["shown", take.vad]];
     const panels = DIMENSIONS.map((name, d) => {
       const plot = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "plot", role: "img",
@@ -301,10 +302,11 @@
     by("affect").replaceChildren(...panels);
     by("label-kind").textContent = sentence.label ? `${sentence.labelKind} of the recording` : "no label";
     by("judged-key").hidden = !recorded?.vad;
-    by("reward-key").hidden = !sentence.reward;
+    by("reward-key").hidden = !take.reward;
+    by("reward-system").textContent = system;
     by("shown-system").textContent = take.vad ? system : `${system}: not judged, or its words were not found`;
     const head = ["word", ...DIMENSIONS.flatMap((name) =>
-      [sentence.labelKind, "reward model, recording", "judge, recording", `judge, ${system}`].map((who) => `${name}: ${who}`))];
+      [sentence.labelKind, `reward model, ${system}`, "judge, recording", `judge, ${system}`].map((who) => `${name}: ${who}`))];
     const body = sentence.words.map((word, place) => make("tr", {}, make("th", { scope: "row" }, word),
       ...DIMENSIONS.flatMap((_, d) => lines.map(([, rows], which) => make("td",
         { "data-label": head[1 + lines.length * d + which] }, rows ? rows[place][d].toFixed(2) : "–")))));
@@ -332,9 +334,7 @@
     by("heard").replaceChildren("ASR: ", ...take.diff.flatMap(([kind, words]) => [make("span",
       { class: kind, title: marks[kind] + words, dir: "auto" }, words), " "]));
     by("player").dataset.system = system;
-    for (const part of document.querySelectorAll(".of-recording")) {
-      part.hidden = system !== "recordings" || !sentence.times;
-    }
+    by("timed").hidden = !take.times;
     show();
   };
   const show = () => {
