@@ -23,7 +23,12 @@ ADDED = {
     ("speech", "channel_spread"): 0.0,
 }
 """Settings that were constants in the code when the files were recorded, with their values then."""
-OF_BASE = {("controlled", "drawn_voices"): 200, ("controlled", "text_renderings"): 2}
+OF_BASE = {
+    ("controlled", "drawn_voices"): 200,
+    ("controlled", "text_renderings"): 2,
+    ("speech", "voice_spread"): 0.1,
+    ("speech", "channel_spread"): 0.3,
+}
 """The same of the base that is made now."""
 ROUNDING = {("synthesis", "batch_size"): (32, 84)}
 """Settings that change no number but by rounding: what was recorded, and what is set now."""
