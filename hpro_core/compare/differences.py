@@ -60,7 +60,7 @@ class Pair:
     headline: str
     sentences: list[str]  # of the headline's system, one per test set
     found: list[SystemDifferences]
-    n_intervals: int
+    n_intervals: int  # without those of values that are the same in both
 
     @property
     def by_chance(self) -> float:

@@ -62,8 +62,9 @@ def build(runs: Sequence[Run], out: Path, samples: int) -> Compared:
     table = as_table({pair.run: pair.found for pair in pairs}, runs[0].name)
     write_csv_table(table, out / "differences.csv")
     write_csv_table(different, out / "settings.csv")
+    ordered = [system, *(name for name in systems if name != system)]
     kept = [m for m in listen.METRICS if not any(m in lacking for lacking in without)]
-    browser = write_browser(runs, systems, system, shared, kept, out, samples)
+    browser = write_browser(runs, ordered, shared, kept, out, samples)
     _write_page(out, runs, systems, judges, compared, shared, browser)
     return compared
 
@@ -148,7 +149,7 @@ def _pair(
         headline=headline,
         sentences=[each.sentence for each in compared],
         found=found,
-        n_intervals=sum(len(each.rows) for each in found),
+        n_intervals=sum(any(row.difference) for each in found for row in each.rows),
     )
 
 
@@ -181,7 +182,6 @@ def _write_page(
         "revision": provenance.git_revision(),
         "versions": provenance.versions(),
         "compared": compared,
-        "systems": [compared.system, *(name for name in systems if name != compared.system)],
         "policies": [name for name in systems if runs[0].is_policy(name)],
         "metrics": compared.metrics(SPEECH_METRICS),
         "prosody_metrics": compared.metrics([*PROSODY_METRICS, *BROUGHT_METRICS]),

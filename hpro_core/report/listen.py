@@ -82,6 +82,7 @@ class Orders(NamedTuple):
 
     metrics: Sequence[str] = METRICS
     gaps: Sequence[Gap] = ()
+    start: str = "hpro"  # system that is shown first
 
 
 @dataclass(frozen=True)
@@ -284,6 +285,7 @@ def _index(
     return {
         "systems": [{"name": system.name, "style": system.style} for system in systems],
         "gaps": [gap.name for gap in orders.gaps],
+        "start": orders.start,
         "metrics": [
             {
                 "key": metric,

@@ -365,7 +365,7 @@
   options(by("by-emotion"), plain(distinct("emotion").sort()), "all");
   options(by("by-metric"), index.metrics.map((metric) => [metric.key, metric.name]));
   options(by("by-system"), plain([...index.gaps, ...systems]));
-  by("by-system").value = index.gaps[0] ?? (systems.includes("hpro") ? "hpro" : systems.at(-1));
+  by("by-system").value = index.gaps[0] ?? (systems.includes(index.start) ? index.start : systems.at(-1));
   by("by-metric").value = metrics.has("wvad_ccc") ? "wvad_ccc" : index.metrics[0].key;
   const ordered = () => {
     const set = by("by-set").value, emotion = by("by-emotion").value;
@@ -424,7 +424,7 @@
     by("shown").hidden = sentence === null;
     if (!sentence) return;
     const names = sentence.takes.map((take) => take.system);
-    if (!names.includes(system)) system = names.includes("hpro") ? "hpro" : names[0];
+    if (!names.includes(system)) system = names.includes(index.start) ? index.start : names[0];
     const metric = by("by-metric").value;
     const shown = ["wer", "wvad_ccc", "emo_sim"].filter((key) => metrics.has(key));
     const radios = names.map((name, place) => {
