@@ -16,6 +16,7 @@ from hpro_core.analysis import commands as analysis
 from hpro_core.codec import commands as codec
 from hpro_core.command_groups import Commands
 from hpro_core.command_line import prepared
+from hpro_core.compare import commands as compare
 from hpro_core.corpus import commands as corpus
 from hpro_core.judges import commands as judges
 from hpro_core.label import commands as label
@@ -37,7 +38,7 @@ app = typer.Typer(
 )
 for commands in (
     corpus, pretrained, align, label, speech, dataset_commands, codec, policy, reward, synthesis,
-    say, judges, analysis, report, project_commands,
+    say, judges, analysis, report, compare, project_commands,
 ):  # fmt: skip
     app.add_typer(commands.app)
 app.add_typer(corpus.checks, name="corpus", help="Corpora of your own: import and check.")

@@ -31,8 +31,11 @@ NO_PROJECT = (
     "project"
 )
 
-FOLDERS = ("audio", "references")
+FOLDERS = ("audio", "references", "runs")
 """Parameters, not of type path, whose values are PATH or NAME=PATH."""
+
+RUNS = "runs"
+"""That of `FOLDERS` whose path may also be the name of a run below results/."""
 
 WORK = {
     "tokenizer": "tokenizer",
@@ -200,8 +203,10 @@ def _moved(word: Word, here: Path, project: Path) -> str:
     if word.parameter.name in FOLDERS:
         name, equals, path = word.value.partition("=")
         if not equals:
-            return _relative(name, here, project)
-        return f"{name}={_relative(path, here, project)}"
+            name, path = "", word.value
+        if word.parameter.name == RUNS and "/" not in path and not (here / path).is_dir():
+            return word.value
+        return f"{name}{equals}{_relative(path, here, project)}"
     kind = word.parameter.type_descriptor.annotation
     if Path in (kind, *get_args(kind)):
         return _relative(word.value, here, project)

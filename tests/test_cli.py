@@ -197,6 +197,8 @@ def test_the_project_is_found_from_a_folder_below(
          "plan --configfile ../mine.yaml --hours lssed=10:5000"),
         ("codec import model.pt codec --content-levels 5",
          "codec import notes/model.pt notes/codec --content-levels 5"),
+        ("compare embedded voices x=deep ../results/other --out=o",
+         "compare embedded voices x=notes/deep results/other --out=notes/o"),
         ("listen analyse design.json a.csv b.csv --out x",
          "listen analyse notes/design.json notes/a.csv notes/b.csv --out notes/x"),
     ],

@@ -286,7 +286,7 @@ def test_flat_metrics_are_the_means_of_the_tables(root: Path) -> None:
     for file in files:
         row = expected.loc[(file.parent.name, file.stem)]
         assert read_json(file) == {
-            metric: pytest.approx(row[metric], abs=6e-5) for metric in tables.SUMMARY
+            name: round(row[metric], 3) for metric, name in tables.SUMMARY.items()
         }
 
 
@@ -321,8 +321,8 @@ def test_a_set_whose_affect_is_not_judged_has_empty_cells_and_the_reason(root: P
     assert text.endswith(f"\n{reason}\n")
     flat = [root / "tables/metrics" / name / "hpro.json" for name in ("acted", "controlled")]
     assert [sorted(read_json(path)) for path in flat] == [
-        ["dnsmos", "wer"],
-        ["dnsmos", "emo_sim", "wer", "wvad_ccc"],
+        ["wer"],
+        ["ccc", "sim", "wer"],
     ]
 
 

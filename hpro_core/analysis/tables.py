@@ -16,8 +16,9 @@ from hpro_core.analysis.scores import (
     counts,
     metrics_of,
     ratio,
+    scored_ids,
 )
-from hpro_core.analysis.statistics import interval, paired_difference
+from hpro_core.analysis.statistics import Ratio, interval, paired_difference
 from hpro_core.errors import HproError
 from hpro_core.io import read_json, write_csv_table, write_json, write_text
 from hpro_core.judges.provenance import common_provenance, independence_warnings
@@ -45,8 +46,13 @@ COUNTS_NOTE = (
 )
 """Explanation of the columns COUNTS, below each Markdown table."""
 
-SUMMARY = ("wer", "wvad_ccc", "emo_sim", "dnsmos")
-"""Metrics of the flat files in `metrics/`; their row in `dvc metrics show` fits a terminal."""
+SUMMARY = {"wer": "wer", "wvad_ccc": "ccc", "emo_sim": "sim"}
+"""Metric -> its name in the flat files of `metrics/`: those of the claims.
+
+`dvc metrics show` prints one row per file, with the file's path, and one column per name. Short
+names and three decimals make a row of the default run fit 80 columns. One file for a whole run
+would be one row of 1,400 columns.
+"""
 
 METRIC_NAMES = {
     "wer": "WER",
@@ -124,9 +130,9 @@ def write_tables(
 
 
 def _summary(chosen: Sequence[pd.DataFrame]) -> dict[str, float]:
-    """Values of SUMMARY for one system on one test set, rounded to four decimals."""
-    values = {metric: ratio(chosen, metric).value for metric in SUMMARY}
-    return {metric: round(value, 4) for metric, value in values.items() if not math.isnan(value)}
+    """Values of SUMMARY for one system on one test set, rounded to three decimals."""
+    values = {name: ratio(chosen, metric).value for metric, name in SUMMARY.items()}
+    return {name: round(value, 3) for name, value in values.items() if not math.isnan(value)}
 
 
 def systems_of(tables: Tables) -> list[str]:
@@ -266,11 +272,11 @@ def differences(
     rows = []
     for system in systems:
         for test_set in test_sets(scores):
-            pair = _paired(
-                *(select_test_set(scores[name], test_set) for name in (system, baseline))
+            of_system, of_baseline = (
+                select_test_set(scores[name], test_set) for name in (system, baseline)
             )
             for metric in judged_metrics(scores):
-                own, other = (ratio(tables, metric) for tables in pair)
+                own, other = paired_ratios(of_system, of_baseline, metric)
                 gap = paired_difference(own, other, settings.bootstrap_samples, settings.seed)
                 if not math.isnan(gap.value):
                     rows.append([system, test_set, metric, own.numerator_SN.shape[1], *gap])
@@ -278,12 +284,28 @@ def differences(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _paired(*systems: Sequence[pd.DataFrame]) -> list[list[pd.DataFrame]]:
-    """The scores of two systems on the utterances that both have, for the same number of seeds."""
-    shared = set.intersection(*(set(tables[0]["utt_id"]) for tables in systems))
-    n_seeds = max(map(len, systems))
-    rows = [[table[table["utt_id"].isin(list(shared))] for table in tables] for tables in systems]
-    return [tables * n_seeds if len(tables) == 1 else tables for tables in rows]
+def paired_ratios(
+    system: Sequence[pd.DataFrame], baseline: Sequence[pd.DataFrame], metric: str
+) -> tuple[Ratio, Ratio]:
+    """Return a metric of two systems on the utterances that were scored for both.
+
+    Args:
+        system: SCORES tables of one test set, one per seed, sorted by utt_id.
+        baseline: the same; a system of one seed is paired with every seed of the other.
+        metric: as for `ratio`.
+
+    Returns:
+        Ratios of the same shape, for `paired_difference`.
+    """
+    shared = list(scored_ids([*system, *baseline], metric))
+    n_seeds = max(len(system), len(baseline))
+    own, other = (
+        ratio([table[table["utt_id"].isin(shared)] for table in tables], metric)
+        for tables in (
+            tables if len(tables) > 1 else [*tables] * n_seeds for tables in (system, baseline)
+        )
+    )
+    return own, other
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -139,8 +139,11 @@ def compare(
         baseline=BASELINE,
         seeds=seeds,
         rows=found,
-        sentence=_sentence(test_set, system, found, seeds),
-        plots=[Plot(METRIC_NAMES[each.metric], _plot(system, each)) for each in found],
+        sentence=sentence(test_set, system, found, seeds),
+        plots=[
+            pair_plot(each, [(name, style_of(name)) for name in (system, BASELINE)])
+            for each in found
+        ],
     )
 
 
@@ -193,7 +196,8 @@ def read_floors(path: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def _sentence(test_set: str, system: str, rows: Sequence[Difference], seeds: int) -> str:
+def sentence(test_set: str, system: str, rows: Sequence[Difference], seeds: int) -> str:
+    """Say which paired differences of a system on a test set exclude zero."""
     if not rows:
         return f"On {test_set}, no metric was judged for both."
     apart = [row for row in rows if row.shown]
@@ -211,18 +215,23 @@ def _sentence(test_set: str, system: str, rows: Sequence[Difference], seeds: int
     return said
 
 
-def _plot(system: str, row: Difference) -> str:
-    """The two policies with their intervals, between floor and ceilings."""
+def pair_plot(row: Difference, names: Sequence[tuple[str, str]]) -> Plot:
+    """Plot both values of a difference with their intervals, between floor and ceilings.
+
+    Args:
+        row: the difference.
+        names: name and class of the colour, of the system and of the baseline.
+    """
     metric = row.metric
 
     def in_unit(interval: Interval) -> list[float]:
         return [scaled(metric, value) for value in interval]
 
     lines = [("floor", row.floor), ("ceiling", row.ceiling), ("recordings", row.recordings)]
-    pairs = [(system, in_unit(row.system)), (BASELINE, in_unit(row.baseline))]
+    values = [in_unit(row.system), in_unit(row.baseline)]
     limits = [scaled(metric, value) for _, value in lines]
     panel = Panel(
-        x=[*limits, *pairs[0][1], *pairs[1][1]],
+        x=[*limits, *values[0], *values[1]],
         y=[-0.7, 1.7],
         height=80,
         left=52,
@@ -230,15 +239,16 @@ def _plot(system: str, row: Difference) -> str:
     )
     for (style, _), value in zip(lines, limits, strict=True):
         panel.mark(value, f"limit {style}", f"{LIMITS[style]}: {value:.3g}")
-    for height, (name, (value, low, high)) in enumerate(reversed(pairs)):
+    for height, (name, style), (value, low, high) in zip((1, 0), names, values, strict=True):
         panel.label_row(height, name[:8])
-        panel.bar(low, high, height, style_of(name))
-        panel.dot(value, height, style_of(name), f"{name}: {value:.3g} [{low:.3g}, {high:.3g}]")
+        panel.bar(low, high, height, style)
+        panel.dot(value, height, style, f"{name}: {value:.3g} [{low:.3g}, {high:.3g}]")
     said = ", ".join(
-        [f"{name} {value[0]:.3g}" for name, value in pairs]
+        [f"{name} {value[0]:.3g}" for (name, _), value in zip(names, values, strict=True)]
         + [f"{LIMITS[n]} {v:.3g}" for (n, _), v in zip(lines, limits, strict=True) if v == v]
     )
-    return panel.render(f"{METRIC_NAMES[metric]}: {said}; difference: {row.verdict}")
+    label = f"{METRIC_NAMES[metric]}: {said}; difference: {row.verdict}"
+    return Plot(METRIC_NAMES[metric], panel.render(label))
 
 
 LIMITS = {

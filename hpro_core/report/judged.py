@@ -52,7 +52,7 @@ def build_judged(
         "absent": [figures.METRIC_NAMES[m] for m in METRICS if m not in shown],
         "metric_names": figures.METRIC_NAMES,
         "notes": notes_of(out, systems),
-        "samples": _samples(out, loaded, per_set),
+        "samples": _samples(loaded, per_set),
         "judged_by": sorted(
             read_provenance(out / "eval" / systems[0] / "seed0" / "metrics.json").judges.items()
         ),
@@ -61,7 +61,7 @@ def build_judged(
     return write_page(out / "report" / "index.html", "judged.html", context)
 
 
-def _samples(out: Path, systems: Sequence[System], per_set: int) -> list[Sample]:
+def _samples(systems: Sequence[System], per_set: int) -> list[Sample]:
     """Evenly spaced sentences of each test set, among those that most systems have."""
     rows = {utt_id: row for system in systems for utt_id, row in system.synthesis.items()}
     spoken = Counter(utt_id for system in systems for utt_id in system.scores)
@@ -69,7 +69,7 @@ def _samples(out: Path, systems: Sequence[System], per_set: int) -> list[Sample]
     for test_set in dict.fromkeys(row["corpus"] for row in rows.values()):
         ids = [utt_id for utt_id, row in rows.items() if row["corpus"] == test_set]
         most = max(spoken[utt_id] for utt_id in ids)
-        chosen += evenly_spaced([u for u in ids if spoken[u] == most], per_set)
+        chosen += evenly_spaced(sorted(u for u in ids if spoken[u] == most), per_set)
     counter = WordErrorCounter()
     return [
         Sample(
@@ -78,7 +78,7 @@ def _samples(out: Path, systems: Sequence[System], per_set: int) -> list[Sample]
             speaker=rows[utt_id]["speaker"],
             text=(text := rows[utt_id]["text"]),
             systems=[
-                system_sample(out, system, utt_id, counter.count(text, text).transcript)
+                system_sample(system, utt_id, counter.count(text, text).transcript)
                 for system in systems
                 if utt_id in system.scores
             ],

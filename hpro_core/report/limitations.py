@@ -64,14 +64,14 @@ def label_source(labels: Labels, label: Label) -> str:
     return f"exact on {', '.join(labels.exact)}, {made_by} elsewhere"
 
 
-def label_kinds(root: Path, test_sets: Iterable[str], label: Label) -> Labels:
+def label_kinds(
+    root: Path, test_sets: Iterable[str], vad_teacher: str, emotion_teacher: str
+) -> Labels:
     """Name the labels of a run: weak formulas, a published model, or exact."""
     exact = [s for s in test_sets if (root / "corpus" / s / "truth_vad.parquet").is_file()]
     return Labels(
-        words="weak label" if label.vad_teacher == "weak" else f"label of {label.vad_teacher}",
-        emotion=(
-            "weak label" if label.emotion_teacher == "weak" else f"label of {label.emotion_teacher}"
-        ),
+        words="weak label" if vad_teacher == "weak" else f"label of {vad_teacher}",
+        emotion="weak label" if emotion_teacher == "weak" else f"label of {emotion_teacher}",
         exact=exact,
     )
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from hpro_core.io import read_wav, write_text
 from hpro_core.judges.asr import WordErrorCounter
 from hpro_core.judges.prosody import FRAME_RATE_HZ, contours
 from hpro_core.report import reward_model
-from hpro_core.report.figures import METRIC_NAMES, PERCENT, style_of
+from hpro_core.report.figures import METRIC_NAMES, PERCENT
 from hpro_core.report.samples import (
     MP3_URI,
     Sample,
@@ -69,11 +69,27 @@ class Browser:
     chosen: int  # sentences that `report.samples` asks for
 
 
+class Gap(NamedTuple):
+    """A difference by which the browser orders sentences: of one system minus another."""
+
+    name: str
+    system: str
+    baseline: str
+
+
+class Orders(NamedTuple):
+    """What the browser can order sentences by, beside the systems' own scores."""
+
+    metrics: Sequence[str] = METRICS
+    gaps: Sequence[Gap] = ()
+    start: str = "hpro"  # system that is shown first
+
+
 @dataclass(frozen=True)
 class _Sources:
     """Tables of the run, by utt_id."""
 
-    root: Path
+    roots: Mapping[str, Path]  # results folder by system
     utterances: Mapping[str, Mapping[Any, Any]]
     label_vad: Mapping[str, list[list[float]]]
     emotions: Mapping[str, str]  # most probable emotion by the labels
@@ -113,8 +129,34 @@ def write_browser(
     sets = {u: str((own or list(systems))[0].synthesis[u]["corpus"]) for u in shared}
     ordered = sorted(shared, key=lambda u: (_place(sets[u], first_sets), u))
     sets = {utt_id: sets[utt_id] for utt_id in ordered}
-    sources = _read_sources(root, ordered, systems, labels)
     chosen = choose_sentences(ordered, sets, per_set)
+    return write_sentences(root / "report", root, systems, ordered, chosen, labels, Orders())
+
+
+def write_sentences(
+    page: Path,
+    root: Path,
+    systems: Sequence[System],
+    ordered: Sequence[str],
+    chosen: Sequence[str],
+    labels: Labels,
+    orders: Orders,
+) -> Browser:
+    """Write the files of given sentences beside a page, as `write_browser` does.
+
+    Args:
+        page: folder of the page; the files are in sentences/ there.
+        root: results folder with corpus, word times, labels and reward model.
+        systems: systems in the order of the page, of one or several runs.
+        ordered: utt_ids in the order of the page.
+        chosen: those with their audio in the page, as far as EMBEDDED_BYTES allows.
+        labels: origin of the labels.
+        orders: metrics of the browser, and differences that it orders by.
+
+    Raises:
+        HproError: a table or an audio file is missing.
+    """
+    sources = _read_sources(root, ordered, systems, labels)
     embedded: list[tuple[Sample, str]] = []
     n_bytes = 0
     counter = WordErrorCounter()
@@ -127,8 +169,8 @@ def write_browser(
             embedded.append((sample, script_json(_sentence(sources, sample, audio=False))))
         else:
             content = _json(_sentence(sources, sample, audio=True))
-            write_text(root / "report" / FOLDER / f"{utt_id}.js", f"hproSentence({content});\n")
-    index = _index(sources, systems, ordered, [sample.utt_id for sample, _ in embedded])
+            write_text(page / FOLDER / f"{utt_id}.js", f"hproSentence({content});\n")
+    index = _index(sources, systems, ordered, [sample.utt_id for sample, _ in embedded], orders)
     return Browser(script_json(index), embedded, len(ordered), len(chosen))
 
 
@@ -157,30 +199,34 @@ def _read_sources(
     emotions = read_table(root / "label" / "emotion_posteriors.parquet", EMOTION_POSTERIORS, only)
     names = np.array(EMOTIONS)[emotions[list(EMOTIONS)].to_numpy(float).argmax(axis=1)]
     return _Sources(
-        root=root,
+        roots={system.name: system.root for system in systems},
         utterances=utterances,
         label_vad=_by_word(label_vad, VAD),
         emotions=dict(zip(emotions["utt_id"], names.tolist(), strict=True)),
         times=times,
         judged_vad={s.name: _by_word(s.word_vad, VAD) for s in systems if s.word_vad is not None},
-        reward_vad=reward_model.word_vad(root / "codec" / "style", _spoken(systems, times)),
+        reward_vad=_reward_vad(systems, times),
         labels=labels,
     )
 
 
-def _spoken(
+def _reward_vad(
     systems: Iterable[System], times: Mapping[str, Mapping[str, list[list[float]]]]
-) -> dict[str, reward_model.Spoken]:
-    """Tokens and word times of the utterances that have both, by system."""
-    return {
-        system.name: {
-            utt_id: (tokens, np.array(times[system.name][utt_id]))
-            for utt_id, tokens in system.tokens[["utt_id", "tokens"]].itertuples(index=False)
-            if utt_id in times[system.name]
-        }
-        for system in systems
-        if system.tokens is not None and system.name in times
-    }
+) -> dict[str, dict[str, list[list[float]]]]:
+    """Affect of words by each run's reward model, of utterances with tokens and word times."""
+    by_run: dict[Path, dict[str, reward_model.Spoken]] = {}
+    for system in systems:
+        if system.tokens is not None and system.name in times:
+            found = times[system.name]
+            by_run.setdefault(system.root, {})[system.name] = {
+                utt_id: (tokens, np.array(found[utt_id]))
+                for utt_id, tokens in system.tokens[["utt_id", "tokens"]].itertuples(index=False)
+                if utt_id in found
+            }
+    vad: dict[str, dict[str, list[list[float]]]] = {}
+    for root, spoken in by_run.items():
+        vad |= reward_model.word_vad(root / "codec" / "style", spoken)
+    return vad
 
 
 def _by_word(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, list[list[float]]]:
@@ -204,7 +250,7 @@ def _sample(
         speaker=utterance["speaker"],
         text=utterance["text"],
         systems=[
-            system_sample(sources.root, system, utt_id, reference)
+            system_sample(system, utt_id, reference)
             for system in systems
             if utt_id in system.scores
         ],
@@ -223,7 +269,7 @@ def _sentence(sources: _Sources, sample: Sample, audio: bool) -> dict[str, Any]:
             "times": sources.times.get(take.system, {}).get(sample.utt_id),
             "vad": sources.judged_vad.get(take.system, {}).get(sample.utt_id),
             "reward": sources.reward_vad.get(take.system, {}).get(sample.utt_id),
-            **_contours(sources.root / take.path),
+            **_contours(sources.roots[take.system] / take.path),
         }
         if audio:
             content["audio"] = take.audio.removeprefix(MP3_URI)
@@ -248,10 +294,16 @@ def _contours(path: Path) -> dict[str, list[int | None]]:
 
 
 def _index(
-    sources: _Sources, systems: Sequence[System], ordered: Sequence[str], embedded: Sequence[str]
+    sources: _Sources,
+    systems: Sequence[System],
+    ordered: Sequence[str],
+    embedded: Sequence[str],
+    orders: Orders,
 ) -> dict[str, Any]:
     return {
-        "systems": [{"name": s.name, "style": style_of(s.name)} for s in systems],
+        "systems": [{"name": system.name, "style": system.style} for system in systems],
+        "gaps": [gap.name for gap in orders.gaps],
+        "start": orders.start,
         "metrics": [
             {
                 "key": metric,
@@ -259,17 +311,20 @@ def _index(
                 "lower": METRIC_NAMES[metric].endswith("↓"),
                 "percent": metric in PERCENT,
             }
-            for metric in METRICS
+            for metric in orders.metrics
         ],
         "contourHz": CONTOUR_HZ,
         "folder": FOLDER,
         "embedded": list(embedded),
-        "sentences": [_entry(sources, systems, utt_id) for utt_id in ordered],
+        "sentences": [_entry(sources, systems, utt_id, orders) for utt_id in ordered],
     }
 
 
-def _entry(sources: _Sources, systems: Sequence[System], utt_id: str) -> dict[str, Any]:
+def _entry(
+    sources: _Sources, systems: Sequence[System], utt_id: str, orders: Orders
+) -> dict[str, Any]:
     utterance = sources.utterances[utt_id]
+    by_name = {system.name: system for system in systems}
     own = utterance["emotion"]
     of_corpus = isinstance(own, str)
     return {
@@ -280,13 +335,26 @@ def _entry(sources: _Sources, systems: Sequence[System], utt_id: str) -> dict[st
         "emotion": own if of_corpus else sources.emotions.get(utt_id, ""),
         "emotionKind": "intended" if of_corpus else sources.labels.emotion,
         "scores": [
-            [_score(system.scores.get(utt_id), metric) for system in systems] for metric in METRICS
+            [
+                *(score(system.scores.get(utt_id), metric) for system in systems),
+                *(
+                    gap_of(by_name[gap.system], by_name[gap.baseline], utt_id, metric)
+                    for gap in orders.gaps
+                ),
+            ]
+            for metric in orders.metrics
         ],
     }
 
 
-def _score(row: Mapping[Any, Any] | None, metric: str) -> float | None:
-    """A metric of one utterance; None if it was not judged."""
+def gap_of(system: System, baseline: System, utt_id: str, metric: str) -> float | None:
+    """Difference of two systems in a metric of one utterance; None if either was not judged."""
+    own, other = (score(each.scores.get(utt_id), metric) for each in (system, baseline))
+    return None if own is None or other is None else round(own - other, 3)
+
+
+def score(row: Mapping[Any, Any] | None, metric: str) -> float | None:
+    """A metric of one utterance, rounded to thousandths; None if it was not judged."""
     if row is None:
         return None
     value = row["n_errors"] / row["n_words"] if metric == "wer" else row[metric]

@@ -17,6 +17,7 @@ import soundfile
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.errors import HproError
 from hpro_core.io import read_wav
+from hpro_core.report.figures import style_of
 from hpro_core.tables import (
     GENERATED_TOKENS,
     SCORES,
@@ -37,7 +38,9 @@ _MP3_COMPRESSION = 0.6  # ours: about 28 kbit/s at 16 kHz, variable
 class System:
     """Synthesis and scores of one system for its first seed."""
 
+    root: Path  # results folder of the run
     name: str
+    style: str  # class of its colour
     seed: int
     synthesis: Rows
     scores: Rows
@@ -86,7 +89,9 @@ def load_system(root: Path, name: str, seed: int) -> System:
         for name, schema in (("word_vad", WORD_VAD), ("words", WORDS), ("tokens", GENERATED_TOKENS))
     }
     return System(
+        root=root,
         name=name,
+        style=style_of(name),
         seed=seed,
         synthesis=rows_by_id(folder / "synthesis.parquet", SYNTHESIS),
         scores=rows_by_id(folder / "scores.parquet", SCORES),
@@ -128,23 +133,25 @@ def choose_sentences(shared: Sequence[str], test_sets: Mapping[str, str], n: int
     Returns:
         The first of each set, then the second of each, and so on.
     """
-    by_set = [
-        evenly_spaced([u for u in shared if test_sets[u] == name], n)
+    return by_turns(
+        evenly_spaced(sorted(u for u in shared if test_sets[u] == name), n)
         for name in dict.fromkeys(test_sets.values())
-    ]
-    turns = itertools.zip_longest(*by_set)
+    )
+
+
+def by_turns(lists: Iterable[Sequence[str]]) -> list[str]:
+    """Return the first of each list, then the second of each, and so on."""
+    turns = itertools.zip_longest(*lists)
     return [utt_id for turn in turns for utt_id in turn if utt_id is not None]
 
 
-def evenly_spaced(utt_ids: Iterable[str], n: int) -> list[str]:
-    """Choose up to `n` ids, evenly spaced over the sorted ones."""
-    ids = sorted(utt_ids)
-    return [
-        ids[place] for place in np.linspace(0, len(ids) - 1, min(n, len(ids))).round().astype(int)
-    ]
+def evenly_spaced(utt_ids: Sequence[str], n: int) -> list[str]:
+    """Choose up to `n` ids, evenly spaced over the given order: the first, the last, between."""
+    places = np.linspace(0, len(utt_ids) - 1, min(n, len(utt_ids))).round().astype(int)
+    return [utt_ids[place] for place in places]
 
 
-def system_sample(root: Path, system: System, utt_id: str, reference: str) -> SystemSample:
+def system_sample(system: System, utt_id: str, reference: str) -> SystemSample:
     """Collect one sentence by one system; `reference` is the text after the ASR's normaliser.
 
     Raises:
@@ -154,7 +161,7 @@ def system_sample(root: Path, system: System, utt_id: str, reference: str) -> Sy
     return SystemSample(
         system=system.name,
         path=system.synthesis[utt_id]["audio"],
-        audio=mp3_uri(root / system.synthesis[utt_id]["audio"]),
+        audio=mp3_uri(system.root / system.synthesis[utt_id]["audio"]),
         word_diff=diff_words(reference, score["transcript"]),
         n_errors=int(score["n_errors"]),
         wvad_ccc=float(score["wvad_ccc"]),

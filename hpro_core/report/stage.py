@@ -69,7 +69,7 @@ def build(root: Path, settings: Report, params: Path) -> Path:
     test_sets = _first_sets(root, tables)
     compared = comparison.compared_system(tables, list(external))
     pair = [comparison.BASELINE, compared] if compared else names[:2]
-    labels = limitations.label_kinds(root, test_sets, label)
+    labels = limitations.label_kinds(root, test_sets, label.vad_teacher, label.emotion_teacher)
     of_first = root / "eval" / names[0] / f"seed{seeds[0]}"
     judges = read_provenance(of_first / "metrics.json").judges  # `hpro tables`: all have the same
     empty_folder(root / "report" / listen.FOLDER)

@@ -14,10 +14,11 @@
   };
   const index = JSON.parse(by("sentence-index").textContent);
   const systems = index.systems.map((system) => system.name);
+  const scored = [...systems, ...index.gaps]; // differences of two systems have scores, but no audio
   const entries = new Map(index.sentences.map((entry) => [entry.id, entry]));
   const metrics = new Map(index.metrics.map((metric, place) => [metric.key, { ...metric, place }]));
   const score = (entry, key, system) =>
-    entry.scores[metrics.get(key).place][systems.indexOf(system)];
+    entry.scores[metrics.get(key).place][scored.indexOf(system)];
   const format = (key, value) => {
     if (value === null || value === undefined) return "–";
     return metrics.get(key).percent ? `${(100 * value).toFixed(0)} %` : value.toFixed(2);
@@ -363,8 +364,8 @@
   options(by("by-set"), plain(distinct("set")), "all");
   options(by("by-emotion"), plain(distinct("emotion").sort()), "all");
   options(by("by-metric"), index.metrics.map((metric) => [metric.key, metric.name]));
-  options(by("by-system"), plain(systems));
-  by("by-system").value = systems.includes("hpro") ? "hpro" : systems.at(-1);
+  options(by("by-system"), plain([...index.gaps, ...systems]));
+  by("by-system").value = index.gaps[0] ?? (systems.includes(index.start) ? index.start : systems.at(-1));
   by("by-metric").value = metrics.has("wvad_ccc") ? "wvad_ccc" : index.metrics[0].key;
   const ordered = () => {
     const set = by("by-set").value, emotion = by("by-emotion").value;
@@ -423,7 +424,7 @@
     by("shown").hidden = sentence === null;
     if (!sentence) return;
     const names = sentence.takes.map((take) => take.system);
-    if (!names.includes(system)) system = names.includes("hpro") ? "hpro" : names[0];
+    if (!names.includes(system)) system = names.includes(index.start) ? index.start : names[0];
     const metric = by("by-metric").value;
     const shown = ["wer", "wvad_ccc", "emo_sim"].filter((key) => metrics.has(key));
     const radios = names.map((name, place) => {

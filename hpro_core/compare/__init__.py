@@ -1,0 +1,1 @@
+"""Comparison of finished runs: paired differences, other settings, audio side by side."""
