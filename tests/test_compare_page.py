@@ -37,7 +37,6 @@ def test_nothing_is_wider_than_the_page(chromium, page, width, scheme):
         opened.open_details()
     assert opened.faults == []
     assert opened.is_offline()
-    assert opened.seconds < 2
     opened.context.close()
 
 
@@ -57,7 +56,7 @@ def test_a_sentence_is_heard_by_both_runs_at_the_same_position(chromium, page):
     assert player.get_attribute("data-system") == "hpro, after"
     tab.locator("#play").focus()
     tab.keyboard.press("l")
-    assert clock.inner_text() == "0.50 of 0.80 s"
+    assert clock.inner_text() == "0.50 of 2.00 s"
     tab.keyboard.press("k")
     tab.wait_for_function("parseFloat(document.getElementById('clock').textContent) > 0.55")
     tab.keyboard.press("1")  # while it plays

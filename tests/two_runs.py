@@ -31,7 +31,7 @@ def make_runs(folder: Path) -> tuple[Path, Path]:
     for system in CHANGED:
         change(after, system, better)
         for number, path in enumerate(sorted((after / "eval" / system).rglob("*.wav"))):
-            tone = 0.1 * np.sin(2 * np.pi * (300 + 9 * number) * np.arange(12800) / 16000)
+            tone = 0.1 * np.sin(2 * np.pi * (300 + 9 * number) * np.arange(32000) / 16000)
             soundfile.write(path, tone, 16000)
     for root in (before, after):
         for system in made.ALL_SYSTEMS:

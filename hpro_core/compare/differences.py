@@ -58,7 +58,7 @@ class Pair:
     run: str
     first: str
     headline: str
-    sentences: list[str]  # of the headline's system, one per test set
+    sentences: list[str]  # the headline's system by test set; others that have no training
     found: list[SystemDifferences]
     n_intervals: int  # without those of values that are the same in both
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hpro_core.analysis.tables import Scores, read_scores
 from hpro_core.errors import HproError, did_you_mean
@@ -40,6 +40,9 @@ _JUDGED = ("synthesis.parquet", "scores.parquet", "metrics.json")
 _NEEDED = ("corpus", "align", "label")
 
 
+SettingT = TypeVar("SettingT")
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run."""
@@ -55,6 +58,16 @@ class Run:
     def is_policy(self, system: str) -> bool:
         """Whether a system is a policy of this project, with training seeds."""
         return system not in SEEDLESS and system not in self.external
+
+    def setting(self, section: str, name: str, kind: type[SettingT]) -> SettingT:
+        """Return one setting of a section.
+
+        Raises:
+            HproError: the run has no such setting, or it is of another type.
+        """
+        where = f"{self.root / SETTINGS}, {section}.{name}"
+        found = check_type(self.settings.get(section, {}), dict, where)
+        return check_type(found.get(name), kind, where)
 
     def scores(self, systems: Sequence[str]) -> Scores:
         """Read the scores of some systems, one table per seed.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hpro_core.compare.differences import seed_pairs
 from hpro_core.compare.runs import RECORDINGS, Run, Shared
-from hpro_core.io import check_type, read_text
+from hpro_core.io import read_text
 from hpro_core.records import SUMS
 from hpro_core.report import listen
 from hpro_core.report.limitations import label_kinds
@@ -112,5 +112,5 @@ def _chosen_sentences(
 
 
 def _labels(run: Run, test_sets: Sequence[str]) -> listen.Labels:
-    label = check_type(run.settings.get("label"), dict, f"{run.root}, label")
-    return label_kinds(run.root, test_sets, label["vad_teacher"], label["emotion_teacher"])
+    teachers = [run.setting("label", f"{what}_teacher", str) for what in ("vad", "emotion")]
+    return label_kinds(run.root, test_sets, teachers[0], teachers[1])

@@ -13,6 +13,7 @@ from hpro_core.compare.differences import (
     Compared,
     Pair,
     Resampling,
+    SystemDifferences,
     as_table,
     run_differences,
     seed_pairs,
@@ -22,11 +23,14 @@ from hpro_core.compare.runs import Run, Shared, shared_sentences
 from hpro_core.compare.sentences import styles, write_browser
 from hpro_core.compare.settings import differing, other_values
 from hpro_core.errors import HproError
-from hpro_core.io import check_type, write_csv_table
+from hpro_core.io import write_csv_table
 from hpro_core.judges.provenance import JudgeProvenance
 from hpro_core.report import comparison, figures, listen, provenance
 from hpro_core.report.page import write_page
 from hpro_core.report.stage import order_systems
+
+MANY = 2
+"""A number of seeds with which no sentence says that there is one."""
 
 
 def build(runs: Sequence[Run], out: Path, samples: int) -> Compared:
@@ -112,8 +116,9 @@ def _pair(
     shared: Shared,
     without: Mapping[str, str],
 ) -> Pair:
-    settings = check_type(first.settings.get("evaluate"), dict, f"{first.root}, evaluate")
-    resampling = Resampling(settings["bootstrap_samples"], settings["seed"])
+    resampling = Resampling(
+        first.setting("evaluate", "bootstrap_samples", int), first.setting("evaluate", "seed", int)
+    )
     found = run_differences(
         *scores,
         seed_pairs(first.seeds, other.seeds),
@@ -122,34 +127,46 @@ def _pair(
         without,
         resampling,
     )
-    shown = [each for each in found if each.system == system]
-    here, there = f"{system} of {other.name}", f"{system} of {first.name}"
-    policy = first.is_policy(system)
-    compared = [
-        comparison.Comparison(
-            test_set=each.test_set,
-            system=here,
-            baseline=there,
-            seeds=each.seeds if policy else 2,  # without a training, seeds are no limitation
-            rows=each.rows,
-            sentence=comparison.sentence(each.test_set, here, each.rows, each.seeds),
-            plots=[],
-        )
-        for each in shown
-    ]
-    headline = comparison.headline(compared)
+    compared = [_comparison(first, other, each) for each in found]
+    shown = [each for each, of in zip(compared, found, strict=True) if of.system == system]
     if _same_scores(*scores):
         headline = (
             f"{other.name} and {first.name} have the same scores for every sentence and system "
             "that both have."
         )
+    elif first.is_policy(system):
+        headline = comparison.headline(shown)
+    else:
+        headline = "The runs have no policy in common."
+    untrained = [
+        f"Without a training: {each.sentence[0].lower()}{each.sentence[1:]}"
+        for each, of in zip(compared, found, strict=True)
+        if of.system != system
+        and not first.is_policy(of.system)
+        and any(row.shown for row in each.rows)
+    ]
     return Pair(
         run=other.name,
         first=first.name,
         headline=headline,
-        sentences=[each.sentence for each in compared],
+        sentences=[*(each.sentence for each in shown), *untrained],
         found=found,
         n_intervals=sum(any(row.difference) for each in found for row in each.rows),
+    )
+
+
+def _comparison(first: Run, other: Run, found: SystemDifferences) -> comparison.Comparison:
+    """The differences of a system in words; those without trainings are not limited by seeds."""
+    system = f"{found.system} of {other.name}"
+    seeds = found.seeds if first.is_policy(found.system) else MANY
+    return comparison.Comparison(
+        test_set=found.test_set,
+        system=system,
+        baseline=f"{found.system} of {first.name}",
+        seeds=seeds,
+        rows=found.rows,
+        sentence=comparison.sentence(found.test_set, system, found.rows, seeds),
+        plots=[],
     )
 
 

@@ -27,12 +27,12 @@ def _parts(pair: Pair, compared: Compared) -> list[str]:
     for each in pair.of(compared.system):
         lines = [f"{each.system} on {each.test_set}: {pair.run} minus {pair.first}"]
         lines.append(
-            f"{'':19}{'n':>4}{_short(pair.first):>11}{_short(pair.run):>11}   "
+            f"{'':19}{'n':>4}{_short(pair.first):>13}{_short(pair.run):>13}   "
             "difference, 95 % interval"
         )
         lines += [
             f"{METRIC_NAMES[row.metric]:19}{row.n:>4}"
-            f"{cell(row.metric, row.baseline.value):>11}{cell(row.metric, row.system.value):>11}"
+            f"{cell(row.metric, row.baseline.value):>13}{cell(row.metric, row.system.value):>13}"
             f"   {signed(row.metric, row.difference)}{_star(row)}"
             for row in each.rows
         ]
@@ -43,8 +43,7 @@ def _parts(pair: Pair, compared: Compared) -> list[str]:
 def _all_systems(pair: Pair, compared: Compared) -> str:
     metrics = compared.metrics(MAIN)
     lines = [
-        f"All systems: {_short(pair.run)} minus {_short(pair.first)} "
-        "(WER in points; * interval without zero)",
+        "All systems: differences, WER in points (*: the interval excludes zero)",
         " " * 28 + "".join(f"{METRIC_NAMES[metric]:>10}" for metric in metrics),
     ]
     same = pair.without_difference()
@@ -70,7 +69,7 @@ def _star(row: Difference) -> str:
 
 
 def _short(run: str) -> str:
-    return shorten(run, 10)
+    return shorten(run, 12)
 
 
 def _wrapped(text: str) -> str:
