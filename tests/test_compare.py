@@ -74,7 +74,7 @@ def test_intervals_cover_a_known_effect() -> None:
     base = pd.concat([scores(1, n=20), scores(2, n=20)])
     base = base[base["corpus"] == "controlled"].assign(utt_id=ids).reset_index(drop=True)
     covered = 0
-    for _ in range(200):
+    for _ in range(100):
         noise = generator.normal(0.2, 0.3, 40)
         other = base.assign(dnsmos=base["dnsmos"] + noise)
         own = {"hpro": [other[["utt_id", "corpus", "dnsmos", *_rest(other)]]]}
@@ -82,7 +82,7 @@ def test_intervals_cover_a_known_effect() -> None:
         table = of_two({"hpro": [base]}, own, without=_all_but("dnsmos"), test_sets=sets)
         row = table.loc[("hpro", "controlled", "dnsmos")]
         covered += row["lo"] <= 0.2 <= row["hi"]
-    assert 180 <= covered <= 199  # near 95 %
+    assert 88 <= covered <= 99  # near 95 %
 
 
 def _rest(table: pd.DataFrame) -> list[str]:

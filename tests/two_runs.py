@@ -64,6 +64,7 @@ def write_sums(folder: Path) -> None:
 def write_settings(root: Path, changes: dict[str, object]) -> None:
     """Write the key file with all settings: those of the project, with changes by dotted name."""
     settings = yaml.safe_load(made.SHIPPED.read_text()) | {"run": root.name, "base": ""}
+    settings["evaluate"]["bootstrap_samples"] = 100
     for name, value in changes.items():
         section = settings
         *parts, last = name.split(".")

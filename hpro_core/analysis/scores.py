@@ -93,13 +93,6 @@ def ratio(scores: Sequence[pd.DataFrame], metric: str) -> Ratio:
     return Ratio.mean_of(np.stack([c.fillna(0.0) if metric == "wvad_ccc" else c for c in columns]))
 
 
-def scored_ids(scores: Sequence[pd.DataFrame], metric: str) -> set[str]:
-    """Return the utterances that the judge of a metric scored in every table; see `ratio`."""
-    if metric in _SCORED:
-        scores = [s[s[_SCORED[metric]].notna()] for s in scores]
-    return set.intersection(*(set(s["utt_id"]) for s in scores))
-
-
 def counts(scores: Sequence[pd.DataFrame]) -> dict[str, float]:
     """Count the utterances behind the metrics of a system on a test set.
 
