@@ -158,13 +158,14 @@ def headline(comparisons: Sequence[Comparison]) -> str:
     """Summarise all test sets in a sentence, for the number of seeds of the run."""
     first = comparisons[0]
     pair = f"{first.system} and {first.baseline}"
-    if first.seeds <= 1:
-        return (
-            f"No difference between {pair} is shown: there is one training seed, and the intervals "
-            "below do not include the variation between trainings."
-        )
     every = [row for each in comparisons for row in each.rows]
     apart = sum(row.shown for row in every)
+    if first.seeds <= 1:
+        return (
+            f"No difference between {pair} is shown: there is one training seed. "
+            f"{len(every) - apart} of the {len(every)} intervals below include zero, and none "
+            "includes the variation between trainings."
+        )
     if not apart:
         return f"No difference between {pair} is shown with {first.seeds} seeds."
     return (
@@ -206,10 +207,14 @@ def sentence(test_set: str, system: str, rows: Sequence[Difference], seeds: int)
     if not apart:
         return f"{start}all {len(rows)} paired intervals include zero: no difference shown."
     names = ", ".join(
-        f"{METRIC_NAMES[row.metric].rstrip(' ↓↑')} ({system} {row.verdict})" for row in apart
+        f"{METRIC_NAMES[row.metric].rstrip(' ↓↑')} ({system} {row.verdict}"
+        f"{f', n = {row.n}' if row.n < n else ''})"
+        for row in apart
     )
     said = f"{start}{len(apart)} of {len(rows)} paired intervals "
     said += f"{'exclude' if len(apart) > 1 else 'excludes'} zero: {names}."
+    if len({row.metric for row in apart} & {"wer", "wer_check"}) == 1:
+        said += " Only one of the two recognisers shows a difference in WER."
     if seeds <= 1:
         said += " With one seed this describes these two trainings, not the methods."
     return said
@@ -248,7 +253,7 @@ def pair_plot(row: Difference, names: Sequence[tuple[str, str]]) -> Plot:
         + [f"{LIMITS[n]} {v:.3g}" for (n, _), v in zip(lines, limits, strict=True) if v == v]
     )
     label = f"{METRIC_NAMES[metric]}: {said}; difference: {row.verdict}"
-    return Plot(METRIC_NAMES[metric], panel.render(label))
+    return Plot(f"{METRIC_NAMES[metric]}, n = {row.n}: {row.verdict}", panel.render(label))
 
 
 LIMITS = {

@@ -17,7 +17,9 @@ from hpro_core.params import (
     Codec,
     Label,
     Report,
+    Reward,
     Speech,
+    Variant,
     Vocoder,
     read_plain,
     read_section,
@@ -38,6 +40,7 @@ from hpro_core.report import (
 )
 from hpro_core.report.figures import MAIN_SYSTEMS
 from hpro_core.report.measured import measurements
+from hpro_core.report.names import meanings
 from hpro_core.report.page import write_page
 from hpro_core.report.samples import System, load_system
 
@@ -76,6 +79,8 @@ def build(root: Path, settings: Report, params: Path) -> Path:
     context = {
         **_header(root, params),
         **_comparisons(root, tables, test_sets, list(external)),
+        "names": _names(tables, names, test_sets, read_variants(params)),
+        "reward_steps": _reward_steps(params, compared) if compared else 0,
         **_results(tables, test_sets),
         **_groups(root, names, seeds, external, pair),
         **_training(root, params, names, policies, seeds),
@@ -182,6 +187,25 @@ def _comparisons(
     }
 
 
+def _names(
+    tables: Mapping[str, pd.DataFrame],
+    systems: Sequence[str],
+    test_sets: Sequence[str],
+    variants: Mapping[str, Variant],
+) -> dict[str, list[tuple[str, str]]]:
+    """What the names on the page mean."""
+    metrics = [*SPEECH_METRICS, *PROSODY_METRICS, *_brought(tables)]
+    return meanings(metrics, systems, test_sets, variants)
+
+
+def _reward_steps(params: Path, system: str) -> int:
+    """Steps of all reward trainings that lead to a policy."""
+    variants, reward = read_variants(params), read_section(params, "reward", Reward)
+    starts = {name: variant.start for name, variant in variants.items()}
+    path = (variants[name] for name in training.path_of(system, starts))
+    return sum(variant.stages * variant.applied_to(reward).steps for variant in path)
+
+
 def _evidence(root: Path) -> str:
     """Link from the report to docs/findings.md; empty for results outside of the checkout."""
     page, project = (root / "report").resolve(), EVIDENCE.parents[1].resolve()
@@ -235,6 +259,7 @@ def _training(
     longest = max((training.path_of(name, starts) for name in starts), key=len, default=[])
     return {
         "path": longest,
+        "probed": any((t["split"] == "probe").any() for c in curves.values() for t in c.tables),
         "main_terms": ("loss", *TERM_NAMES, "grad_norm"),
         "path_plots": training.path_plots(longest, curves) if len(longest) > 1 else [],
         "curves": {name: figures.training_curves([each]) for name, each in curves.items()},
