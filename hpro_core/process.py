@@ -11,6 +11,7 @@ import atexit
 import errno
 import hashlib
 import os
+import re
 import select
 import signal
 import socket
@@ -294,6 +295,33 @@ def this_process() -> str:
     """Return a name of this process for `SNAKEMAKE`: machine, id and start; "" without /proc."""
     start = _start_of(os.getpid())
     return f"{_machine()} {os.getpid()} {start}" if start else ""
+
+
+def is_running(name: str) -> bool | None:
+    """Return whether the process of a name from `this_process` runs; None if it cannot be seen.
+
+    It cannot be seen from another machine, or from another process namespace of its machine.
+    """
+    machine, pid, start = name.rsplit(" ", 2) if name.count(" ") > 1 else ("", "0", "")
+    host, _, boot = machine.partition("/")
+    own_host, _, own_boot = _machine().partition("/")
+    if not host or host != own_host:
+        return None
+    if boot == own_boot:
+        return _start_of(int(pid)) == start
+    same_boot = boot.split("/")[0] == own_boot.split("/")[0]
+    return None if same_boot else False
+
+
+def is_running_since(pid: int, since: datetime) -> bool:
+    """Return whether a process of this machine runs that started before a point in time."""
+    start = _start_of(pid)
+    if start is None:
+        return False
+    boot = re.search(r"^btime (\d+)$", Path("/proc/stat").read_text(), flags=re.MULTILINE)
+    assert boot is not None
+    started = int(boot[1]) + int(start) / os.sysconf("SC_CLK_TCK")
+    return started <= since.timestamp() + 2.0  # times of locks are in whole seconds
 
 
 def use_checkout(root: str | Path) -> None:

@@ -88,6 +88,28 @@ def preflight(
 
 
 @app.command()
+def status(
+    run: Annotated[
+        str | None, typer.Option(help="Name of the run.", show_default="run of params.yaml")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the jobs of a run, the time left, and the last values of its trainings."""
+    import json
+    import shutil
+
+    from hpro_core.plan.status import status_of
+    from hpro_core.plan.status_output import format_status, status_json
+
+    found = status_of(p.read_plain("params.yaml", "run", str) if run is None else run)
+    if as_json:
+        print(json.dumps(status_json(found), indent=2))
+        return
+    width = shutil.get_terminal_size((80, 24)).columns
+    print("\n".join(format_status(found, max(40, min(width, 100)))))
+
+
+@app.command()
 def verify(root: Path) -> None:
     """Compare the results of a run with its records; list changed, swapped and missing files."""
     from hpro_core.records import verify as compared

@@ -257,7 +257,7 @@ class Curves:
         self.rows: list[tuple[int, str, str, float]] = []
         self._sums: dict[str, Tensor | float] = {}
         self._count = 0
-        self._board = SummaryWriter(str(out / "tensorboard")) if writes else None
+        self._board = SummaryWriter(str(out / "tensorboard"), flush_secs=10) if writes else None
 
     def train(self, step: int, terms: Mapping[str, Tensor], every: int) -> None:
         """Accumulate the terms of a step; every `every` steps add a row with the mean of each."""
