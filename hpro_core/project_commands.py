@@ -46,14 +46,20 @@ def plan(
     ] = None,
 ) -> None:
     """Estimate jobs, hours and bytes of a run from measured costs; needs no corpora or weights."""
+    import os
+
     from hpro_core.plan.cost_table import estimate_costs, format_costs, parse_hours
+    from hpro_core.plan.jobs import listing_of
     from hpro_core.plan.settings import read_settings
 
     try:
         given = parse_hours(hours or [])
     except ValueError as error:
         raise HproError(f"--hours: SET=HOURS:UTTERANCES is expected ({error})") from error
-    print("\n".join(format_costs(estimate_costs(read_settings(params, configfile or []), given))))
+    settings = read_settings(params, configfile or [])
+    listing = listing_of(settings)
+    costs = estimate_costs(settings, given, listing.counts)
+    print("\n".join(format_costs(costs, listing.graph, os.cpu_count() or 1)))
 
 
 @app.command("settings")
