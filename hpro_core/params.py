@@ -62,6 +62,14 @@ class Compute(Section):
     )
 
 
+class Tracking(Section):
+    """Section `tracking`; no result depends on it, and a change of it runs no job."""
+
+    tracker: Literal["tensorboard", "dvclive", "wandb"] = Field(
+        default="tensorboard", description="where trainings show curves and settings"
+    )
+
+
 CorpusReader = Literal[
     "amazon_queen", "amazon_queen_scenes", "csv", "crema_d", "emov_db", "emovoice_db", "esd",
     "expresso", "iemocap", "librispeech", "libritts", "lssed", "msp_podcast", "ravdess",
@@ -588,6 +596,9 @@ class Params(Section):
     base: UserPath
     shards: int = Field(ge=1, le=99_999)
     compute: Compute = Field(description="device and precision of trainings and judges")
+    tracking: Tracking = Field(
+        default=Tracking(), description="how trainings are shown; results do not depend on it"
+    )
     corpus: WholeCorpus = Field(description="corpora and their splits")
     controlled: Controlled
     align: Align = Field(description="word boundaries")

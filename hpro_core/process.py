@@ -45,8 +45,11 @@ SHELL_PREFIX = f"set -euo pipefail; export {JOB_SHELL}=$$; "
 QUIET_SHELL_PREFIX = f"{SHELL_PREFIX}exec > /dev/null; "
 """Shell prefix with which `tee` writes only to the log."""
 
-SCHEDULING = ("--threads",)
-"""Options that do not affect results; they are ignored when commands are compared."""
+NO_RESULT = ("--threads", "--tracker", "--audio-every", "--audio-sentences")
+"""Options with a value that do not affect results; they are ignored when commands are compared."""
+
+NO_RESULT_FLAGS = ("--profile",)
+"""The same without a value."""
 
 BUG_STATUS = 70
 """Exit status of an unexpected error (EX_SOFTWARE of sysexits.h)."""
@@ -482,9 +485,9 @@ def _name_of(arguments: Sequence[str]) -> str:
     """Name of a command's lock: the command, and a hash of its arguments and working directory."""
     kept, skipped = [], False
     for argument in arguments:
-        if not skipped and argument.partition("=")[0] not in SCHEDULING:
+        if not skipped and argument.partition("=")[0] not in (*NO_RESULT, *NO_RESULT_FLAGS):
             kept.append(argument)
-        skipped = argument in SCHEDULING
+        skipped = argument in NO_RESULT
     digest = hashlib.sha256("\0".join([os.getcwd(), *kept]).encode("utf-8", "surrogateescape"))
     command = arguments[0] if arguments[0].replace("-", "").isalnum() else "hpro"
     return f"{command}-{digest.hexdigest()[:16]}"

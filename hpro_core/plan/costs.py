@@ -41,10 +41,6 @@ SMALL_SFT_S, SMALL_SFT_BATCH = 1.025, 16  # core seconds per step, embedded (sam
 SMALL_REWARD_S = 2.319  # core seconds per step, embedded (same, reward_step)
 SMALL_REWARD = (12, 4, 3, 8)  # its batch, samples, Jacobi iterations and Gumbel-Rao samples
 START_S = 1.2  # seconds of a job that copies a model of the base (same, default run)
-SMALL_JOBS = (
-    "align_check", "tables", "report", "base_tokenizer", "base_vocoder", "base_policy",
-    "base_codec", "base_judge",
-)  # fmt: skip
 
 POLICY_PARAMETERS = 505_803_812
 CODEC_PARAMETERS = {"released": 236_713_259, "paper": 539_905_323}
@@ -126,8 +122,10 @@ def cost_of(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> 
             return Cost(job, _judging(job, settings, speech))
         case "tokenizer" | "vocoder":
             return Cost(job, None, None)
-    if job.rule in SMALL_JOBS:
-        return Cost(job, _at_least(job.count, START_S))
+        case "align_check" | "tables" | "report":
+            return Cost(job, _at_least(job.count, START_S))
+        case "base_tokenizer" | "base_vocoder" | "base_policy" | "base_codec" | "base_judge":
+            return Cost(job, Hours(job.count * START_S / 3600))
     return Cost(job)
 
 

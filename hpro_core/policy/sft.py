@@ -325,6 +325,8 @@ def train_sft(
         accumulate=settings.accumulate,
         identity=identity,
         profile=run.profile,
+        tracker=run.tracker,
+        params=run.params,
     )
     decay = 0.01 if small else 0.0  # CosyVoice2 is trained with Adam without weight decay
     dev_end = fit(

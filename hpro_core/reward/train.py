@@ -113,6 +113,8 @@ def train_reward(
         grad_norm_every=min(50, steps),
         identity=f"{name} {seed} {read}",
         profile=run.profile,
+        tracker=run.tracker,
+        params=run.params,
     )
     dev_end = fit(
         policy,

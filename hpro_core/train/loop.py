@@ -18,12 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from hpro_core.errors import HproError
-from hpro_core.io import JOURNAL, write_csv_table
+from hpro_core.io import JOURNAL, read_yaml, write_csv_table
 from hpro_core.progress import track
 from hpro_core.train import checkpoints
 from hpro_core.train.distributed import Ranks, local_rank
 from hpro_core.train.model_selection import ModelSelection
 from hpro_core.train.terms import Divisible, Terms, cut
+from hpro_core.train.trackers import TENSORBOARD, Tracker, flat_settings, open_trackers
 
 BatchT = TypeVar("BatchT")
 
@@ -54,6 +55,8 @@ class Loop:
     identity: str = ""  # hash of settings and inputs (and of code, through Snakemake's key files);
     # a checkpoint with another identity is not resumed
     profile: bool = False  # write a torch-tb-profiler trace of a few steps
+    tracker: str = TENSORBOARD  # see `trackers`
+    params: Path | None = None  # settings file that the trackers show
 
     def __post_init__(self) -> None:
         if not self.checkpoint_every:
@@ -122,7 +125,8 @@ def fit(
     ranks.broadcast_weights(model)
     if ranks.is_main and ranks.count > 1:
         print(f"{loop.label}: {ranks.count} processes", flush=True)
-    curves = Curves(loop.out, writes=ranks.is_main)
+    trackers = _trackers(loop) if ranks.is_main else []
+    curves = Curves(loop.out / "training.csv", trackers)
     average = WeightAverage(model, loop.ema)
     full_rates = [group["lr"] for group in optimiser.param_groups]
     done = _resume(loop, model, optimiser, average, curves, model_selection)
@@ -240,24 +244,30 @@ def set_threads(threads: int) -> None:
     torch.set_flush_denormal(True)
 
 
-class Curves:
-    """Training curves: training.csv in long form, and TensorBoard scalars."""
+def _trackers(loop: Loop) -> list[Tracker]:
+    trackers = open_trackers(loop.tracker, loop.out, loop.work, loop.label)
+    if loop.params is not None:
+        settings = read_yaml(loop.params)
+        settings.pop("depends_on", None)  # of a key file
+        for tracker in trackers:
+            tracker.settings(flat_settings(settings))
+    return trackers
 
-    def __init__(self, out: Path, writes: bool = True):
+
+class Curves:
+    """Training curves: training.csv in long form, and the scalars of the trackers."""
+
+    def __init__(self, path: Path, trackers: Sequence[Tracker] = ()):
         """
         Args:
-            out: output folder, created with its tensorboard/ folder.
-            writes: whether this process creates the folders and TensorBoard's file.
+            path: of training.csv.
+            trackers: of this process.
         """
-        from torch.utils.tensorboard.writer import SummaryWriter
-
-        if writes:
-            out.mkdir(parents=True, exist_ok=True)
-        self.path = out / "training.csv"
+        self.path = path
         self.rows: list[tuple[int, str, str, float]] = []
         self._sums: dict[str, Tensor | float] = {}
         self._count = 0
-        self._board = SummaryWriter(str(out / "tensorboard"), flush_secs=10) if writes else None
+        self._trackers = trackers
 
     def train(self, step: int, terms: Mapping[str, Tensor], every: int) -> None:
         """Accumulate the terms of a step; every `every` steps add a row with the mean of each."""
@@ -273,11 +283,11 @@ class Curves:
         self.add(step, "dev", terms)
 
     def add(self, step: int, split: str, terms: Mapping[str, float]) -> None:
-        """Add a row and a TensorBoard scalar per term."""
+        """Add a row per term, and report it to the trackers."""
         for name, value in terms.items():
             self.rows.append((step, split, name, value))
-            if self._board is not None:
-                self._board.add_scalar(f"{split}/{name}", value, step)
+            for tracker in self._trackers:
+                tracker.scalar(f"{split}/{name}", value, step)
 
     def restore(self, rows: list[tuple[int, str, str, float]]) -> None:
         """Add the rows of a resumed checkpoint."""
@@ -285,11 +295,11 @@ class Curves:
             self.add(step, split, {name: value})
 
     def write(self) -> None:
-        """Write training.csv and close the TensorBoard file."""
+        """Write training.csv and close the trackers."""
         table = pd.DataFrame(self.rows, columns=["step", "split", "term", "value"])
         write_csv_table(table, self.path)
-        if self._board is not None:
-            self._board.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 class WeightAverage:

@@ -104,6 +104,16 @@ def key(name, command, *sections, settings=config):
     return KEYS.declare(name, command, sections, settings)
 
 
+def tracking(wildcards, input):
+    """Arguments of a training about how it is shown; none by default.
+
+    No result depends on them, so that a change runs no job: they are no part of key files, and
+    Snakemake does not compare the value of a function of `input` with that of the last run.
+    """
+    tracker = config["tracking"]["tracker"]
+    return ["--tracker", tracker] if tracker != "tensorboard" else []
+
+
 def user_files(folder, *names):
     """Files of the user in a folder that a setting names; none if the setting is empty."""
     return [f"{folder}/{name}" for name in names] if folder else []

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = "hpro_core"
-NO_RESULT = {f"{PACKAGE}/{m}.py" for m in ("__init__", "errors", "options", "params", "progress")}
+NO_RESULT = {
+    f"{PACKAGE}/{m}.py"
+    for m in ("__init__", "errors", "options", "params", "progress", "train/trackers")
+}
 """Modules that every stage imports and that change no result: they hold the version, read and check
 settings (whose values are in the key), word errors and options, and show progress. Neither they nor
 what they import count: every edit of them would re-run everything."""
