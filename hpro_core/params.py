@@ -68,6 +68,15 @@ class Tracking(Section):
     tracker: Literal["tensorboard", "dvclive", "wandb"] = Field(
         default="tensorboard", description="where trainings show curves and settings"
     )
+    audio_every: int = Field(
+        default=0,
+        ge=0,
+        description="steps after which `sft` and rewards speak dev sentences for the trackers",
+    )
+    audio_sentences: int = Field(default=3, ge=1, description="number of these sentences")
+    profile: bool = Field(
+        default=False, description="trace a few steps of each training with PyTorch's profiler"
+    )
 
 
 CorpusReader = Literal[
@@ -519,6 +528,14 @@ class Synthesis(Section):
         return self
 
 
+class Audio(Section):
+    """What a training speaks for its trackers; from `tracking` and `synthesis`."""
+
+    every: int = Field(ge=1)
+    sentences: int = Field(ge=1)
+    synthesis: Synthesis
+
+
 class Tables(Section):
     """Systems that are rows of each table; a run trains and judges all of them."""
 
@@ -855,6 +872,19 @@ def read_compute(path: str | Path, threads: int) -> Compute:
         HproError: as `read_section`.
     """
     return read_section(path, "compute", Compute).model_copy(update={"threads": threads})
+
+
+def read_audio(text: str) -> Audio:
+    """Read the option --dev-audio of a training, JSON.
+
+    Raises:
+        HproError: it is not JSON of an `Audio`.
+    """
+    try:
+        return Audio.model_validate_json(text)
+    except ValidationError as error:
+        key, problem = problem_of(error, kind=Audio)
+        raise HproError(": ".join(filter(None, ["--dev-audio", key, problem]))) from error
 
 
 PlainT = TypeVar("PlainT")

@@ -45,7 +45,7 @@ SHELL_PREFIX = f"set -euo pipefail; export {JOB_SHELL}=$$; "
 QUIET_SHELL_PREFIX = f"{SHELL_PREFIX}exec > /dev/null; "
 """Shell prefix with which `tee` writes only to the log."""
 
-NO_RESULT = ("--threads", "--tracker", "--audio-every", "--audio-sentences")
+NO_RESULT = ("--threads", "--tracker", "--dev-audio")
 """Options with a value that do not affect results; they are ignored when commands are compared."""
 
 NO_RESULT_FLAGS = ("--profile",)

@@ -1,11 +1,16 @@
 """`hpro reward` and `hpro reward-watched`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from hpro_core import params as p
-from hpro_core.options import Params, Profile, Root, Seed, Threads, Tracker, Weights, Work
+from hpro_core.options import DevAudio, Params, Profile, Root, Seed, Threads, Tracker, Weights, Work
+
+if TYPE_CHECKING:
+    from hpro_core.train.run import Run
+    from hpro_core.train.trackers import Speaker
 
 app = typer.Typer()
 
@@ -20,6 +25,7 @@ def reward(
     threads: Threads = 1,
     profile: Profile = False,
     tracker: Tracker = "tensorboard",
+    dev_audio: DevAudio = "",
 ) -> None:
     """Train a policy by reward: one of `variants` in params.yaml."""
     from hpro_core.reward.train import train_reward
@@ -27,7 +33,8 @@ def reward(
 
     settings = p.read_section(params, "reward", p.Reward)
     run = Run(root, params, work, p.read_compute(params, threads), profile, tracker)
-    train_reward(run, variant, p.read_variant(params, variant), settings, seed)
+    speak = _dev_speech(run, dev_audio, settings, Path("weights"))
+    train_reward(run, variant, p.read_variant(params, variant), settings, seed, speak=speak)
 
 
 @app.command()
@@ -40,6 +47,7 @@ def reward_watched(
     threads: Threads = 1,
     profile: Profile = False,
     tracker: Tracker = "tensorboard",
+    dev_audio: DevAudio = "",
     weights: Weights = Path("weights"),
 ) -> None:
     """As `reward`, with judges that monitor it and choose the checkpoint (reward.probe_every)."""
@@ -50,4 +58,14 @@ def reward_watched(
     settings = p.read_section(params, "reward", p.Reward)
     run = Run(root, params, work, p.read_compute(params, threads), profile, tracker)
     probes = watch(run, settings, p.read_section(params, "synthesis", p.Synthesis), weights)
-    train_reward(run, variant, p.read_variant(params, variant), settings, seed, probes)
+    speak = _dev_speech(run, dev_audio, settings, weights)
+    train_reward(run, variant, p.read_variant(params, variant), settings, seed, probes, speak)
+
+
+def _dev_speech(run: "Run", dev_audio: str, settings: p.Reward, weights: Path) -> "Speaker | None":
+    """What the training speaks for the trackers; None without the option."""
+    if not dev_audio:
+        return None
+    from hpro_core.judges.spoken import DevSpeech
+
+    return DevSpeech(run, p.read_audio(dev_audio), settings.leave_out, weights)

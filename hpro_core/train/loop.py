@@ -6,7 +6,7 @@ uninterrupted one, bit for bit on CPU.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import reduce
@@ -24,7 +24,14 @@ from hpro_core.train import checkpoints
 from hpro_core.train.distributed import Ranks, local_rank
 from hpro_core.train.model_selection import ModelSelection
 from hpro_core.train.terms import Divisible, Terms, cut
-from hpro_core.train.trackers import TENSORBOARD, Tracker, flat_settings, open_trackers
+from hpro_core.train.trackers import (
+    TENSORBOARD,
+    Spoken,
+    Tracker,
+    flat_settings,
+    open_trackers,
+    report_spoken,
+)
 
 BatchT = TypeVar("BatchT")
 
@@ -40,8 +47,8 @@ class Loop:
     label: str
     steps: int
     seed: int
-    out: Path  # for training.csv (step, split, term, value), tensorboard/ and profile/
-    work: Path  # for the checkpoints from which a killed run resumes
+    out: Path  # for training.csv (step, split, term, value) and tensorboard/
+    work: Path  # for the checkpoints from which a killed run resumes, and profile/
     before: int = 0  # steps of the trainings before this one: batches and noise continue after them
     clip_norm: float = 5.0
     warmup_steps: int = 0
@@ -57,6 +64,7 @@ class Loop:
     profile: bool = False  # write a torch-tb-profiler trace of a few steps
     tracker: str = TENSORBOARD  # see `trackers`
     params: Path | None = None  # settings file that the trackers show
+    audio_every: int = 0  # steps between two calls of `speak`; 0: none
 
     def __post_init__(self) -> None:
         if not self.checkpoint_every:
@@ -93,6 +101,7 @@ def fit(
     loop: Loop,
     model_selection: ModelSelection | None = None,
     grad_norm_fn: Callable[[BatchT], Mapping[str, float]] | None = None,
+    speak: Callable[[], Iterable[Spoken]] | None = None,
 ) -> dict[str, float]:
     """Train a model in place; afterwards it has the selected weights and is in eval mode.
 
@@ -111,6 +120,8 @@ def fit(
         model_selection: selects the weights to keep; None: the weights of the last step.
         grad_norm_fn: returns further terms to log for the first part of a batch; called every
             `loop.grad_norm_every` steps before the update. It must not change the gradients.
+        speak: lets the model, in eval mode and with averaged weights, speak for the trackers;
+            called in process 0 every `loop.audio_every` steps. The training does not depend on it.
 
     Returns:
         The dev terms of the kept weights.
@@ -134,7 +145,8 @@ def fit(
     if done == 0:
         curves.dev(0, _evaluate(model, average, dev_terms, 0, loop))
         _probe(model_selection, 0, loop, model, average, curves, ranks)
-    with _profiler(loop.out, loop.profile and ranks.is_main) as profiler:
+        _speak(speak, 0, loop, model, average, trackers)
+    with _profiler(loop.work, loop.profile and ranks.is_main) as profiler:
         steps = range(done + 1, loop.steps + 1)
         for step in track(steps, len(steps), loop.label) if ranks.is_main else steps:
             if model_selection is not None and model_selection.stopped:
@@ -157,6 +169,7 @@ def fit(
             if step % loop.dev_every == 0 or step == loop.steps:
                 curves.dev(step, _evaluate(model, average, dev_terms, step, loop))
             probed = _probe(model_selection, step, loop, model, average, curves, ranks)
+            _speak(speak, step, loop, model, average, trackers)
             if ranks.is_main and (probed or step % loop.checkpoint_every == 0):
                 _save(step, loop, model, optimiser, average, curves, model_selection)
             if profiler is not None:
@@ -442,6 +455,31 @@ def _probe(
     return True
 
 
+def _speak(
+    speak: Callable[[], Iterable[Spoken]] | None,
+    step: int,
+    loop: Loop,
+    model: nn.Module,
+    average: WeightAverage,
+    trackers: Sequence[Tracker],
+) -> None:
+    """Report what the model speaks, if it is due, without any effect on the training.
+
+    Weights and random states are restored. Files that are read for it are no inputs of the result.
+    """
+    if speak is None or not trackers or not loop.audio_every:
+        return
+    if step % loop.audio_every and step != loop.steps:
+        return
+    model.eval()
+    read, threads = set(JOURNAL.read), torch.get_num_threads()
+    devices = {p.device for p in model.parameters() if p.is_cuda}
+    with average.applied(model), torch.no_grad(), torch.random.fork_rng(list(devices)):
+        report_spoken(trackers, speak(), step)
+    torch.set_num_threads(threads)
+    JOURNAL.read.intersection_update(read)
+
+
 def _evaluate(
     model: nn.Module,
     average: WeightAverage,
@@ -546,13 +584,13 @@ def _restore_model_selection(model_selection: ModelSelection, curves: Curves) ->
 
 
 @contextmanager
-def _profiler(out: Path, wanted: bool) -> Iterator[torch.profiler.profile | None]:
+def _profiler(work: Path, wanted: bool) -> Iterator[torch.profiler.profile | None]:
     if not wanted:
         yield None
         return
     with torch.profiler.profile(
         schedule=torch.profiler.schedule(wait=2, warmup=2, active=4, repeat=1),
-        on_trace_ready=torch.profiler.tensorboard_trace_handler(str(out / "profile")),
+        on_trace_ready=torch.profiler.tensorboard_trace_handler(str(work / "profile")),
         record_shapes=True,
         profile_memory=True,
     ) as profiler:

@@ -5,7 +5,8 @@ same beside them. No result depends on a tracker (`workflow/scripts/code_hash.py
 Letters: T audio sample.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,33 @@ TRACKERS = (TENSORBOARD, "dvclive", "wandb")
 
 FLUSH_S = 10
 """Seconds after which TensorBoard's file has a new value, for `hpro status`."""
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A sentence that a policy in training has spoken.
+
+    Attributes:
+        name: of the sentence.
+        samples_T: float32 (T,) in [-1, 1], 16 kHz.
+        caption: Markdown: text, emotion and scores.
+        scores: by name; empty if nothing scores it.
+    """
+
+    name: str
+    samples_T: np.ndarray
+    caption: str
+    scores: Mapping[str, float]
+
+
+class Speaker(Protocol):
+    """Speaks with a policy in training."""
+
+    every: int
+    """Steps between two calls."""
+
+    def __call__(self, policy: Any, /) -> Iterable[Spoken]:
+        """Return what a policy in eval mode speaks."""
 
 
 class Tracker(Protocol):
@@ -77,6 +105,19 @@ def open_trackers(name: str, out: Path, work: Path, label: str) -> list[Tracker]
         case "wandb":
             found.append(Wandb(work, label))
     return found
+
+
+def report_spoken(trackers: Sequence[Tracker], spoken: Iterable[Spoken], step: int) -> None:
+    """Report sentences as audio, and the mean of each of their scores as spoken/<score>."""
+    scores: dict[str, list[float]] = {}
+    for sentence in spoken:
+        for name, value in sentence.scores.items():
+            scores.setdefault(name, []).append(value)
+        for tracker in trackers:
+            tracker.audio(f"spoken/{sentence.name}", sentence.samples_T, step, sentence.caption)
+    for name, values in scores.items():
+        for tracker in trackers:
+            tracker.scalar(f"spoken/{name}", sum(values) / len(values), step)
 
 
 class TensorBoard:

@@ -33,7 +33,7 @@ rule sft:
     params:
         root=root_of,
         work=f"{WORK}/sft/seed{{seed}}",
-        tracking=tracking,
+        tracking=policy_tracking,
         start=["--start", f"{ROOT}/policy/base"] if config["base"] else [],
     message:
         "policy: supervised fine-tuning, seed {wildcards.seed}"

@@ -55,7 +55,7 @@ rule reward:
     params:
         root=root_of,
         work=f"{WORK}/reward_{{variant}}/seed{{seed}}",
-        tracking=tracking,
+        tracking=policy_tracking,
     message:
         "reward: optimising {wildcards.variant}, seed {wildcards.seed}"
     shell:
