@@ -308,7 +308,7 @@ def is_running(name: str) -> bool | None:
     machine, pid, start = name.rsplit(" ", 2) if name.count(" ") > 1 else ("", "0", "")
     host, _, boot = machine.partition("/")
     own_host, _, own_boot = _machine().partition("/")
-    if not host or host != own_host:
+    if not host or host != own_host or not pid.isdigit():
         return None
     if boot == own_boot:
         return _start_of(int(pid)) == start

@@ -227,8 +227,41 @@ def test_a_line_that_is_being_written_is_left_out(here: Path) -> None:
     record = read_record(path)
     assert record is not None
     assert record.running == {2: START}
-    path.write_text('{"event": "start", "of": "another version"}\n')
-    assert read_record(path) is None
+
+
+def test_a_record_that_is_broken_is_none(here: Path) -> None:
+    """`hpro status` then goes by the outputs, as for a run of another version."""
+    run = Run(Fake([2, 3]))
+    run.start(2)
+    path = record_path("embedded")
+    first, second = (json.loads(line) for line in path.read_text().splitlines())
+    broken = [
+        [],
+        [1],
+        [[]],
+        *([{**first, key: "x"}] for key in ("event", "time", "limits", "todo", "jobs")),
+        [{**first, "process": 3}],
+        [{**first, "jobs": [{"number": 1}]}],
+        [first, {**second, "event": "x"}],
+        [first, {**second, "jobs": "x"}],
+        [first, 7],
+    ]
+    for lines in broken:
+        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        assert read_record(path) is None, lines
+    path.write_text(json.dumps({**first, "process": "a b c"}) + "\n")
+    assert status_of("embedded").state == "unseen"
+    Path("work/embedded/locks").mkdir()
+    odd: tuple[dict[str, Any], ...] = ({"pid": "x"}, {"since": "x"}, {"since": 3}, {"host": 1})
+    for number, holder in enumerate(odd):
+        whole: dict[str, Any] = {
+            "host": socket.gethostname(),
+            "pid": 1,
+            "since": "2026-11-30",
+            "purpose": "",
+        }
+        Path(f"work/embedded/locks/sft-{number}.lock").write_text(json.dumps(whole | holder))
+    assert list(status_of("embedded").by_hand) == ["sft"]  # on host 1, so it cannot be seen
 
 
 def test_a_disk_that_is_full_ends_the_record_not_the_run(

@@ -10,9 +10,11 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 _MAX_BYTES = 2**20
 """Bytes that are read of a table of durations: about 10,000 rows."""
@@ -48,17 +50,13 @@ def jobs_to_json(jobs: Collection[Job]) -> list[dict[str, Any]]:
     return [asdict(job) | {"needs": sorted(job.needs)} for job in jobs]
 
 
-def jobs_from_json(values: Collection[Mapping[str, Any]]) -> dict[int, Job]:
+def jobs_from_json(values: object) -> dict[int, Job]:
     """Return number -> job from the values of `jobs_to_json`.
 
     Raises:
-        TypeError: the values are of another version.
+        ValueError: the values are of another version.
     """
-    jobs = [Job(**job) for job in values]
-    return {
-        job.number: replace(job, needs=frozenset(job.needs), outputs=tuple(job.outputs))
-        for job in jobs
-    }
+    return {job.number: job for job in TypeAdapter(list[Job]).validate_python(values)}
 
 
 def jobs_of(dag: Any, limits: Collection[str]) -> dict[int, Job]:

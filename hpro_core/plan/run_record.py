@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, TypeAdapter
 
 from hpro_core.plan.durations import Job, jobs_from_json, jobs_to_json
 from hpro_core.plan.live import graph_of
@@ -141,24 +143,41 @@ def read_record(path: Path) -> RunRecord | None:
         except ValueError:
             break
     try:
-        return _record_of(lines)
-    except (KeyError, TypeError, AttributeError, IndexError):
+        return _record_of(
+            _Start.model_validate(lines[0]), TypeAdapter(list[_Event]).validate_python(lines[1:])
+        )
+    except (ValueError, IndexError):
         return None
 
 
-def _record_of(lines: list[dict[str, Any]]) -> RunRecord:
-    start = lines[0]
+class _Start(BaseModel):
+    event: Literal["start"]
+    time: float
+    process: str
+    limits: dict[str, int]
+    todo: list[int]
+    jobs: list[dict[str, Any]]
+
+
+class _Event(BaseModel):
+    event: Literal["started", "finished", "failed", "end"]
+    time: float
+    jobs: list[int] = []
+
+
+def _record_of(start: _Start, later: list[_Event]) -> RunRecord:
+    jobs = jobs_from_json(start.jobs)
     found = RunRecord(
-        process=start["process"],
-        started=start["time"],
-        limits=start["limits"],
-        jobs=jobs_from_json(start["jobs"]),
-        todo=set(start["todo"]),
-        last=lines[-1]["time"],
+        process=start.process,
+        started=start.time,
+        limits=start.limits,
+        jobs=jobs,
+        todo=jobs.keys() & start.todo,
+        last=later[-1].time if later else start.time,
     )
-    for line in lines[1:]:
-        at, numbers = line["time"], [n for n in line.get("jobs", ()) if n in found.todo]
-        match line["event"]:
+    for line in later:
+        at, numbers = line.time, [n for n in line.jobs if n in found.todo]
+        match line.event:
             case "started":
                 found.running |= dict.fromkeys(numbers, at)
                 found.failed -= set(numbers)

@@ -204,7 +204,7 @@ def _without_record(run: str, now: float) -> Status:
     if settings is None:
         return Status(run, "not started", "no settings of it by Snakemake are here", {}, {})
     jobs = listing_of(merge_and_check([Source(str(settings), read_yaml(settings))])[1]).graph
-    holder = holder_in(Path("work", run, "run.lock"))
+    holder = _holder_in(Path("work", run, "run.lock"))
     alive = _is_alive(holder) if holder else False
     since = datetime.fromisoformat(holder.since).timestamp() if holder else now
     states: dict[int, JobState] = {}
@@ -250,6 +250,18 @@ def _written_since(path: str, since: float) -> bool:
         return False
 
 
+def _holder_in(path: Path) -> Holder | None:
+    """The holder of a lock, see `holder_in`; None also if the file has other values."""
+    holder = holder_in(path)
+    try:
+        if holder is not None:
+            datetime.fromisoformat(holder.since)
+            int(holder.pid)
+    except (ValueError, TypeError):
+        return None
+    return holder
+
+
 def _is_alive(holder: Holder) -> bool | None:
     """Whether the holder of a lock runs; None if it is on another machine."""
     if holder.host != socket.gethostname():
@@ -261,7 +273,7 @@ def _commands(run: str) -> dict[str, Holder]:
     """Commands that hold their lock and have not been killed, by the name of the command."""
     found = {}
     for path in sorted(Path("work", run, "locks").glob("*.lock")):
-        holder = holder_in(path)
+        holder = _holder_in(path)
         if holder is not None and _is_alive(holder) is not False:
             found[path.stem.rpartition("-")[0]] = holder
     return found
