@@ -36,12 +36,12 @@ HEADER = "s\th:m:s\n"
 class Run:
     """A run whose Snakemake is this process, with a clock that stands still."""
 
-    made: ClassVar[list["Run"]] = []
+    started: ClassVar[list["Run"]] = []
 
     def __init__(self, workflow: Fake):
         self.time = START
         self.recorder = RunRecorder(workflow, "embedded", lambda: self.time)
-        self.made.append(self)
+        self.started.append(self)
         Path("work/embedded").mkdir(parents=True, exist_ok=True)
         Path("work/embedded/run.lock").touch()
 
@@ -58,7 +58,15 @@ class Run:
 
     def finish(self, number: int, seconds: float) -> None:
         self.time += seconds
+        self.made(number)
         self.say("job_finished", job_id=number)
+
+    def made(self, *numbers: int) -> None:
+        """Write the outputs of jobs, here and in earlier runs."""
+        for number in numbers:
+            (output,) = self.recorder.workflow.all[number].output
+            Path(output).parent.mkdir(parents=True, exist_ok=True)
+            Path(output).write_text("step,split,term,value\n0,dev,loss,1\n")
 
     def status(self) -> Status:
         return status_of("embedded", self.time)
@@ -81,8 +89,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         if seconds is not None:
             (folder / f"{rule}_{number}.tsv").write_text(f"{HEADER}{seconds}\t0:01\n")
     yield tmp_path
-    while Run.made:  # not at the exit of Python, in another folder
-        Run.made.pop().recorder.close()
+    while Run.started:  # not at the exit of Python, in another folder
+        Run.started.pop().recorder.close()
 
 
 def text_of(status: Status) -> str:
@@ -151,6 +159,7 @@ def test_a_killed_run_has_stopped_jobs(here: Path) -> None:
     run.start(1)
     run.finish(1, 120.0)
     run.start(2)
+    run.made(0, 4)
     run.of_process(gone())
     found = run.status()
     assert (found.state, found.left_s) == ("killed", None)
@@ -173,12 +182,15 @@ def test_a_run_that_ended_is_finished_or_stopped(here: Path) -> None:
     found = run.status()
     assert (found.state, found.states[3]) == ("stopped", "failed")
     again = Run(Fake([3]))
+    again.made(0, 1, 4)
     again.start(3)
     again.finish(3, 30.0)
     again.recorder.close()
     found = again.status()
     assert (found.state, set(found.states.values())) == ("finished", {"done"})
     assert text_of(found).startswith(f"run embedded: finished {module._date(START)}, after 0:30\n5")
+    Path("results/embedded/reward_2/training.csv").unlink()
+    assert "1 of 2  missing: reward frame" in text_of(again.status())
 
 
 def test_states_on_a_cluster_are_those_of_files(here: Path) -> None:
@@ -194,6 +206,7 @@ def test_states_on_a_cluster_are_those_of_files(here: Path) -> None:
     assert [found.states[n] for n in (1, 2, 3)] == ["queued", "running", "queued"]
     assert found.unknown == "on a cluster, where queueing times are unknown"
     os.utime(benchmark, (START + 9, START + 9))
+    run.made(0, 1, 4)
     run.of_process(gone())
     found = run.status()
     assert (found.state, found.states[1], found.states[2]) == ("killed", "done", "running")

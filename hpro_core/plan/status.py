@@ -26,7 +26,9 @@ from hpro_core.plan.run_record import RunRecord, read_record, record_path
 from hpro_core.plan.settings import Source, merge_and_check
 from hpro_core.process import is_running, is_running_since
 
-JobState = Literal["done", "running", "queued", "stopped", "failed", "waiting"]
+JobState = Literal["done", "running", "queued", "stopped", "failed", "missing", "waiting"]
+"""State of a job. `missing`: it was done, and outputs of it were removed after the run."""
+
 RunState = Literal["running", "finished", "stopped", "killed", "unseen", "not started"]
 """State of a run. `stopped`: Snakemake ended before all jobs were done; `killed`: it ended without
 a word; `unseen`: its process is on another machine."""
@@ -126,6 +128,9 @@ def _with_record(run: str, record: RunRecord, now: float) -> Status:
         state = "unseen"
     else:
         state = "running" if alive else "killed"
+    if state in ("finished", "stopped", "killed"):
+        done = (n for n in record.jobs if states[n] == "done")
+        states |= dict.fromkeys((n for n in done if not _has_outputs(record.jobs[n])), "missing")
     found = Status(run, state, _about(state, record, now), record.jobs, states)
     found.since_s = {n: now - at for n, at in record.running.items() if states[n] == "running"}
     if state in ("running", "unseen"):
@@ -210,7 +215,7 @@ def _without_record(run: str, now: float) -> Status:
     states: dict[int, JobState] = {}
     for number, job in jobs.items():
         started = holder is not None and _written_since(job.log, since)
-        if all(os.path.lexists(path) for path in job.outputs):
+        if _has_outputs(job):
             states[number] = "done"
         elif started:
             states[number] = "stopped" if alive is False else "running"
@@ -241,6 +246,10 @@ def _settings_file(run: str) -> Path | None:
 
 
 # --- files ----------------------------------------------------------------------------------------
+
+
+def _has_outputs(job: Job) -> bool:
+    return all(os.path.lexists(path) for path in job.outputs)
 
 
 def _written_since(path: str, since: float) -> bool:

@@ -10,7 +10,7 @@ from hpro_core.plan.curves import LastValue
 from hpro_core.plan.live import clock
 from hpro_core.plan.status import Status, Training
 
-SHOWN = ("running", "queued", "stopped", "failed")
+SHOWN = ("running", "queued", "stopped", "failed", "missing")
 """States of jobs that are named; of the others only the number is shown."""
 
 _NO_BREAK = "\u00a0"

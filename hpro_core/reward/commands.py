@@ -1,16 +1,11 @@
 """`hpro reward` and `hpro reward-watched`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from hpro_core import params as p
 from hpro_core.options import DevAudio, Params, Profile, Root, Seed, Threads, Tracker, Weights, Work
-
-if TYPE_CHECKING:
-    from hpro_core.train.run import Run
-    from hpro_core.train.trackers import Speaker
 
 app = typer.Typer()
 
@@ -33,7 +28,11 @@ def reward(
 
     settings = p.read_section(params, "reward", p.Reward)
     run = Run(root, params, work, p.read_compute(params, threads), profile, tracker)
-    speak = _dev_speech(run, dev_audio, settings, Path("weights"))
+    speak = None
+    if dev_audio:
+        from hpro_core.judges.spoken import DevSpeech
+
+        speak = DevSpeech(run, p.read_audio(dev_audio), settings.leave_out, Path("weights"))
     train_reward(run, variant, p.read_variant(params, variant), settings, seed, speak=speak)
 
 
@@ -58,14 +57,9 @@ def reward_watched(
     settings = p.read_section(params, "reward", p.Reward)
     run = Run(root, params, work, p.read_compute(params, threads), profile, tracker)
     probes = watch(run, settings, p.read_section(params, "synthesis", p.Synthesis), weights)
-    speak = _dev_speech(run, dev_audio, settings, weights)
+    speak = None
+    if dev_audio:
+        from hpro_core.judges.spoken import DevSpeech
+
+        speak = DevSpeech(run, p.read_audio(dev_audio), settings.leave_out, weights)
     train_reward(run, variant, p.read_variant(params, variant), settings, seed, probes, speak)
-
-
-def _dev_speech(run: "Run", dev_audio: str, settings: p.Reward, weights: Path) -> "Speaker | None":
-    """What the training speaks for the trackers; None without the option."""
-    if not dev_audio:
-        return None
-    from hpro_core.judges.spoken import DevSpeech
-
-    return DevSpeech(run, p.read_audio(dev_audio), settings.leave_out, weights)
