@@ -9,10 +9,11 @@ from snakemake.utils import min_version
 
 from hpro_core.errors import HproError
 from hpro_core.plan.cost_table import print_costs
-from hpro_core.plan.jobs import JOBS_FILE, jobs_of_workflow, write_jobs
+from hpro_core.plan.jobs import JOBS_FILE, listing_of_workflow, write_listing
 from hpro_core.plan.live import show_progress
 from hpro_core.plan.live_run import guard_run
 from hpro_core.plan.request import guard_request
+from hpro_core.plan.run_record import RunRecorder
 from hpro_core.plan.settings import PARAMS, settings_of_workflow
 from hpro_core.process import QUIET_SHELL_PREFIX, SHELL_PREFIX
 
@@ -61,7 +62,7 @@ rule all_ablations:
 shell.prefix(SHELL_PREFIX)
 # In the main process only, not in those of cluster jobs: cost of a run, key files, progress.
 if JOBS_FILE in os.environ:  # `hpro plan`
-    write_jobs(Path(os.environ[JOBS_FILE]), jobs_of_workflow(workflow))
+    write_listing(Path(os.environ[JOBS_FILE]), listing_of_workflow(workflow))
 elif workflow.is_main_process:
     print_costs(SETTINGS, workflow)
     keys = KEYS.contents(rule.shellcmd for rule in workflow.rules)
@@ -69,5 +70,6 @@ elif workflow.is_main_process:
         workflow, SETTINGS.run, config, lambda: write_changed(keys), WorkflowError
     )
     guard_request(workflow, SETTINGS, WorkflowError)
+    logger.addHandler(RunRecorder(workflow, SETTINGS.run))
     if show_progress(workflow, logger, SETTINGS.run):
         shell.prefix(QUIET_SHELL_PREFIX)

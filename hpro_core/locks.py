@@ -35,6 +35,18 @@ class Holder(NamedTuple):
         return f"process {self.pid} on {self.host}, since {self.since}"
 
 
+def holder_in(path: Path) -> Holder | None:
+    """Read the holder from the file of a lock without taking the lock.
+
+    None if the lock was released, or its file is missing or incomplete. The holder may have been
+    killed since.
+    """
+    try:
+        return Holder(**json.loads(path.read_bytes()))
+    except (ValueError, TypeError, OSError):
+        return None
+
+
 class Lock:
     """An exclusive lock on a file, which is created if needed and not deleted."""
 
@@ -91,8 +103,7 @@ class Lock:
     def _holder(self) -> Holder:
         """Read the holder; retries, since a new holder may not have written the file yet."""
         for _ in range(20):
-            try:
-                return Holder(**json.loads(self.path.read_bytes()))
-            except (ValueError, TypeError, OSError):
-                time.sleep(0.05)
+            if (holder := holder_in(self.path)) is not None:
+                return holder
+            time.sleep(0.05)
         return Holder("an unknown host", 0, "an unknown time", "")

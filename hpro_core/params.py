@@ -62,6 +62,23 @@ class Compute(Section):
     )
 
 
+class Tracking(Section):
+    """Section `tracking`; no result depends on it, and a change of it runs no job."""
+
+    tracker: Literal["tensorboard", "dvclive", "wandb"] = Field(
+        default="tensorboard", description="where trainings show curves and settings"
+    )
+    audio_every: int = Field(
+        default=0,
+        ge=0,
+        description="steps after which `sft` and rewards speak dev sentences for the trackers",
+    )
+    audio_sentences: int = Field(default=3, ge=1, description="number of these sentences")
+    profile: bool = Field(
+        default=False, description="trace a few steps of each training with PyTorch's profiler"
+    )
+
+
 CorpusReader = Literal[
     "amazon_queen", "amazon_queen_scenes", "csv", "crema_d", "emov_db", "emovoice_db", "esd",
     "expresso", "iemocap", "librispeech", "libritts", "lssed", "msp_podcast", "ravdess",
@@ -511,6 +528,14 @@ class Synthesis(Section):
         return self
 
 
+class Audio(Section):
+    """What a training speaks for its trackers; from `tracking` and `synthesis`."""
+
+    every: int = Field(ge=1)
+    sentences: int = Field(ge=1)
+    synthesis: Synthesis
+
+
 class Tables(Section):
     """Systems that are rows of each table; a run trains and judges all of them."""
 
@@ -588,6 +613,9 @@ class Params(Section):
     base: UserPath
     shards: int = Field(ge=1, le=99_999)
     compute: Compute = Field(description="device and precision of trainings and judges")
+    tracking: Tracking = Field(
+        default=Tracking(), description="how trainings are shown; results do not depend on it"
+    )
     corpus: WholeCorpus = Field(description="corpora and their splits")
     controlled: Controlled
     align: Align = Field(description="word boundaries")
@@ -844,6 +872,19 @@ def read_compute(path: str | Path, threads: int) -> Compute:
         HproError: as `read_section`.
     """
     return read_section(path, "compute", Compute).model_copy(update={"threads": threads})
+
+
+def read_audio(text: str) -> Audio:
+    """Read the option --dev-audio of a training, JSON.
+
+    Raises:
+        HproError: it is not JSON of an `Audio`.
+    """
+    try:
+        return Audio.model_validate_json(text)
+    except ValidationError as error:
+        key, problem = problem_of(error, kind=Audio)
+        raise HproError(": ".join(filter(None, ["--dev-audio", key, problem]))) from error
 
 
 PlainT = TypeVar("PlainT")

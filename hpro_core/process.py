@@ -11,6 +11,7 @@ import atexit
 import errno
 import hashlib
 import os
+import re
 import select
 import signal
 import socket
@@ -44,8 +45,11 @@ SHELL_PREFIX = f"set -euo pipefail; export {JOB_SHELL}=$$; "
 QUIET_SHELL_PREFIX = f"{SHELL_PREFIX}exec > /dev/null; "
 """Shell prefix with which `tee` writes only to the log."""
 
-SCHEDULING = ("--threads",)
-"""Options that do not affect results; they are ignored when commands are compared."""
+NO_RESULT = ("--threads", "--tracker", "--dev-audio")
+"""Options with a value that do not affect results; they are ignored when commands are compared."""
+
+NO_RESULT_FLAGS = ("--profile",)
+"""The same without a value."""
 
 BUG_STATUS = 70
 """Exit status of an unexpected error (EX_SOFTWARE of sysexits.h)."""
@@ -296,6 +300,33 @@ def this_process() -> str:
     return f"{_machine()} {os.getpid()} {start}" if start else ""
 
 
+def is_running(name: str) -> bool | None:
+    """Return whether the process of a name from `this_process` runs; None if it cannot be seen.
+
+    It cannot be seen from another machine, or from another process namespace of its machine.
+    """
+    machine, pid, start = name.rsplit(" ", 2) if name.count(" ") > 1 else ("", "0", "")
+    host, _, boot = machine.partition("/")
+    own_host, _, own_boot = _machine().partition("/")
+    if not host or host != own_host or not pid.isdigit():
+        return None
+    if boot == own_boot:
+        return _start_of(int(pid)) == start
+    same_boot = boot.split("/")[0] == own_boot.split("/")[0]
+    return None if same_boot else False
+
+
+def is_running_since(pid: int, since: datetime) -> bool:
+    """Return whether a process of this machine runs that started before a point in time."""
+    start = _start_of(pid)
+    if start is None:
+        return False
+    boot = re.search(r"^btime (\d+)$", Path("/proc/stat").read_text(), flags=re.MULTILINE)
+    assert boot is not None
+    started = int(boot[1]) + int(start) / os.sysconf("SC_CLK_TCK")
+    return started <= since.timestamp() + 2.0  # times of locks are in whole seconds
+
+
 def use_checkout(root: str | Path) -> None:
     """Make `hpro` in shell lines the one of a checkout, and end it when this process ends.
 
@@ -454,9 +485,9 @@ def _name_of(arguments: Sequence[str]) -> str:
     """Name of a command's lock: the command, and a hash of its arguments and working directory."""
     kept, skipped = [], False
     for argument in arguments:
-        if not skipped and argument.partition("=")[0] not in SCHEDULING:
+        if not skipped and argument.partition("=")[0] not in (*NO_RESULT, *NO_RESULT_FLAGS):
             kept.append(argument)
-        skipped = argument in SCHEDULING
+        skipped = argument in NO_RESULT
     digest = hashlib.sha256("\0".join([os.getcwd(), *kept]).encode("utf-8", "surrogateescape"))
     command = arguments[0] if arguments[0].replace("-", "").isalnum() else "hpro"
     return f"{command}-{digest.hexdigest()[:16]}"

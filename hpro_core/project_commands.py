@@ -46,14 +46,20 @@ def plan(
     ] = None,
 ) -> None:
     """Estimate jobs, hours and bytes of a run from measured costs; needs no corpora or weights."""
+    import os
+
     from hpro_core.plan.cost_table import estimate_costs, format_costs, parse_hours
+    from hpro_core.plan.jobs import listing_of
     from hpro_core.plan.settings import read_settings
 
     try:
         given = parse_hours(hours or [])
     except ValueError as error:
         raise HproError(f"--hours: SET=HOURS:UTTERANCES is expected ({error})") from error
-    print("\n".join(format_costs(estimate_costs(read_settings(params, configfile or []), given))))
+    settings = read_settings(params, configfile or [])
+    listing = listing_of(settings)
+    costs = estimate_costs(settings, given, listing.counts)
+    print("\n".join(format_costs(costs, listing.graph, os.cpu_count() or 1)))
 
 
 @app.command("settings")
@@ -85,6 +91,28 @@ def preflight(
     failed = sum(check.status == "FAIL" for check in found)
     if failed:
         raise HproError(f"preflight: {failed} of {len(found)} checks failed, see above")
+
+
+@app.command()
+def status(
+    run: Annotated[
+        str | None, typer.Option(help="Name of the run.", show_default="run of params.yaml")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the jobs of a run, the time left, and the last values of its trainings."""
+    import json
+    import shutil
+
+    from hpro_core.plan.status import status_of
+    from hpro_core.plan.status_output import format_status, status_json
+
+    found = status_of(p.read_plain("params.yaml", "run", str) if run is None else run)
+    if as_json:
+        print(json.dumps(status_json(found), indent=2))
+        return
+    width = shutil.get_terminal_size((80, 24)).columns
+    print("\n".join(format_status(found, max(40, min(width, 100)))))
 
 
 @app.command()

@@ -51,6 +51,7 @@ class Fake:
                 is_norun=rule == "all",
                 benchmark=f"benchmarks/embedded/{rule}_{number}.tsv",
                 log=[f"logs/embedded/{rule}_{number}.log"],
+                output=[f"results/embedded/{rule}_{number}/training.csv"],
                 resources={"_cores": 1, "mem_mb": "TBD", "_nodes": 1},
             )
             for number, (rule, wildcards, _, _) in enumerate(ROWS)
@@ -305,7 +306,7 @@ def test_the_pace_of_this_run_counts(timed: Path) -> None:
     screen = Screen(Fake([1, 2, 3]), redrawn=True)
     screen.start()
     screen.job(1, 240.0)  # 120 last time
-    pace = (live.STEADY_S + 240) / (live.STEADY_S + 120)
+    pace = (durations.STEADY_S + 240) / (durations.STEADY_S + 120)
     assert f"about {live.clock(200 * pace)} left" in screen.progress.line()
 
 

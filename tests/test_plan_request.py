@@ -38,6 +38,7 @@ def workflow(*targets: str, execute: Callable[[], str] = lambda: "done") -> Any:
     return SimpleNamespace(
         rules=[rule(name, output) for name, output in OUTPUTS.items()],
         dag_settings=SimpleNamespace(targets=set(targets)),
+        deployment_settings=SimpleNamespace(deployment_method=set()),
         execute=execute,
     )
 
@@ -89,6 +90,19 @@ def test_a_missing_base(settings: Params, tmp_path: Path) -> None:
     (problem,) = problems(workflow(), settings)
     assert problem.startswith("base: 'data/base' lacks data/base/policy/config.json: name the")
     assert list(problems(workflow(), settings.model_copy(update={"base": ""}))) == []
+
+
+def test_a_tracker_whose_package_is_not_installed(
+    settings: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpro_core.train.trackers.find_spec", lambda name: None)
+    tracking = settings.tracking.model_copy(update={"tracker": "wandb"})
+    chosen = settings.model_copy(update={"tracking": tracking})
+    (problem,) = problems(workflow(), chosen)
+    assert problem.startswith("tracking.tracker is wandb, but its package is not installed")
+    conda = workflow()
+    conda.deployment_settings.deployment_method = {"conda"}  # jobs have other packages
+    assert list(problems(conda, chosen)) == []
 
 
 def test_the_check_is_made_when_snakemake_executes(settings: Params) -> None:

@@ -54,6 +54,8 @@ def test_a_measured_run_has_the_settings_that_it_was_measured_with(name: str) ->
     expected["external"] = {}  # none was judged
     assert "vocoder" not in expected  # those runs had Griffin-Lim only
     expected["vocoder"] = resolved(name)["vocoder"]
+    assert "tracking" not in expected  # no result depends on it
+    expected["tracking"] = resolved(name)["tracking"]
     assert resolved(name) == expected
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from hpro_core import params as p
-from hpro_core.options import Params, Profile, Root, Threads, Work
+from hpro_core.options import Params, Profile, Root, Threads, Tracker, Work
 
 app = typer.Typer()
 released = typer.Typer(help="Import and export the authors' codec.", no_args_is_help=True)
@@ -21,25 +21,35 @@ TextHeads = Annotated[
 
 @app.command()
 def codec_content(
-    root: Root, params: Params, work: Work, threads: Threads = 1, profile: Profile = False
+    root: Root,
+    params: Params,
+    work: Work,
+    threads: Threads = 1,
+    profile: Profile = False,
+    tracker: Tracker = "tensorboard",
 ) -> None:
     """Train stage A of HD-Emo: the content branch, with the text loss only."""
     from hpro_core.codec.training import train_content
     from hpro_core.train.run import Run
 
-    run = Run(root, params, work, p.read_compute(params, threads), profile)
+    run = Run(root, params, work, p.read_compute(params, threads), profile, tracker)
     train_content(run, p.read_section(params, "codec", p.Codec))
 
 
 @app.command()
 def codec_style(
-    root: Root, params: Params, work: Work, threads: Threads = 1, profile: Profile = False
+    root: Root,
+    params: Params,
+    work: Work,
+    threads: Threads = 1,
+    profile: Profile = False,
+    tracker: Tracker = "tensorboard",
 ) -> None:
     """Train stage B of HD-Emo: style, emotion, word affect and reconstruction."""
     from hpro_core.codec.training import train_style
     from hpro_core.train.run import Run
 
-    run = Run(root, params, work, p.read_compute(params, threads), profile)
+    run = Run(root, params, work, p.read_compute(params, threads), profile, tracker)
     train_style(run, p.read_section(params, "codec", p.Codec))
 
 

@@ -375,7 +375,7 @@ def _loop(run: Run, settings: Codec, stage: str, steps: int, identity: str) -> L
         label=f"codec, {stage}", steps=steps, seed=settings.seed, out=run.root / "codec" / stage,
         work=run.work, warmup_steps=min(100, steps // 10 + 1),
         decay_fraction=settings.decay_fraction, ema=settings.ema, identity=identity,
-        profile=run.profile,
+        profile=run.profile, tracker=run.tracker, params=run.params,
     )  # fmt: skip
 
 

@@ -3,14 +3,16 @@
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hpro_core.params import Params
+from hpro_core.plan import durations
 from hpro_core.plan.costs import Cost, Hours, checkpoint_bytes, cost_of
 from hpro_core.plan.jobs import Job, jobs_of, jobs_of_workflow
 from hpro_core.plan.speech import Amount, amounts
 
-UNKNOWN = "not measured"
+UNKNOWN = "unknown"
 GIGA = 1e9
 
 
@@ -78,10 +80,30 @@ def print_costs(settings: Params, workflow: Any) -> None:
         )
 
 
-def format_costs(table: CostTable) -> Iterator[str]:
-    """Yield the lines of the table."""
+def format_costs(
+    table: CostTable, graph: Mapping[int, durations.Job] | None = None, cores: int = 1
+) -> Iterator[str]:
+    """Yield the lines of the table.
+
+    Args:
+        table: cost of the run.
+        graph: number -> job, see `jobs.Listing`, for the time that this machine is expected to
+            need; None leaves that out.
+        cores: number of cores of this machine.
+    """
     settings = table.settings
-    yield f"The whole run {settings.run!r}, seeds {settings.seeds}, from an empty results folder"
+    unknown = [cost for cost in table.costs if None in (cost.cpu, cost.gpu)]
+    bounded = [cost for cost in table.costs if cost not in unknown and _has_lower_bound(cost)]
+    n = len(unknown) + len(bounded)
+    incomplete = f"; incomplete: {n} of {len(table.costs)} rules" if n else ""
+    title = f"The whole run {settings.run!r}, seeds {settings.seeds}, from an empty results folder"
+    yield f"{title}{incomplete}"
+    if n:
+        yield (
+            f"  not measured at this size: {len(bounded)} rules with a lower bound, "
+            f"{len(unknown)} unknown"
+        )
+    yield from () if graph is None else format_expectation(graph, settings.run, cores)
     for name, amount in table.speech.items():
         yield f"  {name}: {_speech_line(amount)}"
     yield _line("phase", "rule", "jobs", "CPU h", "GPU h", "GB")
@@ -93,12 +115,54 @@ def format_costs(table: CostTable) -> Iterator[str]:
     if checkpoint:
         yield _line("", "checkpoints of one training", "", "", "", _gigabytes(checkpoint))
     cpu, gpu = (_sum([getattr(cost, kind) for cost in table.costs]) for kind in ("cpu", "gpu"))
-    n = str(sum(table.jobs.values()))
-    yield _line("", "sum of known costs", n, cpu, gpu, _gigabytes(table.disk_bytes))
+    jobs = str(sum(table.jobs.values()))
+    yield _line("", "sum of known costs", jobs, cpu, gpu, _gigabytes(table.disk_bytes))
     yield from _left_out(table)
-    yield "CPU h: of one core. GPU h: of one H100. <= at most, >= at least: the measured job was"
-    yield "larger or smaller (hpro_core/plan/costs.py has the source of every unit cost)."
+    yield "h:mm. CPU h: of one core. GPU h: of one H100. <= at most, >= at least: the measured job"
+    yield "was larger or smaller (hpro_core/plan/costs.py has the source of every unit cost)."
     yield "GB: audio, weights and the largest checkpoint, without tables, logs and raw corpora."
+
+
+def _has_lower_bound(cost: Cost) -> bool:
+    return ">=" in {hours.bound for hours in (cost.cpu, cost.gpu) if hours is not None}
+
+
+def format_expectation(graph: Mapping[int, durations.Job], run: str, cores: int) -> Iterator[str]:
+    """Yield what the benchmark files of this machine say about a run from an empty folder.
+
+    Args:
+        graph: number -> job, see `jobs.Listing`.
+        run: name of the run, whose folder in benchmarks/ is read.
+        cores: number of cores of this machine.
+    """
+    seconds = durations.expected_s(graph.values(), {})
+    if not seconds:
+        yield f"  on this machine: unknown, no job is measured in benchmarks/{run}"
+        return
+    known = {n: graph[n] for n in seconds}
+    total, wall = sum(seconds.values()), durations.wall_s(known, seconds, {"_cores": cores})
+    missing = dict.fromkeys(job.rule for n, job in graph.items() if n not in known)
+    at_least = "at least " if missing else ""
+    lacking = f"incomplete: {len(known)} of {len(graph)} jobs measured; " if missing else ""
+    yield (
+        f"  on this machine: {lacking}{at_least}{hours_minutes(wall / 3600)} on {cores} cores, "
+        f"{hours_minutes(total / 3600)} one after another (h:mm, by benchmarks/{run})"
+    )
+    if missing:
+        yield f"    never ran here: {', '.join(missing)}"
+    last = durations.last_whole_run(Path("benchmarks", run, "runs.csv"), len(graph))
+    if last:
+        hours = hours_minutes(float(last["wall_s"]) / 3600)
+        where = f" on {last['cores']} cores" if last.get("cores") else ""
+        yield f"    the last run of all {len(graph)} jobs took {hours}{where} ({last['date'][:10]})"
+
+
+def hours_minutes(hours: float) -> str:
+    """Format hours as 1:05; less than half a minute as <0:01."""
+    minutes = round(60 * hours)
+    if hours and not minutes:
+        return "<0:01"
+    return f"{minutes // 60:,}:{minutes % 60:02}"
 
 
 def parse_hours(texts: list[str]) -> dict[str, tuple[float, int]]:
@@ -125,7 +189,7 @@ def _speech_line(amount: Amount | None) -> str:
 
 
 def _left_out(table: CostTable) -> Iterator[str]:
-    """Yield the rules that a sum excludes because they were not measured."""
+    """Yield the rules that a sum excludes because nothing comparable was measured."""
     for kind, name in (("cpu", "CPU h"), ("gpu", "GPU h"), ("stored", "GB")):
         rules = [cost.job.rule for cost in table.costs if getattr(cost, kind) is None]
         if rules:
@@ -133,17 +197,22 @@ def _left_out(table: CostTable) -> Iterator[str]:
 
 
 def _sum(costs: list[Hours | None]) -> str:
-    """Sum of the known hours; it has a bound only if all hours are known."""
+    """Sum of the known hours with its bound: ">=" also where a part is missing.
+
+    With an upper bound in it, an incomplete sum has no bound, and a complete one may be "about".
+    """
     known = [hours for hours in costs if hours is not None]
-    bounds = {hours.bound for hours in known} - {""} if len(known) == len(costs) else set()
+    bounds = {hours.bound for hours in known} - {""}
     bound = bounds.pop() if len(bounds) == 1 else "about" if bounds else ""
-    return f"{bound} {sum(hours.value for hours in known):.1f}".strip()
+    if len(known) < len(costs):
+        bound = ">=" if bound in ("", ">=") else ""
+    return f"{bound} {hours_minutes(sum(hours.value for hours in known))}".strip()
 
 
 def _hours(hours: Hours | None) -> str:
     if hours is None:
         return UNKNOWN
-    return f"{hours.bound} {hours.value:.1f}".strip() if hours.value else "-"
+    return f"{hours.bound} {hours_minutes(hours.value)}".strip() if hours.value else "-"
 
 
 def _gigabytes(stored: int | None) -> str:

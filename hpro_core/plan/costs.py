@@ -1,17 +1,18 @@
 """Costs of jobs, from measurements only.
 
-Every unit cost names its source in the docs. Without a measurement the cost is None; it is shown as
-such and excluded from sums. `bound` marks a cost whose measured job was larger or smaller: "<=" at
-most this much, ">=" at least.
+Every unit cost names its source in the docs. `bound` marks a cost whose measured job was larger or
+smaller: "<=" at most this much, ">=" at least. A lower bound assumes that a larger model, batch or
+corpus does not cost less than the measured one. Where nothing comparable was measured the cost is
+None: it is shown as unknown and is in no sum.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.judges.files import affect_judge_files, published_judge_files
-from hpro_core.params import SEEDLESS, Params, Reward
+from hpro_core.params import SEEDLESS, Params, Reward, Sft
 from hpro_core.plan.jobs import Job
 from hpro_core.plan.speech import Amount
 from hpro_core.train.checkpoints import KEPT
@@ -30,6 +31,16 @@ LABEL_RATE = 48.5 * 60 / 9.9  # same, weak teachers (docs/labels.md)
 JUDGE_S = 0.97  # core seconds per clip (docs/judges.md)
 CHECK_S = 0.25 + 0.14 + 0.17  # the part of JUDGE_S for the second ASR, DNSMOS and DistillMOS
 JUDGE_TRAIN_S = 159 * 2 / (2_093 * 20)  # core seconds per recording and epoch (docs/judges.md)
+READ_S = 1 / 260  # seconds per MP3 clip (docs/scaling.md)
+SPLIT_S = (22.5 - 10.5) / 900_000  # core seconds per utterance, without the start (same)
+DATASET_S = (32 - 9) / 90_000  # same
+GATHER_S = {"align_gather": 11e-6, "label_gather": 15e-6, "dataset_gather": 45e-6}  # same
+TOKENIZE_S = 5.65e-3  # core seconds per clip, embedded tokenizer (docs/performance.md, encoding)
+SYNTHESISE_S = 45.5e-3 + 10.9e-3  # core seconds per sentence, embedded (same: sampling, decoder)
+SMALL_SFT_S, SMALL_SFT_BATCH = 1.025, 16  # core seconds per step, embedded (same, sft_step)
+SMALL_REWARD_S = 2.319  # core seconds per step, embedded (same, reward_step)
+SMALL_REWARD = (12, 4, 3, 8)  # its batch, samples, Jacobi iterations and Gumbel-Rao samples
+START_S = 1.2  # seconds of a job that copies a model of the base (same, default run)
 
 POLICY_PARAMETERS = 505_803_812
 CODEC_PARAMETERS = {"released": 236_713_259, "paper": 539_905_323}
@@ -62,39 +73,65 @@ def cost_of(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> 
     """Return the cost of all jobs of a rule; `speech` is None for a corpus of unknown size."""
     match job.rule:
         case "corpus_read":
-            return Cost(job, stored=_audio_bytes(settings, speech, rendered=False))
+            read = _total("utterances", settings, speech, rendered=False)
+            stored = _audio_bytes(settings, speech, rendered=False)
+            return Cost(job, _at_least(read, READ_S), stored=stored)
         case "corpus_render":
-            n = _total("utterances", settings, speech, rendered=True)
-            cpu = None if n is None else Hours(n * RENDER_S / 3600)
+            rendered = _total("utterances", settings, speech, rendered=True)
+            cpu = None if rendered is None else Hours(rendered * RENDER_S / 3600)
             return Cost(job, cpu, stored=_audio_bytes(settings, speech, rendered=True))
+        case "corpus_split":
+            return Cost(job, _at_least(_total("utterances", settings, speech), SPLIT_S))
+        case "dataset":
+            return Cost(job, _at_least(_used_utterances(settings, speech), DATASET_S))
+        case "align_gather" | "label_gather" | "dataset_gather":
+            n = _used_utterances(settings, speech)
+            return Cost(job, _at_least(n, GATHER_S[job.rule]))
         case "align":
-            hours = _split_hours(settings, speech)
-            known = hours is not None and settings.align.backend == "pocketsphinx"
-            return Cost(job, Hours((hours or 0.0) / ALIGN_RATE) if known else None)
+            spoken = _split_hours(settings, speech)
+            known = spoken is not None and settings.align.backend == "pocketsphinx"
+            return Cost(job, Hours((spoken or 0.0) / ALIGN_RATE) if known else None)
         case "label":
             if {settings.label.emotion_teacher, settings.label.vad_teacher} != {"weak"}:
                 return Cost(job, None, None)
-            hours = _split_hours(settings, speech)
-            return Cost(job, None if hours is None else Hours(hours / LABEL_RATE))
+            spoken = _split_hours(settings, speech)
+            return Cost(job, None if spoken is None else Hours(spoken / LABEL_RATE))
         case "codec_content" | "codec_style" | "sft" | "reward":
             return _training(job, settings, speech)
         case "codec_released":
             return Cost(job, stored=STORED_BYTES * CODEC_PARAMETERS["released"])
         case "judge_train":
-            n = _total("judge", settings, speech, rendered=True)
+            judged = _total("judge", settings, speech, rendered=True)
             epochs = settings.evaluate.judge_epochs
-            return Cost(job, None if n is None else Hours(n * epochs * JUDGE_TRAIN_S / 3600))
+            return Cost(
+                job, None if judged is None else Hours(judged * epochs * JUDGE_TRAIN_S / 3600)
+            )
+        case "tokenize":
+            gpu = NO_HOURS if settings.speech.preset == "embedded" else None
+            return Cost(job, _at_least(_used_utterances(settings, speech), TOKENIZE_S), gpu)
         case "synthesise":
-            return Cost(job, None, None, _spoken_bytes(job, settings, speech))
+            return _synthesis(job, settings, speech)
         case "judge_recordings" if any(affect_judge_files(settings.evaluate)):
-            return Cost(job, None, None)
+            return Cost(job, _checks(job, settings, speech), None)
         case "judge" if any(published_judge_files(settings.evaluate)):
-            return Cost(job, None, None)
+            return Cost(job, _checks(job, settings, speech), None)
+        case "judge_recordings":
+            hours = _judging(job, settings, speech)
+            return Cost(job, None if hours is None else Hours(hours.value, ">="))
         case "judge":
             return Cost(job, _judging(job, settings, speech))
-        case "tokenizer" | "vocoder" | "tokenize":
+        case "tokenizer" | "vocoder":
             return Cost(job, None, None)
+        case "align_check" | "tables" | "report":
+            return Cost(job, _at_least(job.count, START_S))
+        case "base_tokenizer" | "base_vocoder" | "base_policy" | "base_codec" | "base_judge":
+            return Cost(job, Hours(job.count * START_S / 3600))
     return Cost(job)
+
+
+def _at_least(n: float | None, unit_s: float) -> Hours | None:
+    """Lower bound from the cost of one unit; None if the number of units is unknown."""
+    return None if n is None else Hours(n * unit_s / 3600, ">=")
 
 
 def systems(settings: Params) -> list[str]:
@@ -149,53 +186,124 @@ def reward_steps(settings: Params) -> int:
     return sum(variant.stages * variant.applied_to(settings.reward).steps for variant in trained)
 
 
+class _Step(NamedTuple):
+    """Measured cost of an optimiser step, and how the step of a job compares."""
+
+    seconds: float
+    bound: Bound
+
+
 def _training(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> Cost:
-    stored, step_s, steps, batch, bound = _training_size(job, settings)
-    left_out = {
-        "codec_content": settings.codec.content.leave_out,
-        "codec_style": settings.codec.style.leave_out,
-        "sft": settings.sft.leave_out,
-        "reward": settings.reward.leave_out,
-    }[job.rule]
+    if job.rule in CODEC_STEP_S:
+        return _codec_training(job, settings, speech)
+    full = settings.policy.preset == "cosyvoice2"
+    stored = job.count * STORED_BYTES * POLICY_PARAMETERS if full else None
+    rewards = reward_sections(settings)
+    if job.rule == "sft":
+        section: Sft | Reward = settings.sft
+        steps, batches = settings.sft.steps * len(settings.seeds), {settings.sft.batch_size}
+    else:
+        section = settings.reward
+        steps = reward_steps(settings) * len(settings.seeds)
+        batches = {r.batch_size for r in rewards} or {settings.reward.batch_size}
+    if not full:
+        step = _small_step(job, settings, rewards)
+        return Cost(job, Hours(steps * step.seconds / 3600, step.bound), stored=stored)
+    step = _Step(SFT_STEP_S, "") if job.rule == "sft" else _full_reward_step(rewards)
+    gpu = _gpu_hours(step, steps, batches, _mean_trained_s(settings, speech, section.leave_out))
+    return Cost(job, NO_HOURS, gpu, stored)
+
+
+def _codec_training(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> Cost:
+    codec = settings.codec
+    size = CODEC_PARAMETERS.get(codec.preset)
+    stage = codec.content if job.rule == "codec_content" else codec.style
+    if size is None:  # an embedded codec was not measured, and the released one is larger
+        return Cost(job, None, NO_HOURS, None)
+    step = _Step(CODEC_STEP_S[job.rule], "" if codec.preset == "released" else ">=")
+    mean_s = _mean_trained_s(settings, speech, stage.leave_out)
+    hours = _gpu_hours(step, stage.steps, {codec.batch_size}, mean_s)
+    return Cost(job, NO_HOURS, hours, STORED_BYTES * size)
+
+
+def _small_step(job: Job, settings: Params, rewards: list[Reward]) -> _Step:
+    """Cost of a step of the embedded policy on a core."""
+    if job.rule == "sft":
+        return _Step(SMALL_SFT_S, _bound({(settings.sft.batch_size,)}, (SMALL_SFT_BATCH,)) or "")
+    sizes = {(r.batch_size, r.samples, r.jacobi_iterations, r.gumbel_rao_samples) for r in rewards}
+    bound = _bound(sizes, SMALL_REWARD)
+    if bound is not None:
+        return _Step(SMALL_REWARD_S, bound)
+    share = min(batch for batch, *_ in sizes) / SMALL_SFT_BATCH
+    return _Step(SMALL_SFT_S * min(1.0, share), ">=")  # a reward step contains such a step
+
+
+def _full_reward_step(rewards: list[Reward]) -> _Step:
+    """Cost of a step of CosyVoice2's policy on a GPU, for the measured batch."""
+    sizes = {(r.samples, r.jacobi_iterations, r.gumbel_rao_samples) for r in rewards}
+    bound = _bound(sizes, (REWARD_SAMPLES, REWARD_JACOBI, REWARD_GUMBEL_RAO))
+    if bound is None:
+        return _Step(SFT_STEP_S, ">=")  # a reward step contains such a step
+    if bound == "" and len({r.batch_size for r in rewards}) > 1:
+        bound = "<="
+    return _Step(REWARD_STEP_S, bound)
+
+
+def _bound(used: Iterable[tuple[int, ...]], measured: tuple[int, ...]) -> Bound | None:
+    """How jobs compare with the measured one; None if they are larger in one size and smaller."""
+    pairs = [(own, size) for sizes in used for own, size in zip(sizes, measured, strict=True)]
+    if all(own == size for own, size in pairs):
+        return ""
+    if all(own <= size for own, size in pairs):
+        return "<="
+    return ">=" if all(own >= size for own, size in pairs) else None
+
+
+def _mean_trained_s(
+    settings: Params, speech: Mapping[str, Amount | None], left_out: Collection[str]
+) -> float | None:
+    """Mean duration of the utterances of a training; None if a corpus has an unknown size."""
     trained_on = [
         amount
         for name, amount in speech.items()
         if settings.corpus.sets[name].split in ("", "train") and name not in left_out
     ]
-    if step_s is None or not trained_on or any(amount is None for amount in trained_on):
-        return Cost(job, NO_HOURS, None, stored)
     known = [amount for amount in trained_on if amount is not None]
-    mean_s = sum(a.hours for a in known) * 3600 / sum(a.utterances for a in known)
-    # The measured batch does not saturate the GPU: cost grows at most linearly with the batch.
-    times = batch * mean_s / MEASURED_BATCH_S
-    hours = steps * step_s * max(times, 1.0) / 3600
-    return Cost(job, NO_HOURS, Hours(hours, bound or ("<=" if times > 1 else "")), stored)
+    if not known or len(known) < len(trained_on):
+        return None
+    return sum(a.hours for a in known) * 3600 / sum(a.utterances for a in known)
 
 
-def _training_size(job: Job, settings: Params) -> tuple[int | None, float | None, int, int, Bound]:
-    """Stored bytes, measured seconds per step, steps, utterances per batch, and the bound."""
-    if job.rule in CODEC_STEP_S:
-        codec = settings.codec
-        size = CODEC_PARAMETERS.get(codec.preset)
-        stored = None if size is None else STORED_BYTES * size
-        step_s = CODEC_STEP_S[job.rule] if codec.preset == "released" else None
-        stage = codec.content if job.rule == "codec_content" else codec.style
-        return stored, step_s, stage.steps, codec.batch_size, ""
-    full = settings.policy.preset == "cosyvoice2"
-    stored = job.count * STORED_BYTES * POLICY_PARAMETERS if full else None
-    if job.rule == "sft":
-        steps = settings.sft.steps * len(settings.seeds)
-        return stored, SFT_STEP_S if full else None, steps, settings.sft.batch_size, ""
-    rewards = reward_sections(settings)
-    most = (REWARD_SAMPLES, REWARD_JACOBI, REWARD_GUMBEL_RAO)
-    used = [(r.samples, r.jacobi_iterations, r.gumbel_rao_samples) for r in rewards]
-    measured = full and all(a <= b for own in used for a, b in zip(own, most, strict=True))
-    steps = reward_steps(settings) * len(settings.seeds)
-    step_s = REWARD_STEP_S if measured else None
-    batches = {r.batch_size for r in rewards}
-    exact = set(used) == {most} and len(batches) == 1
-    batch = max(batches, default=settings.reward.batch_size)
-    return stored, step_s, steps, batch, "" if exact else "<="
+def _gpu_hours(step: _Step, steps: int, batches: set[int], mean_s: float | None) -> Hours | None:
+    """Hours of a training whose batches differ from the measured one.
+
+    The measured batch does not saturate the GPU: cost grows at most linearly with the batch. A
+    lower bound assumes that a larger batch costs as much.
+    """
+    if mean_s is None:
+        return None
+    if step.bound == ">=":
+        times = min(1.0, min(batches) * mean_s / MEASURED_BATCH_S)
+        return Hours(steps * step.seconds * times / 3600, ">=")
+    times = max(batches) * mean_s / MEASURED_BATCH_S
+    hours = steps * step.seconds * max(times, 1.0) / 3600
+    return Hours(hours, step.bound or ("<=" if times > 1 else ""))
+
+
+def _synthesis(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> Cost:
+    sentences = _total("test", settings, speech)
+    spoken = job.count - ("recordings" in systems(settings))
+    cpu = _at_least(None if sentences is None else spoken * sentences, SYNTHESISE_S)
+    embedded = (settings.policy.preset, settings.speech.preset) == ("embedded", "embedded")
+    gpu = NO_HOURS if embedded else None
+    return Cost(job, cpu, gpu, _spoken_bytes(job, settings, speech))
+
+
+def _checks(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> Hours | None:
+    """Lower bound of judging with published judges: the second recogniser, DNSMOS, DistillMOS."""
+    clips = _total("test", settings, speech)
+    every = settings.evaluate.check_every
+    return _at_least(None if clips is None else job.count * clips / every, CHECK_S)
 
 
 def _judging(job: Job, settings: Params, speech: Mapping[str, Amount | None]) -> Hours | None:
@@ -235,6 +343,17 @@ def _split_hours(settings: Params, speech: Mapping[str, Amount | None]) -> float
         return None
     tests = [a for name, a in speech.items() if a and settings.corpus.sets[name].split == "test"]
     return hours - sum(a.hours * (1 - a.test / a.utterances) for a in tests)
+
+
+def _used_utterances(settings: Params, speech: Mapping[str, Amount | None]) -> int | None:
+    """Number of utterances for training, dev and test; None if a corpus has an unknown size."""
+    if any(amount is None for amount in speech.values()):
+        return None
+    return sum(
+        a.test if settings.corpus.sets[name].split == "test" else a.utterances - a.judge
+        for name, a in speech.items()
+        if a is not None
+    )
 
 
 def _total(

@@ -9,13 +9,18 @@ import heapq
 import io
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 _MAX_BYTES = 2**20
 """Bytes that are read of a table of durations: about 10,000 rows."""
+
+STEADY_S = 60.0
+"""Weight of the last run's pace, in seconds of jobs, against this run's pace."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,27 @@ class Job:
     needs: frozenset[int] = frozenset()  # numbers of the jobs whose outputs it reads
     asks: Mapping[str, int] = field(default_factory=dict)  # resource -> amount; cores: `_cores`
     priority: int = 0  # jobs with a larger value start first
+    benchmark: str = ""  # path of its benchmark file; empty without one
+    outputs: tuple[str, ...] = ()  # paths
+
+    @property
+    def curves(self) -> str:
+        """Path of its training curves; empty if it is no training."""
+        return next((path for path in self.outputs if Path(path).name == "training.csv"), "")
+
+
+def jobs_to_json(jobs: Collection[Job]) -> list[dict[str, Any]]:
+    """Return jobs as plain values for `jobs_from_json`."""
+    return [asdict(job) | {"needs": sorted(job.needs)} for job in jobs]
+
+
+def jobs_from_json(values: object) -> dict[int, Job]:
+    """Return number -> job from the values of `jobs_to_json`.
+
+    Raises:
+        ValueError: the values are of another version.
+    """
+    return {job.number: job for job in TypeAdapter(list[Job]).validate_python(values)}
 
 
 def jobs_of(dag: Any, limits: Collection[str]) -> dict[int, Job]:
@@ -39,26 +65,37 @@ def jobs_of(dag: Any, limits: Collection[str]) -> dict[int, Job]:
     `limits` are the names of the resources that limit concurrent jobs.
     """
     jobs = {dag.jobid(job): job for job in dag.jobs if not job.is_norun}
-    one_seed = len({job.wildcards_dict.get("seed") for job in jobs.values()} - {None}) < 2
+    names = display_names([(job.rule.name, job.wildcards_dict) for job in jobs.values()])
     found = {}
-    for number, job in jobs.items():
-        wildcards = {k: v for k, v in job.wildcards_dict.items() if not (one_seed and k == "seed")}
-        words = (f"seed {v}" if k == "seed" else str(v).strip("/") for k, v in wildcards.items())
+    for name, (number, job) in zip(names, jobs.items(), strict=True):
         runs = dag.needrun(job)
         # Not `scheduler_resources`, which would cache undetermined values.
         requested = job.resources.items() if runs and limits else ()
         found[number] = Job(
             number=number,
             rule=job.rule.name,
-            name=" ".join(filter(None, [job.rule.name, *words])),
+            name=name,
             phase=Path(str(job.rule.snakefile)).stem,
             log=str(job.log[0]) if job.log else "",
             last_s=benchmark_s(Path(str(job.benchmark))) if job.benchmark else None,
             needs=frozenset(dag.jobid(need) for need in dag.dependencies[job]),
             asks={name: n for name, n in requested if name in limits and isinstance(n, int)},
             priority=dag.priority(job) if runs else 0,
+            benchmark=str(job.benchmark or ""),
+            outputs=tuple(map(str, job.output)),
         )
     return found
+
+
+def display_names(jobs: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """Return the rule and wildcards of each job for display; the only seed of a run is left out."""
+    one_seed = len({wildcards.get("seed") for _, wildcards in jobs} - {None}) < 2
+
+    def words(wildcards: Mapping[str, Any]) -> list[str]:
+        kept = {k: v for k, v in wildcards.items() if not (one_seed and k == "seed")}
+        return [f"seed {v}" if k == "seed" else str(v).strip("/") for k, v in kept.items()]
+
+    return [" ".join(filter(None, [rule, *words(wildcards)])) for rule, wildcards in jobs]
 
 
 def benchmark_s(path: Path) -> float | None:
@@ -102,6 +139,38 @@ def expected_s(jobs: Collection[Job], measured: Mapping[int, float]) -> dict[int
     means = {rule: sum(each) / len(each) for rule, each in of_rule.items()}
     timed = (job for job in jobs if job.rule in means)
     return {job.number: known.get(job.number, means[job.rule]) for job in timed}
+
+
+def share_and_left_s(
+    jobs: Mapping[int, Job],
+    todo: Mapping[int, Job],
+    took_s: Mapping[int, float],
+    since_s: Mapping[int, float],
+    limits: Mapping[str, int],
+) -> tuple[float | None, float | None]:
+    """Return the completed fraction of the jobs' time, and the seconds left; None if unknown.
+
+    Unknown are both on a cluster, where queueing times are unknown, and if a job never ran here.
+
+    Args:
+        jobs: number -> job, for all jobs of the graph.
+        todo: those of them that run.
+        took_s: number -> seconds, for jobs that have ended in this run.
+        since_s: number -> seconds since the start, for running jobs.
+        limits: resource -> available amount; empty on a cluster.
+    """
+    seconds = expected_s(jobs.values(), took_s)
+    if not limits or not seconds.keys() >= todo.keys():
+        return None, None
+    done_s = sum(seconds[n] for n in took_s)
+    done_s += sum(min(s, seconds[n]) for n, s in since_s.items())
+    last_s = {n: s for n in took_s if (s := todo[n].last_s) is not None}
+    pace = STEADY_S + sum(took_s[n] for n in last_s)
+    pace /= STEADY_S + sum(last_s.values())
+    open_jobs = {n: job for n, job in todo.items() if n not in took_s}
+    left = {n: max(pace * seconds[n] - since_s.get(n, 0.0), 0.0) for n in open_jobs}
+    share = done_s / max(sum(seconds[n] for n in todo), 1e-6)
+    return share, wall_s(open_jobs, left, limits, since_s)
 
 
 def wall_s(

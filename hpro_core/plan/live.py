@@ -16,14 +16,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from hpro_core.plan.durations import Job, add_run, expected_s, jobs_of, last_whole_run, wall_s
+from hpro_core.plan.durations import (
+    Job,
+    add_run,
+    expected_s,
+    jobs_of,
+    last_whole_run,
+    share_and_left_s,
+    wall_s,
+)
 from hpro_core.report.provenance import git_revision
 
 VERBOSE = "HPRO_VERBOSE"
 """Environment variable; 1 also shows the output of Snakemake and the jobs on a terminal."""
 
 REDRAW_EVERY_S, LINE_EVERY_S = 1.0, 30.0
-STEADY_S = 60.0  # weight of the last run's pace, in seconds of jobs, against this run's pace
 CHANGES = ("run_info", "job_started", "job_finished", "job_error")
 OF_JOBS = ("workflow_started", "resources_info", "job_info", "progress", "shellcmd", *CHANGES[:3])
 NOISE = (
@@ -116,14 +123,7 @@ class RunProgress(logging.Handler):
             self.failed.add(record.jobid)
 
     def _begin(self) -> None:
-        dag, scheduler = self.workflow.dag, self.workflow.scheduler
-        limits = {k: n for k, n in scheduler.global_resources.items() if n < sys.maxsize}
-        self.limits = limits if self.workflow.local_exec and "_cores" in limits else {}
-        self.jobs = jobs_of(dag, self.limits)
-        order = {rule.name: place for place, rule in enumerate(self.workflow.rules)}
-        numbers = self.jobs.keys() & {dag.jobid(job) for job in dag.needrun_jobs()}
-        todo = sorted((self.jobs[n] for n in numbers), key=lambda job: order[job.rule])
-        self.todo = {job.number: job for job in todo}
+        self.limits, self.jobs, self.todo = graph_of(self.workflow)
         if self.workflow.touch:
             return
         last = last_whole_run(self._runs, len(self.jobs))
@@ -167,19 +167,8 @@ class RunProgress(logging.Handler):
 
     def _share_and_left_s(self) -> tuple[float | None, float | None]:
         """Completed fraction of the jobs' time, and seconds left; None if unknown."""
-        seconds = expected_s(self.jobs.values(), self.took_s)
-        if not self.limits or not seconds.keys() >= self.todo.keys():
-            return None, None
         since_s = {n: self.now() - start for n, start in self.running.items()}
-        done_s = sum(seconds[n] for n in self.took_s)
-        done_s += sum(min(s, seconds[n]) for n, s in since_s.items())
-        last_s = {n: s for n in self.took_s if (s := self.todo[n].last_s) is not None}
-        pace = STEADY_S + sum(self.took_s[n] for n in last_s)
-        pace /= STEADY_S + sum(last_s.values())
-        open_jobs = {n: job for n, job in self.todo.items() if n not in self.took_s}
-        left = {n: max(pace * seconds[n] - since_s.get(n, 0.0), 0.0) for n in open_jobs}
-        share = done_s / max(sum(seconds[n] for n in self.todo), 1e-6)
-        return share, wall_s(open_jobs, left, self.limits, self.running)
+        return share_and_left_s(self.jobs, self.todo, self.took_s, since_s, self.limits)
 
     def _draw(self) -> None:
         if not self.redrawn:
@@ -228,6 +217,22 @@ class RunProgress(logging.Handler):
             "wall_s": f"{wall:.1f}",
         }
         add_run(self._runs, run)
+
+
+def graph_of(workflow: Any) -> tuple[dict[str, int], dict[int, Job], dict[int, Job]]:
+    """Return the limits of a run that begins, its jobs, and those of them that will run.
+
+    The limits (resource -> available amount) are empty on a cluster. Both mappings of jobs are from
+    their numbers; the second one is in the order of the rules.
+    """
+    dag, resources = workflow.dag, workflow.scheduler.global_resources
+    limits = {k: n for k, n in resources.items() if n < sys.maxsize}
+    limits = limits if workflow.local_exec and "_cores" in limits else {}
+    jobs = jobs_of(dag, limits)
+    order = {rule.name: place for place, rule in enumerate(workflow.rules)}
+    numbers = jobs.keys() & {dag.jobid(job) for job in dag.needrun_jobs()}
+    todo = sorted((jobs[n] for n in numbers), key=lambda job: order[job.rule])
+    return limits, jobs, {job.number: job for job in todo}
 
 
 def announcement(

@@ -1,4 +1,4 @@
-"""Checks of a request before Snakemake builds its graph: the targets and the base.
+"""Checks of a request before Snakemake builds its graph: targets, base and tracker.
 
 Snakemake's own errors for them name a rule and its outputs, but neither the setting nor a close
 name.
@@ -10,9 +10,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from hpro_core.errors import did_you_mean
+from hpro_core.errors import HproError, did_you_mean
 from hpro_core.params import SEEDLESS, Params
 from hpro_core.pretrained.base import FILES, SUMS
+from hpro_core.train.trackers import check_tracker
 
 
 def guard_request(workflow: Any, settings: Params, refused: type[Exception]) -> None:
@@ -31,7 +32,10 @@ def guard_request(workflow: Any, settings: Params, refused: type[Exception]) -> 
 
 
 def problems(workflow: Any, settings: Params) -> Iterator[str]:
-    """Yield what is wrong with a request: a base without files, or a target that no rule makes."""
+    """Yield what is wrong with a request.
+
+    A base without files, a tracker whose package is not installed, a target that no rule makes.
+    """
     base = Path(settings.base)
     missing = [str(base / name) for name in (*FILES, SUMS) if not (base / name).is_file()]
     if settings.base and missing:
@@ -40,11 +44,20 @@ def problems(workflow: Any, settings: Params) -> Iterator[str]:
             f"base: {settings.base!r} {lacking}: name the folder of a base (git checkout restores "
             'data/base), or set base: "" to train all models in this run'
         )
+    if not workflow.deployment_settings.deployment_method:  # conda has packages of its own
+        yield from _missing_tracker(settings)
     rules = {rule.name: rule for rule in workflow.rules}
     for target in workflow.dag_settings.targets:
         if target not in rules and not _can_be_made(target, rules.values()):
             hint = _close_file(target, rules.values(), settings) or did_you_mean(target, rules)
             yield f"no rule makes {target!r}{hint} (all rules: snakemake --list)"
+
+
+def _missing_tracker(settings: Params) -> Iterator[str]:
+    try:
+        check_tracker(settings.tracking.tracker)
+    except HproError as error:
+        yield str(error)
 
 
 def _can_be_made(target: str, rules: Iterable[Any]) -> bool:

@@ -7,7 +7,7 @@ import typer
 
 from hpro_core import params as p
 from hpro_core.errors import HproError
-from hpro_core.options import Params, Profile, Root, Seed, Threads, Work
+from hpro_core.options import DevAudio, Params, Profile, Root, Seed, Threads, Tracker, Work
 
 app = typer.Typer()
 llm = typer.Typer(help="Import and export CosyVoice2's llm.pt.", no_args_is_help=True)
@@ -25,6 +25,8 @@ def sft(
     seed: Seed = 0,
     threads: Threads = 1,
     profile: Profile = False,
+    tracker: Tracker = "tensorboard",
+    dev_audio: DevAudio = "",
     start: Annotated[Path | None, typer.Option(help="Folder of a policy to fine-tune.")] = None,
 ) -> None:
     """Supervised fine-tuning of the policy that reward trainings start from."""
@@ -33,8 +35,13 @@ def sft(
 
     policy = p.read_section(params, "policy", p.Policy)
     settings = p.read_section(params, "sft", p.Sft)
-    run = Run(root, params, work, p.read_compute(params, threads), profile)
-    train_sft(run, policy, settings, seed, start)
+    run = Run(root, params, work, p.read_compute(params, threads), profile, tracker)
+    speak = None
+    if dev_audio:
+        from hpro_core.judges.spoken import DevSpeech
+
+        speak = DevSpeech(run, p.read_audio(dev_audio), settings.leave_out, Path("weights"))
+    train_sft(run, policy, settings, seed, start, speak)
 
 
 @llm.command("import")

@@ -5,6 +5,7 @@ Letters as in `interface`.
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -43,6 +44,7 @@ from hpro_core.train.loop import (
 )
 from hpro_core.train.run import Run
 from hpro_core.train.terms import Mean, Terms, cross_entropy, mean_of
+from hpro_core.train.trackers import Speaker
 
 AnyPolicy = SpeechLM | CosyVoice2LM
 
@@ -274,7 +276,12 @@ def alignment_guide(attention_BLS: Tensor, batch: Batch) -> Mean:
 
 
 def train_sft(
-    run: Run, policy_settings: Policy, settings: Sft, seed: int, start: Path | None = None
+    run: Run,
+    policy_settings: Policy,
+    settings: Sft,
+    seed: int,
+    start: Path | None = None,
+    speak: Speaker | None = None,
 ) -> None:
     """Fine-tune a policy on recordings; writes policy, curves and metrics.json to policy/sft/.
 
@@ -284,6 +291,7 @@ def train_sft(
         settings: section `sft`. With `accumulate`, the result is the same without dropout.
         seed: seed of new weights and of the batches.
         start: see `make_policy`.
+        speak: lets the policy speak for the trackers; the result does not depend on it.
 
     Raises:
         HproError: what `train_dev`, `make_policy` and `fit` raise.
@@ -325,6 +333,9 @@ def train_sft(
         accumulate=settings.accumulate,
         identity=identity,
         profile=run.profile,
+        tracker=run.tracker,
+        params=run.params,
+        audio_every=speak.every if speak else 0,
     )
     decay = 0.01 if small else 0.0  # CosyVoice2 is trained with Adam without weight decay
     dev_end = fit(
@@ -334,6 +345,7 @@ def train_sft(
         batch_at,
         lambda: mean_terms(terms, dev_batches),
         loop,
+        speak=partial(speak, policy) if speak else None,
     )
     if is_main_process():
         write_json(loop.out / "metrics.json", {"dev": dev_end})

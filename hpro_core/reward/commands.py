@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from hpro_core import params as p
-from hpro_core.options import Params, Profile, Root, Seed, Threads, Weights, Work
+from hpro_core.options import DevAudio, Params, Profile, Root, Seed, Threads, Tracker, Weights, Work
 
 app = typer.Typer()
 
@@ -19,14 +19,21 @@ def reward(
     seed: Seed = 0,
     threads: Threads = 1,
     profile: Profile = False,
+    tracker: Tracker = "tensorboard",
+    dev_audio: DevAudio = "",
 ) -> None:
     """Train a policy by reward: one of `variants` in params.yaml."""
     from hpro_core.reward.train import train_reward
     from hpro_core.train.run import Run
 
     settings = p.read_section(params, "reward", p.Reward)
-    run = Run(root, params, work, p.read_compute(params, threads), profile)
-    train_reward(run, variant, p.read_variant(params, variant), settings, seed)
+    run = Run(root, params, work, p.read_compute(params, threads), profile, tracker)
+    speak = None
+    if dev_audio:
+        from hpro_core.judges.spoken import DevSpeech
+
+        speak = DevSpeech(run, p.read_audio(dev_audio), settings.leave_out, Path("weights"))
+    train_reward(run, variant, p.read_variant(params, variant), settings, seed, speak=speak)
 
 
 @app.command()
@@ -38,6 +45,8 @@ def reward_watched(
     seed: Seed = 0,
     threads: Threads = 1,
     profile: Profile = False,
+    tracker: Tracker = "tensorboard",
+    dev_audio: DevAudio = "",
     weights: Weights = Path("weights"),
 ) -> None:
     """As `reward`, with judges that monitor it and choose the checkpoint (reward.probe_every)."""
@@ -46,6 +55,11 @@ def reward_watched(
     from hpro_core.train.run import Run
 
     settings = p.read_section(params, "reward", p.Reward)
-    run = Run(root, params, work, p.read_compute(params, threads), profile)
+    run = Run(root, params, work, p.read_compute(params, threads), profile, tracker)
     probes = watch(run, settings, p.read_section(params, "synthesis", p.Synthesis), weights)
-    train_reward(run, variant, p.read_variant(params, variant), settings, seed, probes)
+    speak = None
+    if dev_audio:
+        from hpro_core.judges.spoken import DevSpeech
+
+        speak = DevSpeech(run, p.read_audio(dev_audio), settings.leave_out, weights)
+    train_reward(run, variant, p.read_variant(params, variant), settings, seed, probes, speak)

@@ -5,6 +5,8 @@ language model only. The history before the logits is the recording's (teacher f
 the paper) or the policy's own (ours). Adam's moments are reset at each stage (ours).
 """
 
+from functools import partial
+
 import torch
 
 from hpro_core.codec.training import check_text, check_words, load_codec
@@ -28,6 +30,7 @@ from hpro_core.train.loop import (
 )
 from hpro_core.train.run import Run
 from hpro_core.train.terms import cut
+from hpro_core.train.trackers import Speaker
 
 MAX_LOG_INTERVAL = 10
 """Maximum number of steps that a point of the training curve averages over."""
@@ -40,6 +43,7 @@ def train_reward(
     settings: Reward,
     seed: int,
     probes: ProbeSettings | None = None,
+    speak: Speaker | None = None,
 ) -> None:
     """Train one variant and write its policy to policy/<name>/.
 
@@ -54,6 +58,7 @@ def train_reward(
             times the steps.
         probes: probes that judge generated speech during the training and choose the checkpoint;
             without them the last one is kept.
+        speak: lets the policy speak for the trackers; the result does not depend on it.
 
     Raises:
         HproError: a file is missing or does not fit, the codec's text decoder does not accept the
@@ -113,6 +118,9 @@ def train_reward(
         grad_norm_every=min(50, steps),
         identity=f"{name} {seed} {read}",
         profile=run.profile,
+        tracker=run.tracker,
+        params=run.params,
+        audio_every=speak.every if speak else 0,
     )
     dev_end = fit(
         policy,
@@ -124,6 +132,7 @@ def train_reward(
         loop,
         model_selection,
         rewarder.gradient_norms_at_logits,
+        partial(speak, policy) if speak else None,
     )
     if is_main_process():
         found = {} if model_selection is None else probe_record(model_selection)

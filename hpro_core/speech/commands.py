@@ -5,32 +5,42 @@ from pathlib import Path
 import typer
 
 from hpro_core import params as p
-from hpro_core.options import Params, Profile, Root, Shard, Threads, Work
+from hpro_core.options import Params, Profile, Root, Shard, Threads, Tracker, Work
 
 app = typer.Typer()
 
 
 @app.command()
 def tokenizer(
-    root: Root, params: Params, work: Work, threads: Threads = 1, profile: Profile = False
+    root: Root,
+    params: Params,
+    work: Work,
+    threads: Threads = 1,
+    profile: Profile = False,
+    tracker: Tracker = "tensorboard",
 ) -> None:
     """Train the speech tokenizer and its decoder."""
     from hpro_core.speech.stage import train
     from hpro_core.train.run import Run
 
-    run = Run(root, params, work, p.read_compute(params, threads), profile)
+    run = Run(root, params, work, p.read_compute(params, threads), profile, tracker)
     train(run, p.read_section(params, "speech", p.Speech))
 
 
 @app.command()
 def vocoder(
-    root: Root, params: Params, work: Work, threads: Threads = 1, profile: Profile = False
+    root: Root,
+    params: Params,
+    work: Work,
+    threads: Threads = 1,
+    profile: Profile = False,
+    tracker: Tracker = "tensorboard",
 ) -> None:
     """Train the vocoder, from mel frames to audio; with Griffin-Lim nothing is trained."""
     from hpro_core.speech.vocoder_training import train
     from hpro_core.train.run import Run
 
-    run = Run(root, params, work, p.read_compute(params, threads), profile)
+    run = Run(root, params, work, p.read_compute(params, threads), profile, tracker)
     train(run, p.read_section(params, "vocoder", p.Vocoder))
 
 

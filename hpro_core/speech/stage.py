@@ -100,7 +100,8 @@ def train(run: Run, settings: Speech) -> None:
     loop = Loop(
         label="speech tokenizer", steps=settings.steps, seed=settings.seed,
         out=root / "speech/tokenizer", work=run.work, warmup_steps=50, decay_fraction=0.4,
-        ema=settings.ema, identity=identity, profile=run.profile,
+        ema=settings.ema, identity=identity, profile=run.profile, tracker=run.tracker,
+        params=run.params,
     )  # fmt: skip
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.01)
     fit(model, optimiser, loss_terms, batch_at, dev_terms, loop)

@@ -82,7 +82,8 @@ def train(run: Run, settings: Settings) -> None:
     loop = Loop(
         label="vocoder", steps=settings.steps, seed=settings.seed, out=out, work=run.work,
         warmup_steps=50, decay_fraction=0.4, ema=settings.ema, clip_norm=10.0,
-        identity=fingerprint(run.params, *inputs), profile=run.profile,
+        identity=fingerprint(run.params, *inputs), profile=run.profile, tracker=run.tracker,
+        params=run.params,
     )  # fmt: skip
     optimiser = torch.optim.AdamW(
         model.trained(), lr=settings.learning_rate, betas=_BETAS, weight_decay=0.01

@@ -6,7 +6,7 @@ uninterrupted one, bit for bit on CPU.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import reduce
@@ -18,12 +18,20 @@ import torch
 from torch import Tensor, nn
 
 from hpro_core.errors import HproError
-from hpro_core.io import JOURNAL, write_csv_table
+from hpro_core.io import JOURNAL, read_yaml, write_csv_table
 from hpro_core.progress import track
 from hpro_core.train import checkpoints
 from hpro_core.train.distributed import Ranks, local_rank
 from hpro_core.train.model_selection import ModelSelection
 from hpro_core.train.terms import Divisible, Terms, cut
+from hpro_core.train.trackers import (
+    TENSORBOARD,
+    Spoken,
+    Tracker,
+    flat_settings,
+    open_trackers,
+    report_spoken,
+)
 
 BatchT = TypeVar("BatchT")
 
@@ -39,8 +47,8 @@ class Loop:
     label: str
     steps: int
     seed: int
-    out: Path  # for training.csv (step, split, term, value), tensorboard/ and profile/
-    work: Path  # for the checkpoints from which a killed run resumes
+    out: Path  # for training.csv (step, split, term, value) and tensorboard/
+    work: Path  # for the checkpoints from which a killed run resumes, and profile/
     before: int = 0  # steps of the trainings before this one: batches and noise continue after them
     clip_norm: float = 5.0
     warmup_steps: int = 0
@@ -54,6 +62,9 @@ class Loop:
     identity: str = ""  # hash of settings and inputs (and of code, through Snakemake's key files);
     # a checkpoint with another identity is not resumed
     profile: bool = False  # write a torch-tb-profiler trace of a few steps
+    tracker: str = TENSORBOARD  # see `trackers`
+    params: Path | None = None  # settings file that the trackers show
+    audio_every: int = 0  # steps between two calls of `speak`; 0: none
 
     def __post_init__(self) -> None:
         if not self.checkpoint_every:
@@ -90,6 +101,7 @@ def fit(
     loop: Loop,
     model_selection: ModelSelection | None = None,
     grad_norm_fn: Callable[[BatchT], Mapping[str, float]] | None = None,
+    speak: Callable[[], Iterable[Spoken]] | None = None,
 ) -> dict[str, float]:
     """Train a model in place; afterwards it has the selected weights and is in eval mode.
 
@@ -108,6 +120,8 @@ def fit(
         model_selection: selects the weights to keep; None: the weights of the last step.
         grad_norm_fn: returns further terms to log for the first part of a batch; called every
             `loop.grad_norm_every` steps before the update. It must not change the gradients.
+        speak: lets the model, in eval mode and with averaged weights, speak for the trackers;
+            called in process 0 every `loop.audio_every` steps. The training does not depend on it.
 
     Returns:
         The dev terms of the kept weights.
@@ -122,7 +136,8 @@ def fit(
     ranks.broadcast_weights(model)
     if ranks.is_main and ranks.count > 1:
         print(f"{loop.label}: {ranks.count} processes", flush=True)
-    curves = Curves(loop.out, writes=ranks.is_main)
+    trackers = _trackers(loop) if ranks.is_main else []
+    curves = Curves(loop.out / "training.csv", trackers)
     average = WeightAverage(model, loop.ema)
     full_rates = [group["lr"] for group in optimiser.param_groups]
     done = _resume(loop, model, optimiser, average, curves, model_selection)
@@ -130,7 +145,8 @@ def fit(
     if done == 0:
         curves.dev(0, _evaluate(model, average, dev_terms, 0, loop))
         _probe(model_selection, 0, loop, model, average, curves, ranks)
-    with _profiler(loop.out, loop.profile and ranks.is_main) as profiler:
+        _speak(speak, 0, loop, model, average, trackers)
+    with _profiler(loop.work, loop.profile and ranks.is_main) as profiler:
         steps = range(done + 1, loop.steps + 1)
         for step in track(steps, len(steps), loop.label) if ranks.is_main else steps:
             if model_selection is not None and model_selection.stopped:
@@ -153,6 +169,7 @@ def fit(
             if step % loop.dev_every == 0 or step == loop.steps:
                 curves.dev(step, _evaluate(model, average, dev_terms, step, loop))
             probed = _probe(model_selection, step, loop, model, average, curves, ranks)
+            _speak(speak, step, loop, model, average, trackers)
             if ranks.is_main and (probed or step % loop.checkpoint_every == 0):
                 _save(step, loop, model, optimiser, average, curves, model_selection)
             if profiler is not None:
@@ -240,24 +257,30 @@ def set_threads(threads: int) -> None:
     torch.set_flush_denormal(True)
 
 
-class Curves:
-    """Training curves: training.csv in long form, and TensorBoard scalars."""
+def _trackers(loop: Loop) -> list[Tracker]:
+    trackers = open_trackers(loop.tracker, loop.out, loop.work, loop.label)
+    if loop.params is not None:
+        settings = read_yaml(loop.params)
+        settings.pop("depends_on", None)  # of a key file
+        for tracker in trackers:
+            tracker.settings(flat_settings(settings))
+    return trackers
 
-    def __init__(self, out: Path, writes: bool = True):
+
+class Curves:
+    """Training curves: training.csv in long form, and the scalars of the trackers."""
+
+    def __init__(self, path: Path, trackers: Sequence[Tracker] = ()):
         """
         Args:
-            out: output folder, created with its tensorboard/ folder.
-            writes: whether this process creates the folders and TensorBoard's file.
+            path: of training.csv.
+            trackers: of this process.
         """
-        from torch.utils.tensorboard.writer import SummaryWriter
-
-        if writes:
-            out.mkdir(parents=True, exist_ok=True)
-        self.path = out / "training.csv"
+        self.path = path
         self.rows: list[tuple[int, str, str, float]] = []
         self._sums: dict[str, Tensor | float] = {}
         self._count = 0
-        self._board = SummaryWriter(str(out / "tensorboard")) if writes else None
+        self._trackers = trackers
 
     def train(self, step: int, terms: Mapping[str, Tensor], every: int) -> None:
         """Accumulate the terms of a step; every `every` steps add a row with the mean of each."""
@@ -273,11 +296,11 @@ class Curves:
         self.add(step, "dev", terms)
 
     def add(self, step: int, split: str, terms: Mapping[str, float]) -> None:
-        """Add a row and a TensorBoard scalar per term."""
+        """Add a row per term, and report it to the trackers."""
         for name, value in terms.items():
             self.rows.append((step, split, name, value))
-            if self._board is not None:
-                self._board.add_scalar(f"{split}/{name}", value, step)
+            for tracker in self._trackers:
+                tracker.scalar(f"{split}/{name}", value, step)
 
     def restore(self, rows: list[tuple[int, str, str, float]]) -> None:
         """Add the rows of a resumed checkpoint."""
@@ -285,11 +308,11 @@ class Curves:
             self.add(step, split, {name: value})
 
     def write(self) -> None:
-        """Write training.csv and close the TensorBoard file."""
+        """Write training.csv and close the trackers."""
         table = pd.DataFrame(self.rows, columns=["step", "split", "term", "value"])
         write_csv_table(table, self.path)
-        if self._board is not None:
-            self._board.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 class WeightAverage:
@@ -432,6 +455,31 @@ def _probe(
     return True
 
 
+def _speak(
+    speak: Callable[[], Iterable[Spoken]] | None,
+    step: int,
+    loop: Loop,
+    model: nn.Module,
+    average: WeightAverage,
+    trackers: Sequence[Tracker],
+) -> None:
+    """Report what the model speaks, if it is due, without any effect on the training.
+
+    Weights and random states are restored. Files that are read for it are no inputs of the result.
+    """
+    if speak is None or not trackers or not loop.audio_every:
+        return
+    if step % loop.audio_every and step != loop.steps:
+        return
+    model.eval()
+    read, threads = set(JOURNAL.read), torch.get_num_threads()
+    devices = {p.device for p in model.parameters() if p.is_cuda}
+    with average.applied(model), torch.no_grad(), torch.random.fork_rng(list(devices)):
+        report_spoken(trackers, speak(), step)
+    torch.set_num_threads(threads)
+    JOURNAL.read.intersection_update(read)
+
+
 def _evaluate(
     model: nn.Module,
     average: WeightAverage,
@@ -536,13 +584,13 @@ def _restore_model_selection(model_selection: ModelSelection, curves: Curves) ->
 
 
 @contextmanager
-def _profiler(out: Path, wanted: bool) -> Iterator[torch.profiler.profile | None]:
+def _profiler(work: Path, wanted: bool) -> Iterator[torch.profiler.profile | None]:
     if not wanted:
         yield None
         return
     with torch.profiler.profile(
         schedule=torch.profiler.schedule(wait=2, warmup=2, active=4, repeat=1),
-        on_trace_ready=torch.profiler.tensorboard_trace_handler(str(out / "profile")),
+        on_trace_ready=torch.profiler.tensorboard_trace_handler(str(work / "profile")),
         record_shapes=True,
         profile_memory=True,
     ) as profiler:

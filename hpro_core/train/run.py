@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpro_core.params import Compute
+from hpro_core.train.trackers import TENSORBOARD
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Run:
         work: folder of the checkpoints from which a killed training resumes.
         compute: threads, device, precision.
         profile: whether to write a torch-tb-profiler trace.
+        tracker: name of the tracker, see `trackers`.
     """
 
     root: Path
@@ -23,3 +25,4 @@ class Run:
     work: Path
     compute: Compute
     profile: bool = False
+    tracker: str = TENSORBOARD

@@ -14,6 +14,7 @@ import pytest
 from hpro_core import process
 from hpro_core.locks import Lock
 from hpro_core.plan import live_run
+from hpro_core.plan.status import status_of
 from tests.workflow.project import REPO, RUN, Project
 
 pytestmark = pytest.mark.workflow
@@ -97,17 +98,25 @@ def test_a_run_keeps_its_settings_while_others_edit_and_look(
 
 
 def test_after_a_kill_the_same_command_goes_on(
-    held: tuple[Project, subprocess.Popen[str], Path],
+    held: tuple[Project, subprocess.Popen[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project, running, hold = held
     locks = project.folder / ".snakemake/locks"
     assert list(locks.iterdir())
+    monkeypatch.chdir(project.folder)
+    (number,) = [n for n, j in status_of("embedded").jobs.items() if j.rule == "corpus_split"]
+    found = status_of("embedded")
+    assert (found.state, found.states[number]) == ("running", "running")
     running.kill()
     running.wait()
+    found = status_of("embedded")
+    assert (found.state, found.states[number]) == ("killed", "stopped")
     os.kill(int(hold.with_suffix(".waits").read_text()), signal.SIGKILL)
     hold.unlink()
     done = project.run(*SNAKEMAKE, "--", TARGET)
     assert "the last run 'embedded' was killed: its lock is removed" in done.stdout
+    assert status_of("embedded").state == "finished"
+    assert set(status_of("embedded").states.values()) == {"done"}
     assert (project.folder / RUN / "corpus/utterances.parquet").is_file()
     again = project.run(*SNAKEMAKE, "--", TARGET).stdout
     assert "Nothing to be done" in again

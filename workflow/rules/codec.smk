@@ -65,11 +65,13 @@ elif not config["base"]:
         params:
             root=root_of,
             work=f"{WORK}/codec_content",
+            tracking=tracking,
         message:
             "codec, stage A: training content tokens"
         shell:
             "launch {resources.gpu} {resources.nodes} hpro codec-content --root {params.root:q}"
-            " --params {input.key:q} --work {params.work:q} --threads {threads} 2>&1 | tee {log:q}"
+            " --params {input.key:q} --work {params.work:q} --threads {threads}"
+            " {params.tracking:q} 2>&1 | tee {log:q}"
 
     rule codec_style:
         input:
@@ -99,11 +101,13 @@ elif not config["base"]:
         params:
             root=root_of,
             work=f"{WORK}/codec_style",
+            tracking=tracking,
         message:
             "codec, stage B: training style tokens, emotion and word-level V/A/D heads"
         shell:
             "launch {resources.gpu} {resources.nodes} hpro codec-style --root {params.root:q}"
-            " --params {input.key:q} --work {params.work:q} --threads {threads} 2>&1 | tee {log:q}"
+            " --params {input.key:q} --work {params.work:q} --threads {threads}"
+            " {params.tracking:q} 2>&1 | tee {log:q}"
 
     CODEC_CURVES = [
         rules.codec_content.output.curves,

@@ -1,4 +1,5 @@
 # Shared by the rules: paths, key files of commands, and lists of systems.
+import json
 import os
 import sys
 from functools import partial
@@ -102,6 +103,32 @@ def key(name, command, *sections, settings=config):
     other stages.
     """
     return KEYS.declare(name, command, sections, settings)
+
+
+def tracking(wildcards, input):
+    """Arguments of a training about how it is shown; none by default.
+
+    No result depends on them, so that a change runs no job: they are no part of key files, and
+    Snakemake does not compare the value of a function of `input` with that of the last run.
+    """
+    shown = config["tracking"]
+    tracker = (
+        [] if shown["tracker"] == "tensorboard" else ["--tracker", shown["tracker"]]
+    )
+    return [*tracker, *(["--profile"] if shown["profile"] else [])]
+
+
+def policy_tracking(wildcards, input):
+    """The same of a training of the policy, which may speak for the trackers."""
+    shown = config["tracking"]
+    if not shown["audio_every"]:
+        return tracking(wildcards, input)
+    audio = {
+        "every": shown["audio_every"],
+        "sentences": shown["audio_sentences"],
+        "synthesis": config["synthesis"],
+    }
+    return [*tracking(wildcards, input), "--dev-audio", json.dumps(audio)]
 
 
 def user_files(folder, *names):

@@ -33,10 +33,11 @@ rule sft:
     params:
         root=root_of,
         work=f"{WORK}/sft/seed{{seed}}",
+        tracking=policy_tracking,
         start=["--start", f"{ROOT}/policy/base"] if config["base"] else [],
     message:
         "policy: supervised fine-tuning, seed {wildcards.seed}"
     shell:
         "launch {resources.gpu} {resources.nodes} hpro sft --seed {wildcards.seed:q}"
         " --root {params.root:q} --params {input.key:q} --work {params.work:q} --threads {threads}"
-        " {params.start:q} 2>&1 | tee {log:q}"
+        " {params.start:q} {params.tracking:q} 2>&1 | tee {log:q}"

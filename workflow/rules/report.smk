@@ -3,7 +3,7 @@
 
 rule report:
     input:
-        key=key("report", "report", *config),
+        key=key("report", "report", *(name for name in config if name != "tracking")),
         tables=rules.tables.output,
         curves=[
             *TOKENIZER_CURVES,

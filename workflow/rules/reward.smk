@@ -55,6 +55,7 @@ rule reward:
     params:
         root=root_of,
         work=f"{WORK}/reward_{{variant}}/seed{{seed}}",
+        tracking=policy_tracking,
     message:
         "reward: optimising {wildcards.variant}, seed {wildcards.seed}"
     shell:
@@ -63,7 +64,7 @@ rule reward:
         + REWARD
         + " {wildcards.variant:q} --seed {wildcards.seed:q} --root {params.root:q}"
         " --params {input.key:q}"
-        " --work {params.work:q} --threads {threads} 2>&1 | tee {log:q}"
+        " --work {params.work:q} --threads {threads} {params.tracking:q} 2>&1 | tee {log:q}"
 
 
 rule phase_policy:

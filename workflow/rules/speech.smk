@@ -46,11 +46,12 @@ if not PUBLISHED and not config["base"]:
         params:
             root=root_of,
             work=f"{WORK}/tokenizer",
+            tracking=tracking,
         message:
             "tokenizer: training tokenizer and decoder"
         shell:
             "hpro tokenizer --root {params.root:q} --params {input.key:q}"
-            " --work {params.work:q} --threads {threads} 2>&1 | tee {log:q}"
+            " --work {params.work:q} --threads {threads} {params.tracking:q} 2>&1 | tee {log:q}"
 
     TOKENIZER_CURVES = [rules.tokenizer.output.curves]
 
@@ -145,11 +146,12 @@ if ISTFT and not config["base"]:
         params:
             root=root_of,
             work=f"{WORK}/vocoder",
+            tracking=tracking,
         message:
             "vocoder: training the vocoder"
         shell:
             "hpro vocoder --root {params.root:q} --params {input.key:q}"
-            " --work {params.work:q} --threads {threads} 2>&1 | tee {log:q}"
+            " --work {params.work:q} --threads {threads} {params.tracking:q} 2>&1 | tee {log:q}"
 
     VOCODER_CURVES = [rules.vocoder.output.curves]
 

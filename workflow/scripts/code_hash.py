@@ -8,10 +8,21 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = "hpro_core"
-NO_RESULT = {f"{PACKAGE}/{m}.py" for m in ("__init__", "errors", "options", "params", "progress")}
-"""Modules that every stage imports and that change no result: they hold the version, read and check
-settings (whose values are in the key), word errors and options, and show progress. Neither they nor
-what they import count: every edit of them would re-run everything."""
+NO_RESULT = {
+    f"{PACKAGE}/{m}.py"
+    for m in (
+        "__init__",
+        "errors",
+        "judges/spoken",
+        "options",
+        "params",
+        "progress",
+        "train/trackers",
+    )
+}
+"""Modules that stages import and that change no result: they hold the version, read and check
+settings (whose values are in the key), word errors and options, and show trainings and progress.
+Neither they nor what they import count: every edit of them would re-run everything."""
 
 
 def code_hash(root: Path, command: str) -> str:
