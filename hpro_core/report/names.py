@@ -8,7 +8,7 @@ from hpro_core.report.figures import METRIC_NAMES
 METRIC_MEANINGS = {
     "wer": "word errors of a speech recogniser on the audio, in percent of the words",
     "wer_check": "the same by another recogniser, on some of the sentences",
-    "wvad_ccc": "agreement with the recording in valence, arousal and dominance of each word; 1: equal",
+    "wvad_ccc": "agreement with the recording in valence, arousal and dominance of words; 1: equal",
     "emo_sim": "similarity of the judged emotion to that of the recording; 1: equal",
     "dnsmos": "predicted quality of the sound, 1 to 5; does not penalise robotic voices",
     "distillmos": "predicted naturalness, 1 to 5",
@@ -23,7 +23,7 @@ METRIC_MEANINGS = {
 }
 SYSTEM_MEANINGS = {
     "recordings": "the recordings of the test sentences",
-    "tokenrecon": "the speech tokens of the recordings, decoded: the loss by tokens and decoder alone",
+    "tokenrecon": "the speech tokens of the recordings, decoded: no policy is involved",
     "sft": "the policy after supervised fine-tuning, before any reward",
 }
 TERM_MEANINGS = {
