@@ -18,6 +18,7 @@ from snakemake.utils import update_config
 
 from hpro_core import dataset
 from hpro_core.analysis.breakdown import CONFUSION_COLUMNS
+from hpro_core.analysis.reward_vs_judges import TERM_NAMES
 from hpro_core.analysis.scores import (
     BROUGHT_METRICS,
     METRICS,
@@ -29,6 +30,7 @@ from hpro_core.constants import EMOTIONS
 from hpro_core.errors import HproError
 from hpro_core.params import Dataset, Label, Report, read_section
 from hpro_core.report import figures, limitations, paper, results, stage, training
+from hpro_core.report.names import METRIC_MEANINGS
 from hpro_core.report.provenance import git_revision
 from hpro_core.report.samples import diff_words
 from hpro_core.tables import (
@@ -713,3 +715,13 @@ def test_what_a_run_writes_is_no_uncommitted_change(
     assert git_revision() == revision
     files[2].write_text("2")
     assert git_revision() == f"{revision} (with uncommitted changes)"
+
+
+def test_every_name_on_the_first_screen_is_explained(finished, page):
+    explained = page.split('id="names"')[1].split("</details>")[0]
+    names = set(re.findall(r'<th scope="row">([^<]+)</th>', explained))
+    assert names >= {*ALL_SYSTEMS, *SETS, *TERM_NAMES}
+    assert names >= {figures.METRIC_NAMES[metric] for metric in (*SPEECH_METRICS, *PROSODY_METRICS)}
+    assert set(METRIC_MEANINGS) == set(figures.METRIC_NAMES)
+    assert "joint</th><td>sft trained further with the rewards of the sentence stage<" in explained
+    assert "without sp, wvad, ser" not in explained  # no_emotion is not in this run

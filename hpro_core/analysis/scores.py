@@ -31,7 +31,7 @@ COUNTS = ("n", "n_wvad", "n_checked")
 """Columns with numbers of utterances; see `counts`."""
 
 _ERRORS = {"wer": "n_errors", "wer_check": "n_errors_check"}
-_SCORED = {
+_SCORED_BY = {
     "wer_check": "n_errors_check",
     **{metric: metric for metric in QUALITY_METRICS},
     **dict.fromkeys(PROSODY_METRICS, "n_pauses_recording"),
@@ -60,6 +60,13 @@ def ids_to_check(utterances: pd.DataFrame, settings: Evaluate) -> set[str]:
     return chosen
 
 
+def scored(scores: Sequence[pd.DataFrame], metric: str) -> Sequence[pd.DataFrame]:
+    """Keep the utterances that the judge of a metric scored, in each SCORES table."""
+    if metric not in _SCORED_BY:
+        return scores
+    return [table[table[_SCORED_BY[metric]].notna()] for table in scores]
+
+
 def ratio(scores: Sequence[pd.DataFrame], metric: str) -> Ratio:
     """Return numerator and denominator of a metric for each seed and utterance.
 
@@ -73,8 +80,7 @@ def ratio(scores: Sequence[pd.DataFrame], metric: str) -> Ratio:
             order.
         metric: one of METRICS or BROUGHT_METRICS.
     """
-    if metric in _SCORED:
-        scores = [s[s[_SCORED[metric]].notna()] for s in scores]
+    scores = scored(scores, metric)
     if metric in _ERRORS:
         errors, words = (
             np.stack([s[column].to_numpy(dtype=float) for s in scores])

@@ -7,10 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from hpro_core import records
-
-# `hpro judge` runs scores.py: an edit there, such as a public name, repeats every evaluation.
 from hpro_core.analysis.scores import (
-    _SCORED,
     BROUGHT_METRICS,
     COUNTS,
     METRICS,
@@ -19,6 +16,7 @@ from hpro_core.analysis.scores import (
     counts,
     metrics_of,
     ratio,
+    scored,
 )
 from hpro_core.analysis.statistics import Ratio, interval, paired_difference
 from hpro_core.errors import HproError
@@ -286,13 +284,6 @@ def differences(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _scored_ids(scores: Sequence[pd.DataFrame], metric: str) -> set[str]:
-    """Utterances that the judge of a metric scored in every table; see `ratio`."""
-    if metric in _SCORED:
-        scores = [s[s[_SCORED[metric]].notna()] for s in scores]
-    return set.intersection(*(set(s["utt_id"]) for s in scores))
-
-
 def paired_ratios(
     system: Sequence[pd.DataFrame], baseline: Sequence[pd.DataFrame], metric: str
 ) -> tuple[Ratio, Ratio]:
@@ -306,7 +297,9 @@ def paired_ratios(
     Returns:
         Ratios of the same shape, for `paired_difference`.
     """
-    shared = list(_scored_ids([*system, *baseline], metric))
+    shared = list(
+        set.intersection(*(set(s["utt_id"]) for s in scored([*system, *baseline], metric)))
+    )
     n_seeds = max(len(system), len(baseline))
     own, other = (
         ratio([table[table["utt_id"].isin(shared)] for table in tables], metric)
