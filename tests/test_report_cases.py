@@ -363,3 +363,18 @@ def test_the_index_cannot_end_its_script(run):
     assert "<script>alert" not in page
     assert {entry["text"] for entry in read_index(page)["sentences"]} == {text}
     json.dumps(read_index(page), allow_nan=False)
+
+
+def test_recognisers_that_disagree_are_named(run):
+    path = run / "tables/differences.csv"
+    gaps = pd.read_csv(path)
+    mine = (gaps["system"] == "hpro") & (gaps["test_set"] == "controlled")
+    value = ["above_sft", "lo", "hi"]
+    gaps.loc[mine & (gaps["metric"] == "wer"), value] = [-0.05, -0.2, 0.1]
+    gaps.loc[mine & (gaps["metric"] == "wer_check"), value] = [0.05, 0.01, 0.1]
+    gaps.to_csv(path, index=False)
+    said = "shows a difference in WER; that of the other has the opposite sign"
+    assert said in first_screen(build(run))
+    gaps.loc[mine & (gaps["metric"] == "wer"), value] = [0.05, 0.01, 0.1]
+    gaps.to_csv(path, index=False)
+    assert "Only one of the two recognisers" not in first_screen(build(run)).split("On acted")[0]

@@ -213,11 +213,20 @@ def sentence(test_set: str, system: str, rows: Sequence[Difference], seeds: int)
     )
     said = f"{start}{len(apart)} of {len(rows)} paired intervals "
     said += f"{'exclude' if len(apart) > 1 else 'excludes'} zero: {names}."
-    if len({row.metric for row in apart} & {"wer", "wer_check"}) == 1:
-        said += " Only one of the two recognisers shows a difference in WER."
+    said += _recognisers(rows)
     if seeds <= 1:
         said += " With one seed this describes these two trainings, not the methods."
     return said
+
+
+def _recognisers(rows: Sequence[Difference]) -> str:
+    """Say so if one recogniser shows a difference in WER that the other does not."""
+    wer = [row for row in rows if row.metric in LOWER_IS_BETTER]
+    if sum(row.shown for row in wer) != 1 or len(wer) < len(LOWER_IS_BETTER):
+        return ""
+    first, second = (row.difference.value for row in wer)
+    other = "; that of the other has the opposite sign" if first * second < 0 else ""
+    return f" Only one of the two recognisers shows a difference in WER{other}."
 
 
 def pair_plot(row: Difference, names: Sequence[tuple[str, str]]) -> Plot:

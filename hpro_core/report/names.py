@@ -35,8 +35,8 @@ TERM_MEANINGS = {
     "ser": "difference of the emotion from that of the recording, by the reward model",
 }
 SET_MEANINGS = {
-    "controlled": "rendered sentences whose emotion, affect and word times are known exactly",
-    "acted": "acted game dialogue, whose labels are weak",
+    "controlled": "speech of this project's synthesiser, with exact emotion, affect and word times",
+    "acted": "game dialogue by voice actors, with weak labels",
 }
 
 
