@@ -1,6 +1,7 @@
 """Reports of runs that lack something: a variant, sound, a second speaker, Latin letters."""
 
 import json
+import math
 import re
 import shutil
 from dataclasses import asdict
@@ -378,3 +379,27 @@ def test_recognisers_that_disagree_are_named(run):
     gaps.loc[mine & (gaps["metric"] == "wer"), value] = [0.05, 0.01, 0.1]
     gaps.to_csv(path, index=False)
     assert "Only one of the two recognisers" not in first_screen(build(run)).split("On acted")[0]
+
+
+@pytest.mark.parametrize(("low", "high", "excluded"), [(0.02, 0.2, True), (-0.05, 0.2, False)])
+def test_the_paired_difference_is_drawn_from_the_mean_of_the_baseline(low, high, excluded):
+    gap = Interval((low + high) / 2, low, high)
+    row = comparison.Difference(
+        metric="emo_sim",
+        n=30,
+        system=Interval(0.6, 0.5, 0.7),
+        baseline=Interval(0.5, 0.4, 0.6),
+        difference=gap,
+        floor=math.nan,
+        ceiling=0.9,
+        recordings=1.0,
+        verdict=comparison.verdict("emo_sim", gap),
+    )
+    plot = comparison.pair_plot(row, [("hpro", "s-hpro"), ("sft", "s-sft")])
+    [zero] = re.findall(r'class="mark zero s-sft" d="M([\d.]+)', plot.svg)
+    *_, (left, right) = re.findall(
+        r'class="interval s-hpro" d="M([\d.]+) [\d.]+H([\d.]+)', plot.svg
+    )
+    assert (float(left) > float(zero)) == excluded
+    assert float(right) > float(zero)
+    assert plot.title == f"EMO-SIM ↑, n = 30: {'better' if excluded else 'no difference shown'}"

@@ -230,7 +230,10 @@ def _recognisers(rows: Sequence[Difference]) -> str:
 
 
 def pair_plot(row: Difference, names: Sequence[tuple[str, str]]) -> Plot:
-    """Plot both values of a difference with their intervals, between floor and ceilings.
+    """Plot both values with their intervals, and their difference, between floor and ceilings.
+
+    The difference is drawn from the mean of the baseline on: where it does not reach that mean, its
+    interval excludes zero.
 
     Args:
         row: the difference.
@@ -244,24 +247,31 @@ def pair_plot(row: Difference, names: Sequence[tuple[str, str]]) -> Plot:
     lines = [("floor", row.floor), ("ceiling", row.ceiling), ("recordings", row.recordings)]
     values = [in_unit(row.system), in_unit(row.baseline)]
     limits = [scaled(metric, value) for _, value in lines]
+    zero = values[1][0]
+    gap, low_gap, high_gap = (zero + end for end in in_unit(row.difference))
     panel = Panel(
-        x=[*limits, *values[0], *values[1]],
-        y=[-0.7, 1.7],
-        height=80,
+        x=[*limits, *values[0], *values[1], low_gap, high_gap],
+        y=[-0.7, 2.7],
+        height=100,
         left=52,
         numbered=False,
     )
     for (style, _), value in zip(lines, limits, strict=True):
         panel.mark(value, f"limit {style}", f"{LIMITS[style]}: {value:.3g}")
-    for height, (name, style), (value, low, high) in zip((1, 0), names, values, strict=True):
+    panel.mark(zero, f"zero {names[1][1]}", f"mean of {names[1][0]}: the difference is zero here")
+    for height, (name, style), (value, low, high) in zip((2, 1), names, values, strict=True):
         panel.label_row(height, name[:8])
         panel.bar(low, high, height, style)
         panel.dot(value, height, style, f"{name}: {value:.3g} [{low:.3g}, {high:.3g}]")
+    panel.label_row(0, "paired")
+    panel.bar(low_gap, high_gap, 0, names[0][1])
+    panel.dot(gap, 0, names[0][1], f"paired difference: {signed(metric, row.difference)}")
     said = ", ".join(
         [f"{name} {value[0]:.3g}" for (name, _), value in zip(names, values, strict=True)]
         + [f"{LIMITS[n]} {v:.3g}" for (n, _), v in zip(lines, limits, strict=True) if v == v]
     )
-    label = f"{METRIC_NAMES[metric]}: {said}; difference: {row.verdict}"
+    gap_said = f"difference {signed(metric, row.difference)}: {row.verdict}"
+    label = f"{METRIC_NAMES[metric]}: {said}; {gap_said}"
     return Plot(f"{METRIC_NAMES[metric]}, n = {row.n}: {row.verdict}", panel.render(label))
 
 
