@@ -18,7 +18,7 @@ Tracker = Annotated[
     ),
 ]
 DevAudio = Annotated[
-    str, typer.Option(help="What the trackers hear, as JSON; the workflow passes it.")
+    str, typer.Option(help="What the policy speaks for the trackers, as JSON; the workflow sets it.")
 ]
 Weights = Annotated[Path, typer.Option(help="Folder of the downloaded weights.")]
 Shard = Annotated[
