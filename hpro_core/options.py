@@ -17,9 +17,7 @@ Tracker = Annotated[
         callback=lambda name: _installed(name), help="Tracker beside TensorBoard: dvclive or wandb."
     ),
 ]
-DevAudio = Annotated[
-    str, typer.Option(help="What the policy speaks for the trackers, as JSON; the workflow sets it.")
-]
+DevAudio = Annotated[str, typer.Option(help="What the policy speaks for the trackers, as JSON.")]
 Weights = Annotated[Path, typer.Option(help="Folder of the downloaded weights.")]
 Shard = Annotated[
     int | None, typer.Option(min=0, help="Number of the only shard to process (docs/scaling.md).")
