@@ -19,6 +19,7 @@ import pytest
 import yaml
 from packaging.utils import canonicalize_name
 
+from hpro_core.train.trackers import TENSORBOARD, TRACKERS
 from tests.test_align_mfa import STAND_IN as MFA
 from tests.workflow.conda_channel import PYTHON, closure, make_channels
 from tests.workflow.conda_stand_in import place
@@ -177,9 +178,13 @@ def test_the_environment_of_jobs_holds_what_the_code_imports() -> None:
     there = set(closure(dependencies(HPRO)[-1]["pip"]))
     owners = packages_distributions()
     for path in sorted((REPO / "hpro_core").rglob("*.py")):
-        for module in imported(path) - {"hpro_core", *sys.stdlib_module_names}:
+        chosen = set(TRACKERS) if path.name == "trackers.py" else set()
+        for module in imported(path) - {"hpro_core", *chosen, *sys.stdlib_module_names}:
             names = {canonicalize_name(name) for name in owners.get(module, [])}
             assert names & there, f"{path}: {module} is of no package of {HPRO}"
+    assert TENSORBOARD in there
+    said = " ".join((REPO / "docs/monitoring.md").read_text(encoding="utf-8").split())
+    assert f"With `--use-conda` it must be in `{HPRO}`" in said  # the other trackers
 
 
 def test_what_the_code_imports_by_name_is_left_out_and_said() -> None:
