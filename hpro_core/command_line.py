@@ -51,6 +51,9 @@ WORK = {
 }
 """Command -> its folder in work/<run>, as the rules have it; `label` adds that of a shard."""
 
+OF_PROJECT = ("benchmark", "plan", "settings", "preflight", "status")
+"""Commands whose settings are those of the project: they need its folder, or --params."""
+
 NAMED = {
     "reward": ("variant", "variant"),
     "reward-watched": ("variant", "variant"),
@@ -112,7 +115,8 @@ def prepared(commands: Any, arguments: Sequence[str]) -> list[str]:
         Arguments for the folder of the project, which is then the working directory.
 
     Raises:
-        HproError: a name is not in the settings, or --root is not the run of the settings.
+        HproError: a name is not in the settings, --root is not the run of the settings, or a
+            command of a project is outside of one.
     """
     complete = list(arguments)
     command, name, first = _command(commands, arguments)
@@ -122,6 +126,9 @@ def prepared(commands: Any, arguments: Sequence[str]) -> list[str]:
     if project is not None and project != Path.cwd():
         complete = _entered(project, command, complete, first)
     given = {word.parameter.name: word.value for word in _words(command, complete, first)}
+    if name in OF_PROJECT and "params" not in given and not Path(MARKERS[0]).is_file():
+        options = {parameter.name for parameter in command.params}
+        raise HproError(NO_PROJECT + (", or give --params" if "params" in options else ""))
     added = {} if project is None else _defaults(name, given, _left_out(command, given))
     settings = Path(({"params": MARKERS[0]} | given | added)["params"])
     if name in NAMED and settings.is_file():

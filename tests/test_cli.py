@@ -222,6 +222,19 @@ def test_without_a_project_the_error_names_what_to_do(
     assert "or give --root, --params and --work" in str(done.exception)
 
 
+@pytest.mark.parametrize("line", ["plan", "settings", "preflight", "benchmark sft", "status"])
+def test_commands_about_a_project_say_that_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.delenv(SNAKEMAKE, raising=False)
+    monkeypatch.chdir(tmp_path)
+    given = "" if line == "status" else ", or give --params$"
+    with pytest.raises(HproError, match=f"change to the folder of the project{given}"):
+        completed(line)
+    if given:
+        assert completed(f"{line} --params x.yaml") == f"{line} --params x.yaml"
+
+
 # --- names ---------------------------------------------------------------------------------------
 
 
