@@ -6,7 +6,7 @@ Snakefile writes (`results/<run>/params/<stage>.yaml`). Both have the section un
 
 import pkgutil
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from copy import copy
 from importlib.util import find_spec
 from pathlib import Path
@@ -850,6 +850,15 @@ RENAMED = {
 """Former name of a setting -> its current name."""
 
 SectionT = TypeVar("SectionT", bound=Section)
+
+
+def flattened(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested settings by their names with dots, such as "reward.word.temperature"."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
 
 
 def read_section(path: str | Path, name: str, kind: type[SectionT]) -> SectionT:

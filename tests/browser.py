@@ -63,6 +63,16 @@ class Opened:
         self.page.wait_for_selector(ready, state="attached")
         self.seconds = time.monotonic() - start
 
+    def check_layout(self, width: int) -> None:
+        """Check that nothing is wider than the window, folds closed and open; nor any fault."""
+        for _ in range(2):
+            assert self.page.evaluate(OUTSIDE) == []
+            assert self.page.evaluate(CLIPPED) == []
+            assert self.page.evaluate("document.documentElement.scrollWidth") == width
+            self.open_details()
+        assert self.faults == []
+        assert self.is_offline()
+
     def open_details(self) -> None:
         self.page.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = true))")
 

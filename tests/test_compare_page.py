@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import two_runs
-from tests.browser import CLIPPED, OUTSIDE, WIDTHS
+from tests.browser import WIDTHS
 from tests.test_compare import compare
 from tests.test_report_page import open_report
 
@@ -30,13 +30,7 @@ def page(tmp_path_factory):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_is_wider_than_the_page(chromium, page, width, scheme):
     opened = open_report(chromium, page, width, scheme)
-    for _ in range(2):
-        assert opened.page.evaluate(OUTSIDE) == []
-        assert opened.page.evaluate(CLIPPED) == []
-        assert opened.page.evaluate("document.documentElement.scrollWidth") == width
-        opened.open_details()
-    assert opened.faults == []
-    assert opened.is_offline()
+    opened.check_layout(width)
     opened.context.close()
 
 

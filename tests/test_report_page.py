@@ -35,13 +35,7 @@ def open_report(browser, path: Path, width: int = 1280, scheme: str = "light") -
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_is_wider_than_the_page(chromium, report, width, scheme):
     opened = open_report(chromium, report, width, scheme)
-    for _ in range(2):
-        assert opened.page.evaluate(OUTSIDE) == []
-        assert opened.page.evaluate(CLIPPED) == []
-        assert opened.page.evaluate("document.documentElement.scrollWidth") == width
-        opened.open_details()
-    assert opened.faults == []
-    assert opened.is_offline()
+    opened.check_layout(width)
     assert opened.seconds < 2
     opened.context.close()
 

@@ -110,7 +110,8 @@ def withheld(one: JudgeProvenance, other: JudgeProvenance) -> dict[str, str]:
 def seed_pairs(first: Sequence[int], other: Sequence[int]) -> list[tuple[int, int]]:
     """Pair the training seeds of two runs: the same ones, or without any, in their order."""
     same = [(seed, seed) for seed in first if seed in other]
-    return same or list(zip(first, other, strict=False))
+    n = min(len(first), len(other))
+    return same or list(zip(first[:n], other[:n], strict=True))
 
 
 def run_differences(

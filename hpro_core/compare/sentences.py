@@ -39,7 +39,7 @@ def write_browser(
     takes: list[System] = []
     gaps: list[listen.Gap] = []
     for name in systems:
-        of_runs = [load_system(run.root, name, _heard_seed(runs[0], run)) for run in runs]
+        of_runs = [load_system(run.root, name, _shown_seed(runs[0], run)) for run in runs]
         if _same_audio(of_runs):
             takes.append(of_runs[0])
             continue
@@ -60,7 +60,8 @@ def write_browser(
         samples,
     )
     labels = _labels(runs[0], list(dict.fromkeys(shared.test_sets.values())))
-    kept = [utt_id for utt_id in shared.test_sets if utt_id in set(chosen)]
+    shown = frozenset(chosen)
+    kept = [utt_id for utt_id in shared.test_sets if utt_id in shown]
     orders = listen.Orders(metrics, gaps, gaps[0].system if gaps else systems[0])
     return listen.write_sentences(out, runs[0].root, takes, kept, chosen, labels, orders)
 
@@ -71,8 +72,8 @@ def _same_audio(of_runs: Sequence[System]) -> bool:
     return of_runs[0].name == RECORDINGS or len({read_text(path) for path in paths}) == 1
 
 
-def _heard_seed(first: Run, run: Run) -> int:
-    """The seed of a run that is heard: that of its first pair with the first run."""
+def _shown_seed(first: Run, run: Run) -> int:
+    """The seed of a run whose audio is shown: that of its first pair with the first run."""
     return seed_pairs(first.seeds, run.seeds)[0][1]
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from hpro_core.params import flattened
+
 NOT_SET = ""
 """Shown for a setting that a run does not have."""
 
@@ -19,14 +21,11 @@ _NO_SCORE = ("bootstrap_samples", "seed", "batch_size", "judge_epochs", "judge_l
 """Settings of `evaluate` that change no score, or only by the judge, whose hash is compared."""
 
 
-def flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+def flat(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield each setting by its name with dots; lists and texts that are empty as in JSON."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{before}{name}.")
-        else:
-            plain = isinstance(value, str) and value.strip() != ""
-            yield f"{before}{name}", value if plain else json.dumps(value, ensure_ascii=False)
+    for name, value in flattened(settings):
+        plain = isinstance(value, str) and value.strip() != ""
+        yield name, value if plain else json.dumps(value, ensure_ascii=False)
 
 
 def differing(of_runs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

@@ -160,7 +160,7 @@ def write_sentences(
     embedded: list[tuple[Sample, str]] = []
     n_bytes = 0
     counter = WordErrorCounter()
-    for utt_id in [*chosen, *(u for u in ordered if u not in set(chosen))]:
+    for utt_id in dict.fromkeys([*chosen, *ordered]):
         sample = _sample(sources, systems, utt_id, counter)
         size = sum(len(take.audio) for take in sample.systems)
         inside = utt_id in chosen and (not embedded or n_bytes + size <= EMBEDDED_BYTES)

@@ -68,7 +68,7 @@ def build(root: Path, settings: Report, params: Path) -> Path:
     names = order_systems(results.systems_of(tables))
     systems = [load_system(root, name, seeds[0]) for name in names]
     policies = [name for name in names if name not in (*SEEDLESS, *external)]
-    label = read_section(params, "label", Label)
+    variants, label = read_variants(params), read_section(params, "label", Label)
     test_sets = _first_sets(root, tables)
     compared = comparison.compared_system(tables, list(external))
     pair = [comparison.BASELINE, compared] if compared else names[:2]
@@ -79,11 +79,11 @@ def build(root: Path, settings: Report, params: Path) -> Path:
     context = {
         **_header(root, params),
         **_comparisons(root, tables, test_sets, list(external)),
-        "names": _names(tables, names, test_sets, read_variants(params)),
-        "reward_steps": _reward_steps(params, compared) if compared else 0,
+        "names": _names(tables, names, test_sets, variants),
+        "reward_steps": _reward_steps(params, variants, compared) if compared else 0,
         **_results(tables, test_sets),
         **_groups(root, names, seeds, external, pair),
-        **_training(root, params, names, policies, seeds),
+        **_training(root, params, variants, names, policies, seeds),
         "judged_by": sorted(judges.items()),
         "cautions": cautions_of(root, names, seeds, external),
         "judges": measurements(
@@ -169,7 +169,7 @@ def _comparisons(
         if system is not None
         else []
     )
-    names = [name for name in order_systems(set(gaps["system"])) if name != system]
+    names = [name for name in order_systems(dict.fromkeys(gaps["system"])) if name != system]
     others = {
         test_set: [comparison.compare(name, rows, gaps, test_set, floors) for name in names]
         for test_set in test_sets
@@ -198,9 +198,9 @@ def _names(
     return meanings(metrics, systems, test_sets, variants)
 
 
-def _reward_steps(params: Path, system: str) -> int:
+def _reward_steps(params: Path, variants: Mapping[str, Variant], system: str) -> int:
     """Steps of all reward trainings that lead to a policy."""
-    variants, reward = read_variants(params), read_section(params, "reward", Reward)
+    reward = read_section(params, "reward", Reward)
     starts = {name: variant.start for name, variant in variants.items()}
     path = (variants[name] for name in training.path_of(system, starts))
     return sum(variant.stages * variant.applied_to(reward).steps for variant in path)
@@ -246,6 +246,7 @@ def _groups(
 def _training(
     root: Path,
     params: Path,
+    variants: Mapping[str, Variant],
     names: Sequence[str],
     policies: Sequence[str],
     seeds: Sequence[int],
@@ -253,9 +254,7 @@ def _training(
     """Curves and diagnostics of all trainings."""
     files = figures.training_files(root, training_commands(params, policies), seeds)
     curves = {name: figures.read_curves(name, paths) for name, paths in files.items()}
-    starts = {
-        name: variant.start for name, variant in read_variants(params).items() if name in policies
-    }
+    starts = {name: variant.start for name, variant in variants.items() if name in policies}
     longest = max((training.path_of(name, starts) for name in starts), key=len, default=[])
     return {
         "path": longest,

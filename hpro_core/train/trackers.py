@@ -15,6 +15,7 @@ import numpy as np
 
 from hpro_core.constants import SAMPLE_RATE_HZ
 from hpro_core.errors import HproError, did_you_mean
+from hpro_core.params import flattened
 
 TENSORBOARD = "tensorboard"
 TRACKERS = (TENSORBOARD, "dvclive", "wandb")
@@ -220,15 +221,9 @@ class Wandb:
         self._run.finish()
 
 
-def flat_settings(
-    values: Mapping[str, Any], above: str = ""
-) -> dict[str, str | int | float | bool]:
+def flat_settings(values: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
     """Return nested settings as one level: "reward.word.temperature" -> 1.0; lists become text."""
-    found: dict[str, str | int | float | bool] = {}
-    for key, value in values.items():
-        name = f"{above}{key}"
-        if isinstance(value, Mapping):
-            found |= flat_settings(value, f"{name}.")
-        else:
-            found[name] = value if isinstance(value, str | int | float | bool) else str(value)
-    return found
+    return {
+        name: value if isinstance(value, str | int | float | bool) else str(value)
+        for name, value in flattened(values)
+    }
