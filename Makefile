@@ -74,6 +74,7 @@ base: setup data/raw/queen/queen.1c data/raw/hedgewars/metadata.csv   ## trains 
 	$(call snakemake_with,config/base.yaml $(CONFIG)) --config run=base \
 		--set-threads sft=1 judge_train=1 label=2 -- base_make tables
 	cp -r results/base/base/. data/base/
+	find data/base -name 'record_*.json' -delete
 	hpro judge-grade data/raw/hedgewars --base data/base
 	cp results/base/tables/comparison.csv data/base/figures.csv
 
